@@ -1,0 +1,79 @@
+//! The durable log: conversations, members, messages, read marks and users' last-seen times.
+//!
+//! [`ConversationStore`] is what the rest of Starling knows; [`postgres`] and [`sqlite`] are its two
+//! implementations, and `tests/conformance.rs` runs one suite against both. The log in the database is the
+//! truth: an [`Appended`] is returned only after the transaction that holds the message has committed.
+
+mod model;
+
+pub use model::*;
+
+use async_trait::async_trait;
+
+/// The durable log of conversations.
+///
+/// Every method may be retried after an [`Error`] whose [`Error::is_transient`] is true.
+#[async_trait]
+pub trait ConversationStore: Send + Sync + 'static {
+    /// Brings the schema up to date (under a lock, so that many nodes may start at once).
+    async fn migrate(&self) -> Result<(), Error>;
+
+    /// Numbers and inserts a batch in one transaction and one round trip.
+    ///
+    /// The answers stand in the order of `batch`. Within a conversation the numbers follow the order of the
+    /// batch, without a hole. A message whose (conversation, sender, key) exists, in the log or earlier in the
+    /// same batch, is not inserted again: its answer is that of the first, with `duplicate: true`.
+    /// `Err` for the whole: nothing of the batch may be taken as committed (a retry with the same keys is safe).
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error>;
+
+    /// Creates a conversation with its owner as first member; tells if it was there already.
+    async fn create(&self, new: &NewConversation) -> Result<Created, Error>;
+
+    /// A conversation with all its members and their read marks, or `None`.
+    async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error>;
+
+    /// The newest number of each of these conversations, in one query; those that are gone are left out.
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error>;
+
+    /// A range of the log, ascending by number. Ends early, with `more: true`, before the page's
+    /// contents and metadata exceed `bytes_max`, but holds at least one message if there is one.
+    /// `fresh: true` reads from the primary, else a read replica may answer.
+    async fn messages(&self, id: ConversationId, range: Range, limit: u32, bytes_max: usize, fresh: bool) -> Result<Page, Error>;
+
+    /// Raises read marks; a mark never falls and never passes the conversation's head. Answers in the order of the
+    /// batch: the mark's new value if it rose, `None` if it stood there or above already, or no member.
+    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error>;
+
+    /// Adds a member. `Ok(false)`: was one already.
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<bool, Error>;
+
+    /// Removes a member. `Ok(false)`: was none.
+    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error>;
+
+    /// Changes title and metadata; `None` leaves as is, `Some(None)` clears. `Ok(false)`: no such conversation.
+    async fn update(&self, id: ConversationId, title: Option<Option<String>>, metadata: Option<Option<String>>) -> Result<bool, Error>;
+
+    /// Deletes a conversation with all that belongs to it. `Ok(false)`: no such conversation.
+    async fn delete(&self, id: ConversationId) -> Result<bool, Error>;
+
+    /// The conversations that `user` is a member of, newest activity first.
+    async fn conversations_of(&self, tenant: &str, user: &str, cursor: Option<ListCursor>, limit: u32) -> Result<ConversationList, Error>;
+
+    /// Whether two users share a conversation.
+    async fn share_conversation(&self, tenant: &str, one: &str, other: &str) -> Result<bool, Error>;
+
+    /// How many conversations a tenant has, counting no further than `at_most`.
+    async fn count_conversations(&self, tenant: &str, at_most: u64) -> Result<u64, Error>;
+
+    /// Remembers when users were last seen; a later time stays. One statement for all.
+    async fn touch_users(&self, batch: &[LastSeen]) -> Result<(), Error>;
+
+    /// When these users of a tenant were last seen; those never seen are left out.
+    async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error>;
+
+    /// One cheap round trip to the primary, to tell health.
+    async fn ping(&self) -> Result<(), Error>;
+
+    /// What the connection pools look like now, for health and metrics.
+    fn pools(&self) -> Vec<PoolStatus>;
+}

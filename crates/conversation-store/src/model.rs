@@ -1,0 +1,279 @@
+//! What the log holds, as plain data. Times are Unix milliseconds in UTC; `metadata` is compact JSON text.
+
+use std::sync::Arc;
+
+/// A conversation's number inside the database. Not reused: a conversation that is deleted and made again
+/// under the same name has another id, so that what was meant for the old one can't reach the new one.
+pub type ConversationId = i64;
+
+/// Who speaks in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A person (or whoever holds a user's token).
+    User,
+    /// An AI agent's answer.
+    Assistant,
+    /// The application itself.
+    System,
+    /// The result of a tool that an agent called.
+    Tool,
+}
+
+impl Role {
+    /// The protocol's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::System => "system",
+            Role::Tool => "tool",
+        }
+    }
+    /// The role of that name.
+    pub fn parse(name: &str) -> Option<Role> {
+        Some(match name {
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "system" => Role::System,
+            "tool" => Role::Tool,
+            _ => return None,
+        })
+    }
+}
+
+/// A message on its way into the log.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Where to.
+    pub conversation: ConversationId,
+    /// The message's id (a UUID, version 7), made by the node; a duplicate's answer holds the first one's.
+    pub id: uuid::Uuid,
+    /// The user that it stands under.
+    pub sender: Arc<str>,
+    /// Idempotency key, unique per sender and conversation.
+    pub key: String,
+    /// Who speaks.
+    pub role: Role,
+    /// The text.
+    pub content: Arc<str>,
+    /// Compact JSON object.
+    pub metadata: Option<Arc<str>>,
+}
+
+/// Where a message stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The message's id; of the first one where this is a duplicate.
+    pub id: uuid::Uuid,
+    /// Its number in its conversation, from 1.
+    pub seq: u64,
+    /// When it was committed, by the database's clock.
+    pub at_ms: i64,
+    /// Whether (conversation, sender, key) had been there before.
+    pub duplicate: bool,
+}
+
+/// Why one message of a batch is not in the log although the batch was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The conversation is not, or no longer, there.
+    #[error("no such conversation")]
+    NoSuchConversation,
+}
+
+/// A message as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Number in its conversation, from 1, without holes.
+    pub seq: u64,
+    /// The message's id.
+    pub id: uuid::Uuid,
+    /// The user that it stands under.
+    pub sender: String,
+    /// Who speaks.
+    pub role: Role,
+    /// The text.
+    pub content: String,
+    /// Compact JSON object.
+    pub metadata: Option<String>,
+    /// When it was committed.
+    pub at_ms: i64,
+}
+
+/// Which part of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// The newest.
+    Newest,
+    /// The newest of those with a smaller number.
+    Before(u64),
+    /// The oldest of those with a larger number.
+    After(u64),
+}
+
+/// A part of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Ascending by number.
+    pub messages: Vec<Message>,
+    /// Whether there are further ones in the direction of reading (older ones for `Newest` and `Before`).
+    pub more: bool,
+}
+
+/// A conversation to be made.
+#[derive(Clone, Debug)]
+pub struct NewConversation {
+    /// Whose.
+    pub tenant: String,
+    /// Its name, unique in the tenant.
+    pub conversation: String,
+    /// Its owner, who becomes a member.
+    pub owner: String,
+    /// Shown to people.
+    pub title: Option<String>,
+    /// Compact JSON object.
+    pub metadata: Option<String>,
+    /// Further members.
+    pub members: Vec<String>,
+}
+
+/// What became of a [`NewConversation`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// The conversation's id, new or old.
+    pub id: ConversationId,
+    /// `false`: there was one of that name; nothing was changed.
+    pub created: bool,
+    /// Whether the would-be owner is a member of the one that is there.
+    pub member: bool,
+}
+
+/// A conversation with its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversation {
+    /// Its number in the database.
+    pub id: ConversationId,
+    /// Its name.
+    pub conversation: String,
+    /// Who made it.
+    pub owner: String,
+    /// Shown to people.
+    pub title: Option<String>,
+    /// Compact JSON object.
+    pub metadata: Option<String>,
+    /// When it was made.
+    pub created_at_ms: i64,
+    /// Newest number, 0 when empty.
+    pub head: u64,
+    /// Everybody in it, ascending by user.
+    pub members: Vec<Member>,
+}
+
+/// Somebody in a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user: String,
+    /// Newest number that they marked as read, 0 for none.
+    pub read: u64,
+}
+
+/// Up to where somebody has read.
+#[derive(Clone, Debug)]
+pub struct ReadMark {
+    /// Where.
+    pub conversation: ConversationId,
+    /// Who.
+    pub user: Arc<str>,
+    /// Up to and with this number.
+    pub seq: u64,
+}
+
+/// A row of somebody's conversations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationSummary {
+    /// Its number in the database.
+    pub id: ConversationId,
+    /// Its name.
+    pub conversation: String,
+    /// Who made it.
+    pub owner: String,
+    /// Shown to people.
+    pub title: Option<String>,
+    /// Compact JSON object.
+    pub metadata: Option<String>,
+    /// When it was made.
+    pub created_at_ms: i64,
+    /// Newest number, 0 when empty.
+    pub head: u64,
+}
+
+/// A page of somebody's conversations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConversationList {
+    /// Newest activity first.
+    pub conversations: Vec<ConversationSummary>,
+    /// Where to go on, `None` at the end.
+    pub next: Option<ListCursor>,
+}
+
+/// Where a page of conversations ended: (time of the last activity, id), both descending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListCursor {
+    /// When something was last written there.
+    pub active_at_ms: i64,
+    /// The conversation's id.
+    pub id: ConversationId,
+}
+
+/// When a user was last there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastSeen {
+    /// Whose user.
+    pub tenant: Arc<str>,
+    /// Who.
+    pub user: Arc<str>,
+    /// When.
+    pub at_ms: i64,
+}
+
+/// What a pool of connections looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// `primary`, `replica`, `writer` or `readers`.
+    pub name: &'static str,
+    /// How many connections it may open.
+    pub size_max: usize,
+    /// How many are open.
+    pub size: usize,
+    /// How many of these are free.
+    pub idle: usize,
+    /// How many callers wait for one.
+    pub waiting: usize,
+}
+
+/// Why the store could not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The database can't be reached, is shutting down, or took too long. Nothing was accepted; try again.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The address in `DATABASE_URL` can't be used. The operator's to mend.
+    #[error("database_url: {0}")]
+    Address(String),
+    /// The database is of a version that Starling can't use, or holds a newer schema. The operator's to mend.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The database refused something that Starling should not have asked. Ours to mend.
+    #[error("the database refused: {0}")]
+    Refused(String),
+}
+
+impl Error {
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Error::Unavailable(_))
+    }
+}

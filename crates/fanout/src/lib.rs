@@ -1,0 +1,65 @@
+//! Publications between nodes.
+//!
+//! A fan-out promises speed, not delivery: where it may have lost something it says so by [`Delivery::Gap`], and
+//! whoever needs every message reads the log. [`memory`] serves one node (or several in one process, in
+//! tests); [`redis`] carries publications over Redis pub/sub: classic, behind Sentinel, or sharded on a cluster.
+//!
+//! Publications travel in *lanes*: a fixed number of channels ([`LANES`]) that every node is subscribed to, so that
+//! a join costs no SUBSCRIBE, and many publications of many conversations go in one PUBLISH. What
+//! belongs together (one conversation, one topic) always takes the same lane and so stays in order.
+
+mod model;
+
+pub use model::*;
+
+use async_trait::async_trait;
+
+/// How many channels carry the publications of all nodes.
+pub const LANES: u16 = 16;
+
+/// The lane of a conversation or a topic: stable over nodes, versions and restarts (FNV-1a of both names).
+pub fn lane_of(tenant: &str, name: &str) -> u16 {
+    let mut hash: u32 = 0x811c_9dc5;
+    for byte in tenant.bytes().chain([0]).chain(name.bytes()) {
+        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    }
+    ((hash ^ (hash >> 16)) % u32::from(LANES)) as u16
+}
+
+/// Where a fan-out puts what arrives. Called from the fan-out's own tasks: must not block.
+pub trait Receiver: Send + Sync + 'static {
+    /// Takes one delivery. Deliveries of one lane come in the order in which they were published.
+    fn receive(&self, delivery: Delivery);
+}
+
+/// Publications between nodes.
+#[async_trait]
+pub trait Fanout: Send + Sync + 'static {
+    /// Begins to receive. Returns when all subscriptions stand (confirmed by the broker), or keeps on trying in the
+    /// background and returns at once if the broker can't be reached. To be called once.
+    async fn start(&self, receiver: std::sync::Arc<dyn Receiver>) -> Result<(), Error>;
+
+    /// Publishes to all other nodes (not back to this one), in as few broker commands as possible.
+    /// Every publication of one lane is in one command, so one lane is all or nothing.
+    async fn publish(&self, batch: &[Publication]) -> Result<(), Error>;
+
+    /// Sends to one node only (also if that is this one).
+    async fn publish_to(&self, node: &str, body: bytes::Bytes) -> Result<(), Error>;
+
+    /// Numbers publications of topics, keeps them in the topics' histories and delivers them to all nodes,
+    /// this one included, as [`Delivery::Topic`], in the order of their offsets. Answers in the order of the batch.
+    async fn publish_topics(&self, batch: &[TopicPublication]) -> Vec<Result<Position, Error>>;
+
+    /// Where a topic stands, and what came since a position, if it is all there.
+    async fn topic_history(&self, tenant: &str, topic: &str, since: Option<&Position>) -> Result<TopicHistory, Error>;
+
+    /// Publishes a probe to this very node through the broker, to learn whether the link is alive. It comes back as
+    /// [`Delivery::Probe`].
+    async fn probe(&self, nonce: u64) -> Result<(), Error>;
+
+    /// Tears the link down and builds it anew, since the probe says that it is deaf. Ends in a [`Delivery::Gap`].
+    async fn reconnect(&self);
+
+    /// `None` for a fan-out inside the process; else whether the broker is connected and subscribed.
+    fn link(&self) -> Option<LinkStatus>;
+}

@@ -1,0 +1,68 @@
+//! Who is connected where: sessions, the registry of nodes with their leases, presence, and limits that hold over all nodes.
+//!
+//! Nothing here is the truth: all of it can be rebuilt by the nodes and from the clients' tickets and cursors.
+//! [`memory`] serves one node; [`redis`] any number (alone, behind Sentinel, or a cluster).
+//!
+//! **Leases.** Everything that a node writes about its own sockets carries the node's name and counts only while that node's
+//! lease runs. A node renews its lease with [`SessionStore::beat`] each second; one that stops doing so is
+//! dead [`LEASE_MS`] later, and all its entries with it, without anybody touching them one by one.
+
+mod model;
+
+pub use model::*;
+
+use async_trait::async_trait;
+
+/// How long a node lives after its last beat, milliseconds. With a beat each second it bears several lost ones, and
+/// leaves time to tell others within the 15 s that the protocol promises.
+pub const LEASE_MS: u64 = 8_000;
+
+/// Who is connected where.
+#[async_trait]
+pub trait SessionStore: Send + Sync + 'static {
+    /// Renews this node's lease and record. Answers who lives, and whether this node's lease had been lost
+    /// (first beat, expiry, or a wiped store): then the node writes its sessions and presence again.
+    async fn beat(&self, node: &NodeRecord) -> Result<Beat, Error>;
+
+    /// Ends this node's lease at once, for a clean stop.
+    async fn leave(&self, node: &str) -> Result<(), Error>;
+
+    /// All living nodes.
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, Error>;
+
+    /// Makes a new session, or attaches an old one here (see [`Attach`]).
+    async fn attach(&self, attach: &Attach) -> Result<Attached, Error>;
+
+    /// Writes attached sessions again after the store lost them. Never overwrites a session that has been attached
+    /// elsewhere or ended in the meantime. Answers the sessions that were (they are to be closed here).
+    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<String>, Error>;
+
+    /// Notes that sockets dropped, at this time; the sessions are kept for the resume window. Only if still
+    /// attached to `node`.
+    async fn detach(&self, node: &str, sessions: &[String], now_ms: i64) -> Result<(), Error>;
+
+    /// Notes what sessions joined, left, subscribed to; one pipeline for the batch.
+    async fn update(&self, batch: &[SessionChange]) -> Result<(), Error>;
+
+    /// Ends a session for good: its ticket is void from now on. Answers the node it is attached to; `None` if there is none of
+    /// that id in that tenant.
+    async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error>;
+
+    /// A page of sessions of a tenant, of one user or of all.
+    async fn sessions(&self, tenant: &str, user: Option<&str>, cursor: Option<&str>, limit: u32) -> Result<SessionList, Error>;
+
+    /// Sets how many sessions of a user are in a conversation on a node; 0 removes the entry. One pipeline for the batch.
+    async fn set_presence(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error>;
+
+    /// Who is in these conversations, of living nodes only; answers in the order asked, in one pipeline.
+    async fn presence(&self, of: &[ConversationKey]) -> Result<Vec<Vec<PresenceEntry>>, Error>;
+
+    /// Prolongs the lifetime of these conversations' presence keys (called slowly, per conversation and node).
+    async fn keep_presence(&self, of: &[ConversationKey]) -> Result<(), Error>;
+
+    /// Takes one from a user's allowance over all nodes (GCRA).
+    async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error>;
+
+    /// `None` for a store inside the process; else whether it can be reached.
+    async fn ping(&self) -> Option<Result<(), Error>>;
+}

@@ -1,0 +1,230 @@
+//! What the session store holds, as plain data. Times are Unix milliseconds in UTC.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// What a node says of itself with each beat.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its name.
+    pub node: String,
+    /// Where it can be reached, if it was told.
+    pub address: Option<String>,
+    /// Open sockets.
+    pub connections: u64,
+    /// Sessions, those within their resume window included.
+    pub sessions: u64,
+    /// Program version.
+    pub version: String,
+    /// When it started.
+    pub started_at_ms: i64,
+    /// Whether it is on its way out.
+    pub draining: bool,
+    /// Open sockets per tenant, for limits that hold over all nodes.
+    pub tenants: BTreeMap<String, u64>,
+    /// Messages committed since the start, for the console.
+    pub messages: u64,
+    /// Events delivered to sockets since the start, for the console.
+    pub deliveries: u64,
+    /// Delivery latency of the last seconds, 50th and 99th percentile, microseconds, for the console.
+    pub delivery_p50_us: u64,
+    /// See `delivery_p50_us`.
+    pub delivery_p99_us: u64,
+}
+
+/// What a beat answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beat {
+    /// Whether this node's lease had not been there: its sessions and presence are to be written again.
+    pub lost: bool,
+    /// Every node with a lease, this one included.
+    pub living: Vec<NodeRecord>,
+}
+
+/// A session that is to be attached to a socket of a node.
+#[derive(Clone, Debug)]
+pub struct Attach {
+    /// The session's id.
+    pub session: String,
+    /// Whose.
+    pub tenant: String,
+    /// Whose.
+    pub user: String,
+    /// The node that attaches it.
+    pub node: String,
+    /// Now.
+    pub now_ms: i64,
+    /// `None`: a new session. `Some`: resume this one, whose ticket was made at that time.
+    pub resume: Option<ResumeAttach>,
+    /// For how long a session outlives its socket, milliseconds.
+    pub window_ms: u64,
+}
+
+/// What is known about a session that is to be resumed.
+#[derive(Clone, Copy, Debug)]
+pub struct ResumeAttach {
+    /// When the ticket was issued.
+    pub ticket_issued_at_ms: i64,
+}
+
+/// What became of an [`Attach`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// A new session is written.
+    New,
+    /// The session was there, is within its window and is now attached here.
+    Resumed {
+        /// The node and connection that it was attached to, if it was still attached: is to be told (close 4409).
+        previous_node: Option<String>,
+        /// What it was in.
+        conversations: Vec<String>,
+        /// What it was subscribed to.
+        topics: Vec<String>,
+        /// When it was first made.
+        created_at_ms: i64,
+    },
+    /// The store does not know the session, but has itself been lost (wiped, restarted) since the ticket was
+    /// issued and less than a window ago: the ticket is enough. The session is now written and attached here.
+    Rebuilt,
+    /// The session's window has passed, it was ended by an operator, or it is somebody else's.
+    Refused,
+}
+
+/// An attached session, to be written again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionState {
+    /// The session's id.
+    pub session: String,
+    /// Whose.
+    pub tenant: String,
+    /// Whose.
+    pub user: String,
+    /// When it was made.
+    pub created_at_ms: i64,
+    /// What it is in.
+    pub conversations: Vec<String>,
+    /// What it is subscribed to.
+    pub topics: Vec<String>,
+}
+
+/// What a session joined or left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionChange {
+    /// The session's id.
+    pub session: String,
+    /// What changed.
+    pub change: Change,
+}
+
+/// What changed about a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It joined a conversation.
+    Joined(String),
+    /// It left a conversation.
+    Left(String),
+    /// It subscribed to a topic.
+    Subscribed(String),
+    /// It unsubscribed from a topic.
+    Unsubscribed(String),
+}
+
+/// A session that an operator ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The living node that it was attached to.
+    pub node: Option<String>,
+}
+
+/// A session in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionSummary {
+    /// The session's id.
+    pub session: String,
+    /// Whose.
+    pub user: String,
+    /// The node that holds it, or held it last.
+    pub node: String,
+    /// Whether a socket is attached to it now (on a living node).
+    pub attached: bool,
+    /// When it was made.
+    pub created_at_ms: i64,
+}
+
+/// A page of sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionList {
+    /// Some sessions.
+    pub sessions: Vec<SessionSummary>,
+    /// Where to go on, `None` at the end. Opaque.
+    pub next: Option<String>,
+}
+
+/// A conversation by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ConversationKey {
+    /// Whose.
+    pub tenant: Arc<str>,
+    /// Its name.
+    pub conversation: Arc<str>,
+}
+
+/// How many sessions of a user are in a conversation on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceChange {
+    /// Where.
+    pub conversation: ConversationKey,
+    /// Who.
+    pub user: Arc<str>,
+    /// With how many sessions; 0: gone.
+    pub devices: u32,
+}
+
+/// How many sessions of a user are in a conversation on some node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceEntry {
+    /// Who.
+    pub user: String,
+    /// On which node.
+    pub node: String,
+    /// With how many sessions.
+    pub devices: u32,
+}
+
+/// A rate, as the generic cell rate algorithm (ITU-T I.371) takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// How many per period.
+    pub count: u32,
+    /// The period, milliseconds.
+    pub period_ms: u64,
+}
+
+/// Whether something is allowed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is, and counts.
+    Allowed,
+    /// It is not, and does not count.
+    Denied {
+        /// When it will be, milliseconds from now.
+        retry_after_ms: u64,
+    },
+}
+
+/// Why the store could not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store can't be reached or took too long. Try again.
+    #[error("the session store is not available: {0}")]
+    Unavailable(String),
+    /// The address in `REDIS_URL` can't be used. The operator's to mend.
+    #[error("redis_url: {0}")]
+    Address(String),
+    /// The store is of a version that Starling can't use. The operator's to mend.
+    #[error("{0}")]
+    Unsupported(String),
+}

@@ -1,0 +1,190 @@
+//! What a client asks.
+
+use std::collections::BTreeMap;
+
+use super::Json;
+
+/// A client's frame: a command under an id that the client chose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// From 1 to 2^53-1; the reply carries it.
+    pub id: u64,
+    /// What is asked, or why it can't be understood (to be answered under the same id).
+    pub command: Result<Command, BadRequest>,
+}
+
+/// A frame with a usable id whose rest is not a command: unknown `op`, missing field, wrong type, bad name, too large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRequest {
+    /// `bad_request` or `too_large`.
+    pub code: super::ErrorCode,
+    /// For the developer of the client: names the field.
+    pub message: String,
+}
+
+/// What a client asks of a node. Names are checked, sizes are within the protocol's limits, `limit`s are in range.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// The first command of a connection.
+    Connect(Connect),
+    /// A newer token for the connection.
+    Refresh {
+        /// The JWT.
+        token: String,
+    },
+    /// Makes a conversation.
+    Create(Create),
+    /// Joins a conversation; replays what came after `after`.
+    Join {
+        /// Its name.
+        conversation: String,
+        /// The highest number seen.
+        after: Option<u64>,
+    },
+    /// Leaves a conversation (stays a member).
+    Leave {
+        /// Its name.
+        conversation: String,
+    },
+    /// Says something, durably.
+    Send(Send),
+    /// Reads a page of the log.
+    History(History),
+    /// Marks as read.
+    Read {
+        /// Its name.
+        conversation: String,
+        /// Up to and with this number.
+        seq: u64,
+    },
+    /// Tells that the user types, or stopped.
+    Typing {
+        /// Its name.
+        conversation: String,
+        /// Whether.
+        typing: bool,
+    },
+    /// Asks who is there.
+    Presence {
+        /// Its name.
+        conversation: String,
+    },
+    /// Subscribes to a topic.
+    Subscribe {
+        /// Its name.
+        topic: String,
+        /// The last position seen.
+        since: Option<TopicPosition>,
+    },
+    /// Ends a subscription.
+    Unsubscribe {
+        /// Its name.
+        topic: String,
+    },
+    /// Publishes to a topic.
+    Publish {
+        /// Its name.
+        topic: String,
+        /// Any value.
+        data: Json,
+    },
+    /// Asks for a sign of life.
+    Ping,
+}
+
+impl Command {
+    /// The `op` word, for metrics and traces.
+    pub fn op(&self) -> &'static str {
+        match self {
+            Command::Connect(_) => "connect",
+            Command::Refresh { .. } => "refresh",
+            Command::Create(_) => "create",
+            Command::Join { .. } => "join",
+            Command::Leave { .. } => "leave",
+            Command::Send(_) => "send",
+            Command::History(_) => "history",
+            Command::Read { .. } => "read",
+            Command::Typing { .. } => "typing",
+            Command::Presence { .. } => "presence",
+            Command::Subscribe { .. } => "subscribe",
+            Command::Unsubscribe { .. } => "unsubscribe",
+            Command::Publish { .. } => "publish",
+            Command::Ping => "ping",
+        }
+    }
+}
+
+/// Fields of `connect`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Connect {
+    /// The JWT, where the upgrade did not carry one.
+    pub token: Option<String>,
+    /// The session to go on with.
+    pub resume: Option<Resume>,
+}
+
+/// The session to go on with, and from where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resume {
+    /// The session's id.
+    pub session: String,
+    /// The ticket that the last `connect` gave.
+    pub ticket: String,
+    /// Per conversation the highest number seen.
+    pub cursors: BTreeMap<String, u64>,
+    /// Per topic the last position seen.
+    pub topics: BTreeMap<String, TopicPosition>,
+}
+
+/// A place in a topic's stream.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TopicPosition {
+    /// One life of the numbering.
+    pub epoch: String,
+    /// Number of a publication.
+    pub offset: u64,
+}
+
+/// Fields of `create`, over WebSocket and HTTP alike.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Create {
+    /// Its name; the node makes one up where there is none.
+    pub conversation: Option<String>,
+    /// Shown to people.
+    pub title: Option<String>,
+    /// Further members.
+    pub members: Vec<String>,
+    /// A JSON object.
+    pub metadata: Option<Json>,
+}
+
+/// Fields of `send`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Send {
+    /// Where to.
+    pub conversation: String,
+    /// Idempotency key.
+    pub key: String,
+    /// The text.
+    pub content: String,
+    /// A JSON object.
+    pub metadata: Option<Json>,
+}
+
+/// Fields of `history`. At most one of `before` and `after` is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Where.
+    pub conversation: String,
+    /// Only smaller numbers.
+    pub before: Option<u64>,
+    /// Only larger numbers.
+    pub after: Option<u64>,
+    /// How many at most, 1–200.
+    pub limit: u32,
+}
+
+/// A frame that is no request at all: the connection closes with 4400.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a frame of this protocol: {0}")]
+pub struct NotAFrame(pub String);

@@ -1,0 +1,51 @@
+//! Starling's client protocol, version 1: commands, replies, events, error and close codes, in two encodings.
+
+mod close;
+mod command;
+mod error;
+mod event;
+mod json;
+mod name;
+mod reply;
+mod timestamp;
+
+pub use close::CloseReason;
+pub use command::*;
+pub use error::{ErrorBody, ErrorCode};
+pub use event::*;
+pub use json::Json;
+pub use name::{NAME_LENGTH_MAX, is_name};
+pub use reply::*;
+pub use timestamp::Timestamp;
+
+/// How frames are encoded, agreed by sub-protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// `starling.v1.json`: text frames.
+    Json,
+    /// `starling.v1.msgpack`: binary frames.
+    MsgPack,
+}
+
+impl Encoding {
+    /// The sub-protocol's name.
+    pub fn subprotocol(self) -> &'static str {
+        match self {
+            Encoding::Json => "starling.v1.json",
+            Encoding::MsgPack => "starling.v1.msgpack",
+        }
+    }
+}
+
+/// A client's frame is at most this long (128 KiB), all fragments together, inflated.
+pub const CLIENT_FRAME_BYTES_MAX: usize = 128 * 1024;
+/// A message's text, bytes of UTF-8 (64 KiB).
+pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
+/// A message's or conversation's metadata, bytes as compact JSON (16 KiB).
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// A publication's data, bytes as compact JSON (64 KiB).
+pub const DATA_BYTES_MAX: usize = 64 * 1024;
+/// An idempotency key, characters.
+pub const KEY_CHARS_MAX: usize = 64;
+/// A conversation's title, bytes of UTF-8. Not in the protocol's page; ours.
+pub const TITLE_BYTES_MAX: usize = 1024;

@@ -1,0 +1,169 @@
+//! What a node answers. Each struct is the `ok` of one command; field order is the order on the wire.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Json, Timestamp, TopicPosition};
+
+/// The `ok` of a command without fields.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Empty {}
+
+/// `ok` of `connect`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Connected {
+    /// The session's id.
+    pub session: String,
+    /// What to resume it with.
+    pub ticket: String,
+    /// Who the token says one is.
+    pub user: Arc<str>,
+    /// Whose user.
+    pub tenant: Arc<str>,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// Whether the session goes on.
+    pub resumed: bool,
+    /// How often the node pings.
+    pub heartbeat_ms: u64,
+    /// For how long the session outlives its socket.
+    pub resume_window_ms: u64,
+    /// When the token ends.
+    pub expires_at: Timestamp,
+    /// Resumed conversations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversations: Option<BTreeMap<Arc<str>, ResumedConversation>>,
+    /// Resumed topics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topics: Option<BTreeMap<Arc<str>, Subscribed>>,
+    /// Conversations that can't be read any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Vec<String>>,
+}
+
+/// What a resume replays of one conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ResumedConversation {
+    /// Newest number.
+    pub head: u64,
+    /// How many messages follow.
+    pub replayed: u64,
+    /// Whether older ones were left out.
+    pub truncated: bool,
+}
+
+/// `ok` of `refresh`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Refreshed {
+    /// When the newer token ends.
+    pub expires_at: Timestamp,
+}
+
+/// `ok` of `create`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Created {
+    /// Its name.
+    pub conversation: String,
+    /// `false`: it was there.
+    pub created: bool,
+}
+
+/// `ok` of `join`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Joined {
+    /// Newest number, 0 when empty.
+    pub head: u64,
+    /// How many messages follow.
+    pub replayed: u64,
+    /// Whether older ones were left out.
+    pub truncated: bool,
+    /// Who is there.
+    pub online: Vec<Arc<str>>,
+    /// Read marks.
+    pub reads: BTreeMap<Arc<str>, u64>,
+}
+
+/// `ok` of `send`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sent {
+    /// The message's id.
+    #[serde(serialize_with = "super::event::hyphenated")]
+    pub id: u128,
+    /// Its number.
+    pub seq: u64,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// Whether the key had been used before.
+    pub duplicate: bool,
+}
+
+/// `ok` of `history`.
+#[derive(Clone, Debug, Serialize)]
+pub struct HistoryPage {
+    /// Ascending by number.
+    pub messages: Vec<HistoryMessage>,
+    /// Whether there is more in that direction.
+    pub more: bool,
+}
+
+/// A message in a page of history: a `message` event without `ev`.
+#[derive(Clone, Debug, Serialize)]
+pub struct HistoryMessage {
+    /// Where.
+    pub conversation: Arc<str>,
+    /// Its number.
+    pub seq: u64,
+    /// Its id.
+    #[serde(serialize_with = "super::event::hyphenated")]
+    pub id: u128,
+    /// Who it stands under.
+    pub sender: Arc<str>,
+    /// `user`, `assistant`, `system`, `tool`.
+    pub role: &'static str,
+    /// The text.
+    pub content: Arc<str>,
+    /// A JSON object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Json>,
+    /// When it was committed.
+    pub at: Timestamp,
+}
+
+/// `ok` of `presence`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PresenceList {
+    /// One entry a member.
+    pub users: Vec<PresenceUser>,
+}
+
+/// Somebody in `presence`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PresenceUser {
+    /// Who.
+    pub user: Arc<str>,
+    /// Whether there.
+    pub online: bool,
+    /// With how many sessions.
+    pub devices: u32,
+    /// When last, if known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+}
+
+/// `ok` of `subscribe`, and a resumed topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Subscribed {
+    /// One life of the numbering.
+    pub epoch: String,
+    /// Newest number.
+    pub offset: u64,
+    /// Whether all since the given position follows.
+    pub recovered: bool,
+    /// How many follow.
+    pub replayed: u64,
+}
+
+/// `ok` of `publish`: where it stands.
+pub type Published = TopicPosition;
