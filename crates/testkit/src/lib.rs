@@ -1,1 +1,18 @@
-//! (skeleton)
+//! What tests of Starling stand on: real servers as child processes ([`redis`], [`postgres`], [`balancer`]), faulty links
+//! between them ([`proxy`]), and whatever has to be on the machine for that ([`install`]).
+//!
+//! Every server listens on a free port of the loopback, keeps its files in a temporary folder, and is ended by its own
+//! process id when its value is dropped; when the test's process dies, the kernel ends the servers too.
+
+mod folder;
+pub mod install;
+mod port;
+pub mod postgres;
+pub mod process;
+pub mod redis;
+pub mod resp;
+pub mod wait;
+
+pub use folder::Folder;
+pub use port::{Port, free_port};
+pub use process::{Launch, Process};

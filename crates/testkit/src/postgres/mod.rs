@@ -1,0 +1,300 @@
+//! PostgreSQL, plain and behind PgBouncer.
+
+mod pgbouncer;
+
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+pub use pgbouncer::PgBouncer;
+
+use crate::install::{self, Tool, User};
+use crate::process::Signal;
+use crate::{Folder, Launch, Port, Process, free_port};
+
+/// How long the server may take to start or to end, on a machine that is busy compiling.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The role that Starling's nodes log in as, and its database.
+const ROLE: &str = "starling";
+
+/// A PostgreSQL server with a role and a database for Starling. Commits reach the disk, as in real life.
+#[derive(Debug)]
+pub struct Postgres {
+    /// Dropped before the folder and the port that it uses.
+    process: Process,
+    port: Port,
+    password: String,
+    /// Holds the data, the log and the Unix socket.
+    folder: Folder,
+}
+
+impl Postgres {
+    /// Creates a server, starts it, and returns when it takes connections.
+    ///
+    /// # Errors
+    /// When it can't be created or started, with its log.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Like [`start`](Self::start), with settings such as `("max_connections", "20")`.
+    ///
+    /// # Errors
+    /// When it can't be created or started, with its log.
+    pub async fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
+        let program = install::program(Tool::Postgres, "postgres").await?;
+        let user = User::for_servers()?;
+        let folder = Folder::new("pg")?;
+        if let Some(user) = &user {
+            folder.give_to(user.uid, user.gid)?;
+        }
+        initialise(folder.path(), user.as_ref()).await?;
+        let port = free_port()?;
+        let mut launch = Launch::new("postgres", program, folder.path())
+            .args(["-D", "data", "-h", "127.0.0.1", "-p", &port.number().to_string()])
+            .user(user.as_ref())
+            // The one that leaves no shared memory behind.
+            .end_by(Signal::QUIT);
+        let socket_folder = folder.path().display().to_string();
+        let own = [
+            ("unix_socket_directories", socket_folder.as_str()),
+            ("max_connections", "200"),
+            ("shared_buffers", "64MB"),
+            ("dynamic_shared_memory_type", "mmap"),
+            ("password_encryption", "scram-sha-256"),
+            ("log_min_messages", "warning"),
+        ];
+        for (name, value) in own.iter().chain(settings) {
+            launch = launch.args(["-c", &format!("{name}={value}")]);
+        }
+        let process = Process::start(launch).await?;
+        let password = format!("{:016x}", rand::random::<u64>());
+        let postgres = Self { process, port, password, folder };
+        postgres.answers().await?;
+        postgres
+            .psql_in("postgres", &format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{}'", postgres.password))
+            .await?;
+        postgres.create_database(ROLE).await?;
+        Ok(postgres)
+    }
+
+    /// One server for all tests of this process, started by the first who asks; each test makes a database of its own
+    /// in it with [`create_database`](Self::create_database).
+    ///
+    /// # Errors
+    /// When it can't be created or started, with its log.
+    pub async fn shared() -> Result<&'static Self> {
+        static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+        SHARED.get_or_try_init(Self::start).await
+    }
+
+    /// `postgres://ROLE:PASSWORD@127.0.0.1:PORT/starling`, an empty database.
+    pub fn url(&self) -> String {
+        self.url_of(self.address(), ROLE)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Makes another empty database, and returns its URL.
+    ///
+    /// # Errors
+    /// When there is one of that name, or the server does not answer.
+    pub async fn create_database(&self, name: &str) -> Result<String> {
+        self.psql_in("postgres", &format!("CREATE DATABASE \"{name}\" OWNER {ROLE}")).await?;
+        Ok(self.url_of(self.address(), name))
+    }
+
+    /// Ends it in good order (fast shutdown): transactions under way are rolled back, connections closed.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(&self) -> Result<()> {
+        self.process.signal(Signal::INT)?;
+        self.process.ended(LIMIT).await.map(drop)
+    }
+
+    /// Ends it at once, as a crash does (immediate shutdown): what was committed is there after
+    /// [`start_again`](Self::start_again), nothing else.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn crash(&self) -> Result<()> {
+        self.process.signal(Signal::QUIT)?;
+        self.process.ended(LIMIT).await.map(drop)
+    }
+
+    /// Starts it again on the same port with the same data.
+    ///
+    /// # Errors
+    /// When it does not come back, with its log.
+    pub async fn start_again(&self) -> Result<()> {
+        self.process.start_again().await?;
+        self.answers().await
+    }
+
+    /// Ends the backends of all other connections, and returns how many there were.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn terminate_backends(&self) -> Result<u64> {
+        let ended = self
+            .psql(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                 WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+            )
+            .await?;
+        ended.trim().parse().context("a number of backends")
+    }
+
+    /// Runs statements in Starling's database as the superuser. Returns the rows, one a line, columns divided by `|`.
+    ///
+    /// # Errors
+    /// When a statement fails, with what psql says.
+    pub async fn psql(&self, sql: &str) -> Result<String> {
+        self.psql_in(ROLE, sql).await
+    }
+
+    /// Like [`psql`](Self::psql), in a database of this name.
+    ///
+    /// # Errors
+    /// When a statement fails, with what psql says.
+    pub async fn psql_in(&self, database: &str, sql: &str) -> Result<String> {
+        let program = install::program(Tool::Postgres, "psql").await?;
+        let output = tokio::process::Command::new(program)
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", SUPERUSER, "-d", database])
+            .arg("-h")
+            .arg(self.folder.path())
+            .args(["-p", &self.port().to_string(), "-c", sql])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("run psql")?;
+        ensure!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn url_of(&self, address: SocketAddr, database: &str) -> String {
+        format!("postgres://{ROLE}:{}@{address}/{database}", self.password)
+    }
+
+    async fn answers(&self) -> Result<()> {
+        let takes_connections = async || {
+            TcpStream::connect(self.address()).await?;
+            Ok(self.psql_in("postgres", "SELECT 1").await?.trim() == "1")
+        };
+        self.process.ready(LIMIT, "an answer to a query", takes_connections).await
+    }
+}
+
+/// The superuser of the server: reached over the Unix socket alone, whose folder is nobody else's.
+const SUPERUSER: &str = "postgres";
+
+async fn initialise(folder: &Path, user: Option<&User>) -> Result<()> {
+    let program = install::program(Tool::Postgres, "initdb").await?;
+    let mut command = std::process::Command::new(program);
+    command.args(["-D", "data", "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]);
+    command.args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
+    command.current_dir(folder).stdin(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user.uid).gid(user.gid);
+    }
+    let output =
+        tokio::process::Command::from(command).kill_on_drop(true).output().await.context("run initdb")?;
+    ensure!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::is_alive;
+    use crate::wait;
+
+    #[tokio::test]
+    async fn a_server_answers_keeps_its_databases_apart_and_is_gone_after_the_drop() {
+        let postgres = Postgres::start().await.unwrap();
+        let url = postgres.create_database("second").await.unwrap();
+        assert!(url.ends_with("/second") && postgres.url().ends_with("/starling"));
+        postgres.psql("CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2)").await.unwrap();
+        assert_eq!(postgres.psql("SELECT n, n * 2 FROM t ORDER BY n").await.unwrap(), "1|2\n2|4\n");
+        let elsewhere = postgres.psql_in("second", "SELECT * FROM t").await.unwrap_err();
+        assert!(elsewhere.to_string().contains("does not exist"), "{elsewhere}");
+        assert!(
+            by_url(&postgres.url().replace(&postgres.password, "wrong")).await.is_err(),
+            "a password is needed"
+        );
+        assert_eq!(by_url(&url).await.unwrap(), "starling|second\n");
+        let pid = postgres.pid();
+        let folder = postgres.folder.path().to_owned();
+        drop(postgres);
+        assert!(!is_alive(pid) && !folder.exists());
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_outlives_a_stop_and_a_crash() {
+        let postgres = Postgres::start().await.unwrap();
+        postgres.psql("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await.unwrap();
+        postgres.stop().await.unwrap();
+        assert!(postgres.psql("SELECT 1").await.is_err());
+        postgres.start_again().await.unwrap();
+        postgres.psql("INSERT INTO t VALUES (2)").await.unwrap();
+        postgres.crash().await.unwrap();
+        postgres.start_again().await.unwrap();
+        assert_eq!(postgres.psql("SELECT count(*) FROM t").await.unwrap().trim(), "2");
+    }
+
+    #[tokio::test]
+    async fn terminated_backends_lose_their_connection() {
+        let postgres = Postgres::shared().await.unwrap();
+        let sleeper = tokio::spawn(postgres.psql("SELECT pg_sleep(600)"));
+        let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600)'";
+        let asleep = async || Ok(postgres.psql(sleeps).await?.trim() == "1");
+        wait::until_true(LIMIT, "the sleeper", asleep).await.unwrap();
+        assert!(postgres.terminate_backends().await.unwrap() >= 1);
+        let error = sleeper.await.unwrap().unwrap_err();
+        assert!(error.to_string().contains("terminat"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_transaction_behind_pgbouncer_reaches_the_server() {
+        let postgres = Postgres::shared().await.unwrap();
+        postgres.create_database("bounced").await.unwrap();
+        let bouncer = PgBouncer::start(postgres).await.unwrap();
+        assert_eq!(by_url(&bouncer.url_of("bounced")).await.unwrap(), "starling|bounced\n");
+        assert_eq!(by_url(&bouncer.url()).await.unwrap(), "starling|starling\n");
+        let pid = bouncer.pid();
+        drop(bouncer);
+        assert!(!is_alive(pid));
+    }
+
+    /// Logs in as a node does.
+    async fn by_url(url: &str) -> Result<String> {
+        let program = install::program(Tool::Postgres, "psql").await?;
+        let output = tokio::process::Command::new(program)
+            .args(["-X", "-A", "-t", "-d", url, "-c", "SELECT current_user, current_database()"])
+            .output()
+            .await?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
