@@ -1,14 +1,27 @@
 //! Who may do what: JWTs (HS256 with a shared secret; RS256, ES256, EdDSA with a key file or a JWKS URL), their scopes, and
 //! signed resume tickets.
 //!
-//! The algorithm is pinned by the configuration and never taken from the token.
+//! The algorithm is pinned by the configuration and never taken from the token. Time is always passed in, as Unix
+//! milliseconds.
 
+mod algorithm;
+mod cache;
 mod claims;
+mod error;
+mod jwks;
+mod key;
 mod scope;
+mod sign;
 mod ticket;
+mod token;
 mod verifier;
 
-pub use claims::Identity;
-pub use scope::Scopes;
+pub use algorithm::Algorithm;
+pub use claims::{Identity, LEEWAY_MS};
+pub use error::{SetupError, TokenError};
+pub use key::SECRET_BYTES_MIN;
+pub use scope::{SCOPES_MAX, Scopes};
+pub use sign::sign_hs256;
 pub use ticket::{Ticket, TicketError, TicketKey};
-pub use verifier::{Algorithm, KeySource, SetupError, TokenError, Verifier, sign_hs256};
+pub use token::TOKEN_BYTES_MAX;
+pub use verifier::{KeySource, Verifier, VerifierOptions};

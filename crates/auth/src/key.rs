@@ -1,0 +1,139 @@
+//! Keys that verify signatures: checked when they are read, so that a signature can only be good or bad.
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rsa;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
+
+use crate::{Algorithm, SetupError};
+
+/// The shortest secret that HS256 may use (RFC 7518, section 3.2), bytes. Tickets ask for as much.
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// Bytes of an RSA modulus: 2048 to 8192 bits (RFC 7518, section 3.3, and what the cryptography below takes).
+const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+
+/// A key for one algorithm.
+pub(crate) enum VerifyingKey {
+    Secret(hmac::Key),
+    Public(ParsedPublicKey),
+}
+
+impl VerifyingKey {
+    /// A shared secret, for HS256. `key` is its name in the configuration.
+    pub(crate) fn from_secret(secret: &[u8], key: &'static str) -> Result<VerifyingKey, SetupError> {
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err(SetupError::ShortSecret { key, bytes: secret.len() });
+        }
+        Ok(VerifyingKey::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+    }
+
+    /// A public key in PEM form. The error says what is wrong, to follow on the name of the file.
+    pub(crate) fn from_pem(algorithm: Algorithm, pem: &[u8]) -> Result<VerifyingKey, String> {
+        if String::from_utf8_lossy(pem).contains("PRIVATE KEY-----") {
+            return Err("holds a private key; give the public one, from `openssl pkey -pubout`".to_owned());
+        }
+        let key = match algorithm {
+            Algorithm::RS256 => DecodingKey::from_rsa_pem(pem),
+            Algorithm::ES256 => DecodingKey::from_ec_pem(pem),
+            Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
+            Algorithm::HS256 => return Err("is a file, and HS256 has a secret".to_owned()),
+        };
+        let key = key.ok().and_then(|key| match algorithm {
+            Algorithm::RS256 => rsa_from_der(key.try_get_as_bytes().ok()?),
+            Algorithm::ES256 => {
+                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.try_get_as_bytes().ok()?).ok()
+            }
+            Algorithm::EdDSA => ParsedPublicKey::new(&ED25519, key.try_get_as_bytes().ok()?).ok(),
+            Algorithm::HS256 => None,
+        });
+        key.map(VerifyingKey::Public)
+            .ok_or_else(|| format!("holds no public key for {algorithm}: expected {}", expected(algorithm)))
+    }
+
+    /// A key out of a key set; `None` when it is of no use for this algorithm, or broken.
+    pub(crate) fn from_jwk(algorithm: Algorithm, jwk: &Jwk) -> Option<VerifyingKey> {
+        let common = &jwk.common;
+        let for_signatures =
+            common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
+        let for_verifying = common
+            .key_operations
+            .as_ref()
+            .is_none_or(|operations| operations.contains(&KeyOperations::Verify));
+        let for_algorithm = common.key_algorithm.is_none_or(|name| name.to_string() == algorithm.name());
+        if !(for_signatures && for_verifying && for_algorithm) {
+            return None;
+        }
+        let key = match (&jwk.algorithm, algorithm) {
+            (AlgorithmParameters::RSA(rsa), Algorithm::RS256) => {
+                rsa_from_components(&decode(&rsa.n)?, &decode(&rsa.e)?)
+            }
+            (AlgorithmParameters::EllipticCurve(ec), Algorithm::ES256) if ec.curve == EllipticCurve::P256 => {
+                p256_from_coordinates(&decode(&ec.x)?, &decode(&ec.y)?)
+            }
+            (AlgorithmParameters::OctetKeyPair(okp), Algorithm::EdDSA)
+                if okp.curve == EllipticCurve::Ed25519 =>
+            {
+                ParsedPublicKey::new(&ED25519, decode(&okp.x)?).ok()
+            }
+            _ => None,
+        };
+        key.map(VerifyingKey::Public)
+    }
+
+    /// Whether `signature` is this key's on `message`. Takes the same time for any wrong signature of a secret.
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            VerifyingKey::Secret(key) => hmac::verify(key, message, signature).is_ok(),
+            VerifyingKey::Public(key) => key.verify_sig(message, signature).is_ok(),
+        }
+    }
+}
+
+fn rsa_from_der(der: &[u8]) -> Option<ParsedPublicKey> {
+    let modulus_bytes = rsa::PublicKey::from_der(der).ok()?.modulus_len();
+    if !RSA_MODULUS_BYTES.contains(&modulus_bytes) {
+        return None;
+    }
+    ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der).ok()
+}
+
+fn rsa_from_components(n: &[u8], e: &[u8]) -> Option<ParsedPublicKey> {
+    let (n, e) = (without_leading_zeros(n), without_leading_zeros(e));
+    if !RSA_MODULUS_BYTES.contains(&n.len()) {
+        return None;
+    }
+    RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()
+}
+
+/// The point as SEC 1 writes it uncompressed: 4, x, y.
+fn p256_from_coordinates(x: &[u8], y: &[u8]) -> Option<ParsedPublicKey> {
+    if x.len() != 32 || y.len() != 32 {
+        return None;
+    }
+    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, [&[4], x, y].concat()).ok()
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+/// Some issuers write a modulus with the zero byte that ASN.1 asks for and JWK forbids.
+fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
+}
+
+fn expected(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::HS256 => "a secret",
+        Algorithm::RS256 => "an RSA public key of 2048 to 8192 bits in PEM form",
+        Algorithm::ES256 => "a public key on the curve P-256 in PEM form",
+        Algorithm::EdDSA => "an Ed25519 public key in PEM form",
+    }
+}

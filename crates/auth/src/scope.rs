@@ -1,0 +1,137 @@
+//! The `scope` claim.
+
+/// More words than this in one `scope` claim are not read. Leaving words out only takes rights away.
+pub const SCOPES_MAX: usize = 256;
+
+/// What a token allows.
+///
+/// `admin` implies all the rest: it may create conversations, and use any topic of its tenant. It does not make its
+/// bearer a member of conversations; what it allows beyond that stands with each call of the HTTP API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scopes {
+    admin: bool,
+    create: bool,
+    subscribe: Vec<Pattern>,
+    publish: Vec<Pattern>,
+}
+
+impl Scopes {
+    /// Reads a space-separated list out of `admin`, `conversations:create`, `subscribe:NAME`, `subscribe:PREFIX*`,
+    /// `publish:NAME` and `publish:PREFIX*`. Unknown words are ignored: the token may be meant for others too.
+    pub fn parse(scope: &str) -> Scopes {
+        let mut scopes = Scopes::default();
+        for word in scope.split_ascii_whitespace().take(SCOPES_MAX) {
+            match word.split_once(':') {
+                None if word == "admin" => scopes.admin = true,
+                Some(("conversations", "create")) => scopes.create = true,
+                Some(("subscribe", pattern)) => scopes.subscribe.extend(Pattern::parse(pattern)),
+                Some(("publish", pattern)) => scopes.publish.extend(Pattern::parse(pattern)),
+                _ => {}
+            }
+        }
+        scopes
+    }
+
+    /// Whether the bearer may use the calls that are for administrators.
+    pub fn is_admin(&self) -> bool {
+        self.admin
+    }
+
+    /// Whether the bearer may create conversations.
+    pub fn may_create(&self) -> bool {
+        self.admin || self.create
+    }
+
+    /// Whether the bearer may subscribe to this topic.
+    pub fn may_subscribe(&self, topic: &str) -> bool {
+        self.admin || self.subscribe.iter().any(|pattern| pattern.covers(topic))
+    }
+
+    /// Whether the bearer may publish to this topic.
+    pub fn may_publish(&self, topic: &str) -> bool {
+        self.admin || self.publish.iter().any(|pattern| pattern.covers(topic))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pattern {
+    Name(Box<str>),
+    Prefix(Box<str>),
+}
+
+impl Pattern {
+    /// `None` for what could never cover a topic, so that a slip of the pen does not grant more than it says.
+    fn parse(text: &str) -> Option<Pattern> {
+        match text.strip_suffix('*') {
+            Some(prefix) if prefix.contains('*') => None,
+            Some(prefix) => Some(Pattern::Prefix(prefix.into())),
+            None if text.is_empty() || text.contains('*') => None,
+            None => Some(Pattern::Name(text.into())),
+        }
+    }
+
+    fn covers(&self, topic: &str) -> bool {
+        match self {
+            Pattern::Name(name) => **name == *topic,
+            Pattern::Prefix(prefix) => topic.starts_with(&**prefix),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_allowed_by_default() {
+        let none = Scopes::parse("");
+        assert!(!none.is_admin() && !none.may_create());
+        assert!(!none.may_subscribe("news") && !none.may_publish("news"));
+    }
+
+    #[test]
+    fn names_and_prefixes_cover_what_they_say() {
+        let scopes = Scopes::parse("conversations:create subscribe:news subscribe:room:* publish:room:1");
+        assert!(scopes.may_create() && !scopes.is_admin());
+        assert!(scopes.may_subscribe("news") && !scopes.may_subscribe("news2"));
+        assert!(
+            scopes.may_subscribe("room:7") && scopes.may_subscribe("room:") && !scopes.may_subscribe("room")
+        );
+        assert!(
+            scopes.may_publish("room:1") && !scopes.may_publish("room:12") && !scopes.may_publish("news")
+        );
+        assert!(Scopes::parse("publish:*").may_publish("anything"));
+    }
+
+    #[test]
+    fn admin_implies_the_rest() {
+        let admin = Scopes::parse("admin");
+        assert!(admin.is_admin() && admin.may_create() && admin.may_subscribe("a") && admin.may_publish("a"));
+    }
+
+    #[test]
+    fn unknown_and_broken_words_grant_nothing() {
+        let scopes = Scopes::parse(
+            "openid Admin admin:x admin: conversations:created conversations subscribe subscribe: publish:a*b publish:** SUBSCRIBE:*",
+        );
+        assert_eq!(scopes, Scopes::default());
+    }
+
+    #[test]
+    fn words_beyond_the_limit_are_not_read() {
+        let scope = (0..SCOPES_MAX).map(|i| format!("publish:t{i} ")).collect::<String>() + "admin";
+        let scopes = Scopes::parse(&scope);
+        assert_eq!(scopes.publish.len(), SCOPES_MAX);
+        assert!(!scopes.is_admin());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_without_the_word_grants_admin(scope in "[a-z:* ]{0,200}") {
+            let words = scope.split(' ').any(|word| word == "admin");
+            prop_assert_eq!(Scopes::parse(&scope).is_admin(), words);
+        }
+    }
+}
