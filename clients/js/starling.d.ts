@@ -1,0 +1,184 @@
+/** Sequence number in a conversation: 1, 2, 3 … without a hole. */
+export type Seq = number;
+
+/** Stable codes. The first nine come from the node, the others from this module. */
+export type ErrorCode =
+  | "bad_request" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "too_large"
+  | "rate_limited" | "unavailable" | "internal"
+  | "timeout" | "closed" | "overflow" | "disconnected" | "gap" | "protocol" | "replaced" | "ended";
+
+export class StarlingError extends Error {
+  constructor(code: ErrorCode, message?: string, retryAfterMs?: number);
+  readonly code: ErrorCode;
+  /** Milliseconds after which trying again makes sense. */
+  readonly retryAfterMs?: number;
+}
+
+/** A position in a topic's short history. */
+export interface Position {
+  epoch: string;
+  offset: number;
+}
+
+export interface Snapshot {
+  session: string;
+  ticket: string;
+  cursors: Record<string, Seq>;
+  topics: Record<string, Position>;
+}
+
+export interface Options {
+  /** Address of a node or a balancer: `https://host`, `wss://host` or the full `…/v1/ws`. */
+  url?: string;
+  /** Several addresses, tried one after the other. */
+  urls?: string[];
+  /** A token, or a function that gets a fresh one; only with a function are tokens renewed before they expire. */
+  token: string | (() => string | Promise<string>);
+  /** Where there is no global WebSocket (Node before 22): the one of the package `ws`. */
+  WebSocket?: new (url: string, protocol: string) => unknown;
+  /** What `snapshot()` of an earlier client gave, to go on there. */
+  resume?: Snapshot;
+  /** Commands that may be unsettled at once; above, they reject with `overflow`. Default 1000. */
+  outboxLimit?: number;
+  /** Default 30,000. */
+  requestTimeoutMs?: number;
+  /** How long `send` tries before it rejects with `timeout`. Default 120,000; `Infinity` for ever. */
+  sendTimeoutMs?: number;
+  /** From opening a socket to the node's reply. Default 10,000. */
+  dialTimeoutMs?: number;
+  /** The n-th wait is random below `min(backoffMaxMs, backoffBaseMs × 2ⁿ)`. Default 250. */
+  backoffBaseMs?: number;
+  /** Default 15,000. */
+  backoffMaxMs?: number;
+  /** Pause before a hole that the log did not fill yet is asked for again. Default 250. */
+  holeRetryMs?: number;
+  /** What to do when more was missed than a node replays: read it all from the log first, or skip it. Default `page`. */
+  catchUp?: "page" | "skip";
+}
+
+export type Role = "user" | "assistant" | "system" | "tool";
+
+export interface Message {
+  conversation: string;
+  seq: Seq;
+  id: string;
+  sender: string;
+  role: Role;
+  content: string;
+  metadata?: Record<string, unknown>;
+  /** RFC 3339, UTC. */
+  at: string;
+}
+
+export interface JoinReply {
+  /** Newest seq, 0 when empty. */
+  head: Seq;
+  /** Messages that follow as events. */
+  replayed: number;
+  truncated: boolean;
+  online: string[];
+  /** How far each user has read. */
+  reads: Record<string, Seq>;
+}
+
+export interface UserPresence {
+  user: string;
+  online: boolean;
+  devices: number;
+  last_seen?: string;
+}
+
+export type State = "idle" | "connecting" | "connected" | "reconnecting" | "closed";
+
+export interface StateEvent {
+  state: State;
+  previous: State;
+  /** With `connected`. */
+  user?: string;
+  tenant?: string;
+  node?: string;
+  session?: string;
+  resumed?: boolean;
+  /** With `connected`: the node before was draining, and nobody noticed. */
+  handover?: boolean;
+  /** With `connected`: events that the node sends again because they were missed. */
+  replayed?: number;
+  conversations?: Record<string, { head: Seq; replayed: number; truncated: boolean }>;
+  topics?: Record<string, Position & { recovered: boolean; replayed: number }>;
+  /** With `connecting` and `reconnecting`: the close code and reason, and when the next attempt is due. */
+  code?: number;
+  reason?: string;
+  retryInMs?: number;
+  attempt?: number;
+  /** With `closed`. */
+  error?: StarlingError;
+}
+
+export interface Events {
+  message: Message;
+  read: { conversation: string; user: string; seq: Seq };
+  typing: { conversation: string; user: string; typing: boolean };
+  presence: { conversation: string; user: string; online: boolean; last_seen?: string };
+  member: { conversation: string; user: string; member: boolean };
+  publication: { topic: string; offset: number; data: unknown; sender?: string };
+  draining: { reconnect_after_ms: number };
+  state: StateEvent;
+  /** Messages `from` to `to` were not replayed; they are read from the log, or `skipped`. */
+  truncated: { conversation: string; from: Seq; to: Seq; skipped: boolean };
+  /** Publications of this topic may have been missed. */
+  gap: { topic: string };
+  /** No longer in this conversation or topic: it can't be read any more. */
+  gone: { conversation?: string; topic?: string; error: StarlingError };
+  /** A command was refused for the moment and is tried again after `pauseMs`. */
+  retry: { op: string; code: ErrorCode; pauseMs: number };
+  /** What no call could reject with: the end of the connection, a failed refresh, a hole that nobody could fill. */
+  error: StarlingError;
+}
+
+export class Starling {
+  constructor(options: Options);
+
+  readonly state: State;
+  readonly session: string | undefined;
+  readonly user: string | undefined;
+  readonly tenant: string | undefined;
+  readonly node: string | undefined;
+  readonly joined: string[];
+
+  connect(): Promise<Starling>;
+  close(): void;
+  cut(holdMs?: number): void;
+  snapshot(): Snapshot | null;
+
+  create(conversation?: {
+    conversation?: string;
+    title?: string;
+    members?: string[];
+    metadata?: Record<string, unknown>;
+  }): Promise<{ conversation: string; created: boolean }>;
+  join(conversation: string, options?: { after?: Seq }): Promise<JoinReply>;
+  leave(conversation: string): Promise<void>;
+  send(
+    conversation: string,
+    content: string,
+    options?: { metadata?: Record<string, unknown>; key?: string; timeoutMs?: number },
+  ): Promise<{ id: string; seq: Seq; at: string; duplicate: boolean; key: string }>;
+  history(
+    conversation: string,
+    options?: { before?: Seq; after?: Seq; limit?: number },
+  ): Promise<{ messages: Message[]; more: boolean }>;
+  read(conversation: string, seq: Seq): Promise<void>;
+  typing(conversation: string, typing?: boolean): Promise<void>;
+  presence(conversation: string): Promise<UserPresence[]>;
+
+  subscribe(topic: string, options?: { since?: Position }): Promise<Position & { recovered: boolean; replayed: number }>;
+  unsubscribe(topic: string): Promise<void>;
+  publish(topic: string, data: unknown): Promise<Position>;
+
+  refresh(token?: string): Promise<{ expires_at: string }>;
+  /** Milliseconds to the node and back. */
+  ping(): Promise<number>;
+
+  on<E extends keyof Events>(event: E, listener: (detail: Events[E]) => void): () => void;
+  off<E extends keyof Events>(event: E, listener: (detail: Events[E]) => void): void;
+}

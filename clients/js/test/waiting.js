@@ -1,0 +1,26 @@
+/** Waits for conditions instead of times; what does not come within the deadline is a failure. */
+
+const DEADLINE_MS = 20_000;
+
+export async function until(condition, what = condition.toString(), deadlineMs = DEADLINE_MS) {
+  const end = performance.now() + deadlineMs;
+  for (;;) {
+    const value = await condition();
+    if (value) return value;
+    if (performance.now() > end) throw new Error(`not within ${deadlineMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** The next `event` of the client for which `wanted` holds. */
+export function nextEvent(client, event, wanted = () => true) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no such event: ${event}`)), DEADLINE_MS);
+    const off = client.on(event, (detail) => {
+      if (!wanted(detail)) return;
+      clearTimeout(timer);
+      off();
+      resolve(detail);
+    });
+  });
+}
