@@ -20,7 +20,7 @@ const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// A key for one algorithm.
 pub(crate) enum VerifyingKey {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -30,7 +30,7 @@ impl VerifyingKey {
         if secret.len() < SECRET_BYTES_MIN {
             return Err(SetupError::ShortSecret { key, bytes: secret.len() });
         }
-        Ok(VerifyingKey::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+        Ok(VerifyingKey::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret))))
     }
 
     /// A public key in PEM form. The error says what is wrong, to follow on the name of the file.
