@@ -8,7 +8,10 @@
 //! a join costs no SUBSCRIBE, and many publications of many conversations go in one PUBLISH. What
 //! belongs together (one conversation, one topic) always takes the same lane and so stays in order.
 
+pub mod memory;
+mod meters;
 mod model;
+pub mod redis;
 
 pub use model::*;
 
@@ -16,6 +19,16 @@ use async_trait::async_trait;
 
 /// How many channels carry the publications of all nodes.
 pub const LANES: u16 = 16;
+
+/// How many publications of one lane go in one command of the broker, at most.
+pub const BATCH_MAX: usize = 1024;
+
+/// How many bytes of one lane's publications go in one command, at most: a broker drops subscribers that have tens
+/// of megabytes to read.
+pub const BATCH_BYTES_MAX: usize = 2 << 20;
+
+/// How large one publication may be, bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The lane of a conversation or a topic: stable over nodes, versions and restarts (FNV-1a of both names).
 pub fn lane_of(tenant: &str, name: &str) -> u16 {
@@ -40,7 +53,8 @@ pub trait Fanout: Send + Sync + 'static {
     async fn start(&self, receiver: std::sync::Arc<dyn Receiver>) -> Result<(), Error>;
 
     /// Publishes to all other nodes (not back to this one), in as few broker commands as possible.
-    /// Every publication of one lane is in one command, so one lane is all or nothing.
+    /// Every publication of one lane is in one command, so one lane is all or nothing; only what is beyond
+    /// [`BATCH_MAX`] or [`BATCH_BYTES_MAX`] goes in further ones.
     async fn publish(&self, batch: &[Publication]) -> Result<(), Error>;
 
     /// Sends to one node only (also if that is this one).
@@ -51,7 +65,12 @@ pub trait Fanout: Send + Sync + 'static {
     async fn publish_topics(&self, batch: &[TopicPublication]) -> Vec<Result<Position, Error>>;
 
     /// Where a topic stands, and what came since a position, if it is all there.
-    async fn topic_history(&self, tenant: &str, topic: &str, since: Option<&Position>) -> Result<TopicHistory, Error>;
+    async fn topic_history(
+        &self,
+        tenant: &str,
+        topic: &str,
+        since: Option<&Position>,
+    ) -> Result<TopicHistory, Error>;
 
     /// Publishes a probe to this very node through the broker, to learn whether the link is alive. It comes back as
     /// [`Delivery::Probe`].

@@ -114,6 +114,9 @@ pub enum Error {
     /// The address in `REDIS_URL` can't be used. The operator's to mend.
     #[error("redis_url: {0}")]
     Address(String),
+    /// One publication is larger than [`crate::BODY_BYTES_MAX`]. The caller's fault; trying again won't help.
+    #[error("a publication of {0} bytes is too large")]
+    TooLarge(usize),
     /// The broker is of a version that Starling can't use. The operator's to mend.
     #[error("{0}")]
     Unsupported(String),

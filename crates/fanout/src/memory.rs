@@ -1,0 +1,176 @@
+//! The fan-out inside one process: for a node that is alone, for good, and for several nodes in one test.
+
+mod topics;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+
+use self::topics::Topics;
+use crate::meters::Meters;
+use crate::{
+    BODY_BYTES_MAX, Delivery, Error, Fanout, LANES, LinkStatus, Position, Publication, Receiver,
+    TopicHistory, TopicPublication, TopicSettings, lane_of,
+};
+
+/// How often histories are searched for what has outlived its time.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What several nodes of one process share in place of a broker.
+#[derive(Clone)]
+pub struct MemoryBus {
+    inner: Arc<Inner>,
+}
+
+/// One node on a [`MemoryBus`].
+pub struct MemoryFanout {
+    bus: Arc<Inner>,
+    node: Arc<str>,
+    meters: Meters,
+}
+
+struct Inner {
+    /// One lock per lane: whoever holds it delivers to all nodes, so that all see one order.
+    lanes: Vec<Mutex<Topics>>,
+    /// Who receives, by node. A name belongs to the node that started last.
+    receivers: RwLock<HashMap<Arc<str>, Arc<dyn Receiver>>>,
+}
+
+impl MemoryBus {
+    /// A bus without nodes.
+    pub fn new(settings: TopicSettings) -> Self {
+        let lanes = (0..LANES).map(|_| Mutex::new(Topics::new(settings))).collect();
+        Self { inner: Arc::new(Inner { lanes, receivers: RwLock::default() }) }
+    }
+
+    /// The fan-out of the node of this name.
+    pub fn node(&self, name: &str) -> Arc<MemoryFanout> {
+        Arc::new(MemoryFanout { bus: self.inner.clone(), node: name.into(), meters: Meters::register() })
+    }
+}
+
+impl MemoryFanout {
+    /// The fan-out of a node that is alone.
+    pub fn alone(node: &str, settings: TopicSettings) -> Arc<Self> {
+        MemoryBus::new(settings).node(node)
+    }
+}
+
+#[async_trait]
+impl Fanout for MemoryFanout {
+    async fn start(&self, receiver: Arc<dyn Receiver>) -> Result<(), Error> {
+        self.bus.receivers.write().insert(self.node.clone(), receiver);
+        tokio::spawn(sweep(Arc::downgrade(&self.bus)));
+        Ok(())
+    }
+
+    async fn publish(&self, batch: &[Publication]) -> Result<(), Error> {
+        let started = Instant::now();
+        if let Some(large) = batch.iter().find(|publication| publication.body.len() > BODY_BYTES_MAX) {
+            return Err(Error::TooLarge(large.body.len()));
+        }
+        for publication in batch {
+            let _order = self.bus.lane(publication.lane).lock();
+            for (node, receiver) in self.bus.receivers.read().iter() {
+                if *node != self.node {
+                    self.meters.received.increment(1);
+                    receiver.receive(Delivery::Publication {
+                        lane: publication.lane,
+                        body: publication.body.clone(),
+                    });
+                }
+            }
+        }
+        self.meters.lane.published(batch.len(), 0, started);
+        Ok(())
+    }
+
+    async fn publish_to(&self, node: &str, body: Bytes) -> Result<(), Error> {
+        let started = Instant::now();
+        if body.len() > BODY_BYTES_MAX {
+            return Err(Error::TooLarge(body.len()));
+        }
+        self.bus.send(node, Delivery::Direct { body });
+        self.meters.direct.published(1, 0, started);
+        Ok(())
+    }
+
+    async fn publish_topics(&self, batch: &[TopicPublication]) -> Vec<Result<Position, Error>> {
+        let started = Instant::now();
+        let results: Vec<_> = batch.iter().map(|publication| self.publish_topic(publication)).collect();
+        let failed = results.iter().filter(|result| result.is_err()).count();
+        self.meters.topic.published(batch.len(), failed, started);
+        results
+    }
+
+    async fn topic_history(
+        &self,
+        tenant: &str,
+        topic: &str,
+        since: Option<&Position>,
+    ) -> Result<TopicHistory, Error> {
+        Ok(self.bus.lane(lane_of(tenant, topic)).lock().history(tenant, topic, since))
+    }
+
+    async fn probe(&self, nonce: u64) -> Result<(), Error> {
+        self.bus.send(&self.node, Delivery::Probe { nonce });
+        Ok(())
+    }
+
+    async fn reconnect(&self) {
+        self.meters.gaps.increment(1);
+        self.bus.send(&self.node, Delivery::Gap { lane: None });
+    }
+
+    fn link(&self) -> Option<LinkStatus> {
+        None
+    }
+}
+
+impl MemoryFanout {
+    fn publish_topic(&self, publication: &TopicPublication) -> Result<Position, Error> {
+        let TopicPublication { tenant, topic, body } = publication;
+        if body.len() > BODY_BYTES_MAX {
+            return Err(Error::TooLarge(body.len()));
+        }
+        let mut topics = self.bus.lane(lane_of(tenant, topic)).lock();
+        let position = topics.append(tenant, topic, body.clone());
+        for receiver in self.bus.receivers.read().values() {
+            self.meters.received.increment(1);
+            receiver.receive(Delivery::Topic {
+                tenant: tenant.clone(),
+                topic: topic.clone(),
+                offset: position.offset,
+                body: body.clone(),
+            });
+        }
+        Ok(position)
+    }
+}
+
+impl Inner {
+    fn lane(&self, lane: u16) -> &Mutex<Topics> {
+        &self.lanes[usize::from(lane % LANES)]
+    }
+
+    fn send(&self, node: &str, delivery: Delivery) {
+        if let Some(receiver) = self.receivers.read().get(node) {
+            receiver.receive(delivery);
+        }
+    }
+}
+
+/// Frees what has outlived its time, for as long as the bus is in use.
+async fn sweep(bus: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(bus) = bus.upgrade() else { return };
+        for lane in &bus.lanes {
+            lane.lock().sweep();
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The figures of a fan-out, registered once so that counting costs an atomic operation.
+
+use std::time::Instant;
+
+use metrics::{Counter, Gauge, Histogram};
+
+/// Handles of all metrics of one fan-out.
+pub(crate) struct Meters {
+    /// Publications to all other nodes.
+    pub(crate) lane: Publishing,
+    /// Publications of topics.
+    pub(crate) topic: Publishing,
+    /// Publications to one node.
+    pub(crate) direct: Publishing,
+    /// Publications that came in.
+    pub(crate) received: Counter,
+    /// Gaps that were reported.
+    pub(crate) gaps: Counter,
+    /// Frames that couldn't be read.
+    pub(crate) malformed: Counter,
+    /// Links built anew.
+    pub(crate) reconnects: Counter,
+    /// Frames that were dropped because this node didn't take them fast enough.
+    pub(crate) lagged: Counter,
+    /// 1 while the link stands.
+    pub(crate) connected: Gauge,
+}
+
+/// Figures of one kind of publishing.
+pub(crate) struct Publishing {
+    publications: Counter,
+    batches: Counter,
+    failures: Counter,
+    batch_size: Histogram,
+    seconds: Histogram,
+}
+
+impl Meters {
+    pub(crate) fn register() -> Self {
+        Self {
+            lane: Publishing::register("lane"),
+            topic: Publishing::register("topic"),
+            direct: Publishing::register("direct"),
+            received: metrics::counter!("starling_fanout_received_total"),
+            gaps: metrics::counter!("starling_fanout_gaps_total"),
+            malformed: metrics::counter!("starling_fanout_malformed_total"),
+            reconnects: metrics::counter!("starling_fanout_reconnects_total"),
+            lagged: metrics::counter!("starling_fanout_lagged_total"),
+            connected: metrics::gauge!("starling_fanout_connected"),
+        }
+    }
+}
+
+impl Publishing {
+    fn register(kind: &'static str) -> Self {
+        Self {
+            publications: metrics::counter!("starling_fanout_publications_total", "kind" => kind),
+            batches: metrics::counter!("starling_fanout_batches_total", "kind" => kind),
+            failures: metrics::counter!("starling_fanout_failures_total", "kind" => kind),
+            batch_size: metrics::histogram!("starling_fanout_batch_size", "kind" => kind),
+            seconds: metrics::histogram!("starling_fanout_publish_seconds", "kind" => kind),
+        }
+    }
+
+    /// Counts one call that began at `started` and of whose `publications` so many `failed`.
+    pub(crate) fn published(&self, publications: usize, failed: usize, started: Instant) {
+        self.batches.increment(1);
+        self.batch_size.record(publications as f64);
+        self.seconds.record(started.elapsed().as_secs_f64());
+        self.publications.increment(publications.saturating_sub(failed) as u64);
+        if failed > 0 {
+            self.failures.increment(failed as u64);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The fan-out over Redis 7 and later: one server, one behind Sentinel, or a cluster with sharded pub/sub.
+//!
+//! Three connections (per server of a cluster): one that only subscribes, one that publishes, one that reads
+//! histories. They live and die together: when one breaks, or the link turns out to be deaf, all are closed and
+//! opened anew, everything is subscribed again, and a [`Delivery::Gap`](crate::Delivery::Gap) tells of it. So there
+//! is one way back from every fault, and no command is ever sent twice: what was under way when a link broke has
+//! failed for its caller, even if Redis had taken it.
+//!
+//! A link is known to be alive because it hears itself: it publishes checks to a channel of its own several times a
+//! second (on a cluster to one per lane, in the lane's slot, since slots move one by one).
+
+mod address;
+mod checks;
+mod clients;
+mod frame;
+mod link;
+mod names;
+mod receive;
+mod topics;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use self::address::Address;
+use self::clients::{Clients, Order};
+use self::frame::{ORIGIN_MAX, Writer};
+use self::link::{Link, Shared};
+use self::names::{Channel, Channels};
+use crate::meters::Meters;
+use crate::{
+    BATCH_BYTES_MAX, BATCH_MAX, BODY_BYTES_MAX, Error, Fanout, LANES, LinkStatus, Position, Publication,
+    Receiver, TopicHistory, TopicPublication, TopicSettings,
+};
+
+/// How long a node's name may be, bytes: it stands in every frame, followed by a slash and eight digits.
+const NODE_MAX: usize = ORIGIN_MAX - 9;
+
+/// What a [`RedisFanout`] needs to know.
+#[derive(Clone)]
+pub struct RedisConfig {
+    /// `redis://`, `rediss://`, `redis-cluster://` or `redis-sentinel://`; may hold a password.
+    pub url: String,
+    /// This node's name, unique among all nodes.
+    pub node: String,
+    /// What is kept of topics.
+    pub topics: TopicSettings,
+    /// How long a command may take. Opening a link may take twice as long.
+    pub command_timeout: Duration,
+}
+
+/// Publications between nodes over Redis.
+pub struct RedisFanout {
+    shared: Arc<Shared>,
+    link: Link,
+    topics: TopicSettings,
+}
+
+impl RedisConfig {
+    /// The usual settings: 100 publications of a topic kept for a minute, two seconds for a command.
+    pub fn new(url: impl Into<String>, node: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            node: node.into(),
+            topics: TopicSettings { history: 100, history_seconds: 60 },
+            command_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the address, which may hold a password.
+        f.debug_struct("RedisConfig")
+            .field("node", &self.node)
+            .field("topics", &self.topics)
+            .field("command_timeout", &self.command_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisFanout {
+    /// Reads the configuration; nothing is connected before [`Fanout::start`]. Metrics go to the recorder that is
+    /// installed at this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] for an address that can't be used, [`Error::Unsupported`] for a name that is empty or too
+    /// long.
+    pub fn connect(config: RedisConfig) -> Result<Self, Error> {
+        let RedisConfig { url, node, topics, command_timeout } = config;
+        let address = Address::parse(&url)?;
+        if node.is_empty() || node.len() > NODE_MAX {
+            return Err(Error::Unsupported(format!("the node's name must have 1 to {NODE_MAX} bytes")));
+        }
+        // The random part keeps a node that was started again, or wrongly shares its name, from taking others'
+        // publications for its own.
+        let origin = format!("{node}/{:08x}", rand::random::<u32>());
+        let shared = Arc::new(Shared {
+            channels: Channels::new(),
+            node: Channel::of_node(&node),
+            writer: Writer::new(&origin),
+            meters: Meters::register(),
+            address,
+            origin,
+            command_timeout,
+        });
+        Ok(Self { link: Link::new(shared.clone()), shared, topics })
+    }
+
+    /// Whether Redis answers, and is of a version that will do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] and [`Error::Unsupported`].
+    pub async fn check(&self) -> Result<(), Error> {
+        let deadline = self.shared.command_timeout * 2;
+        match tokio::time::timeout(deadline, clients::check(&self.shared)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Unavailable("took too long to connect".into())),
+        }
+    }
+
+    fn clients(&self) -> Result<Arc<Clients>, Error> {
+        self.link.clients().ok_or_else(|| Error::Unavailable(self.link.fault()))
+    }
+
+    /// One frame per lane, or more where one would be too large; in the order of the batch.
+    fn frames(&self, batch: &[Publication], clients: &Clients) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let mut lanes: [Vec<&Bytes>; LANES as usize] = Default::default();
+        for publication in batch {
+            lanes[usize::from(publication.lane % LANES)].push(&publication.body);
+        }
+        for (lane, bodies) in lanes.iter().enumerate() {
+            let channel = &self.shared.channels.lanes()[lane];
+            for bodies in batches(bodies, |body| body.len()) {
+                let frame = self.shared.writer.publications(bodies.iter().copied());
+                orders.push(clients.publish_order(channel, frame));
+            }
+        }
+        orders
+    }
+
+    async fn send_direct(&self, channel: &Channel, frame: Bytes) -> Result<(), Error> {
+        let clients = self.clients()?;
+        let order = clients.publish_order(channel, frame);
+        clients.publish(vec![order]).await.into_iter().try_for_each(|result| result.map(|_| ()))
+    }
+}
+
+#[async_trait]
+impl Fanout for RedisFanout {
+    async fn start(&self, receiver: Arc<dyn Receiver>) -> Result<(), Error> {
+        self.link.start(receiver).await;
+        Ok(())
+    }
+
+    async fn publish(&self, batch: &[Publication]) -> Result<(), Error> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        if let Some(large) = batch.iter().find(|publication| publication.body.len() > BODY_BYTES_MAX) {
+            return Err(Error::TooLarge(large.body.len()));
+        }
+        let result = match self.clients() {
+            Ok(clients) => {
+                let orders = self.frames(batch, &clients);
+                clients.publish(orders).await.into_iter().try_for_each(|result| result.map(|_| ()))
+            }
+            Err(error) => Err(error),
+        };
+        let failed = if result.is_err() { batch.len() } else { 0 };
+        self.shared.meters.lane.published(batch.len(), failed, started);
+        result
+    }
+
+    async fn publish_to(&self, node: &str, body: Bytes) -> Result<(), Error> {
+        let started = Instant::now();
+        if body.len() > BODY_BYTES_MAX {
+            return Err(Error::TooLarge(body.len()));
+        }
+        let result = self.send_direct(&Channel::of_node(node), self.shared.writer.direct(&body)).await;
+        self.shared.meters.direct.published(1, usize::from(result.is_err()), started);
+        result
+    }
+
+    async fn publish_topics(&self, batch: &[TopicPublication]) -> Vec<Result<Position, Error>> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let started = Instant::now();
+        let results = match self.clients() {
+            Ok(clients) => topics::publish(&self.shared, &clients, self.topics, batch).await,
+            Err(error) => vec![Err(error); batch.len()],
+        };
+        let failed = results.iter().filter(|result| result.is_err()).count();
+        self.shared.meters.topic.published(batch.len(), failed, started);
+        results
+    }
+
+    async fn topic_history(
+        &self,
+        tenant: &str,
+        topic: &str,
+        since: Option<&Position>,
+    ) -> Result<TopicHistory, Error> {
+        topics::history(&self.shared, &*self.clients()?, self.topics, tenant, topic, since).await
+    }
+
+    async fn probe(&self, nonce: u64) -> Result<(), Error> {
+        self.send_direct(&self.shared.node, self.shared.writer.probe(nonce)).await
+    }
+
+    async fn reconnect(&self) {
+        self.link.reconnect();
+    }
+
+    fn link(&self) -> Option<LinkStatus> {
+        Some(self.link.status())
+    }
+}
+
+/// Cuts what goes to one lane into pieces that are within the limits of one command.
+fn batches<T>(items: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let mut fits = |item: &T| {
+            bytes += size(item);
+            bytes <= BATCH_BYTES_MAX
+        };
+        let count = rest.iter().take(BATCH_MAX).take_while(|item| fits(item)).count();
+        let (batch, after) = rest.split_at(count.max(1).min(rest.len()));
+        rest = after;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_stay_within_both_limits_and_lose_nothing() {
+        for (count, size) in
+            [(0, 1), (1, BODY_BYTES_MAX), (BATCH_MAX + 1, 1), (9, BODY_BYTES_MAX), (3, 700_000)]
+        {
+            let items = vec![size; count];
+            let cut: Vec<&[usize]> = batches(&items, |size| *size).collect();
+            assert_eq!(cut.concat(), items);
+            for batch in &cut {
+                assert!(batch.len() <= BATCH_MAX && batch.iter().sum::<usize>() <= BATCH_BYTES_MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn a_configuration_shows_no_password() {
+        let config = RedisConfig::new("redis://u:secret@redis.example", "a");
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_node_needs_a_name_that_fits() {
+        for node in [String::new(), "n".repeat(NODE_MAX + 1)] {
+            let config = RedisConfig::new("redis://redis.example", node);
+            assert!(matches!(RedisFanout::connect(config), Err(Error::Unsupported(_))));
+        }
+    }
+}

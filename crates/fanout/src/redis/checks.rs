@@ -1,0 +1,153 @@
+//! How a link knows that it is alive: it hears what it publishes to itself.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::clients::{Clients, Order};
+use super::link::Shared;
+use super::names::Channel;
+use crate::LANES;
+
+/// How often a single server is checked.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// How often each slot of a cluster is checked: there are seventeen, so less often.
+const CLUSTER_PERIOD: Duration = Duration::from_secs(1);
+
+/// In how many turns a cluster's slots are checked.
+const CLUSTER_TURNS: usize = 4;
+
+/// How long beyond the period a link may be silent until it is said to be down.
+const SILENT: Duration = Duration::from_secs(1);
+
+/// How long beyond the period a link may be silent until it is torn down.
+const DEAF: Duration = Duration::from_secs(3);
+
+/// The checks of one link.
+pub(super) struct Checks {
+    /// The node's own channel, and on a cluster one in the slot of each lane.
+    channels: Vec<Channel>,
+    /// When each was heard last, in milliseconds since `began`, from 1; 0 for never.
+    heard: Vec<AtomicU64>,
+    began: Instant,
+    /// Tells the checks of this link from those of earlier ones.
+    session: u64,
+    /// Told whenever a check comes back.
+    echo: Notify,
+}
+
+/// What the checks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// All is well.
+    Good,
+    /// Nothing came for so long that something may have been lost.
+    Silent,
+    /// Nothing came for so long that nothing will.
+    Deaf,
+}
+
+impl Checks {
+    pub(super) fn new(shared: &Shared) -> Self {
+        let mut channels = vec![shared.node.clone()];
+        if shared.address.is_cluster() {
+            channels.extend((0..LANES).map(|lane| Channel::of_check(lane, &shared.origin)));
+        }
+        Self {
+            heard: channels.iter().map(|_| AtomicU64::new(0)).collect(),
+            channels,
+            began: Instant::now(),
+            session: rand::random(),
+            echo: Notify::new(),
+        }
+    }
+
+    pub(super) fn channels(&self) -> &[Channel] {
+        &self.channels
+    }
+
+    /// Notes that a check came back.
+    pub(super) fn heard(&self, session: u64, channel: u16) {
+        if session != self.session {
+            return;
+        }
+        if let Some(heard) = self.heard.get(usize::from(channel)) {
+            heard.store(self.began.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+            self.echo.notify_one();
+        }
+    }
+
+    /// Returns when every channel was heard: then all that was subscribed before stands, too.
+    pub(super) async fn confirm(&self, shared: &Shared, clients: &Clients) {
+        loop {
+            let missing: Vec<usize> = (0..self.channels.len())
+                .filter(|channel| self.heard[*channel].load(Ordering::Relaxed) == 0)
+                .collect();
+            if missing.is_empty() {
+                return;
+            }
+            // Failures show as silence.
+            clients.publish(self.orders(shared, clients, missing.into_iter())).await;
+            // A check may have been published before its channel was subscribed; then another is needed.
+            let _ = tokio::time::timeout(Duration::from_millis(50), self.echo.notified()).await;
+        }
+    }
+
+    /// Checks until the link is deaf. `changed` hears of silence, and of its end.
+    pub(super) async fn watch(&self, shared: &Shared, clients: &Clients, changed: impl Fn(Hearing)) {
+        let turns = if self.channels.len() > 1 { CLUSTER_TURNS } else { 1 };
+        let mut ticks = tokio::time::interval(self.period() / turns as u32);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut before = Hearing::Good;
+        for turn in (0..turns).cycle() {
+            let orders = self.orders(shared, clients, (turn..self.channels.len()).step_by(turns));
+            let sent = clients.publish(orders);
+            tokio::pin!(sent);
+            // Silence is noticed even while a check waits for its timeout.
+            let mut answered = false;
+            loop {
+                tokio::select! {
+                    _ = &mut sent, if !answered => answered = true,
+                    _ = ticks.tick() => {
+                        let now = self.hearing();
+                        if now != before {
+                            changed(now);
+                            before = now;
+                        }
+                        match now {
+                            Hearing::Deaf => return,
+                            Hearing::Good | Hearing::Silent if answered => break,
+                            Hearing::Good | Hearing::Silent => {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn period(&self) -> Duration {
+        if self.channels.len() > 1 { CLUSTER_PERIOD } else { PERIOD }
+    }
+
+    fn hearing(&self) -> Hearing {
+        let oldest = self.heard.iter().map(|heard| heard.load(Ordering::Relaxed)).min().unwrap_or_default();
+        let silence = self.began.elapsed().saturating_sub(Duration::from_millis(oldest));
+        match silence.saturating_sub(self.period()) {
+            beyond if beyond >= DEAF => Hearing::Deaf,
+            beyond if beyond >= SILENT => Hearing::Silent,
+            _ => Hearing::Good,
+        }
+    }
+
+    fn orders(&self, shared: &Shared, clients: &Clients, which: impl Iterator<Item = usize>) -> Vec<Order> {
+        which
+            .map(|index| {
+                let frame = shared.writer.check(self.session, index as u16);
+                clients.publish_order(&self.channels[index], frame)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,279 @@
+//! What is in one message of Redis: a header, and publications with their lengths. All integers are little-endian.
+//!
+//! ```text
+//! header        0xff, version 1, kind, length of the origin (1 byte), origin
+//! publications  header, count (4 bytes), then each: length (4 bytes), body
+//! topics        header, count (4 bytes), then each: offset (8 bytes), length (2 bytes) and tenant,
+//!               length (2 bytes) and topic, length (4 bytes) and body
+//! direct        header, body
+//! probe         header, nonce (8 bytes)
+//! check         header, session (8 bytes), channel (2 bytes)
+//! ```
+//!
+//! The first byte is in no UTF-8 text, so that the client never goes through a frame to find out whether it is one.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+const MARK: u8 = 0xff;
+const VERSION: u8 = 1;
+/// Where the origin begins.
+const ORIGIN: usize = 4;
+
+/// How long an origin may be, bytes.
+pub(super) const ORIGIN_MAX: usize = u8::MAX as usize;
+
+const PUBLICATIONS: u8 = 1;
+const TOPICS: u8 = 2;
+const DIRECT: u8 = 3;
+const PROBE: u8 = 4;
+const CHECK: u8 = 5;
+
+/// Writes frames of one origin.
+pub(super) struct Writer {
+    origin: Bytes,
+}
+
+/// A frame that came in, as far as its header.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// Publications, and how many there should be.
+    Publications(u32, Items),
+    /// Publications of topics, and how many there should be.
+    Topics(u32, Items),
+    /// Something for this node alone.
+    Direct(Bytes),
+    /// A probe of this node.
+    Probe(u64),
+    /// A link hears its own channel.
+    Check { session: u64, channel: u16 },
+    /// This very node's publications, which it does not want back.
+    Own,
+}
+
+/// What a frame carries, to be taken piece by piece.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Items {
+    rest: Bytes,
+}
+
+/// A publication of a topic inside a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TopicItem {
+    pub(super) offset: u64,
+    pub(super) tenant: Bytes,
+    pub(super) topic: Bytes,
+    pub(super) body: Bytes,
+}
+
+/// A frame, or an item of it, can't be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+impl Writer {
+    /// `origin` is at most [`ORIGIN_MAX`] bytes; more are cut off.
+    pub(super) fn new(origin: &str) -> Self {
+        let end = origin.floor_char_boundary(ORIGIN_MAX);
+        Self { origin: Bytes::copy_from_slice(&origin.as_bytes()[..end]) }
+    }
+
+    pub(super) fn origin(&self) -> &[u8] {
+        &self.origin
+    }
+
+    /// A frame of publications, whose number and size the caller keeps within bounds.
+    pub(super) fn publications<'a>(&self, bodies: impl ExactSizeIterator<Item = &'a Bytes> + Clone) -> Bytes {
+        let size: usize = bodies.clone().map(|body| 4 + body.len()).sum();
+        let mut frame = self.begin(PUBLICATIONS, 4 + size);
+        frame.put_u32_le(bodies.len() as u32);
+        for body in bodies {
+            frame.put_u32_le(body.len() as u32);
+            frame.put_slice(body);
+        }
+        frame.freeze()
+    }
+
+    /// What a frame of topics' publications begins with. The script in Redis adds the rest.
+    pub(super) fn topics(&self, count: usize) -> Bytes {
+        let mut frame = self.begin(TOPICS, 4);
+        frame.put_u32_le(count as u32);
+        frame.freeze()
+    }
+
+    pub(super) fn direct(&self, body: &[u8]) -> Bytes {
+        let mut frame = self.begin(DIRECT, body.len());
+        frame.put_slice(body);
+        frame.freeze()
+    }
+
+    pub(super) fn probe(&self, nonce: u64) -> Bytes {
+        let mut frame = self.begin(PROBE, 8);
+        frame.put_u64_le(nonce);
+        frame.freeze()
+    }
+
+    pub(super) fn check(&self, session: u64, channel: u16) -> Bytes {
+        let mut frame = self.begin(CHECK, 10);
+        frame.put_u64_le(session);
+        frame.put_u16_le(channel);
+        frame.freeze()
+    }
+
+    fn begin(&self, kind: u8, size: usize) -> BytesMut {
+        let mut frame = BytesMut::with_capacity(ORIGIN + self.origin.len() + size);
+        frame.put_slice(&[MARK, VERSION, kind, self.origin.len() as u8]);
+        frame.put_slice(&self.origin);
+        frame
+    }
+}
+
+/// The names of a topic as they stand in a frame, between offset and body.
+pub(super) fn topic_names(tenant: &str, topic: &str) -> Bytes {
+    let mut names = BytesMut::with_capacity(4 + tenant.len() + topic.len());
+    for name in [tenant, topic] {
+        names.put_u16_le(name.len() as u16);
+        names.put_slice(name.as_bytes());
+    }
+    names.freeze()
+}
+
+impl Frame {
+    /// Reads the header; `own` is the origin whose publications are skipped.
+    pub(super) fn read(mut frame: Bytes, own: &[u8]) -> Result<Self, Malformed> {
+        let &[MARK, VERSION, kind, length, ..] = &frame[..] else { return Err(Malformed) };
+        let body = ORIGIN + usize::from(length);
+        let origin = frame.get(ORIGIN..body).ok_or(Malformed)?;
+        if kind == PUBLICATIONS && origin == own {
+            return Ok(Self::Own);
+        }
+        let mut items = Items { rest: frame.split_off(body) };
+        match kind {
+            PUBLICATIONS => Ok(Self::Publications(items.u32()?, items)),
+            TOPICS => Ok(Self::Topics(items.u32()?, items)),
+            DIRECT => Ok(Self::Direct(items.rest)),
+            PROBE => Ok(Self::Probe(items.u64()?)),
+            CHECK => Ok(Self::Check { session: items.u64()?, channel: items.u16()? }),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl Items {
+    pub(super) fn publication(&mut self) -> Result<Bytes, Malformed> {
+        let length = self.u32()?;
+        self.take(length as usize)
+    }
+
+    pub(super) fn topic(&mut self) -> Result<TopicItem, Malformed> {
+        let offset = self.u64()?;
+        let length = self.u16()?;
+        let tenant = self.take(length.into())?;
+        let length = self.u16()?;
+        let topic = self.take(length.into())?;
+        let length = self.u32()?;
+        let body = self.take(length as usize)?;
+        Ok(TopicItem { offset, tenant, topic, body })
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn take(&mut self, length: usize) -> Result<Bytes, Malformed> {
+        if self.rest.len() < length {
+            return Err(Malformed);
+        }
+        Ok(self.rest.split_to(length))
+    }
+
+    fn u16(&mut self) -> Result<u16, Malformed> {
+        self.integer().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        self.integer().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        self.integer().map(u64::from_le_bytes)
+    }
+
+    fn integer<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let integer = self.rest.first_chunk::<N>().copied().ok_or(Malformed)?;
+        let _ = self.rest.split_to(N);
+        Ok(integer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topics_frame(writer: &Writer) -> Bytes {
+        let mut frame = BytesMut::from(&writer.topics(1)[..]);
+        frame.put_u64_le(7);
+        frame.put_slice(&topic_names("acme", "news"));
+        frame.put_u32_le(5);
+        frame.put_slice(b"hello");
+        frame.freeze()
+    }
+
+    #[test]
+    fn publications_come_back_as_slices_of_the_frame() {
+        let bodies = [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")];
+        let frame = Writer::new("a/1").publications(bodies.iter());
+        let Ok(Frame::Publications(3, mut items)) = Frame::read(frame.clone(), b"b/2") else { panic!() };
+        for body in &bodies {
+            let item = items.publication().unwrap();
+            assert_eq!(item, body);
+            assert!(item.is_empty() || frame.as_ptr_range().contains(&item.as_ptr()));
+        }
+        assert!(items.is_empty());
+        assert_eq!(Frame::read(frame, b"a/1"), Ok(Frame::Own));
+    }
+
+    #[test]
+    fn every_other_kind_is_read_even_from_itself() {
+        let writer = Writer::new("a/1");
+        let read = |frame| Frame::read(frame, b"a/1").unwrap();
+        assert_eq!(read(writer.direct(b"x")), Frame::Direct(Bytes::from_static(b"x")));
+        assert_eq!(read(writer.probe(u64::MAX)), Frame::Probe(u64::MAX));
+        assert_eq!(read(writer.check(3, 9)), Frame::Check { session: 3, channel: 9 });
+        let Frame::Topics(1, mut items) = read(topics_frame(&writer)) else { panic!() };
+        let item = items.topic().unwrap();
+        assert_eq!(
+            (item.offset, &item.tenant[..], &item.topic[..], &item.body[..]),
+            (7, &b"acme"[..], &b"news"[..], &b"hello"[..])
+        );
+        assert!(items.is_empty());
+    }
+
+    #[test]
+    fn no_cut_or_altered_frame_is_taken_for_whole() {
+        let writer = Writer::new("a/1");
+        let bodies = [Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+        let whole = |frame: Bytes| match Frame::read(frame, b"b/2") {
+            Ok(Frame::Publications(count, mut items)) => {
+                (0..count).all(|_| items.publication().is_ok()) && items.is_empty()
+            }
+            Ok(Frame::Topics(count, mut items)) => {
+                (0..count).all(|_| items.topic().is_ok()) && items.is_empty()
+            }
+            _ => false,
+        };
+        for frame in [writer.publications(bodies.iter()), topics_frame(&writer)] {
+            assert!(whole(frame.clone()));
+            for end in 0..frame.len() {
+                assert!(!whole(frame.slice(..end)), "cut at {end}");
+            }
+            let mut longer = BytesMut::from(&frame[..]);
+            longer.put_u8(0);
+            assert!(!whole(longer.freeze()));
+            for at in [0, 1, 2] {
+                let mut altered = BytesMut::from(&frame[..]);
+                altered[at] = 0x33;
+                assert!(!whole(altered.freeze()));
+            }
+        }
+    }
+}

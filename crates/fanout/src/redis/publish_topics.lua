@@ -1,0 +1,40 @@
+-- Numbers publications of topics, keeps them, and publishes all in one frame. All of one lane, hence of one slot.
+--
+-- KEYS  for each publication: the topic's numbering, the topic's history
+-- ARGV  1 the lane's channel, 2 PUBLISH or SPUBLISH, 3 epoch for a numbering that begins, 4 publications to keep,
+--       5 seconds to keep them, 6 seconds to keep a numbering, 7 the frame's header;
+--       then for each publication: the names as in the frame, the body
+-- Answers the number of publications, then for each: epoch, offset. An integer stands first, since clients may take
+-- an array that begins with a text for a message of a channel.
+local count = #KEYS / 2
+-- A server that was started or promoted since may have lost the newest publications, and would give their numbers
+-- again. So a numbering is bound to the run of one server.
+local info = redis.pcall('INFO', 'server')
+local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or 'unknown'
+local keep, seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
+local frame, answer = { ARGV[7] }, { count }
+for i = 1, count do
+  local topic, history = KEYS[2 * i - 1], KEYS[2 * i]
+  local names, body = ARGV[6 + 2 * i], ARGV[7 + 2 * i]
+  local state = redis.call('HMGET', topic, 'epoch', 'server')
+  local epoch, offset = state[1], 1
+  if epoch and state[2] == server then
+    offset = redis.call('HINCRBY', topic, 'offset', 1)
+  else
+    epoch = ARGV[3]
+    redis.call('HSET', topic, 'epoch', epoch, 'offset', 1, 'server', server)
+    redis.call('DEL', history)
+  end
+  redis.call('EXPIRE', topic, ARGV[6])
+  if keep > 0 and seconds > 0 then
+    redis.call('XADD', history, 'MAXLEN', '=', keep, string.format('%d-1', offset), 'body', body)
+    redis.call('EXPIRE', history, seconds)
+  end
+  frame[3 * i - 1] = struct.pack('<I8', offset)
+  frame[3 * i] = names
+  frame[3 * i + 1] = struct.pack('<I4', #body) .. body
+  answer[2 * i] = epoch
+  answer[2 * i + 1] = offset
+end
+redis.call(ARGV[2], ARGV[1], table.concat(frame))
+return answer

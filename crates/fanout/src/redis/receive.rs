@@ -1,0 +1,150 @@
+//! From the subscriber's connection to the receiver: one task per link, which does nothing else.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fred::types::{Message, Value};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::checks::Checks;
+use super::frame::{Frame, Items, Malformed};
+use super::link::Shared;
+use super::names::lane_of_channel;
+use crate::{Delivery, Receiver};
+
+/// How many names are remembered, to be shared by the deliveries that bear them. A power of two.
+const NAMES: usize = 1024;
+
+/// Delivers what comes by one link, until the link ends. Returns why.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    checks: Arc<Checks>,
+    receiver: Arc<dyn Receiver>,
+    mut messages: broadcast::Receiver<Message>,
+) -> String {
+    let mut inbox = Inbox { shared, checks, receiver, names: Names::default() };
+    loop {
+        match messages.recv().await {
+            Ok(message) => inbox.take(message),
+            Err(RecvError::Lagged(frames)) => {
+                inbox.shared.meters.lagged.increment(frames);
+                tracing::warn!(frames, "publications came faster than this node takes them");
+                inbox.gap(None);
+            }
+            Err(RecvError::Closed) => return "the subscriber ended".into(),
+        }
+    }
+}
+
+struct Inbox {
+    shared: Arc<Shared>,
+    checks: Arc<Checks>,
+    receiver: Arc<dyn Receiver>,
+    names: Names,
+}
+
+impl Inbox {
+    fn take(&mut self, message: Message) {
+        let lane = lane_of_channel(&message.channel);
+        let read = match message.value {
+            Value::Bytes(frame) => Frame::read(frame, self.shared.writer.origin()),
+            // A frame is no text, whatever it carries.
+            _ => Err(Malformed),
+        };
+        let delivered = match (read, lane) {
+            (Ok(Frame::Own), _) => Ok(()),
+            (Ok(Frame::Publications(count, items)), Some(lane)) => self.publications(lane, count, items),
+            (Ok(Frame::Topics(count, items)), Some(_)) => self.topics(count, items),
+            (Ok(Frame::Direct(body)), None) => {
+                self.deliver(Delivery::Direct { body });
+                Ok(())
+            }
+            (Ok(Frame::Probe(nonce)), None) => {
+                self.receiver.receive(Delivery::Probe { nonce });
+                Ok(())
+            }
+            (Ok(Frame::Check { session, channel }), None) => {
+                self.checks.heard(session, channel);
+                Ok(())
+            }
+            _ => Err(Malformed),
+        };
+        if delivered.is_err() {
+            self.shared.meters.malformed.increment(1);
+            tracing::warn!(channel = &*message.channel, "dropped a message that can't be read");
+            if lane.is_some() {
+                self.gap(lane);
+            }
+        }
+    }
+
+    fn publications(&mut self, lane: u16, count: u32, mut items: Items) -> Result<(), Malformed> {
+        for _ in 0..count {
+            let body = items.publication()?;
+            self.deliver(Delivery::Publication { lane, body });
+        }
+        if items.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+
+    fn topics(&mut self, count: u32, mut items: Items) -> Result<(), Malformed> {
+        for _ in 0..count {
+            let item = items.topic()?;
+            let (tenant, topic) = (self.names.share(&item.tenant)?, self.names.share(&item.topic)?);
+            self.deliver(Delivery::Topic { tenant, topic, offset: item.offset, body: item.body });
+        }
+        if items.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+
+    fn deliver(&self, delivery: Delivery) {
+        self.shared.meters.received.increment(1);
+        self.receiver.receive(delivery);
+    }
+
+    fn gap(&self, lane: Option<u16>) {
+        self.shared.meters.gaps.increment(1);
+        self.receiver.receive(Delivery::Gap { lane });
+    }
+}
+
+/// Names that came lately, each at the place that its hash says: the next one with the same place replaces it.
+#[derive(Default)]
+struct Names {
+    hasher: foldhash::fast::RandomState,
+    places: Vec<Option<Arc<str>>>,
+}
+
+impl Names {
+    fn share(&mut self, name: &Bytes) -> Result<Arc<str>, Malformed> {
+        if self.places.is_empty() {
+            self.places.resize(NAMES, None);
+        }
+        let place = &mut self.places[self.hasher.hash_one(&name[..]) as usize % NAMES];
+        match place {
+            Some(known) if known.as_bytes() == name => Ok(known.clone()),
+            _ => {
+                let name: Arc<str> = std::str::from_utf8(name).map_err(|_| Malformed)?.into();
+                *place = Some(name.clone());
+                Ok(name)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shared_and_never_mixed_up() {
+        let mut names = Names::default();
+        let first = names.share(&Bytes::from_static(b"acme")).unwrap();
+        assert!(Arc::ptr_eq(&first, &names.share(&Bytes::from_static(b"acme")).unwrap()));
+        for n in 0..10 * NAMES {
+            let name = n.to_string();
+            assert_eq!(&*names.share(&Bytes::from(name.clone())).unwrap(), name);
+        }
+        assert_eq!(names.share(&Bytes::from_static(b"\xff")), Err(Malformed));
+    }
+}

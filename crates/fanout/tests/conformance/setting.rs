@@ -1,0 +1,137 @@
+//! Nodes on one of the fan-outs, with the servers that they need.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use starling_fanout::memory::MemoryBus;
+use starling_fanout::redis::{RedisConfig, RedisFanout};
+use starling_fanout::{Fanout, Publication, TopicPublication, TopicSettings};
+use starling_testkit::redis::{Redis, RedisCluster, RedisSentinel};
+use tokio::sync::OnceCell;
+
+use crate::witness::Witness;
+
+/// Which fan-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Memory,
+    Alone,
+    Cluster,
+    Sentinel,
+}
+
+/// Where the nodes of one test meet. Tests share their servers, so each marks what is its own.
+pub struct Setting {
+    pub kind: Kind,
+    /// In all names of this test.
+    pub mark: String,
+    pub topics: TopicSettings,
+    bus: Option<MemoryBus>,
+    url: String,
+    servers: Vec<&'static Redis>,
+}
+
+/// A node and what it was delivered.
+pub struct Node {
+    pub name: String,
+    pub fanout: Arc<dyn Fanout>,
+    pub inbox: Arc<Witness>,
+}
+
+impl Setting {
+    /// On servers that other tests use, too.
+    pub async fn shared(kind: Kind) -> Result<Self> {
+        static CLUSTER: OnceCell<RedisCluster> = OnceCell::const_new();
+        static SENTINEL: OnceCell<RedisSentinel> = OnceCell::const_new();
+        let (url, servers) = match kind {
+            Kind::Memory => (String::new(), Vec::new()),
+            Kind::Alone => {
+                let redis = Redis::shared().await?;
+                (redis.url(), vec![redis])
+            }
+            Kind::Cluster => {
+                let cluster = CLUSTER.get_or_try_init(RedisCluster::start).await?;
+                (cluster.url(), cluster.nodes().iter().collect())
+            }
+            Kind::Sentinel => {
+                let pair = SENTINEL.get_or_try_init(RedisSentinel::start).await?;
+                (pair.url(), pair.servers().iter().collect())
+            }
+        };
+        Ok(Self { servers, ..Self::at(kind, url) })
+    }
+
+    /// On servers of the test's own.
+    pub fn at(kind: Kind, url: String) -> Self {
+        static TESTS: AtomicU32 = AtomicU32::new(0);
+        let topics = TopicSettings { history: 10, history_seconds: 60 };
+        Self {
+            kind,
+            mark: format!("t{}-", TESTS.fetch_add(1, Ordering::Relaxed)),
+            topics,
+            bus: (kind == Kind::Memory).then(|| MemoryBus::new(topics)),
+            url,
+            servers: Vec::new(),
+        }
+    }
+
+    /// The same place, with other settings of topics.
+    pub fn with_topics(&self, topics: TopicSettings) -> Self {
+        Self {
+            kind: self.kind,
+            mark: self.mark.clone(),
+            topics,
+            bus: self.bus.is_some().then(|| MemoryBus::new(topics)),
+            url: self.url.clone(),
+            servers: self.servers.clone(),
+        }
+    }
+
+    /// Starts a node.
+    pub async fn node(&self, name: &str) -> Result<Node> {
+        let node = self.unstarted(name)?;
+        node.fanout.start(node.inbox.clone()).await?;
+        Ok(node)
+    }
+
+    pub fn unstarted(&self, name: &str) -> Result<Node> {
+        let name = format!("{}{name}", self.mark);
+        let fanout: Arc<dyn Fanout> = match &self.bus {
+            Some(bus) => bus.node(&name),
+            None => Arc::new(RedisFanout::connect(self.config(&name))?),
+        };
+        Ok(Node { name, fanout, inbox: Arc::default() })
+    }
+
+    pub fn config(&self, node: &str) -> RedisConfig {
+        RedisConfig {
+            topics: self.topics,
+            // A busy machine is no reason for a failure here; the tests of faults set their own.
+            command_timeout: Duration::from_secs(10),
+            ..RedisConfig::new(&self.url, node)
+        }
+    }
+
+    /// Every Redis server of a shared setting.
+    pub fn servers(&self) -> &[&'static Redis] {
+        &self.servers
+    }
+
+    /// A tenant that no other test has.
+    pub fn tenant(&self) -> String {
+        format!("{}tenant", self.mark)
+    }
+
+    /// A publication of this test.
+    pub fn publication(&self, lane: u16, text: &str) -> Publication {
+        Publication { lane, body: Bytes::from(format!("{}{text}", self.mark)) }
+    }
+
+    /// A publication of a topic of this test's tenant.
+    pub fn topic(&self, topic: &str, body: impl Into<Bytes>) -> TopicPublication {
+        TopicPublication { tenant: self.tenant().into(), topic: topic.into(), body: body.into() }
+    }
+}
