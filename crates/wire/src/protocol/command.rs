@@ -184,6 +184,32 @@ pub struct History {
     pub limit: u32,
 }
 
+/// A message that is posted over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PostedMessage {
+    /// Where to, from the path.
+    pub conversation: String,
+    /// Idempotency key.
+    pub key: String,
+    /// The text.
+    pub content: String,
+    /// A JSON object.
+    pub metadata: Option<Json>,
+    /// Whom it is to stand under, other than the caller; for scope `admin`.
+    pub sender: Option<String>,
+    /// `user`, `assistant`, `system` or `tool`; for scope `admin`.
+    pub role: Option<String>,
+}
+
+/// What `PATCH` changes of a conversation. The outer `None` leaves a field as it is, the inner one removes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Patch {
+    /// Shown to people.
+    pub title: Option<Option<String>>,
+    /// A JSON object.
+    pub metadata: Option<Option<Json>>,
+}
+
 /// A frame that is no request at all: the connection closes with 4400.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a frame of this protocol: {0}")]

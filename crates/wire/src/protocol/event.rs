@@ -1,7 +1,5 @@
 //! What a node tells without being asked. Field order is the order on the wire; `ev` comes first.
 
-use serde::{Serialize, Serializer};
-
 use super::{Json, Timestamp};
 
 /// A `message` event.
@@ -84,10 +82,4 @@ pub enum Event<'a> {
         /// When to open a second socket.
         reconnect_after_ms: u64,
     },
-}
-
-/// Writes a UUID as text, 8-4-4-4-12 lower-case hexadecimal digits.
-pub(super) fn hyphenated<S: Serializer>(id: &u128, serializer: S) -> Result<S::Ok, S::Error> {
-    let h = format!("{id:032x}");
-    format!("{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..]).serialize(serializer)
 }

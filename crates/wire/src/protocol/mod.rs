@@ -2,21 +2,38 @@
 
 mod close;
 mod command;
+mod decode;
+mod encode;
 mod error;
 mod event;
 mod json;
+mod json_reader;
+mod json_text;
+mod msgpack_reader;
+mod msgpack_writer;
 mod name;
+mod object_writer;
+mod reader;
 mod reply;
 mod timestamp;
+mod transcode;
+mod uuid;
 
 pub use close::CloseReason;
 pub use command::*;
+pub use decode::{decode, decode_create, decode_patch, decode_publish, decode_send};
+pub use encode::{
+    encode_error, encode_error_frame, encode_event, encode_event_frame, encode_ok, encode_ok_frame, frame,
+    payload_of,
+};
 pub use error::{ErrorBody, ErrorCode};
 pub use event::*;
 pub use json::Json;
 pub use name::{NAME_LENGTH_MAX, is_name};
+pub use reader::DEPTH_MAX;
 pub use reply::*;
 pub use timestamp::Timestamp;
+pub use transcode::{NotTranscodable, json_to_msgpack};
 
 /// How frames are encoded, agreed by sub-protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,3 +66,11 @@ pub const DATA_BYTES_MAX: usize = 64 * 1024;
 pub const KEY_CHARS_MAX: usize = 64;
 /// A conversation's title, bytes of UTF-8. Not in the protocol's page; ours.
 pub const TITLE_BYTES_MAX: usize = 1024;
+/// Members named in one `create`. Not in the protocol's page; ours: more are added one by one.
+pub const CREATE_MEMBERS_MAX: usize = 1000;
+/// Cursors and topics together in one `resume`. Not in the protocol's page; ours.
+pub const RESUME_ENTRIES_MAX: usize = 1000;
+/// Messages in a page of `history` where the client does not say how many.
+pub const HISTORY_LIMIT: u32 = 50;
+/// Messages in a page of `history` at most.
+pub const HISTORY_LIMIT_MAX: u32 = 200;

@@ -89,7 +89,7 @@ pub struct Joined {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Sent {
     /// The message's id.
-    #[serde(serialize_with = "super::event::hyphenated")]
+    #[serde(serialize_with = "super::uuid::serialize")]
     pub id: u128,
     /// Its number.
     pub seq: u64,
@@ -116,7 +116,7 @@ pub struct HistoryMessage {
     /// Its number.
     pub seq: u64,
     /// Its id.
-    #[serde(serialize_with = "super::event::hyphenated")]
+    #[serde(serialize_with = "super::uuid::serialize")]
     pub id: u128,
     /// Who it stands under.
     pub sender: Arc<str>,

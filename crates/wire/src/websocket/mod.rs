@@ -1,1 +1,20 @@
-//! The WebSocket codec, server side.
+//! The WebSocket codec, server side: RFC 6455, and RFC 7692 in [`deflate`].
+//!
+//! It does no I/O: a [`Decoder`] is fed what was read from a socket and gives messages, borrowed from the very buffer they were
+//! read into wherever they came whole. Between messages it owns no buffer. The functions that make frames give finished
+//! bytes, which can be shared by any number of sockets, since a server does not mask.
+
+mod decoder;
+pub mod deflate;
+mod frame;
+mod handshake;
+mod header;
+mod mask;
+
+pub use decoder::{DecodeError, Decoder, DecoderConfig, Feed, Incoming};
+pub use frame::{
+    CONTROL_PAYLOAD_BYTES_MAX, FrameBuffer, OpCode, close_frame, close_reply, payload_of, ping_frame,
+    pong_frame,
+};
+pub use handshake::{UpgradeError, accept_key, choose_subprotocol, validate_upgrade};
+pub use mask::unmask;

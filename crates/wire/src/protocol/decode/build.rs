@@ -1,0 +1,264 @@
+//! From fields to commands: which op has which fields, and their limits.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::super::name::is_name;
+use super::super::reader::{DEPTH_MAX, Fault};
+use super::super::{
+    BadRequest, CONTENT_BYTES_MAX, CREATE_MEMBERS_MAX, Command, Connect, Create, DATA_BYTES_MAX, ErrorCode,
+    HISTORY_LIMIT, HISTORY_LIMIT_MAX, History, Json, KEY_CHARS_MAX, METADATA_BYTES_MAX, NAME_LENGTH_MAX,
+    Patch, PostedMessage, RESUME_ENTRIES_MAX, Resume, Send, TITLE_BYTES_MAX, TopicPosition,
+};
+use super::fields::{Field, Fields, Position, ResumeFields};
+
+type Built<T> = Result<T, BadRequest>;
+
+/// What a field must be, for the message to a client's developer.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Text,
+    Integer,
+    Boolean,
+    Object,
+    Names,
+    NamedIntegers,
+    NamedPositions,
+}
+
+/// Makes a command of a frame's fields.
+pub(super) fn command(mut fields: Fields<'_>) -> Built<Command> {
+    whole_frame(&fields)?;
+    let op = required("op", Wanted::Text, std::mem::take(&mut fields.op))?;
+    Ok(match &*op {
+        "send" => Command::Send(Send {
+            conversation: name("conversation", fields.conversation)?,
+            key: key(fields.key)?,
+            content: content(fields.content)?,
+            metadata: metadata(fields.metadata)?,
+        }),
+        "connect" => Command::Connect(Connect {
+            token: optional("token", Wanted::Text, fields.token)?.map(Cow::into_owned),
+            resume: optional("resume", Wanted::Object, fields.resume)?
+                .map(|fields| resume(*fields))
+                .transpose()?,
+        }),
+        "refresh" => Command::Refresh { token: required("token", Wanted::Text, fields.token)?.into_owned() },
+        "create" => Command::Create(create(fields)?),
+        "join" => Command::Join {
+            conversation: name("conversation", fields.conversation)?,
+            after: optional("after", Wanted::Integer, fields.after)?,
+        },
+        "leave" => Command::Leave { conversation: name("conversation", fields.conversation)? },
+        "history" => Command::History(history(fields)?),
+        "read" => Command::Read {
+            conversation: name("conversation", fields.conversation)?,
+            seq: required("seq", Wanted::Integer, fields.seq)?,
+        },
+        "typing" => Command::Typing {
+            conversation: name("conversation", fields.conversation)?,
+            typing: required("typing", Wanted::Boolean, fields.typing)?,
+        },
+        "presence" => Command::Presence { conversation: name("conversation", fields.conversation)? },
+        "subscribe" => Command::Subscribe {
+            topic: name("topic", fields.topic)?,
+            since: optional("since", Wanted::Object, fields.since)?.map(since).transpose()?,
+        },
+        "unsubscribe" => Command::Unsubscribe { topic: name("topic", fields.topic)? },
+        "publish" => Command::Publish { topic: name("topic", fields.topic)?, data: data(fields.data)? },
+        "ping" => Command::Ping,
+        unknown => {
+            return Err(bad(format!("there is no `op` {:?}", unknown.chars().take(32).collect::<String>())));
+        }
+    })
+}
+
+/// Refuses what is refused wherever in a frame it stands.
+pub(super) fn whole_frame(fields: &Fields<'_>) -> Built<()> {
+    match fields.frame {
+        None => Ok(()),
+        Some(Fault::TooDeep) => Err(bad(format!("values are nested deeper than {DEPTH_MAX}"))),
+        Some(_) => Err(bad(
+            "bin, ext, NaN, infinities and keys that are no strings have no place in a frame".to_owned(),
+        )),
+    }
+}
+
+/// Fields of `create`.
+pub(super) fn create(fields: Fields<'_>) -> Built<Create> {
+    let conversation = match fields.conversation {
+        Field::Absent | Field::Null => None,
+        given => Some(name("conversation", given)?),
+    };
+    Ok(Create {
+        conversation,
+        title: title(fields.title)?,
+        members: optional("members", Wanted::Names, fields.members)?.unwrap_or_default(),
+        metadata: metadata(fields.metadata)?,
+    })
+}
+
+/// The body of a message over HTTP.
+pub(super) fn posted_message(conversation: &str, fields: Fields<'_>) -> Built<PostedMessage> {
+    let role = optional("role", Wanted::Text, fields.role)?.map(Cow::into_owned);
+    if role.as_deref().is_some_and(|role| !matches!(role, "user" | "assistant" | "system" | "tool")) {
+        return Err(bad("`role` must be `user`, `assistant`, `system` or `tool`".to_owned()));
+    }
+    let sender = match fields.sender {
+        Field::Absent | Field::Null => None,
+        given => Some(name("sender", given)?),
+    };
+    Ok(PostedMessage {
+        conversation: name("conversation", Field::Value(Cow::Borrowed(conversation)))?,
+        key: key(fields.key)?,
+        content: content(fields.content)?,
+        metadata: metadata(fields.metadata)?,
+        sender,
+        role,
+    })
+}
+
+/// A publication's data.
+pub(super) fn data(field: Field<Json>) -> Built<Json> {
+    let data = required("data", Wanted::Object, field)?;
+    within("data", data.as_str().len(), DATA_BYTES_MAX)?;
+    Ok(data)
+}
+
+/// Changes to a conversation.
+pub(super) fn patch(fields: Fields<'_>) -> Built<Patch> {
+    Ok(Patch {
+        title: if let Field::Absent = fields.title { None } else { Some(title(fields.title)?) },
+        metadata: if let Field::Absent = fields.metadata { None } else { Some(metadata(fields.metadata)?) },
+    })
+}
+
+fn history(fields: Fields<'_>) -> Built<History> {
+    let conversation = name("conversation", fields.conversation)?;
+    let before = optional("before", Wanted::Integer, fields.before)?;
+    let after = optional("after", Wanted::Integer, fields.after)?;
+    if before.is_some() && after.is_some() {
+        return Err(bad("only one of `before` and `after` may be given".to_owned()));
+    }
+    let limit = match fields.limit {
+        Field::Absent | Field::Null => HISTORY_LIMIT,
+        Field::Value(limit) if (1..=u64::from(HISTORY_LIMIT_MAX)).contains(&limit) => limit as u32,
+        _ => return Err(bad(format!("`limit` must be an integer from 1 to {HISTORY_LIMIT_MAX}"))),
+    };
+    Ok(History { conversation, before, after, limit })
+}
+
+fn resume(fields: ResumeFields<'_>) -> Built<Resume> {
+    let cursors = required("resume.cursors", Wanted::NamedIntegers, fields.cursors)?;
+    let topics: BTreeMap<_, TopicPosition> =
+        optional("resume.topics", Wanted::NamedPositions, fields.topics)?.unwrap_or_default();
+    if cursors.len() + topics.len() > RESUME_ENTRIES_MAX {
+        return Err(too_large(format!("`resume` may hold at most {RESUME_ENTRIES_MAX} cursors and topics")));
+    }
+    Ok(Resume {
+        session: required("resume.session", Wanted::Text, fields.session)?.into_owned(),
+        ticket: required("resume.ticket", Wanted::Text, fields.ticket)?.into_owned(),
+        cursors,
+        topics,
+    })
+}
+
+fn since(position: Position<'_>) -> Built<TopicPosition> {
+    Ok(TopicPosition {
+        epoch: required("since.epoch", Wanted::Text, position.epoch)?.into_owned(),
+        offset: required("since.offset", Wanted::Integer, position.offset)?,
+    })
+}
+
+fn name(field: &str, value: Field<Cow<'_, str>>) -> Built<String> {
+    let text = required(field, Wanted::Text, value)?;
+    if is_name(&text) { Ok(text.into_owned()) } else { Err(fault(field, Wanted::Text, Fault::Name)) }
+}
+
+fn key(value: Field<Cow<'_, str>>) -> Built<String> {
+    let key = required("key", Wanted::Text, value)?;
+    // Counting characters of a text that is too long anyway is not worth it.
+    if key.is_empty() || key.len() > KEY_CHARS_MAX * 4 || key.chars().count() > KEY_CHARS_MAX {
+        return Err(bad(format!("`key` must have from 1 to {KEY_CHARS_MAX} characters")));
+    }
+    Ok(key.into_owned())
+}
+
+fn content(value: Field<Cow<'_, str>>) -> Built<String> {
+    let content = required("content", Wanted::Text, value)?;
+    within("content", content.len(), CONTENT_BYTES_MAX)?;
+    Ok(content.into_owned())
+}
+
+fn title(value: Field<Cow<'_, str>>) -> Built<Option<String>> {
+    let Some(title) = optional("title", Wanted::Text, value)? else { return Ok(None) };
+    within("title", title.len(), TITLE_BYTES_MAX)?;
+    Ok(Some(title.into_owned()))
+}
+
+fn metadata(value: Field<Json>) -> Built<Option<Json>> {
+    let Some(metadata) = optional("metadata", Wanted::Object, value)? else { return Ok(None) };
+    within("metadata", metadata.as_str().len(), METADATA_BYTES_MAX)?;
+    Ok(Some(metadata))
+}
+
+fn required<T>(field: &str, wanted: Wanted, value: Field<T>) -> Built<T> {
+    match value {
+        Field::Value(value) => Ok(value),
+        Field::Absent => Err(bad(format!("`{field}` is missing"))),
+        Field::Null => Err(fault(field, wanted, Fault::Type)),
+        Field::Bad(reason) => Err(fault(field, wanted, reason)),
+    }
+}
+
+fn optional<T>(field: &str, wanted: Wanted, value: Field<T>) -> Built<Option<T>> {
+    match value {
+        Field::Absent | Field::Null => Ok(None),
+        given => required(field, wanted, given).map(Some),
+    }
+}
+
+fn within(field: &str, bytes: usize, bytes_max: usize) -> Built<()> {
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    Err(too_large(format!("`{field}` has {bytes} bytes; at most {bytes_max} are allowed")))
+}
+
+fn fault(field: &str, wanted: Wanted, fault: Fault) -> BadRequest {
+    let rule = match (fault, wanted) {
+        (Fault::TooMany, _) => {
+            let most = if field == "members" { CREATE_MEMBERS_MAX } else { RESUME_ENTRIES_MAX };
+            return too_large(format!("`{field}` may hold at most {most} entries"));
+        }
+        (Fault::Nul, _) => "can't hold U+0000",
+        (Fault::NotUnicode, _) => "holds text that is not valid Unicode",
+        (Fault::Infinite, _) => "holds a number too large for a double",
+        (Fault::NotJson, _) => "holds a value that JSON lacks",
+        (Fault::TooDeep, _) => return bad(format!("`{field}` is nested deeper than {DEPTH_MAX}")),
+        (Fault::Name, _) => {
+            let of = if matches!(wanted, Wanted::Text) { "must be a name" } else { "must hold names" };
+            return bad(format!(
+                "`{field}` {of}: 1 to {NAME_LENGTH_MAX} characters out of A-Z a-z 0-9 _ . : @ -, but not . or .."
+            ));
+        }
+        (Fault::Type | Fault::Range, Wanted::Text) => "must be a string",
+        (Fault::Type | Fault::Range, Wanted::Integer) => "must be an integer from 0 to 2^53-1",
+        (Fault::Type | Fault::Range, Wanted::Boolean) => "must be true or false",
+        (Fault::Type | Fault::Range, Wanted::Object) => "must be an object",
+        (Fault::Type | Fault::Range, Wanted::Names) => "must be an array of names",
+        (Fault::Type | Fault::Range, Wanted::NamedIntegers) => {
+            "must be an object of integers from 0 to 2^53-1"
+        }
+        (Fault::Type | Fault::Range, Wanted::NamedPositions) => "must be an object of {epoch, offset}",
+    };
+    bad(format!("`{field}` {rule}"))
+}
+
+fn bad(message: String) -> BadRequest {
+    BadRequest { code: ErrorCode::BadRequest, message }
+}
+
+fn too_large(message: String) -> BadRequest {
+    BadRequest { code: ErrorCode::TooLarge, message }
+}

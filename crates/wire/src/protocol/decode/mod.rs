@@ -1,0 +1,89 @@
+//! From bytes to commands.
+//!
+//! A frame is read once, from left to right, with neither a tree nor a copy of it. Unknown fields are read past; `null` for
+//! an optional field means that it is absent; of repeated keys the last one counts. Integers are from 0 to 2^53-1, written
+//! without a fraction or an exponent (in MessagePack: any of the integer formats).
+
+mod build;
+mod fields;
+#[cfg(test)]
+mod tests;
+
+use fields::{Field, Fields};
+
+use super::json_reader::JsonReader;
+use super::msgpack_reader::MsgPackReader;
+use super::reader::Malformed;
+use super::{BadRequest, Create, Encoding, ErrorCode, Json, NotAFrame, Patch, PostedMessage, Request};
+
+/// Reads a client's frame, already unmasked and inflated.
+///
+/// # Errors
+///
+/// The connection is to be closed with 4400: the bytes are not one object with a usable `id`. What is wrong with the rest of
+/// the frame stands in [`Request::command`].
+pub fn decode(encoding: Encoding, frame: &[u8]) -> Result<Request, NotAFrame> {
+    let read = match encoding {
+        Encoding::Json => match std::str::from_utf8(frame) {
+            Ok(text) => Fields::read(&mut JsonReader::new(text)),
+            Err(_) => Err(Malformed("not UTF-8")),
+        },
+        Encoding::MsgPack => Fields::read(&mut MsgPackReader::new(frame)),
+    };
+    let fields = read.map_err(|malformed| NotAFrame(malformed.0.to_owned()))?;
+    let id = match fields.id {
+        Field::Value(id @ 1..) => id,
+        Field::Absent => return Err(NotAFrame("it has no `id`".to_owned())),
+        _ => return Err(NotAFrame("`id` must be an integer from 1 to 2^53-1".to_owned())),
+    };
+    Ok(Request { id, command: build::command(fields) })
+}
+
+/// Reads the body of `POST /v1/conversations`.
+///
+/// # Errors
+///
+/// Says which field is wrong.
+pub fn decode_create(body: &[u8]) -> Result<Create, BadRequest> {
+    build::create(body_fields(body)?)
+}
+
+/// Reads the body of `POST /v1/conversations/{conversation}/messages`.
+///
+/// # Errors
+///
+/// Says which field is wrong; the conversation's name, from the path, is checked too.
+pub fn decode_send(conversation: &str, body: &[u8]) -> Result<PostedMessage, BadRequest> {
+    build::posted_message(conversation, body_fields(body)?)
+}
+
+/// Reads the body of `POST /v1/topics/{topic}/publications`: its `data`.
+///
+/// # Errors
+///
+/// Says which field is wrong.
+pub fn decode_publish(body: &[u8]) -> Result<Json, BadRequest> {
+    build::data(body_fields(body)?.data)
+}
+
+/// Reads the body of `PATCH /v1/conversations/{conversation}`.
+///
+/// # Errors
+///
+/// Says which field is wrong.
+pub fn decode_patch(body: &[u8]) -> Result<Patch, BadRequest> {
+    build::patch(body_fields(body)?)
+}
+
+fn body_fields(body: &[u8]) -> Result<Fields<'_>, BadRequest> {
+    let read = match std::str::from_utf8(body) {
+        Ok(text) => Fields::read(&mut JsonReader::new(text)),
+        Err(_) => Err(Malformed("not UTF-8")),
+    };
+    let fields = read.map_err(|malformed| BadRequest {
+        code: ErrorCode::BadRequest,
+        message: format!("the body is not a JSON object: {}", malformed.0),
+    })?;
+    build::whole_frame(&fields)?;
+    Ok(fields)
+}

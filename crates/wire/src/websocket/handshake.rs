@@ -1,0 +1,91 @@
+//! The parts of the opening handshake that need no socket (RFC 6455, section 4.2).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::header::{CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use sha1::{Digest, Sha1};
+
+use crate::protocol::Encoding;
+
+/// Why a request is no opening handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpgradeError {
+    /// It asks for no upgrade to WebSocket.
+    #[error("not a WebSocket upgrade: `Connection: Upgrade` and `Upgrade: websocket` are needed")]
+    NotAnUpgrade,
+    /// It speaks another version. The answer carries `Sec-WebSocket-Version: 13`.
+    #[error("only version 13 of WebSocket is spoken here")]
+    UnsupportedVersion,
+    /// Its key is not 16 bytes in base64.
+    #[error("`Sec-WebSocket-Key` must be 16 bytes in base64")]
+    BadKey,
+}
+
+impl UpgradeError {
+    /// The HTTP status to answer with: 426 where another way of asking would work, else 400.
+    pub fn status(self) -> http::StatusCode {
+        match self {
+            UpgradeError::NotAnUpgrade | UpgradeError::UnsupportedVersion => {
+                http::StatusCode::UPGRADE_REQUIRED
+            }
+            UpgradeError::BadKey => http::StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Checks the headers of a GET request over HTTP/1.1 and gives the value of the response's `Sec-WebSocket-Accept`.
+///
+/// # Errors
+///
+/// The request must be refused with [`UpgradeError::status`].
+pub fn validate_upgrade(headers: &HeaderMap) -> Result<String, UpgradeError> {
+    if !has_token(headers, &CONNECTION, "upgrade") || !has_token(headers, &UPGRADE, "websocket") {
+        return Err(UpgradeError::NotAnUpgrade);
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes().trim_ascii() != b"13") {
+        return Err(UpgradeError::UnsupportedVersion);
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok()).map(str::trim);
+    let key = key.filter(|key| is_key(key)).ok_or(UpgradeError::BadKey)?;
+    Ok(accept_key(key))
+}
+
+/// What proves to a client that its key was read as a WebSocket server reads it.
+pub fn accept_key(key: &str) -> String {
+    let mut hash = Sha1::new();
+    hash.update(key);
+    hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    BASE64.encode(hash.finalize())
+}
+
+/// Chooses out of the values of a request's `Sec-WebSocket-Protocol` headers, the client's first choice that is known.
+///
+/// `None`: only unknown ones are offered; refuse with HTTP 400. `Some(None)`: none is offered; speak JSON and send no such
+/// header. `Some(Some(encoding))`: send [`Encoding::subprotocol`].
+pub fn choose_subprotocol<'a>(offered: impl Iterator<Item = &'a str>) -> Option<Option<Encoding>> {
+    let mut any = false;
+    for name in offered.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
+        any = true;
+        for encoding in [Encoding::Json, Encoding::MsgPack] {
+            if name == encoding.subprotocol() {
+                return Some(Some(encoding));
+            }
+        }
+    }
+    if any { None } else { Some(None) }
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+fn is_key(key: &str) -> bool {
+    let mut bytes = [0; 18];
+    key.len() == 24 && BASE64.decode_slice(key, &mut bytes) == Ok(16)
+}

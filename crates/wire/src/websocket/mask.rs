@@ -1,0 +1,40 @@
+//! Masking, which every client does (RFC 6455, section 5.3).
+
+/// Removes (or applies) a mask in place. `offset` is how many bytes of the same payload came before these.
+pub fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
+    let mut turned = mask;
+    turned.rotate_left(offset % 4);
+    let wide = u64::from_ne_bytes([
+        turned[0], turned[1], turned[2], turned[3], turned[0], turned[1], turned[2], turned[3],
+    ]);
+    // The compiler makes vector instructions of this loop.
+    let (chunks, rest) = bytes.as_chunks_mut::<8>();
+    for chunk in chunks {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(turned.into_iter().cycle()) {
+        *byte ^= mask;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn unmasking_in_pieces_is_the_same_as_byte_by_byte(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100),
+            mask: [u8; 4],
+            cut in 0usize..100,
+        ) {
+            let expected: Vec<u8> = bytes.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]).collect();
+            let mut actual = bytes.clone();
+            let cut = cut.min(bytes.len());
+            let (first, second) = actual.split_at_mut(cut);
+            unmask(first, mask, 0);
+            unmask(second, mask, cut);
+            proptest::prop_assert_eq!(actual, expected);
+        }
+    }
+}
