@@ -29,6 +29,8 @@ pub struct Setting {
     /// In all names of this test.
     pub mark: String,
     pub topics: TopicSettings,
+    /// A busy machine is no reason for a failure, so this is long; tests of faults shorten it.
+    pub command_timeout: Duration,
     bus: Option<MemoryBus>,
     url: String,
     servers: Vec<&'static Redis>,
@@ -72,6 +74,7 @@ impl Setting {
             kind,
             mark: format!("t{}-", TESTS.fetch_add(1, Ordering::Relaxed)),
             topics,
+            command_timeout: Duration::from_secs(10),
             bus: (kind == Kind::Memory).then(|| MemoryBus::new(topics)),
             url,
             servers: Vec::new(),
@@ -84,6 +87,7 @@ impl Setting {
             kind: self.kind,
             mark: self.mark.clone(),
             topics,
+            command_timeout: self.command_timeout,
             bus: self.bus.is_some().then(|| MemoryBus::new(topics)),
             url: self.url.clone(),
             servers: self.servers.clone(),
@@ -109,8 +113,7 @@ impl Setting {
     pub fn config(&self, node: &str) -> RedisConfig {
         RedisConfig {
             topics: self.topics,
-            // A busy machine is no reason for a failure here; the tests of faults set their own.
-            command_timeout: Duration::from_secs(10),
+            command_timeout: self.command_timeout,
             ..RedisConfig::new(&self.url, node)
         }
     }

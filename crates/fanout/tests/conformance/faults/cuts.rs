@@ -1,0 +1,162 @@
+//! Cut connections, lost data, and a server that hangs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use starling_fanout::{Delivery, Error};
+use starling_testkit::redis::{Redis, RedisCluster, RedisSentinel};
+use starling_testkit::wait;
+
+use crate::setting::{Kind, Node, Setting};
+use crate::witness::{LIMIT, marked, of_tenant};
+
+/// Publications go from `a` to `b`, and topics to both.
+pub async fn works(setting: &Setting, a: &Node, b: &Node) -> Result<()> {
+    let batch: Vec<_> = (0..starling_fanout::LANES).map(|lane| setting.publication(lane, "works")).collect();
+    a.fanout.publish(&batch).await?;
+    b.inbox.wait_for(batch.len(), marked(&setting.mark)).await?;
+    let topics: Vec<_> = (0..30).map(|n| setting.topic(&n.to_string(), "works")).collect();
+    a.fanout.publish_topics(&topics).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    for node in [a, b] {
+        node.inbox.wait_for(topics.len(), of_tenant(&setting.tenant())).await?;
+    }
+    Ok(())
+}
+
+/// Both nodes forget what came so far.
+pub fn forget(nodes: [&Node; 2]) {
+    for node in nodes {
+        node.inbox.forget();
+    }
+}
+
+async fn cut_connections_are_rebuilt(setting: &Setting, servers: &[&Redis]) -> Result<()> {
+    let (a, b) = (setting.node("a").await?, setting.node("b").await?);
+    works(setting, &a, &b).await?;
+    for kind in ["pubsub", "normal"] {
+        forget([&a, &b]);
+        for server in servers {
+            server.cli(&["CLIENT", "KILL", "TYPE", kind]).await?;
+        }
+        for node in [&a, &b] {
+            node.inbox.wait_for_down().await?;
+            node.inbox.wait_for_gap().await?;
+        }
+        // Nothing is lost from the gap on.
+        forget([&a, &b]);
+        works(setting, &a, &b).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_connections_are_rebuilt_alone() -> Result<()> {
+    let redis = Redis::start().await?;
+    cut_connections_are_rebuilt(&Setting::at(Kind::Alone, redis.url()), &[&redis]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_connections_are_rebuilt_on_a_cluster() -> Result<()> {
+    let cluster = RedisCluster::start().await?;
+    let servers: Vec<&Redis> = cluster.nodes().iter().collect();
+    let setting = Setting::at(Kind::Cluster, cluster.url());
+    cut_connections_are_rebuilt(&setting, &servers).await?;
+    // One server alone is enough to be told of a gap.
+    cut_connections_are_rebuilt(&setting, &servers[1..2]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_connections_are_rebuilt_behind_sentinel() -> Result<()> {
+    let pair = RedisSentinel::start().await?;
+    cut_connections_are_rebuilt(&Setting::at(Kind::Sentinel, pair.url()), &[pair.master().await?]).await
+}
+
+async fn a_wiped_redis_does_no_harm(setting: &Setting, servers: &[&Redis]) -> Result<()> {
+    let (a, b) = (setting.node("a").await?, setting.node("b").await?);
+    works(setting, &a, &b).await?;
+    let before = a.fanout.topic_history(&setting.tenant(), "1", None).await?.position;
+    for server in servers {
+        server.flushall().await?;
+        server.cli(&["SCRIPT", "FLUSH"]).await?;
+    }
+    forget([&a, &b]);
+    works(setting, &a, &b).await?;
+    let after = b.fanout.topic_history(&setting.tenant(), "1", Some(&before)).await?;
+    assert_eq!((after.recovered, after.position.offset), (false, 1));
+    assert_ne!(after.position.epoch, before.epoch, "the numbers begin anew, and say so");
+    assert!(a.inbox.picked(|delivery| matches!(delivery, Delivery::Down).then_some(())).is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_redis_does_no_harm_alone() -> Result<()> {
+    let redis = Redis::start().await?;
+    a_wiped_redis_does_no_harm(&Setting::at(Kind::Alone, redis.url()), &[&redis]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_redis_does_no_harm_on_a_cluster() -> Result<()> {
+    let cluster = RedisCluster::start().await?;
+    let servers: Vec<&Redis> = cluster.nodes().iter().collect();
+    a_wiped_redis_does_no_harm(&Setting::at(Kind::Cluster, cluster.url()), &servers).await
+}
+
+async fn a_hanging_redis_fails_calls_in_time(mut setting: Setting, server: &Redis) -> Result<()> {
+    setting.command_timeout = Duration::from_secs(2);
+    let (a, b) = (setting.node("a").await?, setting.node("b").await?);
+    works(&setting, &a, &b).await?;
+    server.stop()?;
+    // Until the link is given up, and thereafter.
+    for _ in 0..3 {
+        let begun = Instant::now();
+        // Every lane, since a cluster's other servers go on.
+        let batch: Vec<_> = (0..starling_fanout::LANES).map(|lane| setting.publication(lane, "x")).collect();
+        let failed = a.fanout.publish(&batch).await;
+        assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
+        let topics: Vec<_> = (0..60).map(|n| setting.topic(&n.to_string(), "x")).collect();
+        let results = a.fanout.publish_topics(&topics).await;
+        assert!(results.iter().any(|result| matches!(result, Err(Error::Unavailable(_)))));
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    }
+    for node in [&a, &b] {
+        node.inbox.wait_for_down().await?;
+        wait::until_true(LIMIT, "the link's fall", async || {
+            Ok(node.fanout.link().is_some_and(|link| !link.connected && link.fault.is_some()))
+        })
+        .await?;
+    }
+    server.resume()?;
+    for node in [&a, &b] {
+        node.inbox.wait_for_gap().await?;
+        node.inbox.forget();
+    }
+    works(&setting, &a, &b).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_redis_fails_calls_in_time_alone() -> Result<()> {
+    let redis = Redis::start().await?;
+    a_hanging_redis_fails_calls_in_time(Setting::at(Kind::Alone, redis.url()), &redis).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hanging_redis_fails_calls_in_time_on_a_cluster() -> Result<()> {
+    let cluster = RedisCluster::start().await?;
+    a_hanging_redis_fails_calls_in_time(Setting::at(Kind::Cluster, cluster.url()), &cluster.nodes()[1]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_silence_is_told_and_ends_in_a_gap() -> Result<()> {
+    let redis = Redis::start().await?;
+    let setting = Setting::at(Kind::Alone, redis.url());
+    let (a, b) = (setting.node("a").await?, setting.node("b").await?);
+    redis.stop()?;
+    let begun = Instant::now();
+    a.inbox.wait_for_down().await?;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    redis.resume()?;
+    for node in [&a, &b] {
+        node.inbox.wait_for_gap().await?;
+    }
+    works(&setting, &a, &b).await
+}

@@ -1,0 +1,54 @@
+//! A node that does not take what comes.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver as Inbox, SyncSender, sync_channel};
+
+use anyhow::Result;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use starling_fanout::{Delivery, Publication, Receiver};
+use starling_testkit::redis::Redis;
+
+use crate::setting::{Kind, Setting};
+use crate::witness::Witness;
+
+/// Stands still with its first publication until it is let go.
+struct Sleeper {
+    woken: Mutex<Option<Inbox<()>>>,
+    witness: Witness,
+}
+
+impl Receiver for Sleeper {
+    fn receive(&self, delivery: Delivery) {
+        if matches!(delivery, Delivery::Publication { .. })
+            && let Some(woken) = self.woken.lock().take()
+        {
+            // The end of the test ends the wait, too.
+            let _ = woken.recv();
+        }
+        self.witness.receive(delivery);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn what_runs_over_is_a_gap() -> Result<()> {
+    const FLOOD: usize = 20_000;
+    let redis = Redis::start().await?;
+    let setting = Setting::at(Kind::Alone, redis.url());
+    let (wake, woken): (SyncSender<()>, _) = sync_channel(1);
+    let sleeper = Arc::new(Sleeper { woken: Mutex::new(Some(woken)), witness: Witness::default() });
+    let (a, b) = (setting.node("a").await?, setting.unstarted("b")?);
+    b.fanout.start(sleeper.clone()).await?;
+    for n in 0..FLOOD {
+        a.fanout.publish(&[setting.publication((n % 16) as u16, "flood")]).await?;
+    }
+    wake.send(())?;
+    sleeper.witness.wait_for_gap().await?;
+    let last = Publication { lane: 0, body: Bytes::from_static(b"last") };
+    a.fanout.publish(&[last]).await?;
+    let is_last = |delivery: &Delivery| {
+        matches!(delivery, Delivery::Publication { body, .. } if body == "last").then_some(())
+    };
+    sleeper.witness.wait_for(1, is_last).await?;
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! What happens when Redis, or the way to it, is broken on purpose.
+
+mod away;
+mod cuts;
+mod failover;
+mod flood;
+mod strangers;
