@@ -4,8 +4,15 @@
 //! implementations, and `tests/conformance.rs` runs one suite against both. The log in the database is the
 //! truth: an [`Appended`] is returned only after the transaction that holds the message has committed.
 
+mod address;
+mod batch;
+mod instruments;
+mod migration;
 mod model;
+pub mod postgres;
+pub mod sqlite;
 
+pub use address::connect;
 pub use model::*;
 
 use async_trait::async_trait;
@@ -17,6 +24,12 @@ use async_trait::async_trait;
 pub trait ConversationStore: Send + Sync + 'static {
     /// Brings the schema up to date (under a lock, so that many nodes may start at once).
     async fn migrate(&self) -> Result<(), Error>;
+
+    /// Whether the database is there and usable: reachable, of a version that Starling can use, and its schema not
+    /// newer than this program knows. [`Error::Unsupported`] where it is not.
+    async fn check(&self) -> Result<(), Error> {
+        self.ping().await
+    }
 
     /// Numbers and inserts a batch in one transaction and one round trip.
     ///
@@ -38,7 +51,14 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// A range of the log, ascending by number. Ends early, with `more: true`, before the page's
     /// contents and metadata exceed `bytes_max`, but holds at least one message if there is one.
     /// `fresh: true` reads from the primary, else a read replica may answer.
-    async fn messages(&self, id: ConversationId, range: Range, limit: u32, bytes_max: usize, fresh: bool) -> Result<Page, Error>;
+    async fn messages(
+        &self,
+        id: ConversationId,
+        range: Range,
+        limit: u32,
+        bytes_max: usize,
+        fresh: bool,
+    ) -> Result<Page, Error>;
 
     /// Raises read marks; a mark never falls and never passes the conversation's head. Answers in the order of the
     /// batch: the mark's new value if it rose, `None` if it stood there or above already, or no member.
@@ -51,13 +71,24 @@ pub trait ConversationStore: Send + Sync + 'static {
     async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error>;
 
     /// Changes title and metadata; `None` leaves as is, `Some(None)` clears. `Ok(false)`: no such conversation.
-    async fn update(&self, id: ConversationId, title: Option<Option<String>>, metadata: Option<Option<String>>) -> Result<bool, Error>;
+    async fn update(
+        &self,
+        id: ConversationId,
+        title: Option<Option<String>>,
+        metadata: Option<Option<String>>,
+    ) -> Result<bool, Error>;
 
     /// Deletes a conversation with all that belongs to it. `Ok(false)`: no such conversation.
     async fn delete(&self, id: ConversationId) -> Result<bool, Error>;
 
     /// The conversations that `user` is a member of, newest activity first.
-    async fn conversations_of(&self, tenant: &str, user: &str, cursor: Option<ListCursor>, limit: u32) -> Result<ConversationList, Error>;
+    async fn conversations_of(
+        &self,
+        tenant: &str,
+        user: &str,
+        cursor: Option<ListCursor>,
+        limit: u32,
+    ) -> Result<ConversationList, Error>;
 
     /// Whether two users share a conversation.
     async fn share_conversation(&self, tenant: &str, one: &str, other: &str) -> Result<bool, Error>;

@@ -1,0 +1,112 @@
+//! The store's metrics, with their handles registered once.
+
+use std::future::Future;
+use std::time::Instant;
+
+use metrics::{Counter, Histogram, counter, histogram};
+
+use crate::{AppendError, Appended, Error};
+
+/// What a store measures of itself.
+pub(crate) struct Instruments {
+    /// One `append`, from the call to the committed answer.
+    commit_seconds: Histogram,
+    /// Messages in one `append`.
+    commit_messages: Histogram,
+    /// Any other call that writes.
+    write_seconds: Histogram,
+    /// Any call that only reads.
+    read_seconds: Histogram,
+    stored: Counter,
+    duplicate: Counter,
+    no_conversation: Counter,
+    unavailable: Counter,
+    refused: Counter,
+    unsupported: Counter,
+    address: Counter,
+    /// Reads that the replica failed and the primary answered.
+    pub(crate) replica_fallbacks: Counter,
+}
+
+/// What kind of work a call is.
+#[derive(Clone, Copy)]
+pub(crate) enum Work {
+    Read,
+    Write,
+}
+
+impl Instruments {
+    /// Registers the handles; `database` is `postgres` or `sqlite`.
+    pub(crate) fn new(database: &'static str) -> Self {
+        let calls = |work: &'static str| histogram!("starling_store_call_seconds", "database" => database, "work" => work);
+        let messages = |outcome: &'static str| counter!("starling_store_messages_total", "database" => database, "outcome" => outcome);
+        let errors = |kind: &'static str| counter!("starling_store_errors_total", "database" => database, "kind" => kind);
+        Self {
+            commit_seconds: histogram!("starling_store_commit_seconds", "database" => database),
+            commit_messages: histogram!("starling_store_commit_messages", "database" => database),
+            write_seconds: calls("write"),
+            read_seconds: calls("read"),
+            stored: messages("stored"),
+            duplicate: messages("duplicate"),
+            no_conversation: messages("no_such_conversation"),
+            unavailable: errors("unavailable"),
+            refused: errors("refused"),
+            unsupported: errors("unsupported"),
+            address: errors("address"),
+            replica_fallbacks: counter!("starling_store_replica_fallbacks_total", "database" => database),
+        }
+    }
+
+    /// Times a call and counts its error.
+    pub(crate) async fn call<T>(
+        &self,
+        work: Work,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let seconds = match work {
+            Work::Read => &self.read_seconds,
+            Work::Write => &self.write_seconds,
+        };
+        self.timed(seconds, call).await
+    }
+
+    /// Times an append, and counts its messages or its error.
+    pub(crate) async fn append(
+        &self,
+        call: impl Future<Output = Result<Vec<Result<Appended, AppendError>>, Error>>,
+    ) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+        let answers = self.timed(&self.commit_seconds, call).await?;
+        let (mut stored, mut duplicate, mut no_conversation) = (0, 0, 0);
+        for answer in &answers {
+            match answer {
+                Ok(appended) if appended.duplicate => duplicate += 1,
+                Ok(_) => stored += 1,
+                Err(AppendError::NoSuchConversation) => no_conversation += 1,
+            }
+        }
+        self.commit_messages.record(answers.len() as f64);
+        self.stored.increment(stored);
+        self.duplicate.increment(duplicate);
+        self.no_conversation.increment(no_conversation);
+        Ok(answers)
+    }
+
+    async fn timed<T>(
+        &self,
+        seconds: &Histogram,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        let result = call.await;
+        seconds.record(started.elapsed());
+        if let Err(error) = &result {
+            match error {
+                Error::Unavailable(_) => self.unavailable.increment(1),
+                Error::Refused(_) => self.refused.increment(1),
+                Error::Unsupported(_) => self.unsupported.increment(1),
+                Error::Address(_) => self.address.increment(1),
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,99 @@
+//! Numbering and inserting a batch of messages.
+
+use std::time::SystemTime;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::database::Database;
+use super::row::{column, to_ms};
+use crate::batch::from_database;
+use crate::{Append, AppendError, Appended, Error};
+
+/// The function of the first migration; a later one would have another name, so that old and new nodes can run side
+/// by side.
+const APPEND: &str = "SELECT item, seq, id, at, duplicate FROM starling_append($1, $2, $3, $4, $5, $6, $7)";
+
+pub(super) async fn append(
+    database: &Database,
+    batch: &[Append],
+) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+    let mut columns = Columns::with_capacity(batch.len());
+    for message in batch {
+        columns.push(message);
+    }
+    let rows = database
+        .rows(
+            APPEND,
+            &[
+                (&columns.conversations, Type::INT8_ARRAY),
+                (&columns.ids, Type::UUID_ARRAY),
+                (&columns.senders, Type::TEXT_ARRAY),
+                (&columns.keys, Type::TEXT_ARRAY),
+                (&columns.roles, Type::TEXT_ARRAY),
+                (&columns.contents, Type::TEXT_ARRAY),
+                (&columns.metadatas, Type::TEXT_ARRAY),
+            ],
+        )
+        .await?;
+    in_order(&rows, batch.len())
+}
+
+/// A batch turned on its side: one array per column.
+struct Columns<'a> {
+    conversations: Vec<i64>,
+    ids: Vec<uuid::Uuid>,
+    senders: Vec<&'a str>,
+    keys: Vec<&'a str>,
+    roles: Vec<&'static str>,
+    contents: Vec<&'a str>,
+    metadatas: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn with_capacity(messages: usize) -> Self {
+        Self {
+            conversations: Vec::with_capacity(messages),
+            ids: Vec::with_capacity(messages),
+            senders: Vec::with_capacity(messages),
+            keys: Vec::with_capacity(messages),
+            roles: Vec::with_capacity(messages),
+            contents: Vec::with_capacity(messages),
+            metadatas: Vec::with_capacity(messages),
+        }
+    }
+
+    fn push(&mut self, message: &'a Append) {
+        self.conversations.push(message.conversation);
+        self.ids.push(message.id);
+        self.senders.push(&message.sender);
+        self.keys.push(&message.key);
+        self.roles.push(message.role.as_str());
+        self.contents.push(&message.content);
+        self.metadatas.push(message.metadata.as_deref());
+    }
+}
+
+/// The answers in the order of the batch; the database says for each row which message it is about.
+fn in_order(rows: &[Row], messages: usize) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+    let incomplete = || Error::Refused(format!("{} answers to {messages} messages", rows.len()));
+    let mut answers = vec![None; messages];
+    for row in rows {
+        let item: i64 = column(row, 0)?;
+        let slot = usize::try_from(item - 1).ok().and_then(|position| answers.get_mut(position));
+        *slot.ok_or_else(incomplete)? = Some(answer(row)?);
+    }
+    answers.into_iter().collect::<Option<Vec<_>>>().ok_or_else(incomplete)
+}
+
+fn answer(row: &Row) -> Result<Result<Appended, AppendError>, Error> {
+    let Some(seq) = column::<Option<i64>>(row, 1)? else {
+        return Ok(Err(AppendError::NoSuchConversation));
+    };
+    Ok(Ok(Appended {
+        seq: from_database(seq),
+        id: column(row, 2)?,
+        at_ms: to_ms(column::<SystemTime>(row, 3)?),
+        duplicate: column(row, 4)?,
+    }))
+}

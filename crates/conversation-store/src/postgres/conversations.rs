@@ -1,0 +1,184 @@
+//! Conversations as a whole.
+
+use std::time::SystemTime;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::PostgresStore;
+use super::database::Database;
+use super::row::{column, to_ms, to_time};
+use crate::batch::{from_database, to_database};
+use crate::{
+    Conversation, ConversationId, ConversationList, ConversationSummary, Created, Error, ListCursor, Member,
+    NewConversation,
+};
+
+/// Messages erased in one statement: some tens of milliseconds.
+const ERASE_MESSAGES_MAX: i64 = 5_000;
+
+const CREATE: &str = "SELECT id, created, member FROM starling_create($1, $2, $3, $4, $5, $6)";
+const OPEN: &str = "
+    SELECT c.id, c.name, c.owner, c.title, c.metadata, c.created_at, c.head, m.users, m.reads
+    FROM conversations c LEFT JOIN LATERAL (
+        SELECT array_agg(user_name ORDER BY user_name) AS users, array_agg(read_seq ORDER BY user_name) AS reads
+        FROM members WHERE conversation_id = c.id
+    ) m ON true
+    WHERE c.tenant = $1 AND c.name = $2";
+const UPDATE: &str = "
+    UPDATE conversations SET title = CASE WHEN $2 THEN $3 ELSE title END,
+                             metadata = CASE WHEN $4 THEN $5 ELSE metadata END
+    WHERE id = $1 RETURNING id";
+const DELETE: &str = "SELECT starling_delete($1)";
+const ERASE: &str = "SELECT starling_erase($1)";
+const OF_MEMBER: &str = "
+    SELECT c.id, c.name, c.owner, c.title, c.metadata, c.created_at, c.head, c.active_at
+    FROM members m JOIN conversations c ON c.id = m.conversation_id
+    WHERE m.tenant = $1 AND m.user_name = $2 AND ($3 IS NULL OR (c.active_at, c.id) < ($3, $4))
+    ORDER BY c.active_at DESC, c.id DESC LIMIT $5";
+const COUNT: &str = "SELECT count(*) FROM (SELECT FROM conversations WHERE tenant = $1 LIMIT $2) AS counted";
+
+pub(super) async fn create(database: &Database, new: &NewConversation) -> Result<Created, Error> {
+    let rows = database
+        .rows(
+            CREATE,
+            &[
+                (&new.tenant, Type::TEXT),
+                (&new.conversation, Type::TEXT),
+                (&new.owner, Type::TEXT),
+                (&new.title, Type::TEXT),
+                (&new.metadata, Type::TEXT),
+                (&new.members, Type::TEXT_ARRAY),
+            ],
+        )
+        .await?;
+    let row = rows.first().ok_or_else(|| Error::Refused("no answer to a creation".into()))?;
+    Ok(Created { id: column(row, 0)?, created: column(row, 1)?, member: column(row, 2)? })
+}
+
+pub(super) async fn open(
+    database: &Database,
+    tenant: &str,
+    name: &str,
+) -> Result<Option<Conversation>, Error> {
+    let rows = database.rows(OPEN, &[(&tenant, Type::TEXT), (&name, Type::TEXT)]).await?;
+    rows.first().map(conversation).transpose()
+}
+
+pub(super) async fn update(
+    database: &Database,
+    id: ConversationId,
+    title: Option<Option<String>>,
+    metadata: Option<Option<String>>,
+) -> Result<bool, Error> {
+    let (set_title, set_metadata) = (title.is_some(), metadata.is_some());
+    let rows = database
+        .rows(
+            UPDATE,
+            &[
+                (&id, Type::INT8),
+                (&set_title, Type::BOOL),
+                (&title.flatten(), Type::TEXT),
+                (&set_metadata, Type::BOOL),
+                (&metadata.flatten(), Type::TEXT),
+            ],
+        )
+        .await?;
+    Ok(!rows.is_empty())
+}
+
+/// Deletes the conversation in one transaction, then its messages in pieces, so that a long log neither holds locks nor
+/// takes longer than a statement may.
+pub(super) async fn delete(database: &Database, id: ConversationId) -> Result<bool, Error> {
+    let rows = database.rows(DELETE, &[(&id, Type::INT8)]).await?;
+    let deleted = rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default();
+    if deleted {
+        erase(database).await;
+    }
+    Ok(deleted)
+}
+
+/// Erases the messages of deleted conversations. Where it fails, the next deletion or migration goes on.
+pub(super) async fn erase(database: &Database) {
+    loop {
+        let erased = database.rows(ERASE, &[(&ERASE_MESSAGES_MAX, Type::INT8)]).await;
+        let more = erased.and_then(|rows| rows.first().map(|row| column(row, 0)).transpose());
+        match more {
+            Ok(Some(true)) => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "messages of a deleted conversation remain until the next deletion");
+                return;
+            }
+        }
+    }
+}
+
+pub(super) async fn of_member(
+    store: &PostgresStore,
+    tenant: &str,
+    user: &str,
+    cursor: Option<ListCursor>,
+    limit: u32,
+) -> Result<ConversationList, Error> {
+    let active_at = cursor.map(|cursor| to_time(cursor.active_at_ms)).transpose()?;
+    let id = cursor.map_or(0, |cursor| cursor.id);
+    // One more than asked for, to tell whether the list goes on.
+    let look_at = i64::from(limit) + 1;
+    let rows = store
+        .stale_rows(
+            OF_MEMBER,
+            &[
+                (&tenant, Type::TEXT),
+                (&user, Type::TEXT),
+                (&active_at, Type::TIMESTAMPTZ),
+                (&id, Type::INT8),
+                (&look_at, Type::INT8),
+            ],
+        )
+        .await?;
+    let shown = rows.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
+    let conversations = rows[..shown].iter().map(summary).collect::<Result<Vec<_>, _>>()?;
+    let next = match rows[..shown].last() {
+        Some(last) if rows.len() > shown => {
+            Some(ListCursor { active_at_ms: to_ms(column::<SystemTime>(last, 7)?), id: column(last, 0)? })
+        }
+        _ => None,
+    };
+    Ok(ConversationList { conversations, next })
+}
+
+pub(super) async fn count(database: &Database, tenant: &str, at_most: u64) -> Result<u64, Error> {
+    let at_most = to_database(at_most);
+    let rows = database.rows(COUNT, &[(&tenant, Type::TEXT), (&at_most, Type::INT8)]).await?;
+    Ok(from_database(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default()))
+}
+
+fn conversation(row: &Row) -> Result<Conversation, Error> {
+    let users: Option<Vec<String>> = column(row, 7)?;
+    let reads: Option<Vec<i64>> = column(row, 8)?;
+    let members = users.into_iter().flatten().zip(reads.into_iter().flatten());
+    let ConversationSummary { id, conversation, owner, title, metadata, created_at_ms, head } = summary(row)?;
+    Ok(Conversation {
+        id,
+        conversation,
+        owner,
+        title,
+        metadata,
+        created_at_ms,
+        head,
+        members: members.map(|(user, read)| Member { user, read: from_database(read) }).collect(),
+    })
+}
+
+fn summary(row: &Row) -> Result<ConversationSummary, Error> {
+    Ok(ConversationSummary {
+        id: column(row, 0)?,
+        conversation: column(row, 1)?,
+        owner: column(row, 2)?,
+        title: column(row, 3)?,
+        metadata: column(row, 4)?,
+        created_at_ms: to_ms(column::<SystemTime>(row, 5)?),
+        head: from_database(column(row, 6)?),
+    })
+}

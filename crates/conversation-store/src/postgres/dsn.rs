@@ -1,0 +1,143 @@
+//! Reading a `postgres://` URL: what tokio-postgres knows goes to it, what is about TLS stays here.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use tokio_postgres::config::{Host, SslMode};
+
+use super::error::chain;
+use crate::Error;
+
+/// A URL, read.
+#[derive(Debug)]
+pub(super) struct Dsn {
+    pub(super) config: tokio_postgres::Config,
+    pub(super) trust: Trust,
+    /// The URL's `sslrootcert`.
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+/// What the server has to show before it is talked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// No TLS.
+    Plain,
+    /// TLS with any certificate: nobody can listen, but who answers is not known.
+    AnyCertificate,
+    /// A certificate by a known authority, for whatever name.
+    Authority,
+    /// A certificate by a known authority, for the host's name.
+    AuthorityAndName,
+}
+
+impl Dsn {
+    /// # Errors
+    /// [`Error::Address`], without repeating the URL.
+    pub(super) fn parse(url: &str) -> Result<Self, Error> {
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let (mut ssl_mode, mut ca_file, mut rest) = ("prefer", None, Vec::new());
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("sslmode", value)) => ssl_mode = value,
+                Some(("sslrootcert", value)) => ca_file = Some(percent_decoded(value)?.into()),
+                _ => rest.push(pair),
+            }
+        }
+        let mut known = base.to_owned();
+        if !rest.is_empty() {
+            known.push('?');
+            known.push_str(&rest.join("&"));
+        }
+        let mut config =
+            tokio_postgres::Config::from_str(&known).map_err(|error| Error::Address(chain(&error)))?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(Error::Address("names no host".into()));
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("starling");
+        }
+
+        let only_sockets = config.get_hostaddrs().is_empty()
+            && config.get_hosts().iter().all(|host| !matches!(host, Host::Tcp(_)));
+        let (mode, mut trust) = match ssl_mode {
+            "disable" => (SslMode::Disable, Trust::Plain),
+            "allow" | "prefer" => (SslMode::Prefer, Trust::AnyCertificate),
+            // As libpq has it: with an authority at hand it is asked.
+            "require" if ca_file.is_some() => (SslMode::Require, Trust::Authority),
+            "require" => (SslMode::Require, Trust::AnyCertificate),
+            "verify-ca" => (SslMode::Require, Trust::Authority),
+            "verify-full" => (SslMode::Require, Trust::AuthorityAndName),
+            other => return Err(Error::Address(format!("sslmode={other} is unknown"))),
+        };
+        if only_sockets && mode == SslMode::Require {
+            return Err(Error::Address(format!("sslmode={ssl_mode} does not go with a Unix socket")));
+        }
+        config.ssl_mode(if only_sockets { SslMode::Disable } else { mode });
+        if only_sockets {
+            trust = Trust::Plain;
+        }
+        Ok(Self { config, trust, ca_file })
+    }
+}
+
+/// Resolves `%2F` and the like.
+fn percent_decoded(text: &str) -> Result<String, Error> {
+    let bad = || Error::Address("sslrootcert is not properly percent-encoded".into());
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
+        let (high, low) = (digit().ok_or_else(bad)?, digit().ok_or_else(bad)?);
+        bytes.push(u8::try_from(high * 16 + low).map_err(|_| bad())?);
+    }
+    String::from_utf8(bytes).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ssl_modes_say_what_is_trusted() {
+        for (query, trust, mode) in [
+            ("", Trust::AnyCertificate, SslMode::Prefer),
+            ("?sslmode=disable", Trust::Plain, SslMode::Disable),
+            ("?sslmode=require", Trust::AnyCertificate, SslMode::Require),
+            ("?sslmode=require&sslrootcert=%2Fca.pem", Trust::Authority, SslMode::Require),
+            ("?sslmode=verify-ca", Trust::Authority, SslMode::Require),
+            ("?connect_timeout=9&sslmode=verify-full", Trust::AuthorityAndName, SslMode::Require),
+        ] {
+            let dsn = Dsn::parse(&format!("postgres://u:p@db.example:6432/d{query}")).unwrap();
+            assert_eq!((dsn.trust, dsn.config.get_ssl_mode()), (trust, mode), "{query}");
+        }
+        let dsn = Dsn::parse("postgres://u@h/d?sslrootcert=/a%20b.pem&sslmode=verify-full").unwrap();
+        assert_eq!(dsn.ca_file, Some("/a b.pem".into()));
+    }
+
+    #[test]
+    fn a_unix_socket_needs_no_tls() {
+        let dsn = Dsn::parse("postgres:///d?host=/run/postgresql&user=u").unwrap();
+        assert_eq!((dsn.trust, dsn.config.get_ssl_mode()), (Trust::Plain, SslMode::Disable));
+        let error = Dsn::parse("postgres:///d?host=/run/postgresql&sslmode=require").unwrap_err();
+        assert!(error.to_string().contains("Unix socket"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_without_the_password() {
+        for url in [
+            "postgres://u:hunter2@h:notaport/d",
+            "postgres://u:hunter2@h/d?sslmode=maybe",
+            "postgres://u:hunter2@h/d?unknown=1",
+            "postgres://u:hunter2@h/d?sslrootcert=%zz",
+            "postgres:///d",
+        ] {
+            let error = Dsn::parse(url).unwrap_err();
+            assert!(matches!(error, Error::Address(_)), "{url}: {error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Who is in a conversation, and how far they have read.
+
+use tokio_postgres::types::Type;
+
+use super::database::Database;
+use super::row::column;
+use crate::batch::{from_database, highest_marks, to_database};
+use crate::{ConversationId, Error, ReadMark};
+
+// The lock on the conversation makes a deletion wait, or this find nothing.
+const ADD: &str = "
+    WITH conversation AS (SELECT id, tenant FROM conversations WHERE id = $1 FOR KEY SHARE)
+    INSERT INTO members (conversation_id, user_name, tenant, joined_at)
+    SELECT id, $2, tenant, date_trunc('milliseconds', clock_timestamp()) FROM conversation
+    ON CONFLICT (conversation_id, user_name) DO NOTHING RETURNING conversation_id";
+const REMOVE: &str = "DELETE FROM members WHERE conversation_id = $1 AND user_name = $2 RETURNING user_name";
+const SHARE: &str = "
+    SELECT EXISTS (
+        SELECT FROM members a JOIN members b ON b.conversation_id = a.conversation_id
+        WHERE a.tenant = $1 AND a.user_name = $2 AND b.tenant = $1 AND b.user_name = $3)";
+// Locks first, in one order on every node; the update then looks at each row's newest version again.
+const MARK: &str = r#"
+    WITH given AS (
+        SELECT * FROM unnest($1, $2, $3) WITH ORDINALITY AS g (conversation_id, user_name, seq, item)
+    ), locked AS (
+        SELECT g.item, m.conversation_id, m.user_name, least(g.seq, c.head) AS seq
+        FROM given g
+        JOIN conversations c ON c.id = g.conversation_id
+        JOIN members m ON m.conversation_id = g.conversation_id AND m.user_name = g.user_name COLLATE "C"
+        WHERE m.read_seq < least(g.seq, c.head)
+        ORDER BY m.conversation_id, m.user_name
+        FOR NO KEY UPDATE OF m
+    )
+    UPDATE members m SET read_seq = l.seq FROM locked l
+    WHERE m.conversation_id = l.conversation_id AND m.user_name = l.user_name AND m.read_seq < l.seq
+    RETURNING l.item, m.read_seq"#;
+
+pub(super) async fn add(database: &Database, id: ConversationId, user: &str) -> Result<bool, Error> {
+    let rows = database.rows(ADD, &[(&id, Type::INT8), (&user, Type::TEXT)]).await?;
+    Ok(!rows.is_empty())
+}
+
+pub(super) async fn remove(database: &Database, id: ConversationId, user: &str) -> Result<bool, Error> {
+    let rows = database.rows(REMOVE, &[(&id, Type::INT8), (&user, Type::TEXT)]).await?;
+    Ok(!rows.is_empty())
+}
+
+pub(super) async fn share(database: &Database, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
+    let parameters = [&tenant, &one, &other].map(|name| (name as _, Type::TEXT));
+    let rows = database.rows(SHARE, &parameters).await?;
+    Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
+}
+
+pub(super) async fn mark_read(database: &Database, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+    let mut answers = vec![None; batch.len()];
+    let marks = highest_marks(batch);
+    if marks.is_empty() {
+        return Ok(answers);
+    }
+    let conversations: Vec<i64> = marks.iter().map(|(_, mark)| mark.conversation).collect();
+    let users: Vec<&str> = marks.iter().map(|(_, mark)| &*mark.user).collect();
+    let seqs: Vec<i64> = marks.iter().map(|(_, mark)| to_database(mark.seq)).collect();
+    let parameters = [
+        (&conversations as _, Type::INT8_ARRAY),
+        (&users as _, Type::TEXT_ARRAY),
+        (&seqs as _, Type::INT8_ARRAY),
+    ];
+    for row in database.rows(MARK, &parameters).await? {
+        let item: i64 = column(&row, 0)?;
+        let mark = usize::try_from(item - 1).ok().and_then(|item| marks.get(item));
+        let (position, _) = mark.ok_or_else(|| Error::Refused(format!("no mark {item} was given")))?;
+        answers[*position] = Some(from_database(column(&row, 1)?));
+    }
+    Ok(answers)
+}

@@ -1,0 +1,87 @@
+//! Reading the log.
+
+use std::time::SystemTime;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::PostgresStore;
+use super::database::{Database, Parameter};
+use super::row::{column, to_ms};
+use crate::batch::{from_database, to_database};
+use crate::{ConversationId, Error, Message, Page, Range, Role};
+
+/// A page of the log in one direction. It looks at one message more than asked for, to tell whether there are more, and
+/// adds up sizes on the way, so that no more is sent than the page may hold.
+macro_rules! page {
+    ($compare:literal, $direction:literal) => {
+        concat!(
+            "SELECT seq, id, sender, role, content, metadata, at, available FROM (
+                SELECT m.*, count(*) OVER () AS available, row_number() OVER reading AS nth,
+                       sum(octet_length(content) + coalesce(octet_length(metadata), 0)) OVER reading AS bytes
+                FROM (SELECT * FROM messages WHERE conversation_id = $1 AND seq ",
+            $compare,
+            " $2 ORDER BY seq ",
+            $direction,
+            " LIMIT $3 + 1) m
+                WINDOW reading AS (ORDER BY seq ",
+            $direction,
+            " ROWS UNBOUNDED PRECEDING)
+            ) page WHERE nth <= $3 AND (nth = 1 OR bytes <= $4) ORDER BY seq"
+        )
+    };
+}
+
+const BEFORE: &str = page!("<", "DESC");
+const AFTER: &str = page!(">", "ASC");
+const HEADS: &str = "SELECT id, head FROM conversations WHERE id = ANY ($1)";
+
+pub(super) async fn page(
+    store: &PostgresStore,
+    id: ConversationId,
+    range: Range,
+    limit: u32,
+    bytes_max: usize,
+    fresh: bool,
+) -> Result<Page, Error> {
+    let (sql, from) = match range {
+        Range::Newest => (BEFORE, i64::MAX),
+        Range::Before(seq) => (BEFORE, to_database(seq)),
+        Range::After(seq) => (AFTER, to_database(seq)),
+    };
+    let (limit, bytes_max) = (i64::from(limit), i64::try_from(bytes_max).unwrap_or(i64::MAX));
+    let parameters: [Parameter<'_>; 4] =
+        [(&id, Type::INT8), (&from, Type::INT8), (&limit, Type::INT8), (&bytes_max, Type::INT8)];
+    let rows = if fresh {
+        store.primary.rows(sql, &parameters).await?
+    } else {
+        store.stale_rows(sql, &parameters).await?
+    };
+    let available = rows.first().map(|row| column::<i64>(row, 7)).transpose()?.unwrap_or_default();
+    let messages = rows.iter().map(message).collect::<Result<Vec<_>, _>>()?;
+    Ok(Page { more: i64::try_from(messages.len()).is_ok_and(|sent| sent < available), messages })
+}
+
+pub(super) async fn heads(
+    database: &Database,
+    ids: &[ConversationId],
+) -> Result<Vec<(ConversationId, u64)>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = database.rows(HEADS, &[(&ids, Type::INT8_ARRAY)]).await?;
+    rows.iter().map(|row| Ok((column(row, 0)?, from_database(column(row, 1)?)))).collect()
+}
+
+fn message(row: &Row) -> Result<Message, Error> {
+    let role: &str = column(row, 3)?;
+    Ok(Message {
+        seq: from_database(column(row, 0)?),
+        id: column(row, 1)?,
+        sender: column(row, 2)?,
+        role: Role::parse(role).ok_or_else(|| Error::Refused(format!("{role:?} is no role")))?,
+        content: column(row, 4)?,
+        metadata: column(row, 5)?,
+        at_ms: to_ms(column::<SystemTime>(row, 6)?),
+    })
+}

@@ -1,0 +1,180 @@
+//! The log in PostgreSQL, 15 or newer, for any number of nodes.
+//!
+//! Nothing here relies on a session's state or, by default, on named prepared statements, so that a PgBouncer in
+//! transaction mode may stand between. What needs several statements is a function in the database
+//! (`migrations/postgres`), which makes it one round trip and one commit.
+
+mod append;
+mod config;
+mod conversations;
+mod database;
+mod dsn;
+mod error;
+mod members;
+mod messages;
+mod row;
+mod schema;
+mod tls;
+mod users;
+
+use async_trait::async_trait;
+
+pub use config::PostgresConfig;
+
+use crate::instruments::{Instruments, Work};
+use crate::{
+    Append, AppendError, Appended, Conversation, ConversationId, ConversationList, ConversationStore,
+    Created, Error, LastSeen, ListCursor, NewConversation, Page, PoolStatus, Range, ReadMark,
+};
+use database::{Database, Parameter};
+use row::Rows;
+
+/// The log in PostgreSQL.
+pub struct PostgresStore {
+    primary: Database,
+    /// For reads that need not be fresh.
+    replica: Option<Database>,
+    instruments: Instruments,
+}
+
+impl PostgresStore {
+    /// Reads the URLs and builds the pools. Connects to nothing yet: ask [`check`](ConversationStore::check).
+    ///
+    /// Belongs into a Tokio runtime; otherwise idle connections are not closed.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if a URL or a file that it names can't be used.
+    #[expect(clippy::needless_pass_by_value, reason = "a store is made of its configuration")]
+    pub fn connect(config: PostgresConfig) -> Result<Self, Error> {
+        let primary = Database::new("primary", &config.url, &config)?;
+        let replica = match &config.read_url {
+            Some(url) => Some(Database::new("replica", url, &config)?),
+            None => None,
+        };
+        Ok(Self { primary, replica, instruments: Instruments::new("postgres") })
+    }
+
+    /// Rows from the replica, or from the primary where there is none or it fails.
+    async fn stale_rows(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Rows, Error> {
+        if let Some(replica) = &self.replica {
+            match replica.rows(sql, parameters).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) => {
+                    tracing::debug!(%error, "the read replica failed; asking the primary");
+                    self.instruments.replica_fallbacks.increment(1);
+                }
+            }
+        }
+        self.primary.rows(sql, parameters).await
+    }
+}
+
+#[async_trait]
+impl ConversationStore for PostgresStore {
+    async fn migrate(&self) -> Result<(), Error> {
+        let call = async {
+            schema::migrate(&self.primary).await?;
+            // What a node that died in the middle of a deletion left behind.
+            conversations::erase(&self.primary).await;
+            Ok(())
+        };
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.instruments.call(Work::Read, schema::check(&self.primary)).await
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.instruments.append(append::append(&self.primary, batch)).await
+    }
+
+    async fn create(&self, new: &NewConversation) -> Result<Created, Error> {
+        self.instruments.call(Work::Write, conversations::create(&self.primary, new)).await
+    }
+
+    async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
+        self.instruments.call(Work::Read, conversations::open(&self.primary, tenant, conversation)).await
+    }
+
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
+        self.instruments.call(Work::Read, messages::heads(&self.primary, ids)).await
+    }
+
+    async fn messages(
+        &self,
+        id: ConversationId,
+        range: Range,
+        limit: u32,
+        bytes_max: usize,
+        fresh: bool,
+    ) -> Result<Page, Error> {
+        let call = messages::page(self, id, range, limit, bytes_max, fresh);
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+        self.instruments.call(Work::Write, members::mark_read(&self.primary, batch)).await
+    }
+
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+        self.instruments.call(Work::Write, members::add(&self.primary, id, user)).await
+    }
+
+    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+        self.instruments.call(Work::Write, members::remove(&self.primary, id, user)).await
+    }
+
+    async fn update(
+        &self,
+        id: ConversationId,
+        title: Option<Option<String>>,
+        metadata: Option<Option<String>>,
+    ) -> Result<bool, Error> {
+        let call = conversations::update(&self.primary, id, title, metadata);
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn delete(&self, id: ConversationId) -> Result<bool, Error> {
+        self.instruments.call(Work::Write, conversations::delete(&self.primary, id)).await
+    }
+
+    async fn conversations_of(
+        &self,
+        tenant: &str,
+        user: &str,
+        cursor: Option<ListCursor>,
+        limit: u32,
+    ) -> Result<ConversationList, Error> {
+        let call = conversations::of_member(self, tenant, user, cursor, limit);
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn share_conversation(&self, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
+        self.instruments.call(Work::Read, members::share(&self.primary, tenant, one, other)).await
+    }
+
+    async fn count_conversations(&self, tenant: &str, at_most: u64) -> Result<u64, Error> {
+        self.instruments.call(Work::Read, conversations::count(&self.primary, tenant, at_most)).await
+    }
+
+    async fn touch_users(&self, batch: &[LastSeen]) -> Result<(), Error> {
+        self.instruments.call(Work::Write, users::touch(&self.primary, batch)).await
+    }
+
+    async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error> {
+        self.instruments.call(Work::Read, users::last_seen(&self.primary, tenant, users)).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        let call = async { self.primary.rows("SELECT 1", &[]).await.map(drop) };
+        self.instruments.call(Work::Read, call).await
+    }
+
+    fn pools(&self) -> Vec<PoolStatus> {
+        std::iter::once(&self.primary).chain(&self.replica).map(Database::status).collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! Looking at the server's version and bringing the schema up to date.
+
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::Type;
+
+use super::database::{Database, Parameter};
+use super::error;
+use super::row::column;
+use crate::Error;
+use crate::migration::missing_after;
+
+/// The oldest version that the tests run against.
+const SERVER_VERSION_MIN: i32 = 15;
+/// How long a migration may take, with the wait for another node that does it; it may rewrite large tables.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// Number of the lock that makes nodes migrate one after the other: the bytes of "starling".
+const LOCK: i64 = i64::from_be_bytes(*b"starling");
+
+const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
+const HAS_HISTORY: &str = "SELECT to_regclass('starling_migrations') IS NOT NULL";
+const VERSION: &str = "SELECT coalesce(max(version), 0) FROM starling_migrations";
+const CREATE_HISTORY: &str = "CREATE TABLE starling_migrations (
+    version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
+const NOTE: &str = "INSERT INTO starling_migrations (version, name) VALUES ($1, $2)";
+
+/// Whether the server and the schema can be used.
+pub(super) async fn check(database: &Database) -> Result<(), Error> {
+    for row in database.rows(SERVER, &[]).await? {
+        let (number, name): (i32, &str) = (column(&row, 0)?, column(&row, 1)?);
+        if number / 10_000 < SERVER_VERSION_MIN {
+            return Err(Error::Unsupported(format!(
+                "the database is PostgreSQL {name}, but Starling needs {SERVER_VERSION_MIN} or newer"
+            )));
+        }
+    }
+    let mut version = 0;
+    for row in database.rows(HAS_HISTORY, &[]).await? {
+        if column(&row, 0)? {
+            for row in database.rows(VERSION, &[]).await? {
+                version = column(&row, 0)?;
+            }
+        }
+    }
+    missing_after(version).map(drop)
+}
+
+/// Applies what is missing, in one transaction: all of it or nothing.
+pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
+    check(database).await?;
+    database.locked_transaction(LOCK, MIGRATION_TIMEOUT, apply_missing).await
+}
+
+async fn apply_missing(transaction: &Transaction<'_>) -> Result<(), Error> {
+    let failed = |error: tokio_postgres::Error| error::of_query(&error);
+    let history = transaction.query_typed(HAS_HISTORY, &[]).await.map_err(failed)?;
+    let mut version = 0;
+    match history.first().map(|row| column::<bool>(row, 0)).transpose()? {
+        Some(true) => {
+            for row in transaction.query_typed(VERSION, &[]).await.map_err(failed)? {
+                version = column(&row, 0)?;
+            }
+        }
+        _ => transaction.batch_execute(CREATE_HISTORY).await.map_err(failed)?,
+    }
+    for migration in missing_after(version)? {
+        transaction.batch_execute(migration.postgres).await.map_err(failed)?;
+        let note: [Parameter<'_>; 2] = [(&migration.version, Type::INT4), (&migration.name, Type::TEXT)];
+        transaction.query_typed(NOTE, &note).await.map_err(failed)?;
+        tracing::info!(version = migration.version, name = migration.name, "migrated the database");
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! TLS to the database, by rustls.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::dsn::Trust;
+use crate::Error;
+
+/// Makes TLS connections that trust as `trust` says.
+///
+/// # Errors
+/// [`Error::Address`] if the file with the authorities can't be read.
+pub(super) fn connector(trust: Trust, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Address(error.to_string()))?;
+    let config = match trust {
+        Trust::AuthorityAndName => {
+            builder.with_root_certificates(authorities(ca_file)?).with_no_client_auth()
+        }
+        Trust::Authority => {
+            let roots = Arc::new(authorities(ca_file)?);
+            let strict = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+                .build()
+                .map_err(|error| Error::Address(error.to_string()))?;
+            let verifier = Lenient { strict: Some(strict), provider };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+        }
+        Trust::Plain | Trust::AnyCertificate => {
+            let verifier = Lenient { strict: None, provider };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+        }
+    };
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = ca_file else {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        return Ok(roots);
+    };
+    let unusable = |why: String| Error::Address(format!("the file of authorities {}: {why}", path.display()));
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))? {
+        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable("holds no certificate".into()));
+    }
+    Ok(roots)
+}
+
+/// Asks less of a certificate than TLS does elsewhere, because `sslmode` has meant this for PostgreSQL's clients
+/// for decades: `require` takes any certificate, `verify-ca` one for any name.
+#[derive(Debug)]
+struct Lenient {
+    /// Checks the chain, where it is to be checked.
+    strict: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Lenient {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let Some(strict) = &self.strict else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        // The name is looked at last, after the chain was found good.
+        match strict.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(TlsError::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_trust_makes_a_connector() {
+        for trust in [Trust::AnyCertificate, Trust::Authority, Trust::AuthorityAndName] {
+            assert!(connector(trust, None).is_ok(), "{trust:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_or_empty_file_of_authorities_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().join("empty.pem");
+        std::fs::write(&empty, "").unwrap();
+        for path in [empty, folder.path().join("missing.pem")] {
+            let Err(error) = connector(Trust::AuthorityAndName, Some(&path)) else {
+                panic!("{} was taken", path.display());
+            };
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! When users were last there.
+
+use std::time::SystemTime;
+
+use tokio_postgres::types::Type;
+
+use super::database::Database;
+use super::row::{column, to_ms, to_time};
+use crate::batch::latest_sightings;
+use crate::{Error, LastSeen};
+
+// In the order given, which is the same on every node, so that none waits for another that waits for it.
+const TOUCH: &str = "
+    INSERT INTO users (tenant, user_name, last_seen)
+    SELECT tenant, user_name, last_seen
+    FROM unnest($1, $2, $3) WITH ORDINALITY AS g (tenant, user_name, last_seen, item) ORDER BY item
+    ON CONFLICT (tenant, user_name) DO UPDATE SET last_seen = excluded.last_seen
+    WHERE users.last_seen < excluded.last_seen";
+const LAST_SEEN: &str = "SELECT user_name, last_seen FROM users WHERE tenant = $1 AND user_name = ANY ($2)";
+
+pub(super) async fn touch(database: &Database, batch: &[LastSeen]) -> Result<(), Error> {
+    let sightings = latest_sightings(batch);
+    if sightings.is_empty() {
+        return Ok(());
+    }
+    let tenants: Vec<&str> = sightings.iter().map(|seen| &*seen.tenant).collect();
+    let users: Vec<&str> = sightings.iter().map(|seen| &*seen.user).collect();
+    let times = sightings.iter().map(|seen| to_time(seen.at_ms)).collect::<Result<Vec<SystemTime>, _>>()?;
+    let parameters = [
+        (&tenants as _, Type::TEXT_ARRAY),
+        (&users as _, Type::TEXT_ARRAY),
+        (&times as _, Type::TIMESTAMPTZ_ARRAY),
+    ];
+    database.rows(TOUCH, &parameters).await.map(drop)
+}
+
+pub(super) async fn last_seen(
+    database: &Database,
+    tenant: &str,
+    users: &[String],
+) -> Result<Vec<LastSeen>, Error> {
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = database.rows(LAST_SEEN, &[(&tenant, Type::TEXT), (&users, Type::TEXT_ARRAY)]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(LastSeen {
+                tenant: tenant.into(),
+                user: column::<&str>(row, 0)?.into(),
+                at_ms: to_ms(column::<SystemTime>(row, 1)?),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,91 @@
+//! Numbering and inserting a batch of messages.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use foldhash::fast::RandomState;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::clock::now_ms;
+use crate::batch::from_database;
+use crate::{Append, AppendError, Appended, ConversationId, Error};
+
+const HEAD: &str = "SELECT head, active_at_ms FROM conversations WHERE id = ?1";
+const INSERT: &str = "
+    INSERT INTO messages (conversation_id, seq, id, sender, key, role, at_ms, content, metadata)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (conversation_id, sender, key) DO NOTHING";
+const STORED: &str =
+    "SELECT seq, id, at_ms FROM messages WHERE conversation_id = ?1 AND sender = ?2 AND key = ?3";
+const MOVE: &str = "UPDATE conversations SET head = ?2, active_at_ms = ?3 WHERE id = ?1";
+
+/// How far a conversation's log goes, while a batch is added to it.
+struct Head {
+    seq: i64,
+    at_ms: i64,
+    moved: bool,
+}
+
+pub(super) fn append(
+    connection: &Connection,
+    batch: &[Append],
+) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+    let now_ms = now_ms();
+    let mut heads: HashMap<ConversationId, Option<Head>, RandomState> = HashMap::default();
+    let mut answers = Vec::with_capacity(batch.len());
+    for message in batch {
+        let head = match heads.entry(message.conversation) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(head_of(connection, message.conversation, now_ms)?),
+        };
+        answers.push(match head {
+            Some(head) => Ok(insert(connection, message, head)?),
+            None => Err(AppendError::NoSuchConversation),
+        });
+    }
+    let mut update = connection.prepare_cached(MOVE)?;
+    for (id, head) in &heads {
+        if let Some(head) = head
+            && head.moved
+        {
+            update.execute((id, head.seq, head.at_ms))?;
+        }
+    }
+    Ok(answers)
+}
+
+/// Where the log ends, and the time of what follows: now, but never before what is there.
+fn head_of(connection: &Connection, id: ConversationId, now_ms: i64) -> Result<Option<Head>, Error> {
+    let head = connection
+        .prepare_cached(HEAD)?
+        .query_row([id], |row| Ok(Head { seq: row.get(0)?, at_ms: now_ms.max(row.get(1)?), moved: false }));
+    Ok(head.optional()?)
+}
+
+fn insert(connection: &Connection, message: &Append, head: &mut Head) -> Result<Appended, Error> {
+    let inserted = connection.prepare_cached(INSERT)?.execute((
+        message.conversation,
+        head.seq + 1,
+        message.id.as_bytes(),
+        &*message.sender,
+        &message.key,
+        message.role.as_str(),
+        head.at_ms,
+        &*message.content,
+        message.metadata.as_deref(),
+    ))?;
+    if inserted > 0 {
+        head.seq += 1;
+        head.moved = true;
+        let seq = from_database(head.seq);
+        return Ok(Appended { id: message.id, seq, at_ms: head.at_ms, duplicate: false });
+    }
+    let first = (message.conversation, &*message.sender, &message.key);
+    Ok(connection.prepare_cached(STORED)?.query_row(first, |row| {
+        Ok(Appended {
+            seq: from_database(row.get(0)?),
+            id: uuid::Uuid::from_bytes(row.get(1)?),
+            at_ms: row.get(2)?,
+            duplicate: true,
+        })
+    })?)
+}

@@ -1,0 +1,159 @@
+//! Conversations as a whole.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::clock::now_ms;
+use crate::batch::{from_database, to_database};
+use crate::{
+    Conversation, ConversationId, ConversationList, ConversationSummary, Created, Error, ListCursor, Member,
+    NewConversation,
+};
+
+/// Messages erased in one piece: some tens of milliseconds.
+const ERASE_MESSAGES_MAX: i64 = 5_000;
+
+const FIND: &str = "SELECT id FROM conversations WHERE tenant = ?1 AND name = ?2";
+const IS_MEMBER: &str = "SELECT EXISTS (SELECT 1 FROM members WHERE conversation_id = ?1 AND user_name = ?2)";
+const CREATE: &str = "
+    INSERT INTO conversations (tenant, name, owner, title, metadata, created_at_ms, active_at_ms)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)";
+const ADD_MEMBER: &str = "
+    INSERT INTO members (conversation_id, user_name, tenant, joined_at_ms) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (conversation_id, user_name) DO NOTHING";
+const OPEN: &str = "
+    SELECT id, name, owner, title, metadata, created_at_ms, head FROM conversations WHERE tenant = ?1 AND name = ?2";
+const MEMBERS: &str = "SELECT user_name, read_seq FROM members WHERE conversation_id = ?1 ORDER BY user_name";
+const UPDATE: &str = "
+    UPDATE conversations SET title = CASE WHEN ?2 THEN ?3 ELSE title END,
+                             metadata = CASE WHEN ?4 THEN ?5 ELSE metadata END
+    WHERE id = ?1";
+const DELETE: &str = "DELETE FROM conversations WHERE id = ?1";
+const TO_ERASE: &str = "INSERT INTO erasures (conversation_id) VALUES (?1)";
+const NEXT_TO_ERASE: &str = "SELECT conversation_id FROM erasures ORDER BY conversation_id LIMIT 1";
+const ERASE: &str = "
+    DELETE FROM messages WHERE conversation_id = ?1 AND seq IN (
+        SELECT seq FROM messages WHERE conversation_id = ?1 ORDER BY seq LIMIT ?2)";
+const ERASED: &str = "DELETE FROM erasures WHERE conversation_id = ?1";
+const OF_MEMBER: &str = "
+    SELECT c.id, c.name, c.owner, c.title, c.metadata, c.created_at_ms, c.head, c.active_at_ms
+    FROM members m JOIN conversations c ON c.id = m.conversation_id
+    WHERE m.tenant = ?1 AND m.user_name = ?2 AND (?3 IS NULL OR (c.active_at_ms, c.id) < (?3, ?4))
+    ORDER BY c.active_at_ms DESC, c.id DESC LIMIT ?5";
+const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM conversations WHERE tenant = ?1 LIMIT ?2)";
+
+pub(super) fn create(connection: &Connection, new: &NewConversation) -> Result<Created, Error> {
+    let found: Option<ConversationId> = connection
+        .prepare_cached(FIND)?
+        .query_row((&new.tenant, &new.conversation), |row| row.get(0))
+        .optional()?;
+    if let Some(id) = found {
+        let member = connection.prepare_cached(IS_MEMBER)?.query_row((id, &new.owner), |row| row.get(0))?;
+        return Ok(Created { id, created: false, member });
+    }
+    let now_ms = now_ms();
+    let id = connection.prepare_cached(CREATE)?.insert((
+        &new.tenant,
+        &new.conversation,
+        &new.owner,
+        &new.title,
+        &new.metadata,
+        now_ms,
+    ))?;
+    let mut add = connection.prepare_cached(ADD_MEMBER)?;
+    for user in std::iter::once(&new.owner).chain(&new.members) {
+        add.execute((id, user, &new.tenant, now_ms))?;
+    }
+    Ok(Created { id, created: true, member: true })
+}
+
+pub(super) fn open(connection: &Connection, tenant: &str, name: &str) -> Result<Option<Conversation>, Error> {
+    let found = connection.prepare_cached(OPEN)?.query_row((tenant, name), summary).optional()?;
+    let Some(ConversationSummary { id, conversation, owner, title, metadata, created_at_ms, head }) = found
+    else {
+        return Ok(None);
+    };
+    let mut statement = connection.prepare_cached(MEMBERS)?;
+    let members = statement
+        .query_map([id], |row| Ok(Member { user: row.get(0)?, read: from_database(row.get(1)?) }))?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(Conversation { id, conversation, owner, title, metadata, created_at_ms, head, members }))
+}
+
+pub(super) fn update(
+    connection: &Connection,
+    id: ConversationId,
+    title: Option<&Option<String>>,
+    metadata: Option<&Option<String>>,
+) -> Result<bool, Error> {
+    let changes = (
+        id,
+        title.is_some(),
+        title.and_then(Option::as_ref),
+        metadata.is_some(),
+        metadata.and_then(Option::as_ref),
+    );
+    Ok(connection.prepare_cached(UPDATE)?.execute(changes)? > 0)
+}
+
+/// Deletes the conversation and notes that its messages are to be erased.
+pub(super) fn delete(connection: &Connection, id: ConversationId) -> Result<bool, Error> {
+    if connection.prepare_cached(DELETE)?.execute([id])? == 0 {
+        return Ok(false);
+    }
+    connection.prepare_cached(TO_ERASE)?.execute([id])?;
+    Ok(true)
+}
+
+/// Erases some of the messages of a deleted conversation. Returns whether there may be more to do.
+pub(super) fn erase(connection: &Connection) -> Result<bool, Error> {
+    let next: Option<ConversationId> =
+        connection.prepare_cached(NEXT_TO_ERASE)?.query_row([], |row| row.get(0)).optional()?;
+    let Some(id) = next else { return Ok(false) };
+    let erased = connection.prepare_cached(ERASE)?.execute((id, ERASE_MESSAGES_MAX))?;
+    if i64::try_from(erased).is_ok_and(|erased| erased < ERASE_MESSAGES_MAX) {
+        connection.prepare_cached(ERASED)?.execute([id])?;
+    }
+    Ok(true)
+}
+
+pub(super) fn of_member(
+    connection: &Connection,
+    tenant: &str,
+    user: &str,
+    cursor: Option<ListCursor>,
+    limit: u32,
+) -> Result<ConversationList, Error> {
+    let (active_at_ms, id) = cursor.map(|cursor| (cursor.active_at_ms, cursor.id)).unzip();
+    let mut statement = connection.prepare_cached(OF_MEMBER)?;
+    // One more than asked for, to tell whether the list goes on.
+    let look_at = i64::from(limit) + 1;
+    let mut rows = statement.query((tenant, user, active_at_ms, id, look_at))?;
+    let (mut list, mut last) = (ConversationList::default(), None);
+    while let Some(row) = rows.next()? {
+        if list.conversations.len() == usize::try_from(limit).unwrap_or(usize::MAX) {
+            list.next = last;
+            break;
+        }
+        last = Some(ListCursor { active_at_ms: row.get(7)?, id: row.get(0)? });
+        list.conversations.push(summary(row)?);
+    }
+    Ok(list)
+}
+
+pub(super) fn count(connection: &Connection, tenant: &str, at_most: u64) -> Result<u64, Error> {
+    let counted =
+        connection.prepare_cached(COUNT)?.query_row((tenant, to_database(at_most)), |row| row.get(0))?;
+    Ok(from_database(counted))
+}
+
+fn summary(row: &Row<'_>) -> rusqlite::Result<ConversationSummary> {
+    Ok(ConversationSummary {
+        id: row.get(0)?,
+        conversation: row.get(1)?,
+        owner: row.get(2)?,
+        title: row.get(3)?,
+        metadata: row.get(4)?,
+        created_at_ms: row.get(5)?,
+        head: from_database(row.get(6)?),
+    })
+}

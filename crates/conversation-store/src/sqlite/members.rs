@@ -1,0 +1,46 @@
+//! Who is in a conversation, and how far they have read.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::clock::now_ms;
+use crate::batch::{from_database, highest_marks, to_database};
+use crate::{ConversationId, Error, ReadMark};
+
+const ADD: &str = "
+    INSERT INTO members (conversation_id, user_name, tenant, joined_at_ms)
+    SELECT id, ?2, tenant, ?3 FROM conversations WHERE id = ?1
+    ON CONFLICT (conversation_id, user_name) DO NOTHING";
+const REMOVE: &str = "DELETE FROM members WHERE conversation_id = ?1 AND user_name = ?2";
+const SHARE: &str = "
+    SELECT EXISTS (
+        SELECT 1 FROM members a JOIN members b ON b.conversation_id = a.conversation_id
+        WHERE a.tenant = ?1 AND a.user_name = ?2 AND b.tenant = ?1 AND b.user_name = ?3)";
+const MARK: &str = "
+    UPDATE members SET read_seq = min(?3, c.head) FROM conversations c
+    WHERE members.conversation_id = ?1 AND members.user_name = ?2 AND c.id = ?1
+      AND members.read_seq < min(?3, c.head)
+    RETURNING read_seq";
+
+pub(super) fn add(connection: &Connection, id: ConversationId, user: &str) -> Result<bool, Error> {
+    Ok(connection.prepare_cached(ADD)?.execute((id, user, now_ms()))? > 0)
+}
+
+pub(super) fn remove(connection: &Connection, id: ConversationId, user: &str) -> Result<bool, Error> {
+    Ok(connection.prepare_cached(REMOVE)?.execute((id, user))? > 0)
+}
+
+pub(super) fn share(connection: &Connection, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
+    Ok(connection.prepare_cached(SHARE)?.query_row((tenant, one, other), |row| row.get(0))?)
+}
+
+pub(super) fn mark_read(connection: &Connection, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+    let mut answers = vec![None; batch.len()];
+    let mut statement = connection.prepare_cached(MARK)?;
+    for (position, mark) in highest_marks(batch) {
+        let risen = statement
+            .query_row((mark.conversation, &*mark.user, to_database(mark.seq)), |row| row.get(0))
+            .optional()?;
+        answers[position] = risen.map(from_database);
+    }
+    Ok(answers)
+}

@@ -1,0 +1,73 @@
+//! Reading the log.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::batch::{from_database, to_database};
+use crate::{ConversationId, Error, Message, Page, Range, Role};
+
+const BEFORE: &str = "
+    SELECT seq, id, sender, role, content, metadata, at_ms FROM messages
+    WHERE conversation_id = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+const AFTER: &str = "
+    SELECT seq, id, sender, role, content, metadata, at_ms FROM messages
+    WHERE conversation_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+const HEAD: &str = "SELECT head FROM conversations WHERE id = ?1";
+
+pub(super) fn page(
+    connection: &Connection,
+    id: ConversationId,
+    range: Range,
+    limit: u32,
+    bytes_max: usize,
+) -> Result<Page, Error> {
+    let (sql, from, backwards) = match range {
+        Range::Newest => (BEFORE, i64::MAX, true),
+        Range::Before(seq) => (BEFORE, to_database(seq), true),
+        Range::After(seq) => (AFTER, to_database(seq), false),
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let look_at = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query((id, from, look_at))?;
+    let (mut page, mut bytes) = (Page::default(), 0_usize);
+    while let Some(row) = rows.next()? {
+        let message = message(row)?;
+        bytes += message.content.len() + message.metadata.as_ref().map_or(0, String::len);
+        if page.messages.len() == limit || (bytes > bytes_max && !page.messages.is_empty()) {
+            page.more = true;
+            break;
+        }
+        page.messages.push(message);
+    }
+    if backwards {
+        page.messages.reverse();
+    }
+    Ok(page)
+}
+
+pub(super) fn heads(
+    connection: &Connection,
+    ids: &[ConversationId],
+) -> Result<Vec<(ConversationId, u64)>, Error> {
+    let mut heads = Vec::with_capacity(ids.len());
+    let mut statement = connection.prepare_cached(HEAD)?;
+    for id in ids {
+        if let Some(head) = statement.query_row([id], |row| row.get(0)).optional()? {
+            heads.push((*id, from_database(head)));
+        }
+    }
+    Ok(heads)
+}
+
+fn message(row: &Row<'_>) -> Result<Message, Error> {
+    let role: String = row.get(3)?;
+    Ok(Message {
+        seq: from_database(row.get(0)?),
+        id: uuid::Uuid::from_bytes(row.get(1)?),
+        sender: row.get(2)?,
+        role: Role::parse(&role).ok_or_else(|| Error::Refused(format!("{role:?} is no role")))?,
+        content: row.get(4)?,
+        metadata: row.get(5)?,
+        at_ms: row.get(6)?,
+    })
+}

@@ -1,0 +1,218 @@
+//! The log in one SQLite file, for a single node with nothing beside it.
+//!
+//! One thread writes and a few read, so that no thread of the asynchronous runtime ever waits for the disk.
+
+mod append;
+mod clock;
+mod config;
+mod conversations;
+mod error;
+mod file;
+mod members;
+mod messages;
+mod queue;
+mod readers;
+mod schema;
+mod users;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use config::{Durability, SqliteConfig};
+
+use crate::instruments::{Instruments, Work};
+use crate::{
+    Append, AppendError, Appended, Conversation, ConversationId, ConversationList, ConversationStore,
+    Created, Error, LastSeen, ListCursor, NewConversation, Page, PoolStatus, Range, ReadMark,
+};
+use file::DatabaseFile;
+use readers::Readers;
+use writer::Writer;
+
+/// The log in an SQLite file.
+pub struct SqliteStore {
+    readers: Readers,
+    /// Closed last, because it puts the write-ahead log in order then.
+    writer: Writer,
+    instruments: Instruments,
+}
+
+impl SqliteStore {
+    /// Opens the file, and makes it and its folder where there is none. `:memory:` is a database that is gone with
+    /// the store. Waits for the disk for a moment.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if the file can't be used: not to be made or read, in use by another program, or no database.
+    pub fn open(path: impl AsRef<Path>, config: SqliteConfig) -> Result<Self, Error> {
+        let SqliteConfig { durability, readers, queue_max, call_timeout } = config;
+        let queue_max = queue_max.max(1);
+        let file = Arc::new(DatabaseFile::claim(path.as_ref())?);
+        let writer = file.writer(durability)?;
+        let connections = (0..readers.max(1)).map(|_| file.reader()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            readers: Readers::start(connections, &file, queue_max, call_timeout)?,
+            writer: Writer::start(writer, file, queue_max, call_timeout)?,
+            instruments: Instruments::new("sqlite"),
+        })
+    }
+
+    /// Erases the messages of deleted conversations. Where it fails, the next deletion or migration goes on.
+    async fn erase(&self) {
+        loop {
+            match self.writer.write(conversations::erase).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "messages of a deleted conversation remain until the next deletion");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ConversationStore for SqliteStore {
+    async fn migrate(&self) -> Result<(), Error> {
+        let call = async {
+            self.writer.write(schema::migrate).await?;
+            // What a program that died in the middle of a deletion left behind.
+            self.erase().await;
+            Ok(())
+        };
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.instruments.call(Work::Read, self.readers.read(schema::check)).await
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = batch.to_vec();
+        self.instruments.append(self.writer.write(move |database| append::append(database, &batch))).await
+    }
+
+    async fn create(&self, new: &NewConversation) -> Result<Created, Error> {
+        let new = new.clone();
+        let call = self.writer.write(move |database| conversations::create(database, &new));
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
+        let (tenant, name) = (tenant.to_owned(), conversation.to_owned());
+        let call = self.readers.read(move |database| conversations::open(database, &tenant, &name));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
+        let ids = ids.to_vec();
+        let call = self.readers.read(move |database| messages::heads(database, &ids));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn messages(
+        &self,
+        id: ConversationId,
+        range: Range,
+        limit: u32,
+        bytes_max: usize,
+        _fresh: bool,
+    ) -> Result<Page, Error> {
+        let call = self.readers.read(move |database| messages::page(database, id, range, limit, bytes_max));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+        let batch = batch.to_vec();
+        let call = self.writer.write(move |database| members::mark_read(database, &batch));
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+        let user = user.to_owned();
+        let call = self.writer.write(move |database| members::add(database, id, &user));
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+        let user = user.to_owned();
+        let call = self.writer.write(move |database| members::remove(database, id, &user));
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn update(
+        &self,
+        id: ConversationId,
+        title: Option<Option<String>>,
+        metadata: Option<Option<String>>,
+    ) -> Result<bool, Error> {
+        let call = self
+            .writer
+            .write(move |database| conversations::update(database, id, title.as_ref(), metadata.as_ref()));
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn delete(&self, id: ConversationId) -> Result<bool, Error> {
+        let call = async {
+            let deleted = self.writer.write(move |database| conversations::delete(database, id)).await?;
+            if deleted {
+                self.erase().await;
+            }
+            Ok(deleted)
+        };
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn conversations_of(
+        &self,
+        tenant: &str,
+        user: &str,
+        cursor: Option<ListCursor>,
+        limit: u32,
+    ) -> Result<ConversationList, Error> {
+        let (tenant, user) = (tenant.to_owned(), user.to_owned());
+        let call = self
+            .readers
+            .read(move |database| conversations::of_member(database, &tenant, &user, cursor, limit));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn share_conversation(&self, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
+        let [tenant, one, other] = [tenant, one, other].map(str::to_owned);
+        let call = self.readers.read(move |database| members::share(database, &tenant, &one, &other));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn count_conversations(&self, tenant: &str, at_most: u64) -> Result<u64, Error> {
+        let tenant = tenant.to_owned();
+        let call = self.readers.read(move |database| conversations::count(database, &tenant, at_most));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn touch_users(&self, batch: &[LastSeen]) -> Result<(), Error> {
+        let batch = batch.to_vec();
+        let call = self.writer.write(move |database| users::touch(database, &batch));
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error> {
+        let (tenant, users) = (tenant.to_owned(), users.to_vec());
+        let call = self.readers.read(move |database| users::last_seen(database, &tenant, &users));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        let call = self.readers.read(|database| Ok(database.query_row("SELECT 1", [], |_| Ok(()))?));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    fn pools(&self) -> Vec<PoolStatus> {
+        vec![self.writer.status(), self.readers.status()]
+    }
+}

@@ -1,0 +1,38 @@
+//! When users were last there.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::batch::latest_sightings;
+use crate::{Error, LastSeen};
+
+const TOUCH: &str = "
+    INSERT INTO users (tenant, user_name, last_seen_ms) VALUES (?1, ?2, ?3)
+    ON CONFLICT (tenant, user_name) DO UPDATE SET last_seen_ms = excluded.last_seen_ms
+    WHERE last_seen_ms < excluded.last_seen_ms";
+const LAST_SEEN: &str = "SELECT last_seen_ms FROM users WHERE tenant = ?1 AND user_name = ?2";
+
+pub(super) fn touch(connection: &Connection, batch: &[LastSeen]) -> Result<(), Error> {
+    let mut statement = connection.prepare_cached(TOUCH)?;
+    for seen in latest_sightings(batch) {
+        statement.execute((&*seen.tenant, &*seen.user, seen.at_ms))?;
+    }
+    Ok(())
+}
+
+pub(super) fn last_seen(
+    connection: &Connection,
+    tenant: &str,
+    users: &[String],
+) -> Result<Vec<LastSeen>, Error> {
+    let shared: Arc<str> = tenant.into();
+    let mut statement = connection.prepare_cached(LAST_SEEN)?;
+    let mut seen = Vec::with_capacity(users.len());
+    for user in users {
+        if let Some(at_ms) = statement.query_row((tenant, user), |row| row.get(0)).optional()? {
+            seen.push(LastSeen { tenant: Arc::clone(&shared), user: user.as_str().into(), at_ms });
+        }
+    }
+    Ok(seen)
+}
