@@ -48,7 +48,7 @@ impl Tool {
             Self::Redis => &["redis-server"],
             Self::Postgres => &["postgresql"],
             Self::PgBouncer => &["pgbouncer"],
-            Self::Nginx => &["nginx-light"],
+            Self::Nginx => &["nginx"],
             Self::Chromium => &["chromium", "fonts-liberation"],
             Self::Node => &["nodejs", "npm"],
         }

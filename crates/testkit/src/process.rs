@@ -26,6 +26,7 @@ pub struct Launch {
     program: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    removed_env: Vec<OsString>,
     folder: PathBuf,
     user: Option<User>,
     /// What ends it on drop, and what the kernel sends it when the owner dies.
@@ -40,6 +41,7 @@ impl Launch {
             program: program.into(),
             args: Vec::new(),
             env: Vec::new(),
+            removed_env: Vec::new(),
             folder: folder.to_owned(),
             user: None,
             end: Signal::KILL,
@@ -57,6 +59,15 @@ impl Launch {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Takes a variable out of its environment, also one that the test itself was started with. It may be set again.
+    #[must_use]
+    pub fn without_env(mut self, name: impl Into<OsString>) -> Self {
+        let name = name.into();
+        self.env.retain(|(known, _)| *known != name);
+        self.removed_env.push(name);
         self
     }
 
@@ -87,7 +98,11 @@ impl Launch {
         if let Some(user) = &self.user {
             command.args(user.setpriv_args());
         }
-        command.arg("--").arg(&self.program).args(&self.args).envs(self.env.iter().cloned());
+        command.arg("--").arg(&self.program).args(&self.args);
+        for name in &self.removed_env {
+            command.env_remove(name);
+        }
+        command.envs(self.env.iter().cloned());
         command.current_dir(&self.folder).process_group(0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(command)
