@@ -1,0 +1,212 @@
+//! Installing logs and traces for a whole process.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::logs::{LogFormat, LogWriter, log_layer};
+use crate::traces::{self, TRACE_TARGET};
+
+/// What to install.
+#[derive(Clone, Debug)]
+pub struct TelemetryConfig {
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which of them are written, in the syntax of `RUST_LOG`: `info`, `warn,starling_hub=debug`, ….
+    pub filter: String,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the base URL of an OTLP/HTTP collector, such as `http://localhost:4318`. `None`: no traces.
+    pub otlp_endpoint: Option<String>,
+    /// This node's name: stands in every JSON line, and in traces as `service.instance.id`.
+    pub node: String,
+    /// The program's version: stands in traces as `service.version`.
+    pub version: String,
+}
+
+/// Why telemetry could not be installed. The first two are the operator's to mend, and name what to mend.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TelemetryError {
+    /// The filter can't be read.
+    #[error("RUST_LOG: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The endpoint is no URL to export to.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {problem}")]
+    Endpoint {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The exporter of traces can't be set up.
+    #[error("can't set up the export of traces: {0}")]
+    Exporter(String),
+    /// The thread that writes the log can't be started.
+    #[error("can't start the thread that writes the log: {0}")]
+    Thread(#[from] io::Error),
+    /// This process has a subscriber for logs already.
+    #[error("logs are installed already: {0}")]
+    Installed(#[from] TryInitError),
+}
+
+/// Logs and traces.
+pub struct Telemetry;
+
+/// Keeps logs and traces going; ends them, and writes what is left, by [`TelemetryGuard::shutdown`].
+#[must_use = "logs and traces are flushed by it at the end"]
+pub struct TelemetryGuard {
+    writer: LogWriter,
+    tracer: Option<SdkTracerProvider>,
+}
+
+impl Telemetry {
+    /// Installs logs on standard output and, with an endpoint, traces, for the whole process. With an endpoint, to be called
+    /// inside the Tokio runtime that is to carry the export, once a TLS provider is installed.
+    ///
+    /// A slow standard output holds nobody up: lines wait in a bounded queue, and those that find it full are counted in
+    /// `starling_log_lines_dropped_total` instead.
+    ///
+    /// # Errors
+    /// See [`TelemetryError`].
+    pub fn install(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
+        let (subscriber, guard) = subscriber(config, Box::new(io::stdout()))?;
+        subscriber.try_init()?;
+        Ok(guard)
+    }
+}
+
+impl TelemetryGuard {
+    /// Exports the traces and writes the log lines that still wait. Takes no longer than `limit`, whatever the collector and
+    /// standard output do. Blocks: inside a runtime, to be called by `tokio::task::spawn_blocking`, while the runtime that
+    /// carries the export still runs.
+    pub fn shutdown(self, limit: Duration) {
+        let end = Instant::now() + limit;
+        if let Some(tracer) = self.tracer
+            && let Err(error) = tracer.shutdown_with_timeout(limit)
+        {
+            tracing::warn!(%error, "some traces were not exported");
+        }
+        self.writer.flush(end.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// The subscriber with its guard, not installed yet.
+fn subscriber(
+    config: &TelemetryConfig,
+    output: Box<dyn io::Write + Send>,
+) -> Result<(impl SubscriberInitExt, TelemetryGuard), TelemetryError> {
+    // Spans for traces stay out of the log unless the operator asks for them by name: a later directive replaces this one.
+    let filter = EnvFilter::try_new(format!("{TRACE_TARGET}=off,{}", config.filter))?;
+    let tracer = match &config.otlp_endpoint {
+        Some(endpoint) => Some(traces::provider(endpoint, &config.node, &config.version)?),
+        None => None,
+    };
+    let style = config.log_format.style();
+    let writer = LogWriter::start(output, style, &config.node)?;
+    // Filtered layers only, in one list: beside a layer without a filter (an absent one counts as such) every span would be
+    // recorded, whether a layer wants it or not.
+    let mut layers = vec![log_layer(style, writer.clone()).with_filter(filter).boxed()];
+    if let Some(provider) = &tracer {
+        let only_traces = Targets::new().with_target(TRACE_TARGET, LevelFilter::TRACE);
+        let layer = tracing_opentelemetry::layer().with_tracer(traces::tracer(provider));
+        layers.push(layer.with_filter(only_traces).boxed());
+    }
+    let subscriber = Registry::default().with(layers);
+    Ok((subscriber, TelemetryGuard { writer, tracer }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// A standard output that can be looked at.
+    #[derive(Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn config(log_format: LogFormat, filter: &str) -> TelemetryConfig {
+        TelemetryConfig {
+            log_format,
+            filter: filter.to_owned(),
+            otlp_endpoint: None,
+            node: "node \"1\"".to_owned(),
+            version: "0".to_owned(),
+        }
+    }
+
+    /// What a node with this configuration logs while `work` is done.
+    fn logged(config: &TelemetryConfig, work: impl FnOnce()) -> String {
+        let screen = Screen::default();
+        let (subscriber, guard) = subscriber(config, Box::new(screen.clone())).unwrap();
+        tracing::dispatcher::with_default(&subscriber.into(), work);
+        guard.shutdown(Duration::from_secs(5));
+        let bytes = screen.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn json_lines_carry_fields_and_the_node() {
+        let text = logged(&config(LogFormat::Json, "info"), || {
+            tracing::info!(user = "ann", count = 3, "joined");
+            tracing::debug!("not shown");
+        });
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["node"], "node \"1\"");
+        assert_eq!(lines[0]["level"], "INFO");
+        assert_eq!(lines[0]["message"], "joined");
+        assert_eq!((&lines[0]["user"], &lines[0]["count"]), (&Value::from("ann"), &Value::from(3)));
+    }
+
+    #[test]
+    fn human_lines_are_plain_where_there_is_no_terminal() {
+        let text = logged(&config(LogFormat::Human, "warn"), || {
+            tracing::info!("not shown");
+            tracing::warn!(host = "db", "away");
+        });
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.contains("WARN") && text.contains("away") && text.contains("host=\"db\""), "{text}");
+    }
+
+    #[test]
+    fn spans_for_traces_are_off_without_an_endpoint_unless_asked_for() {
+        let mut on = true;
+        logged(&config(LogFormat::Json, "trace"), || {
+            on = !tracing::info_span!(target: TRACE_TARGET, "handshake").is_disabled();
+        });
+        assert!(!on);
+        logged(&config(LogFormat::Json, "info,starling::trace=debug"), || {
+            on = !tracing::info_span!(target: TRACE_TARGET, "handshake").is_disabled();
+        });
+        assert!(on);
+    }
+
+    #[test]
+    fn a_bad_filter_or_endpoint_is_named() {
+        let error =
+            |config: TelemetryConfig| subscriber(&config, Box::new(io::sink())).err().unwrap().to_string();
+        assert!(error(config(LogFormat::Auto, "starling=loud")).starts_with("RUST_LOG: "));
+        for endpoint in ["nonsense", "ftp://collector/", ""] {
+            let config = TelemetryConfig {
+                otlp_endpoint: Some(endpoint.to_owned()),
+                ..config(LogFormat::Auto, "info")
+            };
+            assert!(error(config).starts_with("OTEL_EXPORTER_OTLP_ENDPOINT: "));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Traces, exported in batches over OTLP (HTTP, protobuf).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_http::{HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use tokio::runtime::Handle;
+use url::Url;
+
+use crate::TelemetryError;
+
+/// The target of the spans that are traces: handshakes, commands, batches. Never one per frame.
+pub const TRACE_TARGET: &str = "starling::trace";
+
+/// How long one export may take.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sets up the export to a collector, in batches of a bounded queue: spans that find it full are dropped. Sampling, batch
+/// sizes, headers and further attributes follow the usual `OTEL_…` variables.
+pub(crate) fn provider(
+    endpoint: &str,
+    node: &str,
+    version: &str,
+) -> Result<SdkTracerProvider, TelemetryError> {
+    let url = traces_url(endpoint)?;
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(RuntimeClient::new()?)
+        .with_endpoint(url)
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()
+        .map_err(|error| TelemetryError::Exporter(error.to_string()))?;
+    let mut resource = Resource::builder().with_attributes([
+        KeyValue::new("service.instance.id", node.to_owned()),
+        KeyValue::new("service.version", version.to_owned()),
+    ]);
+    if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
+        resource = resource.with_service_name("starling");
+    }
+    Ok(SdkTracerProvider::builder().with_resource(resource.build()).with_batch_exporter(exporter).build())
+}
+
+/// The tracer of Starling's own spans.
+pub(crate) fn tracer(provider: &SdkTracerProvider) -> SdkTracer {
+    provider.tracer("starling")
+}
+
+/// The endpoint is a base URL, below which OTLP has one path for each kind of signal.
+fn traces_url(endpoint: &str) -> Result<String, TelemetryError> {
+    let problem = |problem: String| TelemetryError::Endpoint { problem };
+    let url = Url::parse(endpoint).map_err(|error| problem(format!("{endpoint:?} is not a URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(problem(format!(
+            "{endpoint:?} is not an http or https URL (OTLP over gRPC is not spoken)"
+        )));
+    }
+    Ok(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+}
+
+/// An HTTP client that works from any thread. Batches are exported by a thread of their own, which has no runtime, and the
+/// client needs one: requests run on the runtime that was there at the start.
+#[derive(Debug)]
+struct RuntimeClient {
+    client: reqwest::Client,
+    runtime: Handle,
+}
+
+impl RuntimeClient {
+    fn new() -> Result<RuntimeClient, TelemetryError> {
+        let runtime = Handle::try_current().map_err(|error| TelemetryError::Exporter(error.to_string()))?;
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            return Err(TelemetryError::Exporter("this process has no TLS provider installed".to_owned()));
+        }
+        let client = reqwest::Client::builder()
+            .timeout(EXPORT_TIMEOUT)
+            .build()
+            .map_err(|error| TelemetryError::Exporter(error.to_string()))?;
+        Ok(RuntimeClient { client, runtime })
+    }
+}
+
+#[async_trait]
+impl HttpClient for RuntimeClient {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let client = self.client.clone();
+        self.runtime.spawn(async move { send(&client, request).await }).await?
+    }
+}
+
+/// An answer holds at most a message about rejected spans; a longer one is not read.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+async fn send(client: &reqwest::Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+    let mut answer = client.execute(request.try_into()?).await?;
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = std::mem::take(answer.headers_mut());
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err("the collector's answer is too long".into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    *response.body_mut() = body.into();
+    Ok(response)
+}
