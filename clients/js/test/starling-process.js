@@ -11,7 +11,7 @@ const SECRET = "a-secret-for-tests-of-32-bytes-or-more";
 
 /**
  * With `env.REDIS_URL` and `env.DATABASE_URL` the node is part of a cluster; without, it stands alone on SQLite.
- * The answer: `url`, `token(user, scope)`, `kill()` (at once) and `stop()` (and remove the folder).
+ * The answer: `url`, `token(user, scope)`, `signal(name)`, `kill()` (at once) and `stop()` (and remove the folder).
  */
 export async function startNode({ bin, name, env = {}, port }) {
   const folder = mkdtempSync(join(tmpdir(), "starling-js-"));
@@ -39,6 +39,7 @@ export async function startNode({ bin, name, env = {}, port }) {
       const args = ["token", "--user", user, ...(scope ? ["--scope", scope] : [])];
       return execFileSync(program, args, { cwd: folder, env: settings, encoding: "utf8" }).trim();
     },
+    signal: (name) => child.kill(name),
     kill: async () => {
       child.kill("SIGKILL");
       await exited;

@@ -1,0 +1,312 @@
+/**
+ * The console in a real browser, on three real nodes that share Redis and PostgreSQL.
+ * Needs STARLING_BIN (the program), REDIS_URL and DATABASE_URL, and a Chromium.
+ */
+import assert from "node:assert/strict";
+import { after, afterEach, before, test } from "node:test";
+import { startNode } from "../../../clients/js/test/starling-process.js";
+import { until } from "../../../clients/js/test/waiting.js";
+import { startBalancer } from "./balancer.js";
+import { Person, startBrowser } from "./browser.js";
+
+const ADMIN = "admin conversations:create subscribe:* publish:*";
+const run = Date.now().toString(36);
+
+let browser, env;
+let nodes = {};
+const balancers = [];
+let people = [];
+
+before(async () => {
+  const { STARLING_BIN, REDIS_URL, DATABASE_URL } = process.env;
+  assert.ok(STARLING_BIN && REDIS_URL && DATABASE_URL, "set STARLING_BIN, REDIS_URL and DATABASE_URL");
+  env = { REDIS_URL, DATABASE_URL, STARLING_LIMIT_USER_WRITES_PER_MINUTE: "0", STARLING_DRAIN_SECONDS: "5" };
+  browser = await startBrowser();
+  await Promise.all(["a", "b", "c"].map((name) => addNode(name)));
+});
+
+after(async () => {
+  await browser?.close();
+  for (const balancer of balancers) balancer.close();
+  await Promise.all(Object.values(nodes).map((node) => node.stop()));
+});
+
+afterEach(async () => {
+  const faults = people.flatMap((person) => person.faults);
+  await Promise.all(people.map((person) => person.close()));
+  people = [];
+  assert.deepEqual(faults, []);
+});
+
+async function addNode(name) {
+  nodes[name] = await startNode({ bin: process.env.STARLING_BIN, name: `${name}-${run}`, env });
+  return nodes[name];
+}
+
+/** A person behind a balancer that prefers the nodes in this order. */
+async function person(user, order, { scope, ...options } = {}) {
+  const balancer = await startBalancer([...order].map((name) => nodes[name].url));
+  balancers.push(balancer);
+  const opened = await Person.open(browser, balancer.url, nodes[order[0]].token(`${user}-${run}`, scope), options);
+  opened.user = `${user}-${run}`;
+  people.push(opened);
+  opened.node = await opened.connected();
+  return opened;
+}
+
+/** Alice and Bob on two nodes, in a new conversation. */
+async function twoInARoom(title, orders = ["abc", "bca"]) {
+  const bob = await person("bob", orders[1]);
+  const alice = await person("alice", orders[0]);
+  assert.notEqual(alice.node, bob.node);
+  await alice.create(title, bob.user);
+  await bob.openRoom(title);
+  return [alice, bob];
+}
+
+async function journey(someone, pattern) {
+  const line = someone.page.locator("#journey");
+  await until(async () => pattern.test(await line.textContent()), `the page says ${pattern}`);
+}
+
+test("two people on two nodes talk, see each other typing, and see what was read", async () => {
+  const [alice, bob] = await twoInARoom("Two nodes");
+  await alice.say("hello from a");
+  await bob.sees("hello from a");
+  await bob.page.locator("#draft").pressSequentially("I am wri");
+  await alice.page.locator("#typing", { hasText: `${bob.user} is typing` }).waitFor();
+  await bob.say("hello from b");
+  await alice.sees("hello from b");
+  await until(async () => (await alice.page.locator("#typing").textContent()) === "", "typing ends with the message");
+  await alice.page.locator(".own .receipt", { hasText: `read by ${bob.user}` }).waitFor();
+  await bob.page.locator(".own .receipt", { hasText: `read by ${alice.user}` }).waitFor();
+  await alice.page.locator(`.person[data-user="${bob.user}"] .face.online`).waitFor();
+  const expected = [[1, "hello from a"], [2, "hello from b"]];
+  assert.deepEqual(await alice.messages(), expected);
+  assert.deepEqual(await bob.messages(), expected);
+});
+
+test("a cut connection resumes: what was written meanwhile on both sides is there once", async () => {
+  const [alice, bob] = await twoInARoom("Cut");
+  await alice.say("before");
+  await bob.sees("before");
+  await alice.page.click("#cut");
+  await alice.page.locator('#pill[data-state="reconnecting"]').waitFor();
+  await alice.say("written while cut");
+  await alice.page.locator(".pending", { hasText: "written while cut" }).waitFor();
+  for (const text of ["one", "two", "three"]) await bob.say(text);
+  await bob.sees("three");
+  await journey(alice, /cut.*resumed on .*3 replayed · 0 lost · 0 repeated/);
+  await bob.sees("written while cut");
+  const texts = ["before", "one", "two", "three", "written while cut"];
+  assert.deepEqual(await bob.messages(), texts.map((text, index) => [index + 1, text]));
+  assert.deepEqual(await alice.messages(), await bob.messages());
+});
+
+test("a node is killed and the talk goes on", async () => {
+  await addNode("k");
+  const [alice, bob] = await twoInARoom("Kill", ["kbc", "bca"]);
+  await alice.say("before the kill");
+  await bob.sees("before the kill");
+  await nodes.k.kill();
+  await bob.say("are you there?");
+  await alice.sees("are you there?");
+  await alice.say("yes, elsewhere");
+  await bob.sees("yes, elsewhere");
+  await journey(alice, /connection lost.*resumed on .* 0 lost · 0 repeated/);
+  assert.equal(await alice.connected(), bob.node);
+  assert.deepEqual(await alice.messages(), await bob.messages());
+  assert.equal((await bob.messages()).length, 3);
+});
+
+test("a node drains and nobody is interrupted", async () => {
+  const drained = await addNode("d");
+  const [alice, bob] = await twoInARoom("Drain", ["dbc", "bca"]);
+  const states = await alice.page.evaluateHandle(() => {
+    const seen = [];
+    new MutationObserver(() => seen.push(document.getElementById("pill").dataset.state)).observe(document.getElementById("pill"), { attributes: true });
+    return seen;
+  });
+  drained.signal("SIGTERM");
+  for (let i = 1; (await alice.connected()) === alice.node; i++) {
+    await alice.say(`message ${i}`);
+    await bob.sees(`message ${i}`);
+  }
+  await journey(alice, /moved to .*nothing interrupted/);
+  await bob.say("still here");
+  await alice.sees("still here");
+  assert.deepEqual((await states.jsonValue()).filter((state) => state !== "connected"), []);
+  assert.deepEqual(await alice.messages(), await bob.messages());
+});
+
+test("history comes as one scrolls up, and unread messages are counted", async () => {
+  const [alice, bob] = await twoInARoom("History");
+  const { conversations } = await get(alice, "/v1/conversations?limit=1");
+  const name = conversations[0].conversation;
+  await bob.page.press("#draft", "Escape"); // closes it: what comes now is unread
+  for (let i = 1; i <= 130; i++) await post(alice, `/v1/conversations/${name}/messages`, { key: `k${i}`, content: `message ${i}` });
+  await bob.page.locator(".room", { hasText: "History" }).locator(".badge", { hasText: "99+" }).waitFor();
+  const carol = await person("bob", "cab"); // another device of the same person, which has seen none of it live
+  await carol.openRoom("History");
+  await carol.sees("message 130");
+  await until(async () => {
+    await carol.page.locator("#log").evaluate((log) => (log.scrollTop = 0));
+    return (await carol.messages()).length === 130;
+  }, "all 130 messages are on the page");
+  assert.deepEqual((await carol.messages()).map(([seq]) => seq), Array.from({ length: 130 }, (_, i) => i + 1));
+  await carol.page.locator("#older", { hasText: "The beginning" }).waitFor();
+  await until(async () => (await bob.page.locator(".badge").count()) === 0, "read on one device is read on the other");
+});
+
+test("somebody is invited, and is told at once", async () => {
+  const carol = await person("carol", "cab");
+  const alice = await person("alice", "abc");
+  await alice.create("Invitation");
+  await alice.page.fill("#invite-user", carol.user);
+  await alice.page.press("#invite-user", "Enter");
+  await carol.openRoom("Invitation");
+  await carol.say("thank you");
+  await alice.sees("thank you");
+});
+
+test("what people write is text, never markup", async () => {
+  const [alice, bob] = await twoInARoom(`<img src=x onerror="document.title='owned'">`);
+  const nasty = `<script>document.title = "owned"</script><b>bold</b>`;
+  await alice.say(nasty);
+  await bob.sees("<b>bold</b>");
+  assert.deepEqual(await bob.messages(), [[1, nasty]]);
+  assert.equal(await bob.page.locator("#messages b, #messages script, .room img").count(), 0);
+  assert.equal(await bob.page.title(), `${bob.user} · Starling`);
+});
+
+test("the page keeps to itself: a strict policy, no other host, no token in sight", async () => {
+  const alice = await person("alice", "abc");
+  const origin = new URL(alice.page.url()).origin;
+  assert.equal(alice.page.url(), `${origin}/`);
+  assert.deepEqual(alice.requests.filter((url) => !url.startsWith(origin)), []);
+  for (const path of ["/", "/console/console.js", "/console/starling.svg", "/starling.js"]) {
+    const response = await fetch(origin + path);
+    assert.equal(response.status, 200, path);
+    assert.match(response.headers.get("content-security-policy"), /default-src 'self'/, path);
+    assert.doesNotMatch(response.headers.get("content-security-policy"), /unsafe/, path);
+    assert.equal(response.headers.get("x-content-type-options"), "nosniff", path);
+  }
+});
+
+test("without a token, or with a bad one, it asks for one", async () => {
+  const nobody = await Person.open(browser, nodes.a.url);
+  const stranger = await Person.open(browser, nodes.a.url, "e30.eyJzdWIiOiJ4In0.AAAA");
+  people.push(nobody, stranger);
+  await nobody.page.locator("#sign-in").waitFor();
+  await stranger.page.locator("#sign-in-why", { hasText: "not accepted" }).waitFor();
+  await stranger.page.fill("#token", nodes.a.token(`dave-${run}`));
+  await stranger.page.click('#sign-in [type="submit"]');
+  await stranger.connected();
+});
+
+test("an operator sees the nodes live, others are told what it takes", async () => {
+  const admin = await person("admin", "abc", { scope: ADMIN });
+  await admin.page.click("#tab-nodes");
+  for (const name of ["a", "b", "c"]) await admin.page.locator(".node h2", { hasText: nodes[name].name }).waitFor();
+  await admin.page.locator(".node", { hasText: nodes.a.name }).locator(".mine", { hasText: "you are here" }).waitFor();
+  await until(async () => (await admin.page.locator(".charts .line[d]").count()) >= 2, "the charts have lines");
+  const alice = await person("alice", "abc");
+  await alice.page.click("#tab-nodes");
+  await alice.page.locator(".notice", { hasText: "scope admin" }).waitFor();
+});
+
+test("all of it works by keyboard", async () => {
+  const alice = await person("alice", "abc");
+  const { keyboard } = alice.page;
+  await alice.page.focus("#new-room");
+  await keyboard.press("Enter");
+  await keyboard.type("By keyboard");
+  await keyboard.press("Enter");
+  await alice.page.locator("#thread-name", { hasText: "By keyboard" }).waitFor();
+  await until(() => alice.page.evaluate(() => document.activeElement.id === "draft"), "the draft has the focus");
+  await keyboard.type("two");
+  await keyboard.press("Shift+Enter");
+  await keyboard.type("lines");
+  await keyboard.press("Enter");
+  await alice.sees("two\nlines");
+  await keyboard.press("Escape");
+  const focused = () => alice.page.evaluate(() => document.activeElement.innerText);
+  await until(async () => /By keyboard/.test(await focused()), "the focus is back in the list");
+  await keyboard.press("ArrowDown");
+  assert.doesNotMatch(await focused(), /By keyboard/);
+  await keyboard.press("Home");
+  await keyboard.press("Enter");
+  await alice.page.locator("#thread-name", { hasText: "By keyboard" }).waitFor();
+  const unnamed = await alice.page.evaluate(() =>
+    [...document.querySelectorAll("button, input, textarea")]
+      .filter((control) => !(control.ariaLabel || control.labels?.length || control.innerText || control.textContent.trim()))
+      .map((control) => control.outerHTML),
+  );
+  assert.deepEqual(unnamed, []);
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  test(`it fits a phone, ${colorScheme}`, async () => {
+    const phone = await person("phone", "abc", { viewport: { width: 360, height: 640 }, colorScheme, isMobile: true, hasTouch: true, scope: ADMIN });
+    const fits = async (where) => {
+      const wide = await phone.page.evaluate(() => [...document.querySelectorAll("body *")]
+        .filter((node) => node.checkVisibility() && !node.closest(".hidden, .pill, pre, svg") && getComputedStyle(node).position !== "absolute")
+        .filter((node) => node.getBoundingClientRect().right > innerWidth + 0.5).map((node) => node.outerHTML.slice(0, 120)));
+      assert.deepEqual(wide, [], where);
+      assert.ok((await phone.page.evaluate(() => document.documentElement.scrollWidth)) <= 360, where);
+    };
+    await fits("the list");
+    await phone.create(`A title that is rather long for such a narrow screen, ${colorScheme}`);
+    await phone.say("a-word-without-any-place-to-break-".repeat(8));
+    await phone.sees("a-word");
+    await fits("the conversation");
+    await phone.page.click("#back");
+    await phone.page.locator(".room").first().waitFor();
+    await phone.page.click("#tab-nodes");
+    await phone.page.locator(".node").first().waitFor();
+    await fits("the nodes");
+    const paper = await phone.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    assert.equal(paper, colorScheme === "dark" ? "rgb(17, 19, 27)" : "rgb(244, 242, 236)");
+    await phone.page.click("#theme");
+    assert.notEqual(await phone.page.evaluate(() => getComputedStyle(document.body).backgroundColor), paper);
+  });
+}
+
+test("the client module in the browser: cut again and again, everything once and in order", async () => {
+  const alice = await person("alice", "abc");
+  const token = nodes.a.token(alice.user);
+  const seen = await alice.page.evaluate(async (token) => {
+    const { Starling } = await import("/starling.js");
+    const [reader, writer] = [1, 2].map(() => new Starling({ url: location.origin, token, backoffBaseMs: 20 }));
+    const seen = [];
+    reader.on("message", ({ seq }) => seen.push(seq));
+    await Promise.all([reader.connect(), writer.connect()]);
+    const { conversation } = await writer.create({ title: "Module" });
+    await reader.join(conversation);
+    for (let round = 0; round < 5; round++) {
+      const sends = Array.from({ length: 20 }, (_, i) => writer.send(conversation, `${round}/${i}`));
+      reader.cut();
+      if (round % 2) writer.cut();
+      await Promise.all(sends);
+    }
+    while (seen.length < 100) await new Promise((resolve) => reader.on("message", resolve));
+    reader.close();
+    writer.close();
+    return seen;
+  }, token);
+  assert.deepEqual(seen, Array.from({ length: 100 }, (_, i) => i + 1));
+});
+
+/** The HTTP side, as this person, at the person's own origin. */
+async function call(someone, method, path, body) {
+  const token = nodes.a.token(someone.user);
+  const response = await fetch(new URL(path, someone.page.url()), {
+    method,
+    headers: { authorization: `Bearer ${token}`, ...(body && { "content-type": "application/json" }) },
+    body: body && JSON.stringify(body),
+  });
+  assert.ok(response.ok, `${method} ${path}: ${response.status}`);
+  return response.json();
+}
+const get = (someone, path) => call(someone, "GET", path);
+const post = (someone, path, body) => call(someone, "POST", path, body);

@@ -1,0 +1,322 @@
+/**
+ * What this page knows about conversations, without a word about how it looks. The views listen to `on(part)`:
+ * `rooms` (which there are, their order, previews and unread counts), `open`, `message`, `pending`, `reads`, `typing`, `people`.
+ */
+
+/** Conversations that are joined, and so counted as unread, at once. */
+const JOINED_ROOMS_MAX = 60;
+/** Messages of one conversation that are kept in memory; older ones are read again on scrolling. */
+const KEPT_MESSAGES_MAX = 3000;
+const HISTORY_PAGE = 50;
+const LATENCIES_MAX = 300;
+/** The protocol's own lifetime of a typing mark. */
+const TYPING_MS = 6000;
+/** A typing mark is repeated at most this often. */
+const TYPING_EVERY_MS = 3000;
+const READ_DEBOUNCE_MS = 120;
+
+export class Chat {
+  rooms = new Map(); // name -> room
+  open = null; // the room that is shown
+  nextPage = undefined; // cursor of the following page of rooms; null after the last
+  latencies = []; // { at, ms }: from a send of this page to its own message event
+  received = 0; // message events
+  repeats = 0; // messages with a number that was there already; the client should leave none
+  #client;
+  #api;
+  #listeners = new Map();
+
+  constructor(client, api) {
+    this.#client = client;
+    this.#api = api;
+    client.on("message", (message) => this.#onMessage(message));
+    client.on("read", ({ conversation, user, seq }) => this.#onRead(conversation, user, seq));
+    client.on("typing", ({ conversation, user, typing }) => this.#onTyping(conversation, user, typing));
+    client.on("presence", (event) => this.#onPresence(event));
+    client.on("member", (event) => this.#onMember(event));
+    client.on("gone", ({ conversation }) => conversation && this.#remove(conversation));
+  }
+
+  get me() {
+    return this.#client.user;
+  }
+
+  on(part, listener) {
+    if (!this.#listeners.has(part)) this.#listeners.set(part, []);
+    this.#listeners.get(part).push(listener);
+  }
+
+  /** The rooms as shown: newest activity first. */
+  list() {
+    return [...this.rooms.values()].sort((one, other) => other.activity - one.activity);
+  }
+
+  unread(room) {
+    // One's own messages are no news, even where they were written on another device.
+    return Math.max(0, room.head - Math.max(room.reads[this.me] ?? 0, room.ownHead));
+  }
+
+  async loadRooms() {
+    const { conversations, next } = await this.#api.conversations(this.nextPage);
+    this.nextPage = next ?? null;
+    const added = conversations.filter(({ conversation }) => !this.rooms.has(conversation)).map((info) => this.#add(info));
+    this.#tell("rooms");
+    // One after the other: the newest first, and the connection stays free for what people do.
+    for (const room of added) {
+      if (this.#client.joined.length >= JOINED_ROOMS_MAX) break;
+      await this.#join(room).catch(() => {});
+    }
+  }
+
+  async createRoom(title, members) {
+    const { conversation } = await this.#client.create({ title, members });
+    if (!this.rooms.has(conversation)) this.#add({ conversation, title, owner: this.me, created_at: new Date().toISOString(), head: 0 });
+    this.#tell("rooms");
+    await this.openRoom(conversation);
+  }
+
+  async openRoom(name) {
+    const room = this.rooms.get(name);
+    this.open = room ?? null;
+    this.#tell("open");
+    if (!room) return;
+    await this.#join(room);
+    await Promise.all([this.#loadPeople(room), room.messages.size < 2 && this.loadOlder(room)]);
+  }
+
+  closeRoom() {
+    this.open = null;
+    this.#tell("open");
+  }
+
+  /** One page further up; resolves once the messages are in `room.messages`. */
+  async loadOlder(room) {
+    if (room.loading || !room.more) return;
+    room.loading = true;
+    this.#tell("older", room);
+    try {
+      const before = room.oldest > 0 ? room.oldest : undefined;
+      const { messages, more } = await this.#client.history(room.name, { before, limit: HISTORY_PAGE });
+      for (const message of messages) this.#keep(room, message);
+      room.more = more && messages.length > 0;
+      this.#tell("history", room, messages);
+    } finally {
+      room.loading = false;
+      this.#tell("older", room);
+    }
+  }
+
+  /** Shown as sending at once; the event with the same key in its metadata takes its place. */
+  async send(room, content, key = randomKey()) {
+    const pending = { key, content, state: "sending", at: new Date().toISOString(), sentAt: performance.now() };
+    room.pending.set(key, pending);
+    this.stopTyping(room);
+    this.#tell("pending", room, pending);
+    try {
+      const { seq } = await this.#client.send(room.name, content, { key, metadata: { key } });
+      pending.state = "sent";
+      // Without a join there is no event of one's own message; otherwise it is here or on its way.
+      if (room.messages.has(seq)) room.pending.delete(key);
+    } catch (error) {
+      pending.state = "failed";
+      pending.error = error;
+    }
+    this.#tell("pending", room, pending);
+  }
+
+  retry(room, pending) {
+    // The same key: should the first attempt have arrived after all, this one only finds it.
+    return this.send(room, pending.content, pending.key);
+  }
+
+  typing(room) {
+    const now = performance.now();
+    if (now - room.typingSaidAt < TYPING_EVERY_MS) return;
+    room.typingSaidAt = now;
+    this.#client.typing(room.name, true).catch(() => {});
+  }
+
+  stopTyping(room) {
+    if (room.typingSaidAt === -Infinity) return;
+    room.typingSaidAt = -Infinity;
+    this.#client.typing(room.name, false).catch(() => {});
+  }
+
+  /** All that is there was seen. Told to the node in one command, however many messages come at once. */
+  markRead(room) {
+    if (room.head <= (room.reads[this.me] ?? 0) || room.readTimer) return;
+    room.readTimer = setTimeout(() => {
+      room.readTimer = null;
+      this.#onRead(room.name, this.me, room.head);
+      this.#client.read(room.name, room.head).catch(() => {});
+    }, READ_DEBOUNCE_MS);
+  }
+
+  async invite(room, user) {
+    await this.#api.invite(room.name, user);
+    await this.#loadPeople(room);
+  }
+
+  /** Who of the others has read this number. */
+  readers(room, seq) {
+    return Object.keys(room.reads).filter((user) => user !== this.me && room.reads[user] >= seq);
+  }
+
+  // ---------------------------------------------------------------- rooms
+
+  #add({ conversation, title, owner, head, created_at }) {
+    const room = {
+      name: conversation,
+      title: title || conversation,
+      owner,
+      head: head ?? 0,
+      activity: Date.parse(created_at) || 0,
+      messages: new Map(), // seq -> message
+      oldest: 0, // lowest seq in `messages`; 0: none
+      newest: 0, // highest seq that came
+      ownHead: 0, // highest seq that this user wrote
+      more: (head ?? 0) > 0,
+      loading: false,
+      pending: new Map(), // key -> own message that has no number yet
+      reads: {},
+      typing: new Map(), // user -> timer
+      typingSaidAt: -Infinity,
+      readTimer: null,
+      members: [],
+      online: new Set(),
+      lastSeen: new Map(),
+      joining: null,
+    };
+    this.rooms.set(room.name, room);
+    return room;
+  }
+
+  #join(room) {
+    room.joining ??= this.#client
+      // From the one before the newest, which then comes as an event: the preview of the list.
+      .join(room.name, { after: Math.max(0, room.head - 1) })
+      .then(({ head, online, reads }) => {
+        room.head = Math.max(room.head, head);
+        room.more = head > 1;
+        Object.assign(room.reads, reads);
+        room.online = new Set(online);
+        this.#tell("rooms");
+        this.#tell("people", room);
+        this.#tell("reads", room);
+      })
+      .catch((error) => {
+        room.joining = null;
+        throw error;
+      });
+    return room.joining;
+  }
+
+  async #loadPeople(room) {
+    const [info, users] = await Promise.all([this.#api.conversation(room.name).catch(() => null), this.#client.presence(room.name)]);
+    room.members = info?.members ?? users.map(({ user }) => user);
+    room.online = new Set(users.filter(({ online }) => online).map(({ user }) => user));
+    for (const { user, last_seen } of users) if (last_seen) room.lastSeen.set(user, last_seen);
+    this.#tell("people", room);
+  }
+
+  #remove(name) {
+    if (!this.rooms.delete(name)) return;
+    if (this.open?.name === name) this.closeRoom();
+    this.#tell("rooms");
+  }
+
+  // ---------------------------------------------------------------- events
+
+  #onMessage(message) {
+    this.received++;
+    const room = this.rooms.get(message.conversation);
+    if (!room) return;
+    if (room.newest >= message.seq) this.repeats++;
+    this.#keep(room, message);
+    room.head = Math.max(room.head, message.seq);
+    room.newest = Math.max(room.newest, message.seq);
+    this.#clearTyping(room, message.sender);
+    const pending = message.sender === this.me && room.pending.get(message.metadata?.key);
+    if (pending) {
+      this.latencies.push({ at: Date.now(), ms: performance.now() - pending.sentAt });
+      if (this.latencies.length > LATENCIES_MAX) this.latencies.shift();
+      room.pending.delete(pending.key);
+    }
+    this.#tell("message", room, message, pending || undefined);
+    this.#tell("rooms");
+  }
+
+  #keep(room, message) {
+    room.messages.set(message.seq, message);
+    room.oldest = room.oldest ? Math.min(room.oldest, message.seq) : message.seq;
+    if (message.seq >= (room.last?.seq ?? 0)) room.last = message;
+    room.activity = Math.max(room.activity, Date.parse(message.at));
+    if (message.sender === this.me) room.ownHead = Math.max(room.ownHead, message.seq);
+    if (room.messages.size > KEPT_MESSAGES_MAX && room !== this.open) {
+      room.messages = new Map([[room.last.seq, room.last]]);
+      room.oldest = room.last.seq;
+      room.more = true;
+    }
+  }
+
+  #onRead(name, user, seq) {
+    const room = this.rooms.get(name);
+    if (!room || seq <= (room.reads[user] ?? 0)) return;
+    room.reads[user] = seq;
+    this.#tell("reads", room);
+    if (user === this.me) this.#tell("rooms");
+  }
+
+  #onTyping(name, user, typing) {
+    const room = this.rooms.get(name);
+    if (!room || user === this.me) return;
+    this.#clearTyping(room, user);
+    if (typing) room.typing.set(user, setTimeout(() => this.#onTyping(name, user, false), TYPING_MS));
+    this.#tell("typing", room);
+  }
+
+  #clearTyping(room, user) {
+    if (!room.typing.has(user)) return;
+    clearTimeout(room.typing.get(user));
+    room.typing.delete(user);
+    this.#tell("typing", room);
+  }
+
+  #onPresence({ conversation, user, online, last_seen }) {
+    const room = this.rooms.get(conversation);
+    if (!room) return;
+    if (online) room.online.add(user);
+    else {
+      room.online.delete(user);
+      room.lastSeen.set(user, last_seen ?? new Date().toISOString());
+      this.#clearTyping(room, user);
+    }
+    this.#tell("people", room);
+    this.#tell("rooms");
+  }
+
+  async #onMember({ conversation, user, member }) {
+    const room = this.rooms.get(conversation);
+    if (user === this.me && !member) return this.#remove(conversation);
+    if (user === this.me && !room) {
+      const info = await this.#api.conversation(conversation).catch(() => ({ conversation }));
+      if (this.rooms.has(conversation)) return;
+      const added = this.#add({ ...info, head: info.head ?? 0 });
+      added.activity = Date.now();
+      this.#tell("rooms");
+      return this.#join(added).catch(() => {});
+    }
+    if (!room) return;
+    room.members = room.members.filter((other) => other !== user);
+    if (member) room.members.push(user);
+    this.#tell("people", room);
+  }
+
+  #tell(part, ...detail) {
+    for (const listener of this.#listeners.get(part) ?? []) listener(...detail);
+  }
+}
+
+function randomKey() {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,270 @@
+/** The open conversation: its messages in order, what is being written, and what one's own messages have become. */
+import { announce, byId, element } from "./element.js";
+import { initials } from "./rooms.js";
+import { clockTime, dayName, isSameDay } from "./time.js";
+
+/** Messages of one person within this time share one heading. */
+const GROUP_MS = 5 * 60_000;
+/** This close to the end one is reading along. */
+const NEAR_END_PX = 80;
+/** This close to the top the page before is read. */
+const NEAR_TOP_PX = 200;
+
+export function showThread(chat, client) {
+  const thread = new Thread(chat, client);
+  chat.on("open", () => thread.open());
+  chat.on("history", (room) => room === chat.open && thread.drawAll({ keepPlace: true }));
+  chat.on("older", (room) => room === chat.open && thread.drawOlder());
+  chat.on("message", (room, message, pending) => thread.onMessage(room, message, pending));
+  chat.on("pending", (room, pending) => room === chat.open && thread.onPending(pending));
+  chat.on("reads", (room) => room === chat.open && thread.drawReceipts());
+  chat.on("typing", (room) => room === chat.open && thread.drawTyping());
+  chat.on("people", (room) => room === chat.open && thread.drawHead());
+}
+
+class Thread {
+  #chat;
+  #log = byId("log");
+  #list = byId("messages");
+  #draft = byId("draft");
+  #drafts = new Map(); // room name -> what was written there and not sent
+  #shown = null; // the room whose messages are drawn
+  #atEnd = true; // at the newest message, as of the last scroll
+
+  constructor(chat, client) {
+    this.#chat = chat;
+    byId("composer").onsubmit = (event) => {
+      event.preventDefault();
+      this.#send();
+    };
+    this.#draft.addEventListener("input", () => this.#onInput());
+    this.#draft.addEventListener("keydown", (event) => this.#onKey(event));
+    this.#log.addEventListener("scroll", () => this.#onScroll(), { passive: true });
+    byId("latest").onclick = () => this.#toEnd();
+    byId("back").onclick = () => this.#back();
+    window.addEventListener("focus", () => this.#markRead());
+    document.addEventListener("visibilitychange", () => this.#markRead());
+    document.addEventListener("keydown", (event) => event.key === "Escape" && this.#onEscape(event));
+    client.on("state", () => this.drawHead());
+    // Whoever reads along stays at the end when the window, the composer or the notice above changes the height.
+    new ResizeObserver(() => this.#atEnd && this.#toEnd()).observe(this.#log);
+  }
+
+  open() {
+    const room = this.#chat.open;
+    if (this.#shown) this.#drafts.set(this.#shown.name, this.#draft.value);
+    this.#shown = room;
+    document.body.classList.toggle("room-open", Boolean(room));
+    byId("nothing").hidden = Boolean(room);
+    byId("open").hidden = !room;
+    if (!room) return;
+    this.#draft.value = this.#drafts.get(room.name) ?? "";
+    this.#grow();
+    this.drawHead();
+    this.drawTyping();
+    this.#atEnd = true;
+    this.drawAll({ keepPlace: false });
+    if (matchMedia("(hover: hover)").matches) this.#draft.focus();
+  }
+
+  // ---------------------------------------------------------------- drawing
+
+  drawHead() {
+    const room = this.#chat.open;
+    if (!room) return;
+    const others = [...room.online].filter((user) => user !== this.#chat.me);
+    byId("thread-name").textContent = room.title;
+    byId("thread-sub").textContent = others.length === 0 ? "nobody else is here right now" : `${listNames(others)} ${others.length === 1 ? "is" : "are"} here`;
+  }
+
+  drawOlder() {
+    const room = this.#chat.open;
+    this.#log.setAttribute("aria-busy", String(room.loading));
+    byId("older").textContent = room.loading ? "Reading older messages …" : room.more || room.head === 0 ? "" : "The beginning";
+  }
+
+  /** Everything anew: on opening, and after a page of history came in above. */
+  drawAll({ keepPlace }) {
+    const room = this.#chat.open;
+    const fromEnd = this.#log.scrollHeight - this.#log.scrollTop;
+    const messages = [...room.messages.values()].sort((one, other) => one.seq - other.seq);
+    this.#list.replaceChildren(
+      ...messages.map((message, index) => this.#item(room, message, messages[index - 1])),
+      ...[...room.pending.values()].map((pending) => this.#pendingItem(room, pending)),
+    );
+    this.drawOlder();
+    this.drawReceipts();
+    this.#log.scrollTop = this.#log.scrollHeight - (keepPlace && !this.#atEnd ? fromEnd : 0);
+    this.#onScroll();
+  }
+
+  onMessage(room, message, pending) {
+    if (room !== this.#chat.open) {
+      if (message.sender !== this.#chat.me) announce(`New message in ${room.title}`);
+      return;
+    }
+    const follow = this.#isNearEnd() || message.sender === this.#chat.me;
+    if (pending) this.#list.querySelector(`[data-key="${CSS.escape(pending.key)}"]`)?.remove();
+    const firstPending = this.#list.querySelector(".pending");
+    const item = this.#item(room, message, room.messages.get(message.seq - 1));
+    if (!pending) item.classList.add("fresh");
+    this.#list.insertBefore(item, firstPending);
+    this.drawReceipts();
+    if (message.sender !== this.#chat.me) announce(`${message.sender}: ${message.content}`);
+    if (follow) this.#toEnd();
+    else byId("latest").hidden = false;
+  }
+
+  onPending(pending) {
+    const room = this.#chat.open;
+    const old = this.#list.querySelector(`[data-key="${CSS.escape(pending.key)}"]`);
+    const item = room.pending.has(pending.key) && this.#pendingItem(room, pending);
+    if (old && item) old.replaceWith(item);
+    else if (old) old.remove();
+    else if (item) {
+      this.#list.append(item);
+      this.#toEnd();
+    }
+  }
+
+  /** What one's own messages have become; in words at the last one, as marks at the others. */
+  drawReceipts() {
+    const room = this.#chat.open;
+    if (!room) return;
+    const own = [...this.#list.querySelectorAll(".own[data-seq]")];
+    own.forEach((item, index) => {
+      const readers = this.#chat.readers(room, Number(item.dataset.seq));
+      const words = readers.length ? `read by ${listNames(readers)}` : "sent";
+      const mark = item.querySelector(".receipt");
+      mark.dataset.state = readers.length ? "read" : "sent";
+      mark.title = words;
+      mark.querySelector(".words").classList.toggle("hidden", index < own.length - 1);
+      mark.querySelector(".words").textContent = words;
+    });
+  }
+
+  drawTyping() {
+    const users = [...this.#chat.open.typing.keys()];
+    const line = byId("typing");
+    if (users.length === 0) return line.replaceChildren();
+    line.replaceChildren(
+      element("span", { class: "wings", "aria-hidden": "true" }, element("i"), element("i"), element("i")),
+      `${listNames(users)} ${users.length === 1 ? "is" : "are"} typing`,
+    );
+  }
+
+  #item(room, message, before) {
+    const own = message.sender === this.#chat.me;
+    const newDay = !before || !isSameDay(before.at, message.at);
+    const grouped = !newDay && before.sender === message.sender && Date.parse(message.at) - Date.parse(before.at) < GROUP_MS;
+    return element("li", { class: `message${own ? " own" : ""}${grouped ? " grouped" : ""}`, "data-seq": message.seq },
+      newDay && element("p", { class: "day" }, dayName(message.at)),
+      !own && element("span", { class: "face", "aria-hidden": "true" }, grouped ? "" : initials(message.sender)),
+      element("div", { class: "bubble" },
+        element("p", { class: grouped || own ? "hidden" : "sender" }, message.sender, message.role !== "user" && ` · ${message.role}`),
+        element("p", { class: "content" }, message.content),
+        element("p", { class: "meta" },
+          element("span", { class: "seq", title: "Number in the conversation" }, `#${message.seq}`),
+          element("time", { datetime: message.at }, clockTime(message.at)),
+          own && receipt("sent", "sent"),
+        ),
+      ),
+    );
+  }
+
+  #pendingItem(room, pending) {
+    const failed = pending.state === "failed";
+    const words = failed ? `not sent: ${pending.error.message}` : pending.state;
+    return element("li", { class: "message own pending", "data-key": pending.key },
+      element("div", { class: "bubble" },
+        element("p", { class: "content" }, pending.content),
+        element("p", { class: "meta" },
+          element("time", { datetime: pending.at }, clockTime(pending.at)),
+          receipt(pending.state, words),
+          failed && element("button", { type: "button", class: "again", onclick: () => this.#again(room, pending) }, "Try again"),
+        ),
+      ),
+    );
+  }
+
+  // ---------------------------------------------------------------- what people do
+
+  #send() {
+    const content = this.#draft.value.trim();
+    if (!content || !this.#chat.open) return;
+    this.#draft.value = "";
+    this.#grow();
+    this.#chat.send(this.#chat.open, content);
+  }
+
+  #again(room, pending) {
+    pending.state = "sending";
+    this.#chat.retry(room, pending);
+  }
+
+  #onInput() {
+    this.#grow();
+    if (this.#draft.value.trim()) this.#chat.typing(this.#chat.open);
+    else this.#chat.stopTyping(this.#chat.open);
+  }
+
+  #onKey(event) {
+    // While an input method composes a word, Enter belongs to it.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    this.#send();
+  }
+
+  #onEscape(event) {
+    if (document.querySelector("dialog[open]") || !this.#chat.open || event.defaultPrevented) return;
+    if (document.body.classList.contains("people-shown")) byId("show-people").click();
+    else this.#back();
+  }
+
+  #back() {
+    const { name } = this.#chat.open;
+    this.#chat.closeRoom();
+    requestAnimationFrame(() => byId("room-list").querySelector(`[data-room="${CSS.escape(name)}"]`)?.focus());
+  }
+
+  #onScroll() {
+    const room = this.#chat.open;
+    if (!room) return;
+    this.#atEnd = this.#isNearEnd();
+    if (this.#atEnd) {
+      byId("latest").hidden = true;
+      this.#markRead();
+    }
+    if (this.#log.scrollTop < NEAR_TOP_PX && room.more && !room.loading && room.joining) this.#chat.loadOlder(room).catch((error) => announce(error.message));
+  }
+
+  #toEnd() {
+    this.#log.scrollTop = this.#log.scrollHeight;
+    byId("latest").hidden = true;
+    this.#markRead();
+  }
+
+  #isNearEnd() {
+    return this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR_END_PX;
+  }
+
+  #markRead() {
+    const room = this.#chat.open;
+    if (room && !document.hidden && document.body.dataset.view === "chat" && this.#isNearEnd()) this.#chat.markRead(room);
+  }
+
+  /** The field grows with what is written; the style sheet bounds it. */
+  #grow() {
+    this.#draft.style.height = "auto";
+    this.#draft.style.height = `${this.#draft.scrollHeight}px`;
+  }
+}
+
+function receipt(state, words) {
+  return element("span", { class: "receipt", "data-state": state, title: words }, element("span", { class: "tick", "aria-hidden": "true" }), element("span", { class: "words" }, words));
+}
+
+function listNames(names) {
+  if (names.length > 3) return `${names.slice(0, 2).join(", ")} and ${names.length - 2} others`;
+  return names.join(", ").replace(/, ([^,]*)$/, " and $1");
+}
