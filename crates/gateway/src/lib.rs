@@ -1,1 +1,19 @@
-//! (skeleton)
+//! The edge of a node: listens, owns sockets and their queues in shards, HTTP, drain, the console page.
+//!
+//! The gateway knows no meaning: what a command does, the hub decides. [`Gateway::bind`] opens the port before any work begins;
+//! [`Gateway::run`] serves until it is told to drain.
+
+mod addresses;
+mod config;
+mod echo;
+mod gateway;
+mod http;
+mod listener;
+mod metrics;
+mod shard;
+mod tls;
+mod upgrade;
+
+pub use config::{AddressLimits, GatewayConfig, Origins, TlsConfig};
+pub use gateway::{Error, Gateway};
+pub use shard::{Inbox, Inboxes};

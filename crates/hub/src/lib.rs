@@ -1,1 +1,51 @@
-//! (skeleton)
+//! The meaning: what each command does and who gets which event.
+//!
+//! The hub is plain async functions over three traits (the conversation store, the session store, the fan-out). The WebSocket side,
+//! HTTP and tests call the same functions. It knows no sockets: it hands ordered, encoded events to the [`Shards`]
+//! that have somebody who wants them.
+
+mod append;
+mod clock;
+mod commands;
+mod config;
+mod encoded;
+mod error;
+mod heads;
+mod hub;
+mod lane;
+mod limits;
+mod linger;
+mod link;
+mod metrics;
+mod node_message;
+mod online;
+mod presence;
+mod receive;
+mod repair;
+mod reply;
+mod room;
+mod rooms;
+mod sequencer;
+mod session;
+mod shards;
+mod tick;
+mod topic;
+mod topic_lane;
+mod typing;
+
+pub use commands::{
+    Attachment, ConversationPage, ConversationView, Posted, PreparedConnect, PreparedJoin, PreparedSubscribe,
+    TopicAttachment, UserPresence,
+};
+pub use config::{HubConfig, TenantLimits};
+pub use encoded::{Encoded, OwnedEvent};
+pub use error::CommandError;
+pub use hub::{Hub, HubParts, NodeGauges};
+pub use repair::from_log;
+pub use reply::{Answer, Handling, Reply};
+pub use room::{Room, RoomKey};
+pub use session::Session;
+pub use shards::{RoomId, ShardItem, Shards, SocketId};
+
+/// A map whose keys come from outside: seeded per process against crafted collisions.
+pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;

@@ -1,0 +1,33 @@
+//! Gives every WebSocket message back, over the same listener, shards and codec as the program, with permessage-deflate on:
+//! `cargo run --release -p starling-gateway --example echo -- 127.0.0.1:9001`
+
+use std::time::Duration;
+
+use anyhow::Context;
+use starling_gateway::{AddressLimits, Gateway, GatewayConfig, Origins};
+
+fn main() -> anyhow::Result<()> {
+    let address = std::env::args().nth(1).context("which address? For example 127.0.0.1:9001")?;
+    let config = GatewayConfig {
+        listen: address.parse().with_context(|| format!("{address} is no address"))?,
+        heartbeat: Duration::from_secs(60),
+        connect_timeout: Duration::from_secs(3_600),
+        origins: Origins::Any,
+        address_limits: AddressLimits { connections: 0, handshakes_per_second: 0 },
+        trusted_proxies: Vec::new(),
+        commands_per_second: 0,
+        bytes_per_second: 0,
+        queue_bytes: 32 << 20,
+        deflate: true,
+        tls: None,
+        drain_notice: Duration::ZERO,
+        drain: Duration::ZERO,
+        message_bytes_max: 32 << 20,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let gateway = Gateway::bind(config)?;
+        println!("echo on {}", gateway.address());
+        Ok(gateway.run_echo().await?)
+    })
+}

@@ -1,0 +1,134 @@
+//! Limits of one address: open connections, and handshakes per second.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+/// How many addresses are remembered; beyond that, those without a connection are forgotten.
+const ADDRESSES_MAX: usize = 100_000;
+
+/// What one address may do; 0: no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressLimits {
+    /// Open connections.
+    pub connections: u32,
+    /// Handshakes per second, with a burst of as many.
+    pub handshakes_per_second: u32,
+}
+
+/// Counts per address.
+pub(crate) struct Addresses {
+    limits: AddressLimits,
+    began: Instant,
+    entries: Mutex<HashMap<IpAddr, Entry>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    open: u32,
+    /// The generic cell rate algorithm's theoretical arrival time, microseconds since `began`.
+    until_us: u64,
+}
+
+/// Why an address may not connect now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It has as many connections as it may.
+    Connections,
+    /// It shakes hands too often.
+    Handshakes,
+}
+
+/// Counts a connection against its address for as long as it lives.
+pub(crate) struct AddressGuard {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    pub fn new(limits: AddressLimits) -> Arc<Addresses> {
+        Arc::new(Addresses { limits, began: Instant::now(), entries: Mutex::default() })
+    }
+
+    /// Counts a connection in, if its address may have one more.
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Option<AddressGuard>, Refusal> {
+        let AddressLimits { connections, handshakes_per_second } = self.limits;
+        if connections == 0 && handshakes_per_second == 0 {
+            return Ok(None);
+        }
+        let address = subject(address);
+        let now = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut entries = self.entries.lock();
+        if entries.len() >= ADDRESSES_MAX {
+            entries.retain(|_, entry| entry.open > 0 || entry.until_us > now);
+        }
+        let entry = entries.entry(address).or_default();
+        if connections > 0 && entry.open >= connections {
+            return Err(Refusal::Connections);
+        }
+        if handshakes_per_second > 0 {
+            let next = entry.until_us.max(now) + 1_000_000 / u64::from(handshakes_per_second);
+            if next > now + 1_000_000 {
+                return Err(Refusal::Handshakes);
+            }
+            entry.until_us = next;
+        }
+        entry.open += 1;
+        Ok(Some(AddressGuard { addresses: self.clone(), address }))
+    }
+}
+
+impl Drop for AddressGuard {
+    fn drop(&mut self) {
+        let mut entries = self.addresses.entries.lock();
+        if let Some(entry) = entries.get_mut(&self.address) {
+            entry.open -= 1;
+            if entry.open == 0 && self.addresses.limits.handshakes_per_second == 0 {
+                entries.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Whom an address stands for: one holder of IPv6 has a whole /64.
+fn subject(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn connections_are_counted_while_they_live() {
+        let addresses = Addresses::new(AddressLimits { connections: 2, handshakes_per_second: 0 });
+        let first = addresses.enter(HERE);
+        let _second = addresses.enter(HERE);
+        assert!(matches!(addresses.enter(HERE), Err(Refusal::Connections)));
+        drop(first);
+        assert!(addresses.enter(HERE).is_ok());
+    }
+
+    #[test]
+    fn a_burst_of_handshakes_ends() {
+        let addresses = Addresses::new(AddressLimits { connections: 0, handshakes_per_second: 5 });
+        let refused = (0..20).filter(|_| matches!(addresses.enter(HERE), Err(Refusal::Handshakes))).count();
+        assert!((10..=15).contains(&refused), "{refused}");
+    }
+
+    #[test]
+    fn a_holder_of_ipv6_is_one_subject() {
+        let address = |text: &str| subject(text.parse().expect("address"));
+        assert_eq!(address("2001:db8::1"), address("2001:db8::ffff:1"));
+        assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
+        assert_eq!(address("::ffff:127.0.0.1"), HERE);
+    }
+}

@@ -1,0 +1,60 @@
+//! What an operator can set about the gateway.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use crate::addresses::AddressLimits;
+
+/// What an operator can set about the gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The public port.
+    pub listen: SocketAddr,
+    /// How often a peer is pinged; twice as long silent, it is gone.
+    pub heartbeat: Duration,
+    /// How long the first command may take.
+    pub connect_timeout: Duration,
+    /// Which pages of browsers may connect.
+    pub origins: Origins,
+    /// Limits of one address.
+    pub address_limits: AddressLimits,
+    /// Load balancers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Commands per second on one connection; 0: no limit.
+    pub commands_per_second: u32,
+    /// Bytes per second on one connection; 0: no limit.
+    pub bytes_per_second: u32,
+    /// Beyond this, what can be had again is dropped from a socket's queue, bytes.
+    pub queue_bytes: usize,
+    /// Whether permessage-deflate is negotiated with clients that offer it.
+    pub deflate: bool,
+    /// TLS on the public port.
+    pub tls: Option<TlsConfig>,
+    /// How long the node still takes new connections after a drain began, so that load balancers notice.
+    pub drain_notice: Duration,
+    /// How long a drain may take, all in all.
+    pub drain: Duration,
+    /// How long a client's message may be, bytes. The protocol's own limit, except for the echo.
+    pub message_bytes_max: u32,
+}
+
+/// Which pages of browsers may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Those that this very host serves.
+    SameHost,
+    /// Any.
+    Any,
+    /// These: scheme, host and port, as browsers send them.
+    These(Vec<String>),
+}
+
+/// TLS on the public port.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}

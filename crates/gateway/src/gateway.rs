@@ -1,0 +1,169 @@
+//! Putting the gateway together, and taking it down in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use starling_hub::Hub;
+use starling_wire::websocket::deflate::DeflateConfig;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::addresses::Addresses;
+use crate::config::GatewayConfig;
+use crate::metrics::METRICS;
+use crate::shard::{self, Inbox, Inboxes, Item, PaceLimits, Service, ShardSettings};
+use crate::upgrade::Front;
+use crate::{http, listener, tls};
+
+/// The path of the WebSocket.
+const WEBSOCKET_PATH: &str = "/v1/ws";
+/// The hard limit of a socket's outbox, in soft limits: an answer of the largest size fits.
+const HARD_PER_SOFT: usize = 16;
+
+/// Why the gateway can't start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The public port can't be opened. The operator's to mend.
+    #[error("listen: can't listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Certificate or key can't be used. The operator's to mend.
+    #[error("{0}")]
+    Tls(String),
+    /// A shard's thread can't be started.
+    #[error("a shard's thread can't be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A gateway whose port is open.
+pub struct Gateway {
+    config: GatewayConfig,
+    listener: TcpListener,
+    front_tls: Option<tokio_rustls::TlsAcceptor>,
+}
+
+impl Gateway {
+    /// Opens the public port. Nobody is served yet.
+    pub fn bind(config: GatewayConfig) -> Result<Gateway, Error> {
+        let front_tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let address = config.listen;
+        let listener = listener::bind(address).map_err(|source| Error::Listen { address, source })?;
+        Ok(Gateway { config, listener, front_tls })
+    }
+
+    /// The address of the public port: with port 0 configured, the one that was given.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap_or(self.config.listen)
+    }
+
+    /// Serves until `drain` says so, then takes leave of all clients and returns.
+    pub async fn run(
+        self,
+        hub: Arc<Hub>,
+        inboxes: Arc<Inboxes>,
+        ends: Vec<Inbox>,
+        mut drain: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        let Gateway { config, listener, front_tls } = self;
+        let front = front(&config, front_tls, Some(hub.clone()), Some(WEBSOCKET_PATH));
+        let state = http::ApiState { hub: hub.clone(), front: front.clone() };
+        let _ = front.router.set(http::router(state));
+        start_shards(&config, Service::Hub(hub.clone()), &front, ends)?;
+        let (stop, stopped) = watch::channel(false);
+        let accepting = tokio::spawn(listener::accept(listener, inboxes.clone(), front.clone(), stopped));
+        // An error means that the other end is gone, which is a wish to stop, too.
+        let _ = drain.wait_for(|drain| *drain).await;
+        take_leave(&config, &front, &hub, &inboxes).await;
+        let _ = stop.send(true);
+        let _ = accepting.await;
+        Ok(())
+    }
+
+    /// Gives every message back, for ever: to hold listener, shards and codec against conformance suites.
+    pub async fn run_echo(self) -> Result<(), Error> {
+        let Gateway { config, listener, front_tls } = self;
+        let front = front(&config, front_tls, None, None);
+        let (inboxes, ends) = Inboxes::new(1);
+        start_shards(&config, Service::Echo, &front, ends)?;
+        let (_stop, stopped) = watch::channel(false);
+        listener::accept(listener, inboxes, front, stopped).await;
+        Ok(())
+    }
+}
+
+fn front(
+    config: &GatewayConfig,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    hub: Option<Arc<Hub>>,
+    path: Option<&'static str>,
+) -> Arc<Front> {
+    Arc::new(Front {
+        origins: config.origins.clone(),
+        addresses: Addresses::new(config.address_limits),
+        trusted_proxies: config.trusted_proxies.clone(),
+        tls,
+        router: OnceLock::new(),
+        closing: AtomicBool::new(false),
+        draining: AtomicBool::new(false),
+        started: Instant::now(),
+        hub,
+        path,
+    })
+}
+
+fn start_shards(config: &GatewayConfig, service: Service, front: &Arc<Front>, ends: Vec<Inbox>) -> Result<(), Error> {
+    let seconds = |duration: Duration| u32::try_from(duration.as_secs().max(1)).unwrap_or(u32::MAX);
+    let settings = ShardSettings {
+        heartbeat_s: seconds(config.heartbeat),
+        connect_timeout_s: seconds(config.connect_timeout),
+        outbox_bytes_soft: config.queue_bytes,
+        outbox_bytes_hard: config.queue_bytes.saturating_mul(HARD_PER_SOFT),
+        message_bytes_max: config.message_bytes_max,
+        deflate: config.deflate.then(DeflateConfig::default),
+        pace: PaceLimits {
+            commands_per_second: config.commands_per_second,
+            bytes_per_second: config.bytes_per_second,
+        },
+    };
+    for (index, inbox) in ends.into_iter().enumerate() {
+        let (service, settings, front) = (service.clone(), settings.clone(), front.clone());
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        std::thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(move || shard::run(index, inbox, service, settings, front))
+            .map_err(Error::Thread)?;
+    }
+    Ok(())
+}
+
+/// Drains: readiness falls at once, load balancers get a moment to notice, then clients are told when to come back elsewhere, and
+/// the rest is closed in random order before the time is over.
+async fn take_leave(config: &GatewayConfig, front: &Front, hub: &Hub, inboxes: &Inboxes) {
+    let began = Instant::now();
+    front.draining.store(true, Ordering::Relaxed);
+    hub.gauges().draining.store(true, Ordering::Relaxed);
+    METRICS.draining.set(1.0);
+    tracing::info!(connections = front.connections(), "draining");
+    let notice = config.drain_notice.min(config.drain / 4);
+    if front.connections() > 0 {
+        tokio::time::sleep(notice).await;
+    }
+    front.closing.store(true, Ordering::Relaxed);
+    let left = config.drain.saturating_sub(began.elapsed());
+    for shard in 0..inboxes.count() {
+        inboxes.send(shard, Item::Drain(left)).await;
+    }
+    while front.connections() > 0 && began.elapsed() < config.drain {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    hub.leave().await;
+    tracing::info!(left = front.connections(), seconds = began.elapsed().as_secs_f32(), "drained");
+}

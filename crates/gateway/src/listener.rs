@@ -1,0 +1,114 @@
+//! The public port: takes connections and hands them to the shards in turn.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use crate::addresses::{AddressGuard, Refusal};
+use crate::metrics::METRICS;
+use crate::shard::{Inboxes, Item};
+use crate::upgrade::Front;
+
+/// How many connections the kernel holds for us: a storm of reconnects comes at once.
+const BACKLOG: i32 = 4_096;
+/// How many refused connections are said no to at once; beyond that they are just closed.
+const REFUSALS_AT_ONCE: usize = 256;
+/// How long the acceptor rests when the process has no file descriptors left.
+const REST: Duration = Duration::from_millis(50);
+
+/// A connection on its way to a shard.
+pub(crate) struct Accepted {
+    pub stream: std::net::TcpStream,
+    pub peer: IpAddr,
+    pub guard: Option<AddressGuard>,
+}
+
+/// Opens the public port.
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Takes connections until told to stop.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    inboxes: Arc<Inboxes>,
+    front: Arc<Front>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE));
+    let mut next = 0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Most often: no file descriptors left. Those who wait in the backlog are served when some are free again.
+                tracing::warn!(%error, "a connection could not be taken");
+                tokio::time::sleep(REST).await;
+                continue;
+            }
+        };
+        let peer = peer.ip().to_canonical();
+        let guard = if front.trusts(peer) { Ok(None) } else { front.addresses.enter(peer) };
+        match guard {
+            Ok(guard) => {
+                // A socket that takes no options is one whose peer has gone.
+                let Ok(stream) = prepare(stream) else { continue };
+                inboxes.send(next, Item::Accepted(Box::new(Accepted { stream, peer, guard }))).await;
+                next = (next + 1) % inboxes.count().max(1);
+            }
+            Err(refusal) => {
+                count(refusal);
+                if let Ok(permit) = refusals.clone().try_acquire_owned() {
+                    tokio::spawn(async move {
+                        refuse(stream).await;
+                        drop(permit);
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn prepare(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
+    stream.set_nodelay(true)?;
+    // A peer that vanished without a word is found by our pings; this is for HTTP.
+    SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+    stream.into_std()
+}
+
+fn count(refusal: Refusal) {
+    match refusal {
+        Refusal::Connections => METRICS.limited_connections.increment(1),
+        Refusal::Handshakes => METRICS.limited_handshakes.increment(1),
+    }
+}
+
+/// Says no, cheaply, to a connection that its address may not have.
+async fn refuse(mut stream: TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+        connection: close\r\ncontent-length: 104\r\n\r\n{\"error\":{\"code\":\"rate_limited\",\"message\":\"too many \
+        connections of this address\",\"retry_after_ms\":1000}}";
+    let answer = async {
+        let mut request = [0; 1_024];
+        // What was sent must be read, or the answer is lost in the reset.
+        stream.read(&mut request).await?;
+        stream.write_all(ANSWER).await?;
+        stream.shutdown().await
+    };
+    // Whoever does not take its answer within a second is closed all the same.
+    let _ = tokio::time::timeout(Duration::from_secs(1), answer).await;
+}

@@ -1,0 +1,108 @@
+//! The gateway's metrics: handles that are registered once.
+
+use std::sync::LazyLock;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use starling_wire::protocol::{Command, ErrorCode};
+
+/// The gateway's metrics.
+pub(crate) struct GatewayMetrics {
+    pub connections: Gauge,
+    pub opened: Counter,
+    pub handshake_seconds: Histogram,
+    pub command_seconds: Histogram,
+    pub delivery_seconds: Histogram,
+    pub frames_received: Counter,
+    pub bytes_received: Counter,
+    pub bytes_sent: Counter,
+    pub deliveries: Counter,
+    pub dropped_ephemeral: Counter,
+    pub dropped_durable: Counter,
+    pub catch_ups: Counter,
+    pub catch_up_pages: Counter,
+    pub overloaded: Counter,
+    pub limited_commands: Counter,
+    pub limited_bytes: Counter,
+    pub limited_connections: Counter,
+    pub limited_handshakes: Counter,
+    pub draining: Gauge,
+    commands: [(&'static str, Counter); 14],
+    errors: Vec<(ErrorCode, Counter)>,
+    closes: Vec<(u16, Counter)>,
+    closed_other: Counter,
+}
+
+const OPS: [&str; 14] = [
+    "connect", "refresh", "create", "join", "leave", "send", "history", "read", "typing", "presence", "subscribe",
+    "unsubscribe", "publish", "ping",
+];
+
+const CODES: [ErrorCode; 9] = [
+    ErrorCode::BadRequest,
+    ErrorCode::Unauthorized,
+    ErrorCode::Forbidden,
+    ErrorCode::NotFound,
+    ErrorCode::Conflict,
+    ErrorCode::TooLarge,
+    ErrorCode::RateLimited,
+    ErrorCode::Unavailable,
+    ErrorCode::Internal,
+];
+
+const CLOSES: [u16; 16] =
+    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, 1012, 4400, 4401, 4408, 4409, 4410, 4429];
+
+/// The handles.
+pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMetrics {
+    connections: gauge!("starling_connections"),
+    opened: counter!("starling_connections_opened_total"),
+    handshake_seconds: histogram!("starling_handshake_seconds"),
+    command_seconds: histogram!("starling_command_seconds"),
+    delivery_seconds: histogram!("starling_delivery_seconds"),
+    frames_received: counter!("starling_frames_received_total"),
+    bytes_received: counter!("starling_bytes_received_total"),
+    bytes_sent: counter!("starling_bytes_sent_total"),
+    deliveries: counter!("starling_deliveries_total"),
+    dropped_ephemeral: counter!("starling_drops_total", "kind" => "ephemeral"),
+    dropped_durable: counter!("starling_drops_total", "kind" => "durable"),
+    catch_ups: counter!("starling_catch_ups_total"),
+    catch_up_pages: counter!("starling_catch_up_pages_total"),
+    overloaded: counter!("starling_overloaded_closes_total"),
+    limited_commands: counter!("starling_limited_total", "limit" => "connection_commands"),
+    limited_bytes: counter!("starling_limited_total", "limit" => "connection_bytes"),
+    limited_connections: counter!("starling_limited_total", "limit" => "address_connections"),
+    limited_handshakes: counter!("starling_limited_total", "limit" => "address_handshakes"),
+    draining: gauge!("starling_draining"),
+    commands: OPS.map(|op| (op, counter!("starling_commands_total", "op" => op))),
+    errors: CODES.map(|code| (code, counter!("starling_command_errors_total", "code" => code.as_str()))).into(),
+    closes: CLOSES.map(|code| (code, counter!("starling_connections_closed_total", "code" => code.to_string()))).into(),
+    closed_other: counter!("starling_connections_closed_total", "code" => "other"),
+});
+
+impl GatewayMetrics {
+    /// Counts a command.
+    pub fn command(&self, command: &Command) {
+        let op = command.op();
+        if let Some((_, counter)) = self.commands.iter().find(|(name, _)| *name == op) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts a command's error.
+    pub fn command_error(&self, code: ErrorCode) {
+        if let Some((_, counter)) = self.errors.iter().find(|(other, _)| *other == code) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts a connection's end.
+    pub fn closed(&self, code: u16) {
+        let counter = self.closes.iter().find(|(other, _)| *other == code).map_or(&self.closed_other, |(_, c)| c);
+        counter.increment(1);
+    }
+
+    /// Counts a handshake that was refused.
+    pub fn refused(&self, reason: &'static str) {
+        counter!("starling_handshakes_refused_total", "reason" => reason).increment(1);
+    }
+}

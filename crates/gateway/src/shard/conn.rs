@@ -1,0 +1,194 @@
+//! A connection, as its shard holds it.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+use slab::Slab;
+use starling_auth::Identity;
+use starling_hub::{Answer, CommandError, Encoded, Reply, Room, RoomId, Session, SocketId};
+use starling_wire::protocol::{CloseReason, Command, Encoding, Request};
+use starling_wire::websocket::deflate::Deflater;
+use starling_wire::websocket::{self, Decoder};
+
+use super::outbox::{Kind, Outbox};
+use super::socket::Socket;
+use crate::addresses::AddressGuard;
+use crate::metrics::METRICS;
+
+/// What a topic's subscription holds back at most while its history is read.
+pub(crate) const HELD_MAX: usize = 1_024;
+
+/// A connection.
+pub(crate) struct Conn {
+    /// The socket.
+    pub socket: Socket,
+    /// Which of those that had this place.
+    pub generation: u32,
+    /// From bytes to frames.
+    pub decoder: Decoder,
+    /// Of a connection that negotiated permessage-deflate.
+    pub deflater: Option<Box<Deflater>>,
+    /// The sub-protocol.
+    pub encoding: Encoding,
+    /// What waits to be written.
+    pub outbox: Outbox,
+    /// Set by `connect`.
+    pub session: Option<Arc<Session>>,
+    /// From the upgrade's `Authorization`, until `connect`.
+    pub identity: Option<Box<Identity>>,
+    /// What it is in.
+    pub subs: Slab<Sub>,
+    /// The connection's task, to be woken.
+    pub waker: Option<Waker>,
+    /// Answers that are still to come through the inbox.
+    pub awaited: u32,
+    /// Commands that were read but not yet begun. Empty and without memory, as a rule.
+    pub backlog: VecDeque<Request>,
+    /// An answer that is ready but must not overtake those awaited.
+    pub held: Option<Box<(u64, Answer)>>,
+    /// A command that must not be begun before the awaited answers have come.
+    pub waiting: Option<Box<(u64, Command)>>,
+    /// The shard's tick when something was last heard.
+    pub heard_at: u32,
+    /// How the connection ends, if it does.
+    pub phase: Phase,
+    /// Command and byte rates.
+    pub pace: super::pace::Pace,
+    /// Counts the connection against its address while it is held.
+    pub address: Option<AddressGuard>,
+    /// Where it comes from.
+    pub peer: IpAddr,
+    /// Subscriptions that are to be served from the log.
+    pub behind: u32,
+    /// Whether it is in the list of connections to be written to.
+    pub dirty: bool,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Frames go both ways.
+    Open,
+    /// A close frame was sent; the client's is awaited until this tick.
+    Closing {
+        /// The shard's tick.
+        until: u32,
+    },
+    /// Both have said it: nothing but what waits is written.
+    Closed,
+    /// The socket is broken.
+    Broken,
+}
+
+/// A subscription of a connection.
+pub(crate) struct Sub {
+    /// The room's short name.
+    pub room: RoomId,
+    /// The last number that was put into the outbox (or that the client has).
+    pub cursor: u64,
+    /// How it is served.
+    pub state: SubState,
+    /// Of a topic: the shard's tick when it went live.
+    pub since: u32,
+    /// The conversation's log; `None` for a topic.
+    pub log: Option<Arc<Room>>,
+}
+
+/// How a subscription is served.
+pub(crate) enum SubState {
+    /// From the inbox.
+    Live,
+    /// From the log, until it has caught up.
+    Behind,
+    /// Not yet: a topic whose history is being read. Holds back what comes meanwhile.
+    Held(Vec<(u64, Arc<Encoded>)>),
+}
+
+impl Conn {
+    /// Its name on this node.
+    pub fn id(&self, shard: u16, key: u32) -> SocketId {
+        SocketId { shard, key, generation: self.generation }
+    }
+
+    /// Wakes the connection's task.
+    pub fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Queues a finished frame, or its compressed form.
+    pub fn push(&mut self, frame: Bytes, kind: Kind) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let frame = match &mut self.deflater {
+            Some(deflater) => deflater.compress(&frame),
+            None => frame,
+        };
+        self.outbox.push(frame, kind);
+    }
+
+    /// Queues an answer.
+    pub fn reply(&mut self, id: u64, reply: &Result<Reply, CommandError>) {
+        let frame = match reply {
+            Ok(ok) => ok.frame(self.encoding, id),
+            Err(error) => {
+                METRICS.command_error(error.code);
+                starling_wire::protocol::encode_error_frame(self.encoding, id, &error.body())
+            }
+        };
+        self.push(frame, Kind::Reply);
+    }
+
+    /// Says goodbye. What waits is written first.
+    pub fn close(&mut self, reason: CloseReason, text: &str, until: u32) {
+        if self.phase == Phase::Open {
+            METRICS.closed(reason.code());
+            self.outbox.push(websocket::close_frame(reason.code(), text), Kind::Reply);
+            self.phase = Phase::Closing { until };
+            self.wake();
+        }
+    }
+
+    /// Keeps the outbox within its limit: what may be lost goes first, then what the log has. `false`: even the answers alone
+    /// are too much.
+    pub fn make_room(&mut self, bytes_max: usize) -> bool {
+        if self.outbox.bytes() <= bytes_max {
+            return true;
+        }
+        if self.outbox.drop_chunks(|kind| kind == Kind::Ephemeral) > 0 {
+            METRICS.dropped_ephemeral.increment(1);
+        }
+        if self.outbox.bytes() <= bytes_max {
+            return true;
+        }
+        let (subs, behind) = (&mut self.subs, &mut self.behind);
+        let dropped = self.outbox.drop_chunks(|kind| {
+            let Kind::Durable { sub, first } = kind else { return false };
+            // A chunk of a subscription that has ended is of no use to anybody.
+            let Some(sub) = subs.get_mut(sub) else { return true };
+            sub.cursor = sub.cursor.min(first - 1);
+            if !matches!(sub.state, SubState::Behind) {
+                sub.state = SubState::Behind;
+                *behind += 1;
+            }
+            true
+        });
+        if dropped > 0 {
+            METRICS.dropped_durable.increment(1);
+        }
+        self.outbox.bytes() <= bytes_max
+    }
+
+    /// Whether a further command may be begun.
+    pub fn may_begin(&self) -> bool {
+        self.phase == Phase::Open && self.held.is_none() && self.waiting.is_none() && self.awaited < AWAITED_MAX
+    }
+}
+
+/// How many commands of a connection may be under way at once.
+const AWAITED_MAX: u32 = 256;

@@ -1,0 +1,347 @@
+//! From the inbox to the outboxes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use starling_hub::{Attachment, Encoded, RoomId, ShardItem};
+use starling_wire::protocol::{CloseReason, Encoding};
+
+use super::conn::{Conn, HELD_MAX, Phase, Sub, SubState};
+use super::outbox::Kind;
+use super::room::{Pending, ShardRoom, SubRef, joined_frames};
+use super::{Shard, ShardSettings, Table};
+use crate::metrics::METRICS;
+
+/// How long after a topic's history was read its publications may still come in by the inbox, too.
+const SETTLE_SECONDS: u32 = 2;
+
+impl Table {
+    /// Takes one item of the inbox.
+    pub(super) fn take(&mut self, item: ShardItem, shard: &Shard) {
+        match item {
+            ShardItem::Message { room, seq, event } => self.message(room, seq, event, shard),
+            ShardItem::Head { room, seq } => self.head(room, seq, shard),
+            ShardItem::Publication { room, offset, event } => {
+                self.pend(room, Pending { seq: offset, event, durable: false });
+            }
+            ShardItem::Ephemeral { room, event, except } => self.ephemeral(room, &event, except.as_deref(), shard),
+            ShardItem::Reply { socket, id, reply } => {
+                if let Some(conn) = self.conn(socket) {
+                    conn.awaited = conn.awaited.saturating_sub(1);
+                    conn.reply(id, &reply);
+                    if conn.held.is_some() || conn.waiting.is_some() || !conn.backlog.is_empty() {
+                        conn.wake();
+                    }
+                    self.mark(socket.key);
+                }
+            }
+            ShardItem::Event { socket, event } => {
+                if let Some(conn) = self.conn(socket) {
+                    let frame = event.frame(conn.encoding).clone();
+                    conn.push(frame, Kind::Ephemeral);
+                    self.mark(socket.key);
+                }
+            }
+            ShardItem::Evict { socket, room } => {
+                self.flush_room(room, shard);
+                if self.conn(socket).is_some() {
+                    self.unsubscribe(socket.key, room);
+                }
+            }
+            ShardItem::Close { socket, reason } => {
+                if self.conn(socket).is_some() {
+                    self.close(socket.key, reason, close_text(reason));
+                }
+            }
+        }
+    }
+
+    /// Closes a connection, from this node's side.
+    pub fn close(&mut self, key: u32, reason: CloseReason, text: &str) {
+        let until = self.tick + super::timers::CLOSE_SECONDS;
+        if let Some(conn) = self.conns.get_mut(key as usize) {
+            conn.close(reason, text, until);
+            let generation = conn.generation;
+            self.timers.closing(until, key, generation);
+            self.mark(key);
+        }
+    }
+
+    /// Subscribes a connection to a room. A conversation is served from the log until it has caught up; with a
+    /// topic everything is held back until [`Table::release`].
+    pub fn subscribe(&mut self, key: u32, room: RoomId, attachment: Option<Attachment>) {
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        let head = attachment.as_ref().map_or(0, |attachment| attachment.head);
+        let cursor = attachment.as_ref().map_or(0, |attachment| attachment.cursor);
+        let state = if attachment.is_some() { SubState::Behind } else { SubState::Held(Vec::new()) };
+        let log = attachment.map(|attachment| attachment.log);
+        if let Some((_, sub)) = conn.subs.iter_mut().find(|(_, sub)| sub.room == room) {
+            // Joined again: answered afresh.
+            conn.behind -= u32::from(matches!(sub.state, SubState::Behind));
+            conn.behind += u32::from(matches!(state, SubState::Behind));
+            (sub.cursor, sub.state) = (cursor, state);
+            return;
+        }
+        conn.behind += u32::from(matches!(state, SubState::Behind));
+        let sub = u32::try_from(conn.subs.insert(Sub { room, cursor, state, since: self.tick, log })).unwrap_or(u32::MAX);
+        let new = || ShardRoom { delivered: head, ..ShardRoom::default() };
+        self.rooms.entry(room).or_insert_with(new).subs.push(SubRef { conn: key, sub });
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, key: u32, room: RoomId) {
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        if let Some(sub) = conn.subs.iter().find(|(_, sub)| sub.room == room).map(|(sub, _)| sub) {
+            let sub = conn.subs.remove(sub);
+            conn.behind -= u32::from(matches!(sub.state, SubState::Behind));
+            self.leave(room, key);
+        }
+    }
+
+    /// Lets a topic's subscription go live after `offset`, with what was held back meanwhile.
+    pub fn release(&mut self, key: u32, room: RoomId, offset: u64) {
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        let Some((_, sub)) = conn.subs.iter_mut().find(|(_, sub)| sub.room == room) else { return };
+        let SubState::Held(held) = std::mem::replace(&mut sub.state, SubState::Live) else { return };
+        (sub.cursor, sub.since) = (offset, self.tick);
+        let encoding = conn.encoding;
+        for (seq, event) in held {
+            if seq > offset {
+                conn.push(event.frame(encoding).clone(), Kind::Ephemeral);
+            }
+        }
+    }
+
+    /// A subscription that has read the log up to where its room stands goes live.
+    pub fn catch_up(&mut self, key: u32, sub: usize) -> bool {
+        let Some(conn) = self.conns.get_mut(key as usize) else { return true };
+        let Some(sub) = conn.subs.get_mut(sub) else { return true };
+        let delivered = self.rooms.get(&sub.room).map_or(0, |room| room.delivered);
+        if matches!(sub.state, SubState::Behind) && sub.cursor >= delivered {
+            sub.state = SubState::Live;
+            conn.behind -= 1;
+        }
+        !matches!(sub.state, SubState::Behind)
+    }
+
+    /// Hands out what came in this turn.
+    pub(super) fn flush_rooms(&mut self, shard: &Shard) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for room in touched.drain(..) {
+            self.flush_room(room, shard);
+        }
+        self.touched = touched;
+    }
+
+    /// Writes each connection that got something, once.
+    pub(super) fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut sent = 0;
+        for key in dirty.drain(..) {
+            if let Some(conn) = self.conns.get_mut(key as usize) {
+                conn.dirty = false;
+                sent += flush(conn);
+            }
+        }
+        self.dirty = dirty;
+        if sent > 0 {
+            METRICS.bytes_sent.increment(sent);
+        }
+    }
+
+    fn message(&mut self, id: RoomId, seq: u64, event: Arc<Encoded>, shard: &Shard) {
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        if seq <= room.delivered {
+            return;
+        }
+        if seq > room.delivered + 1 {
+            self.skip_to(id, seq, shard);
+            return;
+        }
+        room.delivered = seq;
+        self.pend(id, Pending { seq, event, durable: true });
+    }
+
+    fn head(&mut self, id: RoomId, seq: u64, shard: &Shard) {
+        if self.rooms.get(&id).is_some_and(|room| seq > room.delivered) {
+            self.skip_to(id, seq, shard);
+        }
+    }
+
+    /// Some messages did not fit the inbox: everybody in the room is served from the log.
+    fn skip_to(&mut self, id: RoomId, seq: u64, shard: &Shard) {
+        self.flush_room(id, shard);
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        room.delivered = seq;
+        for sub in &room.subs {
+            let Some(conn) = self.conns.get_mut(sub.conn as usize) else { continue };
+            if let Some(sub) = conn.subs.get_mut(sub.sub as usize)
+                && matches!(sub.state, SubState::Live)
+            {
+                sub.state = SubState::Behind;
+                conn.behind += 1;
+                conn.wake();
+            }
+        }
+    }
+
+    fn pend(&mut self, id: RoomId, pending: Pending) {
+        if let Some(room) = self.rooms.get_mut(&id) {
+            if room.pending.is_empty() {
+                self.touched.push(id);
+            }
+            room.pending.push(pending);
+        }
+    }
+
+    fn ephemeral(&mut self, id: RoomId, event: &Arc<Encoded>, except: Option<&str>, shard: &Shard) {
+        self.flush_room(id, shard);
+        let Some(room) = self.rooms.get(&id) else { return };
+        for sub in &room.subs {
+            let Some(conn) = self.conns.get_mut(sub.conn as usize) else { continue };
+            let is_excepted = except.is_some() && conn.session.as_ref().map(|session| &*session.user) == except;
+            if !is_excepted {
+                let frame = event.frame(conn.encoding).clone();
+                conn.push(frame, Kind::Ephemeral);
+                bound(conn, &shard.settings);
+                if !conn.dirty {
+                    conn.dirty = true;
+                    self.dirty.push(sub.conn);
+                }
+            }
+        }
+    }
+
+    fn flush_room(&mut self, id: RoomId, shard: &Shard) {
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        let pending = std::mem::take(&mut room.pending);
+        let (Some(first), Some(last)) = (pending.first(), pending.last()) else { return };
+        let (first, last, durable) = (first.seq, last.seq, first.durable);
+        if !durable {
+            room.delivered = last;
+        }
+        let mut joined = JoinedFrames::default();
+        let mut delivered = 0;
+        for sub_ref in &room.subs {
+            let Some(conn) = self.conns.get_mut(sub_ref.conn as usize) else { continue };
+            let Some(sub) = conn.subs.get_mut(sub_ref.sub as usize) else { continue };
+            match &mut sub.state {
+                SubState::Behind => continue,
+                SubState::Held(held) => {
+                    if held.len() + pending.len() <= HELD_MAX {
+                        held.extend(pending.iter().map(|pending| (pending.seq, pending.event.clone())));
+                    } else {
+                        METRICS.dropped_ephemeral.increment(pending.len() as u64);
+                    }
+                    continue;
+                }
+                SubState::Live => {}
+            }
+            let kind = |first| {
+                if durable { Kind::Durable { sub: sub_ref.sub as usize, first } } else { Kind::Ephemeral }
+            };
+            let mut cursor = std::mem::replace(&mut sub.cursor, last);
+            if !durable && first <= cursor && self.tick.wrapping_sub(sub.since) > SETTLE_SECONDS {
+                // Not an echo of the history: the numbering began anew.
+                cursor = 0;
+            }
+            if cursor >= last {
+                sub.cursor = cursor;
+                continue;
+            }
+            let whole = cursor < first;
+            if whole && conn.deflater.is_none() {
+                conn.push(joined.get(&pending, conn.encoding), kind(first));
+            } else {
+                let encoding = conn.encoding;
+                for event in pending.iter().filter(|event| event.seq > cursor) {
+                    conn.push(event.event.frame(encoding).clone(), kind(event.seq));
+                }
+            }
+            delivered += pending.len() as u64;
+            bound(conn, &shard.settings);
+            if !conn.dirty {
+                conn.dirty = true;
+                self.dirty.push(sub_ref.conn);
+            }
+        }
+        measure(&pending, delivered, shard);
+    }
+}
+
+/// The frames of a turn for one room, joined at most once per encoding.
+#[derive(Default)]
+struct JoinedFrames {
+    json: Option<bytes::Bytes>,
+    msgpack: Option<bytes::Bytes>,
+}
+
+impl JoinedFrames {
+    fn get(&mut self, pending: &[Pending], encoding: Encoding) -> bytes::Bytes {
+        let slot = match encoding {
+            Encoding::Json => &mut self.json,
+            Encoding::MsgPack => &mut self.msgpack,
+        };
+        slot.get_or_insert_with(|| joined_frames(pending, encoding)).clone()
+    }
+}
+
+/// Writes what the socket takes now. Where it is full, or there is more to do, the connection's task goes on.
+pub(super) fn flush(conn: &mut Conn) -> u64 {
+    let mut sent = 0;
+    if conn.phase != Phase::Broken && !conn.outbox.is_empty() {
+        let mut cx = Context::from_waker(Waker::noop());
+        match conn.outbox.poll_flush(&mut conn.socket, &mut cx) {
+            Poll::Ready(Ok(bytes)) => sent = bytes,
+            // The task polls again, and registers itself.
+            Poll::Pending => conn.wake(),
+            Poll::Ready(Err(_)) => {
+                conn.phase = Phase::Broken;
+                conn.wake();
+            }
+        }
+    }
+    if conn.behind > 0 {
+        conn.wake();
+    }
+    sent
+}
+
+/// Keeps a connection's outbox within its limits.
+pub(super) fn bound(conn: &mut Conn, settings: &ShardSettings) {
+    if !conn.make_room(settings.outbox_bytes_soft) && conn.outbox.bytes() > settings.outbox_bytes_hard {
+        METRICS.overloaded.increment(1);
+        METRICS.closed(CloseReason::Overloaded.code());
+        // Its socket takes nothing, so a close frame would only wait behind the rest.
+        conn.phase = Phase::Broken;
+        conn.wake();
+    }
+}
+
+fn measure(pending: &[Pending], delivered: u64, shard: &Shard) {
+    if delivered == 0 {
+        return;
+    }
+    METRICS.deliveries.increment(delivered);
+    if let Some(gauges) = shard.gauges() {
+        gauges.deliveries.fetch_add(delivered, Ordering::Relaxed);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(now.as_micros()).unwrap_or(0);
+    for event in pending.iter().filter(|event| event.event.happened_at_us > 0) {
+        METRICS.delivery_seconds.record(now.saturating_sub(event.event.happened_at_us) as f64 / 1e6);
+    }
+}
+
+fn close_text(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Superseded => "this session was attached somewhere else",
+        CloseReason::Ended => "the session was ended by an operator",
+        CloseReason::Restart => "restarting; reconnect with resume",
+        CloseReason::Unauthorized => "the token has expired",
+        CloseReason::ConnectTimeout => "no connect in time",
+        _ => "",
+    }
+}

@@ -1,0 +1,219 @@
+//! A shard: one thread with its own runtime that owns its sockets and shares nothing.
+//!
+//! What comes for its sockets comes through the inbox. A *turn* takes what waits there (bounded), puts frames into the outboxes of the
+//! sockets concerned, and then writes each of these sockets once: when little happens a batch is one, when much happens batches grow
+//! by themselves, without timers.
+
+mod conn;
+mod deliver;
+mod inbox;
+mod outbox;
+mod pace;
+mod room;
+mod socket;
+mod task;
+mod timers;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use conn::{Conn, Phase};
+pub use inbox::{Inbox, Inboxes};
+pub(crate) use inbox::Item;
+pub(crate) use pace::{Pace, PaceLimits};
+use room::ShardRoom;
+use slab::Slab;
+pub(crate) use socket::Socket;
+pub(crate) use task::ConnTask;
+use starling_hub::{Hub, NodeGauges, RoomId, SocketId};
+use starling_wire::websocket::deflate::DeflateConfig;
+use timers::Timers;
+use tokio::task::LocalSet;
+
+use crate::upgrade;
+
+/// How many items one turn takes before it writes.
+const TURN_MAX: usize = 512;
+/// The buffer that all sockets of a shard are read into.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// A map whose keys this node made.
+pub(crate) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
+/// What answers the frames of a connection.
+#[derive(Clone)]
+pub(crate) enum Service {
+    /// Starling.
+    Hub(Arc<Hub>),
+    /// Gives every message back: to hold the codec against conformance suites.
+    Echo,
+}
+
+/// What a shard is told.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardSettings {
+    /// How often a peer is pinged, seconds; twice as long silent, it is gone.
+    pub heartbeat_s: u32,
+    /// How long the first command may take, seconds.
+    pub connect_timeout_s: u32,
+    /// Beyond this, what can be had again is dropped from a socket's outbox, bytes.
+    pub outbox_bytes_soft: usize,
+    /// Beyond this, the connection is closed, bytes.
+    pub outbox_bytes_hard: usize,
+    /// How long a client's message may be, inflated, bytes.
+    pub message_bytes_max: u32,
+    /// What is negotiated of permessage-deflate; `None`: nothing.
+    pub deflate: Option<DeflateConfig>,
+    /// Rates of one connection.
+    pub pace: PaceLimits,
+}
+
+/// A shard.
+pub(crate) struct Shard {
+    pub index: u16,
+    pub service: Service,
+    pub settings: ShardSettings,
+    pub table: RefCell<Table>,
+    pub started: Instant,
+}
+
+/// What a shard owns.
+pub(crate) struct Table {
+    pub conns: Slab<Conn>,
+    pub rooms: Map<RoomId, ShardRoom>,
+    /// Rooms with something pending in this turn.
+    touched: Vec<RoomId>,
+    /// Connections with something to write.
+    dirty: Vec<u32>,
+    /// Lent to whoever reads.
+    scratch: Vec<u8>,
+    timers: Timers,
+    /// Seconds since the shard's start.
+    pub tick: u32,
+    next_generation: u32,
+}
+
+/// Runs a shard on this thread until its inbox closes.
+pub(crate) fn run(index: u16, inbox: Inbox, service: Service, settings: ShardSettings, front: Arc<upgrade::Front>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, index, "a shard can't start");
+            return;
+        }
+    };
+    let table = Table {
+        conns: Slab::new(),
+        rooms: Map::default(),
+        touched: Vec::new(),
+        dirty: Vec::new(),
+        scratch: vec![0; SCRATCH_BYTES],
+        timers: Timers::new(settings.heartbeat_s),
+        tick: 0,
+        next_generation: 1,
+    };
+    let shard = Rc::new(Shard { index, service, settings, table: RefCell::new(table), started: Instant::now() });
+    let local = LocalSet::new();
+    local.spawn_local(tick_forever(shard.clone()));
+    local.block_on(&runtime, shard.take_turns(inbox, front));
+}
+
+async fn tick_forever(shard: Rc<Shard>) {
+    let mut interval = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        interval.tick().await;
+        shard.table.borrow_mut().on_tick(&shard.settings);
+    }
+}
+
+impl Shard {
+    async fn take_turns(self: Rc<Self>, mut inbox: Inbox, front: Arc<upgrade::Front>) {
+        let mut items = Vec::with_capacity(TURN_MAX);
+        while inbox.receiver.recv_many(&mut items, TURN_MAX).await > 0 {
+            let urgent = std::mem::take(&mut *inbox.urgent.lock());
+            self.turn(&mut items, urgent, &front);
+            // Sockets get their turn before the next batch is taken.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn turn(self: &Rc<Self>, items: &mut Vec<Item>, urgent: VecDeque<Item>, front: &Arc<upgrade::Front>) {
+        let mut table = self.table.borrow_mut();
+        for item in items.drain(..).chain(urgent) {
+            match item {
+                Item::Hub(item) => table.take(item, self),
+                Item::Accepted(accepted) => {
+                    tokio::task::spawn_local(upgrade::serve(self.clone(), front.clone(), *accepted));
+                }
+                Item::Drain(limit) => {
+                    tokio::task::spawn_local(timers::drain(self.clone(), limit));
+                }
+            }
+        }
+        table.flush_rooms(self);
+        table.flush_dirty();
+    }
+
+    /// Microseconds since the shard's start.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The hub's counters for the node's record.
+    pub fn gauges(&self) -> Option<&NodeGauges> {
+        match &self.service {
+            Service::Hub(hub) => Some(hub.gauges()),
+            Service::Echo => None,
+        }
+    }
+}
+
+impl Table {
+    /// Enters a new connection.
+    pub fn insert(&mut self, make: impl FnOnce(u32) -> Conn, settings: &ShardSettings) -> u32 {
+        let generation = self.next_generation;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let key = u32::try_from(self.conns.insert(make(generation))).unwrap_or(u32::MAX);
+        self.timers.enter(key, generation, self.tick, settings);
+        key
+    }
+
+    /// The connection of that name, if it is still that one.
+    pub fn conn(&mut self, socket: SocketId) -> Option<&mut Conn> {
+        self.conns.get_mut(socket.key as usize).filter(|conn| conn.generation == socket.generation)
+    }
+
+    /// Has a connection written to at the end of the turn.
+    pub fn mark(&mut self, key: u32) {
+        if let Some(conn) = self.conns.get_mut(key as usize)
+            && !conn.dirty
+        {
+            conn.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Takes a connection out, and its subscriptions from the rooms.
+    pub fn remove(&mut self, key: u32) -> Option<Conn> {
+        let mut conn = self.conns.try_remove(key as usize)?;
+        for sub in conn.subs.drain() {
+            self.leave(sub.room, key);
+        }
+        Some(conn)
+    }
+
+    /// Takes a connection out of a room's list.
+    fn leave(&mut self, room: RoomId, key: u32) {
+        if let Some(found) = self.rooms.get_mut(&room) {
+            if let Some(at) = found.subs.iter().position(|sub| sub.conn == key) {
+                found.subs.swap_remove(at);
+            }
+            if found.subs.is_empty() {
+                self.rooms.remove(&room);
+            }
+        }
+    }
+}

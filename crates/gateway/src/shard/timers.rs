@@ -1,0 +1,178 @@
+//! A shard's timers: one tick a second for all connections, instead of a timer for each.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use starling_hub::{Encoded, OwnedEvent};
+use starling_wire::protocol::CloseReason;
+use starling_wire::websocket;
+
+use super::conn::Phase;
+use super::outbox::Kind;
+use super::{Shard, ShardSettings, Table};
+
+/// How long the client's close frame is awaited, seconds.
+pub(super) const CLOSE_SECONDS: u32 = 3;
+
+/// A connection, by its place and generation.
+type Entry = (u32, u32);
+
+/// A shard's timers.
+pub(super) struct Timers {
+    /// Connections to be pinged, by the second of the heartbeat in which that happens.
+    wheel: Vec<Vec<Entry>>,
+    /// Connections that have not said `connect` yet, by deadline: all have the same time, so the order is that of arrival.
+    connects: VecDeque<(u32, Entry)>,
+    /// Connections that said goodbye.
+    closing: VecDeque<(u32, Entry)>,
+    /// When tokens end, Unix seconds.
+    expiries: BinaryHeap<Reverse<(i64, Entry)>>,
+}
+
+impl Timers {
+    pub fn new(heartbeat_s: u32) -> Timers {
+        Timers {
+            wheel: vec![Vec::new(); heartbeat_s.max(1) as usize],
+            connects: VecDeque::new(),
+            closing: VecDeque::new(),
+            expiries: BinaryHeap::new(),
+        }
+    }
+
+    pub fn enter(&mut self, key: u32, generation: u32, tick: u32, settings: &ShardSettings) {
+        let slots = self.wheel.len();
+        self.wheel[tick as usize % slots].push((key, generation));
+        self.connects.push_back((tick + settings.connect_timeout_s, (key, generation)));
+    }
+
+    pub fn closing(&mut self, until: u32, key: u32, generation: u32) {
+        self.closing.push_back((until, (key, generation)));
+    }
+
+    pub fn expires(&mut self, at_ms: i64, key: u32, generation: u32) {
+        self.expiries.push(Reverse((at_ms.div_euclid(1_000), (key, generation))));
+    }
+}
+
+impl Table {
+    /// Has a connection closed when its token ends, unless it has a newer one by then.
+    pub fn expires(&mut self, at_ms: i64, key: u32, generation: u32) {
+        self.timers.expires(at_ms, key, generation);
+    }
+
+    pub(super) fn on_tick(&mut self, settings: &ShardSettings) {
+        self.tick = self.tick.wrapping_add(1);
+        self.ping(settings);
+        self.end_connects();
+        self.end_closing();
+        self.end_tokens();
+        self.flush_dirty();
+    }
+
+    fn ping(&mut self, settings: &ShardSettings) {
+        let slot = self.tick as usize % self.timers.wheel.len();
+        let mut entries = std::mem::take(&mut self.timers.wheel[slot]);
+        entries.retain(|(key, generation)| {
+            let Some(conn) = self.conns.get_mut(*key as usize).filter(|conn| conn.generation == *generation) else {
+                return false;
+            };
+            if self.tick.wrapping_sub(conn.heard_at) > settings.heartbeat_s * 2 {
+                conn.phase = Phase::Broken;
+                conn.wake();
+                return false;
+            }
+            if conn.phase == Phase::Open {
+                conn.outbox.push(websocket::ping_frame(), Kind::Reply);
+                if !conn.dirty {
+                    conn.dirty = true;
+                    self.dirty.push(*key);
+                }
+            }
+            true
+        });
+        // Connections that came meanwhile can't be: this is one thread.
+        self.timers.wheel[slot] = entries;
+    }
+
+    fn end_connects(&mut self) {
+        while let Some((_, (key, generation))) = self.timers.connects.pop_front_if(|(due, _)| *due <= self.tick) {
+            let waits = |conn: &super::Conn| conn.generation == generation && conn.session.is_none();
+            if self.conns.get(key as usize).is_some_and(waits) {
+                self.close(key, CloseReason::ConnectTimeout, "no connect in time");
+            }
+        }
+    }
+
+    fn end_closing(&mut self) {
+        while let Some((_, (key, generation))) = self.timers.closing.pop_front_if(|(due, _)| *due <= self.tick) {
+            if let Some(conn) = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation) {
+                conn.phase = Phase::Broken;
+                conn.wake();
+            }
+        }
+    }
+
+    fn end_tokens(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (now_s, now_ms) = (now.as_secs().cast_signed(), i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+        while let Some(Reverse((at, (key, generation)))) = self.timers.expiries.peek().copied() {
+            if at > now_s {
+                return;
+            }
+            self.timers.expiries.pop();
+            let Some(conn) = self.conns.get(key as usize).filter(|conn| conn.generation == generation) else { continue };
+            let Some(session) = &conn.session else { continue };
+            let until = session.expires_at_ms();
+            if until > now_ms {
+                // Refreshed, or within this second: looked at again.
+                self.timers.expires(until.max(now_ms + 1_000), key, generation);
+            } else {
+                self.close(key, CloseReason::Unauthorized, "the token has expired");
+            }
+        }
+    }
+}
+
+/// Tells every connection when to come back, spread over the first part of the drain, and closes in random order, before its
+/// end, those that are still there.
+pub(super) async fn drain(shard: Rc<Shard>, limit: Duration) {
+    let mut leaving: Vec<(Duration, u32, u32)> = Vec::new();
+    {
+        let mut table = shard.table.borrow_mut();
+        let table = &mut *table;
+        for (key, conn) in &mut table.conns {
+            let told = limit.mul_f64(rand::random_range(0.0..0.5));
+            let event = OwnedEvent::Draining { reconnect_after_ms: u64::try_from(told.as_millis()).unwrap_or(0) };
+            let frame = Encoded::new(event).frame(conn.encoding).clone();
+            conn.push(frame, Kind::Reply);
+            let key = u32::try_from(key).unwrap_or(u32::MAX);
+            if !conn.dirty {
+                conn.dirty = true;
+                table.dirty.push(key);
+            }
+            leaving.push((limit.mul_f64(rand::random_range(0.6..0.9)), key, conn.generation));
+        }
+        table.flush_dirty();
+    }
+    leaving.sort_unstable_by_key(|(at, ..)| *at);
+    let began = Instant::now();
+    for (at, key, generation) in leaving {
+        tokio::time::sleep(at.saturating_sub(began.elapsed())).await;
+        let mut table = shard.table.borrow_mut();
+        if table.conns.get(key as usize).is_some_and(|conn| conn.generation == generation) {
+            table.close(key, CloseReason::Restart, "restarting; reconnect with resume");
+            table.flush_dirty();
+        }
+    }
+    // Whoever came in between two looks.
+    tokio::time::sleep(limit.mul_f64(0.92).saturating_sub(began.elapsed())).await;
+    let mut table = shard.table.borrow_mut();
+    let rest: Vec<u32> = table.conns.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect();
+    for key in rest {
+        table.close(key, CloseReason::Restart, "restarting; reconnect with resume");
+    }
+    table.flush_dirty();
+}
+

@@ -1,0 +1,370 @@
+//! The first moments of a connection: TLS, HTTP, and the way from an HTTP request to a WebSocket.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT};
+use http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use starling_auth::Identity;
+use starling_hub::{CommandError, Hub};
+use starling_wire::protocol::{Encoding, ErrorCode};
+use starling_wire::websocket::deflate::{self, Deflater, Params};
+use starling_wire::websocket::{self, Decoder, DecoderConfig};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use crate::addresses::{AddressGuard, Addresses};
+use crate::config::Origins;
+use crate::listener::Accepted;
+use crate::metrics::METRICS;
+use crate::shard::{Conn, ConnTask, Pace, Phase, Service, Shard, Socket};
+
+/// How long TLS, and each request's head, may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request's head may be.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// The compression level of permessage-deflate: fast, since it is paid per socket and frame.
+const DEFLATE_LEVEL: u32 = 1;
+
+/// What all shards need to know of the public port.
+pub(crate) struct Front {
+    pub origins: Origins,
+    pub addresses: Arc<Addresses>,
+    pub trusted_proxies: Vec<IpAddr>,
+    pub tls: Option<TlsAcceptor>,
+    /// Everything that is not the WebSocket.
+    pub router: std::sync::OnceLock<Router>,
+    /// New WebSockets are refused.
+    pub closing: AtomicBool,
+    /// The node is on its way out.
+    pub draining: AtomicBool,
+    pub started: Instant,
+    pub hub: Option<Arc<Hub>>,
+    /// The path of the WebSocket; any, for the echo.
+    pub path: Option<&'static str>,
+}
+
+/// What a handshake agreed on.
+struct Agreed {
+    encoding: Encoding,
+    deflate: Option<Params>,
+    identity: Option<Identity>,
+    guard: Option<AddressGuard>,
+}
+
+impl Front {
+    /// Whether the node is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Open WebSockets.
+    pub fn connections(&self) -> u64 {
+        self.hub.as_ref().map_or(0, |hub| hub.gauges().connections.load(Ordering::Relaxed))
+    }
+
+    /// Whether this address is a load balancer of ours.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.contains(&peer)
+    }
+
+    /// Counts in the client that a trusted load balancer speaks for.
+    fn enter_forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Option<AddressGuard>, Refused> {
+        if !self.trusts(peer) {
+            return Ok(None);
+        }
+        let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let chain: Vec<IpAddr> =
+            forwarded.flat_map(|value| value.split(',')).filter_map(|part| part.trim().parse().ok()).collect();
+        // The last one that is not ours: what stands before it anybody could have written.
+        let client = chain.into_iter().rev().find(|address| !self.trusts(*address)).unwrap_or(peer);
+        self.addresses.enter(client).map_err(|_| {
+            Refused::new("address", CommandError::rate_limited("too many connections of this address", 1_000))
+        })
+    }
+}
+
+/// Serves a connection from its first byte to its last.
+pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepted) {
+    let began = Instant::now();
+    let Accepted { stream, peer, mut guard } = accepted;
+    let Some(socket) = secure(&front, stream).await else { return };
+    let agreed: Rc<RefCell<Option<Agreed>>> = Rc::default();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (front, agreed, shard) = (front.clone(), agreed.clone(), shard.clone());
+        async move { Ok::<_, Infallible>(answer(&front, &shard, peer, request, &agreed).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), service);
+    let Ok(parts) = Box::pin(connection.without_shutdown()).await else { return };
+    let Some(agreed) = agreed.borrow_mut().take() else { return };
+    METRICS.handshake_seconds.record(began.elapsed());
+    let guard = agreed.guard.or_else(|| guard.take());
+    let key = enter(&shard, parts.io.into_inner(), peer, guard, agreed.encoding, agreed.deflate, agreed.identity);
+    let task = ConnTask::new(shard, key, parts.read_buf);
+    task.await;
+}
+
+async fn secure(front: &Front, stream: std::net::TcpStream) -> Option<Socket> {
+    let stream = tokio::net::TcpStream::from_std(stream).ok()?;
+    let Some(acceptor) = &front.tls else { return Some(Socket::Plain(stream)) };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Socket::Tls(Box::new(stream))),
+        _ => {
+            METRICS.refused("tls");
+            None
+        }
+    }
+}
+
+fn enter(
+    shard: &Rc<Shard>,
+    socket: Socket,
+    peer: IpAddr,
+    address: Option<AddressGuard>,
+    encoding: Encoding,
+    deflate: Option<Params>,
+    identity: Option<Identity>,
+) -> u32 {
+    METRICS.opened.increment(1);
+    METRICS.connections.increment(1.0);
+    if let Some(gauges) = shard.gauges() {
+        gauges.connections.fetch_add(1, Ordering::Relaxed);
+    }
+    let settings = &shard.settings;
+    let limits = DecoderConfig {
+        frame_bytes_max: settings.message_bytes_max,
+        message_bytes_max: settings.message_bytes_max,
+        deflate,
+    };
+    let mut table = shard.table.borrow_mut();
+    let heard_at = table.tick;
+    let make = |generation| Conn {
+        socket,
+        generation,
+        decoder: Decoder::new(limits),
+        deflater: deflate.map(|params| Box::new(Deflater::new(params, DEFLATE_LEVEL))),
+        encoding,
+        outbox: Default::default(),
+        session: None,
+        identity: identity.map(Box::new),
+        subs: slab::Slab::new(),
+        waker: None,
+        awaited: 0,
+        backlog: VecDeque::new(),
+        held: None,
+        waiting: None,
+        heard_at,
+        phase: Phase::Open,
+        pace: Pace::default(),
+        address,
+        peer,
+        behind: 0,
+        dirty: false,
+    };
+    table.insert(make, settings)
+}
+
+async fn answer(
+    front: &Front,
+    shard: &Shard,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    agreed: &RefCell<Option<Agreed>>,
+) -> Response<Body> {
+    if front.path.is_none_or(|path| request.uri().path() == path) {
+        return match agree(front, shard, peer, &request).await {
+            Ok((parts, response)) => {
+                *agreed.borrow_mut() = Some(parts);
+                response
+            }
+            Err(refused) => {
+                METRICS.refused(refused.reason);
+                refused.response()
+            }
+        };
+    }
+    match front.router.get() {
+        // A router answers always.
+        Some(router) => match router.clone().oneshot(request.map(Body::new)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        None => {
+            let error = CommandError::unavailable("the node is starting");
+            Refused::new("starting", error).response()
+        }
+    }
+}
+
+/// Why an upgrade was refused.
+struct Refused {
+    reason: &'static str,
+    status: Option<StatusCode>,
+    error: CommandError,
+}
+
+impl Refused {
+    fn new(reason: &'static str, error: CommandError) -> Refused {
+        Refused { reason, status: None, error }
+    }
+
+    fn response(&self) -> Response<Body> {
+        let status = self.status.unwrap_or(match self.error.code {
+            ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+            ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+            ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        });
+        let body = serde_json::json!({ "error": self.error.body() }).to_string();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(ms) = self.error.retry_after_ms {
+            headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(http::header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        response
+    }
+}
+
+async fn agree(
+    front: &Front,
+    shard: &Shard,
+    peer: IpAddr,
+    request: &Request<Incoming>,
+) -> Result<(Agreed, Response<Body>), Refused> {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        let error = CommandError::bad_request("a WebSocket begins with GET");
+        return Err(Refused { reason: "method", status: Some(StatusCode::METHOD_NOT_ALLOWED), error });
+    }
+    let key = websocket::validate_upgrade(headers).map_err(|error| Refused {
+        reason: "upgrade",
+        status: Some(error.status()),
+        error: CommandError::bad_request(error.to_string()),
+    })?;
+    if front.closing.load(Ordering::Relaxed) {
+        return Err(Refused::new("draining", CommandError::unavailable("this node is stopping; connect again")));
+    }
+    check_origin(&front.origins, headers)?;
+    let guard = front.enter_forwarded(peer, headers)?;
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let offered = offered.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    let chosen = match &shard.service {
+        Service::Echo => None,
+        Service::Hub(_) => websocket::choose_subprotocol(offered).ok_or_else(|| {
+            let message = "unknown sub-protocols; offer starling.v1.json or starling.v1.msgpack, or none";
+            Refused::new("subprotocol", CommandError::bad_request(message))
+        })?,
+    };
+    let identity = match (&shard.service, bearer(headers)) {
+        (Service::Hub(hub), Some(token)) => Some(authenticate(hub, token).await?),
+        _ => None,
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let out = response.headers_mut();
+    out.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    out.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(accept) = HeaderValue::from_str(&websocket::accept_key(&key)) {
+        out.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if let Some(encoding) = chosen {
+        out.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(encoding.subprotocol()));
+    }
+    let mut deflate = None;
+    if let Some(config) = shard.settings.deflate {
+        let offers: Vec<&str> =
+            headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok()).collect();
+        if let Some((params, header)) = deflate::negotiate(&offers.join(", "), config)
+            && let Ok(header) = HeaderValue::from_str(&header)
+        {
+            out.insert(SEC_WEBSOCKET_EXTENSIONS, header);
+            deflate = Some(params);
+        }
+    }
+    Ok((Agreed { encoding: chosen.unwrap_or(Encoding::Json), deflate, identity, guard }, response))
+}
+
+async fn authenticate(hub: &Hub, token: &str) -> Result<Identity, Refused> {
+    let checked = match hub.authenticate_now(token) {
+        Some(checked) => checked,
+        None => hub.authenticate(token).await,
+    };
+    checked.map_err(|error| Refused::new("token", CommandError::unauthorized(error.to_string())))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// A page of another site must not use a person's token; programs send no origin.
+fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refused> {
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    let allowed = match origins {
+        Origins::Any => true,
+        Origins::These(list) => list.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)),
+        Origins::SameHost => {
+            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+            let of = origin.split_once("://").map(|(_, authority)| authority);
+            of.is_some() && of.zip(host).is_some_and(|(of, host)| of.eq_ignore_ascii_case(host))
+        }
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(Refused::new("origin", CommandError::forbidden("pages of this origin may not connect (allowed_origins)")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(origin: &str, host: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(ORIGIN, origin.parse().expect("header"));
+        headers.insert(HOST, host.parse().expect("header"));
+        headers
+    }
+
+    #[test]
+    fn a_page_of_the_same_host_may_connect_and_of_another_may_not() {
+        let same = Origins::SameHost;
+        assert!(check_origin(&same, &headers("http://127.0.0.1:8080", "127.0.0.1:8080")).is_ok());
+        assert!(check_origin(&same, &headers("https://chat.example", "chat.example")).is_ok());
+        assert!(check_origin(&same, &headers("https://evil.example", "chat.example")).is_err());
+        assert!(check_origin(&same, &headers("null", "chat.example")).is_err());
+        assert!(check_origin(&same, &HeaderMap::new()).is_ok());
+        let these = Origins::These(vec!["https://app.example".into()]);
+        assert!(check_origin(&these, &headers("https://app.example", "chat.example")).is_ok());
+        assert!(check_origin(&these, &headers("https://chat.example", "chat.example")).is_err());
+        assert!(check_origin(&Origins::Any, &headers("null", "x")).is_ok());
+    }
+}

@@ -1,0 +1,127 @@
+//! From a `send` to the log, and from the log to everybody.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use starling_conversation_store::{Append, AppendError, Appended};
+use starling_fanout::Publication;
+use starling_wire::protocol::{Json, Sent, Timestamp};
+
+use crate::encoded::{Encoded, OwnedEvent};
+use crate::hub::Hub;
+use crate::metrics::METRICS;
+use crate::node_message::{NodeMessage, encode_message};
+use crate::reply::Completion;
+use crate::room::Room;
+use crate::{CommandError, clock};
+
+/// A message on its way into the log.
+pub(crate) struct AppendJob {
+    pub room: Arc<Room>,
+    pub message: Append,
+    pub queued_at: Instant,
+    pub traceparent: Option<Box<str>>,
+    pub done: Completion<Sent>,
+}
+
+/// How many messages one transaction takes: at some 13 µs each, no more than a few milliseconds.
+pub(crate) const APPEND_BATCH_MAX: usize = 512;
+
+impl Hub {
+    /// Puts a message on the lane of its conversation; answers at once if the lane is full.
+    pub(crate) fn enqueue(&self, job: AppendJob) {
+        // The id is a serial number, so that its remainder spreads evenly.
+        let lane = job.room.conversation.unsigned_abs() as usize % self.append_lanes.len();
+        if let Err(job) = self.append_lanes[lane].push(job) {
+            let error = CommandError::unavailable("too many messages wait for the database; nothing was accepted");
+            job.done.finish(&self.shards, Err(error));
+        }
+    }
+
+    /// Commits a batch and tells everybody: this node's sockets, the other nodes, the senders.
+    pub(crate) async fn append_batch(self: Arc<Self>, mut jobs: Vec<AppendJob>) {
+        METRICS.append_batch.record(jobs.len() as f64);
+        let messages: Vec<Append> = jobs.iter().map(|job| job.message.clone()).collect();
+        match self.conversations.append(&messages).await {
+            Ok(results) => {
+                for (job, result) in jobs.drain(..).zip(results) {
+                    self.appended(job, result);
+                }
+            }
+            Err(error) => {
+                let answer = CommandError::from(error);
+                for job in jobs {
+                    // The transaction may have been committed although the answer was lost on the way.
+                    self.suspect(&job.room);
+                    job.done.finish(&self.shards, Err(answer.clone()));
+                }
+            }
+        }
+    }
+
+    fn appended(&self, job: AppendJob, result: Result<Appended, AppendError>) {
+        let AppendJob { room, message, queued_at, traceparent, done } = job;
+        METRICS.commit_seconds.record(queued_at.elapsed());
+        let appended = match result {
+            Ok(appended) => appended,
+            Err(AppendError::NoSuchConversation | _) => {
+                self.rooms.forget(&room.key.tenant, &room.key.name);
+                done.finish(&self.shards, Err(CommandError::no_such_conversation()));
+                return;
+            }
+        };
+        if appended.duplicate {
+            METRICS.duplicate.increment(1);
+            self.retell(&room, appended.seq);
+        } else {
+            METRICS.committed.increment(1);
+            self.tell(&room, message, &appended, traceparent.as_deref());
+        }
+        let at = Timestamp(appended.at_ms);
+        let sent = Sent { id: appended.id.as_u128(), seq: appended.seq, at, duplicate: appended.duplicate };
+        done.finish(&self.shards, Ok(sent));
+    }
+
+    fn tell(&self, room: &Arc<Room>, message: Append, appended: &Appended, traceparent: Option<&str>) {
+        let committed_at_us = clock::now_us();
+        let event = OwnedEvent::Message {
+            conversation: room.key.name.clone(),
+            seq: appended.seq,
+            id: appended.id.as_u128(),
+            sender: message.sender,
+            role: message.role.as_str(),
+            content: message.content,
+            metadata: message.metadata.map(Json::from_compact),
+            at: Timestamp(appended.at_ms),
+        };
+        let event = Arc::new(Encoded::at(event, committed_at_us));
+        if self.clustered {
+            let body = encode_message(
+                room.conversation,
+                &room.key.tenant,
+                &room.key.name,
+                appended.seq,
+                committed_at_us,
+                traceparent,
+                &event.json_payload(),
+            );
+            self.committed_heads.note(room, appended.seq);
+            self.publish(Publication { lane: room.lane, body });
+        }
+        let fed = room.feed(&*self.shards, appended.seq, event);
+        crate::metrics::sequencer(fed);
+        if fed == crate::sequencer::Fed::Waits {
+            self.repair(room);
+        }
+    }
+
+    /// A retry found its first message: the node that committed it may have died before it could tell anybody.
+    fn retell(&self, room: &Arc<Room>, seq: u64) {
+        if room.learn_head(seq) {
+            self.repair(room);
+        }
+        if self.clustered {
+            self.publish_message(room.lane, &NodeMessage::Heads(vec![room.head_at(seq)]));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! `read`, `typing` and `presence`.
+
+use std::sync::Arc;
+
+use starling_conversation_store::ReadMark;
+use starling_wire::protocol::{PresenceList, PresenceUser, Timestamp};
+
+use crate::CommandError;
+use crate::encoded::OwnedEvent;
+use crate::hub::Hub;
+use crate::node_message::NodeMessage;
+use crate::reply::{Answer, Handling, Reply};
+use crate::room::Room;
+use crate::session::Session;
+
+impl Hub {
+    /// `read`: raises the user's mark, in the database and for everybody who joined.
+    pub async fn read(&self, tenant: &Arc<str>, user: &Arc<str>, name: &str, seq: u64) -> Result<(), CommandError> {
+        let room = self.member_room(tenant, user, name).await?;
+        if room.state().members.get(user).is_some_and(|mark| *mark >= seq) {
+            return Ok(());
+        }
+        let mark = ReadMark { conversation: room.conversation, user: user.clone(), seq };
+        let risen = self.conversations.mark_read(&[mark]).await?;
+        if let Some(seq) = risen.into_iter().next().flatten() {
+            let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
+            self.apply_read(&tenant, &name, user, seq);
+            self.publish_message(room.lane, &NodeMessage::Read { tenant, name, user: user.clone(), seq });
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_typing(self: Arc<Self>, session: Arc<Session>, name: String, typing: bool) -> Handling {
+        match self.known_member_room(&session.tenant, &session.user, &name) {
+            Some(Ok(room)) => {
+                self.tell_typing(&room, &session.user, typing);
+                Handling::Now(Ok(Reply::Empty).into())
+            }
+            Some(Err(error)) => Handling::Now(Err(error).into()),
+            None => Handling::Async(Box::pin(async move {
+                let room = self.member_room(&session.tenant, &session.user, &name).await;
+                Answer::Reply(room.map(|room| {
+                    self.tell_typing(&room, &session.user, typing);
+                    Reply::Empty
+                }))
+            })),
+        }
+    }
+
+    pub(crate) fn tell_typing(&self, room: &Arc<Room>, user: &Arc<str>, typing: bool) {
+        let event = OwnedEvent::Typing { conversation: room.key.name.clone(), user: user.clone(), typing };
+        room.broadcast(&*self.shards, event, Some(user));
+        let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
+        self.publish_message(room.lane, &NodeMessage::Typing { tenant, name, user: user.clone(), typing });
+        self.typing.note(room, user, typing);
+    }
+
+    /// `presence`: every member, whether there, and since when not.
+    pub async fn presence(&self, tenant: &Arc<str>, user: &Arc<str>, name: &str) -> Result<PresenceList, CommandError> {
+        let room = self.member_room(tenant, user, name).await?;
+        let elsewhere = if self.clustered && !room.state().online_known {
+            self.session_store.presence(&[crate::tick::presence_key(&room)]).await?.pop().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let mut users: Vec<PresenceUser> = {
+            let state = room.state();
+            let devices = |user: &str| {
+                let others = elsewhere.iter().filter(|entry| entry.user == user && entry.node != *self.node);
+                if elsewhere.is_empty() {
+                    state.online.devices(user)
+                } else {
+                    state.online.on_node(user, &self.node) + others.map(|entry| entry.devices).sum::<u32>()
+                }
+            };
+            let view = |user: &Arc<str>| {
+                let devices = devices(user);
+                PresenceUser { user: user.clone(), online: devices > 0, devices, last_seen: None }
+            };
+            state.members.keys().map(view).collect()
+        };
+        users.sort_by(|a, b| a.user.cmp(&b.user));
+        let away: Vec<String> = users.iter().filter(|user| !user.online).map(|user| user.user.to_string()).collect();
+        for seen in self.seen(tenant, &away).await? {
+            if let Ok(at) = users.binary_search_by(|user| user.user.cmp(&seen.user)) {
+                users[at].last_seen = Some(Timestamp(seen.at_ms));
+            }
+        }
+        Ok(PresenceList { users })
+    }
+
+    /// When users were last seen: by the database, or by this node a moment ago.
+    pub(crate) async fn seen(
+        &self,
+        tenant: &Arc<str>,
+        users: &[String],
+    ) -> Result<Vec<starling_conversation_store::LastSeen>, CommandError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut seen = self.conversations.last_seen(tenant, users).await?;
+        for fresh in self.last_seen.lock().iter().filter(|fresh| fresh.tenant == *tenant) {
+            match seen.iter_mut().find(|known| known.user == fresh.user) {
+                Some(known) => known.at_ms = known.at_ms.max(fresh.at_ms),
+                None if users.iter().any(|user| **user == *fresh.user) => seen.push(fresh.clone()),
+                None => {}
+            }
+        }
+        Ok(seen)
+    }
+}

@@ -1,0 +1,115 @@
+//! What each command does. One command, one function; the WebSocket side, HTTP and tests call the same.
+
+mod connect;
+mod conversation;
+mod join;
+mod marks;
+mod operate;
+mod send;
+mod topics;
+
+use std::sync::Arc;
+
+pub use connect::PreparedConnect;
+pub use conversation::{ConversationPage, ConversationView, Posted};
+pub use join::{Attachment, PreparedJoin};
+pub use operate::UserPresence;
+use starling_wire::protocol::{Command, Refreshed, Timestamp};
+pub use topics::{PreparedSubscribe, TopicAttachment};
+
+use crate::hub::Hub;
+use crate::reply::{Answer, Handling, Reply};
+use crate::session::Session;
+use crate::{CommandError, clock};
+
+impl Hub {
+    /// Begins a command of an attached session. `id` is the command's, for an answer that comes [`Handling::Later`].
+    pub fn handle(self: &Arc<Self>, session: &Arc<Session>, id: u64, command: Command) -> Handling {
+        let hub = self.clone();
+        let session = session.clone();
+        match command {
+            Command::Send(send) => hub.handle_send(&session, id, send),
+            Command::Publish { topic, data } => hub.handle_publish(&session, id, topic, data),
+            Command::Ping => Handling::Now(Ok(Reply::Empty).into()),
+            Command::Connect(_) => {
+                Handling::Now(Err(CommandError::conflict("this connection is connected already")).into())
+            }
+            Command::Leave { conversation } => Handling::Now(hub.leave_room(&session, &conversation)),
+            Command::Unsubscribe { topic } => Handling::Now(hub.unsubscribe(&session, &topic)),
+            Command::Typing { conversation, typing } => hub.handle_typing(session, conversation, typing),
+            Command::Create(create) => Handling::Async(Box::pin(async move {
+                let identity = session.identity();
+                let created = hub.create(&identity, create).await;
+                Answer::Reply(created.map(Reply::Created))
+            })),
+            Command::Join { conversation, after } => {
+                Handling::Async(Box::pin(async move { hub.prepare_join(session, &conversation, after).await }))
+            }
+            Command::History(history) => Handling::Async(Box::pin(async move {
+                let page = hub.history(&session.tenant, &session.user, &history).await;
+                Answer::Reply(page.map(|page| Reply::History(Box::new(page))))
+            })),
+            Command::Read { conversation, seq } => Handling::Async(Box::pin(async move {
+                let read = hub.read(&session.tenant, &session.user, &conversation, seq).await;
+                Answer::Reply(read.map(|()| Reply::Empty))
+            })),
+            Command::Presence { conversation } => Handling::Async(Box::pin(async move {
+                let list = hub.presence(&session.tenant, &session.user, &conversation).await;
+                Answer::Reply(list.map(Reply::Presence))
+            })),
+            Command::Subscribe { topic, since } => {
+                Handling::Async(Box::pin(async move { hub.prepare_subscribe(session, topic, since).await }))
+            }
+            Command::Refresh { token } => {
+                Handling::Async(Box::pin(async move { Answer::Reply(hub.refresh_token(&session, &token).await) }))
+            }
+        }
+    }
+
+    async fn refresh_token(&self, session: &Session, token: &str) -> Result<Reply, CommandError> {
+        let identity =
+            self.authenticate(token).await.map_err(|error| CommandError::unauthorized(error.to_string()))?;
+        if identity.user != session.user || identity.tenant != session.tenant {
+            return Err(CommandError::forbidden("the new token is of another user or tenant"));
+        }
+        let expires_at = Timestamp(identity.expires_at_ms);
+        session.state().identity = identity;
+        Ok(Reply::Refreshed(Refreshed { expires_at }))
+    }
+
+    pub(crate) fn touch(&self, room: &crate::room::Room) {
+        room.used_at_s.store(self.seconds(), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The room of a conversation that `user` is a member of.
+    pub(crate) async fn member_room(
+        &self,
+        tenant: &str,
+        user: &str,
+        name: &str,
+    ) -> Result<Arc<crate::room::Room>, CommandError> {
+        let room = self.rooms.get(&*self.conversations, &*self.shards, tenant, name).await?;
+        let room = room.filter(|room| room.is_member(user)).ok_or_else(CommandError::no_such_conversation)?;
+        self.touch(&room);
+        Ok(room)
+    }
+
+    /// The same without waiting, if it is known already.
+    pub(crate) fn known_member_room(
+        &self,
+        tenant: &str,
+        user: &str,
+        name: &str,
+    ) -> Option<Result<Arc<crate::room::Room>, CommandError>> {
+        let room = self.rooms.known(tenant, name)?;
+        if !room.is_member(user) {
+            return Some(Err(CommandError::no_such_conversation()));
+        }
+        self.touch(&room);
+        Some(Ok(room))
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        clock::now_ms()
+    }
+}

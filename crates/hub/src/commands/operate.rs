@@ -1,0 +1,113 @@
+//! What operators ask: nodes, sessions, somebody's presence, health.
+
+use serde::Serialize;
+use starling_auth::Identity;
+use starling_conversation_store::PoolStatus;
+use starling_fanout::LinkStatus;
+use starling_session_store::{NodeRecord, SessionList};
+use starling_wire::protocol::{CloseReason, ErrorCode, Timestamp};
+
+use crate::CommandError;
+use crate::hub::Hub;
+use crate::node_message::NodeMessage;
+
+/// How many sessions of a user are looked at to count devices.
+const DEVICES_MAX: u32 = 200;
+
+/// Somebody's presence, over all conversations.
+#[derive(Clone, Debug, Serialize)]
+pub struct UserPresence {
+    /// Who.
+    pub user: String,
+    /// Whether connected anywhere.
+    pub online: bool,
+    /// With how many sessions.
+    pub devices: u32,
+    /// When last, if not connected and known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+}
+
+impl Hub {
+    /// All living nodes, this one included.
+    pub async fn nodes(&self, identity: &Identity) -> Result<Vec<NodeRecord>, CommandError> {
+        need_admin(identity)?;
+        let mut nodes = self.session_store.nodes().await?;
+        // This node knows itself better than its last beat did.
+        nodes.retain(|record| record.node != *self.node);
+        nodes.push(self.record());
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        Ok(nodes)
+    }
+
+    /// Sessions of the tenant, of one user or of all.
+    pub async fn list_sessions(
+        &self,
+        identity: &Identity,
+        user: Option<&str>,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionList, CommandError> {
+        need_admin(identity)?;
+        Ok(self.session_store.sessions(&identity.tenant, user, cursor, limit).await?)
+    }
+
+    /// Ends a session: its socket is closed with 4410, its ticket is void.
+    pub async fn end_session(&self, identity: &Identity, session: &str) -> Result<(), CommandError> {
+        need_admin(identity)?;
+        let ended = self.session_store.end(&identity.tenant, session).await?;
+        let ended = ended.ok_or_else(|| CommandError::new(ErrorCode::NotFound, "no such session"))?;
+        self.stop_lingering(session);
+        if let Some(session) = self.sessions.get(session).filter(|found| found.tenant == identity.tenant) {
+            self.close(&session, CloseReason::Ended);
+        } else if let Some(node) = ended.node {
+            let message = NodeMessage::Ended { session: session.into() };
+            self.fanout.publish_to(&node, message.encode()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody is connected: for those who share a conversation with them, and admins.
+    pub async fn user_presence(&self, identity: &Identity, user: &str) -> Result<UserPresence, CommandError> {
+        let tenant = &identity.tenant;
+        let allowed = identity.scopes.is_admin()
+            || *identity.user == *user
+            || self.conversations.share_conversation(tenant, &identity.user, user).await?;
+        if !allowed {
+            return Err(CommandError::new(ErrorCode::NotFound, "no such user, or you share no conversation with them"));
+        }
+        let sessions = self.session_store.sessions(tenant, Some(user), None, DEVICES_MAX).await?;
+        let devices = sessions.sessions.iter().filter(|session| session.attached).count();
+        let devices = u32::try_from(devices).unwrap_or(u32::MAX);
+        let last_seen = match devices {
+            0 => self.seen(tenant, &[user.to_owned()]).await?.first().map(|seen| Timestamp(seen.at_ms)),
+            _ => None,
+        };
+        Ok(UserPresence { user: user.to_owned(), online: devices > 0, devices, last_seen })
+    }
+
+    /// Whether the database answers.
+    pub async fn database_health(&self) -> Result<(), String> {
+        self.conversations.ping().await.map_err(|error| error.to_string())
+    }
+
+    /// Whether the session store answers; `None` where it is in the process.
+    pub async fn session_store_health(&self) -> Option<Result<(), String>> {
+        self.session_store.ping().await.map(|result| result.map_err(|error| error.to_string()))
+    }
+
+    /// The state of the link to the broker; `None` where there is none.
+    pub fn fanout_health(&self) -> Option<LinkStatus> {
+        self.fanout.link()
+    }
+
+    /// The database's pools.
+    pub fn pools(&self) -> Vec<PoolStatus> {
+        self.conversations.pools()
+    }
+}
+
+fn need_admin(identity: &Identity) -> Result<(), CommandError> {
+    if identity.scopes.is_admin() { Ok(()) } else { Err(CommandError::forbidden("this needs the scope admin")) }
+}
+

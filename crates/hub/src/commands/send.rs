@@ -1,0 +1,124 @@
+//! `send` and `history`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use starling_conversation_store::{Append, Range, Role};
+use starling_wire::protocol::{self, History, HistoryMessage, HistoryPage, Json, Sent, Timestamp};
+use tokio::sync::oneshot;
+
+use crate::CommandError;
+use crate::append::AppendJob;
+use crate::hub::{Hub, PAGE_BYTES_MAX};
+use crate::reply::{Answer, Completion, Handling};
+use crate::room::Room;
+use crate::session::Session;
+
+impl Hub {
+    /// `send` of a socket: without waiting, where all that it needs is cached.
+    pub(super) fn handle_send(self: Arc<Self>, session: &Arc<Session>, id: u64, send: protocol::Send) -> Handling {
+        let known = self.known_member_room(&session.tenant, &session.user, &send.conversation);
+        let done = Completion::Socket { socket: session.socket, id };
+        match known {
+            Some(Err(error)) => return Handling::Now(Err(error).into()),
+            Some(Ok(room)) if !self.limits_writes(&session.tenant) => {
+                self.accept(room, session.user.clone(), Role::User, send, done);
+                return Handling::Later;
+            }
+            _ => {}
+        }
+        let (hub, session) = (self, session.clone());
+        Handling::Async(Box::pin(async move {
+            let sent = hub.send(&session.tenant, &session.user, Role::User, send).await;
+            Answer::Reply(sent.map(Into::into))
+        }))
+    }
+
+    /// Appends a message to a conversation that its sender is a member of, and waits until it is committed.
+    pub async fn send(
+        &self,
+        tenant: &Arc<str>,
+        sender: &Arc<str>,
+        role: Role,
+        send: protocol::Send,
+    ) -> Result<Sent, CommandError> {
+        let room = self.member_room(tenant, sender, &send.conversation).await?;
+        self.take_write(tenant, sender).await?;
+        self.commit(room, sender.clone(), role, send).await
+    }
+
+    /// Appends a message under any user's name, member or not: for those who may (scope `admin`).
+    pub async fn send_as(
+        &self,
+        tenant: &Arc<str>,
+        sender: &Arc<str>,
+        role: Role,
+        send: protocol::Send,
+    ) -> Result<Sent, CommandError> {
+        let room = self.rooms.get(&*self.conversations, &*self.shards, tenant, &send.conversation).await?;
+        let room = room.ok_or_else(CommandError::no_such_conversation)?;
+        self.touch(&room);
+        self.commit(room, sender.clone(), role, send).await
+    }
+
+    /// `history`
+    pub async fn history(
+        &self,
+        tenant: &Arc<str>,
+        user: &Arc<str>,
+        history: &History,
+    ) -> Result<HistoryPage, CommandError> {
+        let room = self.member_room(tenant, user, &history.conversation).await?;
+        self.page(&room, history).await
+    }
+
+    /// A page of the log, whoever asks.
+    pub(crate) async fn page(&self, room: &Room, history: &History) -> Result<HistoryPage, CommandError> {
+        let range = match (history.before, history.after) {
+            (Some(before), _) => Range::Before(before),
+            (_, Some(after)) => Range::After(after),
+            _ => Range::Newest,
+        };
+        // A read replica may lag: it serves what was there long before.
+        let fresh = !matches!(range, Range::Before(before) if before + 1_000 < room.state().head());
+        let store = &self.conversations;
+        let page = store.messages(room.conversation, range, history.limit, PAGE_BYTES_MAX, fresh).await?;
+        let conversation = &room.key.name;
+        let message = |message: starling_conversation_store::Message| HistoryMessage {
+            conversation: conversation.clone(),
+            seq: message.seq,
+            id: message.id.as_u128(),
+            sender: message.sender.into(),
+            role: message.role.as_str(),
+            content: message.content.into(),
+            metadata: message.metadata.map(Json::from_compact),
+            at: Timestamp(message.at_ms),
+        };
+        Ok(HistoryPage { messages: page.messages.into_iter().map(message).collect(), more: page.more })
+    }
+
+    async fn commit(
+        &self,
+        room: Arc<Room>,
+        sender: Arc<str>,
+        role: Role,
+        send: protocol::Send,
+    ) -> Result<Sent, CommandError> {
+        let (caller, answer) = oneshot::channel();
+        self.accept(room, sender, role, send, Completion::Caller(caller));
+        answer.await.unwrap_or_else(|_| Err(CommandError::unavailable("the node is stopping")))
+    }
+
+    fn accept(&self, room: Arc<Room>, sender: Arc<str>, role: Role, send: protocol::Send, done: Completion<Sent>) {
+        let message = Append {
+            conversation: room.conversation,
+            id: uuid::Uuid::now_v7(),
+            sender,
+            key: send.key,
+            role,
+            content: send.content.into(),
+            metadata: send.metadata.map(|json| json.shared()),
+        };
+        self.enqueue(AppendJob { room, message, queued_at: Instant::now(), traceparent: None, done });
+    }
+}

@@ -1,0 +1,199 @@
+//! `subscribe`, `unsubscribe` and `publish`.
+
+use std::sync::Arc;
+
+use starling_auth::Identity;
+use starling_fanout::{Position, TopicHistory, TopicPublication};
+use starling_session_store::{Change, SessionChange};
+use starling_wire::protocol::{Json, Published, Subscribed, TopicPosition};
+use tokio::sync::oneshot;
+
+use crate::encoded::{Encoded, OwnedEvent};
+use crate::hub::{Hub, StoreChange};
+use crate::metrics::METRICS;
+use crate::reply::{Answer, Completion, Handling, Reply};
+use crate::room::RoomKey;
+use crate::session::Session;
+use crate::shards::RoomId;
+use crate::topic::{Topic, decode_publication, encode_publication};
+use crate::topic_lane::TopicJob;
+use crate::{CommandError, clock};
+
+/// A subscription that has been found good. The shard attaches the socket with [`PreparedSubscribe::attach`], then asks
+/// [`PreparedSubscribe::history`] where the topic stands, and holds back what is live until then.
+pub struct PreparedSubscribe {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) session: Arc<Session>,
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) since: Option<Position>,
+}
+
+/// What a subscription begins with.
+pub struct TopicAttachment {
+    /// The reply.
+    pub subscribed: Subscribed,
+    /// (offset, event) of what is replayed, ascending.
+    pub replay: Vec<(u64, Arc<Encoded>)>,
+}
+
+impl PreparedSubscribe {
+    /// The topic's short name.
+    pub fn room(&self) -> RoomId {
+        self.topic.id
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.topic.key.name
+    }
+
+    /// Attaches the socket: from now on publications come through the shard's inbox. To be called on the shard's thread, which enters
+    /// the room into its table before it takes anything further from its inbox.
+    pub fn attach(&self) {
+        let mut state = self.session.state();
+        if state.topics.insert(self.topic.key.name.clone(), self.topic.clone()).is_none() {
+            self.topic.attach(self.session.socket.shard);
+            let change = Change::Subscribed(self.topic.key.name.to_string());
+            let session = self.session.id.to_string();
+            self.hub.change(StoreChange::Session(SessionChange { session, change }));
+        }
+    }
+
+    /// Where the topic stands and what is replayed. On an error the socket is to be detached with [`PreparedSubscribe::undo`].
+    pub async fn history(&self) -> Result<TopicAttachment, CommandError> {
+        let known = self.topic.position();
+        let history = match (&self.since, known) {
+            // Nothing to replay and nothing to ask: this node has followed the topic without a gap.
+            (None, Some(position)) => TopicHistory { position, recovered: false, publications: Vec::new() },
+            (Some(since), Some(position)) if *since == position => {
+                TopicHistory { position, recovered: true, publications: Vec::new() }
+            }
+            (since, _) => {
+                let key = &self.topic.key;
+                let history = self.hub.fanout.topic_history(&key.tenant, &key.name, since.as_ref()).await?;
+                self.topic.learn(&history.position);
+                history
+            }
+        };
+        let replay: Vec<_> =
+            history.publications.iter().filter_map(|(offset, body)| self.replayed(*offset, body)).collect();
+        let TopicHistory { position, recovered, .. } = history;
+        let subscribed = Subscribed {
+            epoch: position.epoch,
+            offset: position.offset,
+            recovered,
+            replayed: replay.len() as u64,
+        };
+        Ok(TopicAttachment { subscribed, replay })
+    }
+
+    /// Takes the subscription back.
+    pub fn undo(&self) {
+        self.hub.drop_topic(&self.session, &self.topic.key.name);
+    }
+
+    fn replayed(&self, offset: u64, body: &[u8]) -> Option<(u64, Arc<Encoded>)> {
+        let (_, sender, data) = decode_publication(body)?;
+        let event = OwnedEvent::Publication { topic: self.topic.key.name.clone(), offset, data, sender };
+        Some((offset, Arc::new(Encoded::new(event))))
+    }
+}
+
+impl Hub {
+    pub(super) async fn prepare_subscribe(
+        self: Arc<Self>,
+        session: Arc<Session>,
+        name: String,
+        since: Option<TopicPosition>,
+    ) -> Answer {
+        if !session.identity().scopes.may_subscribe(&name) {
+            return Err(CommandError::forbidden("the token does not allow this topic")).into();
+        }
+        {
+            let state = session.state();
+            let max = self.config.topics_per_session_max;
+            if state.topics.len() >= max && !state.topics.contains_key(name.as_str()) {
+                METRICS.limited_topics.increment(1);
+                let message = format!("a session subscribes to at most {max} topics");
+                return Err(CommandError::rate_limited(message, 1_000)).into();
+            }
+        }
+        Answer::Subscribe(self.subscription(session, &name, since))
+    }
+
+    pub(super) fn subscription(
+        self: Arc<Self>,
+        session: Arc<Session>,
+        name: &str,
+        since: Option<TopicPosition>,
+    ) -> PreparedSubscribe {
+        let key = RoomKey { tenant: session.tenant.clone(), name: name.into() };
+        let topic = self.topics.enter(&key, self.shard_count, || self.rooms.new_id());
+        let since = since.map(|since| Position { epoch: since.epoch, offset: since.offset });
+        PreparedSubscribe { hub: self, session, topic, since }
+    }
+
+    /// `unsubscribe`
+    pub(super) fn unsubscribe(&self, session: &Session, name: &str) -> Answer {
+        Answer::Leave(self.drop_topic(session, name))
+    }
+
+    pub(crate) fn drop_topic(&self, session: &Session, name: &str) -> Option<RoomId> {
+        let topic = session.state().topics.remove(name)?;
+        self.topics.detach(&topic, session.socket.shard);
+        let change = Change::Unsubscribed(name.to_owned());
+        self.change(StoreChange::Session(SessionChange { session: session.id.to_string(), change }));
+        Some(topic.id)
+    }
+
+    pub(super) fn handle_publish(self: Arc<Self>, session: &Arc<Session>, id: u64, topic: String, data: Json) -> Handling {
+        if !session.state().identity.scopes.may_publish(&topic) {
+            return Handling::Now(Err(CommandError::forbidden("the token does not allow this topic")).into());
+        }
+        if !self.limits_writes(&session.tenant) {
+            let done = Completion::Socket { socket: session.socket, id };
+            self.offer(&session.tenant, &session.user, &topic, &data, done);
+            return Handling::Later;
+        }
+        let (hub, session) = (self, session.clone());
+        Handling::Async(Box::pin(async move {
+            let published = hub.publish_data(&session.tenant, &session.user, &topic, &data).await;
+            Answer::Reply(published.map(Reply::Published))
+        }))
+    }
+
+    /// `publish`, for a caller that waits.
+    pub async fn publish_to_topic(
+        &self,
+        identity: &Identity,
+        topic: &str,
+        data: &Json,
+    ) -> Result<Published, CommandError> {
+        if !identity.scopes.may_publish(topic) {
+            return Err(CommandError::forbidden("the token does not allow this topic"));
+        }
+        self.publish_data(&identity.tenant, &identity.user, topic, data).await
+    }
+
+    async fn publish_data(
+        &self,
+        tenant: &Arc<str>,
+        user: &Arc<str>,
+        topic: &str,
+        data: &Json,
+    ) -> Result<Published, CommandError> {
+        self.take_write(tenant, user).await?;
+        let (caller, answer) = oneshot::channel();
+        self.offer(tenant, user, topic, data, Completion::Caller(caller));
+        answer.await.unwrap_or_else(|_| Err(CommandError::unavailable("the node is stopping")))
+    }
+
+    fn offer(&self, tenant: &Arc<str>, user: &Arc<str>, topic: &str, data: &Json, done: Completion<Published>) {
+        let body = encode_publication(clock::now_us(), Some(user), data);
+        let publication = TopicPublication { tenant: tenant.clone(), topic: topic.into(), body };
+        if let Err(job) = self.topic_lane.push(TopicJob { publication, done }) {
+            let error = CommandError::unavailable("too many publications wait; nothing was accepted");
+            job.done.finish(&self.shards, Err(error));
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What an operator can set about the hub.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// What an operator can set about the hub.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// This node's name.
+    pub node: String,
+    /// Where this node can be reached, for operators.
+    pub address: Option<String>,
+    /// Program version.
+    pub version: String,
+    /// For how long a session outlives its socket.
+    pub resume_window: Duration,
+    /// How often the gateway pings; told to clients.
+    pub heartbeat: Duration,
+    /// How many messages a join or resume replays at most, per conversation.
+    pub replay_limit: u64,
+    /// Limits for every tenant that has none of its own.
+    pub limits: TenantLimits,
+    /// Limits of single tenants.
+    pub tenants: HashMap<String, TenantLimits>,
+    /// How many conversations one session may be joined to.
+    pub joins_per_session_max: usize,
+    /// How many topics one session may be subscribed to.
+    pub topics_per_session_max: usize,
+    /// How many members a conversation may have.
+    pub members_per_conversation_max: usize,
+    /// How many batches may be on their way to the database at once. Each conversation always takes the same lane.
+    pub append_lanes: usize,
+    /// How many messages may wait for the database on each lane before senders are told `unavailable`.
+    pub append_queue: usize,
+}
+
+/// Limits of one tenant; 0: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// `send`, `publish` and `create` of one user, over all nodes, per minute.
+    pub user_writes_per_minute: u32,
+    /// Open sockets, over all nodes.
+    pub connections: u64,
+    /// Conversations in the database.
+    pub conversations: u64,
+}
+
+impl HubConfig {
+    /// The limits of a tenant.
+    pub fn limits_of(&self, tenant: &str) -> TenantLimits {
+        self.tenants.get(tenant).copied().unwrap_or(self.limits)
+    }
+}

@@ -1,0 +1,49 @@
+//! The newest numbers that this node committed lately: told to the others with each beat, for the case that the last publication of a
+//! conversation is the one that got lost.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::Map;
+use crate::node_message::Head;
+use crate::room::Room;
+use crate::shards::RoomId;
+
+/// How many conversations are remembered; beyond that, the database is asked instead.
+const HEADS_MAX: usize = 20_000;
+/// In how many beats a head is told: one may be lost.
+const TELLINGS: u8 = 3;
+
+/// The newest numbers that this node committed lately.
+#[derive(Default)]
+pub struct CommittedHeads {
+    heads: Mutex<Map<RoomId, (Arc<Room>, u64, u8)>>,
+}
+
+impl CommittedHeads {
+    /// Notes a commit.
+    pub fn note(&self, room: &Arc<Room>, seq: u64) {
+        let mut heads = self.heads.lock();
+        if let Some(entry) = heads.get_mut(&room.id) {
+            entry.1 = entry.1.max(seq);
+            entry.2 = TELLINGS;
+        } else if heads.len() < HEADS_MAX {
+            heads.insert(room.id, (room.clone(), seq, TELLINGS));
+        }
+    }
+
+    /// What is to be told now, by lane. Each head is told in a few beats and then forgotten; with `keep` (nobody can be
+    /// told now) none is forgotten.
+    pub fn to_tell(&self, keep: bool) -> Vec<(u16, Vec<Head>)> {
+        let mut by_lane: Map<u16, Vec<Head>> = Map::default();
+        self.heads.lock().retain(|_, (room, seq, tellings)| {
+            by_lane.entry(room.lane).or_default().push(room.head_at(*seq));
+            if !keep {
+                *tellings -= 1;
+            }
+            *tellings > 0
+        });
+        by_lane.into_iter().collect()
+    }
+}

@@ -1,0 +1,308 @@
+//! The hub: what every command means and who gets which event.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use starling_auth::{Identity, TicketKey, TokenError, Verifier};
+use starling_conversation_store::{ConversationStore, LastSeen, Page, Range};
+use starling_fanout::{Fanout, Publication};
+use starling_session_store::{NodeRecord, PresenceChange, SessionChange, SessionStore};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::append::{APPEND_BATCH_MAX, AppendJob};
+use crate::heads::CommittedHeads;
+use crate::lane::{self, Lane};
+use crate::limits::Limits;
+use crate::linger::Lingering;
+use crate::metrics::METRICS;
+use crate::node_message::NodeMessage;
+use crate::room::Room;
+use crate::rooms::Rooms;
+use crate::session::Sessions;
+use crate::shards::Shards;
+use crate::topic::Topics;
+use crate::topic_lane::TopicJob;
+use crate::typing::Typists;
+use crate::{CommandError, HubConfig, clock};
+
+/// How many publications may wait for the broker. What does not fit is found in the log.
+const PUBLISH_QUEUE: usize = 65_536;
+/// How many publications go in one call.
+const PUBLISH_BATCH_MAX: usize = 512;
+/// How many publications of topics may wait for the broker.
+const TOPIC_QUEUE: usize = 8_192;
+/// How many changes of presence and of sessions may wait for the session store.
+const PRESENCE_QUEUE: usize = 65_536;
+/// How many conversations may wait to be repaired; the next tick finds those that did not fit.
+const REPAIR_QUEUE: usize = 4_096;
+/// The most bytes of one page that is read from the log, contents and metadata.
+pub(crate) const PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// The most bytes that are read from the log at once for one socket that is behind.
+const CATCH_UP_BYTES_MAX: usize = 128 * 1024;
+
+/// What the hub is put together from.
+pub struct HubParts {
+    /// Settings.
+    pub config: HubConfig,
+    /// The durable log.
+    pub conversations: Arc<dyn ConversationStore>,
+    /// Who is connected where.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Publications between nodes.
+    pub fanout: Arc<dyn Fanout>,
+    /// Checks tokens.
+    pub verifier: Arc<Verifier>,
+    /// Signs and opens resume tickets.
+    pub tickets: TicketKey,
+    /// The sockets' inboxes.
+    pub shards: Arc<dyn Shards>,
+    /// How many shards there are.
+    pub shard_count: usize,
+    /// Where the hub's own tasks run: not on a shard's thread.
+    pub runtime: Handle,
+}
+
+/// The hub: what every command means and who gets which event. One per node.
+pub struct Hub {
+    pub(crate) config: HubConfig,
+    /// The node's name, shared.
+    pub(crate) node: Arc<str>,
+    pub(crate) conversations: Arc<dyn ConversationStore>,
+    pub(crate) session_store: Arc<dyn SessionStore>,
+    pub(crate) fanout: Arc<dyn Fanout>,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) tickets: TicketKey,
+    pub(crate) shards: Arc<dyn Shards>,
+    pub(crate) shard_count: usize,
+    /// Whether there may be other nodes.
+    pub(crate) clustered: bool,
+    pub(crate) rooms: Rooms,
+    pub(crate) topics: Topics,
+    pub(crate) sessions: Sessions,
+    pub(crate) lingering: Lingering,
+    pub(crate) typing: Typists,
+    pub(crate) limits: Limits,
+    pub(crate) append_lanes: Vec<Lane<AppendJob>>,
+    pub(crate) publish_lane: Lane<Publication>,
+    pub(crate) topic_lane: Lane<TopicJob>,
+    pub(crate) presence_lane: Lane<StoreChange>,
+    pub(crate) repair_lane: Lane<Arc<Room>>,
+    /// Newest numbers that this node committed and has not yet told in a beat.
+    pub(crate) committed_heads: CommittedHeads,
+    /// Conversations whose head in the database is to be looked up: an append had no answer.
+    pub(crate) suspects: Mutex<VecDeque<Arc<Room>>>,
+    /// Users whose last-seen time is to be written.
+    pub(crate) last_seen: Mutex<Vec<LastSeen>>,
+    /// What is known of the other nodes.
+    pub(crate) nodes: Mutex<Vec<NodeRecord>>,
+    /// Whether the link to the broker carried this node's last probes.
+    pub(crate) link: crate::link::Link,
+    /// Whether the session store may lack what this node wrote: to be written again.
+    pub(crate) presence_lost: AtomicBool,
+    pub(crate) started_at: Instant,
+    pub(crate) started_at_ms: i64,
+    /// What the gateway says of itself, for the node's record.
+    pub(crate) gauges: NodeGauges,
+}
+
+/// What the gateway says of itself, for the node's record. All are set by the gateway.
+#[derive(Debug, Default)]
+pub struct NodeGauges {
+    /// Open sockets.
+    pub connections: AtomicU64,
+    /// Whether the node drains.
+    pub draining: AtomicBool,
+    /// Messages committed since the start (set by the hub).
+    pub messages: AtomicU64,
+    /// Events put into sockets' queues since the start.
+    pub deliveries: AtomicU64,
+    /// Delivery latency, 50th percentile, microseconds.
+    pub delivery_p50_us: AtomicU64,
+    /// Delivery latency, 99th percentile, microseconds.
+    pub delivery_p99_us: AtomicU64,
+}
+
+/// Something to be written to the session store.
+pub(crate) enum StoreChange {
+    Presence(PresenceChange),
+    Session(SessionChange),
+    /// A socket dropped at this time.
+    Detached { session: String, at_ms: i64 },
+}
+
+impl Hub {
+    /// Puts the hub together and starts its lanes. [`Hub::start`] begins to receive.
+    pub fn new(parts: HubParts) -> Arc<Hub> {
+        let (append_lanes, append_ends): (Vec<_>, Vec<_>) =
+            (0..parts.config.append_lanes.max(1)).map(|_| Lane::new(parts.config.append_queue)).unzip();
+        let (publish_lane, publish_end) = Lane::new(PUBLISH_QUEUE);
+        let (topic_lane, topic_end) = Lane::new(TOPIC_QUEUE);
+        let (presence_lane, presence_end) = Lane::new(PRESENCE_QUEUE);
+        let (repair_lane, repair_end) = Lane::new(REPAIR_QUEUE);
+        let runtime = parts.runtime;
+        let hub = Arc::new(Hub {
+            node: parts.config.node.as_str().into(),
+            limits: Limits::default(),
+            config: parts.config,
+            conversations: parts.conversations,
+            session_store: parts.sessions,
+            clustered: parts.fanout.link().is_some(),
+            fanout: parts.fanout,
+            verifier: parts.verifier,
+            tickets: parts.tickets,
+            shards: parts.shards,
+            shard_count: parts.shard_count,
+            rooms: Rooms::new(parts.shard_count),
+            topics: Topics::default(),
+            sessions: Sessions::default(),
+            lingering: Lingering::default(),
+            typing: Typists::default(),
+            append_lanes,
+            publish_lane,
+            topic_lane,
+            presence_lane,
+            repair_lane,
+            committed_heads: CommittedHeads::default(),
+            suspects: Mutex::default(),
+            last_seen: Mutex::default(),
+            nodes: Mutex::default(),
+            link: crate::link::Link::default(),
+            presence_lost: AtomicBool::new(false),
+            started_at: Instant::now(),
+            started_at_ms: clock::now_ms(),
+            gauges: NodeGauges::default(),
+        });
+        for end in append_ends {
+            hub.work(&runtime, end, APPEND_BATCH_MAX, Hub::append_batch);
+        }
+        hub.work(&runtime, publish_end, PUBLISH_BATCH_MAX, Hub::publish_batch);
+        hub.work(&runtime, topic_end, PUBLISH_BATCH_MAX, Hub::publish_topics_batch);
+        hub.work(&runtime, presence_end, PUBLISH_BATCH_MAX * 4, Hub::write_changes);
+        runtime.spawn(hub.clone().repair_all(repair_end));
+        hub
+    }
+
+    /// Begins to hear other nodes, to beat, and to keep what is cached true. Returns when the node may serve, or at once with the
+    /// broker away (the link is then repaired in the background).
+    pub async fn start(self: &Arc<Self>) -> Result<(), starling_fanout::Error> {
+        self.fanout.start(Arc::new(crate::receive::Ear::new(self))).await?;
+        self.beat().await;
+        tokio::spawn(self.clone().tick_forever());
+        Ok(())
+    }
+
+    /// Who a token says its bearer is, without waiting, if that can be told at once.
+    pub fn authenticate_now(&self, token: &str) -> Option<Result<Identity, TokenError>> {
+        self.verifier.verify_now(token, clock::now_ms())
+    }
+
+    /// Who a token says its bearer is.
+    pub async fn authenticate(&self, token: &str) -> Result<Identity, TokenError> {
+        self.verifier.verify(token, clock::now_ms()).await
+    }
+
+    /// A page of a conversation's log after a number, from the primary, to serve a socket.
+    pub async fn read_log(&self, room: &Room, after: u64, limit: u32) -> Result<Page, CommandError> {
+        Ok(self.conversations.messages(room.conversation, Range::After(after), limit, CATCH_UP_BYTES_MAX, true).await?)
+    }
+
+    /// Counters that the gateway keeps for the node's record.
+    pub fn gauges(&self) -> &NodeGauges {
+        &self.gauges
+    }
+
+    /// This node's name.
+    pub fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
+    /// Settings.
+    pub fn config(&self) -> &HubConfig {
+        &self.config
+    }
+
+    /// How many sessions are attached here.
+    pub fn session_count(&self) -> usize {
+        self.sessions.count()
+    }
+
+    pub(crate) fn seconds(&self) -> u64 {
+        self.started_at.elapsed().as_secs()
+    }
+
+    /// Publishes to the other nodes. What does not fit is lost, and found by them through the beats' heads.
+    pub(crate) fn publish(&self, publication: Publication) {
+        if self.publish_lane.push(publication).is_err() {
+            METRICS.publications_dropped.increment(1);
+        }
+    }
+
+    pub(crate) fn publish_message(&self, lane: u16, message: &NodeMessage) {
+        if self.clustered {
+            self.publish(Publication { lane, body: message.encode() });
+        }
+    }
+
+    pub(crate) fn change(&self, change: StoreChange) {
+        if self.presence_lane.push(change).is_err() {
+            self.presence_lost.store(true, Ordering::Relaxed);
+        }
+    }
+
+    async fn publish_batch(self: Arc<Self>, batch: Vec<Publication>) {
+        METRICS.publish_batch.record(batch.len() as f64);
+        if let Err(error) = self.fanout.publish(&batch).await {
+            METRICS.publications_dropped.increment(batch.len() as u64);
+            tracing::debug!(%error, lost = batch.len(), "publications were lost; other nodes find them by the heads");
+        }
+    }
+
+    /// Writes to the session store what gathered. What it does not take is written again when it is back.
+    async fn write_changes(self: Arc<Self>, batch: Vec<StoreChange>) {
+        let (mut presence, mut sessions, mut detached) = (Vec::new(), Vec::new(), Vec::new());
+        let mut detached_at_ms = 0;
+        for change in batch {
+            match change {
+                StoreChange::Presence(change) => presence.push(change),
+                StoreChange::Session(change) => sessions.push(change),
+                StoreChange::Detached { session, at_ms } => {
+                    detached.push(session);
+                    detached_at_ms = detached_at_ms.max(at_ms);
+                }
+            }
+        }
+        let mut fault = None;
+        if !sessions.is_empty() {
+            fault = self.session_store.update(&sessions).await.err();
+        }
+        if !presence.is_empty() && fault.is_none() {
+            fault = self.session_store.set_presence(&self.node, &presence).await.err();
+        }
+        if !detached.is_empty() && fault.is_none() {
+            fault = self.session_store.detach(&self.node, &detached, detached_at_ms).await.err();
+        }
+        if let Some(error) = fault {
+            tracing::debug!(%error, "sessions and presence could not be written; they will be, later");
+            self.presence_lost.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn work<T, F>(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        end: mpsc::Receiver<T>,
+        batch_max: usize,
+        work: impl Fn(Arc<Hub>, Vec<T>) -> F + Send + 'static,
+    ) where
+        T: Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let hub = self.clone();
+        runtime.spawn(lane::run(end, batch_max, move |batch| work(hub.clone(), batch)));
+    }
+}

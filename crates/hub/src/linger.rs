@@ -1,0 +1,48 @@
+//! Sessions whose sockets dropped a moment ago: their people still count as there, so that a resume shows nothing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::Map;
+use crate::room::Room;
+
+/// What is left of a session whose socket dropped.
+pub struct Lingerer {
+    /// Who.
+    pub user: Arc<str>,
+    /// Where they still count as there.
+    pub rooms: Vec<Arc<Room>>,
+    /// Until when.
+    pub until: Instant,
+    /// When the socket dropped, Unix milliseconds.
+    pub dropped_at_ms: i64,
+}
+
+/// All of them, by session.
+#[derive(Default)]
+pub struct Lingering {
+    inner: Mutex<Map<Arc<str>, Lingerer>>,
+}
+
+impl Lingering {
+    /// Adds one; answers the one that lingered under the same session.
+    pub fn add(&self, session: Arc<str>, lingerer: Lingerer) -> Option<Lingerer> {
+        self.inner.lock().insert(session, lingerer)
+    }
+    /// Takes one out.
+    pub fn take(&self, session: &str) -> Option<Lingerer> {
+        self.inner.lock().remove(session)
+    }
+    /// Takes those out whose time is over.
+    pub fn take_expired(&self, now: Instant) -> Vec<Lingerer> {
+        let mut expired = Vec::new();
+        self.inner.lock().extract_if(|_, lingerer| lingerer.until <= now).for_each(|(_, lingerer)| expired.push(lingerer));
+        expired
+    }
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.inner.lock().len()
+    }
+}

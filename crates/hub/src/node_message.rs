@@ -1,0 +1,210 @@
+//! What nodes tell each other through the fan-out.
+//!
+//! A message of a conversation is the common case and has a binary form of its own; everything else is
+//! rare and travels as JSON of [`NodeMessage`]. Layout of the binary form, big-endian:
+//!
+//! ```text
+//! u8 1 | i64 conversation | u64 seq | u64 committed_at_us | u8 len tenant | u8 len name | u8 len traceparent | … | JSON payload
+//! ```
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+const KIND_MESSAGE: u8 = 1;
+const KIND_OTHER: u8 = 2;
+const HEADER_BYTES: usize = 1 + 8 + 8 + 8 + 3;
+
+/// A message of a conversation, as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedMessage {
+    /// The conversation's number in the database.
+    pub conversation: i64,
+    /// Whose.
+    pub tenant: Box<str>,
+    /// The conversation's name.
+    pub name: Box<str>,
+    /// The message's number.
+    pub seq: u64,
+    /// When it was committed, Unix microseconds by the committing node's clock.
+    pub committed_at_us: u64,
+    /// The trace that it belongs to (W3C Trace Context).
+    pub traceparent: Option<Box<str>>,
+    /// The `message` event as JSON.
+    pub payload: Bytes,
+}
+
+/// The newest number of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Whose.
+    pub tenant: Arc<str>,
+    /// The conversation's name.
+    pub name: Arc<str>,
+    /// Its number in the database.
+    pub conversation: i64,
+    /// The newest number.
+    pub seq: u64,
+}
+
+/// What nodes tell each other, messages of conversations apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeMessage {
+    /// Somebody types, or stopped.
+    Typing { tenant: Arc<str>, name: Arc<str>, user: Arc<str>, typing: bool },
+    /// So many sessions of a user are in a conversation on a node.
+    Presence {
+        tenant: Arc<str>,
+        name: Arc<str>,
+        user: Arc<str>,
+        node: Arc<str>,
+        devices: u32,
+        last_seen_ms: Option<i64>,
+    },
+    /// A read mark rose.
+    Read { tenant: Arc<str>, name: Arc<str>, user: Arc<str>, seq: u64 },
+    /// Somebody became a member, or is none any more.
+    Member { tenant: Arc<str>, name: Arc<str>, user: Arc<str>, member: bool },
+    /// Title or metadata changed: what is cached is old.
+    Changed { tenant: Arc<str>, name: Arc<str> },
+    /// The conversation is gone.
+    Deleted { tenant: Arc<str>, name: Arc<str>, conversation: i64 },
+    /// Newest numbers that a node committed lately.
+    Heads(Vec<Head>),
+    /// A session is attached to that node now; whoever still shows it as present may stop.
+    Moved { session: Arc<str>, to: Arc<str> },
+    /// To one node: a session was attached elsewhere; close its socket with 4409.
+    Superseded { session: Arc<str>, to: Arc<str> },
+    /// To one node: an operator ended a session; close its socket with 4410.
+    Ended { session: Arc<str> },
+    /// A node stops, in order.
+    Leaving { node: Arc<str> },
+}
+
+/// Anything that a node may hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The common case.
+    Message(CommittedMessage),
+    /// The rest.
+    Other(NodeMessage),
+}
+
+impl CommittedMessage {
+    /// The binary form. Names are at most 100 bytes, so that their lengths fit a byte.
+    pub fn encode(&self) -> Bytes {
+        encode_message(
+            self.conversation,
+            &self.tenant,
+            &self.name,
+            self.seq,
+            self.committed_at_us,
+            self.traceparent.as_deref(),
+            &self.payload,
+        )
+    }
+}
+
+/// [`CommittedMessage::encode`] from borrowed parts.
+pub fn encode_message(
+    conversation: i64,
+    tenant: &str,
+    name: &str,
+    seq: u64,
+    committed_at_us: u64,
+    traceparent: Option<&str>,
+    payload: &[u8],
+) -> Bytes {
+    let traceparent = traceparent.filter(|t| t.len() <= 255).unwrap_or("");
+    let names = tenant.len() + name.len() + traceparent.len();
+    let mut out = BytesMut::with_capacity(HEADER_BYTES + names + payload.len());
+    out.put_u8(KIND_MESSAGE);
+    out.put_i64(conversation);
+    out.put_u64(seq);
+    out.put_u64(committed_at_us);
+    for text in [tenant, name, traceparent] {
+        out.put_u8(u8::try_from(text.len()).unwrap_or(0));
+    }
+    for text in [tenant, name, traceparent] {
+        out.put_slice(text.as_bytes());
+    }
+    out.put_slice(payload);
+    out.freeze()
+}
+
+impl NodeMessage {
+    /// The form that travels.
+    pub fn encode(&self) -> Bytes {
+        let mut out = vec![KIND_OTHER];
+        // Writing plain data into memory does not fail.
+        if let Err(error) = serde_json::to_writer(&mut out, self) {
+            tracing::error!(%error, "a node message can't be encoded");
+        }
+        out.into()
+    }
+}
+
+/// Reads what another node sent. `None`: not of this version; to be ignored.
+pub fn decode(body: &Bytes) -> Option<Heard> {
+    match *body.first()? {
+        KIND_MESSAGE => decode_message(body).map(Heard::Message),
+        KIND_OTHER => serde_json::from_slice(&body[1..]).ok().map(Heard::Other),
+        _ => None,
+    }
+}
+
+fn decode_message(body: &Bytes) -> Option<CommittedMessage> {
+    let number = |at: usize| body.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
+    let lengths = body.get(25..HEADER_BYTES)?;
+    let mut at = HEADER_BYTES;
+    let mut text = |length: u8| {
+        let text = std::str::from_utf8(body.get(at..at + usize::from(length))?).ok()?;
+        at += usize::from(length);
+        Some(Box::<str>::from(text))
+    };
+    let (tenant, name, traceparent) = (text(lengths[0])?, text(lengths[1])?, text(lengths[2])?);
+    Some(CommittedMessage {
+        conversation: number(1)?.cast_signed(),
+        tenant,
+        name,
+        seq: number(9)?,
+        committed_at_us: number(17)?,
+        traceparent: (!traceparent.is_empty()).then_some(traceparent),
+        payload: body.slice(at..),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_message_survives_the_way() {
+        let message = CommittedMessage {
+            conversation: -7,
+            tenant: "t".into(),
+            name: "room:1".into(),
+            seq: 42,
+            committed_at_us: 99,
+            traceparent: Some("00-aa-bb-01".into()),
+            payload: Bytes::from_static(b"{}"),
+        };
+        assert_eq!(decode(&message.encode()), Some(Heard::Message(message)));
+    }
+
+    #[test]
+    fn other_messages_survive_the_way() {
+        let heads = NodeMessage::Heads(vec![Head { tenant: "t".into(), name: "c".into(), conversation: 3, seq: 9 }]);
+        assert_eq!(decode(&heads.encode()), Some(Heard::Other(heads)));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_ignored(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            decode(&Bytes::from(bytes));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Who is in a conversation, on which nodes, with how many sessions.
+
+use std::sync::Arc;
+
+use crate::Map;
+
+/// Who is in a conversation, on which nodes, with how many sessions.
+#[derive(Debug, Default)]
+pub struct Online {
+    users: Map<Arc<str>, Vec<(Arc<str>, u32)>>,
+}
+
+/// What a change meant for a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shift {
+    /// Was away, is there.
+    Came,
+    /// Was there, is away.
+    Went,
+    /// No change to tell.
+    None,
+}
+
+impl Online {
+    /// Sets how many sessions of a user are on a node.
+    pub fn set(&mut self, user: &Arc<str>, node: &Arc<str>, devices: u32) -> Shift {
+        if devices == 0 {
+            return self.remove(user, node);
+        }
+        let nodes = self.users.entry(user.clone()).or_default();
+        let came = nodes.is_empty();
+        match nodes.iter_mut().find(|(name, _)| name == node) {
+            Some((_, count)) => *count = devices,
+            None => nodes.push((node.clone(), devices)),
+        }
+        if came { Shift::Came } else { Shift::None }
+    }
+
+    /// How many sessions of a user are on a node.
+    pub fn on_node(&self, user: &str, node: &str) -> u32 {
+        self.users
+            .get(user)
+            .and_then(|nodes| nodes.iter().find(|(name, _)| &**name == node))
+            .map_or(0, |(_, count)| *count)
+    }
+
+    /// With how many sessions a user is there; 0: not.
+    pub fn devices(&self, user: &str) -> u32 {
+        self.users.get(user).map_or(0, |nodes| nodes.iter().map(|(_, count)| count).sum())
+    }
+
+    /// Everybody who is there.
+    pub fn users(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.users.keys()
+    }
+
+    /// Everybody who is there from this node.
+    pub fn of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a Arc<str>, u32)> {
+        self.users.iter().filter_map(move |(user, nodes)| {
+            nodes.iter().find(|(name, _)| &**name == node).map(|(_, count)| (user, *count))
+        })
+    }
+
+    /// Forgets nodes for which `lives` is false. Answers who went by that.
+    pub fn keep_nodes(&mut self, lives: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
+        let mut gone = Vec::new();
+        self.users.retain(|user, nodes| {
+            nodes.retain(|(node, _)| lives(node));
+            if nodes.is_empty() {
+                gone.push(user.clone());
+            }
+            !nodes.is_empty()
+        });
+        gone
+    }
+
+    fn remove(&mut self, user: &Arc<str>, node: &Arc<str>) -> Shift {
+        let Some(nodes) = self.users.get_mut(user) else { return Shift::None };
+        nodes.retain(|(name, _)| name != node);
+        if nodes.is_empty() {
+            self.users.remove(user);
+            return Shift::Went;
+        }
+        Shift::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_there_from_the_first_device_to_the_last_on_any_node() {
+        let mut online = Online::default();
+        let (ann, a, b): (Arc<str>, Arc<str>, Arc<str>) = ("ann".into(), "a".into(), "b".into());
+        assert_eq!(online.set(&ann, &a, 1), Shift::Came);
+        assert_eq!(online.set(&ann, &b, 2), Shift::None);
+        assert_eq!(online.devices("ann"), 3);
+        assert_eq!(online.set(&ann, &a, 0), Shift::None);
+        assert_eq!(online.set(&ann, &b, 0), Shift::Went);
+        assert_eq!(online.set(&ann, &b, 0), Shift::None);
+    }
+
+    #[test]
+    fn a_dead_nodes_people_go_unless_they_are_elsewhere_too() {
+        let mut online = Online::default();
+        let (ann, bob, a, b): (Arc<str>, Arc<str>, Arc<str>, Arc<str>) =
+            ("ann".into(), "bob".into(), "a".into(), "b".into());
+        online.set(&ann, &a, 1);
+        online.set(&bob, &a, 1);
+        online.set(&bob, &b, 1);
+        assert_eq!(online.keep_nodes(|node| node != "a"), [ann]);
+        assert_eq!(online.users().count(), 1);
+    }
+}

@@ -1,0 +1,194 @@
+//! Who is there: counted on each node, told to the others, kept in the session store under the node's lease.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use starling_conversation_store::LastSeen;
+use starling_session_store::{PresenceChange, PresenceEntry};
+
+use crate::hub::{Hub, StoreChange};
+use crate::linger::Lingerer;
+use crate::metrics::METRICS;
+use crate::node_message::NodeMessage;
+use crate::online::Shift;
+use crate::room::{Room, RoomState};
+use crate::session::Session;
+use crate::tick::presence_key;
+use crate::clock;
+
+/// How long a dropped socket's user still counts as there, so that a resume shows nothing.
+const LINGER: Duration = Duration::from_secs(10);
+/// How many conversations' presence is read in one pipeline.
+const PRESENCE_PER_READ: usize = 500;
+/// How many last-seen times wait to be written at most, and go in one statement.
+const LAST_SEEN_MAX: usize = 20_000;
+
+impl Hub {
+    /// Counts a session of a user in. To be called with the room's state locked, by the shard that attaches the socket.
+    pub(crate) fn count_in(&self, room: &Room, state: &mut RoomState, user: &Arc<str>) {
+        let devices = state.online.on_node(user, &self.node) + 1;
+        self.set_devices(room, state, user, devices, None);
+    }
+
+    /// Counts a session of a user out.
+    pub(crate) fn count_out(&self, room: &Room, user: &Arc<str>, last_seen_ms: i64) {
+        let mut state = room.state();
+        let devices = state.online.on_node(user, &self.node).saturating_sub(1);
+        self.set_devices(room, &mut state, user, devices, Some(last_seen_ms));
+    }
+
+    fn set_devices(
+        &self,
+        room: &Room,
+        state: &mut RoomState,
+        user: &Arc<str>,
+        devices: u32,
+        last_seen_ms: Option<i64>,
+    ) {
+        METRICS.presence_changes.increment(1);
+        match state.online.set(user, &self.node, devices) {
+            Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
+            Shift::Went => state.tell_presence(room, &*self.shards, user, false, last_seen_ms),
+            Shift::None => {}
+        }
+        let conversation = presence_key(room);
+        self.change(StoreChange::Presence(PresenceChange { conversation, user: user.clone(), devices }));
+        if self.clustered {
+            let message = NodeMessage::Presence {
+                tenant: room.key.tenant.clone(),
+                name: room.key.name.clone(),
+                user: user.clone(),
+                node: self.node.clone(),
+                devices,
+                last_seen_ms,
+            };
+            self.publish_message(room.lane, &message);
+        }
+    }
+
+    /// A session's socket dropped: its user counts as there for a while longer.
+    pub(crate) fn linger(&self, session: &Session, rooms: Vec<Arc<Room>>) {
+        let dropped_at_ms = clock::now_ms();
+        let lingerer = Lingerer { user: session.user.clone(), rooms, until: Instant::now() + LINGER, dropped_at_ms };
+        if let Some(older) = self.lingering.add(session.id.clone(), lingerer) {
+            self.let_go(&older);
+        }
+        self.saw(&session.tenant, &session.user, dropped_at_ms);
+    }
+
+    /// The session goes on somewhere else, or has ended.
+    pub(crate) fn stop_lingering(&self, session: &str) {
+        if let Some(lingerer) = self.lingering.take(session) {
+            self.let_go(&lingerer);
+        }
+    }
+
+    pub(crate) fn let_go(&self, lingerer: &Lingerer) {
+        for room in &lingerer.rooms {
+            self.count_out(room, &lingerer.user, lingerer.dropped_at_ms);
+        }
+    }
+
+    /// Remembers when a user was last seen, to be written with the next tick.
+    pub(crate) fn saw(&self, tenant: &Arc<str>, user: &Arc<str>, at_ms: i64) {
+        let mut last_seen = self.last_seen.lock();
+        if last_seen.len() < LAST_SEEN_MAX {
+            last_seen.push(LastSeen { tenant: tenant.clone(), user: user.clone(), at_ms });
+        }
+    }
+
+    pub(crate) async fn write_last_seen(&self) {
+        let batch = std::mem::take(&mut *self.last_seen.lock());
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(error) = self.conversations.touch_users(&batch).await {
+            tracing::debug!(%error, "last-seen times could not be written; the next tick tries");
+            let mut waiting = self.last_seen.lock();
+            let room = LAST_SEEN_MAX.saturating_sub(waiting.len());
+            waiting.extend(batch.into_iter().take(room));
+        }
+    }
+
+    /// Takes the people of nodes out that live no more, everywhere at once.
+    pub(crate) fn forget_dead_nodes(&self) {
+        let living: Vec<String> = self.nodes.lock().iter().map(|record| record.node.clone()).collect();
+        let lives = |node: &str| node == &*self.node || living.iter().any(|name| name == node);
+        let now = clock::now_ms();
+        for room in self.rooms.joined() {
+            let mut state = room.state();
+            for user in state.online.keep_nodes(lives) {
+                state.tell_presence(&room, &*self.shards, &user, false, Some(now));
+                self.saw(&room.key.tenant, &user, now);
+            }
+        }
+    }
+
+    /// Makes sure that a room knows who is there, before somebody joins it.
+    pub(crate) async fn know_presence(&self, room: &Arc<Room>) {
+        if self.clustered && !room.state().online_known {
+            self.read_presence(std::slice::from_ref(room)).await;
+        }
+    }
+
+    /// Reads from the session store who is in these rooms by other nodes, and tells what changed. Without the store, what is known stays.
+    pub(crate) async fn read_presence(&self, rooms: &[Arc<Room>]) {
+        if !self.clustered {
+            return;
+        }
+        for chunk in rooms.chunks(PRESENCE_PER_READ) {
+            for room in chunk {
+                room.state().presence_log = Some(Vec::new());
+            }
+            let keys: Vec<_> = chunk.iter().map(|room| presence_key(room)).collect();
+            let answers = self.session_store.presence(&keys).await;
+            if let Err(error) = &answers {
+                tracing::debug!(%error, "presence could not be read");
+            }
+            let mut answers = answers.unwrap_or_default().into_iter();
+            for room in chunk {
+                self.take_presence(room, answers.next());
+            }
+        }
+    }
+
+    /// Writes anew who is in these rooms by this node.
+    pub(crate) async fn write_presence(&self, rooms: &[Arc<Room>]) -> Result<(), starling_session_store::Error> {
+        let mut batch = Vec::new();
+        for room in rooms {
+            let state = room.state();
+            let conversation = presence_key(room);
+            batch.extend(state.online.of_node(&self.node).map(|(user, devices)| PresenceChange {
+                conversation: conversation.clone(),
+                user: user.clone(),
+                devices,
+            }));
+        }
+        self.session_store.set_presence(&self.node, &batch).await
+    }
+
+    fn take_presence(&self, room: &Room, answer: Option<Vec<PresenceEntry>>) {
+        let mut state = room.state();
+        let log = state.presence_log.take().unwrap_or_default();
+        let Some(entries) = answer else { return };
+        let before: std::collections::HashSet<Arc<str>> = state.online.users().cloned().collect();
+        let node = self.node.clone();
+        state.online.keep_nodes(|other| other == &*node);
+        for entry in entries.iter().filter(|entry| entry.node != *node) {
+            state.online.set(&entry.user.as_str().into(), &entry.node.as_str().into(), entry.devices);
+        }
+        for (user, node, devices) in log {
+            state.online.set(&user, &node, devices);
+        }
+        let known = std::mem::replace(&mut state.online_known, true);
+        if !known {
+            return;
+        }
+        for user in state.online.users().filter(|user| !before.contains(*user)) {
+            state.tell_presence(room, &*self.shards, user, true, None);
+        }
+        for user in before.iter().filter(|user| state.online.devices(user) == 0) {
+            state.tell_presence(room, &*self.shards, user, false, Some(clock::now_ms()));
+        }
+    }
+}

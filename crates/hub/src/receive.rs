@@ -1,0 +1,223 @@
+//! What this node hears from the others.
+
+use std::sync::{Arc, Weak};
+
+use starling_fanout::{Delivery, Receiver};
+use starling_wire::protocol::{CloseReason, Timestamp};
+use tokio::runtime::Handle;
+
+use crate::encoded::{Encoded, OwnedEvent};
+use crate::hub::Hub;
+use crate::metrics::METRICS;
+use crate::node_message::{self, CommittedMessage, Head, Heard, NodeMessage};
+use crate::room::RoomKey;
+use crate::shards::ShardItem;
+use crate::clock;
+
+/// The hub's ear: holds no hub alive.
+pub(crate) struct Ear {
+    hub: Weak<Hub>,
+    runtime: Handle,
+}
+
+impl Ear {
+    pub(crate) fn new(hub: &Arc<Hub>) -> Ear {
+        Ear { hub: Arc::downgrade(hub), runtime: Handle::current() }
+    }
+}
+
+impl Receiver for Ear {
+    fn receive(&self, delivery: Delivery) {
+        let Some(hub) = self.hub.upgrade() else { return };
+        match delivery {
+            Delivery::Publication { body, .. } | Delivery::Direct { body } => match node_message::decode(&body) {
+                Some(Heard::Message(message)) => hub.hear_message(&message),
+                Some(Heard::Other(message)) => hub.hear(message),
+                None => tracing::debug!("a publication of another version was ignored"),
+            },
+            Delivery::Topic { tenant, topic, offset, body } => {
+                hub.topics.deliver(&*hub.shards, &RoomKey { tenant, name: topic }, offset, &body);
+            }
+            Delivery::Probe { nonce } => hub.link.heard(nonce),
+            Delivery::Down => {
+                METRICS.fanout_up.set(0.0);
+                hub.topics.doubt();
+            }
+            Delivery::Gap { lane } => {
+                METRICS.gaps.increment(1);
+                METRICS.fanout_up.set(1.0);
+                tracing::info!(?lane, "publications may have been lost; reading what is missing from the log");
+                hub.link.reset();
+                self.runtime.spawn(async move { hub.recover_from_gap(lane).await });
+            }
+        }
+    }
+}
+
+impl Hub {
+    fn hear_message(self: &Arc<Self>, message: &CommittedMessage) {
+        let now = clock::now_us();
+        METRICS.fanout_lag.record(now.saturating_sub(message.committed_at_us) as f64 / 1e6);
+        let holed = self.rooms.feed(
+            &*self.shards,
+            &message.tenant,
+            &message.name,
+            message.conversation,
+            message.seq,
+            || Encoded::from_json(&message.payload, message.committed_at_us),
+        );
+        if let Some(room) = holed {
+            self.repair(&room);
+        }
+    }
+
+    fn hear(self: &Arc<Self>, message: NodeMessage) {
+        match message {
+            NodeMessage::Typing { tenant, name, user, typing } => {
+                if let Some(room) = self.rooms.known(&tenant, &name) {
+                    let event = OwnedEvent::Typing { conversation: name, user: user.clone(), typing };
+                    room.broadcast(&*self.shards, event, Some(&user));
+                }
+            }
+            NodeMessage::Presence { tenant, name, user, node, devices, last_seen_ms } => {
+                if node != self.node
+                    && let Some(room) = self.rooms.known(&tenant, &name)
+                {
+                    self.hear_presence(&room, &user, &node, devices, last_seen_ms);
+                }
+            }
+            NodeMessage::Read { tenant, name, user, seq } => self.apply_read(&tenant, &name, &user, seq),
+            NodeMessage::Member { tenant, name, user, member } => self.apply_member(&tenant, &name, &user, member),
+            NodeMessage::Changed { tenant, name } => self.rooms.doubt_load(&tenant, &name),
+            NodeMessage::Deleted { tenant, name, conversation } => self.apply_deleted(&tenant, &name, conversation),
+            NodeMessage::Heads(heads) => self.hear_heads(&heads),
+            NodeMessage::Moved { session, to } => {
+                if to != self.node {
+                    self.stop_lingering(&session);
+                }
+            }
+            NodeMessage::Superseded { session, to } => {
+                if to != self.node {
+                    self.close_session(&session, CloseReason::Superseded);
+                }
+            }
+            NodeMessage::Ended { session } => {
+                self.stop_lingering(&session);
+                self.close_session(&session, CloseReason::Ended);
+            }
+            NodeMessage::Leaving { node } => {
+                self.nodes.lock().retain(|record| record.node != *node);
+                self.forget_dead_nodes();
+            }
+        }
+    }
+
+    pub(crate) fn hear_heads(self: &Arc<Self>, heads: &[Head]) {
+        for head in heads {
+            if let Some(room) = self.rooms.learn_head(&head.tenant, &head.name, head.conversation, head.seq) {
+                self.repair(&room);
+            }
+        }
+    }
+
+    /// Takes over a read mark and tells those who joined.
+    pub(crate) fn apply_read(&self, tenant: &Arc<str>, name: &Arc<str>, user: &Arc<str>, seq: u64) {
+        self.rooms.doubt_load(tenant, name);
+        let Some(room) = self.rooms.known(tenant, name) else { return };
+        let mut state = room.state();
+        let Some(mark) = state.members.get_mut(user) else { return };
+        // A mark never falls, in whichever order the nodes' words arrive.
+        if *mark >= seq {
+            return;
+        }
+        *mark = seq;
+        let event = OwnedEvent::Read { conversation: name.clone(), user: user.clone(), seq };
+        state.broadcast(room.id, &*self.shards, event, None);
+    }
+
+    /// Takes over a change of membership; tells those who joined, and the user's sessions here.
+    pub(crate) fn apply_member(&self, tenant: &Arc<str>, name: &Arc<str>, user: &Arc<str>, member: bool) {
+        self.rooms.doubt_load(tenant, name);
+        let sessions = self.sessions.of_user(tenant, user);
+        let event = OwnedEvent::Member { conversation: name.clone(), user: user.clone(), member };
+        if let Some(room) = self.rooms.known(tenant, name) {
+            {
+                let mut state = room.state();
+                if member {
+                    state.members.entry(user.clone()).or_insert(0);
+                } else {
+                    state.members.remove(user);
+                }
+                // The user's own sockets are told below, joined or not, and only once.
+                state.broadcast(room.id, &*self.shards, event.clone(), Some(user));
+            }
+            if !member {
+                for session in &sessions {
+                    self.evict(session, &room);
+                }
+            }
+        }
+        let event = Arc::new(Encoded::new(event));
+        for session in sessions {
+            let socket = session.socket;
+            self.shards.post(socket.shard, ShardItem::Event { socket, event: event.clone() });
+        }
+    }
+
+    /// A conversation is gone: everybody who joined is told that they are no members any more.
+    pub(crate) fn apply_deleted(&self, tenant: &Arc<str>, name: &Arc<str>, conversation: i64) {
+        let Some(room) = self.rooms.known(tenant, name).filter(|room| room.conversation == conversation) else {
+            self.rooms.doubt_load(tenant, name);
+            return;
+        };
+        self.rooms.forget(tenant, name);
+        let members: Vec<Arc<str>> = {
+            let mut state = room.state();
+            state.gone = true;
+            state.members.drain().map(|(user, _)| user).collect()
+        };
+        for user in members {
+            let event = OwnedEvent::Member { conversation: name.clone(), user: user.clone(), member: false };
+            let event = Arc::new(Encoded::new(event));
+            for session in self.sessions.of_user(tenant, &user) {
+                self.evict(&session, &room);
+                let socket = session.socket;
+                self.shards.post(socket.shard, ShardItem::Event { socket, event: event.clone() });
+            }
+        }
+    }
+
+    fn hear_presence(
+        &self,
+        room: &crate::room::Room,
+        user: &Arc<str>,
+        node: &Arc<str>,
+        devices: u32,
+        last_seen_ms: Option<i64>,
+    ) {
+        let mut state = room.state();
+        if let Some(log) = &mut state.presence_log {
+            log.push((user.clone(), node.clone(), devices));
+        }
+        if state.joined() == 0 {
+            return;
+        }
+        match state.online.set(user, node, devices) {
+            crate::online::Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
+            crate::online::Shift::Went => state.tell_presence(room, &*self.shards, user, false, last_seen_ms),
+            crate::online::Shift::None => {}
+        }
+    }
+
+    fn close_session(&self, id: &str, reason: CloseReason) {
+        if let Some(session) = self.sessions.get(id) {
+            let socket = session.socket;
+            self.shards.post(socket.shard, ShardItem::Close { socket, reason });
+        }
+    }
+}
+
+/// For presence that went: now, unless the one who tells knows better.
+pub(crate) fn last_seen(at_ms: Option<i64>) -> Timestamp {
+    Timestamp(at_ms.unwrap_or_else(clock::now_ms))
+}

@@ -1,0 +1,132 @@
+//! Reading from the log what was published but not heard.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use starling_conversation_store::{Message, Range};
+use starling_wire::protocol::{Json, Timestamp};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::encoded::{Encoded, OwnedEvent};
+use crate::hub::{Hub, PAGE_BYTES_MAX};
+use crate::metrics::METRICS;
+use crate::room::Room;
+
+/// How long a hole may stand before the log is read: what is missing is mostly just on its way from another node.
+const PATIENCE: Duration = Duration::from_millis(25);
+/// How many conversations are repaired at once.
+const REPAIRS_AT_ONCE: usize = 16;
+/// How many messages one read takes.
+const PAGE: u32 = 200;
+/// How many heads are asked for in one query.
+const HEADS_PER_QUERY: usize = 5_000;
+/// How often a repair is tried while the database does not answer, before the next tick takes it up again.
+const ATTEMPTS: u32 = 5;
+
+impl Hub {
+    /// Has a conversation's hole read from the log, soon and once.
+    pub(crate) fn repair(&self, room: &Arc<Room>) {
+        if !room.repairing.swap(true, Ordering::AcqRel) && self.repair_lane.push(room.clone()).is_err() {
+            // The next tick finds it by its hole.
+            room.repairing.store(false, Ordering::Release);
+        }
+    }
+
+    /// Has a conversation's head looked up: whether an append was committed is not known.
+    pub(crate) fn suspect(&self, room: &Arc<Room>) {
+        let mut suspects = self.suspects.lock();
+        if suspects.len() < HEADS_PER_QUERY && !suspects.iter().any(|other| Arc::ptr_eq(other, room)) {
+            suspects.push_back(room.clone());
+        }
+    }
+
+    /// Repairs what comes along the lane, a few at a time.
+    pub(crate) async fn repair_all(self: Arc<Self>, mut rooms: mpsc::Receiver<Arc<Room>>) {
+        let slots = Arc::new(Semaphore::new(REPAIRS_AT_ONCE));
+        while let Some(room) = rooms.recv().await {
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let hub = self.clone();
+            tokio::spawn(async move {
+                hub.repair_one(&room).await;
+                room.repairing.store(false, Ordering::Release);
+                // Something may have come between the last look and the flag.
+                if room.state().has_hole() {
+                    hub.repair(&room);
+                }
+                drop(slot);
+            });
+        }
+    }
+
+    /// Looks up the heads of these conversations, in one query for many, and repairs those that moved.
+    pub(crate) async fn check_heads(&self, rooms: &[Arc<Room>]) {
+        for chunk in rooms.chunks(HEADS_PER_QUERY) {
+            let ids: Vec<i64> = chunk.iter().map(|room| room.conversation).collect();
+            let heads = match self.conversations.heads(&ids).await {
+                Ok(heads) => heads,
+                Err(error) => {
+                    tracing::debug!(%error, "heads could not be read; they will be with the next tick");
+                    return;
+                }
+            };
+            let heads: crate::Map<i64, u64> = heads.into_iter().collect();
+            for room in chunk {
+                match heads.get(&room.conversation) {
+                    Some(head) if room.learn_head(*head) => self.repair(room),
+                    Some(_) => {}
+                    None => self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation),
+                }
+            }
+        }
+    }
+
+    async fn repair_one(&self, room: &Arc<Room>) {
+        tokio::time::sleep(PATIENCE).await;
+        let mut failures = 0;
+        loop {
+            let after = {
+                let state = room.state();
+                if !state.has_hole() {
+                    return;
+                }
+                state.head()
+            };
+            METRICS.repairs.increment(1);
+            match self.conversations.messages(room.conversation, Range::After(after), PAGE, PAGE_BYTES_MAX, true).await {
+                Ok(page) if page.messages.is_empty() => {
+                    // The conversation was deleted meanwhile, or the database was set back: nothing will come.
+                    tracing::warn!(conversation = %room.key.name, after, "the log lacks messages that were published");
+                    return;
+                }
+                Ok(page) => {
+                    for message in page.messages {
+                        room.feed(&*self.shards, message.seq, Arc::new(from_log(&room.key.name, message)));
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::debug!(%error, failures, "a hole could not be read");
+                    if failures == ATTEMPTS {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(100 << failures)).await;
+                }
+            }
+        }
+    }
+}
+
+/// The event of a message that stands in the log.
+pub fn from_log(conversation: &Arc<str>, message: Message) -> Encoded {
+    Encoded::new(OwnedEvent::Message {
+        conversation: conversation.clone(),
+        seq: message.seq,
+        id: message.id.as_u128(),
+        sender: message.sender.into(),
+        role: message.role.as_str(),
+        content: message.content.into(),
+        metadata: message.metadata.map(Json::from_compact),
+        at: Timestamp(message.at_ms),
+    })
+}

@@ -1,0 +1,245 @@
+//! A conversation that is known to this node: its members, its order, who is there and which shards want its events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use starling_conversation_store::{Conversation, ConversationId};
+use starling_wire::protocol::Timestamp;
+
+use crate::Map;
+use crate::encoded::{Encoded, OwnedEvent};
+use crate::node_message::Head;
+use crate::online::Online;
+use crate::sequencer::{Fed, Sequencer};
+use crate::shards::{RoomId, ShardItem, Shards};
+
+/// A conversation's name, with its tenant's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RoomKey {
+    /// Whose.
+    pub tenant: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+/// A conversation that is known to this node.
+pub struct Room {
+    /// Its name.
+    pub key: RoomKey,
+    /// Its short name on this node.
+    pub id: RoomId,
+    /// Its number in the database.
+    pub conversation: ConversationId,
+    /// The lane that its publications take.
+    pub lane: u16,
+    /// When it was last used, seconds since the node started; to forget those that nobody uses.
+    pub used_at_s: AtomicU64,
+    /// Whether a repair of its order is under way.
+    pub repairing: AtomicBool,
+    /// Whether a shard's inbox was full when a message came: its sockets are told the head until it fits.
+    pub overrun: AtomicBool,
+    state: Mutex<RoomState>,
+}
+
+/// What changes about a room.
+pub struct RoomState {
+    /// Everybody in the conversation, with their read marks.
+    pub members: Map<Arc<str>, u64>,
+    /// Who made it.
+    pub owner: Arc<str>,
+    /// Who is there, on all nodes.
+    pub online: Online,
+    /// Whether `online` was read from the session store since somebody here joined.
+    pub online_known: bool,
+    /// What was heard of presence while the session store is being read; it is newer than what the store answers.
+    pub presence_log: Option<Vec<(Arc<str>, Arc<str>, u32)>>,
+    /// Deleted, or replaced by another one of the same name: nothing goes in or out any more.
+    pub gone: bool,
+    sequencer: Sequencer<Arc<Encoded>>,
+    /// How many sockets of each shard are joined.
+    interest: Vec<u32>,
+    joined: u32,
+}
+
+impl Room {
+    /// From what the database says.
+    pub fn new(key: RoomKey, id: RoomId, shards: usize, conversation: Conversation) -> Room {
+        let lane = starling_fanout::lane_of(&key.tenant, &key.name);
+        Room {
+            key,
+            id,
+            conversation: conversation.id,
+            lane,
+            used_at_s: AtomicU64::new(0),
+            repairing: AtomicBool::new(false),
+            overrun: AtomicBool::new(false),
+            state: Mutex::new(RoomState {
+                members: members_of(&conversation),
+                owner: conversation.owner.into(),
+                online: Online::default(),
+                online_known: false,
+                presence_log: None,
+                gone: false,
+                sequencer: Sequencer::new(conversation.head),
+                interest: vec![0; shards],
+                joined: 0,
+            }),
+        }
+    }
+
+    /// Access to what changes. Never held across an await.
+    pub fn state(&self) -> MutexGuard<'_, RoomState> {
+        self.state.lock()
+    }
+
+    /// Whether a user is a member.
+    pub fn is_member(&self, user: &str) -> bool {
+        let state = self.state.lock();
+        !state.gone && state.members.contains_key(user)
+    }
+
+    /// Takes a message from wherever it came, and hands out all that is in order now.
+    pub fn feed(&self, shards: &dyn Shards, seq: u64, event: Arc<Encoded>) -> Fed {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if state.joined == 0 {
+            // Nobody listens, so order has no one to serve; a reader will read the log.
+            state.sequencer.skip_to(seq);
+            return Fed::Released;
+        }
+        let (interest, overrun) = (&state.interest, &self.overrun);
+        state.sequencer.feed(seq, event, |seq, event| {
+            for (shard, _) in wanting(interest) {
+                if !shards.post(shard, ShardItem::Message { room: self.id, seq, event: event.clone() }) {
+                    overrun.store(true, Ordering::Relaxed);
+                }
+            }
+        })
+    }
+
+    /// Learns that numbers up to `head` exist. `true`: some of them have not been seen here and are wanted.
+    pub fn learn_head(&self, head: u64) -> bool {
+        let mut state = self.state.lock();
+        if state.joined == 0 {
+            state.sequencer.skip_to(head);
+            return false;
+        }
+        state.sequencer.learn(head);
+        state.sequencer.has_hole()
+    }
+
+    /// This room's head, as other nodes are told of it.
+    pub fn head_at(&self, seq: u64) -> Head {
+        Head { tenant: self.key.tenant.clone(), name: self.key.name.clone(), conversation: self.conversation, seq }
+    }
+
+    /// Hands out an event that may be lost.
+    pub fn broadcast(&self, shards: &dyn Shards, event: OwnedEvent, except: Option<&Arc<str>>) {
+        self.state.lock().broadcast(self.id, shards, event, except);
+    }
+
+    /// Tells the shards the head again after an inbox was full. `true`: they all know it now.
+    pub fn tell_head(&self, shards: &dyn Shards) -> bool {
+        let state = self.state.lock();
+        let seq = state.sequencer.head();
+        wanting(&state.interest).all(|(shard, _)| shards.post(shard, ShardItem::Head { room: self.id, seq }))
+    }
+}
+
+impl RoomState {
+    /// Counts a socket of a shard in. Answers the last number that was handed out: what comes later goes to the shard.
+    pub fn attach(&mut self, shard: u16) -> u64 {
+        if let Some(count) = self.interest.get_mut(usize::from(shard)) {
+            *count += 1;
+            self.joined += 1;
+        }
+        self.sequencer.head()
+    }
+
+    /// Counts a socket out.
+    pub fn detach(&mut self, shard: u16) {
+        if let Some(count) = self.interest.get_mut(usize::from(shard)).filter(|count| **count > 0) {
+            *count -= 1;
+            self.joined -= 1;
+        }
+        if self.joined == 0 {
+            self.online_known = false;
+        }
+    }
+
+    /// How many sockets here are joined.
+    pub fn joined(&self) -> u32 {
+        self.joined
+    }
+
+    /// The last number that was handed out.
+    pub fn head(&self) -> u64 {
+        self.sequencer.head()
+    }
+
+    /// Whether numbers are missing.
+    pub fn has_hole(&self) -> bool {
+        self.joined > 0 && self.sequencer.has_hole()
+    }
+
+    /// Takes over what the database says about members and head.
+    pub fn refresh(&mut self, conversation: &Conversation) {
+        let marks = std::mem::take(&mut self.members);
+        self.members = members_of(conversation);
+        for (user, read) in marks {
+            if let Some(mark) = self.members.get_mut(&user) {
+                *mark = (*mark).max(read);
+            }
+        }
+        self.owner = conversation.owner.as_str().into();
+        if self.joined == 0 {
+            self.sequencer.skip_to(conversation.head);
+        } else {
+            self.sequencer.learn(conversation.head);
+        }
+    }
+
+    /// Read marks above 0, by user.
+    pub fn reads(&self) -> BTreeMap<Arc<str>, u64> {
+        self.members.iter().filter(|(_, read)| **read > 0).map(|(user, read)| (user.clone(), *read)).collect()
+    }
+
+    /// Hands out an event that may be lost.
+    pub fn broadcast(&self, room: RoomId, shards: &dyn Shards, event: OwnedEvent, except: Option<&Arc<str>>) {
+        if self.joined == 0 {
+            return;
+        }
+        let event = Arc::new(Encoded::new(event));
+        for (shard, _) in wanting(&self.interest) {
+            shards.post(shard, ShardItem::Ephemeral { room, event: event.clone(), except: except.cloned() });
+        }
+    }
+
+    /// Says who came or went, to everybody but them.
+    pub fn tell_presence(
+        &self,
+        room: &Room,
+        shards: &dyn Shards,
+        user: &Arc<str>,
+        online: bool,
+        last_seen_ms: Option<i64>,
+    ) {
+        let event = OwnedEvent::Presence {
+            conversation: room.key.name.clone(),
+            user: user.clone(),
+            online,
+            last_seen: if online { None } else { last_seen_ms.map(Timestamp) },
+        };
+        self.broadcast(room.id, shards, event, Some(user));
+    }
+}
+
+fn members_of(conversation: &Conversation) -> Map<Arc<str>, u64> {
+    conversation.members.iter().map(|member| (member.user.as_str().into(), member.read)).collect()
+}
+
+fn wanting(interest: &[u32]) -> impl Iterator<Item = (u16, u32)> + '_ {
+    interest.iter().enumerate().filter(|(_, count)| **count > 0).filter_map(|(shard, count)| Some((u16::try_from(shard).ok()?, *count)))
+}

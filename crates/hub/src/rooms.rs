@@ -1,0 +1,254 @@
+//! The conversations that this node knows: loaded once, kept true by events, forgotten when nobody uses them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hashbrown::Equivalent;
+use parking_lot::Mutex;
+use starling_conversation_store::ConversationStore;
+use tokio::sync::OnceCell;
+
+use crate::encoded::Encoded;
+use crate::room::{Room, RoomKey};
+use crate::shards::{RoomId, Shards};
+use crate::{CommandError, Map};
+
+/// Directory parts, so that shards seldom wait for each other.
+const PARTS: usize = 16;
+/// How many conversations without a joined socket are remembered on a node.
+const IDLE_MAX: usize = 50_000;
+/// For how long, seconds.
+const IDLE_SECONDS: u64 = 60;
+/// How many messages are kept for a conversation while it is being loaded; the log has the rest.
+const EARLY_MAX: usize = 256;
+/// How often a load is begun anew because the members changed meanwhile.
+const RELOADS_MAX: u32 = 3;
+
+/// The conversations that this node knows.
+pub struct Rooms {
+    parts: Vec<Mutex<Map<RoomKey, Slot>>>,
+    next_id: AtomicU64,
+    shards: usize,
+    hasher: foldhash::fast::RandomState,
+}
+
+enum Slot {
+    Loading(Arc<Loading>),
+    Ready(Arc<Room>),
+}
+
+#[derive(Default)]
+struct Loading {
+    room: OnceCell<Option<Arc<Room>>>,
+    /// What was published meanwhile.
+    early: Mutex<Vec<(u64, Arc<Encoded>)>>,
+    /// Whether members changed meanwhile.
+    stale: AtomicBool,
+}
+
+struct KeyRef<'a>(&'a str, &'a str);
+
+impl Equivalent<RoomKey> for KeyRef<'_> {
+    fn equivalent(&self, key: &RoomKey) -> bool {
+        *self.0 == *key.tenant && *self.1 == *key.name
+    }
+}
+
+impl std::hash::Hash for KeyRef<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // As the derived Hash of RoomKey does.
+        self.0.hash(state);
+        self.1.hash(state);
+    }
+}
+
+impl Rooms {
+    /// None known yet.
+    pub fn new(shards: usize) -> Rooms {
+        Rooms {
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+            next_id: AtomicU64::new(1),
+            shards,
+            hasher: foldhash::fast::RandomState::default(),
+        }
+    }
+
+    /// A new short name, unique on this node.
+    pub fn new_id(&self) -> RoomId {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The room, if it is known already.
+    pub fn known(&self, tenant: &str, name: &str) -> Option<Arc<Room>> {
+        match self.part(tenant, name).lock().get(&KeyRef(tenant, name))? {
+            Slot::Ready(room) => Some(room.clone()),
+            Slot::Loading(_) => None,
+        }
+    }
+
+    /// The room, read from the database if need be (once, however many ask). `None`: no such conversation.
+    pub async fn get(
+        &self,
+        store: &dyn ConversationStore,
+        shards: &dyn Shards,
+        tenant: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Room>>, CommandError> {
+        let (key, loading) = {
+            let mut part = self.part(tenant, name).lock();
+            match part.get(&KeyRef(tenant, name)) {
+                Some(Slot::Ready(room)) => return Ok(Some(room.clone())),
+                Some(Slot::Loading(loading)) => {
+                    (RoomKey { tenant: tenant.into(), name: name.into() }, loading.clone())
+                }
+                None => {
+                    let key = RoomKey { tenant: tenant.into(), name: name.into() };
+                    let loading = Arc::new(Loading::default());
+                    part.insert(key.clone(), Slot::Loading(loading.clone()));
+                    (key, loading)
+                }
+            }
+        };
+        let loaded = loading.room.get_or_try_init(|| self.load(store, &key, &loading)).await;
+        self.settle(shards, &key, &loading, loaded.as_ref().ok().and_then(|room| room.as_ref()));
+        loaded.cloned()
+    }
+
+    /// Takes a message of a conversation, if the conversation is known here. Answers the room if it has a hole now.
+    pub fn feed(
+        &self,
+        shards: &dyn Shards,
+        tenant: &str,
+        name: &str,
+        conversation: i64,
+        seq: u64,
+        event: impl FnOnce() -> Encoded,
+    ) -> Option<Arc<Room>> {
+        let room = {
+            let part = self.part(tenant, name).lock();
+            match part.get(&KeyRef(tenant, name))? {
+                Slot::Ready(room) => room.clone(),
+                Slot::Loading(loading) => {
+                    let mut early = loading.early.lock();
+                    if early.len() < EARLY_MAX {
+                        early.push((seq, Arc::new(event())));
+                    }
+                    return None;
+                }
+            }
+        };
+        if room.conversation != conversation {
+            // Deleted and made again under the same name: what is known here is of the other one, or this message is.
+            return None;
+        }
+        if room.state().joined() == 0 {
+            room.learn_head(seq);
+            return None;
+        }
+        let fed = room.feed(shards, seq, Arc::new(event()));
+        crate::metrics::sequencer(fed);
+        (fed == crate::sequencer::Fed::Waits).then_some(room)
+    }
+
+    /// Learns that a conversation has messages up to `head`. Answers the room if some are missing here.
+    pub fn learn_head(&self, tenant: &str, name: &str, conversation: i64, head: u64) -> Option<Arc<Room>> {
+        let room = self.known(tenant, name)?;
+        (room.conversation == conversation && room.learn_head(head)).then_some(room)
+    }
+
+    /// Forgets a conversation that is gone, so that the next use reads the database.
+    pub fn forget(&self, tenant: &str, name: &str) -> Option<Arc<Room>> {
+        let mut part = self.part(tenant, name).lock();
+        match part.get(&KeyRef(tenant, name))? {
+            Slot::Loading(loading) => {
+                loading.stale.store(true, Ordering::Relaxed);
+                None
+            }
+            Slot::Ready(room) => {
+                let room = room.clone();
+                part.remove(&KeyRef(tenant, name));
+                Some(room)
+            }
+        }
+    }
+
+    /// Notes that the members of a conversation changed, for one that is just being loaded.
+    pub fn doubt_load(&self, tenant: &str, name: &str) {
+        if let Some(Slot::Loading(loading)) = self.part(tenant, name).lock().get(&KeyRef(tenant, name)) {
+            loading.stale.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// All rooms with a joined socket.
+    pub fn joined(&self) -> Vec<Arc<Room>> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            for slot in part.lock().values() {
+                if let Slot::Ready(room) = slot
+                    && room.state().joined() > 0
+                {
+                    all.push(room.clone());
+                }
+            }
+        }
+        all
+    }
+
+    /// Forgets rooms that nobody has used for a while; all unused ones with `all` (after a gap, when what is cached may be old).
+    pub fn sweep(&self, now_s: u64, all: bool) {
+        for part in &self.parts {
+            let mut part = part.lock();
+            let crowded = part.len() > IDLE_MAX / PARTS;
+            part.retain(|_, slot| match slot {
+                Slot::Loading(_) => true,
+                Slot::Ready(room) => {
+                    let idle = now_s.saturating_sub(room.used_at_s.load(Ordering::Relaxed));
+                    let keep = !all && idle < if crowded { 1 } else { IDLE_SECONDS };
+                    keep || room.state().joined() > 0 || Arc::strong_count(room) > 1
+                }
+            });
+        }
+    }
+
+    async fn load(
+        &self,
+        store: &dyn ConversationStore,
+        key: &RoomKey,
+        loading: &Loading,
+    ) -> Result<Option<Arc<Room>>, CommandError> {
+        for _ in 0..RELOADS_MAX {
+            loading.stale.store(false, Ordering::Relaxed);
+            let Some(conversation) = store.open(&key.tenant, &key.name).await? else { return Ok(None) };
+            if !loading.stale.load(Ordering::Relaxed) {
+                return Ok(Some(Arc::new(Room::new(key.clone(), self.new_id(), self.shards, conversation))));
+            }
+        }
+        Err(CommandError::unavailable("the conversation's members are changing too fast"))
+    }
+
+    /// Puts the loaded room in its place, once, with what was published meanwhile.
+    fn settle(&self, shards: &dyn Shards, key: &RoomKey, loading: &Arc<Loading>, room: Option<&Arc<Room>>) {
+        let mut part = self.part(&key.tenant, &key.name).lock();
+        if !matches!(part.get(key), Some(Slot::Loading(found)) if Arc::ptr_eq(found, loading)) {
+            return;
+        }
+        match room {
+            None => {
+                part.remove(key);
+            }
+            Some(room) => {
+                for (seq, event) in loading.early.lock().drain(..) {
+                    room.feed(shards, seq, event);
+                }
+                part.insert(key.clone(), Slot::Ready(room.clone()));
+            }
+        }
+    }
+
+    fn part(&self, tenant: &str, name: &str) -> &Mutex<Map<RoomKey, Slot>> {
+        use std::hash::BuildHasher;
+        let hash = self.hasher.hash_one((tenant, name));
+        // The high bits: the map inside uses the low ones.
+        &self.parts[(hash >> 60) as usize % PARTS]
+    }
+}

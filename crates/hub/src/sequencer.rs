@@ -1,0 +1,160 @@
+//! Puts the messages of one conversation in order.
+//!
+//! Messages reach a node by several ways at once (its own commits, other nodes' publications, reads of the log), late, twice or
+//! not at all. The sequencer lets each number through once, in order, and says what is missing.
+
+use std::collections::BTreeMap;
+
+/// How many messages may wait behind a hole. More are forgotten: the log has them.
+pub const WAITING_MAX: usize = 1_024;
+
+/// What became of a message that was fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fed {
+    /// It, and perhaps some that waited for it, went out.
+    Released,
+    /// It had been there before.
+    Repeat,
+    /// It waits: numbers before it are missing.
+    Waits,
+}
+
+/// The order of one conversation on one node.
+#[derive(Debug)]
+pub struct Sequencer<T> {
+    /// The number that goes out next.
+    next: u64,
+    /// The highest number that is known to exist.
+    known: u64,
+    /// What came too early.
+    waiting: BTreeMap<u64, T>,
+}
+
+impl<T> Sequencer<T> {
+    /// Begins after `head`.
+    pub fn new(head: u64) -> Sequencer<T> {
+        Sequencer { next: head + 1, known: head, waiting: BTreeMap::new() }
+    }
+
+    /// The last number that went out.
+    pub fn head(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// Takes a message; calls `release` for each that can go out now, in order.
+    pub fn feed(&mut self, seq: u64, item: T, mut release: impl FnMut(u64, T)) -> Fed {
+        if seq < self.next {
+            return Fed::Repeat;
+        }
+        self.known = self.known.max(seq);
+        if seq > self.next {
+            return self.wait(seq, item);
+        }
+        release(seq, item);
+        self.next = seq + 1;
+        while let Some(entry) = self.waiting.first_entry() {
+            if *entry.key() != self.next {
+                break;
+            }
+            let (seq, item) = entry.remove_entry();
+            release(seq, item);
+            self.next = seq + 1;
+        }
+        Fed::Released
+    }
+
+    /// Learns that numbers up to `head` exist.
+    pub fn learn(&mut self, head: u64) {
+        self.known = self.known.max(head);
+    }
+
+    /// Goes to `head` without letting anything out: for a conversation that nobody here listens to.
+    pub fn skip_to(&mut self, head: u64) {
+        if head >= self.next {
+            self.next = head + 1;
+            self.known = self.known.max(head);
+            self.waiting = self.waiting.split_off(&self.next);
+        }
+    }
+
+    /// Whether numbers are known to exist that have not gone out.
+    pub fn has_hole(&self) -> bool {
+        self.known >= self.next
+    }
+
+    fn wait(&mut self, seq: u64, item: T) -> Fed {
+        if self.waiting.contains_key(&seq) {
+            return Fed::Repeat;
+        }
+        self.waiting.insert(seq, item);
+        if self.waiting.len() > WAITING_MAX {
+            // The farthest is needed last, and the log has it.
+            self.waiting.pop_last();
+        }
+        Fed::Waits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn feed(s: &mut Sequencer<u64>, seq: u64, out: &mut Vec<u64>) -> Fed {
+        s.feed(seq, seq, |n, item| {
+            assert_eq!(n, item);
+            out.push(item);
+        })
+    }
+
+    #[test]
+    fn a_repeat_is_dropped_and_a_hole_waits() {
+        let (mut s, mut out) = (Sequencer::new(0), vec![]);
+        assert_eq!(feed(&mut s, 1, &mut out), Fed::Released);
+        assert_eq!(feed(&mut s, 1, &mut out), Fed::Repeat);
+        assert_eq!(feed(&mut s, 3, &mut out), Fed::Waits);
+        assert_eq!(feed(&mut s, 3, &mut out), Fed::Repeat);
+        assert!(s.has_hole());
+        assert_eq!(feed(&mut s, 2, &mut out), Fed::Released);
+        assert!(!s.has_hole());
+        assert_eq!(out, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_lost_last_message_is_a_hole_once_the_head_is_known() {
+        let mut s: Sequencer<u64> = Sequencer::new(4);
+        s.learn(5);
+        assert!(s.has_hole());
+        assert_eq!(s.head(), 4);
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let (mut s, mut out) = (Sequencer::new(0), vec![]);
+        for seq in 2..5_000 {
+            feed(&mut s, seq, &mut out);
+        }
+        assert_eq!(s.waiting.len(), WAITING_MAX);
+        feed(&mut s, 1, &mut out);
+        assert_eq!(out.len(), WAITING_MAX + 1);
+        assert!(s.has_hole());
+    }
+
+    proptest! {
+        /// Whatever order, loss and repetition: what goes out is 1, 2, 3 … and after the log was read, all of it.
+        #[test]
+        fn any_arrival_goes_out_in_order(arrivals in prop::collection::vec(1u64..60, 0..300)) {
+            let (mut s, mut out) = (Sequencer::new(0), vec![]);
+            for seq in &arrivals {
+                feed(&mut s, *seq, &mut out);
+            }
+            let top = arrivals.iter().copied().max().unwrap_or(0);
+            while s.has_hole() {
+                let missing = s.head() + 1;
+                feed(&mut s, missing, &mut out);
+            }
+            prop_assert_eq!(out, (1..=top).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What a node does each second: beat, probe, tell heads, keep presence and caches true.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use starling_session_store::{ConversationKey, NodeRecord, SessionState};
+use tokio::time::MissedTickBehavior;
+
+use crate::hub::Hub;
+use crate::metrics::METRICS;
+use crate::node_message::NodeMessage;
+use crate::room::Room;
+
+/// How often.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the lifetimes of presence keys are prolonged, in ticks.
+const KEEP_PRESENCE_EVERY: u64 = 20 * 60;
+/// How often idle rooms are forgotten, in ticks.
+const SWEEP_EVERY: u64 = 10;
+
+impl Hub {
+    pub(crate) async fn tick_forever(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(TICK);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for tick in 1_u64.. {
+            interval.tick().await;
+            self.tick(tick).await;
+        }
+    }
+
+    /// Whether publications can be heard now; `true` where there are no other nodes.
+    pub fn hears(&self) -> bool {
+        self.fanout.link().is_none_or(|link| link.connected && link.subscribed) && !self.link.is_deaf()
+    }
+
+    async fn tick(self: &Arc<Self>, tick: u64) {
+        self.end_lingering();
+        for (room, user) in self.typing.take_expired(Instant::now()) {
+            self.tell_typing(&room, &user, false);
+        }
+        self.write_last_seen().await;
+        self.beat().await;
+        self.retry_overrun();
+        let joined = self.rooms.joined();
+        self.gauge(joined.len());
+        for room in &joined {
+            room.used_at_s.store(self.seconds(), Ordering::Relaxed);
+            if room.state().has_hole() {
+                self.repair(room);
+            }
+        }
+        let suspects: Vec<Arc<Room>> = self.suspects.lock().drain(..).collect();
+        if !suspects.is_empty() {
+            self.check_heads(&suspects).await;
+        }
+        if self.clustered {
+            self.tend_link(&joined).await;
+        }
+        if tick.is_multiple_of(SWEEP_EVERY) {
+            self.rooms.sweep(self.seconds(), false);
+            self.topics.sweep();
+        }
+        if tick.is_multiple_of(KEEP_PRESENCE_EVERY) {
+            let keys: Vec<ConversationKey> = joined.iter().map(|room| presence_key(room)).collect();
+            if let Err(error) = self.session_store.keep_presence(&keys).await {
+                tracing::debug!(%error, "presence could not be prolonged");
+            }
+        }
+    }
+
+    /// Renews this node's lease, learns who lives, and writes anew what the store lost.
+    pub(crate) async fn beat(self: &Arc<Self>) {
+        match self.session_store.beat(&self.record()).await {
+            Ok(beat) => {
+                let mut known = beat.living;
+                known.sort_by(|a, b| a.node.cmp(&b.node));
+                let died = {
+                    let mut nodes = self.nodes.lock();
+                    let died = nodes.iter().any(|old| !known.iter().any(|new| new.node == old.node));
+                    *nodes = known;
+                    died
+                };
+                if died {
+                    self.forget_dead_nodes();
+                    // What a node committed last it may not have told any more.
+                    self.check_heads(&self.rooms.joined()).await;
+                }
+                if beat.lost || self.presence_lost.swap(false, Ordering::Relaxed) {
+                    self.write_all_again().await;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the session store did not take the beat"),
+        }
+    }
+
+    /// What this node says of itself.
+    pub fn record(&self) -> NodeRecord {
+        let gauges = &self.gauges;
+        NodeRecord {
+            node: self.node.to_string(),
+            address: self.config.address.clone(),
+            connections: gauges.connections.load(Ordering::Relaxed),
+            sessions: (self.sessions.count() + self.lingering.count()) as u64,
+            version: self.config.version.clone(),
+            started_at_ms: self.started_at_ms,
+            draining: gauges.draining.load(Ordering::Relaxed),
+            tenants: self.sessions.per_tenant().into_iter().map(|(tenant, n)| (tenant.to_string(), n)).collect(),
+            messages: gauges.messages.load(Ordering::Relaxed),
+            deliveries: gauges.deliveries.load(Ordering::Relaxed),
+            delivery_p50_us: gauges.delivery_p50_us.load(Ordering::Relaxed),
+            delivery_p99_us: gauges.delivery_p99_us.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Tells everybody that this node goes, so that nobody waits for its lease.
+    pub async fn leave(&self) {
+        self.publish_message(0, &NodeMessage::Leaving { node: self.node.clone() });
+        self.write_last_seen().await;
+        if let Err(error) = self.session_store.leave(&self.node).await {
+            tracing::debug!(%error, "the lease could not be ended; it runs out by itself");
+        }
+    }
+
+    /// After publications may have been lost: reads what is missing, and what is cached, anew.
+    pub(crate) async fn recover_from_gap(self: &Arc<Self>, lane: Option<u16>) {
+        self.topics.doubt();
+        self.rooms.sweep(self.seconds(), true);
+        let concerned: Vec<Arc<Room>> =
+            self.rooms.joined().into_iter().filter(|room| lane.is_none_or(|lane| room.lane == lane)).collect();
+        self.check_heads(&concerned).await;
+        for room in &concerned {
+            self.refresh(room).await;
+        }
+        self.read_presence(&concerned).await;
+    }
+
+    /// Reads a conversation's members and marks anew, and evicts who is no member any more.
+    async fn refresh(self: &Arc<Self>, room: &Arc<Room>) {
+        match self.conversations.open(&room.key.tenant, &room.key.name).await {
+            Ok(Some(conversation)) if conversation.id == room.conversation => {
+                let before: Vec<Arc<str>> = room.state().members.keys().cloned().collect();
+                room.state().refresh(&conversation);
+                for user in before {
+                    if !room.is_member(&user) {
+                        self.apply_member(&room.key.tenant, &room.key.name, &user, false);
+                    }
+                }
+                if room.state().has_hole() {
+                    self.repair(room);
+                }
+            }
+            Ok(_) => self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation),
+            Err(error) => tracing::debug!(%error, "a conversation could not be read anew"),
+        }
+    }
+
+    /// Probes the link, tells heads, and reads heads from the database while nothing can be heard.
+    async fn tend_link(self: &Arc<Self>, joined: &[Arc<Room>]) {
+        let nonce = self.link.next();
+        let probed = self.fanout.probe(nonce).await;
+        let hears = self.hears();
+        METRICS.fanout_up.set(if hears { 1.0 } else { 0.0 });
+        for (lane, heads) in self.committed_heads.to_tell(probed.is_err() || !hears) {
+            self.publish_message(lane, &NodeMessage::Heads(heads));
+        }
+        if !hears {
+            self.check_heads(joined).await;
+            if self.link.is_deaf() && self.fanout.link().is_some_and(|link| link.connected) {
+                tracing::warn!("publications are not heard although the broker is connected; connecting anew");
+                self.link.reset();
+                self.fanout.reconnect().await;
+            }
+        }
+    }
+
+    /// Writes this node's sessions and presence again, after the store lost them.
+    async fn write_all_again(self: &Arc<Self>) {
+        let sessions: Vec<SessionState> = self.sessions.all().iter().map(|session| session.to_state()).collect();
+        match self.session_store.restore(&self.node, &sessions).await {
+            Ok(elsewhere) => {
+                for id in elsewhere {
+                    if let Some(session) = self.sessions.get(&id) {
+                        self.close(&session, starling_wire::protocol::CloseReason::Superseded);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "sessions could not be written again; the next tick tries");
+                self.presence_lost.store(true, Ordering::Relaxed);
+                return;
+            }
+        }
+        let joined = self.rooms.joined();
+        if self.write_presence(&joined).await.is_err() {
+            self.presence_lost.store(true, Ordering::Relaxed);
+        }
+        self.read_presence(&joined).await;
+    }
+
+    fn retry_overrun(&self) {
+        for room in self.rooms.joined() {
+            if room.overrun.load(Ordering::Relaxed) {
+                room.overrun.store(false, Ordering::Relaxed);
+                if !room.tell_head(&*self.shards) {
+                    room.overrun.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn end_lingering(&self) {
+        for lingerer in self.lingering.take_expired(Instant::now()) {
+            self.let_go(&lingerer);
+        }
+    }
+
+    fn gauge(&self, joined: usize) {
+        METRICS.sessions.set(self.sessions.count() as f64);
+        METRICS.joined.set(joined as f64);
+        METRICS.topics.set(self.topics.count() as f64);
+        METRICS.append_depth.set(self.append_lanes.iter().map(crate::lane::Lane::depth).sum::<usize>() as f64);
+        METRICS.publish_depth.set(self.publish_lane.depth() as f64);
+        METRICS.topic_depth.set(self.topic_lane.depth() as f64);
+        METRICS.presence_depth.set(self.presence_lane.depth() as f64);
+    }
+}
+
+pub(crate) fn presence_key(room: &Room) -> ConversationKey {
+    ConversationKey { tenant: room.key.tenant.clone(), conversation: room.key.name.clone() }
+}

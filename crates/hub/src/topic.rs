@@ -1,0 +1,170 @@
+//! Topics that somebody on this node is subscribed to.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+use starling_fanout::Position;
+use starling_wire::protocol::Json;
+
+use crate::Map;
+use crate::encoded::{Encoded, OwnedEvent};
+use crate::room::RoomKey;
+use crate::shards::{RoomId, ShardItem, Shards};
+
+/// A topic that somebody on this node is subscribed to.
+pub struct Topic {
+    /// Its name.
+    pub key: RoomKey,
+    /// Its short name on this node.
+    pub id: RoomId,
+    state: Mutex<TopicState>,
+}
+
+struct TopicState {
+    interest: Vec<u32>,
+    subscribed: u32,
+    /// Where it stands, as far as this node can tell without asking.
+    position: Option<Position>,
+}
+
+impl Topic {
+    /// Counts a socket of a shard in.
+    pub fn attach(&self, shard: u16) {
+        let mut state = self.state.lock();
+        if let Some(count) = state.interest.get_mut(usize::from(shard)) {
+            *count += 1;
+            state.subscribed += 1;
+        }
+    }
+
+    /// Where the topic stands, if this node has followed it without a gap.
+    pub fn position(&self) -> Option<Position> {
+        self.state.lock().position.clone()
+    }
+
+    /// Takes over what the broker said, unless publications have come since that are newer.
+    pub fn learn(&self, position: &Position) {
+        let mut state = self.state.lock();
+        match &mut state.position {
+            Some(known) if known.epoch == position.epoch => known.offset = known.offset.max(position.offset),
+            known => *known = Some(position.clone()),
+        }
+    }
+
+    /// Forgets the position: publications may have been lost.
+    pub fn doubt(&self) {
+        self.state.lock().position = None;
+    }
+
+    fn deliver(&self, shards: &dyn Shards, offset: u64, event: &Arc<Encoded>) {
+        let mut state = self.state.lock();
+        // A number that does not follow means that some were lost or that the numbering began anew.
+        match &mut state.position {
+            Some(known) if known.offset + 1 == offset => known.offset = offset,
+            position => *position = None,
+        }
+        for (shard, _) in state.interest.iter().enumerate().filter(|(_, count)| **count > 0) {
+            if let Ok(shard) = u16::try_from(shard) {
+                shards.post(shard, ShardItem::Publication { room: self.id, offset, event: event.clone() });
+            }
+        }
+    }
+}
+
+/// All topics that somebody on this node is subscribed to.
+#[derive(Default)]
+pub struct Topics {
+    inner: Mutex<Map<RoomKey, Arc<Topic>>>,
+}
+
+impl Topics {
+    /// The topic, made if it is not there, with a socket of `shard` counted in if that is given.
+    pub fn enter(&self, key: &RoomKey, shards: usize, id: impl FnOnce() -> RoomId) -> Arc<Topic> {
+        let mut inner = self.inner.lock();
+        if let Some(topic) = inner.get(key) {
+            return topic.clone();
+        }
+        let state = TopicState { interest: vec![0; shards], subscribed: 0, position: None };
+        let topic = Arc::new(Topic { key: key.clone(), id: id(), state: Mutex::new(state) });
+        inner.insert(key.clone(), topic.clone());
+        topic
+    }
+
+    /// Counts a socket out, and forgets the topic after the last.
+    pub fn detach(&self, topic: &Arc<Topic>, shard: u16) {
+        let mut inner = self.inner.lock();
+        let mut state = topic.state.lock();
+        if let Some(count) = state.interest.get_mut(usize::from(shard)).filter(|count| **count > 0) {
+            *count -= 1;
+            state.subscribed -= 1;
+        }
+        // Whoever is about to attach holds the topic, and would be left with one that gets nothing.
+        let last = state.subscribed == 0 && Arc::strong_count(topic) <= 2;
+        drop(state);
+        if last && inner.get(&topic.key).is_some_and(|found| Arc::ptr_eq(found, topic)) {
+            inner.remove(&topic.key);
+        }
+    }
+
+    /// Forgets topics that nobody is subscribed to (entered, but never attached).
+    pub fn sweep(&self) {
+        self.inner.lock().retain(|_, topic| topic.state.lock().subscribed > 0 || Arc::strong_count(topic) > 1);
+    }
+
+    /// Hands a publication out.
+    pub fn deliver(&self, shards: &dyn Shards, key: &RoomKey, offset: u64, body: &Bytes) {
+        let Some(topic) = self.inner.lock().get(key).cloned() else { return };
+        let Some((happened_at_us, sender, data)) = decode_publication(body) else {
+            tracing::warn!(topic = %key.name, "a publication can't be read");
+            return;
+        };
+        let event = OwnedEvent::Publication { topic: key.name.clone(), offset, data, sender };
+        topic.deliver(shards, offset, &Arc::new(Encoded::at(event, happened_at_us)));
+    }
+
+    /// Forgets all positions: publications may have been lost.
+    pub fn doubt(&self) {
+        for topic in self.inner.lock().values() {
+            topic.doubt();
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.inner.lock().len()
+    }
+}
+
+/// What is kept and carried of a publication: `u64 published_at_us | u8 len sender | sender | data`.
+pub fn encode_publication(published_at_us: u64, sender: Option<&str>, data: &Json) -> Bytes {
+    let sender = sender.unwrap_or("");
+    let mut out = BytesMut::with_capacity(9 + sender.len() + data.as_str().len());
+    out.put_u64(published_at_us);
+    out.put_u8(u8::try_from(sender.len()).unwrap_or(0));
+    out.put_slice(sender.as_bytes());
+    out.put_slice(data.as_str().as_bytes());
+    out.freeze()
+}
+
+/// The reverse of [`encode_publication`].
+pub fn decode_publication(body: &[u8]) -> Option<(u64, Option<Arc<str>>, Json)> {
+    let published_at_us = u64::from_be_bytes(body.get(..8)?.try_into().ok()?);
+    let length = usize::from(*body.get(8)?);
+    let sender = std::str::from_utf8(body.get(9..9 + length)?).ok()?;
+    let data = std::str::from_utf8(body.get(9 + length..)?).ok()?;
+    Some((published_at_us, (!sender.is_empty()).then(|| sender.into()), Json::from_compact(data)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publication_survives_the_way() {
+        let data = Json::from_compact(r#"{"a":[1,2]}"#);
+        let body = encode_publication(7, Some("ann"), &data);
+        assert_eq!(decode_publication(&body), Some((7, Some("ann".into()), data)));
+        assert_eq!(decode_publication(&body[..5]), None);
+    }
+}

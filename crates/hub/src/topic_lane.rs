@@ -1,0 +1,29 @@
+//! Publications of topics on their way to the broker.
+
+use std::sync::Arc;
+
+use starling_fanout::TopicPublication;
+use starling_wire::protocol::Published;
+
+use crate::CommandError;
+use crate::hub::Hub;
+use crate::reply::Completion;
+
+/// A publication of a topic on its way to the broker.
+pub(crate) struct TopicJob {
+    pub publication: TopicPublication,
+    pub done: Completion<Published>,
+}
+
+impl Hub {
+    pub(crate) async fn publish_topics_batch(self: Arc<Self>, jobs: Vec<TopicJob>) {
+        let (batch, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.publication, job.done)).unzip();
+        let results = self.fanout.publish_topics(&batch).await;
+        for (done, result) in waiting.into_iter().zip(results) {
+            let answer = result
+                .map(|position| Published { epoch: position.epoch, offset: position.offset })
+                .map_err(CommandError::from);
+            done.finish(&self.shards, answer);
+        }
+    }
+}
