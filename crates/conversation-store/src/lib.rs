@@ -1,7 +1,7 @@
 //! The durable log: conversations, members, messages, read marks and users' last-seen times.
 //!
 //! [`ConversationStore`] is what the rest of Starling knows; [`postgres`] and [`sqlite`] are its two
-//! implementations, and `tests/conformance.rs` runs one suite against both. The log in the database is the
+//! implementations, and `tests/conformance` runs one suite against both. The log in the database is the
 //! truth: an [`Appended`] is returned only after the transaction that holds the message has committed.
 
 mod address;

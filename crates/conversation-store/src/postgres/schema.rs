@@ -19,7 +19,9 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 const LOCK: i64 = i64::from_be_bytes(*b"starling");
 
 const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
-const HAS_HISTORY: &str = "SELECT to_regclass('starling_migrations') IS NOT NULL";
+// Not by to_regclass: that may answer from a cache which another node's migration has not reached yet.
+const HAS_HISTORY: &str = "SELECT EXISTS (
+    SELECT FROM pg_class WHERE relname = 'starling_migrations' AND relkind = 'r' AND pg_table_is_visible(oid))";
 const VERSION: &str = "SELECT coalesce(max(version), 0) FROM starling_migrations";
 const CREATE_HISTORY: &str = "CREATE TABLE starling_migrations (
     version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";

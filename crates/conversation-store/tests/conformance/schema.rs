@@ -1,0 +1,60 @@
+//! Migrations and health.
+
+use anyhow::{Result, ensure};
+use starling_conversation_store::Error;
+use tokio::task::JoinSet;
+
+use crate::place::{Place, append, conversation};
+
+pub async fn many_stores_migrate_at_once(place: Place) -> Result<()> {
+    place.close().await;
+    // As new, whatever was there.
+    for (kind, name) in [("TABLE", "starling_migrations"), ("TABLE", "members"), ("TABLE", "conversations")]
+        .into_iter()
+        .chain(["users", "messages", "erasures"].map(|name| ("TABLE", name)))
+    {
+        place.run_sql(&format!("DROP {kind} {name}")).await?;
+    }
+    for name in ["starling_append", "starling_create", "starling_delete", "starling_erase"] {
+        // SQLite has none.
+        let _ = place.run_sql(&format!("DROP FUNCTION {name}")).await;
+    }
+    let mut stores = JoinSet::new();
+    for _ in 0..4 {
+        let store = place.store().await?;
+        stores.spawn(async move { store.migrate().await });
+    }
+    while let Some(migrated) = stores.join_next().await {
+        migrated??;
+    }
+    let store = place.store().await?;
+    store.migrate().await?;
+    let id = conversation(&store, "c").await?;
+    assert_eq!(append(&store, id, &["a"]).await?[0].seq, 1);
+    Ok(())
+}
+
+pub async fn a_newer_schema_is_refused(place: Place) -> Result<()> {
+    place.close().await;
+    place.run_sql("INSERT INTO starling_migrations (version, name) VALUES (999, 'of tomorrow')").await?;
+    let store = place.store().await?;
+    for refused in [store.check().await, store.migrate().await] {
+        let Err(error) = refused else { anyhow::bail!("a schema of tomorrow was taken") };
+        ensure!(matches!(error, Error::Unsupported(_)) && !error.is_transient(), "{error}");
+        ensure!(error.to_string().contains("999"), "{error}");
+    }
+    Ok(())
+}
+
+pub async fn a_checked_store_shows_its_pools(place: Place) -> Result<()> {
+    let store = place.store().await?;
+    store.check().await?;
+    store.ping().await?;
+    let pools = store.pools();
+    ensure!(!pools.is_empty());
+    for pool in pools {
+        ensure!(pool.size >= 1 && pool.size <= pool.size_max && pool.idle <= pool.size, "{pool:?}");
+        assert_eq!(pool.waiting, 0, "{pool:?}");
+    }
+    Ok(())
+}
