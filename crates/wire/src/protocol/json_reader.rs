@@ -280,3 +280,29 @@ impl<'a> Reader<'a> for JsonReader<'a> {
         self.too_deep.then_some(Fault::TooDeep)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(2000))]
+
+        #[test]
+        fn json_is_accepted_exactly_where_an_independent_reader_accepts_it(
+            text in r#"([\[\]{},:"\\ a0-1eu.tfn-]|"a"|"b":|true|null|1\.0|\\u00e9){0,8}"#,
+        ) {
+            let mut reader = JsonReader::new(&text);
+            let ours = reader.value().and_then(|value| reader.finish().map(|()| value));
+            let theirs = serde_json::from_str::<serde_json::Value>(&text);
+            match ours {
+                Err(_) | Ok(Err(Fault::Infinite)) => proptest::prop_assert!(theirs.is_err()),
+                Ok(Err(fault)) => proptest::prop_assert_eq!(fault, Fault::Nul),
+                Ok(Ok(json)) => {
+                    let compact = serde_json::from_str::<serde_json::Value>(json.as_str());
+                    proptest::prop_assert_eq!(compact.unwrap(), theirs.unwrap());
+                }
+            }
+        }
+    }
+}

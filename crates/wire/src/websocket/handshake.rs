@@ -89,3 +89,73 @@ fn is_key(key: &str) -> bool {
     let mut bytes = [0; 18];
     key.len() == 24 && BASE64.decode_slice(key, &mut bytes) == Ok(16)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn request(headers: &[(&'static str, &'static str)]) -> HeaderMap {
+        headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_is_accepted() {
+        let headers = request(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ]);
+        assert_eq!(validate_upgrade(&headers).as_deref(), Ok("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    }
+
+    #[test]
+    fn a_request_that_is_no_handshake_is_refused() {
+        let [connection, upgrade] = [("connection", "Upgrade"), ("upgrade", "websocket")];
+        let [version, key] =
+            [("sec-websocket-version", "13"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")];
+        for (headers, error, status) in [
+            (vec![upgrade, version, key], UpgradeError::NotAnUpgrade, 426),
+            (vec![connection, version, key], UpgradeError::NotAnUpgrade, 426),
+            (vec![connection, ("upgrade", "h2c"), version, key], UpgradeError::NotAnUpgrade, 426),
+            (vec![connection, upgrade, key], UpgradeError::UnsupportedVersion, 426),
+            (
+                vec![connection, upgrade, ("sec-websocket-version", "8"), key],
+                UpgradeError::UnsupportedVersion,
+                426,
+            ),
+            (vec![connection, upgrade, version], UpgradeError::BadKey, 400),
+            (
+                vec![connection, upgrade, version, ("sec-websocket-key", "c2hvcnQ=")],
+                UpgradeError::BadKey,
+                400,
+            ),
+            (
+                vec![connection, upgrade, version, ("sec-websocket-key", "!!!!IHNhbXBsZSBub25jZQ==")],
+                UpgradeError::BadKey,
+                400,
+            ),
+        ] {
+            assert_eq!(validate_upgrade(&request(&headers)), Err(error));
+            assert_eq!(error.status().as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn the_first_known_subprotocol_is_chosen() {
+        let choose = |offered: &[&'static str]| choose_subprotocol(offered.iter().copied());
+        assert_eq!(choose(&[]), Some(None));
+        assert_eq!(choose(&[""]), Some(None));
+        assert_eq!(choose(&["starling.v1.json"]), Some(Some(Encoding::Json)));
+        assert_eq!(
+            choose(&["other, starling.v1.msgpack", "starling.v1.json"]),
+            Some(Some(Encoding::MsgPack))
+        );
+        assert_eq!(choose(&["starling.v2.json", "STARLING.V1.JSON"]), None);
+    }
+}

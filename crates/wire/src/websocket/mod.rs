@@ -4,17 +4,23 @@
 //! read into wherever they came whole. Between messages it owns no buffer. The functions that make frames give finished
 //! bytes, which can be shared by any number of sockets, since a server does not mask.
 
+mod decode_error;
 mod decoder;
 pub mod deflate;
+mod feed;
 mod frame;
 mod handshake;
 mod header;
+mod incoming;
 mod mask;
 
-pub use decoder::{DecodeError, Decoder, DecoderConfig, Feed, Incoming};
+pub use decode_error::DecodeError;
+pub use decoder::{Decoder, DecoderConfig};
+pub use feed::Feed;
 pub use frame::{
     CONTROL_PAYLOAD_BYTES_MAX, FrameBuffer, OpCode, close_frame, close_reply, payload_of, ping_frame,
     pong_frame,
 };
 pub use handshake::{UpgradeError, accept_key, choose_subprotocol, validate_upgrade};
+pub use incoming::Incoming;
 pub use mask::unmask;

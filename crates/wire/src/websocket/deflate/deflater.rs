@@ -31,6 +31,12 @@ impl Deflater {
         }
     }
 
+    /// Whether memory is held for the next frame.
+    #[cfg(test)]
+    pub(super) fn stream_is_kept(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Gives the compressed form of a finished, uncompressed frame; the frame itself where it is a control frame, short, or
     /// would not become shorter.
     pub fn compress(&mut self, frame: &Bytes) -> Bytes {

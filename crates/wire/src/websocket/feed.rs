@@ -1,0 +1,160 @@
+//! One read of a socket, gone through.
+
+use super::decoder::{Decoder, GivenOut};
+use super::header::{HEADER_BYTES_MAX, Header};
+use super::incoming::{Incoming, incoming};
+use super::{CONTROL_PAYLOAD_BYTES_MAX, DecodeError, OpCode, unmask};
+
+/// The messages in what was read from a socket. A lending iterator: each message is used before the next is asked for.
+#[derive(Debug)]
+pub struct Feed<'a> {
+    pub(super) decoder: &'a mut Decoder,
+    pub(super) input: &'a mut [u8],
+    pub(super) at: usize,
+}
+
+impl Feed<'_> {
+    /// The next whole message; `None` when the input is used up (what is left over is kept) or the decoder has ended.
+    ///
+    /// # Errors
+    ///
+    /// The client broke the protocol. Nothing follows.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "what it gives borrows from it, which Iterator can't express"
+    )]
+    pub fn next(&mut self) -> Option<Result<Incoming<'_>, DecodeError>> {
+        self.decoder.release();
+        if self.decoder.ended {
+            return None;
+        }
+        match self.advance() {
+            Ok(Some(Whole::Here { opcode, start, end })) => {
+                let incoming = incoming(opcode, &self.input[start..end]);
+                self.decoder.ended = incoming.is_err() || opcode == OpCode::Close;
+                Some(incoming)
+            }
+            Ok(Some(Whole::Control(opcode))) => {
+                let pending = self.decoder.pending.as_deref_mut()?;
+                pending.given_out = Some(GivenOut::Control);
+                let incoming = incoming(opcode, &pending.control);
+                self.decoder.ended = incoming.is_err() || opcode == OpCode::Close;
+                Some(incoming)
+            }
+            Ok(Some(Whole::Message)) => self.decoder.whole_message().map(Ok),
+            Ok(None) => None,
+            Err(error) => {
+                self.decoder.ended = true;
+                self.decoder.pending = None;
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// Goes on until something is whole or the input is used up.
+    fn advance(&mut self) -> Result<Option<Whole>, DecodeError> {
+        loop {
+            let (header, offset) = match self.frame()? {
+                Some(frame) => frame,
+                None => return Ok(None),
+            };
+            let left = header.length - offset;
+            let start = self.at;
+            let end =
+                usize::try_from(left).map_or(self.input.len(), |left| self.input.len().min(start + left));
+            self.at = end;
+            let payload = &mut self.input[start..end];
+            unmask(payload, header.mask, (offset % 4) as usize);
+            let whole = payload.len() as u64 == left;
+            let untouched =
+                offset == 0 && whole && self.decoder.pending.as_ref().is_none_or(|p| p.message.is_none());
+            if untouched && header.fin && !header.rsv1 || offset == 0 && whole && header.opcode.is_control() {
+                self.set_frame(None);
+                return Ok(Some(Whole::Here { opcode: header.opcode, start, end }));
+            }
+            if header.opcode.is_control() {
+                let pending = self.decoder.pending.get_or_insert_default();
+                pending.control.reserve_exact(CONTROL_PAYLOAD_BYTES_MAX.min(header.length as usize));
+                pending.control.extend_from_slice(payload);
+            } else {
+                self.decoder.take_data(&header, offset, &self.input[start..end])?;
+            }
+            if !whole {
+                self.set_frame(Some((header, offset + (end - start) as u64)));
+                return Ok(None);
+            }
+            self.set_frame(None);
+            if header.opcode.is_control() {
+                return Ok(Some(Whole::Control(header.opcode)));
+            }
+            if header.fin {
+                return Ok(Some(Whole::Message));
+            }
+        }
+    }
+
+    /// The frame that is being read and how much of its payload has come: the one under way, or the next one.
+    fn frame(&mut self) -> Result<Option<(Header, u64)>, DecodeError> {
+        if let Some(frame) = self.decoder.pending.as_ref().and_then(|pending| pending.frame) {
+            // Nothing can come of no input, and a payload of no bytes is never under way.
+            return Ok((self.at < self.input.len()).then_some(frame));
+        }
+        let input = &self.input[self.at..];
+        if input.is_empty() {
+            return Ok(None);
+        }
+        let kept = self.decoder.pending.as_ref().map_or(0, |pending| usize::from(pending.head_length));
+        let mut head = [0; HEADER_BYTES_MAX];
+        let parsed = if kept == 0 {
+            Header::parse(input)?
+        } else {
+            if let Some(pending) = &self.decoder.pending {
+                head = pending.head;
+            }
+            let more = input.len().min(HEADER_BYTES_MAX - kept);
+            head[kept..kept + more].copy_from_slice(&input[..more]);
+            Header::parse(&head[..kept + more])?
+        };
+        let Some((header, length)) = parsed else {
+            // Fewer bytes than the longest header has, so all of them fit.
+            let pending = self.decoder.pending.get_or_insert_default();
+            pending.head[kept..kept + input.len()].copy_from_slice(input);
+            pending.head_length = (kept + input.len()) as u8;
+            self.at = self.input.len();
+            return Ok(None);
+        };
+        self.decoder.check(&header)?;
+        if let Some(pending) = &mut self.decoder.pending {
+            pending.head_length = 0;
+        }
+        self.at += length - kept;
+        if header.length > 0 && self.at == self.input.len() {
+            self.set_frame(Some((header, 0)));
+            return Ok(None);
+        }
+        Ok(Some((header, 0)))
+    }
+
+    fn set_frame(&mut self, frame: Option<(Header, u64)>) {
+        match (&mut self.decoder.pending, frame) {
+            (None, None) => {}
+            (pending, frame) => pending.get_or_insert_default().frame = frame,
+        }
+    }
+}
+
+impl Drop for Feed<'_> {
+    fn drop(&mut self) {
+        self.decoder.release();
+    }
+}
+
+/// Where a whole message or control payload lies.
+enum Whole {
+    /// In the input.
+    Here { opcode: OpCode, start: usize, end: usize },
+    /// In the pending control payload.
+    Control(OpCode),
+    /// In the pending message.
+    Message,
+}

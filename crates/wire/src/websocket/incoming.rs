@@ -1,0 +1,45 @@
+//! What a client can send.
+
+use super::{DecodeError, OpCode};
+
+/// A whole message or control frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming<'a> {
+    /// A text message.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+    /// To be answered by [`super::pong_frame`].
+    Ping(&'a [u8]),
+    /// A sign of life.
+    Pong(&'a [u8]),
+    /// The client's last frame: its code, if it gave one, and its reason. To be answered by [`super::close_reply`], unless a
+    /// close frame was sent before. What comes after it is ignored.
+    Close(Option<u16>, &'a str),
+}
+
+/// Reads a whole payload.
+pub(super) fn incoming(opcode: OpCode, payload: &[u8]) -> Result<Incoming<'_>, DecodeError> {
+    Ok(match opcode {
+        OpCode::Text => Incoming::Text(utf8(payload)?),
+        OpCode::Binary | OpCode::Continuation => Incoming::Binary(payload),
+        OpCode::Ping => Incoming::Ping(payload),
+        OpCode::Pong => Incoming::Pong(payload),
+        OpCode::Close => match payload.split_first_chunk() {
+            None if payload.is_empty() => Incoming::Close(None, ""),
+            Some((code, reason)) if may_be_sent(u16::from_be_bytes(*code)) => {
+                Incoming::Close(Some(u16::from_be_bytes(*code)), utf8(reason)?)
+            }
+            _ => return Err(DecodeError::BadCloseCode),
+        },
+    })
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8)
+}
+
+/// Whether a close frame may carry a code (RFC 6455, section 7.4, and IANA's registry).
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
