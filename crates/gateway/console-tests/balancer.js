@@ -1,4 +1,4 @@
-/** A load balancer of a few lines: each connection goes to the first of its targets that answers. */
+/** A load balancer of a few lines: each connection goes to the first of its targets that says it is ready. */
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
@@ -7,7 +7,7 @@ export async function startBalancer(targets) {
   const server = createServer((inside) => {
     sockets.add(inside);
     inside.on("close", () => sockets.delete(inside)).on("error", () => {});
-    join(inside, [...targets]);
+    join(inside, targets);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -20,17 +20,18 @@ export async function startBalancer(targets) {
   };
 }
 
-function join(inside, targets) {
-  const target = targets.shift();
-  if (!target) return inside.destroy();
-  const { hostname, port } = new URL(target);
+async function join(inside, targets) {
+  for (const target of targets) {
+    const ready = await fetch(`${target}/ready`).then(({ ok }) => ok, () => false);
+    if (ready && !inside.destroyed) return pipe(inside, new URL(target));
+  }
+  inside.destroy();
+}
+
+function pipe(inside, { hostname, port }) {
   const outside = connect(Number(port), hostname);
-  let open = false;
-  outside.on("connect", () => {
-    open = true;
-    inside.pipe(outside).pipe(inside);
-  });
-  outside.on("error", () => open || join(inside, targets));
-  outside.on("close", () => open && inside.destroy());
+  outside.on("error", () => {}); // a close follows
+  outside.on("close", () => inside.destroy());
   inside.on("close", () => outside.destroy());
+  inside.pipe(outside).pipe(inside);
 }

@@ -48,6 +48,7 @@ export class Person {
     await this.page.fill("#room-title", title);
     await this.page.fill("#room-members", members.join(" "));
     await this.page.click('#room-form [type="submit"]');
+    await this.page.locator("#room-dialog").waitFor({ state: "hidden" });
     await this.page.locator("#thread-name", { hasText: title }).waitFor();
   }
 

@@ -128,10 +128,12 @@ test("a node drains and nobody is interrupted", async () => {
     return seen;
   });
   drained.signal("SIGTERM");
-  for (let i = 1; (await alice.connected()) === alice.node; i++) {
-    await alice.say(`message ${i}`);
-    await bob.sees(`message ${i}`);
-  }
+  let count = 0;
+  await until(async () => {
+    await alice.say(`message ${++count}.`);
+    await bob.sees(`message ${count}.`);
+    return (await alice.connected()) !== alice.node;
+  }, "the page has moved to another node");
   await journey(alice, /moved to .*nothing interrupted/);
   await bob.say("still here");
   await alice.sees("still here");

@@ -68,11 +68,12 @@ export class Chat {
     }
   }
 
+  /** Resolves with the new room's name. */
   async createRoom(title, members) {
     const { conversation } = await this.#client.create({ title, members });
     if (!this.rooms.has(conversation)) this.#add({ conversation, title, owner: this.me, created_at: new Date().toISOString(), head: 0 });
     this.#tell("rooms");
-    await this.openRoom(conversation);
+    return conversation;
   }
 
   async openRoom(name) {

@@ -82,7 +82,9 @@ function moveFocus(list, event) {
 
 async function create(chat) {
   const members = byId("room-members").value.split(/[\s,]+/).filter(Boolean);
-  await chat.createRoom(byId("room-title").value.trim(), members);
+  const name = await chat.createRoom(byId("room-title").value.trim(), members);
   byId("room-dialog").close();
+  const opened = chat.openRoom(name);
   byId("draft").focus();
+  await opened;
 }
