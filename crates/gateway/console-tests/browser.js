@@ -10,8 +10,8 @@ const FLAGS = [
 const DEADLINE_MS = 20_000;
 
 export async function startBrowser() {
-  const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-  assert.ok(existsSync(executablePath), `no browser at ${executablePath}: install the package chromium, or set CHROMIUM`);
+  const executablePath = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
+  assert.ok(existsSync(executablePath), `no browser at ${executablePath}: install the package chromium, or set CHROMIUM_BIN`);
   return chromium.launch({ executablePath, args: FLAGS });
 }
 

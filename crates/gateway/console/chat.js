@@ -1,12 +1,15 @@
 /**
  * What this page knows about conversations, without a word about how it looks. The views listen to `on(part)`:
- * `rooms` (which there are, their order, previews and unread counts), `open`, `message`, `pending`, `reads`, `typing`, `people`.
+ * `rooms` (which there are, their order, previews and unread counts), `open`, `message`, `pending`, `history` and `older` (a page
+ * came, or is on its way), `dropped` (the oldest were let go), `reads`, `typing`, `people`.
  */
 
 /** Conversations that are joined, and so counted as unread, at once. */
 const JOINED_ROOMS_MAX = 60;
-/** Messages of one conversation that are kept in memory; older ones are read again on scrolling. */
-const KEPT_MESSAGES_MAX = 3000;
+/** Messages of one conversation that are kept while new ones come; older ones are read again on scrolling up. */
+const KEPT_MESSAGES_MAX = 2000;
+/** How many go at once when there are more. */
+const DROPPED_MESSAGES = 500;
 const HISTORY_PAGE = 50;
 const LATENCIES_MAX = 300;
 /** The protocol's own lifetime of a typing mark. */
@@ -244,7 +247,16 @@ export class Chat {
       room.pending.delete(pending.key);
     }
     this.#tell("message", room, message, pending || undefined);
+    if (room.messages.size > KEPT_MESSAGES_MAX) this.#dropOldest(room);
     this.#tell("rooms");
+  }
+
+  #dropOldest(room) {
+    const kept = [...room.messages.keys()].sort((one, other) => one - other).slice(DROPPED_MESSAGES);
+    room.messages = new Map(kept.map((seq) => [seq, room.messages.get(seq)]));
+    room.oldest = kept[0];
+    room.more = true;
+    this.#tell("dropped", room);
   }
 
   #keep(room, message) {
@@ -253,11 +265,6 @@ export class Chat {
     if (message.seq >= (room.last?.seq ?? 0)) room.last = message;
     room.activity = Math.max(room.activity, Date.parse(message.at));
     if (message.sender === this.me) room.ownHead = Math.max(room.ownHead, message.seq);
-    if (room.messages.size > KEPT_MESSAGES_MAX && room !== this.open) {
-      room.messages = new Map([[room.last.seq, room.last]]);
-      room.oldest = room.last.seq;
-      room.more = true;
-    }
   }
 
   #onRead(name, user, seq) {

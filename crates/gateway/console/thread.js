@@ -16,6 +16,7 @@ export function showThread(chat, client) {
   chat.on("history", (room) => room === chat.open && thread.drawAll({ keepPlace: true }));
   chat.on("older", (room) => room === chat.open && thread.drawOlder());
   chat.on("message", (room, message, pending) => thread.onMessage(room, message, pending));
+  chat.on("dropped", (room) => room === chat.open && thread.onDropped(room));
   chat.on("pending", (room, pending) => room === chat.open && thread.onPending(pending));
   chat.on("reads", (room) => room === chat.open && thread.drawReceipts());
   chat.on("typing", (room) => room === chat.open && thread.drawTyping());
@@ -113,6 +114,14 @@ class Thread {
     if (message.sender !== this.#chat.me) announce(`${message.sender}: ${message.content}`);
     if (follow) this.#toEnd();
     else byId("latest").hidden = false;
+  }
+
+  onDropped(room) {
+    for (const item of [...this.#list.querySelectorAll("[data-seq]")]) {
+      if (Number(item.dataset.seq) >= room.oldest) break;
+      item.remove();
+    }
+    this.drawOlder();
   }
 
   onPending(pending) {
