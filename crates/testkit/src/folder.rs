@@ -8,10 +8,16 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// A temporary folder, removed on drop.
+/// A folder of a server: a temporary one, removed on drop, or one that is kept.
 #[derive(Debug)]
 pub struct Folder {
-    dir: TempDir,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Temporary(TempDir),
+    Kept(PathBuf),
 }
 
 impl Folder {
@@ -24,7 +30,18 @@ impl Folder {
             .prefix(&format!("{name}-"))
             .tempdir_in(own_run()?)
             .with_context(|| format!("make a temporary folder for {name}"))?;
-        Ok(Self { dir })
+        Ok(Self { place: Place::Temporary(dir) })
+    }
+
+    /// A folder that stays, made if it is not there.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn kept(path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path).context("the folder to keep")?;
+        fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+        Ok(Self { place: Place::Kept(path) })
     }
 
     /// Gives the folder to another user of this machine, for servers that refuse to be root.
@@ -34,7 +51,10 @@ impl Folder {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        match &self.place {
+            Place::Temporary(dir) => dir.path(),
+            Place::Kept(path) => path,
+        }
     }
 
     /// A path inside it.
@@ -62,6 +82,17 @@ pub(crate) fn base() -> Result<PathBuf> {
     Ok(base)
 }
 
+/// Removes what test processes that have ended left behind.
+///
+/// # Errors
+/// When the system's temporary folder can't be written.
+pub fn sweep_leftovers() -> Result<()> {
+    let base = base()?;
+    let _door = lock(&base)?;
+    sweep(&base);
+    Ok(())
+}
+
 /// This process's folder inside [`base`]. A lock that the kernel frees with the process tells whether its owner lives;
 /// the first call removes the folders of those who don't: what a killed process, or a `static` in it, left behind.
 fn own_run() -> Result<&'static Path> {
@@ -75,8 +106,7 @@ fn own_run() -> Result<&'static Path> {
         return Ok(&run.path);
     }
     let base = base()?;
-    let door = File::create(base.join("runs.lock")).context("open the lock of the temporary folders")?;
-    door.lock().context("lock the temporary folders")?;
+    let _door = lock(&base)?;
     // Two threads may both get this far; the second one's folder is then dropped unused, and swept another day.
     sweep(&base);
     let path = tempfile::Builder::new().prefix("run-").tempdir_in(&base)?.keep();
@@ -84,6 +114,13 @@ fn own_run() -> Result<&'static Path> {
     let lock = File::create(path.join(OWNER_LOCK))?;
     lock.lock()?;
     Ok(&RUN.get_or_init(|| Run { path, _lock: lock }).path)
+}
+
+/// Keeps others from sweeping while a folder is made and not yet locked.
+fn lock(base: &Path) -> Result<File> {
+    let door = File::create(base.join("runs.lock")).context("open the lock of the temporary folders")?;
+    door.lock().context("lock the temporary folders")?;
+    Ok(door)
 }
 
 const OWNER_LOCK: &str = "owner.lock";

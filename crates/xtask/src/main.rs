@@ -1,2 +1,50 @@
-//! (skeleton)
-fn main() {}
+//! What a developer of Starling does, as `cargo xtask COMMAND`.
+
+mod cluster;
+mod docs;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// What a developer of Starling does.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks and tests everything, and installs what is missing for that
+    Test(test::Arguments),
+    /// Runs a cluster on this machine, for playing: nodes, Redis, PostgreSQL and a load balancer
+    Cluster(cluster::Arguments),
+    /// Writes the pages that are generated from the program
+    Docs(docs::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse().command).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns whether everything was as it should be.
+async fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Test(arguments) => test::run(&arguments).await,
+        Command::Cluster(arguments) => cluster::run(&arguments).await.map(|()| true),
+        Command::Docs(arguments) => docs::run(&arguments).await.map(|()| true),
+    }
+}

@@ -48,13 +48,27 @@ impl Postgres {
     /// # Errors
     /// When it can't be created or started, with its log.
     pub async fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(Folder::new("pg")?, settings).await
+    }
+
+    /// Starts a server whose data stays in this folder, or goes on with what is there. As root, choose one that other
+    /// users can get to.
+    ///
+    /// # Errors
+    /// When it can't be created or started, with its log.
+    pub async fn start_in(folder: &Path) -> Result<Self> {
+        Self::launch(Folder::kept(folder)?, &[]).await
+    }
+
+    async fn launch(folder: Folder, settings: &[(&str, &str)]) -> Result<Self> {
         let program = install::program(Tool::Postgres, "postgres").await?;
         let user = User::for_servers()?;
-        let folder = Folder::new("pg")?;
         if let Some(user) = &user {
             folder.give_to(user.uid, user.gid)?;
         }
-        initialise(folder.path(), user.as_ref()).await?;
+        if !folder.join("data/PG_VERSION").exists() {
+            initialise(folder.path(), user.as_ref()).await?;
+        }
         let port = free_port()?;
         let mut launch = Launch::new("postgres", program, folder.path())
             .args(["-D", "data", "-h", "127.0.0.1", "-p", &port.number().to_string()])
@@ -77,10 +91,7 @@ impl Postgres {
         let password = format!("{:016x}", rand::random::<u64>());
         let postgres = Self { process, port, password, folder };
         postgres.answers().await?;
-        postgres
-            .psql_in("postgres", &format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{}'", postgres.password))
-            .await?;
-        postgres.create_database(ROLE).await?;
+        postgres.prepare().await?;
         Ok(postgres)
     }
 
@@ -193,6 +204,23 @@ impl Postgres {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Makes the role and the database that are not there yet, and gives the role this start's password.
+    async fn prepare(&self) -> Result<()> {
+        let there = format!(
+            "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = '{ROLE}'), \
+                    (SELECT count(*) FROM pg_database WHERE datname = '{ROLE}')"
+        );
+        let there = self.psql_in("postgres", &there).await?;
+        let (role, database) = there.trim().split_once('|').context("two counts")?;
+        let verb = if role == "0" { "CREATE" } else { "ALTER" };
+        let login = format!("{verb} ROLE {ROLE} LOGIN PASSWORD '{}'", self.password);
+        self.psql_in("postgres", &login).await?;
+        if database == "0" {
+            self.create_database(ROLE).await?;
+        }
+        Ok(())
+    }
+
     fn url_of(&self, address: SocketAddr, database: &str) -> String {
         format!("postgres://{ROLE}:{}@{address}/{database}", self.password)
     }
@@ -226,6 +254,8 @@ async fn initialise(folder: &Path, user: Option<&User>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::process::is_alive;
     use crate::wait;
@@ -264,9 +294,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_kept_folder_holds_the_data_for_the_next_server() {
+        let place = Folder::new("kept").unwrap();
+        std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+        let folder = place.join("pg");
+        let first = Postgres::start_in(&folder).await.unwrap();
+        first.psql("CREATE TABLE t (n int); INSERT INTO t VALUES (7)").await.unwrap();
+        drop(first);
+        let second = Postgres::start_in(&folder).await.unwrap();
+        assert_eq!(second.psql("SELECT n FROM t").await.unwrap().trim(), "7");
+        assert_eq!(by_url(&second.url()).await.unwrap(), "starling|starling\n");
+    }
+
+    #[tokio::test]
     async fn terminated_backends_lose_their_connection() {
-        let postgres = Postgres::shared().await.unwrap();
-        let sleeper = tokio::spawn(postgres.psql("SELECT pg_sleep(600)"));
+        // Not the shared one: others would lose their connections too.
+        let postgres = Arc::new(Postgres::start().await.unwrap());
+        let server = Arc::clone(&postgres);
+        let sleeper = tokio::spawn(async move { server.psql("SELECT pg_sleep(600)").await });
         let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600)'";
         let asleep = async || Ok(postgres.psql(sleeps).await?.trim() == "1");
         wait::until_true(LIMIT, "the sleeper", asleep).await.unwrap();

@@ -1,0 +1,97 @@
+//! `cargo xtask cluster`: a cluster for playing.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use starling_testkit::balancer::Balancer;
+use starling_testkit::node::{Cluster, Node};
+use starling_testkit::postgres::Postgres;
+use starling_testkit::token::Token;
+
+use crate::workspace;
+
+/// Who gets a link.
+const USERS: [&str; 3] = ["ada", "grace", "linus"];
+
+/// Runs a cluster on this machine, for playing: nodes, Redis, PostgreSQL and a load balancer.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
+    nodes: u8,
+    /// Keeps the database for the next run with --keep
+    #[arg(long)]
+    keep: bool,
+    /// Builds the program with optimisations
+    #[arg(long)]
+    release: bool,
+}
+
+/// Starts everything, prints the links, and waits for Ctrl-C or SIGTERM.
+pub async fn run(arguments: &Arguments) -> Result<()> {
+    let program = workspace::build_program(arguments.release).await?;
+    println!("Starting PostgreSQL, Redis, {} nodes and nginx …", arguments.nodes);
+    let kept = arguments.keep.then(kept_folder);
+    let postgres = match &kept {
+        Some(folder) => Postgres::start_in(folder).await?,
+        None => Postgres::start().await?,
+    };
+    let builder = Cluster::builder(usize::from(arguments.nodes)).program(program).database(&postgres.url());
+    let cluster = builder.env("STARLING_ALLOWED_ORIGINS", "*").start().await?;
+    let addresses: Vec<_> = cluster.nodes().iter().map(Node::address).collect();
+    let balancer = Balancer::start(&addresses).await?;
+    show(&cluster, &balancer, &postgres, kept.as_ref());
+    until_told_to_stop().await?;
+    println!("\nStopping …");
+    Ok(())
+}
+
+fn show(cluster: &Cluster, balancer: &Balancer, postgres: &Postgres, kept: Option<&PathBuf>) {
+    println!("\nOpen one of these in a browser, and another in a second window:\n");
+    for user in USERS {
+        println!("  {user:<8} {}", link(&balancer.http_url(), &cluster.token(user)));
+    }
+    println!("\nThe same through one node, which may be killed while you talk:\n");
+    for (node, user) in cluster.nodes().iter().zip(USERS.iter().cycle()) {
+        println!(
+            "  {:<8} process {:<8} {}",
+            node.name(),
+            node.pid(),
+            link(&node.http_url(), &cluster.token(user))
+        );
+    }
+    let admin = Token::of("admin").scope("admin conversations:create subscribe:* publish:*");
+    println!(
+        "\nWith scope admin:\n\n  {}",
+        link(&balancer.http_url(), &admin.sign(cluster.node(0).secret()))
+    );
+    println!("\nMetrics:    {}", metrics(cluster).join("  "));
+    println!("Redis:      {}", cluster.redis_url());
+    println!("PostgreSQL: {}", postgres.url());
+    if let Some(folder) = kept {
+        println!("            kept in {}", folder.display());
+    }
+    println!("\nCtrl-C stops all of it.");
+}
+
+fn link(url: &str, token: &str) -> String {
+    format!("{url}/#token={token}")
+}
+
+fn metrics(cluster: &Cluster) -> Vec<String> {
+    cluster.nodes().iter().map(|node| format!("http://{}/metrics", node.metrics_address())).collect()
+}
+
+/// Not within the repository: PostgreSQL runs as another user when this runs as root, and must get there.
+fn kept_folder() -> PathBuf {
+    std::env::temp_dir().join("starling-cluster")
+}
+
+async fn until_told_to_stop() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

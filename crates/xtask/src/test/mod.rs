@@ -1,0 +1,129 @@
+//! `cargo xtask test`: everything that has to hold before a change goes in.
+
+mod count;
+mod javascript;
+mod runner;
+mod summary;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use starling_testkit::install::{self, Tool};
+
+use crate::workspace;
+use runner::Task;
+use summary::{Outcome, Summary};
+
+/// Checks and tests everything, and installs what is missing for that.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Runs one step alone (the summary lists them), or the Rust tests of one package
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Leaves out what takes long and seldom fails: the documentation, JavaScript and the browser
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Runs the steps one after the other, also after one has failed. Returns whether all went well.
+pub async fn run(arguments: &Arguments) -> Result<bool> {
+    let steps = chosen(arguments)?;
+    let mut summary = Summary::default();
+    for step in steps {
+        println!("\n=== {} ===", step.name);
+        let begun = Instant::now();
+        let outcome = step.run().await;
+        if let Err(error) = &outcome.result {
+            println!("=== {} failed: {error:#}", step.name);
+        }
+        summary.add(&step.name, begun.elapsed(), &outcome);
+    }
+    starling_testkit::sweep_leftovers()?;
+    print!("{summary}");
+    Ok(summary.is_sound())
+}
+
+/// One line of the summary.
+struct Step {
+    name: String,
+    work: Work,
+}
+
+enum Work {
+    /// Installs what is missing.
+    Install(Vec<Tool>),
+    /// Runs programs one after the other, up to the first that fails.
+    Run(Vec<Task>),
+}
+
+impl Step {
+    fn new(name: &str, tasks: impl IntoIterator<Item = Task>) -> Self {
+        Self { name: name.to_owned(), work: Work::Run(tasks.into_iter().collect()) }
+    }
+
+    async fn run(&self) -> Outcome {
+        match &self.work {
+            Work::Install(tools) => {
+                let tools = tools.clone();
+                let installed = tokio::task::spawn_blocking(move || install::ensure_installed(&tools)).await;
+                Outcome::check(installed.map_err(anyhow::Error::from).and_then(|inner| inner))
+            }
+            Work::Run(tasks) => {
+                let mut whole = Outcome::check(Ok(()));
+                for task in tasks {
+                    whole = whole.then(task.run().await);
+                    if whole.result.is_err() {
+                        break;
+                    }
+                }
+                whole
+            }
+        }
+    }
+}
+
+fn chosen(arguments: &Arguments) -> Result<Vec<Step>> {
+    let mut all = steps(arguments.quick)?;
+    let Some(only) = &arguments.only else { return Ok(all) };
+    if let Some(at) = all.iter().position(|step| step.name == *only) {
+        return Ok(vec![all.swap_remove(at)]);
+    }
+    let manifest = workspace::package(only);
+    if manifest.is_none() {
+        let names: Vec<&str> = all.iter().map(|step| step.name.as_str()).collect();
+        bail!("no step and no package is named {only}; the steps are {}", names.join(", "));
+    }
+    let tests = Task::cargo(&["test", "--no-fail-fast", "--package", only]).counting(count::cargo);
+    Ok(vec![Step::new(only, [tests])])
+}
+
+fn steps(quick: bool) -> Result<Vec<Step>> {
+    let tools = if quick {
+        vec![Tool::Redis, Tool::Postgres, Tool::PgBouncer, Tool::Nginx]
+    } else {
+        Tool::ALL.to_vec()
+    };
+    let mut steps = vec![
+        Step { name: "install".to_owned(), work: Work::Install(tools) },
+        Step::new("format", [Task::cargo(&["fmt", "--all", "--check"])]),
+        Step::new(
+            "clippy",
+            [Task::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])],
+        ),
+        // With all targets, so that the tests below find their dependencies built with the same features.
+        Step::new("build", [Task::cargo(&["build", "--workspace", "--all-targets"])]),
+        Step::new("rust", [Task::cargo(&["test", "--workspace", "--no-fail-fast"]).counting(count::cargo)]),
+    ];
+    if workspace::root().join("docs/configuration.md").is_file() {
+        let check = Task::cargo(&["run", "--quiet", "--package", "xtask", "--", "docs", "--check"]);
+        steps.push(Step::new("generated-docs", [check]));
+    }
+    if !quick {
+        let doc = Task::cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+        steps.push(Step::new("rustdoc", [doc]));
+        for suite in javascript::suites()? {
+            steps.push(Step::new(&suite.name, suite.tasks));
+        }
+    }
+    Ok(steps)
+}

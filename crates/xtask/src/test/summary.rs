@@ -1,0 +1,104 @@
+//! What is printed at the end.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::count::Count;
+
+/// How a step ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The tests in it.
+    pub count: Count,
+    /// An error when it failed.
+    pub result: Result<()>,
+}
+
+impl Outcome {
+    /// Of a step without tests.
+    pub fn check(result: Result<()>) -> Self {
+        Self { count: Count::default(), result }
+    }
+
+    /// Of this and then that.
+    pub fn then(mut self, next: Self) -> Self {
+        self.count += next.count;
+        Self { count: self.count, result: self.result.and(next.result) }
+    }
+}
+
+/// All steps.
+#[derive(Default)]
+pub struct Summary {
+    lines: Vec<Line>,
+}
+
+struct Line {
+    name: String,
+    took: Duration,
+    count: Count,
+    failed: bool,
+}
+
+impl Summary {
+    /// Adds a step. One that failed without a failed test (a check, a build, a runner that died) counts as one failure, so
+    /// that the last line never looks better than the whole.
+    pub fn add(&mut self, name: &str, took: Duration, outcome: &Outcome) {
+        let mut count = outcome.count;
+        if outcome.result.is_err() && count.failed == 0 {
+            count.failed = 1;
+        }
+        self.lines.push(Line { name: name.to_owned(), took, count, failed: count.failed > 0 });
+    }
+
+    /// Whether everything went well.
+    pub fn is_sound(&self) -> bool {
+        !self.lines.iter().any(|line| line.failed)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut whole = Count::default();
+        writeln!(f, "\n=== summary ===")?;
+        for Line { name, took, count, failed } in &self.lines {
+            let word = if *failed { "failed" } else { "ok" };
+            write!(f, "{name:<24} {word:<6} {:>7.1} s", took.as_secs_f64())?;
+            if count.passed + count.failed > 0 {
+                write!(f, "   {} passed, {} failed", count.passed, count.failed)?;
+            }
+            writeln!(f)?;
+            whole += *count;
+        }
+        writeln!(f, "\n{} passed, {} failed", whole.passed, whole.failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_the_sum_and_alone() {
+        let mut summary = Summary::default();
+        let took = Duration::from_millis(1500);
+        summary.add("format", took, &Outcome::check(Ok(())));
+        summary.add("rust", took, &Outcome { count: Count { passed: 5, failed: 0 }, result: Ok(()) });
+        assert!(summary.is_sound());
+        assert!(summary.to_string().ends_with("\n\n5 passed, 0 failed\n"), "{summary}");
+    }
+
+    #[test]
+    fn a_step_that_failed_without_a_failed_test_counts_as_one() {
+        let mut summary = Summary::default();
+        summary.add("clippy", Duration::ZERO, &Outcome::check(Err(anyhow!("warnings"))));
+        let died = Outcome { count: Count { passed: 2, failed: 0 }, result: Err(anyhow!("SIGSEGV")) };
+        summary.add("rust", Duration::ZERO, &died);
+        assert!(!summary.is_sound());
+        assert!(summary.to_string().ends_with("\n\n2 passed, 2 failed\n"), "{summary}");
+    }
+}
