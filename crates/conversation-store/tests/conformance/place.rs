@@ -2,29 +2,40 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
+use starling_conversation_store::postgres::{PostgresConfig, PostgresStore};
+use starling_conversation_store::sqlite::{SqliteConfig, SqliteStore};
 use starling_conversation_store::{
-    Append, AppendError, Appended, ConversationId, ConversationStore, NewConversation, Role, connect,
+    Append, AppendError, Appended, ConversationId, ConversationStore, NewConversation, Role,
 };
 use starling_testkit::Folder;
 use starling_testkit::postgres::{PgBouncer, Postgres};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
 pub type Store = Arc<dyn ConversationStore>;
 pub type Answers = Vec<Result<Appended, AppendError>>;
 
+/// In a folder that is not there yet.
+const SQLITE_FILE: &str = "new/folder/starling.db";
+/// How long anything may take here: the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A database of the case's own.
 pub struct Place {
-    url: String,
     engine: Engine,
     /// SQLite's one handle, since the file can be opened once.
     only: Mutex<Option<Store>>,
 }
 
 enum Engine {
-    /// The name of the database.
-    Postgres(String),
+    /// With the database's name, and what stands in between.
+    Postgres {
+        url: String,
+        name: String,
+        _bouncer: Option<PgBouncer>,
+    },
     Sqlite(Folder),
 }
 
@@ -32,40 +43,51 @@ impl Place {
     pub async fn postgres() -> Result<Self> {
         let name = fresh_name();
         let url = Postgres::shared().await?.create_database(&name).await?;
-        Self { url, engine: Engine::Postgres(name), only: Mutex::default() }.migrated().await
+        Self::migrated(Engine::Postgres { url, name, _bouncer: None }).await
     }
 
     pub async fn pgbouncer() -> Result<Self> {
-        static SHARED: OnceCell<PgBouncer> = OnceCell::const_new();
-        let postgres = Postgres::shared().await?;
-        let bouncer = SHARED.get_or_try_init(|| PgBouncer::start(postgres)).await?;
-        let name = fresh_name();
+        let (postgres, name) = (Postgres::shared().await?, fresh_name());
         postgres.create_database(&name).await?;
+        let bouncer = PgBouncer::start(postgres).await?;
         let url = bouncer.url_of(&name);
-        Self { url, engine: Engine::Postgres(name), only: Mutex::default() }.migrated().await
+        Self::migrated(Engine::Postgres { url, name, _bouncer: Some(bouncer) }).await
     }
 
     pub async fn sqlite() -> Result<Self> {
-        let folder = Folder::new("conversation-store")?;
-        let url = format!("sqlite://{}", folder.join("new/folder/starling.db").display());
-        Self { url, engine: Engine::Sqlite(folder), only: Mutex::default() }.migrated().await
+        Self::migrated(Engine::Sqlite(Folder::new("conversation-store")?)).await
     }
 
-    async fn migrated(self) -> Result<Self> {
-        self.store().await?.migrate().await?;
-        Ok(self)
+    async fn migrated(engine: Engine) -> Result<Self> {
+        let place = Self { engine, only: Mutex::default() };
+        place.store().await?.migrate().await?;
+        Ok(place)
     }
 
     /// A store over the database: another one with its own pool each time, but for SQLite always the same.
     pub async fn store(&self) -> Result<Store> {
-        if matches!(self.engine, Engine::Postgres(_)) {
-            return Ok(connect(&self.url).await?);
+        match &self.engine {
+            Engine::Postgres { url, .. } => {
+                let config = PostgresConfig {
+                    pool_size_max: 10,
+                    connect_timeout: PATIENCE,
+                    wait_timeout: PATIENCE,
+                    statement_timeout: PATIENCE,
+                    ..PostgresConfig::new(url)
+                };
+                Ok(Arc::new(PostgresStore::connect(config)?))
+            }
+            Engine::Sqlite(folder) => {
+                let mut only = self.only.lock().await;
+                if let Some(store) = &*only {
+                    return Ok(Arc::clone(store));
+                }
+                let config = SqliteConfig { call_timeout: PATIENCE, ..SqliteConfig::default() };
+                let store: Store = Arc::new(SqliteStore::open(folder.join(SQLITE_FILE), config)?);
+                *only = Some(Arc::clone(&store));
+                Ok(store)
+            }
         }
-        let mut only = self.only.lock().await;
-        if only.is_none() {
-            *only = Some(connect(&self.url).await?);
-        }
-        only.clone().ok_or_else(|| anyhow::anyhow!("just opened"))
     }
 
     /// Lets go of what the place itself holds open, so that the next store is a new one.
@@ -76,11 +98,11 @@ impl Place {
     /// Changes the database behind the store's back, while no store is open.
     pub async fn run_sql(&self, sql: &str) -> Result<()> {
         match &self.engine {
-            Engine::Postgres(name) => {
+            Engine::Postgres { name, .. } => {
                 Postgres::shared().await?.psql_in(name, sql).await?;
             }
             Engine::Sqlite(folder) => {
-                rusqlite::Connection::open(folder.join("new/folder/starling.db"))?.execute_batch(sql)?;
+                rusqlite::Connection::open(folder.join(SQLITE_FILE))?.execute_batch(sql)?;
             }
         }
         Ok(())

@@ -1,0 +1,343 @@
+//! What only PostgreSQL can show: faults of the server, of the way to it, and of what stands in between.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use starling_conversation_store::postgres::{PostgresConfig, PostgresStore};
+use starling_conversation_store::{
+    Append, Appended, ConversationId, ConversationStore, Error, NewConversation, Range, Role, connect,
+};
+use starling_testkit::postgres::{PgBouncer, Postgres};
+use starling_testkit::{free_port, wait};
+use tokio::task::JoinSet;
+
+/// For conditions that come true by themselves, on a machine busy with other tests.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Connections are ended again and again under load. Writers repeat what failed with the same keys; in the end all is
+/// there once, what was acknowledged stands where it was said to stand, and no number is missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ended_backends_lose_nothing_and_double_nothing() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    let stores = [store(&postgres.url())?, store(&postgres.url())?];
+    faults_lose_nothing(&postgres, &stores).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ended_backends_behind_pgbouncer_lose_nothing_and_double_nothing() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    let bouncer = PgBouncer::start(&postgres).await?;
+    let stores = [store(&bouncer.url())?, store(&bouncer.url())?];
+    faults_lose_nothing(&postgres, &stores).await
+}
+
+async fn faults_lose_nothing(postgres: &Postgres, stores: &[Arc<PostgresStore>; 2]) -> Result<()> {
+    const WRITERS: usize = 4;
+    const BLOWS: usize = 6;
+    eventually("the migration", || stores[0].migrate()).await?;
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c"] {
+        ids.push(stores[0].create(&new(name)).await?.id);
+    }
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut writers: JoinSet<Result<Vec<(ConversationId, Appended)>>> = JoinSet::new();
+    for writer in 0..WRITERS {
+        let (store, ids, stop) = (Arc::clone(&stores[writer % 2]), ids.clone(), Arc::clone(&stop));
+        let acknowledged = Arc::clone(&acknowledged);
+        writers.spawn(async move {
+            let mut answers = Vec::new();
+            for round in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let batch: Vec<Append> =
+                    (0..9).map(|n| message(ids[n % 3], &format!("{writer}-{round}-{n}"))).collect();
+                let appended = eventually("an append", || store.append(&batch)).await?;
+                for (answer, message) in appended.into_iter().zip(batch) {
+                    answers.push((message.conversation, answer?));
+                }
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(answers)
+        });
+    }
+    let mut ended = 0;
+    for _ in 0..BLOWS {
+        let before = acknowledged.load(Ordering::Relaxed);
+        let goes_on = async || Ok(acknowledged.load(Ordering::Relaxed) > before + 20);
+        wait::until_true(LIMIT, "more batches", goes_on).await?;
+        ended += postgres.terminate_backends().await?;
+    }
+    ensure!(ended > 0, "no connection was ended");
+    stop.store(true, Ordering::Relaxed);
+    let mut told: HashMap<(ConversationId, u64), uuid::Uuid> = HashMap::new();
+    while let Some(writer) = writers.join_next().await {
+        for (conversation, appended) in writer?? {
+            ensure!(told.insert((conversation, appended.seq), appended.id).is_none(), "a number twice");
+        }
+    }
+    let mut stored = 0;
+    for id in ids {
+        let mut last = 0;
+        loop {
+            let page = stores[0].messages(id, Range::After(last), 1_000, usize::MAX, true).await?;
+            for message in page.messages {
+                assert_eq!(message.seq, last + 1, "a hole");
+                assert_eq!(told.get(&(id, message.seq)), Some(&message.id), "number {last} + 1");
+                (last, stored) = (message.seq, stored + 1);
+            }
+            if !page.more {
+                break;
+            }
+        }
+    }
+    assert_eq!(stored, told.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_server_is_unavailable_at_once_and_used_again_when_back() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    let store = store(&postgres.url())?;
+    store.migrate().await?;
+    let id = store.create(&new("c")).await?.id;
+    append(&store, id, "before").await?;
+    for crash in [false, true] {
+        if crash {
+            postgres.crash().await?
+        } else {
+            postgres.stop().await?
+        }
+        for _ in 0..3 {
+            let started = Instant::now();
+            let error = failed(store.append(&[message(id, "meanwhile")]).await)?;
+            ensure!(error.is_transient(), "{error}");
+            ensure!(started.elapsed() < Duration::from_secs(3), "took {:?}", started.elapsed());
+            ensure!(failed(store.ping().await)?.is_transient());
+            ensure!(failed(store.check().await)?.is_transient());
+        }
+        postgres.start_again().await?;
+        append(&store, id, if crash { "after the crash" } else { "after the stop" }).await?;
+    }
+    let page = store.messages(id, Range::After(0), 10, usize::MAX, true).await?;
+    let contents: Vec<_> = page.messages.iter().map(|m| m.content.as_str()).collect();
+    assert_eq!(contents, ["before", "after the stop", "after the crash"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_is_made_without_a_server() -> Result<()> {
+    let port = free_port()?;
+    let store = connect(&format!("postgres://starling:secret@{}/starling", port.address())).await?;
+    let error = failed(store.check().await)?;
+    ensure!(error.is_transient() && !error.to_string().contains("secret"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_password_or_database_is_the_operators_to_mend() -> Result<()> {
+    let postgres = Postgres::shared().await?;
+    let url = postgres.url();
+    let (start, end) = (url.find("starling:").context("a role")? + 9, url.find('@').context("a host")?);
+    let wrong = format!("{}wrong{}", &url[..start], &url[end..]);
+    let missing = url.replace("/starling", "/nowhere").replace("//nowhere", "//starling");
+    for url in [wrong, missing] {
+        match store(&url)?.check().await {
+            Err(Error::Address(text)) => ensure!(!text.contains(&url), "{text}"),
+            other => bail!("{url}: {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// Somebody at a console holds a lock. The call ends in time, the server stops working on it, and its connection is not
+/// used for another call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_too_long_is_cancelled() -> Result<()> {
+    let url = Postgres::shared().await?.create_database("late").await?;
+    let config = PostgresConfig {
+        statement_timeout: Duration::from_millis(300),
+        pool_size_max: 1,
+        ..PostgresConfig::new(&url)
+    };
+    let patient = store(&url)?;
+    patient.migrate().await?;
+    let id = patient.create(&new("c")).await?.id;
+    let hasty = PostgresStore::connect(config)?;
+
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+    let console = tokio::spawn(connection);
+    client.batch_execute("BEGIN; SELECT * FROM conversations FOR UPDATE").await?;
+    let error = failed(hasty.append(&[message(id, "late")]).await)?;
+    ensure!(error.is_transient(), "{error}");
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let cancelled = async || {
+        let row = client.query_one(waiting, &[]).await?;
+        Ok(row.try_get::<_, i64>(0)? == 0)
+    };
+    wait::until_true(LIMIT, "the server to stop waiting", cancelled).await?;
+    client.batch_execute("ROLLBACK").await?;
+    // The same key again: had the first one been carried out all the same, this would be a duplicate.
+    let appended = append(&hasty, id, "late").await?;
+    assert_eq!((appended.seq, appended.duplicate), (1, false));
+    drop(client);
+    console.await??;
+    Ok(())
+}
+
+/// A caller that goes away in the middle of a call does not leave its answer to the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abandoned_call_does_not_disturb_the_next() -> Result<()> {
+    let url = Postgres::shared().await?.create_database("abandoned").await?;
+    let store = PostgresStore::connect(PostgresConfig { pool_size_max: 1, ..PostgresConfig::new(&url) })?;
+    store.migrate().await?;
+    let id = store.create(&new("c")).await?.id;
+    for number in 0..30_u64 {
+        let batch = [message(id, &number.to_string())];
+        // Given up at some point between the start and the answer, or not at all.
+        let _ = tokio::time::timeout(Duration::from_micros(number * 100), store.append(&batch)).await;
+        append(&store, id, &number.to_string()).await?;
+        assert_eq!(store.heads(&[id]).await?, [(id, number + 1)]);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replica_answers_what_need_not_be_fresh_and_the_primary_where_it_cannot() -> Result<()> {
+    let postgres = Postgres::shared().await?;
+    let primary = postgres.create_database("primary_of_two").await?;
+    // Stands for a replica that lags behind: the same schema, other contents.
+    let behind = postgres.create_database("replica_of_two").await?;
+    store(&behind)?.migrate().await?;
+    let port = free_port()?;
+    let dead = format!("postgres://starling@{}/starling", port.address());
+    let with_replica = |read_url: &str| {
+        PostgresStore::connect(PostgresConfig {
+            read_url: Some(read_url.into()),
+            ..PostgresConfig::new(&primary)
+        })
+    };
+
+    let store = with_replica(&behind)?;
+    store.migrate().await?;
+    let id = store.create(&new("c")).await?.id;
+    append(&store, id, "a").await?;
+    let count = async |store: &PostgresStore, fresh| {
+        store.messages(id, Range::Newest, 10, usize::MAX, fresh).await.map(|page| page.messages.len())
+    };
+    assert_eq!((count(&store, true).await?, count(&store, false).await?), (1, 0));
+    assert_eq!(store.conversations_of("t", "owner", None, 10).await?.conversations.len(), 0);
+    assert_eq!(store.pools().iter().map(|pool| pool.name).collect::<Vec<_>>(), ["primary", "replica"]);
+
+    let store = with_replica(&dead)?;
+    assert_eq!((count(&store, true).await?, count(&store, false).await?), (1, 1));
+    assert_eq!(store.conversations_of("t", "owner", None, 10).await?.conversations.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prepared_statements_give_the_same_answers() -> Result<()> {
+    let url = Postgres::shared().await?.create_database("prepared").await?;
+    let store =
+        PostgresStore::connect(PostgresConfig { prepared_statements: true, ..PostgresConfig::new(&url) })?;
+    store.migrate().await?;
+    let id = store.create(&new("c")).await?.id;
+    for number in 1..=20_u64 {
+        assert_eq!(append(&store, id, &number.to_string()).await?.seq, number);
+    }
+    let page = store.messages(id, Range::Before(3), 10, usize::MAX, true).await?;
+    assert_eq!(page.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [1, 2]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_are_closed() -> Result<()> {
+    let url = Postgres::shared().await?.create_database("idle").await?;
+    let config = PostgresConfig { idle_timeout: Duration::from_millis(200), ..PostgresConfig::new(&url) };
+    let store = PostgresStore::connect(config)?;
+    store.ping().await?;
+    let closed = async || Ok(store.pools().iter().all(|pool| pool.size == 0));
+    wait::until_true(LIMIT, "the connection to be closed", closed).await?;
+    store.ping().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_erases_long_logs_and_goes_on_where_another_stopped() -> Result<()> {
+    let postgres = Postgres::shared().await?;
+    let url = postgres.create_database("erase").await?;
+    let store = store(&url)?;
+    store.migrate().await?;
+    let [one, other] = [store.create(&new("one")).await?.id, store.create(&new("other")).await?.id];
+    for id in [one, other] {
+        let batch: Vec<Append> = (0..12_000).map(|key| message(id, &key.to_string())).collect();
+        store.append(&batch).await?;
+    }
+    ensure!(store.delete(one).await?);
+    let left = "SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM erasures)";
+    assert_eq!(postgres.psql_in("erase", left).await?.trim(), "12000|0");
+
+    // As a node leaves it that dies between the deletion and the erasing.
+    postgres.psql_in("erase", &format!("SELECT starling_delete({other})")).await?;
+    assert_eq!(postgres.psql_in("erase", left).await?.trim(), "12000|1");
+    store.migrate().await?;
+    assert_eq!(postgres.psql_in("erase", left).await?.trim(), "0|0");
+    Ok(())
+}
+
+fn store(url: &str) -> Result<Arc<PostgresStore>> {
+    Ok(Arc::new(PostgresStore::connect(PostgresConfig::new(url))?))
+}
+
+/// Repeats a call as long as it fails for now, as the rest of Starling does.
+async fn eventually<T, F, C>(what: &str, mut call: C) -> Result<T>
+where
+    F: Future<Output = Result<T, Error>>,
+    C: FnMut() -> F,
+{
+    let started = Instant::now();
+    loop {
+        match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) if error.is_transient() && started.elapsed() < LIMIT => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(error).with_context(|| what.to_owned()),
+        }
+    }
+}
+
+fn failed<T>(result: Result<T, Error>) -> Result<Error> {
+    result.err().context("succeeded")
+}
+
+async fn append(store: &PostgresStore, id: ConversationId, key: &str) -> Result<Appended> {
+    let batch = [message(id, key)];
+    Ok(eventually("an append", || store.append(&batch)).await?[0]?)
+}
+
+fn new(name: &str) -> NewConversation {
+    NewConversation {
+        tenant: "t".into(),
+        conversation: name.into(),
+        owner: "owner".into(),
+        title: None,
+        metadata: None,
+        members: Vec::new(),
+    }
+}
+
+fn message(conversation: ConversationId, key: &str) -> Append {
+    Append {
+        conversation,
+        id: uuid::Uuid::now_v7(),
+        sender: "owner".into(),
+        key: key.into(),
+        role: Role::User,
+        content: key.into(),
+        metadata: None,
+    }
+}
