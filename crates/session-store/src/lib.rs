@@ -7,8 +7,14 @@
 //! lease runs. A node renews its lease with [`SessionStore::beat`] each second; one that stops doing so is
 //! dead [`LEASE_MS`] later, and all its entries with it, without anybody touching them one by one.
 
+mod clock;
+mod gcra;
+pub mod memory;
+mod meters;
 mod model;
+pub mod redis;
 
+pub use clock::Clock;
 pub use model::*;
 
 use async_trait::async_trait;
@@ -16,6 +22,9 @@ use async_trait::async_trait;
 /// How long a node lives after its last beat, milliseconds. With a beat each second it bears several lost ones, and
 /// leaves time to tell others within the 15 s that the protocol promises.
 pub const LEASE_MS: u64 = 8_000;
+
+/// Most conversations and topics that are kept of one session; those beyond come back by the client's cursors alone.
+pub const NAMES_PER_SESSION_MAX: usize = 10_000;
 
 /// Who is connected where.
 #[async_trait]
@@ -49,7 +58,13 @@ pub trait SessionStore: Send + Sync + 'static {
     async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error>;
 
     /// A page of sessions of a tenant, of one user or of all.
-    async fn sessions(&self, tenant: &str, user: Option<&str>, cursor: Option<&str>, limit: u32) -> Result<SessionList, Error>;
+    async fn sessions(
+        &self,
+        tenant: &str,
+        user: Option<&str>,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionList, Error>;
 
     /// Sets how many sessions of a user are in a conversation on a node; 0 removes the entry. One pipeline for the batch.
     async fn set_presence(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error>;

@@ -1,0 +1,74 @@
+//! Users' allowances.
+
+use std::collections::HashMap;
+
+use crate::gcra::{self, Cells};
+use crate::{Allowance, Error, Verdict};
+
+/// The due times of those who took from their allowance lately.
+#[derive(Debug)]
+pub(super) struct Limits {
+    max: usize,
+    /// At how many users those who have their whole allowance again are dropped.
+    sweep_at: usize,
+    due_us: HashMap<Box<str>, i64>,
+}
+
+const SWEEP_AT_MIN: usize = 1024;
+
+impl Limits {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, sweep_at: SWEEP_AT_MIN.min(max), due_us: HashMap::new() }
+    }
+
+    pub(super) fn take(
+        &mut self,
+        tenant: &str,
+        user: &str,
+        allowance: Allowance,
+        now_us: i64,
+    ) -> Result<Verdict, Error> {
+        let cells = match Cells::of(allowance) {
+            Ok(cells) => cells,
+            Err(verdict) => return Ok(verdict),
+        };
+        // A name has no slash.
+        let key = format!("{tenant}/{user}").into_boxed_str();
+        let kept = self.due_us.get(&key).copied();
+        let (verdict, due_us) = gcra::take(kept, now_us, cells);
+        if verdict == Verdict::Allowed {
+            if kept.is_none() {
+                self.make_room(now_us)?;
+            }
+            self.due_us.insert(key, due_us);
+        }
+        Ok(verdict)
+    }
+
+    fn make_room(&mut self, now_us: i64) -> Result<(), Error> {
+        if self.due_us.len() >= self.sweep_at {
+            self.due_us.retain(|_, due_us| *due_us > now_us);
+            self.sweep_at = (self.due_us.len() * 2).clamp(SWEEP_AT_MIN.min(self.max), self.max);
+        }
+        if self.due_us.len() >= self.max {
+            return Err(Error::Unavailable(format!("the allowances of {} users are kept", self.max)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_with_their_whole_allowance_are_forgotten_when_room_is_needed() {
+        let mut limits = Limits::new(2);
+        let allowance = Allowance { count: 1, period_ms: 1_000 };
+        assert_eq!(limits.take("t", "a", allowance, 0).unwrap(), Verdict::Allowed);
+        assert_eq!(limits.take("t", "b", allowance, 500_000).unwrap(), Verdict::Allowed);
+        assert!(limits.take("t", "c", allowance, 600_000).is_err());
+        assert_eq!(limits.take("t", "c", allowance, 1_000_000).unwrap(), Verdict::Allowed);
+        assert_eq!(limits.due_us.len(), 2);
+    }
+}

@@ -1,0 +1,174 @@
+//! The session store inside the process: for one node for good, and for several nodes of one process in tests.
+
+mod leases;
+mod limits;
+mod presence;
+mod sessions;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::{
+    Allowance, Attach, Attached, Beat, Clock, ConversationKey, Ended, Error, LEASE_MS, NodeRecord,
+    PresenceChange, PresenceEntry, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+};
+use leases::Leases;
+use limits::Limits;
+use presence::Presence;
+use sessions::Sessions;
+
+/// How a [`MemoryStore`] is to be.
+#[derive(Clone, Debug)]
+pub struct MemoryConfig {
+    /// How long a node lives after its last beat, milliseconds.
+    pub lease_ms: u64,
+    /// Where leases and limits take the time from; `attach` and `detach` are told the time.
+    pub clock: Clock,
+    /// Most sessions, those within their resume window included. One takes some 500 bytes.
+    pub sessions_max: usize,
+    /// Most users whose allowance is kept, that is: who took from it within its period.
+    pub limits_max: usize,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { lease_ms: LEASE_MS, clock: Clock::system(), sessions_max: 1_000_000, limits_max: 1_000_000 }
+    }
+}
+
+/// Who is connected where, as long as the process lives. Everything in it is short, so one lock guards it all.
+#[derive(Debug)]
+pub struct MemoryStore {
+    config: MemoryConfig,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    leases: Leases,
+    sessions: Sessions,
+    presence: Presence,
+    limits: Limits,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::with(MemoryConfig::default())
+    }
+
+    /// An empty store that is as the configuration says.
+    pub fn with(config: MemoryConfig) -> Self {
+        let state = Mutex::new(State::new(&config));
+        Self { config, state }
+    }
+
+    /// Forgets everything, as a restart of the process would; for tests.
+    pub fn wipe(&self) {
+        *self.state.lock() = State::new(&self.config);
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    fn new(config: &MemoryConfig) -> Self {
+        Self {
+            leases: Leases::new(config.lease_ms),
+            sessions: Sessions::new(config.sessions_max, config.clock.now_ms()),
+            presence: Presence::default(),
+            limits: Limits::new(config.limits_max),
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for MemoryStore {
+    async fn beat(&self, node: &NodeRecord) -> Result<Beat, Error> {
+        let now_ms = self.config.clock.now_ms();
+        let mut state = self.state.lock();
+        let lost = state.leases.beat(node, now_ms);
+        for forgotten in state.leases.forget_long_dead(now_ms) {
+            state.presence.forget(&forgotten);
+        }
+        Ok(Beat { lost, living: state.leases.living(now_ms) })
+    }
+
+    async fn leave(&self, node: &str) -> Result<(), Error> {
+        self.state.lock().leases.leave(node, self.config.clock.now_ms());
+        Ok(())
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, Error> {
+        Ok(self.state.lock().leases.living(self.config.clock.now_ms()))
+    }
+
+    async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
+        let now_ms = self.config.clock.now_ms();
+        let State { leases, sessions, .. } = &mut *self.state.lock();
+        sessions.attach(attach, leases, now_ms)
+    }
+
+    async fn restore(&self, node: &str, restored: &[SessionState]) -> Result<Vec<String>, Error> {
+        let now_ms = self.config.clock.now_ms();
+        let State { leases, sessions, .. } = &mut *self.state.lock();
+        sessions.restore(node, restored, leases, now_ms)
+    }
+
+    async fn detach(&self, node: &str, dropped: &[String], now_ms: i64) -> Result<(), Error> {
+        self.state.lock().sessions.detach(node, dropped, now_ms);
+        Ok(())
+    }
+
+    async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {
+        self.state.lock().sessions.update(batch);
+        Ok(())
+    }
+
+    async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
+        let now_ms = self.config.clock.now_ms();
+        let State { leases, sessions, .. } = &mut *self.state.lock();
+        Ok(sessions.end(tenant, session, leases, now_ms))
+    }
+
+    async fn sessions(
+        &self,
+        tenant: &str,
+        user: Option<&str>,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionList, Error> {
+        let now_ms = self.config.clock.now_ms();
+        let State { leases, sessions, .. } = &mut *self.state.lock();
+        Ok(sessions.page(tenant, user, cursor, limit, leases, now_ms))
+    }
+
+    async fn set_presence(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {
+        self.state.lock().presence.set(node, batch);
+        Ok(())
+    }
+
+    async fn presence(&self, of: &[ConversationKey]) -> Result<Vec<Vec<PresenceEntry>>, Error> {
+        let now_ms = self.config.clock.now_ms();
+        let State { leases, presence, .. } = &mut *self.state.lock();
+        Ok(of.iter().map(|conversation| presence.of(conversation, leases, now_ms)).collect())
+    }
+
+    async fn keep_presence(&self, _of: &[ConversationKey]) -> Result<(), Error> {
+        // Presence has no lifetime of its own here; it goes with its node.
+        Ok(())
+    }
+
+    async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {
+        let now_ms = self.config.clock.now_ms();
+        self.state.lock().limits.take(tenant, user, allowance, now_ms.saturating_mul(1000))
+    }
+
+    async fn ping(&self) -> Option<Result<(), Error>> {
+        None
+    }
+}

@@ -1,0 +1,313 @@
+//! The sessions, by id.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Bound;
+
+use super::leases::{Leases, Life};
+use crate::{
+    Attach, Attached, Change, Ended, Error, NAMES_PER_SESSION_MAX, SessionChange, SessionList, SessionState,
+    SessionSummary,
+};
+
+/// How many sessions a page looks at before it answers with what it has.
+const LOOKED_AT_MAX: usize = 10_000;
+/// How often a full store looks at all sessions for those that are over, milliseconds.
+const SWEEP_EVERY_MS: i64 = 1_000;
+/// For how long the end of a session is remembered, milliseconds.
+const ENDED_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+/// The resume window of sessions whose own is not known because they were restored first, milliseconds.
+const WINDOW_MS: i64 = 120_000;
+
+/// All sessions, those within their resume window included.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    max: usize,
+    born_ms: i64,
+    /// The resume window that was asked for last.
+    window_ms: i64,
+    /// When the sessions of dead nodes were last looked for.
+    swept_at_ms: i64,
+    records: BTreeMap<Box<str>, Record>,
+    /// When sessions without a socket may be dropped; each session stands here once at most.
+    expiries: BinaryHeap<Reverse<(i64, Box<str>)>>,
+}
+
+#[derive(Debug)]
+struct Record {
+    tenant: Box<str>,
+    user: Box<str>,
+    node: Box<str>,
+    created_at_ms: i64,
+    attached_at_ms: i64,
+    dropped_at_ms: Option<i64>,
+    window_ms: i64,
+    ended_at_ms: Option<i64>,
+    /// Whether it stands in `expiries`.
+    queued: bool,
+    conversations: BTreeSet<String>,
+    topics: BTreeSet<String>,
+}
+
+impl Sessions {
+    pub(super) fn new(max: usize, born_ms: i64) -> Self {
+        Self {
+            max,
+            born_ms,
+            window_ms: WINDOW_MS,
+            swept_at_ms: i64::MIN,
+            records: BTreeMap::new(),
+            expiries: BinaryHeap::new(),
+        }
+    }
+
+    pub(super) fn attach(
+        &mut self,
+        attach: &Attach,
+        leases: &Leases,
+        store_now_ms: i64,
+    ) -> Result<Attached, Error> {
+        self.window_ms = i64::try_from(attach.window_ms).unwrap_or(i64::MAX);
+        let window_ms = self.window_ms;
+        let Some(resume) = attach.resume else {
+            self.make_room(leases, store_now_ms)?;
+            self.put(&attach.session, Record::of(attach, window_ms));
+            return Ok(Attached::New);
+        };
+        let Some(record) = self.records.get_mut(&*attach.session) else {
+            let since_born_ms = attach.now_ms.saturating_sub(self.born_ms);
+            if resume.ticket_issued_at_ms >= self.born_ms || since_born_ms >= window_ms {
+                return Ok(Attached::Refused);
+            }
+            self.make_room(leases, store_now_ms)?;
+            self.put(&attach.session, Record::of(attach, window_ms));
+            return Ok(Attached::Rebuilt);
+        };
+        if *record.tenant != *attach.tenant || *record.user != *attach.user || record.ended_at_ms.is_some() {
+            return Ok(Attached::Refused);
+        }
+        // The node that asks lives, whether it has beaten yet or not.
+        let life = match *record.node == *attach.node {
+            true => Life::Living,
+            false => leases.life(&record.node, store_now_ms),
+        };
+        let dropped_at_ms = record.dropped_at(life);
+        if dropped_at_ms.is_some_and(|at| attach.now_ms.saturating_sub(at) > window_ms) {
+            return Ok(Attached::Refused);
+        }
+        let previous_node = dropped_at_ms.is_none().then(|| record.node.to_string());
+        record.node = attach.node.as_str().into();
+        record.attached_at_ms = attach.now_ms;
+        record.dropped_at_ms = None;
+        record.window_ms = window_ms;
+        Ok(Attached::Resumed {
+            previous_node,
+            conversations: record.conversations.iter().cloned().collect(),
+            topics: record.topics.iter().cloned().collect(),
+            created_at_ms: record.created_at_ms,
+        })
+    }
+
+    pub(super) fn restore(
+        &mut self,
+        node: &str,
+        sessions: &[SessionState],
+        leases: &Leases,
+        now_ms: i64,
+    ) -> Result<Vec<String>, Error> {
+        let mut elsewhere = Vec::new();
+        for session in sessions {
+            match self.records.get(&*session.session) {
+                Some(there) if !there.is_same(node, session) => {
+                    elsewhere.push(session.session.clone());
+                    continue;
+                }
+                Some(_) => {}
+                None => self.make_room(leases, now_ms)?,
+            }
+            self.put(&session.session, Record::restored(node, session, now_ms, self.window_ms));
+        }
+        Ok(elsewhere)
+    }
+
+    pub(super) fn detach(&mut self, node: &str, sessions: &[String], now_ms: i64) {
+        for session in sessions {
+            let Some((id, _)) = self.records.get_key_value(&**session) else { continue };
+            let id = id.clone();
+            let Some(record) = self.records.get_mut(&id) else { continue };
+            if *record.node == *node && record.dropped_at_ms.is_none() {
+                record.dropped_at_ms = Some(now_ms);
+                self.expire_later(id);
+            }
+        }
+    }
+
+    pub(super) fn update(&mut self, batch: &[SessionChange]) {
+        for SessionChange { session, change } in batch {
+            let Some(record) = self.records.get_mut(&**session) else { continue };
+            let full = record.conversations.len() + record.topics.len() >= NAMES_PER_SESSION_MAX;
+            match change {
+                Change::Joined(name) if !full => _ = record.conversations.insert(name.clone()),
+                Change::Subscribed(name) if !full => _ = record.topics.insert(name.clone()),
+                Change::Joined(_) | Change::Subscribed(_) => {}
+                Change::Left(name) => _ = record.conversations.remove(name),
+                Change::Unsubscribed(name) => _ = record.topics.remove(name),
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, tenant: &str, session: &str, leases: &Leases, now_ms: i64) -> Option<Ended> {
+        let record = self.records.get_mut(session)?;
+        if *record.tenant != *tenant || record.is_over(leases.life(&record.node, now_ms), now_ms) {
+            return None;
+        }
+        let attached = record.dropped_at(leases.life(&record.node, now_ms)).is_none();
+        record.ended_at_ms = Some(record.ended_at_ms.unwrap_or(now_ms));
+        let node = attached.then(|| record.node.to_string());
+        self.expire_later(session.into());
+        Some(Ended { node })
+    }
+
+    pub(super) fn page(
+        &self,
+        tenant: &str,
+        user: Option<&str>,
+        cursor: Option<&str>,
+        limit: u32,
+        leases: &Leases,
+        now_ms: i64,
+    ) -> SessionList {
+        let limit = limit.max(1) as usize;
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut page = SessionList::default();
+        let mut last = None;
+        for (looked_at, (id, record)) in self.records.range::<str, _>((from, Bound::Unbounded)).enumerate() {
+            if looked_at == LOOKED_AT_MAX {
+                page.next = last;
+                break;
+            }
+            let life = leases.life(&record.node, now_ms);
+            let wanted = *record.tenant == *tenant
+                && user.is_none_or(|user| *record.user == *user)
+                && record.ended_at_ms.is_none()
+                && !record.is_over(life, now_ms);
+            if wanted && page.sessions.len() == limit {
+                page.next = last;
+                break;
+            }
+            if wanted {
+                page.sessions.push(SessionSummary {
+                    session: id.to_string(),
+                    user: record.user.to_string(),
+                    node: record.node.to_string(),
+                    attached: record.dropped_at(life).is_none(),
+                    created_at_ms: record.created_at_ms,
+                });
+            }
+            last = Some(id.to_string());
+        }
+        page
+    }
+
+    fn put(&mut self, id: &str, mut record: Record) {
+        // An entry of the one before is still waiting.
+        record.queued = self.records.get(id).is_some_and(|before| before.queued);
+        self.records.insert(id.into(), record);
+    }
+
+    fn expire_later(&mut self, id: Box<str>) {
+        let Some(record) = self.records.get_mut(&id).filter(|record| !record.queued) else { return };
+        if let Some(at_ms) = record.expires_at() {
+            record.queued = true;
+            self.expiries.push(Reverse((at_ms, id)));
+        }
+    }
+
+    /// Drops what is over, and answers an error when there are too many all the same.
+    fn make_room(&mut self, leases: &Leases, now_ms: i64) -> Result<(), Error> {
+        while self.expiries.peek().is_some_and(|Reverse((at_ms, _))| *at_ms < now_ms) {
+            let Some(Reverse((_, id))) = self.expiries.pop() else { break };
+            let Some(record) = self.records.get_mut(&id) else { continue };
+            record.queued = false;
+            match record.expires_at() {
+                Some(at_ms) if at_ms < now_ms => _ = self.records.remove(&id),
+                Some(_) => self.expire_later(id),
+                None => {}
+            }
+        }
+        if self.records.len() >= self.max && now_ms.saturating_sub(self.swept_at_ms) >= SWEEP_EVERY_MS {
+            self.swept_at_ms = now_ms;
+            // Those of dead nodes stand in no queue.
+            self.records.retain(|_, record| {
+                record.queued || !record.is_over(leases.life(&record.node, now_ms), now_ms)
+            });
+        }
+        if self.records.len() >= self.max {
+            return Err(Error::Unavailable(format!("there are {} sessions", self.max)));
+        }
+        Ok(())
+    }
+}
+
+impl Record {
+    fn of(attach: &Attach, window_ms: i64) -> Self {
+        Self {
+            tenant: attach.tenant.as_str().into(),
+            user: attach.user.as_str().into(),
+            node: attach.node.as_str().into(),
+            created_at_ms: attach.now_ms,
+            attached_at_ms: attach.now_ms,
+            dropped_at_ms: None,
+            window_ms,
+            ended_at_ms: None,
+            queued: false,
+            conversations: BTreeSet::new(),
+            topics: BTreeSet::new(),
+        }
+    }
+
+    fn restored(node: &str, session: &SessionState, now_ms: i64, window_ms: i64) -> Self {
+        Self {
+            tenant: session.tenant.as_str().into(),
+            user: session.user.as_str().into(),
+            node: node.into(),
+            created_at_ms: session.created_at_ms,
+            attached_at_ms: now_ms,
+            dropped_at_ms: None,
+            window_ms,
+            ended_at_ms: None,
+            queued: false,
+            conversations: session.conversations.iter().take(NAMES_PER_SESSION_MAX).cloned().collect(),
+            topics: session.topics.iter().take(NAMES_PER_SESSION_MAX).cloned().collect(),
+        }
+    }
+
+    fn is_same(&self, node: &str, session: &SessionState) -> bool {
+        *self.node == *node
+            && *self.tenant == *session.tenant
+            && *self.user == *session.user
+            && self.ended_at_ms.is_none()
+    }
+
+    /// When the socket went, by a detach or with its node; `None` while attached.
+    fn dropped_at(&self, life: Life) -> Option<i64> {
+        self.dropped_at_ms.or(match life {
+            Life::Living => None,
+            // Who attached was alive then.
+            Life::Dead(at_ms) => Some(at_ms.max(self.attached_at_ms)),
+            Life::Unknown => Some(self.attached_at_ms),
+        })
+    }
+
+    fn is_over(&self, life: Life, now_ms: i64) -> bool {
+        self.dropped_at(life).is_some_and(|at| now_ms.saturating_sub(at) > self.window_ms)
+    }
+
+    /// When it may be dropped, as far as that does not hang on its node.
+    fn expires_at(&self) -> Option<i64> {
+        match self.ended_at_ms {
+            Some(at_ms) => Some(at_ms.saturating_add(ENDED_KEPT_MS)),
+            None => self.dropped_at_ms.map(|at_ms| at_ms.saturating_add(self.window_ms)),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+-- Notes what a session joined, left, subscribed to. Writes nothing for one that is not there, so that no key is left over.
+--
+-- KEYS: 1 the session
+-- ARGV: 1 lifetime, 2 most fields, then pairs of '+' or '-' and a name
+local session = redis.call('HMGET', KEYS[1], 'node', 'dropped_at', 'ended')
+if not session[1] or session[3] then
+  return 0
+end
+local full = redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[2])
+for i = 3, #ARGV, 2 do
+  if ARGV[i] == '-' then
+    redis.call('HDEL', KEYS[1], ARGV[i + 1])
+  elseif not full then
+    redis.call('HSET', KEYS[1], ARGV[i + 1], '')
+  end
+end
+if not session[2] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+return 1

@@ -1,0 +1,220 @@
+//! The session store in Redis 7 or later: alone, behind Sentinel, or a cluster.
+//!
+//! Leases and limits run by the server's clock; the times of sessions are those that the callers tell. The nodes' clocks
+//! and the server's have to agree within a second or so, as any time service sees to.
+//!
+//! Every call ends within [`RedisConfig::command_timeout`] (per thousand entries, for those that take a list). While Redis is
+//! away or silent they fail at once, apart from one every quarter of a second that looks whether it is back.
+
+mod address;
+mod command;
+mod keys;
+mod link;
+mod list;
+mod presence;
+mod registry;
+mod reply;
+mod script;
+mod sessions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fred::types::ClusterHash;
+use fred::types::{CustomCommand, Value};
+
+use crate::gcra::{self, Cells};
+use crate::{
+    Allowance, Attach, Attached, Beat, ConversationKey, Ended, Error, LEASE_MS, NodeRecord, PresenceChange,
+    PresenceEntry, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+};
+use command::Command;
+use keys::Keys;
+use link::{Again, Lane, Link};
+use presence::Presence;
+use registry::Registry;
+use script::Scripts;
+use sessions::Sessions;
+
+/// The oldest Redis that will do.
+const VERSION_MIN: u32 = 7;
+
+/// Where Redis is, and how it is to be used.
+#[derive(Clone)]
+pub struct RedisConfig {
+    /// `redis://`, `redis-cluster://` or `redis-sentinel://`, each with `rediss` for TLS.
+    pub url: String,
+    /// Connections to each server; each is a task that writes and reads.
+    pub connections: usize,
+    /// How long a call may take.
+    pub command_timeout: Duration,
+    /// How long a node lives after its last beat.
+    pub lease: Duration,
+    /// What all keys begin with.
+    pub prefix: String,
+}
+
+impl RedisConfig {
+    /// The usual, for that address.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            connections: 3,
+            command_timeout: Duration::from_secs(2),
+            lease: Duration::from_millis(LEASE_MS),
+            prefix: "starling:v1:".into(),
+        }
+    }
+}
+
+impl std::fmt::Debug for RedisConfig {
+    /// Leaves the address out, as a password may stand in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("connections", &self.connections)
+            .field("command_timeout", &self.command_timeout)
+            .field("lease", &self.lease)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who is connected where, in Redis.
+#[derive(Debug)]
+pub struct RedisStore {
+    link: Arc<Link>,
+    registry: Arc<Registry>,
+    sessions: Sessions,
+    presence: Presence,
+    scripts: Arc<Scripts>,
+    keys: Keys,
+}
+
+impl RedisStore {
+    /// Begins to connect, and goes on trying by itself; Redis need not be there yet. Has to be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Address`] when the address can't be read.
+    pub async fn connect(config: RedisConfig) -> Result<Self, Error> {
+        let scripts = Arc::new(Scripts::new());
+        let keys = Keys::new(&config.prefix);
+        let link = Arc::new(Link::open(&config, scripts.clone())?);
+        let registry = Registry::new(link.clone(), scripts.clone(), keys.clone(), config.lease);
+        let registry = Arc::new(registry);
+        let sessions = Sessions::new(link.clone(), registry.clone(), scripts.clone(), keys.clone());
+        let presence = Presence::new(link.clone(), registry.clone(), scripts.clone(), keys.clone());
+        Ok(Self { link, registry, sessions, presence, scripts, keys })
+    }
+
+    /// Looks whether Redis can be reached and is recent enough.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it can't be reached, [`Error::Unsupported`] when it is too old.
+    pub async fn check(&self) -> Result<(), Error> {
+        let info = Command {
+            name: CustomCommand::new_static("INFO", ClusterHash::Random, false),
+            arguments: vec![Value::from_static_str("server")],
+        };
+        let answer = self.link.call(Lane::Any, Again::Yes, info).await?;
+        let text = answer.into_string().unwrap_or_default();
+        let version = text.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown");
+        match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
+            Some(major) if major >= VERSION_MIN => Ok(()),
+            _ => Err(Error::Unsupported(format!(
+                "redis_url: Redis {VERSION_MIN} or later is needed, and this one is {}",
+                version.trim()
+            ))),
+        }
+    }
+
+    /// Ends the connections.
+    pub async fn close(&self) {
+        self.link.close().await;
+    }
+
+    async fn take_one(&self, tenant: &str, user: &str, cells: Cells) -> Result<Verdict, Error> {
+        let take = Command::script(&self.scripts.take, vec![self.keys.limit(tenant, user)])
+            .with(cells.interval_us)
+            .with(cells.tolerance_us);
+        match self.link.call(Lane::Any, Again::No, take).await?.as_i64() {
+            Some(0) => Ok(Verdict::Allowed),
+            Some(early_us) => Ok(gcra::denied(early_us)),
+            None => Err(Error::Unavailable("Redis answered something unexpected".into())),
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for RedisStore {
+    async fn beat(&self, node: &NodeRecord) -> Result<Beat, Error> {
+        self.link.meters.beat.measure(self.registry.beat(node)).await
+    }
+
+    async fn leave(&self, node: &str) -> Result<(), Error> {
+        self.link.meters.leave.measure(self.registry.leave(node)).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, Error> {
+        self.link.meters.nodes.measure(self.registry.living()).await
+    }
+
+    async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
+        self.link.meters.attach.measure(self.link.within(self.sessions.attach(attach))).await
+    }
+
+    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<String>, Error> {
+        self.link.meters.restore.measure(self.sessions.restore(node, sessions)).await
+    }
+
+    async fn detach(&self, node: &str, sessions: &[String], now_ms: i64) -> Result<(), Error> {
+        self.link.meters.detach.measure(self.sessions.detach(node, sessions, now_ms)).await
+    }
+
+    async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {
+        self.link.meters.update.measure(self.sessions.update(batch)).await
+    }
+
+    async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
+        self.link.meters.end.measure(self.link.within(self.sessions.end(tenant, session))).await
+    }
+
+    async fn sessions(
+        &self,
+        tenant: &str,
+        user: Option<&str>,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionList, Error> {
+        let page = self.link.within(self.sessions.page(tenant, user, cursor, limit));
+        self.link.meters.sessions.measure(page).await
+    }
+
+    async fn set_presence(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {
+        self.link.meters.set_presence.measure(self.presence.set(node, batch)).await
+    }
+
+    async fn presence(&self, of: &[ConversationKey]) -> Result<Vec<Vec<PresenceEntry>>, Error> {
+        self.link.meters.presence.measure(self.presence.of(of)).await
+    }
+
+    async fn keep_presence(&self, of: &[ConversationKey]) -> Result<(), Error> {
+        self.link.meters.keep_presence.measure(self.presence.keep(of)).await
+    }
+
+    async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {
+        match Cells::of(allowance) {
+            Ok(cells) => self.link.meters.take.measure(self.take_one(tenant, user, cells)).await,
+            Err(verdict) => Ok(verdict),
+        }
+    }
+
+    async fn ping(&self) -> Option<Result<(), Error>> {
+        let ping = Command {
+            name: CustomCommand::new_static("PING", ClusterHash::Random, false),
+            arguments: Vec::new(),
+        };
+        let call = self.link.call(Lane::Any, Again::Yes, ping);
+        Some(self.link.meters.ping.measure(call).await.map(drop))
+    }
+}

@@ -1,0 +1,133 @@
+//! Who is in which conversation.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use fred::types::Value;
+
+use super::command::Command;
+use super::keys::Keys;
+use super::link::{Lane, Link};
+use super::registry::{Registry, millis};
+use super::reply::Reply;
+use super::script::Scripts;
+use crate::{ConversationKey, Error, PresenceChange, PresenceEntry};
+
+/// Lifetime of a conversation's presence that nobody prolongs, milliseconds.
+const LIFETIME_MS: i64 = 2 * 60 * 60 * 1000;
+/// Most changes in one command.
+const RUN_MAX: usize = 500;
+/// Leases that a node has to be dead for before what it left behind is removed: one that was only held up writes its entries
+/// anew when it comes back, and those must not be taken for the old ones.
+const REMOVE_AFTER_LEASES: i64 = 4;
+
+#[derive(Debug)]
+pub(super) struct Presence {
+    link: Arc<Link>,
+    registry: Arc<Registry>,
+    scripts: Arc<Scripts>,
+    keys: Keys,
+}
+
+impl Presence {
+    pub(super) fn new(link: Arc<Link>, registry: Arc<Registry>, scripts: Arc<Scripts>, keys: Keys) -> Self {
+        Self { link, registry, scripts, keys }
+    }
+
+    pub(super) async fn set(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {
+        let mut commands = Vec::with_capacity(batch.len());
+        // One command for a run of changes of one conversation.
+        for changes in
+            batch.chunk_by(|a, b| a.conversation == b.conversation).flat_map(|run| run.chunks(RUN_MAX))
+        {
+            let key = self.keys.presence(&changes[0].conversation);
+            let mut set = Command::script(&self.scripts.set, vec![key]).with(LIFETIME_MS);
+            for change in changes {
+                set = set.with(format!("{node}/{}", change.user)).with(i64::from(change.devices));
+            }
+            commands.push(set);
+        }
+        self.link.pipeline(Lane::Presence, commands).await.map(drop)
+    }
+
+    pub(super) async fn of(&self, of: &[ConversationKey]) -> Result<Vec<Vec<PresenceEntry>>, Error> {
+        let begun = Instant::now();
+        let commands = of.iter().map(|key| Command::new("HGETALL", self.keys.presence(key))).collect();
+        let hashes: Vec<Vec<Entry>> =
+            self.link.pipeline(Lane::Any, commands).await?.into_iter().map(entries).collect();
+        let mut nodes = self.registry.recent().await?;
+        if hashes.iter().flatten().any(|entry| !nodes.lives(&entry.node)) {
+            // It may have only just come, or come back.
+            nodes = self.registry.since(begun).await?;
+        }
+        let remove_before_ms = nodes.now_ms - REMOVE_AFTER_LEASES * millis(self.registry.lease);
+        let mut stale = Vec::new();
+        let mut present = Vec::with_capacity(of.len());
+        for (key, hash) in of.iter().zip(hashes) {
+            let (there, gone): (Vec<_>, Vec<_>) =
+                hash.into_iter().partition(|entry| nodes.lives(&entry.node));
+            let mut unset = Command::script(&self.scripts.unset, vec![self.keys.presence(key)]);
+            let arguments = unset.arguments.len();
+            for entry in gone {
+                if nodes.died_at(&entry.node).is_some_and(|at| at < remove_before_ms) {
+                    unset = unset.with(entry.field).with(entry.value);
+                }
+            }
+            if unset.arguments.len() > arguments {
+                stale.push(unset);
+            }
+            let mut there: Vec<_> = there.into_iter().filter_map(Entry::present).collect();
+            there.sort_by(|a, b| (&a.user, &a.node).cmp(&(&b.user, &b.node)));
+            present.push(there);
+        }
+        self.remove(stale).await;
+        Ok(present)
+    }
+
+    pub(super) async fn keep(&self, of: &[ConversationKey]) -> Result<(), Error> {
+        let prolong = |key| Command::new("PEXPIRE", self.keys.presence(key)).with(LIFETIME_MS);
+        self.link.pipeline(Lane::Presence, of.iter().map(prolong).collect()).await.map(drop)
+    }
+
+    async fn remove(&self, stale: Vec<Command>) {
+        if stale.is_empty() {
+            return;
+        }
+        match self.link.pipeline(Lane::Presence, stale).await {
+            Ok(removed) => {
+                let removed: i64 = removed.iter().filter_map(Value::as_i64).sum();
+                self.link.meters.stale_presence.increment(removed.unsigned_abs());
+            }
+            // The next reader tries again.
+            Err(error) => tracing::debug!(%error, "presence of dead nodes could not be removed"),
+        }
+    }
+}
+
+/// A field of a conversation's hash.
+#[derive(Debug)]
+struct Entry {
+    field: String,
+    value: String,
+    node: String,
+    user: String,
+}
+
+impl Entry {
+    fn present(self) -> Option<PresenceEntry> {
+        let devices = self.value.parse().ok().filter(|devices| *devices > 0)?;
+        Some(PresenceEntry { user: self.user, node: self.node, devices })
+    }
+}
+
+fn entries(hash: Value) -> Vec<Entry> {
+    let mut reply = Reply::of(hash);
+    let mut entries = Vec::new();
+    while let (Some(field), Some(value)) = (reply.optional_text(), reply.optional_text()) {
+        // A user's name has no slash; a node's may.
+        let Some((node, user)) = field.rsplit_once('/') else { continue };
+        let (node, user) = (node.to_owned(), user.to_owned());
+        entries.push(Entry { field, value, node, user });
+    }
+    entries
+}

@@ -1,0 +1,186 @@
+//! The nodes' leases, and a short memory of them for judging sessions without asking each time.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fred::types::Value;
+use parking_lot::Mutex;
+
+use super::command::Command;
+use super::keys::Keys;
+use super::link::{Again, Lane, Link};
+use super::reply::Reply;
+use super::script::Scripts;
+use crate::{Beat, Error, NodeRecord};
+
+/// For how long a dead node's last beat is remembered, milliseconds: longer than any resume window.
+const REMEMBER_MS: i64 = 24 * 60 * 60 * 1000;
+/// Lifetime of the store's birth without any beat, milliseconds: longer than any session's.
+const BORN_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// What is known of the nodes at some moment.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    /// Before this it was asked for.
+    asked: Instant,
+    /// When Redis answered, by its own clock.
+    pub(super) now_ms: i64,
+    /// When the store was found empty.
+    pub(super) born_ms: i64,
+    living: Vec<NodeRecord>,
+    /// Per node its last beat, and whether it lives.
+    seen: HashMap<String, (i64, bool)>,
+    /// The same as `attach.lua` reads it.
+    pub(super) line: Value,
+}
+
+impl Nodes {
+    pub(super) fn lives(&self, node: &str) -> bool {
+        self.seen.get(node).is_some_and(|(_, lives)| *lives)
+    }
+
+    /// The last beat; 0 for a living node, -1 for one never heard of.
+    pub(super) fn last_beat(&self, node: &str) -> i64 {
+        match self.seen.get(node) {
+            Some((_, true)) => 0,
+            Some((last_ms, false)) => *last_ms,
+            None => -1,
+        }
+    }
+
+    /// When it died, or was last heard of if that is long ago.
+    pub(super) fn died_at(&self, node: &str) -> Option<i64> {
+        match self.seen.get(node) {
+            Some((_, true)) => None,
+            Some((last_ms, false)) => Some(*last_ms),
+            None => Some(0),
+        }
+    }
+}
+
+/// Renews and reads the leases.
+#[derive(Debug)]
+pub(super) struct Registry {
+    link: Arc<Link>,
+    scripts: Arc<Scripts>,
+    keys: Keys,
+    pub(super) lease: Duration,
+    /// How old an answer may be that a session is judged by: a small part of the lease.
+    fresh_for: Duration,
+    memory: Mutex<Option<Arc<Nodes>>>,
+    /// Only one asks at a time; the others take its answer.
+    asking: tokio::sync::Mutex<()>,
+    /// Per node that beats through this store, when its lease began as last acknowledged.
+    acknowledged: Mutex<HashMap<String, i64>>,
+}
+
+impl Registry {
+    pub(super) fn new(link: Arc<Link>, scripts: Arc<Scripts>, keys: Keys, lease: Duration) -> Self {
+        Self {
+            link,
+            scripts,
+            keys,
+            lease,
+            fresh_for: lease / 32,
+            memory: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+            acknowledged: Mutex::default(),
+        }
+    }
+
+    /// Renews a lease. That it had been lost is told by when it began, so that a beat whose answer got lost does not hide it.
+    pub(super) async fn beat(&self, node: &NodeRecord) -> Result<Beat, Error> {
+        let (since_ms, nodes) = self.ask(Some(node), true).await?;
+        let before = self.acknowledged.lock().insert(node.node.clone(), since_ms);
+        self.link.meters.living_nodes.set(nodes.living.len() as f64);
+        Ok(Beat { lost: before != Some(since_ms), living: nodes.living.clone() })
+    }
+
+    pub(super) async fn leave(&self, node: &str) -> Result<(), Error> {
+        let keys = vec![self.keys.instance(node), self.keys.active()];
+        let leave = Command::script(&self.scripts.leave, keys).with(node);
+        self.link.call(Lane::Any, Again::Yes, leave).await?;
+        self.acknowledged.lock().remove(node);
+        *self.memory.lock() = None;
+        Ok(())
+    }
+
+    /// All living nodes with what they say of themselves.
+    pub(super) async fn living(&self) -> Result<Vec<NodeRecord>, Error> {
+        Ok(self.ask(None, true).await?.1.living.clone())
+    }
+
+    /// The nodes as of a moment ago.
+    pub(super) async fn recent(&self) -> Result<Arc<Nodes>, Error> {
+        match Instant::now().checked_sub(self.fresh_for) {
+            Some(moment) => self.since(moment).await,
+            None => Ok(self.ask(None, false).await?.1),
+        }
+    }
+
+    /// The nodes as of that moment or later.
+    pub(super) async fn since(&self, moment: Instant) -> Result<Arc<Nodes>, Error> {
+        let remembered = || self.memory.lock().as_ref().filter(|nodes| nodes.asked >= moment).map(Arc::clone);
+        if let Some(nodes) = remembered() {
+            return Ok(nodes);
+        }
+        let _turn = self.asking.lock().await;
+        if let Some(nodes) = remembered() {
+            return Ok(nodes);
+        }
+        Ok(self.ask(None, false).await?.1)
+    }
+
+    async fn ask(&self, node: Option<&NodeRecord>, records: bool) -> Result<(i64, Arc<Nodes>), Error> {
+        let name = node.map_or("", |node| &node.node);
+        let record = match node {
+            Some(node) => {
+                serde_json::to_string(node).map_err(|error| Error::Unavailable(error.to_string()))?
+            }
+            None => String::new(),
+        };
+        let keys = vec![self.keys.instance(name), self.keys.active(), self.keys.born()];
+        let beat = Command::script(&self.scripts.beat, keys)
+            .with(name)
+            .with(record)
+            .with(millis(self.lease))
+            .with(REMEMBER_MS)
+            .with(BORN_MS)
+            .with(self.keys.instances())
+            .with(i64::from(records));
+        let asked = Instant::now();
+        let answer = self.link.call(Lane::Any, Again::Yes, beat).await?;
+        let (since_ms, nodes) = read(asked, answer)?;
+        let nodes = Arc::new(nodes);
+        let mut memory = self.memory.lock();
+        if memory.as_ref().is_none_or(|known| known.asked < asked) {
+            *memory = Some(nodes.clone());
+        }
+        Ok((since_ms, nodes))
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn read(asked: Instant, answer: Value) -> Result<(i64, Nodes), Error> {
+    let mut reply = Reply::of(answer);
+    let (since_ms, now_ms, born_ms) = (reply.integer()?, reply.integer()?, reply.integer()?);
+    let (mut living, mut seen, mut line) = (Vec::new(), HashMap::new(), String::from("|"));
+    while !reply.is_empty() {
+        let (node, last_ms) = (reply.text()?, reply.integer()?);
+        let (lives, record) = (reply.integer()? == 1, reply.text()?);
+        let _ = write!(line, "{node}={}|", if lives { 0 } else { last_ms });
+        if lives && !record.is_empty() {
+            // A node of another version may say other things of itself; it lives all the same.
+            let unknown = || NodeRecord { node: node.clone(), ..NodeRecord::default() };
+            living.push(serde_json::from_str(&record).unwrap_or_else(|_| unknown()));
+        }
+        seen.insert(node, (last_ms, lives));
+    }
+    living.sort_by(|a: &NodeRecord, b| a.node.cmp(&b.node));
+    Ok((since_ms, Nodes { asked, now_ms, born_ms, living, seen, line: line.into() }))
+}

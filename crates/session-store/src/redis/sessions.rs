@@ -1,0 +1,283 @@
+//! The sessions: attaching, and what happens to them later.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
+
+use fred::types::Value;
+
+use super::command::Command;
+use super::keys::Keys;
+use super::link::{Again, Lane, Link, PIPELINE_MAX};
+use super::registry::{Nodes, Registry};
+use super::reply::Reply;
+use super::script::Scripts;
+use crate::clock::system_now_ms;
+use crate::{Attach, Attached, Change, Ended, Error, NAMES_PER_SESSION_MAX, SessionChange, SessionState};
+
+/// Lifetime of an attached session that nothing happens to, and of the indexes, milliseconds.
+pub(super) const LIFETIME_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// How much longer than its window a dropped session is kept, milliseconds: for clocks that differ.
+const GRACE_MS: i64 = 60_000;
+/// For how long the end of a session is remembered, milliseconds: longer than a held-up node may take to notice.
+const ENDED_MS: i64 = 24 * 60 * 60 * 1000;
+/// The resume window of sessions whose own is not known because they were restored first, milliseconds.
+const WINDOW_MS: i64 = 120_000;
+/// How often an attach may have to learn more about the nodes or the store before it decides.
+const ATTEMPTS: usize = 4;
+/// Fields of a session beside its names.
+const FIELDS: i64 = 11;
+
+#[derive(Debug)]
+pub(super) struct Sessions {
+    pub(super) link: Arc<Link>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) scripts: Arc<Scripts>,
+    pub(super) keys: Keys,
+    /// Whether one script can't reach the indexes, because they may be on another server.
+    clustered: bool,
+    /// The resume window that was asked for last.
+    window_ms: AtomicI64,
+}
+
+impl Sessions {
+    pub(super) fn new(link: Arc<Link>, registry: Arc<Registry>, scripts: Arc<Scripts>, keys: Keys) -> Self {
+        let clustered = link.is_clustered();
+        Self { link, registry, scripts, keys, clustered, window_ms: AtomicI64::new(WINDOW_MS) }
+    }
+
+    pub(super) async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
+        let window_ms = i64::try_from(attach.window_ms).unwrap_or(i64::MAX);
+        self.window_ms.store(window_ms, Ordering::Relaxed);
+        let attempt = format!("{:016x}", rand::random::<u64>());
+        let mut mode = if attach.resume.is_some() { "resume" } else { "new" };
+        let mut line = Value::from_static_str("|");
+        let mut looked_up = (String::new(), -1);
+        if attach.resume.is_some() {
+            line = self.registry.recent().await?.line.clone();
+        }
+        for _ in 0..ATTEMPTS {
+            let asked = Instant::now();
+            let script = Command::script(&self.scripts.attach, self.keys_of(attach))
+                .with(mode)
+                .with(&attach.session)
+                .with(&attach.tenant)
+                .with(&attach.user)
+                .with(&attach.node)
+                .with(attach.now_ms)
+                .with(window_ms)
+                .with(&attempt)
+                .with(LIFETIME_MS)
+                .with(system_now_ms().saturating_add(LIFETIME_MS))
+                .with(line.clone())
+                .with(&looked_up.0)
+                .with(looked_up.1);
+            let answer = self.attach_once(attach, script).await?;
+            match answer {
+                Answer::Attached(attached) => {
+                    self.link.meters.count(&attached);
+                    return Ok(attached);
+                }
+                Answer::Missing if self.is_lost_since(attach, window_ms, asked).await? => mode = "rebuild",
+                Answer::Missing => {
+                    self.link.meters.count(&Attached::Refused);
+                    return Ok(Attached::Refused);
+                }
+                Answer::WhoIs(node) => {
+                    let nodes = self.registry.since(asked).await?;
+                    looked_up = (node.clone(), nodes.last_beat(&node));
+                    line = nodes.line.clone();
+                }
+            }
+        }
+        Err(Error::Unavailable(format!("session {} is attached too often at once", attach.session)))
+    }
+
+    pub(super) async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<String>, Error> {
+        let now_ms = system_now_ms();
+        let expires_ms = now_ms.saturating_add(LIFETIME_MS);
+        let mut elsewhere = Vec::new();
+        for chunk in sessions.chunks(PIPELINE_MAX) {
+            let mut commands = Vec::with_capacity(chunk.len());
+            for session in chunk {
+                let mut keys = vec![self.keys.session(&session.session)];
+                if !self.clustered {
+                    keys.extend(self.indexes(&session.tenant, &session.user));
+                }
+                let mut restore = Command::script(&self.scripts.restore, keys)
+                    .with(&session.session)
+                    .with(&session.tenant)
+                    .with(&session.user)
+                    .with(node)
+                    .with(session.created_at_ms)
+                    .with(now_ms)
+                    .with(self.window_ms.load(Ordering::Relaxed))
+                    .with(LIFETIME_MS)
+                    .with(expires_ms);
+                let conversations = session.conversations.iter().map(|name| format!("in:{name}"));
+                let topics = session.topics.iter().map(|name| format!("on:{name}"));
+                for name in conversations.chain(topics).take(NAMES_PER_SESSION_MAX) {
+                    restore = restore.with(name);
+                }
+                commands.push(restore);
+            }
+            let answers = self.link.pipeline(Lane::Sessions, commands).await?;
+            let mut entries = Vec::new();
+            for (session, answer) in chunk.iter().zip(answers) {
+                if answer.as_i64() == Some(0) {
+                    elsewhere.push(session.session.clone());
+                } else if self.clustered {
+                    entries.extend(self.enter(&session.tenant, &session.user, &session.session));
+                }
+            }
+            self.link.pipeline(Lane::Sessions, entries).await?;
+        }
+        Ok(elsewhere)
+    }
+
+    pub(super) async fn detach(&self, node: &str, sessions: &[String], now_ms: i64) -> Result<(), Error> {
+        let detach = |id: &String| {
+            Command::script(&self.scripts.detach, vec![self.keys.session(id)])
+                .with(node)
+                .with(now_ms)
+                .with(GRACE_MS)
+        };
+        for chunk in sessions.chunks(PIPELINE_MAX) {
+            let answers = self.link.pipeline(Lane::Sessions, chunk.iter().map(detach).collect()).await?;
+            let mut expire = Vec::new();
+            for (id, answer) in chunk.iter().zip(answers) {
+                let mut reply = Reply::of(answer);
+                if reply.integer()? == 0 {
+                    continue;
+                }
+                let (tenant, user, keep_ms) = (reply.text()?, reply.text()?, reply.integer()?);
+                let expires_ms = system_now_ms().saturating_add(keep_ms);
+                for index in self.indexes(&tenant, &user) {
+                    // Only if it stands there still, and without a lifetime of its own.
+                    expire.push(Command::new("ZADD", index).with("XX").with(expires_ms).with(id));
+                }
+            }
+            self.link.pipeline(Lane::Sessions, expire).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {
+        let mut commands = Vec::with_capacity(batch.len());
+        for run in batch.chunk_by(|a, b| a.session == b.session).flat_map(|run| run.chunks(PIPELINE_MAX)) {
+            let most = i64::try_from(NAMES_PER_SESSION_MAX).unwrap_or(i64::MAX).saturating_add(FIELDS);
+            let mut update = Command::script(&self.scripts.update, vec![self.keys.session(&run[0].session)])
+                .with(LIFETIME_MS)
+                .with(most);
+            for SessionChange { change, .. } in run {
+                let (sign, name) = match change {
+                    Change::Joined(name) => ("+", format!("in:{name}")),
+                    Change::Left(name) => ("-", format!("in:{name}")),
+                    Change::Subscribed(name) => ("+", format!("on:{name}")),
+                    Change::Unsubscribed(name) => ("-", format!("on:{name}")),
+                };
+                update = update.with(sign).with(name);
+            }
+            commands.push(update);
+        }
+        self.link.pipeline(Lane::Sessions, commands).await.map(drop)
+    }
+
+    pub(super) async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
+        let begun = Instant::now();
+        let now_ms = system_now_ms();
+        let end = Command::script(&self.scripts.end, vec![self.keys.session(session)])
+            .with(tenant)
+            .with(now_ms)
+            .with(ENDED_MS);
+        let mut reply = Reply::of(self.link.call(Lane::Sessions, Again::Yes, end).await?);
+        if reply.integer()? == 0 {
+            return Ok(None);
+        }
+        let (node, user) = (reply.text()?, reply.text()?);
+        let leave = |index| Command::new("ZREM", index).with(session);
+        self.link.pipeline(Lane::Sessions, self.indexes(tenant, &user).map(leave).into()).await?;
+        let nodes = self.registry.since(begun).await?;
+        // The name of no node lives, so one that is not attached has none.
+        Ok(Some(Ended { node: Some(node).filter(|node| nodes.lives(node)) }))
+    }
+
+    pub(super) fn indexes(&self, tenant: &str, user: &str) -> [String; 2] {
+        [self.keys.sessions_of_user(tenant, user), self.keys.sessions_of_tenant(tenant)]
+    }
+
+    fn keys_of(&self, attach: &Attach) -> Vec<String> {
+        let mut keys = Vec::with_capacity(3);
+        keys.push(self.keys.session(&attach.session));
+        if !self.clustered {
+            keys.extend(self.indexes(&attach.tenant, &attach.user));
+        }
+        keys
+    }
+
+    /// Runs the script, in a cluster together with what it can't reach: an index entry of a session that is refused
+    /// is found to be stale by the next reader.
+    async fn attach_once(&self, attach: &Attach, script: Command) -> Result<Answer, Error> {
+        if !self.clustered {
+            return Answer::read(self.link.call(Lane::Any, Again::Yes, script).await?);
+        }
+        let mut commands = vec![script];
+        commands.extend(self.enter(&attach.tenant, &attach.user, &attach.session));
+        let answers = self.link.pipeline(Lane::Any, commands).await?;
+        Answer::read(answers.into_iter().next().unwrap_or(Value::Null))
+    }
+
+    fn enter(&self, tenant: &str, user: &str, session: &str) -> impl Iterator<Item = Command> {
+        let expires_ms = system_now_ms().saturating_add(LIFETIME_MS);
+        let session = session.to_owned();
+        self.indexes(tenant, user).into_iter().flat_map(move |index| {
+            let enter = Command::new("ZADD", index.clone()).with(expires_ms).with(&session);
+            [enter, Command::new("PEXPIRE", index).with(LIFETIME_MS)]
+        })
+    }
+
+    /// Whether the store has been lost since this ticket was made, and lately.
+    async fn is_lost_since(&self, attach: &Attach, window_ms: i64, asked: Instant) -> Result<bool, Error> {
+        let Some(resume) = attach.resume else { return Ok(false) };
+        let nodes: Arc<Nodes> = self.registry.since(asked).await?;
+        Ok(resume.ticket_issued_at_ms < nodes.born_ms
+            && attach.now_ms.saturating_sub(nodes.born_ms) < window_ms)
+    }
+}
+
+/// What the script answers.
+enum Answer {
+    Attached(Attached),
+    /// There is no such session.
+    Missing,
+    /// It is attached to this node, of which nothing is known.
+    WhoIs(String),
+}
+
+impl Answer {
+    fn read(answer: Value) -> Result<Self, Error> {
+        let mut reply = Reply::of(answer);
+        Ok(match reply.integer()? {
+            0 => Self::Attached(Attached::New),
+            1 => {
+                let (previous, created_at_ms) = (reply.text()?, reply.integer()?);
+                let mut names = reply.texts();
+                names.sort();
+                let (mut conversations, mut topics) = (Vec::new(), Vec::new());
+                for name in names {
+                    match name.split_once(':') {
+                        Some(("in", conversation)) => conversations.push(conversation.to_owned()),
+                        Some(("on", topic)) => topics.push(topic.to_owned()),
+                        _ => {}
+                    }
+                }
+                let previous_node = Some(previous).filter(|node| !node.is_empty());
+                Self::Attached(Attached::Resumed { previous_node, conversations, topics, created_at_ms })
+            }
+            2 => Self::Attached(Attached::Rebuilt),
+            4 => Self::Missing,
+            5 => Self::WhoIs(reply.text()?),
+            _ => Self::Attached(Attached::Refused),
+        })
+    }
+}

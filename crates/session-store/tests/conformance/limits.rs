@@ -1,0 +1,61 @@
+use std::time::Duration;
+
+use starling_session_store::{Allowance, Verdict};
+
+use crate::world::World;
+
+/// So slow that nothing comes back while a case runs.
+const TWENTY: Allowance = Allowance { count: 20, period_ms: 3_600_000 };
+
+pub async fn two_nodes_share_one_allowance_exactly(world: &World<'_>) {
+    let mut takes = tokio::task::JoinSet::new();
+    for i in 0..60 {
+        let store = if i % 2 == 0 { world.a.clone() } else { world.b.clone() };
+        takes.spawn(async move { store.take("acme", "alice", TWENTY).await.expect("the store answers") });
+    }
+    let verdicts = takes.join_all().await;
+    assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Allowed).count(), 20);
+    let one_comes_back_every_ms = 3_600_000 / 20;
+    for verdict in verdicts {
+        if let Verdict::Denied { retry_after_ms } = verdict {
+            assert!(
+                (one_comes_back_every_ms - 30_000..=one_comes_back_every_ms).contains(&retry_after_ms),
+                "{retry_after_ms}"
+            );
+        }
+    }
+}
+
+pub async fn an_allowance_comes_back_evenly(world: &World<'_>) {
+    let allowance = Allowance { count: 2, period_ms: 400 };
+    let mut allowed = 0;
+    let begun = std::time::Instant::now();
+    while allowed < 6 {
+        match world.a.take("acme", "alice", allowance).await.expect("the store answers") {
+            Verdict::Allowed => allowed += 1,
+            Verdict::Denied { retry_after_ms } => {
+                assert!((1..=200).contains(&retry_after_ms), "{retry_after_ms}");
+                tokio::time::sleep(Duration::from_millis(retry_after_ms)).await;
+            }
+        }
+    }
+    // Two at once, then four more, one each 200 ms; the servers' clocks are whole milliseconds at worst.
+    assert!(begun.elapsed() >= Duration::from_millis(790), "{:?}", begun.elapsed());
+}
+
+pub async fn users_and_tenants_have_their_own(world: &World<'_>) {
+    let one = Allowance { count: 1, period_ms: 3_600_000 };
+    for (tenant, user) in [("acme", "alice"), ("acme", "bob"), ("other", "alice"), ("a:b", "c"), ("a", "b:c")]
+    {
+        assert_eq!(
+            world.a.take(tenant, user, one).await.expect("the store answers"),
+            Verdict::Allowed,
+            "{tenant} {user}"
+        );
+        let second = world.b.take(tenant, user, one).await.expect("the store answers");
+        assert!(matches!(second, Verdict::Denied { .. }), "{tenant} {user}");
+    }
+    let none = Allowance { count: 0, period_ms: 1_000 };
+    let verdict = world.a.take("acme", "nobody", none).await.expect("the store answers");
+    assert_eq!(verdict, Verdict::Denied { retry_after_ms: 1_000 });
+}

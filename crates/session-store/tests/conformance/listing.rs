@@ -1,0 +1,104 @@
+use std::collections::BTreeSet;
+
+use starling_session_store::{SessionList, SessionSummary};
+
+use crate::world::{WINDOW_MS, World, attach, beat, fresh, now_ms, resume};
+
+/// Reads all pages.
+async fn all(world: &World<'_>, tenant: &str, user: Option<&str>, limit: u32) -> Vec<SessionSummary> {
+    let (mut sessions, mut cursor) = (Vec::new(), None);
+    for _ in 0..1_000 {
+        let page: SessionList =
+            world.b.sessions(tenant, user, cursor.as_deref(), limit).await.expect("the store answers");
+        assert!(page.sessions.len() <= limit as usize);
+        sessions.extend(page.sessions);
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return sessions,
+        }
+    }
+    panic!("the pages do not end");
+}
+
+pub async fn pages_hold_every_session_once(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let mut expected = BTreeSet::new();
+    for i in 0..25 {
+        let session = format!("s{i}");
+        let mut first = fresh(&session, "n1");
+        first.user = if i % 5 == 0 { "bob".into() } else { "alice".into() };
+        attach(&world.a, &first).await;
+        expected.insert(session);
+    }
+    for limit in [1, 5, 7, 25, 100] {
+        let sessions = all(world, "acme", None, limit).await;
+        assert_eq!(sessions.len(), 25, "limit {limit}");
+        let names: BTreeSet<_> = sessions.iter().map(|listed| listed.session.clone()).collect();
+        assert_eq!(names, expected, "limit {limit}");
+        assert!(sessions.iter().all(|listed| listed.attached && listed.node == "n1"));
+    }
+    let of_bob = all(world, "acme", Some("bob"), 2).await;
+    assert_eq!(of_bob.len(), 5);
+    assert!(of_bob.iter().all(|listed| listed.user == "bob"));
+    assert_eq!(all(world, "acme", Some("nobody"), 10).await, []);
+
+    // One within its window, one past it, one ended.
+    world.a.detach("n1", &["s1".into()], now_ms()).await.expect("the store answers");
+    world
+        .a
+        .detach("n1", &["s2".into()], now_ms() - WINDOW_MS as i64 - 1_000)
+        .await
+        .expect("the store answers");
+    world.a.end("acme", "s3").await.expect("the store answers");
+    let left = all(world, "acme", Some("alice"), 3).await;
+    let names: BTreeSet<_> = left.iter().map(|listed| listed.session.as_str()).collect();
+    assert_eq!(left.len(), 18);
+    assert!(names.contains("s1") && !names.contains("s2") && !names.contains("s3"));
+    let detached: Vec<_> =
+        left.iter().filter(|listed| !listed.attached).map(|listed| listed.session.as_str()).collect();
+    assert_eq!(detached, ["s1"]);
+}
+
+pub async fn sessions_of_dead_nodes_are_listed_as_not_attached(world: &World<'_>) {
+    let _b = world.live(&world.b, "n2").await;
+    beat(&world.a, "n1").await;
+    let first = fresh("s1", "n1");
+    attach(&world.a, &first).await;
+    attach(&world.b, &fresh("s2", "n2")).await;
+    world.wait_for_death(&world.b, "n1").await;
+    let mut sessions = all(world, "acme", None, 10).await;
+    sessions.sort_by(|a, b| a.session.cmp(&b.session));
+    let expected = SessionSummary {
+        session: "s1".into(),
+        user: "alice".into(),
+        node: "n1".into(),
+        attached: false,
+        created_at_ms: first.now_ms,
+    };
+    assert_eq!(sessions[0], expected);
+    assert!(sessions[1].attached);
+    attach(&world.b, &resume("s1", "n2")).await;
+    assert!(all(world, "acme", None, 10).await.iter().all(|listed| listed.attached && listed.node == "n2"));
+}
+
+pub async fn a_tenant_sees_its_own(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    for (session, tenant, user) in [
+        ("s1", "acme", "alice"),
+        ("s2", "other", "alice"),
+        ("s3", "acme:alice", "bob"),
+        ("s4", "acme", "alice:bob"),
+    ] {
+        let mut first = fresh(session, "n1");
+        (first.tenant, first.user) = (tenant.into(), user.into());
+        attach(&world.a, &first).await;
+    }
+    let names = |listed: Vec<SessionSummary>| -> BTreeSet<String> {
+        listed.into_iter().map(|listed| listed.session).collect()
+    };
+    assert_eq!(names(all(world, "acme", None, 10).await), BTreeSet::from(["s1".into(), "s4".into()]));
+    assert_eq!(names(all(world, "acme", Some("alice"), 10).await), BTreeSet::from(["s1".into()]));
+    assert_eq!(names(all(world, "other", Some("alice"), 10).await), BTreeSet::from(["s2".into()]));
+    assert_eq!(names(all(world, "acme:alice", Some("bob"), 10).await), BTreeSet::from(["s3".into()]));
+    assert_eq!(names(all(world, "nobody", None, 10).await), BTreeSet::new());
+}

@@ -1,0 +1,95 @@
+//! One suite for every implementation of the session store: in the process, in Redis alone, in a Redis Cluster of three
+//! masters, and behind Sentinel. Each case gets two stores that are as those of two nodes.
+
+mod attaching;
+mod leases;
+mod limits;
+mod listing;
+mod presence;
+mod world;
+
+use starling_testkit::redis::{RedisCluster, RedisSentinel};
+use world::World;
+
+/// Names each case, for the implementations that run them one by one and those that run them side by side.
+macro_rules! for_all_cases {
+    ($do:ident) => {
+        $do! {
+            leases::a_first_beat_is_told_that_the_lease_was_lost,
+            leases::a_node_that_stops_beating_is_dead_a_lease_later,
+            leases::a_node_that_leaves_is_gone_at_once,
+            leases::a_wiped_store_says_that_leases_were_lost,
+            attaching::a_dropped_session_is_resumed_with_all_it_was_in,
+            attaching::a_resume_of_an_attached_session_names_the_previous_node,
+            attaching::the_window_counts_from_the_drop,
+            attaching::the_window_of_a_dead_node_counts_from_its_last_beat,
+            attaching::an_ended_session_is_refused_and_stays_so,
+            attaching::somebody_elses_session_is_refused,
+            attaching::a_session_nobody_knows_is_refused,
+            attaching::of_two_nodes_that_resume_at_once_one_is_told_of_the_other,
+            attaching::only_the_node_that_holds_a_session_can_drop_it,
+            attaching::names_that_look_like_publications_are_names,
+            attaching::a_wiped_store_believes_tickets_from_before_for_a_window,
+            attaching::a_wiped_store_is_restored_and_nothing_newer_is_overwritten,
+            attaching::thousands_are_restored_and_dropped_at_once,
+            listing::pages_hold_every_session_once,
+            listing::sessions_of_dead_nodes_are_listed_as_not_attached,
+            listing::a_tenant_sees_its_own,
+            presence::devices_on_several_nodes_are_told_apart,
+            presence::a_dead_node_takes_its_presence_with_it,
+            presence::a_wiped_store_is_filled_again,
+            presence::thousands_of_entries_at_once,
+            limits::two_nodes_share_one_allowance_exactly,
+            limits::an_allowance_comes_back_evenly,
+            limits::users_and_tenants_have_their_own,
+        }
+    };
+}
+
+macro_rules! side_by_side {
+    ($($module:ident::$case:ident,)*) => {
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::$module::$case(&super::World::in_memory()).await;
+                }
+            )*
+        }
+        mod redis {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::$module::$case(&super::World::in_redis().await).await;
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! one_by_one {
+    ($($module:ident::$case:ident,)*) => {
+        /// A cluster takes seconds to start, so all cases share one.
+        #[tokio::test]
+        async fn cluster_of_three_masters() {
+            let cluster = RedisCluster::start().await.expect("a cluster starts");
+            $(
+                eprintln!("{}", stringify!($module::$case));
+                $module::$case(&World::in_cluster(&cluster).await).await;
+            )*
+        }
+
+        /// As `cluster_of_three_masters`.
+        #[tokio::test]
+        async fn behind_sentinel() {
+            let sentinel = RedisSentinel::start().await.expect("sentinels start");
+            $(
+                eprintln!("{}", stringify!($module::$case));
+                $module::$case(&World::behind_sentinel(&sentinel).await).await;
+            )*
+        }
+    };
+}
+
+for_all_cases!(side_by_side);
+for_all_cases!(one_by_one);
