@@ -4,9 +4,9 @@
 //! whoever needs every message reads the log. [`memory`] serves one node (or several in one process, in
 //! tests); [`redis`] carries publications over Redis pub/sub: classic, behind Sentinel, or sharded on a cluster.
 //!
-//! Publications travel in *lanes*: a fixed number of channels ([`LANES`]) that every node is subscribed to, so that
-//! a join costs no SUBSCRIBE, and many publications of many conversations go in one PUBLISH. What
-//! belongs together (one conversation, one topic) always takes the same lane and so stays in order.
+//! Publications travel in a fixed number of *lanes* ([`LANES`]) that every node is subscribed to, so that a join costs
+//! no SUBSCRIBE, and many publications of many conversations go in one PUBLISH. What belongs together (one
+//! conversation, one topic) always takes the same lane and so stays in order.
 
 pub mod memory;
 mod meters;
@@ -17,14 +17,14 @@ pub use model::*;
 
 use async_trait::async_trait;
 
-/// How many channels carry the publications of all nodes.
+/// How many lanes carry the publications of all nodes.
 pub const LANES: u16 = 16;
 
-/// How many publications of one lane go in one command of the broker, at most.
+/// How many publications go in one command of the broker, at most.
 pub const BATCH_MAX: usize = 1024;
 
-/// How many bytes of one lane's publications go in one command, at most: a broker drops subscribers that have tens
-/// of megabytes to read.
+/// How many bytes of publications go in one command, at most: a broker drops subscribers that have tens of megabytes
+/// to read.
 pub const BATCH_BYTES_MAX: usize = 2 << 20;
 
 /// How large one publication may be, bytes.

@@ -9,6 +9,18 @@
 //! A link is known to be alive because it hears itself: it publishes checks to a channel of its own several times a
 //! second (on a cluster to one per lane, in the lane's slot, since slots move one by one).
 
+//!
+//! What a person at a console sees, with `{3}` for lane 3:
+//!
+//! | channel or key | what | lifetime |
+//! | --- | --- | --- |
+//! | `starling:v1:lanes` | publications of all lanes; without a cluster | |
+//! | `starling:v1:lane:{3}` | publications of one lane; on a cluster, sharded | |
+//! | `starling:v1:node:NAME` | what is for one node | |
+//! | `starling:v1:check:{3}:NAME/xxxxxxxx` | a link's checks in the lane's slot; on a cluster, sharded | |
+//! | `starling:v1:topic:{3}:TENANT/TOPIC` | hash: `epoch`, `offset`, `server` (the run that the numbering is bound to) | a day |
+//! | `starling:v1:history:{3}:TENANT/TOPIC` | stream: an entry `OFFSET-1` with `body` for each publication | `history_seconds` |
+
 mod address;
 mod checks;
 mod clients;
@@ -32,8 +44,8 @@ use self::link::{Link, Shared};
 use self::names::{Channel, Channels};
 use crate::meters::Meters;
 use crate::{
-    BATCH_BYTES_MAX, BATCH_MAX, BODY_BYTES_MAX, Error, Fanout, LANES, LinkStatus, Position, Publication,
-    Receiver, TopicHistory, TopicPublication, TopicSettings,
+    BATCH_BYTES_MAX, BATCH_MAX, BODY_BYTES_MAX, Error, Fanout, LinkStatus, Position, Publication, Receiver,
+    TopicHistory, TopicPublication, TopicSettings,
 };
 
 /// How long a node's name may be, bytes: it stands in every frame, followed by a slash and eight digits.
@@ -100,7 +112,7 @@ impl RedisFanout {
         // publications for its own.
         let origin = format!("{node}/{:08x}", rand::random::<u32>());
         let shared = Arc::new(Shared {
-            channels: Channels::new(),
+            channels: Channels::new(address.is_cluster()),
             node: Channel::of_node(&node),
             writer: Writer::new(&origin),
             meters: Meters::register(),
@@ -128,18 +140,17 @@ impl RedisFanout {
         self.link.clients().ok_or_else(|| Error::Unavailable(self.link.fault()))
     }
 
-    /// One frame per lane, or more where one would be too large; in the order of the batch.
+    /// One frame for each group of lanes, or more where one would be too large; in the order of the batch.
     fn frames(&self, batch: &[Publication], clients: &Clients) -> Vec<Order> {
-        let mut orders = Vec::new();
-        let mut lanes: [Vec<&Bytes>; LANES as usize] = Default::default();
+        let channels = &self.shared.channels;
+        let mut groups: Vec<Vec<&Publication>> = vec![Vec::new(); channels.groups().len()];
         for publication in batch {
-            lanes[usize::from(publication.lane % LANES)].push(&publication.body);
+            groups[channels.group(publication.lane)].push(publication);
         }
-        for (lane, bodies) in lanes.iter().enumerate() {
-            let channel = &self.shared.channels.lanes()[lane];
-            for bodies in batches(bodies, |body| body.len()) {
-                let frame = self.shared.writer.publications(bodies.iter().copied());
-                orders.push(clients.publish_order(channel, frame));
+        let mut orders = Vec::new();
+        for (channel, group) in channels.groups().iter().zip(&groups) {
+            for publications in batches(group, BATCH_MAX, |publication| publication.body.len()) {
+                orders.push(clients.publish_order(channel, self.shared.writer.publications(publications)));
             }
         }
         orders
@@ -225,8 +236,8 @@ impl Fanout for RedisFanout {
     }
 }
 
-/// Cuts what goes to one lane into pieces that are within the limits of one command.
-fn batches<T>(items: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+/// Cuts what goes to one channel into pieces that are within the limits of one command.
+fn batches<T>(items: &[T], count_max: usize, size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
         let mut bytes = 0;
@@ -234,7 +245,7 @@ fn batches<T>(items: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<Item = &
             bytes += size(item);
             bytes <= BATCH_BYTES_MAX
         };
-        let count = rest.iter().take(BATCH_MAX).take_while(|item| fits(item)).count();
+        let count = rest.iter().take(count_max).take_while(|item| fits(item)).count();
         let (batch, after) = rest.split_at(count.max(1).min(rest.len()));
         rest = after;
         (!batch.is_empty()).then_some(batch)
@@ -251,7 +262,7 @@ mod tests {
             [(0, 1), (1, BODY_BYTES_MAX), (BATCH_MAX + 1, 1), (9, BODY_BYTES_MAX), (3, 700_000)]
         {
             let items = vec![size; count];
-            let cut: Vec<&[usize]> = batches(&items, |size| *size).collect();
+            let cut: Vec<&[usize]> = batches(&items, BATCH_MAX, |size| *size).collect();
             assert_eq!(cut.concat(), items);
             for batch in &cut {
                 assert!(batch.len() <= BATCH_MAX && batch.iter().sum::<usize>() <= BATCH_BYTES_MAX);

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::link::Shared;
 use super::names::Channel;
+use super::topics::Scripts;
 use crate::Error;
 
 /// The oldest version of Redis that has all that is used here.
@@ -28,6 +29,7 @@ pub(super) struct Clients {
     publisher: Client,
     reader: Client,
     cluster: bool,
+    pub(super) scripts: Scripts,
     /// Told when the link is to be torn down.
     pub(super) teardown: Notify,
 }
@@ -65,7 +67,10 @@ impl Clients {
         )?;
         verify_version(&reader).await?;
         let cluster = shared.address.is_cluster();
-        Ok((Self { publisher, reader, cluster, teardown: Notify::new() }, subscriber))
+        Ok((
+            Self { publisher, reader, cluster, scripts: Scripts::default(), teardown: Notify::new() },
+            subscriber,
+        ))
     }
 
     /// The name of the command that publishes.
@@ -189,6 +194,9 @@ async fn verify_version(client: &Client) -> Result<(), Error> {
 
 async fn send(client: &Client, orders: Vec<Order>) -> Vec<Result<Value, Error>> {
     let count = orders.len();
+    if count == 0 {
+        return Vec::new();
+    }
     let mut results: Vec<Result<Value, fred::error::Error>>;
     if count == 1 {
         results = Vec::with_capacity(1);

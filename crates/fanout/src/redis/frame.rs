@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header        0xff, version 1, kind, length of the origin (1 byte), origin
-//! publications  header, count (4 bytes), then each: length (4 bytes), body
+//! publications  header, count (4 bytes), then each: lane (2 bytes), length (4 bytes) and body
 //! topics        header, count (4 bytes), then each: offset (8 bytes), length (2 bytes) and tenant,
 //!               length (2 bytes) and topic, length (4 bytes) and body
 //! direct        header, body
@@ -13,6 +13,8 @@
 //! The first byte is in no UTF-8 text, so that the client never goes through a frame to find out whether it is one.
 
 use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{LANES, Publication};
 
 const MARK: u8 = 0xff;
 const VERSION: u8 = 1;
@@ -81,11 +83,12 @@ impl Writer {
     }
 
     /// A frame of publications, whose number and size the caller keeps within bounds.
-    pub(super) fn publications<'a>(&self, bodies: impl ExactSizeIterator<Item = &'a Bytes> + Clone) -> Bytes {
-        let size: usize = bodies.clone().map(|body| 4 + body.len()).sum();
+    pub(super) fn publications(&self, publications: &[&Publication]) -> Bytes {
+        let size: usize = publications.iter().map(|publication| 6 + publication.body.len()).sum();
         let mut frame = self.begin(PUBLICATIONS, 4 + size);
-        frame.put_u32_le(bodies.len() as u32);
-        for body in bodies {
+        frame.put_u32_le(publications.len() as u32);
+        for Publication { lane, body } in publications {
+            frame.put_u16_le(*lane % LANES);
             frame.put_u32_le(body.len() as u32);
             frame.put_slice(body);
         }
@@ -158,9 +161,11 @@ impl Frame {
 }
 
 impl Items {
-    pub(super) fn publication(&mut self) -> Result<Bytes, Malformed> {
+    pub(super) fn publication(&mut self) -> Result<Publication, Malformed> {
+        let lane = self.u16()?;
         let length = self.u32()?;
-        self.take(length as usize)
+        let body = self.take(length as usize)?;
+        if lane < LANES { Ok(Publication { lane, body }) } else { Err(Malformed) }
     }
 
     pub(super) fn topic(&mut self) -> Result<TopicItem, Malformed> {
@@ -218,15 +223,21 @@ mod tests {
         frame.freeze()
     }
 
+    fn publications(writer: &Writer, bodies: &[&'static str]) -> Bytes {
+        let publications: Vec<_> =
+            (3..).zip(bodies).map(|(lane, body)| Publication { lane, body: Bytes::from(*body) }).collect();
+        writer.publications(&publications.iter().collect::<Vec<_>>())
+    }
+
     #[test]
     fn publications_come_back_as_slices_of_the_frame() {
-        let bodies = [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")];
-        let frame = Writer::new("a/1").publications(bodies.iter());
+        let bodies = ["one", "", "three"];
+        let frame = publications(&Writer::new("a/1"), &bodies);
         let Ok(Frame::Publications(3, mut items)) = Frame::read(frame.clone(), b"b/2") else { panic!() };
-        for body in &bodies {
+        for (lane, body) in (3..).zip(bodies) {
             let item = items.publication().unwrap();
-            assert_eq!(item, body);
-            assert!(item.is_empty() || frame.as_ptr_range().contains(&item.as_ptr()));
+            assert_eq!((item.lane, &item.body[..]), (lane, body.as_bytes()));
+            assert!(item.body.is_empty() || frame.as_ptr_range().contains(&item.body.as_ptr()));
         }
         assert!(items.is_empty());
         assert_eq!(Frame::read(frame, b"a/1"), Ok(Frame::Own));
@@ -251,7 +262,6 @@ mod tests {
     #[test]
     fn no_cut_or_altered_frame_is_taken_for_whole() {
         let writer = Writer::new("a/1");
-        let bodies = [Bytes::from_static(b"one"), Bytes::from_static(b"two")];
         let whole = |frame: Bytes| match Frame::read(frame, b"b/2") {
             Ok(Frame::Publications(count, mut items)) => {
                 (0..count).all(|_| items.publication().is_ok()) && items.is_empty()
@@ -261,7 +271,7 @@ mod tests {
             }
             _ => false,
         };
-        for frame in [writer.publications(bodies.iter()), topics_frame(&writer)] {
+        for frame in [publications(&writer, &["one", "two"]), topics_frame(&writer)] {
             assert!(whole(frame.clone()));
             for end in 0..frame.len() {
                 assert!(!whole(frame.slice(..end)), "cut at {end}");

@@ -165,7 +165,7 @@ impl Keeper {
                 messages,
             ));
             // The checks' channels last: on each connection, once they stand all others do.
-            let channels = self.shared.channels.lanes().iter().chain(checks.channels());
+            let channels = self.shared.channels.groups().iter().chain(checks.channels());
             clients::subscribe(&self.shared, &subscriber, channels).await?;
             tokio::select! {
                 () = checks.confirm(&self.shared, &clients) => Ok((clients, checks)),

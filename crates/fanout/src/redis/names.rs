@@ -1,7 +1,8 @@
 //! What the channels and keys in Redis are called.
 //!
 //! The number of the lane in braces is a hash tag: on a cluster everything of one lane is in one slot, and hence on
-//! one server, so that one script can number, keep and publish.
+//! one server, so that one script can number, keep and publish. Without a cluster all is on one server anyway; there
+//! all lanes share one channel, so that a call is one command, however many lanes it touches.
 
 use bytes::Bytes;
 use fred::util::redis_keyslot;
@@ -20,20 +21,28 @@ pub(super) struct Channel {
 
 /// The channels of all nodes.
 pub(super) struct Channels {
-    lanes: Vec<Channel>,
+    /// One for all lanes, or one for each.
+    groups: Vec<Channel>,
 }
 
 impl Channels {
-    pub(super) fn new() -> Self {
-        Self { lanes: (0..LANES).map(|lane| Channel::new(format!("{PREFIX}:lane:{{{lane}}}"))).collect() }
+    pub(super) fn new(is_cluster: bool) -> Self {
+        let groups = if is_cluster {
+            (0..LANES).map(|lane| Channel::new(format!("{PREFIX}:lane:{{{lane}}}"))).collect()
+        } else {
+            vec![Channel::new(format!("{PREFIX}:lanes"))]
+        };
+        Self { groups }
     }
 
-    pub(super) fn lane(&self, lane: u16) -> &Channel {
-        &self.lanes[usize::from(lane % LANES)]
+    /// All channels, each for a group of lanes that are published together.
+    pub(super) fn groups(&self) -> &[Channel] {
+        &self.groups
     }
 
-    pub(super) fn lanes(&self) -> &[Channel] {
-        &self.lanes
+    /// The group that a lane is in.
+    pub(super) fn group(&self, lane: u16) -> usize {
+        usize::from(lane) % self.groups.len()
     }
 }
 
@@ -57,10 +66,25 @@ impl Channel {
     }
 }
 
-/// The lane that a channel carries.
-pub(super) fn lane_of_channel(channel: &str) -> Option<u16> {
-    let lane = channel.strip_prefix(PREFIX)?.strip_prefix(":lane:{")?.strip_suffix('}')?;
-    lane.parse().ok().filter(|lane| *lane < LANES)
+/// What a channel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It carries the publications of all lanes.
+    AllLanes,
+    /// It carries the publications of this lane.
+    Lane(u16),
+    /// It belongs to one node.
+    Node,
+}
+
+impl Purpose {
+    pub(super) fn of(channel: &str) -> Self {
+        let Some(rest) = channel.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(":lane")) else {
+            return Self::Node;
+        };
+        let lane = rest.strip_prefix(":{").and_then(|rest| rest.strip_suffix('}'));
+        lane.and_then(|lane| lane.parse().ok()).map_or(Self::AllLanes, Self::Lane)
+    }
 }
 
 /// The keys of a topic: where its numbering stands (a hash), and its last publications (a stream). The slash is in
@@ -77,26 +101,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_is_read_back_from_its_channel_and_shares_its_slot_with_its_keys() {
-        let channels = Channels::new();
-        for lane in 0..LANES {
-            let channel = channels.lane(lane);
-            assert_eq!(lane_of_channel(channel.text()), Some(lane));
-            let (topic, history) = topic_keys(lane, "acme", "news");
-            assert_eq!(redis_keyslot(&topic), channel.slot);
-            assert_eq!(redis_keyslot(&history), channel.slot);
-            assert_eq!(Channel::of_check(lane, "a/1").slot, channel.slot);
+    fn the_purpose_is_read_back_from_a_channel() {
+        for (lane, channel) in (0..LANES).zip(Channels::new(true).groups()) {
+            assert_eq!(Purpose::of(channel.text()), Purpose::Lane(lane));
         }
-        for other in ["starling:v1:lane:{16}", "starling:v1:lane:{x}", "starling:v1:node:a", ""] {
-            assert_eq!(lane_of_channel(other), None);
+        assert_eq!(Purpose::of(Channels::new(false).groups()[0].text()), Purpose::AllLanes);
+        assert_eq!(Purpose::of(Channel::of_node("a").text()), Purpose::Node);
+        assert_eq!(Purpose::of(Channel::of_check(3, "a/1").text()), Purpose::Node);
+    }
+
+    #[test]
+    fn on_a_cluster_a_lane_shares_its_slot_with_its_keys() {
+        let channels = Channels::new(true);
+        for lane in 0..LANES {
+            let slot = channels.groups()[channels.group(lane)].slot;
+            let (topic, history) = topic_keys(lane, "acme", "news");
+            assert_eq!(redis_keyslot(&topic), slot);
+            assert_eq!(redis_keyslot(&history), slot);
+            assert_eq!(Channel::of_check(lane, "a/1").slot, slot);
         }
     }
 
     #[test]
     fn lanes_are_spread_over_a_cluster() {
-        let channels = Channels::new();
         let mut servers = [0; 3];
-        for channel in channels.lanes() {
+        for channel in Channels::new(true).groups() {
             servers[usize::from(channel.slot) * 3 / 16384] += 1;
         }
         assert!(servers.iter().all(|lanes| (3..=8).contains(lanes)), "{servers:?}");

@@ -1,34 +1,44 @@
--- Numbers publications of topics, keeps them, and publishes all in one frame. All of one lane, hence of one slot.
+-- Numbers publications of topics, keeps them, and publishes all in one frame. On a cluster all of one lane, hence of one slot.
 --
 -- KEYS  for each publication: the topic's numbering, the topic's history
--- ARGV  1 the lane's channel, 2 PUBLISH or SPUBLISH, 3 epoch for a numbering that begins, 4 publications to keep,
---       5 seconds to keep them, 6 seconds to keep a numbering, 7 the frame's header;
+-- ARGV  1 the channel, 2 PUBLISH or SPUBLISH, 3 epoch for a numbering that begins, 4 publications to keep,
+--       5 seconds to keep them, 6 seconds to keep a numbering, 7 the frame's header, 8 whether to look at the run;
 --       then for each publication: the names as in the frame, the body
 -- Answers the number of publications, then for each: epoch, offset. An integer stands first, since clients may take
 -- an array that begins with a text for a message of a channel.
-local count = #KEYS / 2
+--
 -- A server that was started or promoted since may have lost the newest publications, and would give their numbers
--- again. So a numbering is bound to the run of one server.
-local info = redis.pcall('INFO', 'server')
-local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or 'unknown'
+-- again. So a numbering is bound to the run of one server, and this script is, too: the run stands in its text, so that
+-- another run does not know it. To ask for the run each time would double the costs.
+local server = '%RUN%'
+if ARGV[8] == '1' then
+  local info = redis.pcall('INFO', 'server')
+  local found = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or 'unknown'
+  if found ~= server then
+    return { 0 }
+  end
+end
+local call = redis.call
+local count = #KEYS / 2
 local keep, seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
 local frame, answer = { ARGV[7] }, { count }
 for i = 1, count do
   local topic, history = KEYS[2 * i - 1], KEYS[2 * i]
-  local names, body = ARGV[6 + 2 * i], ARGV[7 + 2 * i]
-  local state = redis.call('HMGET', topic, 'epoch', 'server')
+  local names, body = ARGV[7 + 2 * i], ARGV[8 + 2 * i]
+  local state = call('HMGET', topic, 'epoch', 'server')
   local epoch, offset = state[1], 1
   if epoch and state[2] == server then
-    offset = redis.call('HINCRBY', topic, 'offset', 1)
+    offset = call('HINCRBY', topic, 'offset', 1)
   else
     epoch = ARGV[3]
-    redis.call('HSET', topic, 'epoch', epoch, 'offset', 1, 'server', server)
-    redis.call('DEL', history)
+    call('HSET', topic, 'epoch', epoch, 'offset', 1, 'server', server)
+    call('DEL', history)
   end
-  redis.call('EXPIRE', topic, ARGV[6])
+  call('EXPIRE', topic, ARGV[6])
   if keep > 0 and seconds > 0 then
-    redis.call('XADD', history, 'MAXLEN', '=', keep, string.format('%d-1', offset), 'body', body)
-    redis.call('EXPIRE', history, seconds)
+    -- Some more may stay, which is cheaper; who reads counts exactly.
+    call('XADD', history, 'MAXLEN', '~', keep, string.format('%d-1', offset), 'body', body)
+    call('EXPIRE', history, seconds)
   end
   frame[3 * i - 1] = struct.pack('<I8', offset)
   frame[3 * i] = names
@@ -36,5 +46,5 @@ for i = 1, count do
   answer[2 * i] = epoch
   answer[2 * i + 1] = offset
 end
-redis.call(ARGV[2], ARGV[1], table.concat(frame))
+call(ARGV[2], ARGV[1], table.concat(frame))
 return answer

@@ -11,8 +11,8 @@ use tokio::sync::broadcast::error::RecvError;
 use super::checks::Checks;
 use super::frame::{Frame, Items, Malformed};
 use super::link::Shared;
-use super::names::lane_of_channel;
-use crate::{Delivery, Receiver};
+use super::names::Purpose;
+use crate::{Delivery, Publication, Receiver};
 
 /// How many names are remembered, to be shared by the deliveries that bear them. A power of two.
 const NAMES: usize = 1024;
@@ -47,25 +47,29 @@ struct Inbox {
 
 impl Inbox {
     fn take(&mut self, message: Message) {
-        let lane = lane_of_channel(&message.channel);
+        let purpose = Purpose::of(&message.channel);
         let read = match message.value {
             Value::Bytes(frame) => Frame::read(frame, self.shared.writer.origin()),
             // A frame is no text, whatever it carries.
             _ => Err(Malformed),
         };
-        let delivered = match (read, lane) {
-            (Ok(Frame::Own), _) => Ok(()),
-            (Ok(Frame::Publications(count, items)), Some(lane)) => self.publications(lane, count, items),
-            (Ok(Frame::Topics(count, items)), Some(_)) => self.topics(count, items),
-            (Ok(Frame::Direct(body)), None) => {
+        let delivered = match (read, purpose) {
+            (Ok(Frame::Own), Purpose::AllLanes | Purpose::Lane(_)) => Ok(()),
+            (Ok(Frame::Publications(count, items)), Purpose::AllLanes | Purpose::Lane(_)) => {
+                self.publications(count, items)
+            }
+            (Ok(Frame::Topics(count, items)), Purpose::AllLanes | Purpose::Lane(_)) => {
+                self.topics(count, items)
+            }
+            (Ok(Frame::Direct(body)), Purpose::Node) => {
                 self.deliver(Delivery::Direct { body });
                 Ok(())
             }
-            (Ok(Frame::Probe(nonce)), None) => {
+            (Ok(Frame::Probe(nonce)), Purpose::Node) => {
                 self.receiver.receive(Delivery::Probe { nonce });
                 Ok(())
             }
-            (Ok(Frame::Check { session, channel }), None) => {
+            (Ok(Frame::Check { session, channel }), Purpose::Node) => {
                 self.checks.heard(session, channel);
                 Ok(())
             }
@@ -74,15 +78,17 @@ impl Inbox {
         if delivered.is_err() {
             self.shared.meters.malformed.increment(1);
             tracing::warn!(channel = &*message.channel, "dropped a message that can't be read");
-            if lane.is_some() {
-                self.gap(lane);
+            match purpose {
+                Purpose::AllLanes => self.gap(None),
+                Purpose::Lane(lane) => self.gap(Some(lane)),
+                Purpose::Node => {}
             }
         }
     }
 
-    fn publications(&mut self, lane: u16, count: u32, mut items: Items) -> Result<(), Malformed> {
+    fn publications(&mut self, count: u32, mut items: Items) -> Result<(), Malformed> {
         for _ in 0..count {
-            let body = items.publication()?;
+            let Publication { lane, body } = items.publication()?;
             self.deliver(Delivery::Publication { lane, body });
         }
         if items.is_empty() { Ok(()) } else { Err(Malformed) }

@@ -2,7 +2,7 @@
 --
 -- KEYS  the topic's numbering, the topic's history
 -- ARGV  1 epoch for a numbering that begins, 2 seconds to keep a numbering,
---       3 epoch of the position, or empty where none is asked for, 4 its offset
+--       3 epoch of the position, or empty where none is asked for, 4 its offset, 5 publications that are kept
 -- Answers offset, 1 if everything since is there, epoch, and a list of offset, body, offset, body ...
 local info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or 'unknown'
@@ -16,7 +16,7 @@ if not epoch or not offset or state[2] ~= server then
 end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 local since = tonumber(ARGV[4])
-if ARGV[3] ~= epoch or not since or since > offset then
+if ARGV[3] ~= epoch or not since or since > offset or offset - since > tonumber(ARGV[5]) then
   return { offset, 0, epoch, {} }
 end
 local publications = {}

@@ -1,11 +1,12 @@
 //! Topics in Redis: numbered, kept and published by one script per lane, so that the order in Redis is the order of
 //! the offsets for everyone.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use fred::types::Value;
 use fred::util::sha1_hash;
+use parking_lot::Mutex;
 
 use super::batches;
 use super::clients::{Clients, Order};
@@ -20,67 +21,151 @@ const NUMBERING_SECONDS: u32 = 24 * 60 * 60;
 /// How long a tenant's or a topic's name may be, bytes.
 const NAME_MAX: usize = u16::MAX as usize;
 
-static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("publish_topics.lua")));
+static RUN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("server_run.lua")));
 static HISTORY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("topic_history.lua")));
 
-/// See [`crate::Fanout::publish_topics`].
+/// How many publications one run of the script takes: Redis does nothing else meanwhile, some ten microseconds for each.
+const SCRIPT_MAX: usize = 256;
+
+/// The publishing scripts of one link: for each group of lanes the one that is bound to the run of its server, once
+/// that is known.
+#[derive(Default)]
+pub(super) struct Scripts {
+    groups: Mutex<[Option<Arc<Script>>; LANES as usize]>,
+}
+
+/// What goes to one group of lanes in one command: places in the batch.
+struct Piece {
+    group: usize,
+    indices: Vec<usize>,
+}
+
+/// See [`crate::Fanout::publish_topics`]. All is over in the time of one command.
 pub(super) async fn publish(
     shared: &Shared,
     clients: &Clients,
     settings: TopicSettings,
     batch: &[TopicPublication],
 ) -> Vec<Result<Position, Error>> {
-    let mut results: Vec<Result<Position, Error>> =
-        vec![Err(Error::Unavailable("no answer".into())); batch.len()];
-    let mut lanes: [Vec<usize>; LANES as usize] = Default::default();
+    let mut results = vec![Err(too_long()); batch.len()];
+    let all = publish_pieces(shared, clients, settings, batch, &mut results);
+    // What has no result by then stays as it is.
+    let _ = tokio::time::timeout(shared.command_timeout, all).await;
+    results
+}
+
+async fn publish_pieces(
+    shared: &Shared,
+    clients: &Clients,
+    settings: TopicSettings,
+    batch: &[TopicPublication],
+    results: &mut [Result<Position, Error>],
+) {
+    let channels = &shared.channels;
+    let mut groups: Vec<Vec<usize>> = vec![Vec::new(); channels.groups().len()];
     for (index, publication) in batch.iter().enumerate() {
         match fits(publication) {
-            Ok(()) => lanes[usize::from(lane_of(&publication.tenant, &publication.topic))].push(index),
+            Ok(()) => groups[channels.group(lane_of(&publication.tenant, &publication.topic))].push(index),
             Err(error) => results[index] = Err(error),
         }
     }
-    let pieces: Vec<(u16, &[usize])> = (0..LANES)
-        .zip(&lanes)
-        .flat_map(|(lane, indices)| {
-            batches(indices, |index: &usize| batch[*index].body.len()).map(move |piece| (lane, piece))
-        })
-        .collect();
-    let arguments = |lane: u16, indices: &[usize]| {
-        publish_arguments(shared, clients, settings, lane, indices.iter().map(|index| &batch[*index]))
-    };
-    let orders = pieces
-        .iter()
-        .map(|(lane, indices)| PUBLISH.by_hash(shared.channels.lane(*lane).slot, arguments(*lane, indices)));
-    let answers = clients.publish(orders.collect()).await;
-    for ((lane, indices), mut answer) in pieces.into_iter().zip(answers) {
-        if is_unknown_script(&answer) {
-            let order = PUBLISH.by_text(shared.channels.lane(lane).slot, arguments(lane, indices));
-            answer = clients.publish(vec![order]).await.pop().unwrap_or(answer);
-        }
-        let positions = answer.and_then(|answer| read_positions(answer, indices.len()));
-        match positions {
-            Ok(positions) => {
-                for (index, position) in indices.iter().zip(positions) {
-                    results[*index] = Ok(position);
+    let mut pieces = Vec::new();
+    for (group, indices) in groups.iter().enumerate() {
+        let size = |index: &usize| batch[*index].body.len();
+        pieces.extend(
+            batches(indices, SCRIPT_MAX, size).map(|indices| Piece { group, indices: indices.to_vec() }),
+        );
+    }
+    // Twice, since a server may turn out not to know the script.
+    for _ in 0..2 {
+        let orders = orders(shared, clients, settings, batch, &pieces).await;
+        let answers = clients.publish(orders).await;
+        let mut again = Vec::new();
+        for (piece, answer) in pieces.into_iter().zip(answers) {
+            let unknown = is_unknown_script(&answer);
+            match answer.and_then(|answer| read_positions(answer, piece.indices.len())) {
+                Ok(positions) => {
+                    for (index, position) in piece.indices.iter().zip(positions) {
+                        results[*index] = Ok(position);
+                    }
+                }
+                Err(error) => {
+                    clients.scripts.forget(piece.group);
+                    piece.indices.iter().for_each(|index| results[*index] = Err(error.clone()));
+                    if unknown {
+                        again.push(piece);
+                    }
                 }
             }
-            Err(error) => indices.iter().for_each(|index| results[*index] = Err(error.clone())),
+        }
+        if again.is_empty() {
+            break;
+        }
+        pieces = again;
+    }
+}
+
+/// The command for each piece: by the script's hash where its server should know it, else by its text.
+async fn orders(
+    shared: &Shared,
+    clients: &Clients,
+    settings: TopicSettings,
+    batch: &[TopicPublication],
+    pieces: &[Piece],
+) -> Vec<Order> {
+    let scripts = &clients.scripts;
+    let mut unknown: Vec<usize> = pieces.iter().map(|piece| piece.group).collect();
+    unknown.dedup();
+    unknown.retain(|group| scripts.get(*group).is_none());
+    let slot = |group: usize| shared.channels.groups()[group].slot;
+    let runs = unknown.iter().map(|group| RUN.by_text(slot(*group), vec![0.into()]));
+    for (group, answer) in unknown.iter().zip(clients.publish(runs.collect()).await) {
+        // Where there is no answer, the publications get none either.
+        if let Some(run) = answer.ok().and_then(read_run) {
+            scripts.set(*group, Script::new(include_str!("publish_topics.lua").replace("%RUN%", &run)));
         }
     }
-    results
+    let order = |piece: &Piece| {
+        let is_new = unknown.contains(&piece.group);
+        let arguments = || {
+            let publications = piece.indices.iter().map(|index| &batch[*index]);
+            publish_arguments(shared, clients, settings, piece.group, is_new, publications)
+        };
+        match scripts.get(piece.group) {
+            Some(script) if is_new => script.by_text(slot(piece.group), arguments()),
+            Some(script) => script.by_hash(slot(piece.group), arguments()),
+            // Answers with something else, which is an error for these publications.
+            None => RUN.by_text(slot(piece.group), vec![0.into()]),
+        }
+    };
+    pieces.iter().map(order).collect()
+}
+
+impl Scripts {
+    fn get(&self, group: usize) -> Option<Arc<Script>> {
+        self.groups.lock()[group].clone()
+    }
+
+    fn set(&self, group: usize, script: Script) {
+        self.groups.lock()[group] = Some(Arc::new(script));
+    }
+
+    fn forget(&self, group: usize) {
+        self.groups.lock()[group] = None;
+    }
 }
 
 /// See [`crate::Fanout::topic_history`].
 pub(super) async fn history(
     shared: &Shared,
     clients: &Clients,
-    _settings: TopicSettings,
+    settings: TopicSettings,
     tenant: &str,
     topic: &str,
     since: Option<&Position>,
 ) -> Result<TopicHistory, Error> {
     let lane = lane_of(tenant, topic);
-    let slot = shared.channels.lane(lane).slot;
+    let slot = shared.channels.groups()[shared.channels.group(lane)].slot;
     let (numbering, history) = topic_keys(lane, tenant, topic);
     let arguments = vec![
         Value::Integer(2),
@@ -90,33 +175,36 @@ pub(super) async fn history(
         Value::Integer(NUMBERING_SECONDS.into()),
         text(since.map(|since| since.epoch.clone()).unwrap_or_default()),
         text(since.map(|since| since.offset.to_string()).unwrap_or_default()),
+        Value::Integer(settings.history.into()),
     ];
-    let mut answer = clients.read(HISTORY.by_hash(slot, arguments.clone())).await;
-    if is_unknown_script(&answer) {
-        answer = clients.read(HISTORY.by_text(slot, arguments)).await;
-    }
+    let answer = async {
+        let answer = clients.read(HISTORY.by_hash(slot, arguments.clone())).await;
+        if is_unknown_script(&answer) { clients.read(HISTORY.by_text(slot, arguments)).await } else { answer }
+    };
+    let answer = tokio::time::timeout(shared.command_timeout, answer).await.map_err(|_| too_long())?;
     read_history(answer?).ok_or_else(unexpected)
 }
 
 /// A script, and the name by which Redis remembers it.
 struct Script {
-    text: &'static str,
-    hash: String,
+    text: Bytes,
+    hash: Bytes,
 }
 
 impl Script {
-    fn new(text: &'static str) -> Self {
-        Self { text, hash: sha1_hash(text) }
+    fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { hash: sha1_hash(&text).into(), text: text.into() }
     }
 
     fn by_hash(&self, slot: u16, mut arguments: Vec<Value>) -> Order {
-        arguments.insert(0, text(self.hash.clone()));
+        arguments.insert(0, Value::Bytes(self.hash.clone()));
         Order::new("EVALSHA", slot, arguments)
     }
 
     /// For a server that doesn't know the script yet, and then does.
     fn by_text(&self, slot: u16, mut arguments: Vec<Value>) -> Order {
-        arguments.insert(0, Value::Bytes(Bytes::from_static(self.text.as_bytes())));
+        arguments.insert(0, Value::Bytes(self.text.clone()));
         Order::new("EVAL", slot, arguments)
     }
 }
@@ -125,21 +213,22 @@ fn publish_arguments<'a>(
     shared: &Shared,
     clients: &Clients,
     settings: TopicSettings,
-    lane: u16,
+    group: usize,
+    look_at_run: bool,
     publications: impl ExactSizeIterator<Item = &'a TopicPublication>,
 ) -> Vec<Value> {
     let count = publications.len();
-    let mut arguments = Vec::with_capacity(9 + 4 * count);
+    let mut arguments = Vec::with_capacity(10 + 4 * count);
     let mut contents = Vec::with_capacity(2 * count);
     arguments.push(Value::Integer(2 * count as i64));
     for TopicPublication { tenant, topic, body } in publications {
-        let (numbering, history) = topic_keys(lane, tenant, topic);
+        let (numbering, history) = topic_keys(lane_of(tenant, topic), tenant, topic);
         arguments.push(Value::Bytes(numbering));
         arguments.push(Value::Bytes(history));
         contents.push(Value::Bytes(topic_names(tenant, topic)));
         contents.push(Value::Bytes(body.clone()));
     }
-    arguments.push(Value::Bytes(shared.channels.lane(lane).name.clone()));
+    arguments.push(Value::Bytes(shared.channels.groups()[group].name.clone()));
     arguments.push(Value::Bytes(Bytes::from_static(clients.publish_command().as_bytes())));
     arguments.push(text(new_epoch()));
     arguments.push(Value::Integer(settings.history.into()));
@@ -147,6 +236,7 @@ fn publish_arguments<'a>(
     // Longer than the history in any case: a history without its numbering would be of no use.
     arguments.push(Value::Integer(NUMBERING_SECONDS.max(settings.history_seconds).into()));
     arguments.push(Value::Bytes(shared.writer.topics(count)));
+    arguments.push(Value::Integer(look_at_run.into()));
     arguments.append(&mut contents);
     arguments
 }
@@ -160,6 +250,14 @@ fn fits(publication: &TopicPublication) -> Result<(), Error> {
         Some((length, _)) => Err(Error::TooLarge(*length)),
         None => Ok(()),
     }
+}
+
+/// Reads `[1, run]`.
+fn read_run(answer: Value) -> Option<String> {
+    let Value::Array(answer) = answer else { return None };
+    let [_, run] = <[Value; 2]>::try_from(answer).ok()?;
+    // It goes into the text of a script.
+    run.into_string().filter(|run| run.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 fn is_unknown_script(answer: &Result<Value, Error>) -> bool {
@@ -207,6 +305,10 @@ fn new_epoch() -> String {
 
 fn text(text: String) -> Value {
     Value::Bytes(text.into())
+}
+
+fn too_long() -> Error {
+    Error::Unavailable("Redis took too long".into())
 }
 
 fn unexpected() -> Error {

@@ -1,10 +1,10 @@
 //! A receiver that remembers.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use starling_fanout::{Delivery, Receiver};
 use tokio::sync::Notify;
 
@@ -20,19 +20,19 @@ pub struct Witness {
 
 impl Receiver for Witness {
     fn receive(&self, delivery: Delivery) {
-        self.deliveries.lock().unwrap().push(delivery);
+        self.deliveries.lock().push(delivery);
         self.more.notify_waiters();
     }
 }
 
 impl Witness {
     pub fn all(&self) -> Vec<Delivery> {
-        self.deliveries.lock().unwrap().clone()
+        self.deliveries.lock().clone()
     }
 
     /// What `pick` makes of the deliveries so far.
     pub fn picked<T>(&self, pick: impl FnMut(&Delivery) -> Option<T>) -> Vec<T> {
-        self.deliveries.lock().unwrap().iter().filter_map(pick).collect()
+        self.deliveries.lock().iter().filter_map(pick).collect()
     }
 
     /// Waits until `pick` makes so many of the deliveries, and returns them.
@@ -71,7 +71,7 @@ impl Witness {
     }
 
     pub fn forget(&self) {
-        self.deliveries.lock().unwrap().clear();
+        self.deliveries.lock().clear();
     }
 }
 
