@@ -103,10 +103,13 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
     let Accepted { stream, peer, mut guard } = accepted;
     let Some(socket) = secure(&front, stream).await else { return };
     let agreed: Rc<RefCell<Option<Agreed>>> = Rc::default();
-    let service = service_fn(|request: Request<Incoming>| {
-        let (front, agreed, shard) = (front.clone(), agreed.clone(), shard.clone());
-        async move { Ok::<_, Infallible>(answer(&front, &shard, peer, request, &agreed).await) }
-    });
+    let service = {
+        let (shard, agreed) = (shard.clone(), agreed.clone());
+        service_fn(move |request: Request<Incoming>| {
+            let (front, agreed, shard) = (front.clone(), agreed.clone(), shard.clone());
+            async move { Ok::<_, Infallible>(answer(&front, &shard, peer, request, &agreed).await) }
+        })
+    };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HANDSHAKE_TIMEOUT)

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use starling_fanout::{Delivery, Receiver};
-use starling_wire::protocol::{CloseReason, Timestamp};
+use starling_wire::protocol::CloseReason;
 use tokio::runtime::Handle;
 
 use crate::encoded::{Encoded, OwnedEvent};
@@ -215,9 +215,4 @@ impl Hub {
             self.shards.post(socket.shard, ShardItem::Close { socket, reason });
         }
     }
-}
-
-/// For presence that went: now, unless the one who tells knows better.
-pub(crate) fn last_seen(at_ms: Option<i64>) -> Timestamp {
-    Timestamp(at_ms.unwrap_or_else(clock::now_ms))
 }

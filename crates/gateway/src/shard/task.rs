@@ -149,11 +149,11 @@ impl ConnTask {
                 self.subscribed(table, id, &prepared, result);
                 true
             }
-            Some(Running::Connect { id, connected, prepared, future }) => {
+            Some(Running::Connect { future, .. }) => {
                 let Poll::Ready(histories) = future.as_mut().poll(cx) else { return false };
-                let (id, connected, prepared) = (*id, std::mem::take(connected), std::mem::take(prepared));
-                self.running = None;
-                self.resumed(table, id, connected, &prepared, histories);
+                if let Some(Running::Connect { id, connected, prepared, .. }) = self.running.take() {
+                    self.resumed(table, id, connected, &prepared, histories);
+                }
                 true
             }
         }
@@ -532,6 +532,7 @@ impl ConnTask {
                 break;
             }
         }
+        drop(feed);
         conn.decoder = decoder;
         close
     }

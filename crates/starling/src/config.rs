@@ -1,0 +1,278 @@
+//! From file, variables and flags to a checked configuration.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use starling_hub::TenantLimits;
+
+use crate::settings::{self, Kind, Setting};
+
+/// A bad configuration: what is wrong, with the key that it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadConfig(pub String);
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// The file.
+    File,
+    /// A variable.
+    Variable,
+    /// A flag.
+    Flag,
+}
+
+/// What was set, by whom.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    values: BTreeMap<&'static str, (String, Origin)>,
+    /// Limits of single tenants, from the file.
+    pub tenants: HashMap<String, TenantLimits>,
+    /// Variables that look like settings and are none.
+    pub unknown_variables: Vec<String>,
+}
+
+impl Values {
+    /// Gathers defaults, the file, variables and flags; the later one wins.
+    pub fn gather(
+        file: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+        flags: impl Iterator<Item = (&'static Setting, String)>,
+    ) -> Result<Values, BadConfig> {
+        let mut values = Values::default();
+        for setting in settings::all().filter(|setting| !setting.default.is_empty()) {
+            values.values.insert(setting.key, (setting.default.to_owned(), Origin::Default));
+        }
+        if let Some(file) = file {
+            values.read_file(file)?;
+        }
+        values.read_variables(variables)?;
+        for (setting, value) in flags {
+            values.set(setting, value, Origin::Flag, &format!("--{}", setting.flag()))?;
+        }
+        Ok(values)
+    }
+
+    /// What holds for a key, and since when; `None`: nothing.
+    pub fn get(&self, key: &str) -> Option<(&str, Origin)> {
+        self.values.get(key).map(|(value, origin)| (value.as_str(), *origin)).filter(|(value, _)| !value.is_empty())
+    }
+
+    /// The text of a key.
+    pub fn text(&self, key: &'static str) -> Option<String> {
+        self.get(key).map(|(value, _)| value.to_owned())
+    }
+
+    /// The value of a key, which has a default.
+    pub fn parsed<T: FromStr>(&self, key: &'static str) -> Result<T, BadConfig>
+    where
+        T::Err: Display,
+    {
+        let (value, _) = self.get(key).ok_or_else(|| BadConfig(format!("{key}: is missing")))?;
+        value.parse().map_err(|error| BadConfig(format!("{key}: `{value}`: {error}")))
+    }
+
+    /// A duration in seconds.
+    pub fn seconds(&self, key: &'static str) -> Result<Duration, BadConfig> {
+        self.parsed(key).map(Duration::from_secs)
+    }
+
+    /// A list, comma-separated.
+    pub fn list(&self, key: &'static str) -> Vec<String> {
+        let text = self.text(key).unwrap_or_default();
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn set(&mut self, setting: &'static Setting, value: String, origin: Origin, name: &str) -> Result<(), BadConfig> {
+        check(setting, &value).map_err(|wanted| {
+            let shown = if setting.is_secret() || setting.kind == Kind::Url { "the value" } else { value.as_str() };
+            BadConfig(format!("{name}: `{shown}` is not {wanted}"))
+        })?;
+        self.values.insert(setting.key, (value, origin));
+        Ok(())
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), BadConfig> {
+        let name = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| BadConfig(format!("--config: {name}: {error}")))?;
+        let table: toml::Table = text.parse().map_err(|error| BadConfig(format!("{name}: {error}")))?;
+        for (key, value) in table {
+            if key == "tenants" {
+                self.tenants = read_tenants(&value)?;
+                continue;
+            }
+            let setting = settings::find(&key).ok_or_else(|| unknown(&format!("{name}: unknown key"), &key))?;
+            let value = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(switch) => switch.to_string(),
+                toml::Value::Array(list) => list
+                    .iter()
+                    .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| BadConfig(format!("{key}: not a list of texts"))))
+                    .collect::<Result<Vec<_>, _>>()?
+                    .join(","),
+                _ => return Err(BadConfig(format!("{key}: not a text, number or switch"))),
+            };
+            self.set(setting, value, Origin::File, &key)?;
+        }
+        Ok(())
+    }
+
+    fn read_variables(&mut self, variables: impl Iterator<Item = (String, String)>) -> Result<(), BadConfig> {
+        let mut given: Vec<(String, String)> = variables.filter(|(_, value)| !value.is_empty()).collect();
+        given.sort();
+        for (name, value) in given {
+            let known = settings::all().find(|setting| setting.variable == Some(&*name) || setting.variable() == name);
+            match known {
+                Some(setting) => self.set(setting, value, Origin::Variable, &name)?,
+                // Kubernetes makes variables of this kind for a service that is called starling.
+                None if name.starts_with("STARLING_") => self.unknown_variables.push(name),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An unknown key or flag, with the known one that looks most like it.
+pub fn unknown(what: &str, key: &str) -> BadConfig {
+    let near = settings::all().map(|setting| (distance(setting.key, key), setting.key)).min();
+    match near {
+        Some((distance, near)) if distance <= 3 => BadConfig(format!("{what} `{key}`; did you mean `{near}`?")),
+        _ => BadConfig(format!("{what} `{key}`")),
+    }
+}
+
+/// Whether a value is of its setting's kind; else what was wanted.
+fn check(setting: &Setting, value: &str) -> Result<(), String> {
+    let number = |from: u64, to: u64| {
+        let fits = value.parse::<u64>().is_ok_and(|number| (from..=to).contains(&number));
+        if fits { Ok(()) } else { Err(format!("a whole number from {from} to {to}")) }
+    };
+    match setting.kind {
+        Kind::Text | Kind::Secret => Ok(()),
+        Kind::Url if value.contains("://") => Ok(()),
+        Kind::Url => Err("a URL".into()),
+        Kind::Address => value.parse::<SocketAddr>().map(|_| ()).map_err(|_| "an address and port such as 127.0.0.1:8080".into()),
+        Kind::Number(max) => number(0, max),
+        Kind::Positive(max) => number(1, max),
+        Kind::Switch if matches!(value, "true" | "false") => Ok(()),
+        Kind::Switch => Err("true or false".into()),
+        Kind::Word(words) if words.contains(&value) => Ok(()),
+        Kind::Word(words) => Err(format!("one of {}", words.join(", "))),
+    }
+}
+
+fn read_tenants(value: &toml::Value) -> Result<HashMap<String, TenantLimits>, BadConfig> {
+    let bad = |what: String| BadConfig(format!("tenants: {what}"));
+    let table = value.as_table().ok_or_else(|| bad("not a table; write [tenants.NAME]".into()))?;
+    let mut tenants = HashMap::new();
+    for (name, limits) in table {
+        let limits = limits.as_table().ok_or_else(|| bad(format!("{name} is not a table")))?;
+        let mut of = TenantLimits { user_writes_per_minute: 100, connections: 0, conversations: 0 };
+        for (key, value) in limits {
+            let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+            let number = number.ok_or_else(|| bad(format!("{name}.{key} is not a whole number")))?;
+            match key.as_str() {
+                "user_writes_per_minute" => {
+                    of.user_writes_per_minute =
+                        u32::try_from(number).map_err(|_| bad(format!("{name}.{key} is too large")))?;
+                }
+                "connections" => of.connections = number,
+                "conversations" => of.conversations = number,
+                _ => return Err(bad(format!("{name}: unknown key `{key}`"))),
+            }
+        }
+        tenants.insert(name.clone(), of);
+    }
+    Ok(tenants)
+}
+
+/// How many letters differ (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let next = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], next);
+        }
+    }
+    row[b.len()]
+}
+
+/// The file beside the database file in which the secret that was made is kept; `None`: nowhere.
+pub fn secret_file(database_url: &str) -> Option<PathBuf> {
+    match database_url.split_once("://") {
+        Some(("sqlite", ":memory:")) => None,
+        Some(("sqlite", path)) => Some(PathBuf::from(path).with_extension("secret")),
+        _ => Some(PathBuf::from("data/starling.secret")),
+    }
+}
+
+/// Addresses of load balancers.
+pub fn proxies(values: &Values) -> Result<Vec<IpAddr>, BadConfig> {
+    let parse = |text: &String| text.parse().map_err(|_| BadConfig(format!("trusted_proxies: `{text}` is no address")));
+    values.list("trusted_proxies").iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gather(file: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Values, BadConfig> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("starling.toml");
+        std::fs::write(&path, file).expect("a file");
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let flags = flags.iter().map(|(key, value)| (settings::find(key).expect("key"), (*value).to_owned()));
+        Values::gather(Some(&path), variables, flags)
+    }
+
+    #[test]
+    fn flags_win_over_variables_over_the_file_over_defaults() {
+        let values = gather(
+            "heartbeat_seconds = 1\nreplay_limit = 2\ntopic_history = 3",
+            &[("STARLING_REPLAY_LIMIT", "20"), ("STARLING_TOPIC_HISTORY", "30"), ("REDIS_URL", "redis://r")],
+            &[("topic_history", "300")],
+        )
+        .expect("good");
+        assert_eq!(values.get("heartbeat_seconds"), Some(("1", Origin::File)));
+        assert_eq!(values.get("replay_limit"), Some(("20", Origin::Variable)));
+        assert_eq!(values.get("topic_history"), Some(("300", Origin::Flag)));
+        assert_eq!(values.get("redis_url"), Some(("redis://r", Origin::Variable)));
+        assert_eq!(values.get("drain_seconds"), Some(("30", Origin::Default)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let error = |file, variables: &[_]| gather(file, variables, &[]).map(|_| ()).expect_err("bad").to_string();
+        assert!(error("hartbeat_seconds = 1", &[]).contains("did you mean `heartbeat_seconds`?"));
+        assert!(error("heartbeat_seconds = 0", &[]).contains("heartbeat_seconds: `0` is not a whole number from 1"));
+        assert!(error("", &[("STARLING_LISTEN", "here")]).contains("STARLING_LISTEN: `here` is not an address"));
+        assert!(!error("redis_url = \"user:password@host\"", &[]).contains("password"));
+        assert!(error("[tenants.a]\nfoo = 1", &[]).contains("unknown key `foo`"));
+    }
+
+    #[test]
+    fn unknown_variables_are_only_noted() {
+        let values = gather("", &[("STARLING_PORT_8080_TCP", "tcp://10.0.0.1")], &[]).expect("good");
+        assert_eq!(values.unknown_variables, ["STARLING_PORT_8080_TCP"]);
+    }
+
+    #[test]
+    fn every_default_is_a_good_value() {
+        for setting in settings::all().filter(|setting| !setting.default.is_empty()) {
+            assert_eq!(check(setting, setting.default), Ok(()), "{}", setting.key);
+        }
+    }
+}

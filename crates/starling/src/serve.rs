@@ -1,0 +1,207 @@
+//! `serve` and `migrate`: the parts, put together.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use starling_auth::Verifier;
+use starling_conversation_store::postgres::PostgresStore;
+use starling_conversation_store::{ConversationStore, connect};
+use starling_fanout::Fanout;
+use starling_fanout::memory::MemoryFanout;
+use starling_fanout::redis::{RedisConfig as FanoutConfig, RedisFanout};
+use starling_gateway::{Gateway, Inboxes};
+use starling_hub::{Hub, HubParts};
+use starling_session_store::SessionStore;
+use starling_session_store::memory::MemoryStore;
+use starling_session_store::redis::{RedisConfig, RedisStore};
+use starling_telemetry::{Metrics, Telemetry};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::Failure;
+use crate::config::{BadConfig, Values};
+use crate::setup::Setup;
+use crate::{first_link, metrics_port};
+
+/// Threads for the database, Redis and HTTP's waiting: the sockets have threads of their own.
+const CONTROL_THREADS: usize = 2;
+/// How long the last spans may take on their way out.
+const FLUSH: Duration = Duration::from_secs(2);
+/// The most files that are asked for: a connection is one.
+const FILES_MAX: u64 = 1_048_576;
+
+/// Serves until told to stop.
+pub fn serve(values: &Values) -> Result<(), Failure> {
+    let setup = Setup::read(values)?;
+    raise_file_limit();
+    runtime()?.block_on(run(setup))
+}
+
+/// Brings the schema up to date.
+pub fn migrate(values: &Values) -> Result<(), Failure> {
+    let setup = Setup::read(values)?;
+    runtime()?.block_on(async {
+        use_crypto();
+        let store = open_database(&setup).await?;
+        wait_for_database(&*store, true, setup.start_timeout).await?;
+        println!("the schema is up to date");
+        Ok(())
+    })
+}
+
+async fn run(setup: Setup) -> Result<(), Failure> {
+    use_crypto();
+    let telemetry = Telemetry::install(&setup.telemetry).map_err(|error| BadConfig(error.to_string()))?;
+    let metrics = Metrics::install(&setup.hub.version).map_err(|error| anyhow!("metrics: {error}"))?;
+    let keys = setup.keys;
+    let verifier = Verifier::new(keys.algorithm, keys.source, keys.options).map_err(|e| BadConfig(e.to_string()))?;
+
+    // All ports are open before work begins: a mistake shows at once, and a client that comes early waits instead of failing.
+    let tls = setup.gateway.tls.is_some();
+    let gateway = Gateway::bind(setup.gateway).map_err(|error| match error {
+        starling_gateway::Error::Tls(message) => Failure::from(BadConfig(message)),
+        error => anyhow!(error).into(),
+    })?;
+    let address = gateway.address();
+    let metrics_listener = metrics_port::bind(setup.metrics_listen).await?;
+    tokio::spawn(metrics_port::serve(metrics_listener, metrics));
+    let drain = drain_on_signal()?;
+
+    let conversations = open_database_of(&setup.database_url, setup.postgres.as_ref()).await?;
+    wait_for_database(&*conversations, setup.migrate, setup.start_timeout).await?;
+    let (sessions, fanout) = open_redis(setup.redis_url.as_deref(), &setup.hub.node, setup.topics).await?;
+    let (inboxes, ends) = Inboxes::new(setup.shards);
+    let hub = Hub::new(HubParts {
+        config: setup.hub,
+        conversations,
+        sessions,
+        fanout,
+        verifier: Arc::new(verifier),
+        tickets: keys.tickets,
+        shards: inboxes.clone(),
+        shard_count: setup.shards,
+        runtime: tokio::runtime::Handle::current(),
+    });
+    hub.start().await.map_err(|error| anyhow!(error))?;
+    tracing::info!(%address, node = %hub.node(), shards = setup.shards, "serving");
+    if let Some(secret) = &keys.own_secret {
+        first_link::print(secret, address, tls);
+    }
+    gateway.run(hub, inboxes, ends, drain).await.map_err(|error| anyhow!(error))?;
+    let _ = tokio::task::spawn_blocking(move || telemetry.shutdown(FLUSH)).await;
+    Ok(())
+}
+
+async fn open_database(setup: &Setup) -> Result<Arc<dyn ConversationStore>, Failure> {
+    open_database_of(&setup.database_url, setup.postgres.as_ref()).await
+}
+
+async fn open_database_of(
+    url: &str,
+    postgres: Option<&starling_conversation_store::postgres::PostgresConfig>,
+) -> Result<Arc<dyn ConversationStore>, Failure> {
+    let opened = match postgres {
+        Some(config) => PostgresStore::connect(config.clone()).map(|store| Arc::new(store) as Arc<_>),
+        None => connect(url).await,
+    };
+    opened.map_err(|error| match error {
+        starling_conversation_store::Error::Address(_) => BadConfig(error.to_string()).into(),
+        error => anyhow!("database_url: {error}").into(),
+    })
+}
+
+/// Waits until the database answers, and brings its schema up to date.
+async fn wait_for_database(store: &dyn ConversationStore, migrate: bool, limit: Duration) -> Result<(), Failure> {
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let ready = match store.check().await {
+            Ok(()) if migrate => store.migrate().await,
+            checked => checked,
+        };
+        match ready {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_transient() && began.elapsed() < limit => {
+                tracing::warn!(%error, "waiting for the database");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            Err(error) if error.is_transient() => {
+                let waited = limit.as_secs();
+                return Err(anyhow!("database_url: {error} (after {waited} s; start_timeout_seconds)").into());
+            }
+            Err(error) => return Err(anyhow!("database_url: {error}").into()),
+        }
+    }
+}
+
+type Shared = (Arc<dyn SessionStore>, Arc<dyn Fanout>);
+
+/// Redis, or what stands in for it on a single node. Redis may be away at the start: the node says that it is not ready, and
+/// goes on when it is back. Of a wrong version it must not be.
+async fn open_redis(url: Option<&str>, node: &str, topics: starling_fanout::TopicSettings) -> Result<Shared, Failure> {
+    let Some(url) = url else {
+        return Ok((Arc::new(MemoryStore::new()), MemoryFanout::alone(node, topics)));
+    };
+    let bad = |error: &dyn std::fmt::Display| Failure::from(BadConfig(error.to_string()));
+    let sessions = RedisStore::connect(RedisConfig::new(url)).await.map_err(|error| bad(&error))?;
+    let mut config = FanoutConfig::new(url, node);
+    config.topics = topics;
+    let fanout = RedisFanout::connect(config).map_err(|error| bad(&error))?;
+    match sessions.check().await {
+        Ok(()) => {}
+        Err(starling_session_store::Error::Unavailable(error)) => {
+            tracing::warn!(%error, "redis_url: Redis does not answer; the node is not ready until it does");
+        }
+        Err(error) => return Err(anyhow!("redis_url: {error}").into()),
+    }
+    Ok((Arc::new(sessions), Arc::new(fanout)))
+}
+
+/// The first signal begins a drain, the second ends the program at once.
+fn drain_on_signal() -> Result<watch::Receiver<bool>, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be heard")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be heard")?;
+    let (drain, drained) = watch::channel(false);
+    tokio::spawn(async move {
+        for again in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if again {
+                eprintln!("starling: a second signal; ending at once");
+                std::process::exit(1);
+            }
+            // The other end is gone only when the program is about to end anyway.
+            let _ = drain.send(true);
+        }
+    });
+    Ok(drained)
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("the runtime can't be started")?;
+    Ok(runtime)
+}
+
+/// One provider of cryptography for everything that speaks TLS.
+fn use_crypto() {
+    // An error means that one is installed already, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+fn raise_file_limit() {
+    if let Ok((_, hard)) = rlimit::Resource::NOFILE.get()
+        && let Err(error) = rlimit::Resource::NOFILE.set(hard.min(FILES_MAX), hard)
+    {
+        eprintln!("starling: warning: the limit of open files could not be raised: {error}");
+    }
+}

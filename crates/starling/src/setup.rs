@@ -1,0 +1,315 @@
+//! The checked configuration of all parts: whatever can be wrong about it is found here, before a port is bound.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use starling_auth::{Algorithm, KeySource, TicketKey, VerifierOptions, sign_hs256};
+use starling_conversation_store::postgres::PostgresConfig;
+use starling_fanout::TopicSettings;
+use starling_gateway::{AddressLimits, GatewayConfig, Origins, TlsConfig};
+use starling_hub::{HubConfig, TenantLimits};
+use starling_telemetry::{LogFormat, TelemetryConfig};
+use starling_wire::protocol::{CLIENT_FRAME_BYTES_MAX, is_name};
+
+use crate::Failure;
+use crate::config::{BadConfig, Values, proxies, secret_file};
+
+/// The fewest bytes of a secret.
+const SECRET_BYTES_MIN: usize = 32;
+
+/// The checked configuration of all parts.
+pub struct Setup {
+    pub gateway: GatewayConfig,
+    pub hub: HubConfig,
+    pub telemetry: TelemetryConfig,
+    pub metrics_listen: std::net::SocketAddr,
+    pub redis_url: Option<String>,
+    pub database_url: String,
+    pub postgres: Option<PostgresConfig>,
+    pub topics: TopicSettings,
+    pub keys: Keys,
+    pub migrate: bool,
+    pub start_timeout: std::time::Duration,
+    pub shards: usize,
+}
+
+/// How tokens are checked and tickets signed.
+pub struct Keys {
+    pub algorithm: Algorithm,
+    pub source: KeySource,
+    pub options: VerifierOptions,
+    pub tickets: TicketKey,
+    /// The secret that was made for a node without configuration: a link with a token is printed.
+    pub own_secret: Option<Vec<u8>>,
+}
+
+impl Setup {
+    /// Checks everything that can be checked without opening or writing anything.
+    pub fn check(values: &Values) -> Result<(), BadConfig> {
+        gateway(values)?;
+        hub(values, node_name(values)?)?;
+        telemetry(values, String::new())?;
+        database(values)?;
+        if own_secret_file(values).is_none() {
+            keys(values, None)?;
+        }
+        values.parsed::<std::net::SocketAddr>("metrics_listen")?;
+        Ok(())
+    }
+
+    /// Reads everything. Makes and keeps a secret where none is configured and one node serves alone.
+    pub fn read(values: &Values) -> Result<Setup, Failure> {
+        Setup::check(values)?;
+        let own_secret = match own_secret_file(values) {
+            Some(file) => Some(own_secret(file.as_deref())?),
+            None => None,
+        };
+        let node = node_name(values)?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = match values.parsed::<usize>("shards")? {
+            0 => processors,
+            shards => shards,
+        };
+        let topics = TopicSettings {
+            history: values.parsed("topic_history")?,
+            history_seconds: values.parsed("topic_history_seconds")?,
+        };
+        Ok(Setup {
+            gateway: gateway(values)?,
+            telemetry: telemetry(values, node.clone())?,
+            hub: hub(values, node)?,
+            metrics_listen: values.parsed("metrics_listen")?,
+            redis_url: values.text("redis_url"),
+            database_url: values.parsed("database_url")?,
+            postgres: database(values)?,
+            topics,
+            keys: keys(values, own_secret)?,
+            migrate: values.parsed("database_migrate")?,
+            start_timeout: values.seconds("start_timeout_seconds")?,
+            shards,
+        })
+    }
+}
+
+/// `starling token`
+pub fn token(values: &Values, user: &str, tenant: &str, scope: &str, ttl_seconds: u64) -> Result<String, Failure> {
+    for (name, value) in [("--user", user), ("--tenant", tenant)] {
+        if !is_name(value) {
+            let rule = "1 to 100 characters out of A-Z a-z 0-9 _ . : @ -, but not . or ..";
+            return Err(BadConfig(format!("{name}: `{value}` is no name; {rule}")).into());
+        }
+    }
+    let secret = match (values.text("jwt_secret"), own_secret_file(values)) {
+        (Some(secret), _) => secret_bytes("jwt_secret", &secret)?,
+        (None, Some(file)) => own_secret(file.as_deref())?,
+        (None, None) => {
+            let why = "jwt_secret: is not set; tokens that a key file or key set vouches for are signed by whoever has the \
+                       private key";
+            return Err(BadConfig(why.into()).into());
+        }
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    Ok(sign_hs256(&secret, user, tenant, scope, now_ms, ttl_seconds))
+}
+
+fn gateway(values: &Values) -> Result<GatewayConfig, BadConfig> {
+    let tls = match (values.text("tls_certificate_file"), values.text("tls_key_file")) {
+        (Some(certificate), Some(key)) => Some(TlsConfig { certificate: certificate.into(), key: key.into() }),
+        (None, None) => None,
+        (Some(_), None) => return Err(BadConfig("tls_key_file: is needed with tls_certificate_file".into())),
+        (None, Some(_)) => return Err(BadConfig("tls_certificate_file: is needed with tls_key_file".into())),
+    };
+    let origins = values.list("allowed_origins");
+    let origins = match origins.as_slice() {
+        [] => Origins::SameHost,
+        [any] if any == "*" => Origins::Any,
+        list => {
+            if let Some(bad) = list.iter().find(|origin| !origin.contains("://") || origin.ends_with('/')) {
+                let like = "an origin looks like https://chat.example.com";
+                return Err(BadConfig(format!("allowed_origins: `{bad}` is no origin; {like}")));
+            }
+            Origins::These(origins)
+        }
+    };
+    Ok(GatewayConfig {
+        listen: values.parsed("listen")?,
+        heartbeat: values.seconds("heartbeat_seconds")?,
+        connect_timeout: values.seconds("connect_timeout_seconds")?,
+        origins,
+        address_limits: AddressLimits {
+            connections: values.parsed("limit_address_connections")?,
+            handshakes_per_second: values.parsed("limit_address_handshakes_per_second")?,
+        },
+        trusted_proxies: proxies(values)?,
+        commands_per_second: values.parsed("limit_connection_commands_per_second")?,
+        bytes_per_second: values.parsed("limit_connection_bytes_per_second")?,
+        queue_bytes: values.parsed("queue_bytes")?,
+        deflate: values.parsed("permessage_deflate")?,
+        tls,
+        drain_notice: values.seconds("drain_notice_seconds")?,
+        drain: values.seconds("drain_seconds")?,
+        message_bytes_max: u32::try_from(CLIENT_FRAME_BYTES_MAX).unwrap_or(u32::MAX),
+    })
+}
+
+fn hub(values: &Values, node: String) -> Result<HubConfig, BadConfig> {
+    Ok(HubConfig {
+        node,
+        address: values.text("address"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        resume_window: values.seconds("resume_window_seconds")?,
+        heartbeat: values.seconds("heartbeat_seconds")?,
+        replay_limit: values.parsed("replay_limit")?,
+        limits: TenantLimits {
+            user_writes_per_minute: values.parsed("limit_user_writes_per_minute")?,
+            connections: values.parsed("limit_tenant_connections")?,
+            conversations: values.parsed("limit_tenant_conversations")?,
+        },
+        tenants: values.tenants.clone(),
+        joins_per_session_max: values.parsed("limit_session_joins")?,
+        topics_per_session_max: values.parsed("limit_session_topics")?,
+        members_per_conversation_max: values.parsed("limit_conversation_members")?,
+        append_lanes: values.parsed("append_lanes")?,
+        append_queue: values.parsed("append_queue")?,
+    })
+}
+
+fn telemetry(values: &Values, node: String) -> Result<TelemetryConfig, BadConfig> {
+    let log_format = match values.text("log_format").as_deref() {
+        Some("human") => LogFormat::Human,
+        Some("json") => LogFormat::Json,
+        _ => LogFormat::Auto,
+    };
+    Ok(TelemetryConfig {
+        log_format,
+        filter: values.text("log").unwrap_or_else(|| "info".into()),
+        otlp_endpoint: values.text("otlp_endpoint"),
+        node,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+fn database(values: &Values) -> Result<Option<PostgresConfig>, BadConfig> {
+    let url: String = values.parsed("database_url")?;
+    match url.split_once("://") {
+        Some(("postgres" | "postgresql", _)) => {
+            let mut config = PostgresConfig::new(url);
+            config.read_url = values.text("database_read_url");
+            config.pool_size_max = values.parsed("database_pool_size")?;
+            config.prepared_statements = values.parsed("database_prepared_statements")?;
+            Ok(Some(config))
+        }
+        Some(("sqlite", path)) if !path.is_empty() => {
+            if values.get("redis_url").is_some() {
+                let why = "several nodes can't share a SQLite file; with redis_url use postgres://…";
+                return Err(BadConfig(format!("database_url: {why}")));
+            }
+            Ok(None)
+        }
+        _ => Err(BadConfig("database_url: is neither postgres://… nor sqlite://PATH".into())),
+    }
+}
+
+fn keys(values: &Values, own: Option<Vec<u8>>) -> Result<Keys, BadConfig> {
+    let secret = values.text("jwt_secret").map(|secret| secret_bytes("jwt_secret", &secret)).transpose()?;
+    let algorithm = values.text("jwt_algorithm").map(|name| name.parse::<Algorithm>());
+    let algorithm = algorithm.transpose().map_err(|error| BadConfig(error.to_string()))?;
+    let (file, jwks) = (values.text("jwt_public_key_file"), values.text("jwt_jwks_url"));
+    let (algorithm, source) = match (secret.clone().or(own.clone()), file, jwks) {
+        (Some(secret), None, None) => (algorithm.unwrap_or(Algorithm::HS256), KeySource::Secret(secret)),
+        (_, Some(_), Some(_)) => return Err(BadConfig("jwt_jwks_url: can't stand beside jwt_public_key_file".into())),
+        (_, file, jwks) => {
+            let source = match (file, jwks) {
+                (Some(file), _) => KeySource::PublicKeyFile(file.into()),
+                (_, Some(url)) => KeySource::Jwks { url },
+                _ => return Err(no_key()),
+            };
+            let needed = "jwt_algorithm: is needed with a key file or key set: RS256, ES256 or EdDSA";
+            (algorithm.ok_or_else(|| BadConfig(needed.into()))?, source)
+        }
+    };
+    let ticket_secret = values.text("ticket_secret").map(|text| secret_bytes("ticket_secret", &text)).transpose()?;
+    let ticket_secret = match ticket_secret.or(secret).or(own.clone()) {
+        Some(secret) => secret,
+        None if values.get("redis_url").is_some() => {
+            return Err(BadConfig("ticket_secret: is needed on all nodes where there is no jwt_secret".into()));
+        }
+        // One node alone: its tickets end with it.
+        None => rand::random::<[u8; 32]>().to_vec(),
+    };
+    let mut tickets = TicketKey::from_secret(&ticket_secret).map_err(|error| BadConfig(error.to_string()))?;
+    if let Some(previous) = values.text("ticket_secret_previous") {
+        let previous = secret_bytes("ticket_secret_previous", &previous)?;
+        tickets = tickets.with_previous(&previous).map_err(|error| BadConfig(error.to_string()))?;
+    }
+    let options = VerifierOptions {
+        issuer: values.text("jwt_issuer"),
+        audience: values.text("jwt_audience"),
+        ..VerifierOptions::default()
+    };
+    Ok(Keys { algorithm, source, options, tickets, own_secret: own })
+}
+
+fn no_key() -> BadConfig {
+    BadConfig(
+        "jwt_secret: is needed with redis_url, the same on all nodes, 32 bytes or more (or jwt_public_key_file or \
+         jwt_jwks_url, with ticket_secret)"
+            .into(),
+    )
+}
+
+fn secret_bytes(key: &str, secret: &str) -> Result<Vec<u8>, BadConfig> {
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(BadConfig(format!("{key}: is {} bytes long; {SECRET_BYTES_MIN} or more are needed", secret.len())));
+    }
+    Ok(secret.as_bytes().to_vec())
+}
+
+/// Whether this configuration calls for a secret of its own, and the file that keeps it.
+fn own_secret_file(values: &Values) -> Option<Option<std::path::PathBuf>> {
+    let configured = ["jwt_secret", "jwt_public_key_file", "jwt_jwks_url", "redis_url"];
+    if configured.iter().any(|key| values.get(key).is_some()) {
+        return None;
+    }
+    Some(secret_file(&values.text("database_url").unwrap_or_default()))
+}
+
+/// The secret that was made at the first start, or a new one, kept where only this user can read it.
+fn own_secret(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let made = || URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()).into_bytes();
+    let Some(file) = file else { return Ok(made()) };
+    if let Ok(secret) = std::fs::read(file)
+        && secret.len() >= SECRET_BYTES_MIN
+    {
+        return Ok(secret);
+    }
+    let secret = made();
+    let write = || -> std::io::Result<()> {
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
+        options?.write_all(&secret)
+    };
+    write().with_context(|| format!("the secret could not be kept in {}", file.display()))?;
+    Ok(secret)
+}
+
+fn node_name(values: &Values) -> Result<String, BadConfig> {
+    if let Some(name) = values.text("node") {
+        if is_name(&name) {
+            return Ok(name);
+        }
+        return Err(BadConfig(format!("node: `{name}` is no name; 1 to 100 characters out of A-Z a-z 0-9 _ . : @ -")));
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
+    let host = if host.is_empty() { "starling" } else { &host };
+    Ok(format!("{host}-{:06x}", rand::random::<u32>() & 0xff_ffff))
+}

@@ -1,0 +1,112 @@
+//! The configuration, shown to people.
+
+use std::fmt::Write;
+
+use crate::config::{Origin, Values};
+use crate::settings::{self, Kind, Setting};
+
+/// The configuration that holds, as a file that could be used, secrets masked.
+pub fn effective(values: &Values) -> String {
+    let mut out = String::new();
+    for (section, of_section) in settings::SECTIONS {
+        let _ = writeln!(out, "# {section}");
+        for setting in *of_section {
+            match values.get(setting.key) {
+                None => {
+                    let _ = writeln!(out, "# {} is not set", setting.key);
+                }
+                Some((value, origin)) => {
+                    let value = written(setting, value);
+                    let from = match origin {
+                        Origin::Default => "",
+                        Origin::File => "  # from the file",
+                        Origin::Variable => "  # from a variable",
+                        Origin::Flag => "  # from a flag",
+                    };
+                    let _ = writeln!(out, "{} = {value}{from}", setting.key);
+                }
+            }
+        }
+        out.push('\n');
+    }
+    let mut tenants: Vec<_> = values.tenants.iter().collect();
+    tenants.sort_by_key(|(name, _)| *name);
+    for (name, limits) in tenants {
+        let _ = writeln!(
+            out,
+            "[tenants.{name}]\nuser_writes_per_minute = {}\nconnections = {}\nconversations = {}\n",
+            limits.user_writes_per_minute, limits.connections, limits.conversations
+        );
+    }
+    out
+}
+
+/// The reference of all settings: `docs/configuration.md`.
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Configuration\n\n<!-- Made by `starling config --markdown`; `cargo xtask docs` writes it anew. -->\n\n\
+         Every setting is a key of the TOML file that `--config` names, a flag and an environment variable: the key \
+         `resume_window_seconds` is the flag `--resume-window-seconds` and the variable `STARLING_RESUME_WINDOW_SECONDS`. \
+         Flags win over variables, variables over the file. `starling config` prints what holds, secrets masked.\n\n\
+         An unknown key or flag, or a bad value, ends the start with exit status 64 and a message that names it, before a port \
+         is bound. An unknown `STARLING_…` variable is only warned of.\n",
+    );
+    for (section, of_section) in settings::SECTIONS {
+        let _ = write!(out, "\n## {section}\n\n| key | default | meaning |\n|---|---|---|\n");
+        for setting in *of_section {
+            let default = if setting.default.is_empty() { "–".into() } else { format!("`{}`", setting.default) };
+            let also = setting.variable.map(|name| format!(" Also `{name}`.")).unwrap_or_default();
+            let words = match setting.kind {
+                Kind::Word(words) => format!(" One of `{}`.", words.join("`, `")),
+                _ => String::new(),
+            };
+            let _ = writeln!(out, "| `{}` | {default} | {}{words}{also} |", setting.key, setting.help);
+        }
+    }
+    out.push_str(
+        "\n## Limits of single tenants\n\nIn the file only. What is not named here holds for all tenants by the settings \
+         above.\n\n```toml\n[tenants.acme]\nuser_writes_per_minute = 600\nconnections = 5000\nconversations = 100000\n```\n",
+    );
+    out
+}
+
+fn written(setting: &Setting, value: &str) -> String {
+    match setting.kind {
+        Kind::Secret => "\"********\"".into(),
+        Kind::Number(_) | Kind::Positive(_) | Kind::Switch => value.to_owned(),
+        Kind::Url => toml::Value::String(masked(value)).to_string(),
+        _ => toml::Value::String(value.to_owned()).to_string(),
+    }
+}
+
+/// A URL without its password, also where it can't be parsed.
+fn masked(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "********".into() };
+    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let mut shown = match rest[..authority_end].rsplit_once('@') {
+        None => rest.to_owned(),
+        Some((user, host)) => {
+            let user = user.split_once(':').map_or(user.to_owned(), |(user, _)| format!("{user}:********"));
+            format!("{user}@{host}{}", &rest[authority_end..])
+        }
+    };
+    if let Some(at) = shown.find("assword=") {
+        let start = at + "assword=".len();
+        let end = shown[start..].find('&').map_or(shown.len(), |end| start + end);
+        shown.replace_range(start..end, "********");
+    }
+    format!("{scheme}://{shown}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_masked() {
+        assert_eq!(masked("postgres://ann:secret@db/x"), "postgres://ann:********@db/x");
+        assert_eq!(masked("redis-sentinel://h:1?sentinelPassword=secret&a=b"), "redis-sentinel://h:1?sentinelPassword=********&a=b");
+        assert_eq!(masked("sqlite://data/starling.db"), "sqlite://data/starling.db");
+        assert_eq!(masked("postgres://a:p@ss@db/x"), "postgres://a:********@db/x");
+    }
+}
