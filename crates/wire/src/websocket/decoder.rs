@@ -79,8 +79,8 @@ impl Decoder {
         }
     }
 
-    /// Takes what was read from the socket, to be unmasked in place. Whatever is not taken out of the [`Feed`] before it is
-    /// dropped is lost.
+    /// Takes what was read from the socket, to be unmasked in place. The [`Feed`] is to be gone through to its end; where it is
+    /// dropped before, the decoder has ended.
     pub fn feed<'a>(&'a mut self, input: &'a mut [u8]) -> Feed<'a> {
         Feed { decoder: self, input, at: 0 }
     }

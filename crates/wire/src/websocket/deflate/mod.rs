@@ -1,7 +1,7 @@
 //! permessage-deflate (RFC 7692): messages compressed one by one, with or without remembering the ones before.
 //!
-//! An [`Inflater`] costs about 40 KiB and a [`Deflater`] about 300 KiB (at 15 window bits) from the first message on. Without
-//! context takeover both give it back after every message.
+//! From the first message on an [`Inflater`] costs about 20 KiB of touched memory, and a [`Deflater`] about 310 KiB at 15
+//! window bits, 190 KiB at 9. Without context takeover both give it back after every message.
 
 mod deflater;
 mod inflater;
