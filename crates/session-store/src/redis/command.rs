@@ -13,23 +13,31 @@ pub(super) struct Command {
 impl Command {
     /// A command whose first argument is its key.
     pub(super) fn new(name: &'static str, key: String) -> Self {
-        Self {
-            name: CustomCommand::new_static(name, ClusterHash::Offset(0), false),
-            arguments: vec![key.into()],
-        }
+        Self { name: in_slot_of(name, &key), arguments: vec![key.into()] }
     }
 
     /// A script; all keys are in the slot of the first.
     pub(super) fn script(script: &Script, keys: Vec<String>) -> Self {
+        let name = in_slot_of("EVALSHA", keys.first().map_or("", String::as_str));
         let mut arguments = Vec::with_capacity(16);
         arguments.push(Value::from(script.sha1().clone()));
         arguments.push(Value::from(keys.len() as i64));
         arguments.extend(keys.into_iter().map(Value::from));
-        Self { name: CustomCommand::new_static("EVALSHA", ClusterHash::Offset(2), false), arguments }
+        Self { name, arguments }
+    }
+
+    /// A command without a key.
+    pub(super) fn keyless(name: &'static str, arguments: Vec<Value>) -> Self {
+        Self { name: CustomCommand::new_static(name, ClusterHash::Random, false), arguments }
     }
 
     pub(super) fn with(mut self, argument: impl Into<Value>) -> Self {
         self.arguments.push(argument.into());
         self
     }
+}
+
+/// The client looks at no other way to name a slot in a command of ours: it would take the first argument.
+fn in_slot_of(name: &'static str, key: &str) -> CustomCommand {
+    CustomCommand::new_static(name, ClusterHash::from(key), false)
 }

@@ -9,9 +9,9 @@ use fred::error::ErrorKind;
 use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::config::{Options, ReconnectPolicy, TcpConfig, UnresponsiveConfig};
 use fred::types::{Builder, ConnectHandle, Value};
-use parking_lot::Mutex;
 
 use super::command::Command;
+use super::health::Health;
 use super::script::Scripts;
 use super::{RedisConfig, address};
 use crate::Error;
@@ -21,8 +21,6 @@ use crate::meters::Meters;
 pub(super) const PIPELINE_MAX: usize = 500;
 /// Most commands that wait inside one client; beyond it a call fails at once.
 const COMMAND_BUFFER: usize = 50_000;
-/// How often one call goes through to see whether a silent Redis is back.
-const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// Between attempts to connect, milliseconds: soon at first, never long.
 const RECONNECT_MS: std::ops::RangeInclusive<u32> = 50..=1_000;
 
@@ -57,20 +55,9 @@ pub(super) struct Link {
     scripts: Arc<Scripts>,
     opened: Instant,
     was_connected: AtomicBool,
-    health: Mutex<Health>,
+    health: Arc<Health>,
     once: Options,
     pub(super) meters: Meters,
-}
-
-/// Whether Redis answers.
-#[derive(Debug, Default)]
-struct Health {
-    /// Since when it has been silent.
-    silent_since: Option<Instant>,
-    /// When a call last went through to see.
-    probed: Option<Instant>,
-    /// When connections were last made anew for it.
-    renewed: Option<Instant>,
 }
 
 impl Link {
@@ -107,6 +94,8 @@ impl Link {
             (0..config.connections.max(1)).map(|_| build()).collect::<Result<_, _>>()?;
         // They connect, and connect anew, by themselves.
         let connections = clients.iter().map(ClientLike::connect).collect();
+        let meters = Meters::register();
+        let health = Health::new(clients.clone(), timeout, meters.reconnects.clone());
         Ok(Self {
             clients,
             connections,
@@ -116,9 +105,9 @@ impl Link {
             scripts,
             opened: Instant::now(),
             was_connected: AtomicBool::new(false),
-            health: Mutex::default(),
+            health,
             once: Options { max_attempts: Some(1), ..Options::default() },
-            meters: Meters::register(),
+            meters,
         })
     }
 
@@ -129,10 +118,11 @@ impl Link {
 
     /// Runs something that may make several calls, in the time that one may take.
     pub(super) async fn within<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let begun = Instant::now();
         match tokio::time::timeout(self.timeout, work).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                self.note_silence();
+                self.health.timed_out(begun);
                 Err(Error::Unavailable(format!("Redis took longer than {:?}", self.timeout)))
             }
         }
@@ -141,13 +131,13 @@ impl Link {
     /// Runs one command.
     pub(super) async fn call(&self, lane: Lane, again: Again, command: Command) -> Result<Value, Error> {
         self.within(async {
-            let client = self.client(lane)?;
+            let (begun, client) = (Instant::now(), self.client(lane)?);
             match self.send(client, again, command.clone()).await {
                 Err(error) if is_unknown_script(&error) => {
                     Box::pin(self.load_scripts(client)).await?;
-                    self.note(self.send(client, again, command).await)
+                    self.note(begun, self.send(client, again, command).await)
                 }
-                outcome => self.note(outcome),
+                outcome => self.note(begun, outcome),
             }
         })
         .await
@@ -159,13 +149,13 @@ impl Link {
         for chunk in commands.chunks(PIPELINE_MAX) {
             let more = self
                 .within(async {
-                    let client = self.client(lane)?;
+                    let (begun, client) = (Instant::now(), self.client(lane)?);
                     match send_all(client, chunk).await {
                         Err(error) if is_unknown_script(&error) => {
                             Box::pin(self.load_scripts(client)).await?;
-                            self.note(send_all(client, chunk).await)
+                            self.note(begun, send_all(client, chunk).await)
                         }
-                        outcome => self.note(outcome),
+                        outcome => self.note(begun, outcome),
                     }
                 })
                 .await?;
@@ -221,74 +211,37 @@ impl Link {
             return Err(Error::Unavailable("there is no connection to Redis".into()));
         };
         self.was_connected.store(true, Ordering::Relaxed);
-        if !self.may_ask() {
+        if self.health.is_silent() {
             self.meters.refused.increment(1);
             return Err(Error::Unavailable("Redis does not answer".into()));
         }
         Ok(client)
     }
 
-    /// While Redis is silent only now and then a call goes through, so that nobody else waits for nothing.
-    fn may_ask(&self) -> bool {
-        let mut health = self.health.lock();
-        if health.silent_since.is_none() {
-            return true;
-        }
-        let due = health.probed.is_none_or(|probed| probed.elapsed() >= PROBE_EVERY);
-        if due {
-            health.probed = Some(Instant::now());
-        }
-        due
-    }
-
-    fn note<T>(&self, outcome: Result<T, fred::error::Error>) -> Result<T, Error> {
+    fn note<T>(&self, begun: Instant, outcome: Result<T, fred::error::Error>) -> Result<T, Error> {
         let error = match outcome {
             Ok(answer) => {
-                self.health.lock().silent_since = None;
+                self.health.answered();
                 return Ok(answer);
             }
             Err(error) => error,
         };
         match error.kind() {
-            ErrorKind::Timeout => self.note_silence(),
+            ErrorKind::Timeout => self.health.timed_out(begun),
             // A master that has become a replica stays connected and refuses to write.
-            _ if error.details().starts_with("READONLY") => self.renew(&mut self.health.lock()),
+            _ if error.details().starts_with("READONLY") => self.health.renew(),
             _ => {}
         }
         Err(Error::Unavailable(error.to_string()))
     }
 
-    fn note_silence(&self) {
-        let mut health = self.health.lock();
-        let since = *health.silent_since.get_or_insert_with(Instant::now);
-        // The client does not see a silent peer as long as there is something to write, so it is told.
-        if since.elapsed() >= self.timeout {
-            self.renew(&mut health);
-        }
-    }
-
-    fn renew(&self, health: &mut Health) {
-        if health.renewed.is_some_and(|at| at.elapsed() < self.timeout * 2) {
-            return;
-        }
-        health.renewed = Some(Instant::now());
-        self.meters.reconnects.increment(1);
-        for client in &self.clients {
-            let client = client.clone();
-            tokio::spawn(async move {
-                if let Err(error) = client.force_reconnection().await {
-                    tracing::debug!(%error, "could not connect to Redis anew");
-                }
-            });
-        }
-    }
-
     async fn load_scripts(&self, client: &Client) -> Result<(), Error> {
+        let begun = Instant::now();
         self.meters.script_loads.increment(1);
         for script in self.scripts.all() {
             let source = script.lua().cloned().unwrap_or_default();
             let loaded: Result<String, _> = client.script_load_cluster(source).await;
-            self.note(loaded)?;
+            self.note(begun, loaded)?;
         }
         Ok(())
     }

@@ -4,10 +4,11 @@
 //! and the server's have to agree within a second or so, as any time service sees to.
 //!
 //! Every call ends within [`RedisConfig::command_timeout`] (per thousand entries, for those that take a list). While Redis is
-//! away or silent they fail at once, apart from one every quarter of a second that looks whether it is back.
+//! away or known to be silent they fail at once; whether it is back is looked at four times a second.
 
 mod address;
 mod command;
+mod health;
 mod keys;
 mod link;
 mod list;
@@ -21,8 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fred::types::ClusterHash;
-use fred::types::{CustomCommand, Value};
+use fred::types::Value;
 
 use crate::gcra::{self, Cells};
 use crate::{
@@ -112,10 +112,7 @@ impl RedisStore {
     /// # Errors
     /// [`Error::Unavailable`] when it can't be reached, [`Error::Unsupported`] when it is too old.
     pub async fn check(&self) -> Result<(), Error> {
-        let info = Command {
-            name: CustomCommand::new_static("INFO", ClusterHash::Random, false),
-            arguments: vec![Value::from_static_str("server")],
-        };
+        let info = Command::keyless("INFO", vec![Value::from_static_str("server")]);
         let answer = self.link.call(Lane::Any, Again::Yes, info).await?;
         let text = answer.into_string().unwrap_or_default();
         let version = text.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown");
@@ -210,10 +207,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn ping(&self) -> Option<Result<(), Error>> {
-        let ping = Command {
-            name: CustomCommand::new_static("PING", ClusterHash::Random, false),
-            arguments: Vec::new(),
-        };
+        let ping = Command::keyless("PING", Vec::new());
         let call = self.link.call(Lane::Any, Again::Yes, ping);
         Some(self.link.meters.ping.measure(call).await.map(drop))
     }

@@ -1,0 +1,127 @@
+use std::time::Duration;
+
+use starling_session_store::redis::RedisConfig;
+use starling_session_store::{
+    Allowance, Change, ConversationKey, PresenceChange, SessionChange, SessionState, SessionStore,
+};
+use starling_testkit::redis::{Redis, RedisCluster};
+use starling_testkit::wait;
+
+use crate::{PATIENCE, fresh, node, now_ms, store, with};
+
+/// Does everything that writes.
+async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
+    let plans = ConversationKey { tenant: "acme".into(), conversation: "plans".into() };
+    for name in ["n1", "n2"] {
+        store.beat(&node(name)).await?;
+    }
+    store.leave("n2").await?;
+    for i in 0..20 {
+        store.attach(&fresh(&format!("s{i}"))).await?;
+        store
+            .update(&[
+                SessionChange { session: format!("s{i}"), change: Change::Joined("plans".into()) },
+                SessionChange { session: format!("gone{i}"), change: Change::Joined("plans".into()) },
+            ])
+            .await?;
+    }
+    store.detach("n1", &["s1".into(), "s2".into()], now_ms()).await?;
+    store.end("acme", "s3").await?;
+    store
+        .restore(
+            "n1",
+            &[SessionState {
+                session: "restored".into(),
+                tenant: "acme".into(),
+                user: "alice".into(),
+                created_at_ms: now_ms(),
+                conversations: vec!["plans".into()],
+                topics: vec![],
+            }],
+        )
+        .await?;
+    let devices = |devices| PresenceChange { conversation: plans.clone(), user: "alice".into(), devices };
+    store.set_presence("n1", &[devices(1)]).await?;
+    store.keep_presence(std::slice::from_ref(&plans)).await?;
+    store.take("acme", "alice", Allowance { count: 10, period_ms: 60_000 }).await?;
+    let mut cursor = None;
+    loop {
+        let page = store.sessions("acme", Some("alice"), cursor.as_deref(), 3).await?;
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// All keys, each of which has to have a lifetime.
+async fn keys(servers: &[&Redis]) -> anyhow::Result<Vec<String>> {
+    let mut keys = Vec::new();
+    for server in servers {
+        for key in server.cli(&["KEYS", "*"]).await?.texts() {
+            let lifetime_ms = server.cli(&["PTTL", &key]).await?.integer();
+            assert!(lifetime_ms.is_some_and(|ms| ms > 0), "{key} lives for ever: {lifetime_ms:?}");
+            keys.push(key);
+        }
+    }
+    keys.sort();
+    keys.retain(|key| !key.starts_with("starling:v1:session:"));
+    Ok(keys)
+}
+
+const KEYS: [&str; 7] = [
+    "starling:v1:limit:{acme:alice}",
+    "starling:v1:presence:{acme:plans}",
+    "starling:v1:sessions:{acme:alice}",
+    "starling:v1:sessions:{acme}",
+    "starling:v1:{instance}:n1",
+    "starling:v1:{instance}s:active",
+    "starling:v1:{instance}s:born",
+];
+
+#[tokio::test]
+async fn every_key_has_a_lifetime_and_a_readable_name() -> anyhow::Result<()> {
+    let redis = Redis::start().await?;
+    write_everything(&*store(redis.url()).await).await?;
+    assert_eq!(keys(&[&redis]).await?, KEYS);
+    let session = redis.cli(&["HGETALL", "starling:v1:session:{s5}"]).await?.texts();
+    for word in ["tenant", "acme", "user", "alice", "node", "n1", "in:plans"] {
+        assert!(session.iter().any(|text| text == word), "{word} is missing in {session:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_key_in_a_cluster_has_a_lifetime() -> anyhow::Result<()> {
+    let cluster = RedisCluster::start().await?;
+    write_everything(&*store(cluster.url()).await).await?;
+    let masters: Vec<&Redis> = cluster.nodes().iter().collect();
+    assert_eq!(keys(&masters).await?, KEYS);
+    for master in masters {
+        let redirected = master.cli(&["INFO", "errorstats"]).await?.text();
+        assert!(!redirected.contains("errorstat_MOVED"), "{redirected}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_dead_node_left_behind_is_removed() -> anyhow::Result<()> {
+    let redis = Redis::start().await?;
+    let config = RedisConfig { lease: Duration::from_millis(200), ..RedisConfig::new(redis.url()) };
+    let store = with(config).await;
+    let plans = ConversationKey { tenant: "acme".into(), conversation: "plans".into() };
+    let alice = PresenceChange { conversation: plans.clone(), user: "alice".into(), devices: 1 };
+    store.beat(&node("n1")).await?;
+    store.set_presence("n1", &[alice]).await?;
+    let length = async || {
+        let length = redis.cli(&["HLEN", "starling:v1:presence:{acme:plans}"]).await?;
+        anyhow::Ok(length.integer())
+    };
+    assert_eq!(length().await?, Some(1));
+    wait::until_true(PATIENCE, "the entry's removal", async || {
+        store.beat(&node("n2")).await?;
+        store.presence(std::slice::from_ref(&plans)).await?;
+        Ok(length().await? == Some(0))
+    })
+    .await
+}

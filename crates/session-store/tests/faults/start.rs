@@ -1,0 +1,90 @@
+use std::time::{Duration, Instant};
+
+use starling_session_store::redis::{RedisConfig, RedisStore};
+use starling_session_store::{Error, SessionStore};
+use starling_testkit::redis::Redis;
+use starling_testkit::wait;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::{PATIENCE, fresh, node, store};
+
+#[tokio::test]
+async fn redis_may_come_later() -> anyhow::Result<()> {
+    let redis = Redis::start().await?;
+    redis.kill().await?;
+    let begun = Instant::now();
+    let store = store(redis.url()).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "connecting took {:?}", begun.elapsed());
+    assert!(matches!(store.check().await, Err(Error::Unavailable(_))));
+    assert!(matches!(store.attach(&fresh("s1")).await, Err(Error::Unavailable(_))));
+    assert!(begun.elapsed() < Duration::from_secs(6), "two calls took {:?}", begun.elapsed());
+    redis.restart().await?;
+    wait::until_true(PATIENCE, "an answer", async || Ok(store.check().await.is_ok())).await?;
+    assert!(store.beat(&node("n1")).await?.lost);
+    assert!(store.ping().await.is_some_and(|ping| ping.is_ok()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_first_call_waits_for_the_first_connection() -> anyhow::Result<()> {
+    let redis = Redis::start().await?;
+    let store = store(redis.url()).await;
+    store.attach(&fresh("s1")).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_address_is_told_without_its_password() {
+    let error = RedisStore::connect(RedisConfig::new("http://user:hush@redis.example")).await.err();
+    let error = error.expect("the address is bad");
+    assert!(matches!(error, Error::Address(_)));
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("redis_url") && !text.contains("hush"), "{text}");
+    let config = format!("{:?}", RedisConfig::new("redis://user:hush@redis.example"));
+    assert!(!config.contains("hush"), "{config}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_not_available_rather_than_wrong() -> anyhow::Result<()> {
+    let redis = Redis::start().await?;
+    redis.cli(&["CONFIG", "SET", "requirepass", "right"]).await?;
+    let url = redis.url().replace("redis://", "redis://:hush@");
+    let right = url.replace("hush", "right");
+    store(right).await.check().await?;
+    let error = store(url).await.check().await.expect_err("the password is wrong");
+    assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
+    assert!(!error.to_string().contains("hush"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_old_redis_is_named() -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("redis://{}", listener.local_addr()?);
+    let server = tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut read = [0; 4096];
+                while let Ok(1..) = socket.read(&mut read).await {
+                    let asked = String::from_utf8_lossy(&read).to_uppercase();
+                    let answer = if asked.contains("INFO") {
+                        let text = "# Server\r\nredis_version:6.2.14\r\n";
+                        format!("${}\r\n{text}\r\n", text.len())
+                    } else {
+                        "+OK\r\n".to_owned()
+                    };
+                    if socket.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    read.fill(0);
+                }
+            });
+        }
+    });
+    let error = store(url).await.check().await.expect_err("6.2 is too old");
+    server.abort();
+    assert!(matches!(error, Error::Unsupported(_)), "{error:?}");
+    assert!(error.to_string().contains("6.2.14") && error.to_string().contains("7 or later"), "{error}");
+    Ok(())
+}
