@@ -25,12 +25,14 @@ pub enum Tool {
     Chromium,
     /// `node` and `npm`, for the tests of the JavaScript client.
     Node,
+    /// `curl`, for the examples in the docs.
+    Curl,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 6] =
-        [Self::Redis, Self::Postgres, Self::PgBouncer, Self::Nginx, Self::Chromium, Self::Node];
+    pub const ALL: [Self; 7] =
+        [Self::Redis, Self::Postgres, Self::PgBouncer, Self::Nginx, Self::Chromium, Self::Node, Self::Curl];
 
     fn programs(self) -> &'static [&'static str] {
         match self {
@@ -40,6 +42,7 @@ impl Tool {
             Self::Nginx => &["nginx"],
             Self::Chromium => &["chromium"],
             Self::Node => &["node", "npm"],
+            Self::Curl => &["curl"],
         }
     }
 
@@ -51,6 +54,7 @@ impl Tool {
             Self::Nginx => &["nginx"],
             Self::Chromium => &["chromium", "fonts-liberation"],
             Self::Node => &["nodejs", "npm"],
+            Self::Curl => &["curl"],
         }
     }
 

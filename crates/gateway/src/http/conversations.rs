@@ -1,0 +1,273 @@
+//! Conversations and their members.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::LOCATION;
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use starling_hub::{ConversationView, Hub};
+use starling_wire::protocol::{self, Timestamp, decode_create, decode_patch};
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::body::WholeBody;
+use super::error::{ApiError, ErrorResponse, Failures};
+use super::names::Names;
+use super::paging::{self, PageParams, Params};
+
+/// A conversation to be.
+#[derive(ToSchema)]
+#[schema(example = json!({"conversation": "picnic", "title": "Picnic on Sunday", "members": ["bob"]}))]
+#[expect(dead_code, reason = "describes what `decode_create` reads")]
+pub(super) struct NewConversation {
+    /// Its name; the node makes one up where there is none.
+    #[schema(nullable = false)]
+    conversation: Option<String>,
+    /// Shown to people, at most 1 KiB.
+    #[schema(nullable = false)]
+    title: Option<String>,
+    /// Users who are members from the start, beside the caller; at most 1,000.
+    #[schema(nullable = false)]
+    members: Option<Vec<String>>,
+    /// At most 16 KiB as compact JSON.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    metadata: Option<serde_json::Value>,
+}
+
+/// What is to change; what is absent stays, `null` removes.
+#[derive(ToSchema)]
+#[schema(example = json!({"title": "Picnic on Monday"}))]
+#[expect(dead_code, reason = "describes what `decode_patch` reads")]
+pub(super) struct ConversationPatch {
+    /// Shown to people, at most 1 KiB.
+    title: Option<String>,
+    /// At most 16 KiB as compact JSON.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
+}
+
+/// What became of a create.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"conversation": "picnic", "created": true}))]
+pub(super) struct Created {
+    /// Its name.
+    conversation: String,
+    /// `false`: it was there, and the caller is a member of it.
+    created: bool,
+}
+
+/// A conversation.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "conversation": "picnic", "title": "Picnic on Sunday", "owner": "alice",
+    "created_at": "2026-11-21T10:15:00.000Z", "head": 3, "members": ["alice", "bob"]
+}))]
+pub(super) struct Conversation {
+    /// Its name.
+    conversation: String,
+    /// Shown to people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    title: Option<String>,
+    /// The application's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    metadata: Option<protocol::Json>,
+    /// Who made it.
+    owner: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The newest message's number, 0 when empty.
+    head: u64,
+    /// Everybody in it; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    members: Option<Vec<String>>,
+}
+
+/// A page of somebody's conversations.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ConversationList {
+    /// Newest activity first.
+    conversations: Vec<Conversation>,
+    /// The cursor of the next page; null at the end.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+impl From<ConversationView> for Conversation {
+    fn from(view: ConversationView) -> Conversation {
+        let ConversationView { conversation, title, metadata, owner, created_at, head, members } = view;
+        Conversation { conversation, title, metadata, owner, created_at, head, members }
+    }
+}
+
+/// Makes a conversation, whose owner and member the caller becomes.
+///
+/// Needs the scope `conversations:create` or `admin`. Repeating it is harmless: a member of the existing one gets 200.
+#[utoipa::path(
+    post, path = "/v1/conversations", operation_id = "createConversation", tag = "conversations", security(("bearer" = [])),
+    request_body = NewConversation,
+    responses(
+        (status = 201, description = "It has been made", body = Created,
+            headers(("Location" = String, description = "Its path"))),
+        (status = 200, description = "It was there, and the caller is a member", body = Created),
+        (status = 403, description = "The token lacks the scope", body = ErrorResponse),
+        (status = 409, description = "It was there, and the caller is not a member", body = ErrorResponse),
+        (status = 413, description = "A field or the body is too large", body = ErrorResponse),
+        (status = 429, description = "Too often; try again after `Retry-After` seconds", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn create(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    WholeBody(body): WholeBody,
+) -> Result<Response, ApiError> {
+    let create = decode_create(&body)?;
+    let protocol::Created { conversation, created } = hub.create(&identity, create).await?;
+    let location = HeaderValue::from_str(&format!("/v1/conversations/{conversation}"));
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = (status, Json(Created { conversation, created })).into_response();
+    if let (true, Ok(location)) = (created, location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Lists the conversations that the caller is a member of, newest activity first.
+#[utoipa::path(
+    get, path = "/v1/conversations", operation_id = "listConversations", tag = "conversations", security(("bearer" = [])),
+    params(PageParams),
+    responses((status = 200, description = "A page of them", body = ConversationList), Failures),
+)]
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    Params(page): Params<PageParams>,
+) -> Result<Json<ConversationList>, ApiError> {
+    let cursor = page.position()?.as_deref().map(paging::decode_conversations).transpose()?;
+    let found = hub.list_conversations(&identity, cursor, page.limit()?).await?;
+    Ok(Json(ConversationList {
+        conversations: found.conversations.into_iter().map(Conversation::from).collect(),
+        next: found.next.map(paging::encode_conversations),
+    }))
+}
+
+/// Shows a conversation and its members; for members and the scope `admin`.
+#[utoipa::path(
+    get, path = "/v1/conversations/{conversation}", operation_id = "getConversation", tag = "conversations", security(("bearer" = [])),
+    params(("conversation" = String, Path, description = "The conversation's name")),
+    responses(
+        (status = 200, description = "The conversation", body = Conversation),
+        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn show(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<1>,
+) -> Result<Json<Conversation>, ApiError> {
+    let Names([conversation]) = names;
+    Ok(Json(hub.conversation(&identity, &conversation).await?.into()))
+}
+
+/// Changes title and metadata; for the owner and the scope `admin`.
+#[utoipa::path(
+    patch, path = "/v1/conversations/{conversation}", operation_id = "changeConversation", tag = "conversations", security(("bearer" = [])),
+    params(("conversation" = String, Path, description = "The conversation's name")),
+    request_body = ConversationPatch,
+    responses(
+        (status = 200, description = "The conversation as it is now", body = Conversation),
+        (status = 403, description = "A member, but not the owner", body = ErrorResponse),
+        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        (status = 413, description = "A field or the body is too large", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn change(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<1>,
+    WholeBody(body): WholeBody,
+) -> Result<Json<Conversation>, ApiError> {
+    let Names([conversation]) = names;
+    let patch = decode_patch(&body)?;
+    let changed = hub.change_conversation(&identity, &conversation, patch.title, patch.metadata).await?;
+    Ok(Json(changed.into()))
+}
+
+/// Deletes a conversation with its messages; for the owner and the scope `admin`.
+#[utoipa::path(
+    delete, path = "/v1/conversations/{conversation}", operation_id = "deleteConversation", tag = "conversations", security(("bearer" = [])),
+    params(("conversation" = String, Path, description = "The conversation's name")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 403, description = "A member, but not the owner", body = ErrorResponse),
+        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn remove(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<1>,
+) -> Result<StatusCode, ApiError> {
+    let Names([conversation]) = names;
+    hub.delete_conversation(&identity, &conversation).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a user a member; for the owner and the scope `admin`. Repeating it is harmless.
+#[utoipa::path(
+    put, path = "/v1/conversations/{conversation}/members/{user}", operation_id = "addMember", tag = "conversations", security(("bearer" = [])),
+    params(
+        ("conversation" = String, Path, description = "The conversation's name"),
+        ("user" = String, Path, description = "The user's name"),
+    ),
+    responses(
+        (status = 200, description = "The conversation as it is now", body = Conversation),
+        (status = 403, description = "A member, but not the owner", body = ErrorResponse),
+        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        (status = 413, description = "The conversation has as many members as it may have", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn add_member(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<2>,
+) -> Result<Json<Conversation>, ApiError> {
+    let Names([conversation, user]) = names;
+    hub.add_member(&identity, &conversation, &user).await?;
+    Ok(Json(hub.conversation(&identity, &conversation).await?.into()))
+}
+
+/// Ends a membership; for the owner, the scope `admin`, and the member itself.
+#[utoipa::path(
+    delete, path = "/v1/conversations/{conversation}/members/{user}", operation_id = "removeMember", tag = "conversations", security(("bearer" = [])),
+    params(
+        ("conversation" = String, Path, description = "The conversation's name"),
+        ("user" = String, Path, description = "The user's name"),
+    ),
+    responses(
+        (status = 204, description = "The user is no member any more"),
+        (status = 403, description = "A member, but neither the owner nor the one to be removed", body = ErrorResponse),
+        (status = 404, description = "No such conversation or member, or not a member of it", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn remove_member(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<2>,
+) -> Result<StatusCode, ApiError> {
+    let Names([conversation, user]) = names;
+    hub.remove_member(&identity, &conversation, &user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

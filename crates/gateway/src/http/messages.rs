@@ -1,0 +1,257 @@
+//! A conversation's log: pages of it, and what is added by HTTP.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use starling_conversation_store::Role;
+use starling_hub::{Hub, Posted};
+use starling_wire::protocol::{self, History, HistoryMessage, Timestamp, decode_send};
+use utoipa::{IntoParams, ToSchema};
+
+use super::auth::Caller;
+use super::body::WholeBody;
+use super::error::{ApiError, ErrorResponse, Failures};
+use super::names::Names;
+use super::paging::{self, Params};
+
+/// The largest number that a client can name, 2^53-1, as over WebSocket.
+const SEQ_MAX: u64 = (1 << 53) - 1;
+
+/// Which part of the log: at most one of `before` and `after`; neither means the newest.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogParams {
+    /// Only smaller numbers: the newest of them.
+    #[param(nullable = false)]
+    before: Option<u64>,
+    /// Only larger numbers: the oldest of them.
+    #[param(nullable = false)]
+    after: Option<u64>,
+    /// How many messages at most.
+    #[param(nullable = false, minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+}
+
+/// A message to be.
+#[derive(ToSchema)]
+#[schema(example = json!({"key": "order-1042-shipped", "content": "Your order is on its way."}))]
+#[expect(dead_code, reason = "describes what `decode_send` reads")]
+pub(super) struct NewMessage {
+    /// Idempotency key, 1 to 64 characters: with the same one again, nothing is added, and the first message is answered.
+    key: String,
+    /// The text, at most 64 KiB.
+    content: String,
+    /// At most 16 KiB as compact JSON.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    metadata: Option<serde_json::Value>,
+    /// The user whom it is to stand under, member or not; needs the scope `admin`.
+    #[schema(nullable = false)]
+    sender: Option<String>,
+    /// Who speaks; needs the scope `admin`.
+    #[schema(nullable = false)]
+    role: Option<MessageRole>,
+}
+
+/// Who speaks in a message.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes `Role` of the conversation store, which knows no OpenAPI")]
+pub(super) enum MessageRole {
+    User,
+    Assistant,
+    System,
+    Tool,
+}
+
+/// Where a message stands.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "019353a0-7c00-7abc-8def-0123456789ab", "seq": 4, "at": "2026-11-21T10:15:00.000Z", "duplicate": false
+}))]
+pub(super) struct Sent {
+    /// The message's id.
+    #[schema(format = "uuid")]
+    id: String,
+    /// Its number in the conversation, from 1.
+    seq: u64,
+    /// When it was committed.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// Whether the key had been used before: then this is the first message's place.
+    duplicate: bool,
+}
+
+/// A page of the log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MessagePage {
+    /// Ascending by number. A page ends early at 1 MiB.
+    messages: Vec<Message>,
+    /// Whether there is more in the direction of reading.
+    more: bool,
+}
+
+/// A message.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "conversation": "picnic", "seq": 4, "id": "019353a0-7c00-7abc-8def-0123456789ab", "sender": "alice",
+    "role": "user", "content": "Who brings bread?", "at": "2026-11-21T10:15:00.000Z"
+}))]
+pub(super) struct Message {
+    /// Where.
+    #[schema(value_type = String)]
+    conversation: Arc<str>,
+    /// Its number in the conversation, from 1.
+    seq: u64,
+    /// Its id.
+    #[schema(format = "uuid")]
+    id: String,
+    /// The user whom it stands under.
+    #[schema(value_type = String)]
+    sender: Arc<str>,
+    /// Who speaks.
+    #[schema(value_type = MessageRole)]
+    role: &'static str,
+    /// The text.
+    #[schema(value_type = String)]
+    content: Arc<str>,
+    /// The application's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    metadata: Option<protocol::Json>,
+    /// When it was committed.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+}
+
+impl From<HistoryMessage> for Message {
+    fn from(message: HistoryMessage) -> Message {
+        let HistoryMessage { conversation, seq, id, sender, role, content, metadata, at } = message;
+        Message { conversation, seq, id: uuid_text(id), sender, role, content, metadata, at }
+    }
+}
+
+/// Reads a page of the log; for members and the scope `admin`.
+#[utoipa::path(
+    get, path = "/v1/conversations/{conversation}/messages", operation_id = "listMessages", tag = "messages", security(("bearer" = [])),
+    params(("conversation" = String, Path, description = "The conversation's name"), LogParams),
+    responses(
+        (status = 200, description = "A page", body = MessagePage),
+        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<1>,
+    Params(params): Params<LogParams>,
+) -> Result<Json<MessagePage>, ApiError> {
+    let Names([conversation]) = names;
+    let history = params.history(conversation)?;
+    let page = hub.messages(&identity, &history).await?;
+    Ok(Json(MessagePage {
+        messages: page.messages.into_iter().map(Message::from).collect(),
+        more: page.more,
+    }))
+}
+
+/// Adds a message. Answered when it is committed; repeating it with the same key is harmless.
+///
+/// For members; the scope `admin` may post into any conversation, under any name and role.
+#[utoipa::path(
+    post, path = "/v1/conversations/{conversation}/messages", operation_id = "postMessage", tag = "messages", security(("bearer" = [])),
+    params(("conversation" = String, Path, description = "The conversation's name")),
+    request_body = NewMessage,
+    responses(
+        (status = 201, description = "It is in the log", body = Sent),
+        (status = 200, description = "It had been in the log under this key", body = Sent),
+        (status = 403, description = "`sender` or `role` without the scope `admin`", body = ErrorResponse),
+        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        (status = 413, description = "A field or the body is too large", body = ErrorResponse),
+        (status = 429, description = "Too often; try again after `Retry-After` seconds", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn post(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<1>,
+    WholeBody(body): WholeBody,
+) -> Result<(StatusCode, Json<Sent>), ApiError> {
+    let Names([conversation]) = names;
+    let message = decode_send(&conversation, &body)?;
+    let role = message.role.as_deref().map(role).transpose()?;
+    let send = protocol::Send {
+        conversation: message.conversation,
+        key: message.key,
+        content: message.content,
+        metadata: message.metadata,
+    };
+    let sent = hub.post(&identity, Posted { send, sender: message.sender, role }).await?;
+    let status = if sent.duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    let protocol::Sent { id, seq, at, duplicate } = sent;
+    Ok((status, Json(Sent { id: uuid_text(id), seq, at, duplicate })))
+}
+
+impl LogParams {
+    fn history(self, conversation: String) -> Result<History, ApiError> {
+        let LogParams { before, after, limit } = self;
+        for (field, seq) in [("before", before), ("after", after)] {
+            if seq.is_some_and(|seq| seq > SEQ_MAX) {
+                return Err(ApiError::bad_request(format!("`{field}` must be an integer from 0 to 2^53-1")));
+            }
+        }
+        if before.is_some() && after.is_some() {
+            return Err(ApiError::bad_request("only one of `before` and `after` may be given"));
+        }
+        Ok(History { conversation, before, after, limit: paging::limit(limit)? })
+    }
+}
+
+fn role(name: &str) -> Result<Role, ApiError> {
+    Role::parse(name)
+        .ok_or_else(|| ApiError::bad_request("`role` must be `user`, `assistant`, `system` or `tool`"))
+}
+
+/// A UUID as RFC 9562 writes it.
+fn uuid_text(id: u128) -> String {
+    let digits = format!("{id:032x}");
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(before: Option<u64>, after: Option<u64>, limit: Option<u32>) -> LogParams {
+        LogParams { before, after, limit }
+    }
+
+    #[test]
+    fn parts_of_the_log_are_asked_for_as_over_websocket() {
+        let history = params(Some(9), None, None).history("picnic".to_owned()).expect("good");
+        assert_eq!((history.before, history.after, history.limit), (Some(9), None, 50));
+        assert!(params(None, Some(SEQ_MAX), Some(200)).history("picnic".to_owned()).is_ok());
+        for bad in [
+            params(Some(1), Some(1), None),
+            params(Some(SEQ_MAX + 1), None, None),
+            params(None, Some(u64::MAX), None),
+            params(None, None, Some(0)),
+            params(None, None, Some(201)),
+        ] {
+            assert!(bad.history("picnic".to_owned()).is_err());
+        }
+    }
+
+    #[test]
+    fn ids_are_written_as_over_websocket() {
+        let id = 0x0193_5b6e_7f00_7abc_8def_0123_4567_89ab;
+        let sent = protocol::Sent { id, seq: 1, at: Timestamp(0), duplicate: false };
+        let wire = serde_json::to_value(sent).expect("JSON");
+        assert_eq!(wire["id"], uuid_text(id));
+        assert_eq!(uuid_text(1), "00000000-0000-0000-0000-000000000001");
+    }
+}

@@ -1,0 +1,126 @@
+//! The description of the HTTP API, generated from its code.
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::routing::get;
+use bytes::Bytes;
+use http::HeaderMap;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::console::File;
+use super::error::{ErrorCodeName, ErrorObject};
+use super::messages::MessageRole;
+use super::{conversations, health, messages, operate, topics, users};
+
+static DOCUMENT: LazyLock<File> = LazyLock::new(|| {
+    // The document is made of nothing but strings and numbers.
+    let json = Description::openapi().to_pretty_json().unwrap_or_default();
+    File::new("application/json", Bytes::from(json))
+});
+
+/// The route of the description.
+pub(super) fn routes() -> Router {
+    Router::new().route("/openapi.json", get(|headers: HeaderMap| async move { DOCUMENT.answer(&headers) }))
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Starling",
+        description = "Durable, ordered conversations and ephemeral topics. What clients say over WebSocket, servers and \
+                       operators say here.",
+        license(name = "MIT OR Apache-2.0"),
+    ),
+    paths(
+        conversations::create,
+        conversations::list,
+        conversations::show,
+        conversations::change,
+        conversations::remove,
+        conversations::add_member,
+        conversations::remove_member,
+        messages::list,
+        messages::post,
+        topics::publish,
+        users::presence,
+        operate::nodes,
+        operate::sessions,
+        operate::end_session,
+        health::health,
+        health::ready,
+    ),
+    components(schemas(ErrorObject, ErrorCodeName, MessageRole)),
+    tags(
+        (name = "conversations", description = "Conversations and their members"),
+        (name = "messages", description = "The log of a conversation"),
+        (name = "topics", description = "Ephemeral publications"),
+        (name = "users", description = "Who is there"),
+        (name = "operation", description = "For the scope `admin`"),
+        (name = "health", description = "For monitors and load balancers; no token"),
+    ),
+    modifiers(&Bearer),
+)]
+struct Description;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let components = api.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::Value;
+    use starling_wire::protocol::{decode_create, decode_patch, decode_publish, decode_send};
+
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::to_value(Description::openapi()).expect("JSON")
+    }
+
+    #[test]
+    fn the_description_is_the_one_that_was_reviewed() {
+        let mut document = document();
+        document["info"]["version"] = "VERSION".into();
+        insta::assert_json_snapshot!("openapi", document);
+    }
+
+    #[test]
+    fn what_the_examples_show_is_accepted() {
+        let document = document();
+        let example = |schema: &str| document["components"]["schemas"][schema]["example"].to_string();
+        decode_create(example("NewConversation").as_bytes()).expect("create");
+        decode_patch(example("ConversationPatch").as_bytes()).expect("patch");
+        decode_send("picnic", example("NewMessage").as_bytes()).expect("send");
+        decode_publish(example("NewPublication").as_bytes()).expect("publish");
+    }
+
+    #[test]
+    fn references_lead_somewhere_ids_are_unique_and_the_api_is_secured() {
+        let document = document();
+        let text = document.to_string();
+        for reference in text.split("\"#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().expect("a name");
+            assert!(document["components"]["schemas"].get(name).is_some(), "{name}");
+        }
+        let mut ids = HashSet::new();
+        for (path, methods) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in methods.as_object().expect("methods") {
+                let id = operation["operationId"].as_str().expect("an id");
+                assert!(ids.insert(id.to_owned()), "{id} twice");
+                let secured = operation.get("security").is_some();
+                assert_eq!(secured, path.starts_with("/v1/"), "{method} {path}");
+                assert_eq!(secured, operation["responses"].get("401").is_some(), "{method} {path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What operators ask: nodes and sessions. All of it needs the scope `admin`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use starling_hub::Hub;
+use starling_wire::protocol::{Timestamp, is_name};
+use utoipa::{IntoParams, ToSchema};
+
+use super::auth::Caller;
+use super::error::{ApiError, ErrorResponse, Failures};
+use super::names::Names;
+use super::paging::{self, PageParams, Params};
+
+/// A page of the cluster's nodes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NodeList {
+    /// Ascending by name.
+    nodes: Vec<Node>,
+    /// The cursor of the next page; null at the end.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// A node, as it said of itself in its last beat, about a second ago.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "node": "node-1", "address": "10.0.0.5:8080", "connections": 1200, "sessions": 1250, "version": "0.1.0",
+    "started_at": "2026-11-21T10:15:00.000Z", "draining": false, "messages": 48000, "deliveries": 960000,
+    "delivery_p50_us": 600, "delivery_p99_us": 3200
+}))]
+pub(super) struct Node {
+    /// Its name.
+    node: String,
+    /// Where it can be reached, if it was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    address: Option<String>,
+    /// Open sockets.
+    connections: u64,
+    /// Sessions, those included that still may be resumed here without a trace.
+    sessions: u64,
+    /// The program's version.
+    version: String,
+    /// When it started.
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    /// Whether it is on its way out.
+    draining: bool,
+    /// Messages that it committed since its start.
+    messages: u64,
+    /// Events that it delivered to sockets since its start.
+    deliveries: u64,
+    /// Time from commit to socket in the last seconds, median, microseconds.
+    delivery_p50_us: u64,
+    /// The same, 99th percentile.
+    delivery_p99_us: u64,
+}
+
+/// A page of sessions.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionList {
+    /// Sessions of the caller's tenant.
+    sessions: Vec<Session>,
+    /// The cursor of the next page; null at the end.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// A session.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "session": "019353a0-7c00-7abc-8def-0123456789ab", "user": "bob", "node": "node-1", "attached": true,
+    "created_at": "2026-11-21T10:15:00.000Z"
+}))]
+pub(super) struct Session {
+    /// Its id.
+    session: String,
+    /// Whose.
+    user: String,
+    /// The node that holds it, or held it last.
+    node: String,
+    /// Whether a socket is attached to it now.
+    attached: bool,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+}
+
+/// Whose sessions.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SessionParams {
+    /// Only those of this user; otherwise those of the whole tenant.
+    #[param(nullable = false)]
+    user: Option<String>,
+    /// `next` of the page before; absent or empty for the first page.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+    /// How many entries at most.
+    #[param(nullable = false, minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+}
+
+/// Lists the cluster's living nodes.
+#[utoipa::path(
+    get, path = "/v1/nodes", operation_id = "listNodes", tag = "operation", security(("bearer" = [])),
+    params(PageParams),
+    responses(
+        (status = 200, description = "A page of them", body = NodeList),
+        (status = 403, description = "The token lacks the scope `admin`", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn nodes(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    Params(page): Params<PageParams>,
+) -> Result<Json<NodeList>, ApiError> {
+    let (after, limit) = (page.position()?, page.limit()?);
+    let records = hub.nodes(&identity).await?;
+    let nodes = records.into_iter().map(|record| Node {
+        node: record.node,
+        address: record.address,
+        connections: record.connections,
+        sessions: record.sessions,
+        version: record.version,
+        started_at: Timestamp(record.started_at_ms),
+        draining: record.draining,
+        messages: record.messages,
+        deliveries: record.deliveries,
+        delivery_p50_us: record.delivery_p50_us,
+        delivery_p99_us: record.delivery_p99_us,
+    });
+    Ok(Json(page_of(nodes, after.as_deref(), limit as usize)))
+}
+
+/// Lists sessions of the tenant.
+#[utoipa::path(
+    get, path = "/v1/sessions", operation_id = "listSessions", tag = "operation", security(("bearer" = [])),
+    params(SessionParams),
+    responses(
+        (status = 200, description = "A page of them", body = SessionList),
+        (status = 403, description = "The token lacks the scope `admin`", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn sessions(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    Params(params): Params<SessionParams>,
+) -> Result<Json<SessionList>, ApiError> {
+    let SessionParams { user, cursor, limit } = params;
+    if user.as_deref().is_some_and(|user| !is_name(user)) {
+        return Err(ApiError::bad_request("`user` must be a name"));
+    }
+    let page = PageParams { cursor, limit };
+    let cursor = page.position()?;
+    let found = hub.list_sessions(&identity, user.as_deref(), cursor.as_deref(), page.limit()?).await?;
+    let sessions = found.sessions.into_iter().map(|session| Session {
+        session: session.session,
+        user: session.user,
+        node: session.node,
+        attached: session.attached,
+        created_at: Timestamp(session.created_at_ms),
+    });
+    Ok(Json(SessionList { sessions: sessions.collect(), next: found.next.as_deref().map(paging::encode) }))
+}
+
+/// Ends a session: its socket is closed with 4410, and it can't be resumed.
+#[utoipa::path(
+    delete, path = "/v1/sessions/{session}", operation_id = "endSession", tag = "operation", security(("bearer" = [])),
+    params(("session" = String, Path, description = "The session's id")),
+    responses(
+        (status = 204, description = "It has ended"),
+        (status = 403, description = "The token lacks the scope `admin`", body = ErrorResponse),
+        (status = 404, description = "The tenant has no such session", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn end_session(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<1>,
+) -> Result<StatusCode, ApiError> {
+    let Names([session]) = names;
+    hub.end_session(&identity, &session).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The page of nodes, sorted by name, that begins after a name.
+fn page_of(nodes: impl Iterator<Item = Node>, after: Option<&str>, limit: usize) -> NodeList {
+    let mut rest = nodes.filter(|node| after.is_none_or(|after| *node.node > *after));
+    let page: Vec<Node> = rest.by_ref().take(limit).collect();
+    let next = page.last().filter(|_| rest.next().is_some()).map(|last| paging::encode(&last.node));
+    NodeList { nodes: page, next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> Node {
+        Node {
+            node: name.to_owned(),
+            address: None,
+            connections: 0,
+            sessions: 0,
+            version: "0.1.0".to_owned(),
+            started_at: Timestamp(0),
+            draining: false,
+            messages: 0,
+            deliveries: 0,
+            delivery_p50_us: 0,
+            delivery_p99_us: 0,
+        }
+    }
+
+    #[test]
+    fn nodes_are_paged_by_name() {
+        let all = || ["a", "b", "c"].into_iter().map(node);
+        let names = |list: &NodeList| list.nodes.iter().map(|node| node.node.clone()).collect::<Vec<_>>();
+        let first = page_of(all(), None, 2);
+        assert_eq!(names(&first), ["a", "b"]);
+        let cursor = PageParams { cursor: first.next, limit: None }.position().expect("ours");
+        let second = page_of(all(), cursor.as_deref(), 2);
+        assert_eq!((names(&second), second.next), (vec!["c".to_owned()], None));
+        assert_eq!(page_of(all(), None, 3).next, None);
+    }
+}

@@ -1,0 +1,62 @@
+//! Publications.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::Serialize;
+use starling_hub::Hub;
+use starling_wire::protocol::decode_publish;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::body::WholeBody;
+use super::error::{ApiError, ErrorResponse, Failures};
+use super::names::Names;
+
+/// A publication to be.
+#[derive(ToSchema)]
+#[schema(example = json!({"data": {"price": 42}}))]
+#[expect(dead_code, reason = "describes what `decode_publish` reads")]
+pub(super) struct NewPublication {
+    /// Any JSON value, at most 64 KiB as compact JSON.
+    data: serde_json::Value,
+}
+
+/// Where a publication stands in its topic.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"epoch": "8f14e45fceea167a", "offset": 7}))]
+pub(super) struct Publication {
+    /// One life of the numbering; another one means that earlier offsets are void.
+    epoch: String,
+    /// Its number in this epoch, from 1.
+    offset: u64,
+}
+
+/// Publishes to a topic.
+///
+/// The token's scope must allow it: `publish:NAME`, `publish:PREFIX*` or `admin`.
+#[utoipa::path(
+    post, path = "/v1/topics/{topic}/publications", operation_id = "publish", tag = "topics", security(("bearer" = [])),
+    params(("topic" = String, Path, description = "The topic's name")),
+    request_body = NewPublication,
+    responses(
+        (status = 201, description = "It has been published", body = Publication),
+        (status = 403, description = "The token does not allow this topic", body = ErrorResponse),
+        (status = 413, description = "`data` or the body is too large", body = ErrorResponse),
+        (status = 429, description = "Too often; try again after `Retry-After` seconds", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn publish(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<1>,
+    WholeBody(body): WholeBody,
+) -> Result<(StatusCode, Json<Publication>), ApiError> {
+    let Names([topic]) = names;
+    let data = decode_publish(&body)?;
+    let published = hub.publish_to_topic(&identity, &topic, &data).await?;
+    Ok((StatusCode::CREATED, Json(Publication { epoch: published.epoch, offset: published.offset })))
+}

@@ -1,0 +1,53 @@
+//! Somebody's presence.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use starling_hub::Hub;
+use starling_wire::protocol::Timestamp;
+use utoipa::ToSchema;
+
+use super::auth::Caller;
+use super::error::{ApiError, ErrorResponse, Failures};
+use super::names::Names;
+
+/// Whether somebody is connected.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"user": "bob", "online": false, "devices": 0, "last_seen": "2026-11-21T10:15:00.000Z"}))]
+pub(super) struct UserPresence {
+    /// Who.
+    user: String,
+    /// Whether connected to any node.
+    online: bool,
+    /// With how many sessions.
+    devices: u32,
+    /// When last, if not connected and known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    last_seen: Option<Timestamp>,
+}
+
+/// Shows whether a user is connected.
+///
+/// For oneself, for those who share a conversation with the user, and for the scope `admin`.
+#[utoipa::path(
+    get, path = "/v1/users/{user}/presence", operation_id = "getUserPresence", tag = "users", security(("bearer" = [])),
+    params(("user" = String, Path, description = "The user's name")),
+    responses(
+        (status = 200, description = "The user's presence", body = UserPresence),
+        (status = 404, description = "No such user, or none that one shares a conversation with", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn presence(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<1>,
+) -> Result<Json<UserPresence>, ApiError> {
+    let Names([user]) = names;
+    let found = hub.user_presence(&identity, &user).await?;
+    let starling_hub::UserPresence { user, online, devices, last_seen } = found;
+    Ok(Json(UserPresence { user, online, devices, last_seen }))
+}
