@@ -1,6 +1,6 @@
 //! What a message costs in the log, by the size of the batch that it comes in.
 //!
-//! `cargo run --release -p starling-conversation-store --example append_cost [DATABASE_URL]`; without a URL a
+//! `cargo run --release -p starling-conversation-store --example append_cost [DATABASE_URL [BATCH]]`; without a URL a
 //! PostgreSQL of its own is started, and then an SQLite file is used.
 
 use std::time::{Duration, Instant};
@@ -19,15 +19,16 @@ const CONTENT: &str = "Some hundred and twenty-eight bytes, which is what people
 #[tokio::main]
 async fn main() -> Result<()> {
     if let Some(url) = std::env::args().nth(1) {
-        return measure(&url).await;
+        let only = std::env::args().nth(2).map(|batch| batch.parse()).transpose().context("BATCH")?;
+        return measure(&url, only).await;
     }
     let postgres = Postgres::start().await?;
-    measure(&postgres.url()).await?;
+    measure(&postgres.url(), None).await?;
     let folder = Folder::new("append-cost")?;
-    measure(&format!("sqlite://{}", folder.join("starling.db").display())).await
+    measure(&format!("sqlite://{}", folder.join("starling.db").display()), None).await
 }
 
-async fn measure(url: &str) -> Result<()> {
+async fn measure(url: &str, only: Option<usize>) -> Result<()> {
     let store = connect(url).await?;
     store.migrate().await?;
     let mut conversations = Vec::new();
@@ -50,6 +51,9 @@ async fn measure(url: &str) -> Result<()> {
         (500, &conversations, "spread over 1,000 conversations"),
         (100, &conversations[..1], "in one conversation"),
     ] {
+        if only.is_some_and(|only| only != batch) {
+            continue;
+        }
         run(&*store, conversations, batch, Duration::from_millis(500)).await?;
         let (messages, taken) = run(&*store, conversations, batch, Duration::from_secs(3)).await?;
         let per_message_us = taken.as_secs_f64() * 1e6 / messages as f64;

@@ -67,8 +67,10 @@ CREATE FUNCTION starling_append(
     conversation_ids bigint[], ids uuid[], senders text[], keys text[], roles text[], contents text[], metadatas text[])
 RETURNS TABLE (item bigint, seq bigint, id uuid, at timestamptz, duplicate boolean)
 LANGUAGE plpgsql VOLATILE
--- Every look-up below has a fitting index. Statistics from when the tables were empty must not talk the planner,
--- whose plan is kept for the connection's life, into reading a whole table.
+-- Every look-up below has a fitting index, so one plan fits all batches: it is made once per connection (making it anew
+-- for each small batch, as the planner would, costs more than the batch), and statistics from when the tables were empty
+-- must not make it one that reads a whole table.
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 #variable_conflict use_column

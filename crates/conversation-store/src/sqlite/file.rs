@@ -65,11 +65,14 @@ impl DatabaseFile {
             Durability::Full => "FULL",
             Durability::Normal => "NORMAL",
         };
-        // Readers and the writer do not wait for each other in WAL; the log is cut back after a peak.
+        // Readers and the writer do not wait for each other in WAL. It is copied back every 8,192 pages (32 MiB) rather
+        // than every 1,000, because each time costs two more waits for the disk and pages change many times in
+        // between; after a peak it is cut back. The pages in use stay in 16 MiB of cache.
         connection
             .execute_batch(&format!(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
-                 PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;"
+                 PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864;
+                 PRAGMA wal_autocheckpoint = 8192; PRAGMA cache_size = -16384;"
             ))
             .map_err(|error| self.unusable(&error))?;
         Ok(connection)
