@@ -11,7 +11,7 @@ use starling_conversation_store::{
     Append, Appended, ConversationId, ConversationStore, Error, NewConversation, Range, Role, connect,
 };
 use starling_testkit::postgres::{PgBouncer, Postgres};
-use starling_testkit::{free_port, wait};
+use starling_testkit::{Folder, free_port, wait};
 use tokio::task::JoinSet;
 
 /// For conditions that come true by themselves, on a machine busy with other tests.
@@ -286,6 +286,62 @@ async fn a_deletion_erases_long_logs_and_goes_on_where_another_stopped() -> Resu
     store.migrate().await?;
     assert_eq!(postgres.psql_in("erase", left).await?.trim(), "0|0");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_trusts_as_the_ssl_mode_says() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    let folder = Folder::new("tls")?;
+    let authority = folder.write("ca.pem", &switch_tls_on(&postgres).await?)?;
+    let address = postgres.url();
+    let name = address.replace("127.0.0.1", "localhost");
+    let known = format!("sslrootcert={}", authority.display().to_string().replace('/', "%2F"));
+    for (url, query, works) in [
+        (&address, "sslmode=disable".to_owned(), true),
+        (&address, "sslmode=prefer".to_owned(), true),
+        (&address, "sslmode=require".to_owned(), true),
+        (&address, format!("sslmode=require&{known}"), true),
+        (&address, format!("sslmode=verify-full&{known}"), true),
+        // The certificate is the address's, not the name's.
+        (&name, format!("sslmode=verify-ca&{known}"), true),
+        (&name, format!("sslmode=verify-full&{known}"), false),
+        // None of the world's authorities has signed it.
+        (&address, "sslmode=verify-ca".to_owned(), false),
+        (&address, "sslmode=verify-full".to_owned(), false),
+    ] {
+        let store = store(&format!("{url}?{query}"))?;
+        let answer = store.ping().await;
+        assert_eq!(answer.is_ok(), works, "{query}: {answer:?}");
+        if works {
+            let encrypted = postgres
+                .psql("SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'starling'")
+                .await?;
+            assert_eq!(encrypted.trim(), if query.contains("disable") { "f" } else { "t" }, "{query}");
+        }
+        drop(store);
+        let closed = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'starling'";
+        wait::until_true(LIMIT, "the connection to end", async || {
+            Ok(postgres.psql(closed).await?.trim() == "0")
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Gives the server a certificate for 127.0.0.1 by an authority made for it, whose own certificate is returned.
+async fn switch_tls_on(postgres: &Postgres) -> Result<String> {
+    // Run by the server, in its folder and as its user, whose the key has to be.
+    let make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt && \
+                openssl req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr && \
+                echo subjectAltName=IP:127.0.0.1 > names && \
+                openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
+                    -extfile names -out server.crt && chmod 600 server.key";
+    postgres.psql(&format!("COPY (SELECT 1) TO PROGRAM '({make}) > openssl.log 2>&1'")).await?;
+    postgres.psql("ALTER SYSTEM SET ssl = on").await?;
+    postgres.psql("SELECT pg_reload_conf()").await?;
+    let on = async || Ok(postgres.psql("SHOW ssl").await?.trim() == "on");
+    wait::until_true(LIMIT, "TLS", on).await?;
+    postgres.psql("SELECT pg_read_file('ca.crt')").await
 }
 
 fn store(url: &str) -> Result<Arc<PostgresStore>> {
