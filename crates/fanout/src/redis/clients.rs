@@ -1,5 +1,7 @@
 //! The connections of one link: opened together, closed together.
 
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +9,7 @@ use fred::clients::Client;
 use fred::interfaces::{ClientLike, PubsubInterface};
 use fred::types::config::{ConnectionConfig, PerformanceConfig, TcpConfig};
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, InfoKind, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use super::link::Shared;
@@ -61,9 +63,9 @@ impl Clients {
         let reader = build(shared, 1)?;
         let subscriber = build(shared, FRAMES_MAX)?;
         tokio::try_join!(
-            connected(&publisher, connect(&publisher, lifeline)),
-            connected(&reader, connect(&reader, lifeline)),
-            connected(&subscriber, connect(&subscriber, lifeline)),
+            connected(connect(&publisher, lifeline)),
+            connected(connect(&reader, lifeline)),
+            connected(connect(&subscriber, lifeline)),
         )?;
         verify_version(&reader).await?;
         let cluster = shared.address.is_cluster();
@@ -116,7 +118,7 @@ pub(super) async fn subscribe(
 pub(super) async fn check(shared: &Shared) -> Result<(), Error> {
     let mut lifeline = Lifeline::new();
     let client = build(shared, 1)?;
-    connected(&client, connect(&client, &mut lifeline)).await?;
+    connected(connect(&client, &mut lifeline)).await?;
     verify_version(&client).await
 }
 
@@ -155,10 +157,22 @@ impl Drop for Connection {
     }
 }
 
-/// Starts a client's task, and gives it to the lifeline. The receiver hears why it ended, if it ends.
-fn connect(client: &Client, lifeline: &mut Lifeline) -> tokio::sync::oneshot::Receiver<String> {
+/// A connection that is being made.
+struct Opening<'a> {
+    connected: Pin<Box<dyn Future<Output = Result<(), fred::error::Error>> + Send + 'a>>,
+    /// Hears why the client's task ended, if it ends.
+    end: oneshot::Receiver<String>,
+}
+
+/// Starts a client's task, and gives it to the lifeline.
+fn connect<'a>(client: &'a Client, lifeline: &mut Lifeline) -> Opening<'a> {
+    // The client tells of its connection only those who listen at that moment, and whoever looks whether it stands and
+    // listens thereafter may miss it in between. So this one listens before there is a task.
+    let mut connected = Box::pin(client.wait_for_connect());
+    let listens = connected.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    debug_assert!(listens.is_pending(), "a new client is not connected");
     let mut connection = Connection(client.connect());
-    let (ended, end) = tokio::sync::oneshot::channel();
+    let (ended, end) = oneshot::channel();
     lifeline.spawn(async move {
         let fault = match (&mut connection.0).await {
             Ok(Ok(())) => "the connection was closed".to_owned(),
@@ -169,13 +183,13 @@ fn connect(client: &Client, lifeline: &mut Lifeline) -> tokio::sync::oneshot::Re
         let _ = ended.send(fault.clone());
         fault
     });
-    end
+    Opening { connected, end }
 }
 
-async fn connected(client: &Client, end: tokio::sync::oneshot::Receiver<String>) -> Result<(), Error> {
+async fn connected(opening: Opening<'_>) -> Result<(), Error> {
     tokio::select! {
-        result = client.wait_for_connect() => result.map_err(|error| unavailable(&error)),
-        fault = end => Err(Error::Unavailable(fault.unwrap_or_else(|_| "the connection was closed".into()))),
+        result = opening.connected => result.map_err(|error| unavailable(&error)),
+        fault = opening.end => Err(Error::Unavailable(fault.unwrap_or_else(|_| "the connection was closed".into()))),
     }
 }
 

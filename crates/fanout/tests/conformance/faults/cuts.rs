@@ -151,7 +151,9 @@ async fn a_short_silence_is_told_and_ends_in_a_gap() -> Result<()> {
     let (a, b) = (setting.node("a").await?, setting.node("b").await?);
     redis.stop()?;
     let begun = Instant::now();
-    a.inbox.wait_for_down().await?;
+    for node in [&a, &b] {
+        node.inbox.wait_for_down().await?;
+    }
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     redis.resume()?;
     for node in [&a, &b] {

@@ -20,9 +20,9 @@ struct Sleeper {
 
 impl Receiver for Sleeper {
     fn receive(&self, delivery: Delivery) {
-        if matches!(delivery, Delivery::Publication { .. })
-            && let Some(woken) = self.woken.lock().take()
-        {
+        let is_publication = matches!(delivery, Delivery::Publication { .. });
+        let woken = if is_publication { self.woken.lock().take() } else { None };
+        if let Some(woken) = woken {
             // The end of the test ends the wait, too.
             let _ = woken.recv();
         }
