@@ -107,9 +107,9 @@ async fn a_stopped_server_is_unavailable_at_once_and_used_again_when_back() -> R
     append(&store, id, "before").await?;
     for crash in [false, true] {
         if crash {
-            postgres.crash().await?
+            postgres.crash().await?;
         } else {
-            postgres.stop().await?
+            postgres.stop().await?;
         }
         for _ in 0..3 {
             let started = Instant::now();
