@@ -34,7 +34,7 @@ enum Engine {
     Postgres {
         url: String,
         name: String,
-        _bouncer: Option<PgBouncer>,
+        _bouncer: Option<Box<PgBouncer>>,
     },
     Sqlite(Folder),
 }
@@ -51,7 +51,7 @@ impl Place {
         postgres.create_database(&name).await?;
         let bouncer = PgBouncer::start(postgres).await?;
         let url = bouncer.url_of(&name);
-        Self::migrated(Engine::Postgres { url, name, _bouncer: Some(bouncer) }).await
+        Self::migrated(Engine::Postgres { url, name, _bouncer: Some(Box::new(bouncer)) }).await
     }
 
     pub async fn sqlite() -> Result<Self> {
