@@ -37,6 +37,7 @@ export class Chat {
     client.on("typing", ({ conversation, user, typing }) => this.#onTyping(conversation, user, typing));
     client.on("presence", (event) => this.#onPresence(event));
     client.on("member", (event) => this.#onMember(event));
+    client.on("state", ({ state, previous }) => state === "connected" && previous === "reconnecting" && this.#refresh());
     client.on("gone", ({ conversation }) => conversation && this.#remove(conversation));
   }
 
@@ -199,15 +200,7 @@ export class Chat {
     room.joining ??= this.#client
       // From the one before the newest, which then comes as an event: the preview of the list.
       .join(room.name, { after: Math.max(0, room.head - 1) })
-      .then(({ head, online, reads }) => {
-        room.head = Math.max(room.head, head);
-        room.more = head > 1;
-        Object.assign(room.reads, reads);
-        room.online = new Set(online);
-        this.#tell("rooms");
-        this.#tell("people", room);
-        this.#tell("reads", room);
-      })
+      .then((reply) => this.#take(room, reply))
       .catch((error) => {
         room.joining = null;
         throw error;
@@ -215,10 +208,27 @@ export class Chat {
     return room.joining;
   }
 
+  #take(room, { head, online, reads }) {
+    room.head = Math.max(room.head, head);
+    room.more = room.oldest > 1 || (room.oldest === 0 && head > 0);
+    Object.assign(room.reads, reads);
+    room.online = new Set(online);
+    this.#tell("rooms");
+    this.#tell("people", room);
+    this.#tell("reads", room);
+  }
+
+  /** Messages are made up for by the client; who came, went and read while the connection was away is asked for. */
+  async #refresh() {
+    const rooms = this.list().filter((room) => room.joining);
+    if (this.open) rooms.unshift(this.open);
+    for (const room of new Set(rooms)) await this.#client.join(room.name).then((reply) => this.#take(room, reply), () => {});
+  }
+
+  /** Who belongs to it, and when they were there last. Who is there now is told by the join and the events since. */
   async #loadPeople(room) {
     const [info, users] = await Promise.all([this.#api.conversation(room.name).catch(() => null), this.#client.presence(room.name)]);
     room.members = info?.members ?? users.map(({ user }) => user);
-    room.online = new Set(users.filter(({ online }) => online).map(({ user }) => user));
     for (const { user, last_seen } of users) if (last_seen) room.lastSeen.set(user, last_seen);
     this.#tell("people", room);
   }
