@@ -1,6 +1,7 @@
 //! `cargo xtask cluster`: a cluster for playing.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use starling_testkit::balancer::Balancer;
@@ -12,6 +13,9 @@ use crate::workspace;
 
 /// Who gets a link.
 const USERS: [&str; 3] = ["ada", "grace", "linus"];
+
+/// How long the tokens in the links are valid.
+const LINKS_HOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs a cluster on this machine, for playing: nodes, Redis, PostgreSQL and a load balancer.
 #[derive(clap::Args)]
@@ -49,7 +53,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
 fn show(cluster: &Cluster, balancer: &Balancer, postgres: &Postgres, kept: Option<&PathBuf>) {
     println!("\nOpen one of these in a browser, and another in a second window:\n");
     for user in USERS {
-        println!("  {user:<8} {}", link(&balancer.http_url(), &cluster.token(user)));
+        println!("  {user:<8} {}", link(&balancer.http_url(), &token(cluster, user)));
     }
     println!("\nThe same through one node, which may be killed while you talk:\n");
     for (node, user) in cluster.nodes().iter().zip(USERS.iter().cycle()) {
@@ -60,7 +64,7 @@ fn show(cluster: &Cluster, balancer: &Balancer, postgres: &Postgres, kept: Optio
             link(&node.http_url(), &cluster.token(user))
         );
     }
-    let admin = Token::of("admin").scope("admin conversations:create subscribe:* publish:*");
+    let admin = Token::of("admin").scope("admin conversations:create subscribe:* publish:*").ttl(LINKS_HOLD);
     println!(
         "\nWith scope admin:\n\n  {}",
         link(&balancer.http_url(), &admin.sign(cluster.node(0).secret()))
@@ -72,6 +76,10 @@ fn show(cluster: &Cluster, balancer: &Balancer, postgres: &Postgres, kept: Optio
         println!("            kept in {}", folder.display());
     }
     println!("\nCtrl-C stops all of it.");
+}
+
+fn token(cluster: &Cluster, user: &str) -> String {
+    Token::of(user).ttl(LINKS_HOLD).sign(cluster.node(0).secret())
 }
 
 fn link(url: &str, token: &str) -> String {

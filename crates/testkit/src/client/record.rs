@@ -175,6 +175,12 @@ impl Log {
         self.clashes += u64::from(before.is_some());
     }
 
+    /// The newest number of a conversation, 0 for an empty one.
+    pub fn head(&self, conversation: &str) -> u64 {
+        let entries = self.conversations.get(conversation);
+        entries.and_then(|entries| entries.last_key_value()).map_or(0, |(seq, _)| *seq)
+    }
+
     /// How many messages it holds.
     pub fn messages(&self) -> u64 {
         self.conversations.values().map(|entries| entries.len() as u64).sum()
