@@ -12,7 +12,7 @@ use starling_hub::CommandError;
 
 use super::error::ApiError;
 
-/// The largest body, bytes: text, metadata and data within the protocol's limits fit however they are escaped.
+/// The largest body, bytes: twice what the largest frame may hold over WebSocket.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 /// How much of a body that is too large is read and dropped, bytes: a client that still sends would not see the answer.
 const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
