@@ -1,0 +1,229 @@
+//! What one user, connection, address or tenant may do at most.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use starling_testkit::client::{Client, Encoding, Failure, Upgrade};
+use starling_testkit::node::Node;
+use starling_testkit::token::Token;
+use starling_testkit::wait;
+
+use crate::place::Arrangement;
+use crate::talk::{SOON, Talk};
+
+const BOTH: [Arrangement; 2] = [Arrangement::Alone, Arrangement::Cluster];
+
+/// A user of a tenant of its own, on the first and on the last node.
+async fn twice(nodes: &[Node], user: &str, tenant: &str) -> (Client, Client) {
+    (connect(&nodes[0], user, tenant).await.unwrap(), connect(nodes.last().unwrap(), user, tenant).await.unwrap())
+}
+
+async fn connect(node: &Node, user: &str, tenant: &str) -> Result<Client, Failure> {
+    let token = Token::of(user).tenant(tenant).sign(node.secret());
+    Client::connect(&node.ws_url(), &token, Encoding::MessagePack).await
+}
+
+#[tokio::test]
+async fn writes_of_one_user_are_counted_over_all_nodes() {
+    for arrangement in BOTH {
+        let nodes = arrangement.nodes_with(&[("STARLING_LIMIT_USER_WRITES_PER_MINUTE", "12")]).await;
+        let tenant = format!("writes-{arrangement:?}");
+        let (mut here, mut there) = twice(&nodes, "ada", &tenant).await;
+        here.ask("create", json!({"conversation": "c", "members": ["bob"]})).await;
+        let (mut accepted, mut refused) = (1, 0);
+        for n in 0..10 {
+            let send = json!({"conversation": "c", "key": format!("k{n}"), "content": "x"});
+            let publish = json!({"topic": "t", "data": n});
+            for answer in [here.command("send", send).await, there.command("publish", publish).await] {
+                match answer {
+                    Ok(_) => accepted += 1,
+                    Err(Failure::Refused(reply)) => {
+                        assert_eq!(reply.code, "rate_limited");
+                        let after = reply.retry_after_ms.expect("a time to retry");
+                        assert!((1..=5_000).contains(&after), "{after}");
+                        refused += 1;
+                    }
+                    Err(failure) => panic!("{failure}"),
+                }
+            }
+        }
+        // One more every five seconds, should the machine be slow.
+        assert!((12..=14).contains(&accepted) && accepted + refused == 21, "{accepted} accepted");
+        // Others, and reading, are not concerned.
+        let mut bob = connect(&nodes[0], "bob", &tenant).await.unwrap();
+        bob.say("c", "I may").await;
+        let page = there.ask("history", json!({"conversation": "c"})).await;
+        assert!(!page["messages"].as_array().unwrap().is_empty());
+        let after = loop {
+            let send = json!({"conversation": "c", "key": "later", "content": "x"});
+            match there.command("send", send).await {
+                Ok(_) => break Duration::ZERO,
+                Err(Failure::Refused(reply)) => break Duration::from_millis(reply.retry_after_ms.unwrap_or(0)),
+                Err(failure) => panic!("{failure}"),
+            }
+        };
+        tokio::time::sleep(after + Duration::from_millis(50)).await;
+        there.say("c", "after the time that was said").await;
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_was_refused_has_not_happened() {
+    let nodes = Arrangement::Alone.nodes_with(&[("STARLING_LIMIT_USER_WRITES_PER_MINUTE", "3")]).await;
+    let mut ada = connect(&nodes[0], "ada", "t").await.unwrap();
+    ada.ask("create", json!({"conversation": "c"})).await;
+    ada.say("c", "one").await;
+    ada.say("c", "two").await;
+    let send = json!({"conversation": "c", "key": "k", "content": "refused"});
+    assert_eq!(ada.refused("send", send).await, "rate_limited");
+    assert_eq!(ada.refused("create", json!({"conversation": "d"})).await, "rate_limited");
+    assert_eq!(ada.ask("history", json!({"conversation": "c"})).await["messages"].as_array().unwrap().len(), 2);
+    assert_eq!(ada.refused("join", json!({"conversation": "d"})).await, "not_found");
+}
+
+#[tokio::test]
+async fn commands_of_one_connection_are_limited_per_second() {
+    let nodes = Arrangement::Alone.nodes_with(&[("STARLING_LIMIT_CONNECTION_COMMANDS_PER_SECOND", "10")]).await;
+    let (mut ada, mut other) = twice(&nodes, "ada", "t").await;
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        ids.push(ada.submit("ping", Value::Null).await.unwrap());
+    }
+    let (mut answered, mut longest) = (0, 0);
+    for id in ids {
+        match ada.reply(id).await {
+            Ok(_) => answered += 1,
+            Err(Failure::Refused(reply)) => {
+                assert_eq!(reply.code, "rate_limited");
+                longest = longest.max(reply.retry_after_ms.expect("a time to retry"));
+            }
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    // `connect` was one of them.
+    assert!((9..30).contains(&answered), "{answered}");
+    assert!((1..=1_000).contains(&longest), "{longest}");
+    other.ask("ping", json!({})).await;
+    tokio::time::sleep(Duration::from_millis(longest + 50)).await;
+    ada.ask("ping", json!({})).await;
+}
+
+#[tokio::test]
+async fn a_session_is_in_so_many_conversations_and_topics_at_most() {
+    let settings = [("STARLING_LIMIT_SESSION_JOINS", "2"), ("STARLING_LIMIT_SESSION_TOPICS", "2")];
+    let nodes = Arrangement::Alone.nodes_with(&settings).await;
+    let mut ada = connect(&nodes[0], "ada", "t").await.unwrap();
+    for name in ["a", "b", "c"] {
+        ada.ask("create", json!({"conversation": name})).await;
+    }
+    for (enter, leave, field) in [("join", "leave", "conversation"), ("subscribe", "unsubscribe", "topic")] {
+        for name in ["a", "b", "a"] {
+            ada.ask(enter, json!({field: name})).await;
+        }
+        let refusal = ada.refusal(enter, json!({field: "c"})).await;
+        assert_eq!(refusal.code, "rate_limited");
+        assert!(refusal.retry_after_ms.is_some());
+        ada.ask(leave, json!({field: "a"})).await;
+        ada.ask(enter, json!({field: "c"})).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_of_one_address_are_limited_with_429() {
+    let nodes = Arrangement::Alone.nodes_with(&[("STARLING_LIMIT_ADDRESS_CONNECTIONS", "3")]).await;
+    let upgrade = Upgrade::to(&nodes[0].ws_url());
+    let mut open = Vec::new();
+    wait::until_true(SOON, "a refusal", async || match upgrade.open().await {
+        Ok(client) => {
+            open.push(client);
+            anyhow::ensure!(open.len() <= 3, "more than three");
+            Ok(false)
+        }
+        Err(Failure::NotUpgraded { status, .. }) => {
+            assert_eq!(status, 429);
+            Ok(true)
+        }
+        Err(failure) => panic!("{failure}"),
+    })
+    .await
+    .unwrap();
+    assert!(open.len() >= 2, "the start's own request may still have counted");
+    drop(open);
+    wait::until_true(SOON, "a free place", async || Ok(upgrade.open().await.is_ok())).await.unwrap();
+}
+
+#[tokio::test]
+async fn handshakes_of_one_address_are_limited_with_429() {
+    let nodes = Arrangement::Alone.nodes_with(&[("STARLING_LIMIT_ADDRESS_HANDSHAKES_PER_SECOND", "5")]).await;
+    let upgrade = Upgrade::to(&nodes[0].ws_url());
+    let mut statuses = Vec::new();
+    for _ in 0..30 {
+        if let Err(Failure::NotUpgraded { status, .. }) = upgrade.open().await {
+            statuses.push(status);
+        }
+    }
+    assert!(statuses.len() > 5 && statuses.iter().all(|status| *status == 429), "{statuses:?}");
+    wait::until_true(SOON, "a handshake", async || Ok(upgrade.open().await.is_ok())).await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_of_one_tenant_are_limited_over_all_nodes() {
+    for arrangement in BOTH {
+        let nodes = arrangement.nodes_with(&[("STARLING_LIMIT_TENANT_CONNECTIONS", "2")]).await;
+        let tenant = format!("crowd-{arrangement:?}");
+        let (mut first, second) = twice(&nodes, "ada", &tenant).await;
+        // The nodes tell each other once a second.
+        for node in &nodes {
+            let refused = wait::until(SOON, "a refusal", async || {
+                let token = Token::of("bob").tenant(&tenant).sign(node.secret());
+                let mut bob = Upgrade::to(&node.ws_url()).open().await?;
+                Ok(match bob.hello(json!({ "token": token })).await {
+                    Ok(_) => None,
+                    Err(failure) => Some((failure, bob)),
+                })
+            });
+            let (failure, mut bob) = refused.await.unwrap();
+            assert_eq!(failure.code(), Some("rate_limited"), "{failure}");
+            assert_eq!(bob.close_code().await, Some(4429));
+        }
+        // Another tenant is not concerned, nor are those who are there.
+        connect(&nodes[0], "bob", &format!("{tenant}-other")).await.unwrap();
+        first.ask("ping", json!({})).await;
+        second.cut();
+        wait::until_true(SOON, "a free place", async || Ok(connect(&nodes[0], "bob", &tenant).await.is_ok()))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn conversations_of_one_tenant_are_limited() {
+    for arrangement in BOTH {
+        let nodes = arrangement.nodes_with(&[("STARLING_LIMIT_TENANT_CONVERSATIONS", "2")]).await;
+        let tenant = format!("rooms-{arrangement:?}");
+        let (mut here, mut there) = twice(&nodes, "ada", &tenant).await;
+        here.ask("create", json!({"conversation": "a"})).await;
+        there.ask("create", json!({"conversation": "b"})).await;
+        let refusal = here.refusal("create", json!({"conversation": "c"})).await;
+        assert!(refusal.code == "rate_limited" && refusal.retry_after_ms.is_some(), "{refusal:?}");
+        // What is there can be created again, which makes no new one.
+        assert_eq!(here.ask("create", json!({"conversation": "b"})).await["created"], false);
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_may_have_limits_of_its_own() {
+    let file = "[tenants.small]\nuser_writes_per_minute = 2\nconnections = 1\n";
+    let node = Node::builder().file("starling.toml", file).arg("--config").arg("starling.toml").start().await.unwrap();
+    let mut ada = connect(&node, "ada", "small").await.unwrap();
+    assert_eq!(connect(&node, "bob", "small").await.unwrap_err().code(), Some("rate_limited"));
+    ada.ask("create", json!({"conversation": "c"})).await;
+    ada.say("c", "one").await;
+    let send = json!({"conversation": "c", "key": "k", "content": "x"});
+    assert_eq!(ada.refused("send", send).await, "rate_limited");
+    let (mut one, _two) = (connect(&node, "ada", "large").await.unwrap(), connect(&node, "bob", "large").await.unwrap());
+    one.ask("create", json!({"conversation": "c"})).await;
+    for n in 0..5 {
+        one.say("c", &format!("text {n}")).await;
+    }
+}

@@ -1,0 +1,138 @@
+//! Who is there.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use starling_testkit::client::Client;
+
+use crate::place::everywhere;
+use crate::talk::{Talk, assert_time};
+
+/// How long a dropped socket counts as there.
+const GRACE: Duration = Duration::from_secs(10);
+
+async fn present(client: &mut Client, user: &str) -> Value {
+    let list = client.ask("presence", json!({"conversation": "c"})).await;
+    let users = list["users"].as_array().unwrap();
+    users.iter().find(|entry| entry["user"] == user).cloned().unwrap_or_default()
+}
+
+#[test]
+fn who_joins_is_online_and_who_leaves_is_offline_at_once() {
+    everywhere(async |place| {
+        let (mut ada, mut bob) = place.members("c").await;
+        ada.join("c").await;
+        let absent = present(&mut ada, "bob").await;
+        assert_eq!((&absent["online"], &absent["devices"]), (&json!(false), &json!(0)));
+        bob.join("c").await;
+        let came = ada.event("presence", |event| event["user"] == "bob").await;
+        assert_eq!(came, json!({"ev": "presence", "conversation": "c", "user": "bob", "online": true}));
+        for client in [&mut ada, &mut bob] {
+            let list = client.ask("presence", json!({"conversation": "c"})).await;
+            let expected = json!({"users": [
+                {"user": "ada", "online": true, "devices": 1}, {"user": "bob", "online": true, "devices": 1},
+            ]});
+            assert_eq!(list, expected);
+        }
+        let begun = Instant::now();
+        bob.ask("leave", json!({"conversation": "c"})).await;
+        let went = ada.event("presence", |event| event["online"] == false).await;
+        assert!(begun.elapsed() < GRACE / 2);
+        assert_eq!((&went["user"], &went["conversation"]), (&json!("bob"), &json!("c")));
+        assert_time(&went["last_seen"]);
+        let gone = present(&mut ada, "bob").await;
+        assert_eq!((&gone["online"], &gone["devices"]), (&json!(false), &json!(0)));
+        assert_time(&gone["last_seen"]);
+    });
+}
+
+#[test]
+fn a_user_is_there_until_the_last_device_has_left() {
+    everywhere(async |place| {
+        let (mut ada, mut bob) = place.joined("c").await;
+        let mut bobs_phone = place.connect(0, "bob").await;
+        bobs_phone.join("c").await;
+        let mut bobs_watch = place.connect(1, "bob").await;
+        bobs_watch.join("c").await;
+        assert_devices(&mut ada, 3).await;
+        bob.ask("leave", json!({"conversation": "c"})).await;
+        bobs_phone.ask("leave", json!({"conversation": "c"})).await;
+        assert_devices(&mut ada, 1).await;
+        assert_eq!(ada.rest("presence").await, [] as [Value; 0], "nobody came or went");
+        bobs_watch.ask("leave", json!({"conversation": "c"})).await;
+        ada.event("presence", |event| event["user"] == "bob" && event["online"] == false).await;
+    });
+}
+
+#[test]
+fn a_dropped_socket_counts_as_there_for_10_seconds_more() {
+    everywhere(async |place| {
+        let (mut ada, bob) = place.joined("c").await;
+        let mut cy = place.connect(1, "cy").await;
+        cy.ask("create", json!({"conversation": "other"})).await;
+        let dropped = Instant::now();
+        bob.cut();
+        assert_eq!(present(&mut ada, "bob").await["online"], true);
+        let went = ada.event("presence", |event| event["user"] == "bob").await;
+        let after = dropped.elapsed();
+        assert_eq!(went["online"], false);
+        assert!((GRACE - Duration::from_millis(200)..GRACE + Duration::from_secs(5)).contains(&after), "{after:?}");
+        assert_time(&went["last_seen"]);
+        assert_eq!(present(&mut ada, "bob").await["last_seen"], went["last_seen"]);
+    });
+}
+
+#[test]
+fn a_resume_within_the_grace_shows_nothing() {
+    everywhere(async |place| {
+        let (mut ada, bob) = place.joined("c").await;
+        let mut resume = bob.resumption();
+        resume["cursors"] = json!({"c": 0});
+        bob.cut();
+        // At the other node first, then back at the first: the one that lets go late must not tell.
+        let bob = place.resume(0, "bob", resume.clone()).await;
+        assert_eq!(bob.welcome()["resumed"], true);
+        bob.cut();
+        let mut bob = place.resume(1, "bob", resume).await;
+        let quiet = ada.drain_events(GRACE + Duration::from_secs(4)).await.unwrap();
+        let shown: Vec<&Value> = quiet.iter().filter(|event| event["ev"] == "presence").collect();
+        assert_eq!(shown, [] as [&Value; 0]);
+        assert_devices(&mut ada, 1).await;
+        bob.ask("leave", json!({"conversation": "c"})).await;
+        ada.event("presence", |event| event["user"] == "bob" && event["online"] == false).await;
+    });
+}
+
+#[test]
+fn a_session_without_a_join_is_not_online_in_the_conversation() {
+    everywhere(async |place| {
+        let (mut ada, mut bob) = place.members("c").await;
+        ada.join("c").await;
+        bob.ask("ping", json!({})).await;
+        let bobs = present(&mut ada, "bob").await;
+        assert_eq!((&bobs["online"], &bobs["devices"]), (&json!(false), &json!(0)));
+    });
+}
+
+#[test]
+fn presence_is_for_members_who_have_not_joined_too() {
+    everywhere(async |place| {
+        let (mut ada, mut bob) = place.members("c").await;
+        ada.join("c").await;
+        let list = bob.ask("presence", json!({"conversation": "c"})).await;
+        assert_eq!(list["users"][0], json!({"user": "ada", "online": true, "devices": 1}));
+    });
+}
+
+/// Bob's devices, once what other nodes know has come.
+async fn assert_devices(client: &mut Client, count: u64) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let bob = present(client, "bob").await;
+        if bob["devices"] == count {
+            return assert_eq!(bob["online"], count > 0);
+        }
+        assert!(Instant::now() < deadline, "not {count} devices: {bob}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,78 @@
+//! Tokens of open sockets: their end, and `refresh`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use starling_testkit::node::SECRET;
+use starling_testkit::token::Token;
+
+use crate::place::everywhere;
+use crate::talk::{Talk, assert_time};
+
+const SHORT: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_socket_whose_token_expires_closes_with_4401() {
+    everywhere(async |place| {
+        let mut ada = place.connect_with(0, &place.claims("ada").ttl(SHORT).sign(SECRET)).await;
+        let begun = Instant::now();
+        ada.ask("ping", json!({})).await;
+        assert_eq!(ada.close_code().await, Some(4401));
+        let after = begun.elapsed();
+        assert!((Duration::from_secs(1)..SHORT + Duration::from_secs(7)).contains(&after), "{after:?}");
+        // With a new token the session goes on.
+        let resumed = place.resume(1, "ada", ada.resumption()).await;
+        assert_eq!(resumed.welcome()["resumed"], true);
+    });
+}
+
+#[test]
+fn a_refresh_before_the_end_keeps_the_socket_open() {
+    everywhere(async |place| {
+        let mut ada = place.connect_with(0, &place.claims("ada").ttl(SHORT).sign(SECRET)).await;
+        let before = ada.welcome()["expires_at"].clone();
+        let refreshed = ada.ask("refresh", json!({"token": place.token("ada")})).await;
+        assert_time(&refreshed["expires_at"]);
+        assert!(refreshed["expires_at"].as_str() > before.as_str(), "{refreshed} {before}");
+        assert!(ada.closed(SHORT + Duration::from_secs(4)).await.is_err());
+        ada.ask("ping", json!({})).await;
+    });
+}
+
+#[test]
+fn a_refresh_by_a_shorter_token_shortens_the_time() {
+    everywhere(async |place| {
+        let mut ada = place.connect(1, "ada").await;
+        ada.ask("refresh", json!({"token": place.claims("ada").ttl(SHORT).sign(SECRET)})).await;
+        assert_eq!(ada.close_code().await, Some(4401));
+    });
+}
+
+#[test]
+fn a_refresh_is_for_the_same_user_and_tenant_and_by_a_good_token() {
+    everywhere(async |place| {
+        let mut ada = place.connect(0, "ada").await;
+        for (token, code) in [
+            (place.token("bob"), "forbidden"),
+            (Token::of("ada").tenant("another").sign(SECRET), "forbidden"),
+            ("garbage".to_owned(), "unauthorized"),
+            (place.claims("ada").expired_for(Duration::from_secs(60)).sign(SECRET), "unauthorized"),
+            (place.claims("ada").sign("another secret, of the same length or longer"), "unauthorized"),
+        ] {
+            assert_eq!(ada.refused("refresh", json!({ "token": token })).await, code, "{token}");
+        }
+        // The old token holds on.
+        assert_eq!(ada.ask("create", json!({"conversation": "c"})).await["created"], true);
+    });
+}
+
+#[test]
+fn a_refresh_brings_the_scope_of_the_new_token() {
+    everywhere(async |place| {
+        let mut ada = place.connect_with(0, &place.claims("ada").scope("publish:a").sign(SECRET)).await;
+        assert_eq!(ada.refused("publish", json!({"topic": "b", "data": 1})).await, "forbidden");
+        ada.ask("refresh", json!({"token": place.claims("ada").scope("publish:b").sign(SECRET)})).await;
+        ada.ask("publish", json!({"topic": "b", "data": 1})).await;
+        assert_eq!(ada.refused("publish", json!({"topic": "a", "data": 1})).await, "forbidden");
+    });
+}
