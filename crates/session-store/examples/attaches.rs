@@ -54,11 +54,11 @@ async fn main() -> Result<()> {
     report("resume, dropped", sessions, own.as_ref(), attaching(true, "n1")).await?;
     store.leave("n1").await?;
     report("resume, node dead", sessions, own.as_ref(), attaching(true, "n2")).await?;
-    let one = Instant::now();
+    let begun = Instant::now();
     for _ in 0..1_000 {
         store.attach(&attach("first", "n2", true)).await?;
     }
-    println!("one after the other: {:.0} µs each", one.elapsed().as_secs_f64() * 1e3);
+    println!("one after the other: {:.0} µs each", begun.elapsed().as_secs_f64() * 1e3);
     Ok(())
 }
 

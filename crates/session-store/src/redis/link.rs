@@ -9,6 +9,7 @@ use fred::error::ErrorKind;
 use fred::interfaces::{ClientLike, LuaInterface};
 use fred::types::config::{Options, ReconnectPolicy, TcpConfig, UnresponsiveConfig};
 use fred::types::{Builder, ConnectHandle, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::command::Command;
 use super::health::Health;
@@ -21,6 +22,10 @@ use crate::meters::Meters;
 pub(super) const PIPELINE_MAX: usize = 500;
 /// Most commands that wait inside one client; beyond it a call fails at once.
 const COMMAND_BUFFER: usize = 50_000;
+/// Most attaches under way at a time: enough to keep the connections busy.
+const TURNS: usize = 512;
+/// For how many times the time of a call an attach waits for its turn at most.
+const TURN_TIMEOUTS: u32 = 4;
 /// Between attempts to connect, milliseconds: soon at first, never long.
 const RECONNECT_MS: std::ops::RangeInclusive<u32> = 50..=1_000;
 
@@ -57,6 +62,8 @@ pub(super) struct Link {
     was_connected: AtomicBool,
     health: Arc<Health>,
     once: Options,
+    /// Free places among the attaches under way.
+    turns: Semaphore,
     pub(super) meters: Meters,
 }
 
@@ -107,8 +114,18 @@ impl Link {
             was_connected: AtomicBool::new(false),
             health,
             once: Options { max_attempts: Some(1), ..Options::default() },
+            turns: Semaphore::new(TURNS),
             meters,
         })
+    }
+
+    /// Waits for a turn among many that come at once, such as the clients of a node that died: in the queue of a connection
+    /// their time would run out.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        match tokio::time::timeout(self.timeout * TURN_TIMEOUTS, self.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Error::Unavailable("too many sessions are being attached".into())),
+        }
     }
 
     /// Whether keys are spread over several servers.

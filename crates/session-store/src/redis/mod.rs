@@ -3,8 +3,9 @@
 //! Leases and limits run by the server's clock; the times of sessions are those that the callers tell. The nodes' clocks
 //! and the server's have to agree within a second or so, as any time service sees to.
 //!
-//! Every call ends within [`RedisConfig::command_timeout`] (per thousand entries, for those that take a list). While Redis is
-//! away or known to be silent they fail at once; whether it is back is looked at four times a second.
+//! Every call ends within [`RedisConfig::command_timeout`], those that take a list within that time for each 500 entries. An
+//! attach may wait four times as long for its turn when thousands come at once. While Redis is away or known to be
+//! silent calls fail at once; whether it is back is looked at four times a second.
 
 mod address;
 mod command;
@@ -157,7 +158,11 @@ impl SessionStore for RedisStore {
     }
 
     async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
-        self.link.meters.attach.measure(self.link.within(self.sessions.attach(attach))).await
+        let attached = async {
+            let _turn = self.link.turn().await?;
+            self.link.within(self.sessions.attach(attach)).await
+        };
+        self.link.meters.attach.measure(attached).await
     }
 
     async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<String>, Error> {
