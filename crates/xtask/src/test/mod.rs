@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use starling_testkit::install::{self, Tool};
 
-use crate::workspace;
+use crate::{docs, workspace};
 use runner::Task;
 use summary::{Outcome, Summary};
 
@@ -52,6 +52,8 @@ struct Step {
 enum Work {
     /// Installs what is missing.
     Install(Vec<Tool>),
+    /// Holds the generated pages against the program that the build step made.
+    CheckDocs,
     /// Runs programs one after the other, up to the first that fails.
     Run(Vec<Task>),
 }
@@ -67,6 +69,13 @@ impl Step {
                 let tools = tools.clone();
                 let installed = tokio::task::spawn_blocking(move || install::ensure_installed(&tools)).await;
                 Outcome::check(installed.map_err(anyhow::Error::from).and_then(|inner| inner))
+            }
+            Work::CheckDocs => {
+                let program = workspace::target().map(|target| target.join("debug/starling"));
+                Outcome::check(match program {
+                    Ok(program) => docs::check(&program).await,
+                    Err(error) => Err(error),
+                })
             }
             Work::Run(tasks) => {
                 let mut whole = Outcome::check(Ok(()));
@@ -113,11 +122,8 @@ fn steps(quick: bool) -> Result<Vec<Step>> {
         // With all targets, so that the tests below find their dependencies built with the same features.
         Step::new("build", [Task::cargo(&["build", "--workspace", "--all-targets"])]),
         Step::new("rust", [Task::cargo(&["test", "--workspace", "--no-fail-fast"]).counting(count::cargo)]),
+        Step { name: "generated-docs".to_owned(), work: Work::CheckDocs },
     ];
-    if workspace::root().join("docs/configuration.md").is_file() {
-        let check = Task::cargo(&["run", "--quiet", "--package", "xtask", "--", "docs", "--check"]);
-        steps.push(Step::new("generated-docs", [check]));
-    }
     if !quick {
         let doc = Task::cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
         steps.push(Step::new("rustdoc", [doc]));
