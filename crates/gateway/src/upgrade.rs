@@ -20,11 +20,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use starling_auth::Identity;
 use starling_hub::{CommandError, Hub};
+use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::{Encoding, ErrorCode};
 use starling_wire::websocket::deflate::{self, Deflater, Params};
 use starling_wire::websocket::{self, Decoder, DecoderConfig};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use crate::addresses::{AddressGuard, Addresses};
 use crate::config::Origins;
@@ -107,7 +109,10 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
         let (shard, agreed) = (shard.clone(), agreed.clone());
         service_fn(move |request: Request<Incoming>| {
             let (front, agreed, shard) = (front.clone(), agreed.clone(), shard.clone());
-            async move { Ok::<_, Infallible>(answer(&front, &shard, peer, request, &agreed).await) }
+            async move {
+                let span = tracing::info_span!(target: TRACE_TARGET, "request", path = request.uri().path());
+                Ok::<_, Infallible>(answer(&front, &shard, peer, request, &agreed).instrument(span).await)
+            }
         })
     };
     let connection = http1::Builder::new()
@@ -119,7 +124,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
     let Some(agreed) = agreed.borrow_mut().take() else { return };
     METRICS.handshake_seconds.record(began.elapsed());
     let guard = agreed.guard.or_else(|| guard.take());
-    let key = enter(&shard, parts.io.into_inner(), peer, guard, agreed.encoding, agreed.deflate, agreed.identity);
+    let key = enter(&shard, parts.io.into_inner(), guard, agreed.encoding, agreed.deflate, agreed.identity);
     let task = ConnTask::new(shard, key, parts.read_buf);
     task.await;
 }
@@ -139,7 +144,6 @@ async fn secure(front: &Front, stream: std::net::TcpStream) -> Option<Socket> {
 fn enter(
     shard: &Rc<Shard>,
     socket: Socket,
-    peer: IpAddr,
     address: Option<AddressGuard>,
     encoding: Encoding,
     deflate: Option<Params>,
@@ -174,10 +178,10 @@ fn enter(
         held: None,
         waiting: None,
         heard_at,
+        expiry_due_s: i64::MAX,
         phase: Phase::Open,
         pace: Pace::default(),
-        address,
-        peer,
+        _address: address,
         behind: 0,
         dirty: false,
     };
@@ -266,7 +270,7 @@ async fn agree(
         let error = CommandError::bad_request("a WebSocket begins with GET");
         return Err(Refused { reason: "method", status: Some(StatusCode::METHOD_NOT_ALLOWED), error });
     }
-    let key = websocket::validate_upgrade(headers).map_err(|error| Refused {
+    let accept = websocket::validate_upgrade(headers).map_err(|error| Refused {
         reason: "upgrade",
         status: Some(error.status()),
         error: CommandError::bad_request(error.to_string()),
@@ -294,7 +298,7 @@ async fn agree(
     let out = response.headers_mut();
     out.insert(UPGRADE, HeaderValue::from_static("websocket"));
     out.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    if let Ok(accept) = HeaderValue::from_str(&websocket::accept_key(&key)) {
+    if let Ok(accept) = HeaderValue::from_str(&accept) {
         out.insert(SEC_WEBSOCKET_ACCEPT, accept);
     }
     if let Some(encoding) = chosen {

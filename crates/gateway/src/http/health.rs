@@ -13,10 +13,10 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use starling_hub::Hub;
-use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 use super::ApiState;
+use super::kept::Kept;
 
 /// How long the database, and Redis, may take for an answer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,15 +25,14 @@ const CHECK_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The routes of health.
 pub(super) fn routes(state: ApiState) -> Router {
-    let state = Arc::new(Monitor { state, checks: Mutex::new(None) });
+    let state = Arc::new(Monitor { state, checks: Kept::new(CHECK_LIFETIME) });
     Router::new().route("/health", get(health)).route("/ready", get(ready)).with_state(state)
 }
 
 /// What both routes look at.
 pub(super) struct Monitor {
     state: ApiState,
-    /// The last answers; held while new ones are fetched, so that one probe asks and the others wait.
-    checks: Mutex<Option<(Instant, Checks)>>,
+    checks: Kept<Checks>,
 }
 
 /// What the node depends on.
@@ -208,17 +207,12 @@ pub(super) async fn ready(State(monitor): State<Arc<Monitor>>) -> Response {
 
 impl Monitor {
     async fn checks(&self) -> Checks {
-        let mut kept = self.checks.lock().await;
-        if let Some((at, checks)) = &*kept
-            && at.elapsed() < CHECK_LIFETIME
-        {
-            return checks.clone();
-        }
         let hub = &self.state.hub;
-        let (database, redis) = tokio::join!(check_database(hub), check_redis(hub));
-        let checks = Checks { database, redis };
-        *kept = Some((Instant::now(), checks.clone()));
-        checks
+        let look = async {
+            let (database, redis) = tokio::join!(check_database(hub), check_redis(hub));
+            Checks { database, redis }
+        };
+        self.checks.get(look).await
     }
 }
 

@@ -8,6 +8,7 @@ mod console;
 mod conversations;
 mod error;
 mod health;
+mod kept;
 mod messages;
 mod names;
 mod openapi;

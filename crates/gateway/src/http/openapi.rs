@@ -123,4 +123,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_route_is_described() {
+        let document = document();
+        let routes = [include_str!("mod.rs"), include_str!("health.rs")];
+        let paths: Vec<&str> = routes
+            .iter()
+            .flat_map(|source| source.split(".route(").skip(1))
+            .filter_map(|route| route.split('"').nth(1))
+            .collect();
+        assert!(paths.len() >= 11, "{paths:?}");
+        for path in paths {
+            assert!(document["paths"].get(path).is_some(), "{path}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! A connection, as its shard holds it.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -53,14 +52,14 @@ pub(crate) struct Conn {
     pub waiting: Option<Box<(u64, Command)>>,
     /// The shard's tick when something was last heard.
     pub heard_at: u32,
+    /// When its token is looked at next, Unix seconds.
+    pub expiry_due_s: i64,
     /// How the connection ends, if it does.
     pub phase: Phase,
     /// Command and byte rates.
     pub pace: super::pace::Pace,
     /// Counts the connection against its address while it is held.
-    pub address: Option<AddressGuard>,
-    /// Where it comes from.
-    pub peer: IpAddr,
+    pub _address: Option<AddressGuard>,
     /// Subscriptions that are to be served from the log.
     pub behind: u32,
     /// Whether it is in the list of connections to be written to.
@@ -77,8 +76,11 @@ pub(crate) enum Phase {
         /// The shard's tick.
         until: u32,
     },
-    /// Both have said it: nothing but what waits is written.
+    /// Both have said it, or the client can't be understood any more: nothing but what waits is written.
     Closed,
+    /// All is written and said; what still comes is thrown away until the client ends, too. (A socket that is closed over unread
+    /// bytes resets the connection, and the client may never see the close frame.)
+    Ending,
     /// The socket is broken.
     Broken,
 }

@@ -69,6 +69,14 @@ impl Table {
         }
     }
 
+    /// Gives a client whose connection is over a moment to end it, too.
+    pub fn linger(&mut self, key: u32) {
+        let until = self.tick + super::timers::CLOSE_SECONDS;
+        if let Some(conn) = self.conns.get(key as usize) {
+            self.timers.closing(until, key, conn.generation);
+        }
+    }
+
     /// Subscribes a connection to a room. A conversation is served from the log until it has caught up; with a
     /// topic everything is held back until [`Table::release`].
     pub fn subscribe(&mut self, key: u32, room: RoomId, attachment: Option<Attachment>) {
@@ -331,7 +339,11 @@ fn measure(pending: &[Pending], delivered: u64, shard: &Shard) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_micros()).unwrap_or(0);
     for event in pending.iter().filter(|event| event.event.happened_at_us > 0) {
-        METRICS.delivery_seconds.record(now.saturating_sub(event.event.happened_at_us) as f64 / 1e6);
+        let us = now.saturating_sub(event.event.happened_at_us);
+        METRICS.delivery_seconds.record(us as f64 / 1e6);
+        if let Some(gauges) = shard.gauges() {
+            gauges.delivery.record(us);
+        }
     }
 }
 

@@ -94,6 +94,8 @@ pub(crate) struct Table {
     /// Seconds since the shard's start.
     pub tick: u32,
     next_generation: u32,
+    /// Bytes in all outboxes at the last tick.
+    queued: usize,
 }
 
 /// Runs a shard on this thread until its inbox closes.
@@ -114,6 +116,7 @@ pub(crate) fn run(index: u16, inbox: Inbox, service: Service, settings: ShardSet
         timers: Timers::new(settings.heartbeat_s),
         tick: 0,
         next_generation: 1,
+        queued: 0,
     };
     let shard = Rc::new(Shard { index, service, settings, table: RefCell::new(table), started: Instant::now() });
     let local = LocalSet::new();

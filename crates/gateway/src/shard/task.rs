@@ -12,8 +12,10 @@ use starling_conversation_store::Page;
 use starling_hub::{
     Answer, CommandError, Handling, Hub, PreparedConnect, PreparedSubscribe, Reply, Room, TopicAttachment, from_log,
 };
-use starling_wire::protocol::{self, CloseReason, Command, Connected, Encoding, Request};
+use starling_telemetry::TRACE_TARGET;
+use starling_wire::protocol::{self, CloseReason, Command, Connected, Encoding, ErrorCode, Request};
 use starling_wire::websocket::{self, Incoming};
+use tracing::Instrument;
 
 use super::conn::{Phase, SubState};
 use super::deliver::bound;
@@ -102,7 +104,7 @@ impl ConnTask {
         let mut reads = 0;
         loop {
             let mut more = self.poll_running(table, cx);
-            more |= self.begin_commands(table, cx);
+            more |= self.begin_commands(table);
             more |= self.serve_from_log(table, cx);
             if reads < READS_PER_POLL {
                 let read = self.read(table, cx);
@@ -121,9 +123,14 @@ impl ConnTask {
             }
             match conn.phase {
                 Phase::Broken => return false,
-                Phase::Closed if conn.outbox.is_empty() => {
-                    return conn.socket.poll_shutdown(cx).is_pending();
-                }
+                Phase::Closed if conn.outbox.is_empty() => match conn.socket.poll_shutdown(cx) {
+                    Poll::Pending => return true,
+                    Poll::Ready(Err(_)) => return false,
+                    Poll::Ready(Ok(())) => {
+                        conn.phase = Phase::Ending;
+                        table.linger(self.key);
+                    }
+                },
                 _ if !more || reads == READS_PER_POLL => return true,
                 _ => {}
             }
@@ -160,7 +167,7 @@ impl ConnTask {
     }
 
     /// Begins what waits in the backlog, as far as nothing keeps it waiting.
-    fn begin_commands(&mut self, table: &mut Table, cx: &mut Context<'_>) -> bool {
+    fn begin_commands(&mut self, table: &mut Table) -> bool {
         let mut any = false;
         while self.running.is_none() {
             let Some(conn) = table.conns.get_mut(self.key as usize) else { return false };
@@ -174,7 +181,7 @@ impl ConnTask {
             if conn.awaited == 0
                 && let Some(waiting) = conn.waiting.take()
             {
-                self.dispatch(table, waiting.0, waiting.1, cx);
+                self.dispatch(table, waiting.0, waiting.1);
                 any = true;
                 continue;
             }
@@ -185,13 +192,13 @@ impl ConnTask {
             if conn.backlog.is_empty() {
                 conn.backlog = std::collections::VecDeque::new();
             }
-            self.begin(table, request, cx);
+            self.begin(table, request);
             any = true;
         }
         any
     }
 
-    fn begin(&mut self, table: &mut Table, request: Request, cx: &mut Context<'_>) {
+    fn begin(&mut self, table: &mut Table, request: Request) {
         let Some(conn) = table.conns.get_mut(self.key as usize) else { return };
         let Request { id, command } = request;
         if let Err(retry_after_ms) = conn.pace.command(self.shard.now_us(), self.shard.settings.pace) {
@@ -209,12 +216,14 @@ impl ConnTask {
             }
         };
         METRICS.command(&command);
-        self.dispatch(table, id, command, cx);
+        self.dispatch(table, id, command);
     }
 
-    fn dispatch(&mut self, table: &mut Table, id: u64, command: Command, cx: &mut Context<'_>) {
+    fn dispatch(&mut self, table: &mut Table, id: u64, command: Command) {
         let Service::Hub(hub) = self.shard.service.clone() else { return };
         let Some(conn) = table.conns.get_mut(self.key as usize) else { return };
+        let span = tracing::info_span!(target: TRACE_TARGET, "command", op = command.op(), id);
+        let entered = span.enter();
         let handling = match (&conn.session, command) {
             (Some(session), command) => {
                 // A command that is answered at once or later does not wait for those before it; all others do.
@@ -226,12 +235,13 @@ impl ConnTask {
                 hub.handle(session, id, command)
             }
             (None, Command::Connect(connect)) => {
-                let identity = conn.identity.take().map(|identity| *identity);
+                let identity = conn.identity.as_deref().cloned();
                 let socket = conn.id(self.shard.index, self.key);
                 hub.connect(identity, connect, socket)
             }
             (None, _) => Handling::Now(Answer::Refused(CommandError::unauthorized("connect comes first"))),
         };
+        drop(entered);
         match handling {
             Handling::Now(answer) => self.take_answer(table, id, answer),
             Handling::Later => {
@@ -240,8 +250,8 @@ impl ConnTask {
                 }
             }
             Handling::Async(future) => {
+                let future = if span.is_disabled() { future } else { Box::pin(future.instrument(span)) };
                 self.running = Some(Running::Command { id, began: Instant::now(), future });
-                cx.waker().wake_by_ref();
             }
         }
     }
@@ -257,10 +267,19 @@ impl ConnTask {
 
     fn answer(&mut self, table: &mut Table, id: u64, answer: Answer) {
         match answer {
-            Answer::Reply(reply) => self.reply(table, id, &reply),
+            Answer::Reply(reply) => {
+                self.reply(table, id, &reply);
+                if let Ok(Reply::Refreshed(_)) = reply {
+                    self.watch_expiry(table);
+                }
+            }
             Answer::Refused(error) => {
+                let (reason, text) = match error.code {
+                    ErrorCode::RateLimited => (CloseReason::Overloaded, "over the limit on connections"),
+                    _ => (CloseReason::Unauthorized, "connect with a valid token first"),
+                };
                 self.reply(table, id, &Err(error));
-                table.close(self.key, CloseReason::Unauthorized, "connect with a valid token first");
+                table.close(self.key, reason, text);
             }
             Answer::Connect(prepared) => self.connect(table, id, *prepared),
             Answer::Join(prepared) => match prepared.attach() {
@@ -294,13 +313,13 @@ impl ConnTask {
             return prepared.abandon();
         }
         let session = prepared.session().clone();
-        let generation = conn.generation;
-        conn.session = Some(session.clone());
+        conn.identity = None;
+        conn.session = Some(session);
         let (connected, attachments, topics) = prepared.attach();
         for attachment in attachments {
             table.subscribe(self.key, attachment.room, Some(attachment));
         }
-        table.expires(session.expires_at_ms(), self.key, generation);
+        self.watch_expiry(table);
         let connected = Box::new(connected);
         if topics.is_empty() {
             self.reply(table, id, &Ok(Reply::Connected(connected)));
@@ -320,6 +339,14 @@ impl ConnTask {
             histories
         });
         self.running = Some(Running::Connect { id, connected, prepared, future });
+    }
+
+    /// Has the connection closed when its token ends.
+    fn watch_expiry(&self, table: &mut Table) {
+        let Some(conn) = table.conns.get(self.key as usize) else { return };
+        let Some(session) = &conn.session else { return };
+        let (at_ms, generation) = (session.expires_at_ms(), conn.generation);
+        table.expires(at_ms, self.key, generation);
     }
 
     /// The histories of a resumed session's topics have come: everything is answered, then replayed.
@@ -477,7 +504,7 @@ impl ConnTask {
         let open = conn.phase == Phase::Open;
         // A client that asks faster than it is answered, or does not read its answers, waits.
         let waits = open && (!conn.backlog.is_empty() || !conn.may_begin());
-        if waits || matches!(conn.phase, Phase::Broken | Phase::Closed) {
+        if waits || conn.phase == Phase::Broken {
             return false;
         }
         if !self.early.is_empty() {
@@ -495,6 +522,9 @@ impl ConnTask {
             }
             Poll::Ready(Ok(length)) => length,
         };
+        if matches!(conn.phase, Phase::Closed | Phase::Ending) {
+            return true;
+        }
         conn.heard_at = tick;
         METRICS.bytes_received.increment(length as u64);
         let wait_us = conn.pace.bytes(self.shard.now_us(), length, self.shard.settings.pace);
@@ -519,17 +549,23 @@ impl ConnTask {
             let incoming = match incoming {
                 Ok(incoming) => incoming,
                 Err(error) => {
-                    close = Some((error.close_reason(), error.to_string()));
+                    let (reason, text) = (error.close_reason(), error.to_string());
+                    if conn.phase == Phase::Open && close.is_none() {
+                        METRICS.closed(reason.code());
+                        conn.outbox.push(websocket::close_frame(reason.code(), &text), Kind::Reply);
+                    }
+                    // What follows can't be understood, so the client's own close frame is not waited for.
+                    conn.phase = Phase::Closed;
                     break;
                 }
             };
             METRICS.frames_received.increment(1);
-            if conn.phase != Phase::Open && !matches!(incoming, Incoming::Close(..)) {
+            let ignored = conn.phase != Phase::Open || close.is_some();
+            if ignored && !matches!(incoming, Incoming::Close(..)) {
                 continue;
             }
             if let Err(reason) = self.take_frame(conn, incoming) {
                 close = Some(reason);
-                break;
             }
         }
         drop(feed);

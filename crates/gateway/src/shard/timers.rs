@@ -12,6 +12,7 @@ use starling_wire::websocket;
 use super::conn::Phase;
 use super::outbox::Kind;
 use super::{Shard, ShardSettings, Table};
+use crate::metrics::METRICS;
 
 /// How long the client's close frame is awaited, seconds.
 pub(super) const CLOSE_SECONDS: u32 = 3;
@@ -51,15 +52,21 @@ impl Timers {
         self.closing.push_back((until, (key, generation)));
     }
 
-    pub fn expires(&mut self, at_ms: i64, key: u32, generation: u32) {
-        self.expiries.push(Reverse((at_ms.div_euclid(1_000), (key, generation))));
+    fn expires(&mut self, at_s: i64, key: u32, generation: u32) {
+        self.expiries.push(Reverse((at_s, (key, generation))));
     }
 }
 
 impl Table {
     /// Has a connection closed when its token ends, unless it has a newer one by then.
     pub fn expires(&mut self, at_ms: i64, key: u32, generation: u32) {
-        self.timers.expires(at_ms, key, generation);
+        let at_s = at_ms.div_euclid(1_000);
+        let conn = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation);
+        // One entry is enough, the earliest: it is looked at then, and entered anew if the token holds longer.
+        if let Some(conn) = conn.filter(|conn| at_s < conn.expiry_due_s) {
+            conn.expiry_due_s = at_s;
+            self.timers.expires(at_s, key, generation);
+        }
     }
 
     pub(super) fn on_tick(&mut self, settings: &ShardSettings) {
@@ -69,6 +76,9 @@ impl Table {
         self.end_closing();
         self.end_tokens();
         self.flush_dirty();
+        let queued = self.conns.iter().map(|(_, conn)| conn.outbox.bytes()).sum::<usize>();
+        METRICS.queue_bytes.increment(queued as f64 - self.queued as f64);
+        self.queued = queued;
     }
 
     fn ping(&mut self, settings: &ShardSettings) {
@@ -122,12 +132,15 @@ impl Table {
                 return;
             }
             self.timers.expiries.pop();
-            let Some(conn) = self.conns.get(key as usize).filter(|conn| conn.generation == generation) else { continue };
+            let conn = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation);
+            // An entry that an earlier one has overtaken is of no more use.
+            let Some(conn) = conn.filter(|conn| conn.expiry_due_s == at) else { continue };
+            conn.expiry_due_s = i64::MAX;
             let Some(session) = &conn.session else { continue };
             let until = session.expires_at_ms();
             if until > now_ms {
                 // Refreshed, or within this second: looked at again.
-                self.timers.expires(until.max(now_ms + 1_000), key, generation);
+                self.expires(until.max(now_ms + 1_000), key, generation);
             } else {
                 self.close(key, CloseReason::Unauthorized, "the token has expired");
             }

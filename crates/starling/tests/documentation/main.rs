@@ -1,0 +1,9 @@
+//! The pages under `docs/` say what is: each exchange of `docs/protocol.md` is played against a real node, and what the other
+//! pages name (pages, settings, metrics, configurations of load balancers) is looked up.
+
+mod compare;
+mod exchange;
+mod operating;
+mod pages;
+mod play;
+mod protocol;
