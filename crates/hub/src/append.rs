@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use starling_conversation_store::{Append, AppendError, Appended};
 use starling_fanout::Publication;
+use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::{Json, Sent, Timestamp};
+use tracing::Instrument;
 
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::Hub;
@@ -42,7 +44,8 @@ impl Hub {
     pub(crate) async fn append_batch(self: Arc<Self>, mut jobs: Vec<AppendJob>) {
         METRICS.append_batch.record(jobs.len() as f64);
         let messages: Vec<Append> = jobs.iter().map(|job| job.message.clone()).collect();
-        match self.conversations.append(&messages).await {
+        let span = tracing::info_span!(target: TRACE_TARGET, "append", messages = messages.len());
+        match self.conversations.append(&messages).instrument(span).await {
             Ok(results) => {
                 for (job, result) in jobs.drain(..).zip(results) {
                     self.appended(job, result);
@@ -75,6 +78,7 @@ impl Hub {
             self.retell(&room, appended.seq);
         } else {
             METRICS.committed.increment(1);
+            self.gauges.messages.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.tell(&room, message, &appended, traceparent.as_deref());
         }
         let at = Timestamp(appended.at_ms);

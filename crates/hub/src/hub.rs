@@ -12,11 +12,12 @@ use starling_conversation_store::{ConversationStore, LastSeen, Page, Range};
 use starling_fanout::{Fanout, Publication};
 use starling_session_store::{NodeRecord, PresenceChange, SessionChange, SessionStore};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::append::{APPEND_BATCH_MAX, AppendJob};
 use crate::heads::CommittedHeads;
 use crate::lane::{self, Lane};
+use crate::latency::LatencyWindow;
 use crate::limits::Limits;
 use crate::linger::Lingering;
 use crate::metrics::METRICS;
@@ -36,6 +37,8 @@ const PUBLISH_QUEUE: usize = 65_536;
 const PUBLISH_BATCH_MAX: usize = 512;
 /// How many publications of topics may wait for the broker.
 const TOPIC_QUEUE: usize = 8_192;
+/// How long a resume waits for what its session did last to be written.
+const CHANGES_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 /// How many changes of presence and of sessions may wait for the session store.
 const PRESENCE_QUEUE: usize = 65_536;
 /// How many conversations may wait to be repaired; the next tick finds those that did not fit.
@@ -121,9 +124,11 @@ pub struct NodeGauges {
     pub messages: AtomicU64,
     /// Events put into sockets' queues since the start.
     pub deliveries: AtomicU64,
-    /// Delivery latency, 50th percentile, microseconds.
+    /// How long messages took from their commit to the sockets' queues.
+    pub delivery: LatencyWindow,
+    /// Percentiles of the last seconds, from `delivery`, microseconds (set by the hub).
     pub delivery_p50_us: AtomicU64,
-    /// Delivery latency, 99th percentile, microseconds.
+    /// See `delivery_p50_us`.
     pub delivery_p99_us: AtomicU64,
 }
 
@@ -133,6 +138,8 @@ pub(crate) enum StoreChange {
     Session(SessionChange),
     /// A socket dropped at this time.
     Detached { session: String, at_ms: i64 },
+    /// To be told when all that came before has been written.
+    Told(oneshot::Sender<()>),
 }
 
 impl Hub {
@@ -254,6 +261,15 @@ impl Hub {
         }
     }
 
+    /// Waits until what is known of sessions and presence so far has been written, or for as long as that is worth it.
+    pub(crate) async fn changes_written(&self) {
+        let (teller, told) = oneshot::channel();
+        if self.presence_lane.push(StoreChange::Told(teller)).is_ok() {
+            // In time or not: what is not written by then is written later.
+            let _ = tokio::time::timeout(CHANGES_WAIT, told).await;
+        }
+    }
+
     async fn publish_batch(self: Arc<Self>, batch: Vec<Publication>) {
         METRICS.publish_batch.record(batch.len() as f64);
         if let Err(error) = self.fanout.publish(&batch).await {
@@ -265,11 +281,14 @@ impl Hub {
     /// Writes to the session store what gathered. What it does not take is written again when it is back.
     async fn write_changes(self: Arc<Self>, batch: Vec<StoreChange>) {
         let (mut presence, mut sessions, mut detached) = (Vec::new(), Vec::new(), Vec::new());
-        let mut detached_at_ms = 0;
+        let (mut detached_at_ms, mut waiting) = (0, Vec::new());
         for change in batch {
             match change {
                 StoreChange::Presence(change) => presence.push(change),
                 StoreChange::Session(change) => sessions.push(change),
+                // Its client is back: the drop of the older socket must not undo that.
+                StoreChange::Detached { session, .. } if self.sessions.holds(&session) => {}
+                StoreChange::Told(teller) => waiting.push(teller),
                 StoreChange::Detached { session, at_ms } => {
                     detached.push(session);
                     detached_at_ms = detached_at_ms.max(at_ms);
@@ -289,6 +308,10 @@ impl Hub {
         if let Some(error) = fault {
             tracing::debug!(%error, "sessions and presence could not be written; they will be, later");
             self.presence_lost.store(true, Ordering::Relaxed);
+        }
+        for teller in waiting {
+            // Whoever asked may have stopped waiting.
+            let _ = teller.send(());
         }
     }
 

@@ -29,7 +29,16 @@ pub struct Lingering {
 impl Lingering {
     /// Adds one; answers the one that lingered under the same session.
     pub fn add(&self, session: Arc<str>, lingerer: Lingerer) -> Option<Lingerer> {
-        self.inner.lock().insert(session, lingerer)
+        let mut inner = self.inner.lock();
+        // A socket that was detached before it dropped has nothing left to let go; what it was in lingers already.
+        if lingerer.rooms.is_empty() && inner.contains_key(&session) {
+            return None;
+        }
+        inner.insert(session, lingerer)
+    }
+    /// Whether one lingers under this session.
+    pub fn contains(&self, session: &str) -> bool {
+        self.inner.lock().contains_key(session)
     }
     /// Takes one out.
     pub fn take(&self, session: &str) -> Option<Lingerer> {

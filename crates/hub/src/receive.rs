@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use starling_fanout::{Delivery, Receiver};
+use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::CloseReason;
 use tokio::runtime::Handle;
 
@@ -56,6 +57,11 @@ impl Receiver for Ear {
 
 impl Hub {
     fn hear_message(self: &Arc<Self>, message: &CommittedMessage) {
+        let span = tracing::info_span!(target: TRACE_TARGET, "receive", seq = message.seq);
+        if let Some(traceparent) = &message.traceparent {
+            starling_telemetry::set_parent(&span, traceparent);
+        }
+        let _entered = span.entered();
         let now = clock::now_us();
         METRICS.fanout_lag.record(now.saturating_sub(message.committed_at_us) as f64 / 1e6);
         let holed = self.rooms.feed(
@@ -97,8 +103,13 @@ impl Hub {
                 }
             }
             NodeMessage::Superseded { session, to } => {
-                if to != self.node {
-                    self.close_session(&session, CloseReason::Superseded);
+                if to != self.node
+                    && let Some(session) = self.sessions.get(&session)
+                {
+                    self.close(&session, CloseReason::Superseded);
+                    // Not only when its socket is gone: until then its user would count as there twice.
+                    self.sessions.remove(&session);
+                    self.drop_attachments(&session);
                 }
             }
             NodeMessage::Ended { session } => {
@@ -199,7 +210,7 @@ impl Hub {
         if let Some(log) = &mut state.presence_log {
             log.push((user.clone(), node.clone(), devices));
         }
-        if state.joined() == 0 {
+        if state.joined() == 0 && !state.online_known {
             return;
         }
         match state.online.set(user, node, devices) {

@@ -70,7 +70,7 @@ pub enum Answer {
     Reply(Result<Reply, CommandError>),
     /// `connect` succeeded: attach the session.
     Connect(Box<PreparedConnect>),
-    /// The token in `connect` is no good: reply, then close with 4401.
+    /// `connect` is out of the question: reply, then close, with 4401, or with 4429 where the fault is `rate_limited`.
     Refused(CommandError),
     /// `join` succeeded: attach the socket to the room.
     Join(PreparedJoin),

@@ -76,9 +76,33 @@ struct Directory {
     by_id: Map<Arc<str>, Arc<Session>>,
     by_user: Map<(Arc<str>, Arc<str>), Vec<Arc<Session>>>,
     by_tenant: Map<Arc<str>, u64>,
+    /// Those that are about to be attached, with how often.
+    attaching: Map<Arc<str>, u32>,
 }
 
 impl Sessions {
+    /// Notes that a session is about to be attached here; [`Sessions::end_attaching`] belongs to it.
+    pub fn begin_attaching(&self, id: &Arc<str>) {
+        *self.inner.lock().attaching.entry(id.clone()).or_default() += 1;
+    }
+
+    /// The session has been attached, or will not be.
+    pub fn end_attaching(&self, id: &Arc<str>) {
+        let mut inner = self.inner.lock();
+        if let Some(count) = inner.attaching.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                inner.attaching.remove(id);
+            }
+        }
+    }
+
+    /// Whether a session is attached here, or about to be.
+    pub fn holds(&self, id: &str) -> bool {
+        let inner = self.inner.lock();
+        inner.by_id.contains_key(id) || inner.attaching.contains_key(id)
+    }
+
     /// Adds a session; answers the one of the same id that was there (to be closed).
     pub fn insert(&self, session: &Arc<Session>) -> Option<Arc<Session>> {
         let mut inner = self.inner.lock();

@@ -16,6 +16,8 @@ use crate::room::Room;
 const TICK: Duration = Duration::from_secs(1);
 /// How often the lifetimes of presence keys are prolonged, in ticks.
 const KEEP_PRESENCE_EVERY: u64 = 20 * 60;
+/// How often delivery percentiles are taken, in ticks.
+const PERCENTILES_EVERY: u64 = 2;
 /// How often idle rooms are forgotten, in ticks.
 const SWEEP_EVERY: u64 = 10;
 
@@ -44,6 +46,11 @@ impl Hub {
         self.retry_overrun();
         let joined = self.rooms.joined();
         self.gauge(joined.len());
+        if tick.is_multiple_of(PERCENTILES_EVERY) {
+            let (p50, p99) = self.gauges.delivery.take_percentiles();
+            self.gauges.delivery_p50_us.store(p50, Ordering::Relaxed);
+            self.gauges.delivery_p99_us.store(p99, Ordering::Relaxed);
+        }
         for room in &joined {
             room.used_at_s.store(self.seconds(), Ordering::Relaxed);
             if room.state().has_hole() {
@@ -223,6 +230,11 @@ impl Hub {
         METRICS.publish_depth.set(self.publish_lane.depth() as f64);
         METRICS.topic_depth.set(self.topic_lane.depth() as f64);
         METRICS.presence_depth.set(self.presence_lane.depth() as f64);
+        for pool in self.conversations.pools() {
+            let gauge = |state| metrics::gauge!("starling_pool_connections", "pool" => pool.name, "state" => state);
+            gauge("idle").set(pool.idle as f64);
+            gauge("used").set(pool.size.saturating_sub(pool.idle) as f64);
+        }
     }
 }
 

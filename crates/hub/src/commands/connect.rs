@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt;
 use starling_auth::{Identity, Ticket};
 use starling_session_store::{Attach, Attached, ResumeAttach, SessionState};
-use starling_wire::protocol::{CloseReason, Connect, Connected, Resume, ResumedConversation, Timestamp};
+use starling_wire::protocol::{CloseReason, Connect, Connected, ErrorCode, Resume, ResumedConversation, Timestamp};
 
 use super::join::{Attachment, Replay};
 use super::topics::PreparedSubscribe;
@@ -36,6 +36,32 @@ pub struct PreparedConnect {
     topics: Vec<PreparedSubscribe>,
     gone: Vec<String>,
     ticket: String,
+    attaching: Attaching,
+}
+
+/// A session on its way to a socket of this node, from before the session store hears of it. If it does not get there, the
+/// store is told that the socket dropped.
+struct Attaching {
+    hub: Arc<Hub>,
+    session: Arc<str>,
+    arrived: bool,
+}
+
+impl Attaching {
+    fn begin(hub: &Arc<Hub>, session: &Arc<str>) -> Attaching {
+        hub.sessions.begin_attaching(session);
+        Attaching { hub: hub.clone(), session: session.clone(), arrived: false }
+    }
+}
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        self.hub.sessions.end_attaching(&self.session);
+        if !self.arrived {
+            let (session, at_ms) = (self.session.to_string(), clock::now_ms());
+            self.hub.change(StoreChange::Detached { session, at_ms });
+        }
+    }
 }
 
 impl PreparedConnect {
@@ -47,7 +73,8 @@ impl PreparedConnect {
     /// Attaches the session to the socket. To be called on the thread of its shard, as [`crate::PreparedJoin::attach`]. Topics are
     /// left to be completed one by one.
     pub fn attach(self) -> (Connected, Vec<Attachment>, Vec<PreparedSubscribe>) {
-        let PreparedConnect { hub, session, resumed, rooms, topics, mut gone, ticket } = self;
+        let PreparedConnect { hub, session, resumed, rooms, topics, mut gone, ticket, mut attaching } = self;
+        attaching.arrived = true;
         if let Some(older) = hub.sessions.insert(&session) {
             hub.close(&older, CloseReason::Superseded);
             hub.drop_attachments(&older);
@@ -61,12 +88,15 @@ impl PreparedConnect {
             };
             let replay = Replay::plan(after, attached.head, hub.config.replay_limit);
             let Replay { cursor, replayed, truncated } = replay;
-            let resumed = ResumedConversation { head: attached.head, replayed, truncated };
+            let resumed = ResumedConversation { head: attached.head.max(cursor), replayed, truncated };
             conversations.insert(room.key.name.clone(), resumed);
             attachments.push(Attachment { room: room.id, head: attached.head, cursor, log: room });
         }
-        // Only now: the people of this session are counted in again, so that nobody sees them go.
+        // Only now: the people of this session are counted in again, so that nobody sees them go, here or on other nodes.
         hub.stop_lingering(&session.id);
+        if resumed {
+            hub.publish_message(0, &NodeMessage::Moved { session: session.id.clone(), to: hub.node.clone() });
+        }
         let identity = session.identity();
         let connected = Connected {
             session: session.id.to_string(),
@@ -87,8 +117,7 @@ impl PreparedConnect {
 
     /// Takes back what was begun, if the socket closed meanwhile.
     pub fn abandon(self) {
-        let at_ms = clock::now_ms();
-        self.hub.change(StoreChange::Detached { session: self.session.id.to_string(), at_ms });
+        drop(self.attaching);
     }
 }
 
@@ -107,6 +136,8 @@ impl Hub {
             };
             match hub.prepare_connect(identity, connect.resume, socket).await {
                 Ok(prepared) => Answer::Connect(Box::new(prepared)),
+                // Waiting on this connection would be one connection too many.
+                Err(error) if error.code == ErrorCode::RateLimited => Answer::Refused(error),
                 Err(error) => Answer::Reply(Err(error)),
             }
         }))
@@ -129,6 +160,7 @@ impl Hub {
         }
         METRICS.new_sessions.increment(1);
         let id: Arc<str> = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 18]>()).into();
+        let attaching = Attaching::begin(&self, &id);
         let attach = self.attach_request(&id, &identity, now_ms, None);
         if let Err(error) = self.session_store.attach(&attach).await {
             // Sessions are a cache of what the client holds in its ticket: the store gets it again when it is back.
@@ -138,7 +170,7 @@ impl Hub {
         let ticket = self.ticket(&id, &identity, now_ms);
         let session = Arc::new(Session::new(id, identity, now_ms, socket));
         let (rooms, topics, gone) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(PreparedConnect { hub: self, session, resumed: false, rooms, topics, gone, ticket })
+        Ok(PreparedConnect { hub: self, session, resumed: false, rooms, topics, gone, ticket, attaching })
     }
 
     /// Goes on with an old session; `None` if there is none to go on with.
@@ -154,18 +186,22 @@ impl Hub {
             return Ok(None);
         }
         let id: Arc<str> = ticket.session.as_str().into();
+        let attaching = Attaching::begin(&self, &id);
+        if self.sessions.get(&id).is_some() || self.lingering.contains(&id) {
+            // It was here a moment ago: what it did last, and its drop, come before its return.
+            self.changes_written().await;
+        }
         let attach = ResumeAttach { ticket_issued_at_ms: ticket.issued_at_ms };
         let attach = self.attach_request(&id, identity, now_ms, Some(attach));
         let (mut names, mut topic_names, created_at_ms) = match self.session_store.attach(&attach).await {
             Ok(Attached::Refused) => return Ok(None),
             Ok(Attached::Resumed { previous_node, conversations, topics, created_at_ms }) => {
-                self.take_over(&id, previous_node).await;
+                if let Some(node) = previous_node {
+                    self.take_over(&id, &node).await;
+                }
                 (conversations, topics, created_at_ms)
             }
-            Ok(Attached::Rebuilt | Attached::New) => {
-                self.take_over(&id, None).await;
-                (Vec::new(), Vec::new(), ticket.issued_at_ms)
-            }
+            Ok(Attached::Rebuilt | Attached::New) => (Vec::new(), Vec::new(), ticket.issued_at_ms),
             Err(error) => {
                 tracing::debug!(%error, "a session is resumed by its ticket alone");
                 self.presence_lost.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -185,7 +221,7 @@ impl Hub {
             .map(|name| self.clone().subscription(session.clone(), &name, resume.topics.get(&name).cloned()))
             .collect();
         let ticket = self.ticket(&id, identity, now_ms);
-        Ok(Some(PreparedConnect { hub: self, session, resumed: true, rooms, topics, gone, ticket }))
+        Ok(Some(PreparedConnect { hub: self, session, resumed: true, rooms, topics, gone, ticket, attaching }))
     }
 
     /// The rooms of a resumed session, and those that its user may no longer read.
@@ -196,22 +232,24 @@ impl Hub {
         cursors: &BTreeMap<String, u64>,
     ) -> Result<(Vec<(Arc<Room>, Option<u64>)>, Vec<String>), CommandError> {
         let names: BTreeSet<String> = names.into_iter().take(self.config.joins_per_session_max).collect();
-        let found: Vec<(String, Result<Arc<Room>, CommandError>)> = futures_util::stream::iter(names)
+        let found: Vec<(String, Option<u64>, Result<Arc<Room>, CommandError>)> = futures_util::stream::iter(names)
             .map(|name| async move {
                 let room = self.member_room(&session.tenant, &session.user, &name).await;
+                let mut cursor = cursors.get(&name).copied();
                 if let Ok(room) = &room {
                     self.know_presence(room).await;
+                    cursor = self.check_cursor(room, cursor).await;
                 }
-                (name, room)
+                (name, cursor, room)
             })
             .buffered(LOOKUPS_AT_ONCE)
             .collect()
             .await;
         let (mut rooms, mut gone) = (Vec::new(), Vec::new());
-        for (name, room) in found {
+        for (name, cursor, room) in found {
             match room {
-                Ok(room) => rooms.push((room, cursors.get(&name).copied())),
-                Err(error) if error.code == starling_wire::protocol::ErrorCode::NotFound => gone.push(name),
+                Ok(room) => rooms.push((room, cursor)),
+                Err(error) if error.code == ErrorCode::NotFound => gone.push(name),
                 // The database is away: the client tries again, rather than lose its place.
                 Err(error) => return Err(error),
             }
@@ -219,18 +257,14 @@ impl Hub {
         Ok((rooms, gone))
     }
 
-    /// Tells the node that had the session until now, or those that still show it as there.
-    async fn take_over(&self, id: &Arc<str>, previous: Option<String>) {
-        let to = self.node.clone();
-        match previous {
-            Some(node) if *node == *self.node => {}
-            Some(node) => {
-                let message = NodeMessage::Superseded { session: id.clone(), to };
-                if let Err(error) = self.fanout.publish_to(&node, message.encode()).await {
-                    tracing::debug!(%error, node, "the node that had a session could not be told");
-                }
-            }
-            None => self.publish_message(0, &NodeMessage::Moved { session: id.clone(), to }),
+    /// Tells the node that had the session until now.
+    async fn take_over(&self, id: &Arc<str>, node: &str) {
+        if *node == *self.node {
+            return;
+        }
+        let message = NodeMessage::Superseded { session: id.clone(), to: self.node.clone() };
+        if let Err(error) = self.fanout.publish_to(node, message.encode()).await {
+            tracing::debug!(%error, node, "the node that had a session could not be told");
         }
     }
 

@@ -66,7 +66,11 @@ impl Hub {
             return Err(self.too_many_members());
         }
         self.take_write(tenant, user).await?;
-        self.check_conversations(tenant).await?;
+        if let Err(full) = self.check_conversations(tenant).await {
+            // What exists is not made, however many there are.
+            let name = create.conversation.as_deref().ok_or_else(|| full.clone())?;
+            self.rooms.get(&*self.conversations, &*self.shards, tenant, name).await?.ok_or(full)?;
+        }
         let conversation = create.conversation.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let new = NewConversation {
             tenant: tenant.to_string(),

@@ -43,10 +43,14 @@ pub(super) struct Replay {
 
 impl Replay {
     /// From a client's cursor (none: nothing is replayed) up to a head, of at most `limit` messages, the newest.
+    ///
+    /// A cursor beyond the head is that of a client that has seen more than this node has heard of yet (see
+    /// [`Hub::check_cursor`]): it stays, or what the node hears next would be shown twice.
     pub fn plan(after: Option<u64>, head: u64, limit: u64) -> Replay {
-        let missed = head.saturating_sub(after.unwrap_or(head));
+        let after = after.unwrap_or(head);
+        let missed = head.saturating_sub(after);
         let replayed = missed.min(limit);
-        Replay { cursor: head - replayed, replayed, truncated: missed > limit }
+        Replay { cursor: after.max(head - replayed), replayed, truncated: missed > limit }
     }
 }
 
@@ -59,7 +63,7 @@ impl PreparedJoin {
         let attached = hub.attach_room(&session, &room)?;
         let replay = Replay::plan(after, attached.head, limit);
         let joined = Joined {
-            head: attached.head,
+            head: attached.head.max(replay.cursor),
             replayed: replay.replayed,
             truncated: replay.truncated,
             online: attached.online,
@@ -97,23 +101,45 @@ impl Hub {
             }
         }
         self.know_presence(&room).await;
+        let after = self.check_cursor(&room, after).await;
         Answer::Join(PreparedJoin { hub: self, session, room, after })
     }
 
-    /// `leave`
-    pub(super) fn leave_room(&self, session: &Arc<Session>, name: &str) -> Answer {
-        let left = session.state().joined.remove(name);
-        match left {
-            Some(room) => {
-                self.detach_room(session, &room);
-                self.count_out(&room, &session.user, self.now_ms());
-                Answer::Leave(Some(room.id))
+    /// `leave`; `None` if the session has not joined.
+    pub(super) fn leave_room(&self, session: &Arc<Session>, name: &str) -> Option<Answer> {
+        let room = session.state().joined.remove(name)?;
+        self.detach_room(session, &room);
+        self.go(session, &room);
+        Some(Answer::Leave(Some(room.id)))
+    }
+
+    /// The session is in the room no more: its user was there until now.
+    fn go(&self, session: &Session, room: &Room) {
+        let now_ms = self.now_ms();
+        self.saw(&session.tenant, &session.user, now_ms);
+        self.count_out(room, &session.user, now_ms);
+    }
+
+    /// A client's cursor, for a room that may not have heard of it yet: the client was on another node, which told it of messages that
+    /// this one has missed so far. The log says whether they exist; a cursor beyond the log (of a database that was set back) is
+    /// no cursor.
+    pub(super) async fn check_cursor(&self, room: &Arc<Room>, after: Option<u64>) -> Option<u64> {
+        let after = after?;
+        if after <= room.state().head() {
+            return Some(after);
+        }
+        match self.conversations.heads(&[room.conversation]).await {
+            Ok(heads) => {
+                let head = heads.first().map_or(0, |(_, head)| *head);
+                if room.learn_head(head) {
+                    self.repair(room);
+                }
+                Some(after.min(head))
             }
-            None => match self.rooms.known(&session.tenant, name) {
-                // Leaving what one has not joined is no fault; what one may not see does not exist.
-                Some(room) if room.is_member(&session.user) => Answer::Leave(None),
-                _ => Err(CommandError::no_such_conversation()).into(),
-            },
+            Err(error) => {
+                tracing::debug!(%error, "a cursor could not be checked");
+                Some(after)
+            }
         }
     }
 
@@ -128,7 +154,7 @@ impl Hub {
         };
         if joined {
             self.detach_room(session, room);
-            self.count_out(room, &session.user, self.now_ms());
+            self.go(session, room);
             let socket = session.socket;
             self.shards.post(socket.shard, ShardItem::Evict { socket, room: room.id });
         }
@@ -172,7 +198,7 @@ mod tests {
         assert_eq!(plan(Some(20), 50), Replay { cursor: 20, replayed: 30, truncated: false });
         assert_eq!(plan(Some(0), 1_000), Replay { cursor: 0, replayed: 1_000, truncated: false });
         assert_eq!(plan(Some(0), 1_001), Replay { cursor: 1, replayed: 1_000, truncated: true });
-        assert_eq!(plan(Some(99), 50), Replay { cursor: 50, replayed: 0, truncated: false });
+        assert_eq!(plan(Some(99), 50), Replay { cursor: 99, replayed: 0, truncated: false });
         assert_eq!(plan(Some(0), 0), Replay { cursor: 0, replayed: 0, truncated: false });
     }
 }

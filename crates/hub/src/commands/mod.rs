@@ -34,7 +34,16 @@ impl Hub {
             Command::Connect(_) => {
                 Handling::Now(Err(CommandError::conflict("this connection is connected already")).into())
             }
-            Command::Leave { conversation } => Handling::Now(hub.leave_room(&session, &conversation)),
+            Command::Leave { conversation } => match hub.leave_room(&session, &conversation) {
+                Some(answer) => Handling::Now(answer),
+                // Leaving what one has not joined is no fault; what one may not see does not exist.
+                None => Handling::Async(Box::pin(async move {
+                    match hub.member_room(&session.tenant, &session.user, &conversation).await {
+                        Ok(_) => Answer::Leave(None),
+                        Err(error) => Err(error).into(),
+                    }
+                })),
+            },
             Command::Unsubscribe { topic } => Handling::Now(hub.unsubscribe(&session, &topic)),
             Command::Typing { conversation, typing } => hub.handle_typing(session, conversation, typing),
             Command::Create(create) => Handling::Async(Box::pin(async move {

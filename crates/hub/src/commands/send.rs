@@ -110,6 +110,7 @@ impl Hub {
     }
 
     fn accept(&self, room: Arc<Room>, sender: Arc<str>, role: Role, send: protocol::Send, done: Completion<Sent>) {
+        let traceparent = starling_telemetry::current_traceparent().map(Into::into);
         let message = Append {
             conversation: room.conversation,
             id: uuid::Uuid::now_v7(),
@@ -119,6 +120,6 @@ impl Hub {
             content: send.content.into(),
             metadata: send.metadata.map(|json| json.shared()),
         };
-        self.enqueue(AppendJob { room, message, queued_at: Instant::now(), traceparent: None, done });
+        self.enqueue(AppendJob { room, message, queued_at: Instant::now(), traceparent, done });
     }
 }
