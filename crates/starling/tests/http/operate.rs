@@ -66,7 +66,8 @@ async fn sessions_are_listed_by_page_and_by_user() {
         }
     }
     let mut wanted: Vec<String> = sockets.iter().map(session).collect();
-    (listed.sort(), wanted.sort());
+    listed.sort();
+    wanted.sort();
     assert_eq!(listed, wanted);
 
     let of_ada = json_of(&call(&node, &root, "GET", "/v1/sessions?user=ada").await, 200);
