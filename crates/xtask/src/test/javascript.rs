@@ -5,22 +5,39 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use starling_testkit::install;
+use starling_testkit::postgres::Postgres;
+use starling_testkit::redis::Redis;
 
 use super::count;
-use super::runner::Task;
+use super::runner::{self, Task};
+use super::summary::Outcome;
 use crate::workspace;
 
 /// Folders with a `package.json`, from the root.
-const FOLDERS: [&str; 2] = ["clients/js", "crates/gateway/console"];
+const FOLDERS: [&str; 2] = ["clients/js", "crates/gateway/console-tests"];
 
 /// The scripts of one folder, after its dependencies are there.
 pub struct Suite {
     pub name: String,
-    pub tasks: Vec<Task>,
+    tasks: Vec<Task>,
 }
 
-/// One suite for each folder that has scripts of that name. They find the program in `STARLING_BIN`, and a browser in
-/// `CHROMIUM_BIN`.
+impl Suite {
+    /// Runs the scripts beside a Redis and a PostgreSQL of their own.
+    pub async fn run(&self) -> Outcome {
+        let (redis, postgres) = match tokio::try_join!(Redis::start(), Postgres::start()) {
+            Ok(servers) => servers,
+            Err(error) => return Outcome::check(Err(error)),
+        };
+        let with_servers =
+            |task: &Task| task.clone().env("REDIS_URL", redis.url()).env("DATABASE_URL", postgres.url());
+        let tasks: Vec<Task> = self.tasks.iter().map(with_servers).collect();
+        runner::run_all(&tasks).await
+    }
+}
+
+/// One suite for each folder that has scripts of that name. They find the program in `STARLING_BIN`, a browser in
+/// `CHROMIUM_BIN`, and servers for the time of [`Suite::run`] in `REDIS_URL` and `DATABASE_URL`.
 pub fn suites() -> Result<Vec<Suite>> {
     let mut suites = Vec::new();
     for folder in FOLDERS {

@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use starling_testkit::install::{self, Tool};
 
 use crate::{docs, workspace};
+use javascript::Suite;
 use runner::Task;
 use summary::{Outcome, Summary};
 
@@ -54,8 +55,10 @@ enum Work {
     Install(Vec<Tool>),
     /// Holds the generated pages against the program that the build step made.
     CheckDocs,
-    /// Runs programs one after the other, up to the first that fails.
+    /// Runs programs one after the other.
     Run(Vec<Task>),
+    /// Runs the tests of a JavaScript part.
+    JavaScript(Suite),
 }
 
 impl Step {
@@ -77,16 +80,8 @@ impl Step {
                     Err(error) => Err(error),
                 })
             }
-            Work::Run(tasks) => {
-                let mut whole = Outcome::check(Ok(()));
-                for task in tasks {
-                    whole = whole.then(task.run().await);
-                    if whole.result.is_err() {
-                        break;
-                    }
-                }
-                whole
-            }
+            Work::Run(tasks) => runner::run_all(tasks).await,
+            Work::JavaScript(suite) => suite.run().await,
         }
     }
 }
@@ -128,7 +123,7 @@ fn steps(quick: bool) -> Result<Vec<Step>> {
         let doc = Task::cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
         steps.push(Step::new("rustdoc", [doc]));
         for suite in javascript::suites()? {
-            steps.push(Step::new(&suite.name, suite.tasks));
+            steps.push(Step { name: suite.name.clone(), work: Work::JavaScript(suite) });
         }
     }
     Ok(steps)

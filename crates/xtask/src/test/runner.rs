@@ -19,6 +19,7 @@ use crate::workspace;
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// A program to run.
+#[derive(Clone)]
 pub struct Task {
     program: OsString,
     args: Vec<String>,
@@ -113,6 +114,15 @@ impl std::fmt::Display for Task {
     }
 }
 
+/// Runs programs one after the other, also after one has failed. The first failure is the whole's.
+pub async fn run_all(tasks: &[Task]) -> Outcome {
+    let mut whole = Outcome::check(Ok(()));
+    for task in tasks {
+        whole = whole.then(task.run().await);
+    }
+    whole
+}
+
 /// A child with its children, ended together.
 struct Group(Child);
 
@@ -139,6 +149,16 @@ mod tests {
         assert_eq!(outcome.count, Count { passed: 3, failed: 4 });
         let text = format!("{:#}", outcome.result.unwrap_err());
         assert!(text.contains("101") && text.starts_with("sh -c"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_a_failure_is_run_and_counted() {
+        let fails =
+            Task::new("sh", &["-c", "echo '# pass 1'; echo '# fail 1'; exit 1"]).counting(count::node);
+        let passes = Task::new("sh", &["-c", "echo '# pass 2'"]).counting(count::node);
+        let outcome = run_all(&[fails, passes]).await;
+        assert_eq!(outcome.count, Count { passed: 3, failed: 1 });
+        assert!(outcome.result.is_err());
     }
 
     #[tokio::test]

@@ -65,7 +65,7 @@ impl fmt::Display for Summary {
         writeln!(f, "\n=== summary ===")?;
         for Line { name, took, count, failed } in &self.lines {
             let word = if *failed { "failed" } else { "ok" };
-            write!(f, "{name:<24} {word:<6} {:>7.1} s", took.as_secs_f64())?;
+            write!(f, "{name:<30} {word:<6} {:>7.1} s", took.as_secs_f64())?;
             if count.passed + count.failed > 0 {
                 write!(f, "   {} passed, {} failed", count.passed, count.failed)?;
             }
