@@ -10,7 +10,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use starling_conversation_store::Page;
 use starling_hub::{
-    Answer, CommandError, Handling, Hub, PreparedConnect, PreparedSubscribe, Reply, Room, TopicAttachment, from_log,
+    Answer, CommandError, Handling, Hub, PreparedConnect, PreparedSubscribe, Reply, Room, TopicAttachment,
+    from_log,
 };
 use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::{self, CloseReason, Command, Connected, Encoding, ErrorCode, Request};
@@ -45,9 +46,22 @@ pub(crate) struct ConnTask {
 type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
 enum Running {
-    Command { id: u64, began: Instant, future: Pin<Box<dyn Future<Output = Answer> + Send>> },
-    Connect { id: u64, connected: Box<Connected>, prepared: Vec<Rc<PreparedSubscribe>>, future: Boxed<Histories> },
-    Subscribe { id: u64, prepared: Rc<PreparedSubscribe>, future: Boxed<Result<TopicAttachment, CommandError>> },
+    Command {
+        id: u64,
+        began: Instant,
+        future: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    },
+    Connect {
+        id: u64,
+        connected: Box<Connected>,
+        prepared: Vec<Rc<PreparedSubscribe>>,
+        future: Boxed<Histories>,
+    },
+    Subscribe {
+        id: u64,
+        prepared: Rc<PreparedSubscribe>,
+        future: Boxed<Result<TopicAttachment, CommandError>>,
+    },
 }
 
 type Histories = Vec<Result<TopicAttachment, CommandError>>;
@@ -106,13 +120,9 @@ impl ConnTask {
             let mut more = self.poll_running(table, cx);
             more |= self.begin_commands(table);
             more |= self.serve_from_log(table, cx);
-            if reads < READS_PER_POLL {
-                let read = self.read(table, cx);
-                reads += usize::from(read);
-                more |= read;
-            } else {
-                cx.waker().wake_by_ref();
-            }
+            let read = self.read(table, cx);
+            reads += usize::from(read);
+            more |= read;
             let Some(conn) = table.conns.get_mut(self.key as usize) else { return false };
             if conn.phase != Phase::Broken {
                 match conn.outbox.poll_flush(&mut conn.socket, cx) {
@@ -131,7 +141,12 @@ impl ConnTask {
                         table.linger(self.key);
                     }
                 },
-                _ if !more || reads == READS_PER_POLL => return true,
+                _ if !more => return true,
+                _ if reads >= READS_PER_POLL => {
+                    // The socket may hold more, and it wakes only those whom it had nothing for.
+                    cx.waker().wake_by_ref();
+                    return true;
+                }
                 _ => {}
             }
         }
@@ -376,7 +391,7 @@ impl ConnTask {
         connected.topics = Some(topics);
         self.reply(table, id, &Ok(Reply::Connected(connected)));
         for (topic, attachment) in replays {
-            self.replay(table, topic, attachment);
+            self.replay(table, topic, &attachment);
         }
     }
 
@@ -390,7 +405,7 @@ impl ConnTask {
         match result {
             Ok(attachment) => {
                 self.reply(table, id, &Ok(Reply::Subscribed(attachment.subscribed.clone())));
-                self.replay(table, prepared, attachment);
+                self.replay(table, prepared, &attachment);
             }
             Err(error) => {
                 prepared.undo();
@@ -400,7 +415,7 @@ impl ConnTask {
         }
     }
 
-    fn replay(&mut self, table: &mut Table, prepared: &PreparedSubscribe, attachment: TopicAttachment) {
+    fn replay(&mut self, table: &mut Table, prepared: &PreparedSubscribe, attachment: &TopicAttachment) {
         if let Some(conn) = table.conns.get_mut(self.key as usize) {
             for (_, event) in &attachment.replay {
                 let frame = event.frame(conn.encoding).clone();
@@ -439,9 +454,15 @@ impl ConnTask {
             if conn.outbox.bytes() > self.shard.settings.outbox_bytes_soft / 4 {
                 return any;
             }
-            let behind: Vec<usize> =
-                conn.subs.iter().filter(|(_, sub)| matches!(sub.state, SubState::Behind)).map(|(sub, _)| sub).collect();
-            let Some(sub) = behind.into_iter().find(|sub| !table.catch_up(self.key, *sub)) else { return any };
+            let behind: Vec<usize> = conn
+                .subs
+                .iter()
+                .filter(|(_, sub)| matches!(sub.state, SubState::Behind))
+                .map(|(sub, _)| sub)
+                .collect();
+            let Some(sub) = behind.into_iter().find(|sub| !table.catch_up(self.key, *sub)) else {
+                return any;
+            };
             self.reading = start_reading(table, self.key, sub, &hub);
             if self.reading.is_none() {
                 return any;
@@ -472,7 +493,8 @@ impl ConnTask {
                     METRICS.deliveries.increment(1);
                 }
                 let delivered = table.rooms.get(&reading.room.id).map_or(0, |room| room.delivered);
-                if let Some(sub) = table.conns.get_mut(self.key as usize).and_then(|c| c.subs.get_mut(reading.sub))
+                if let Some(sub) =
+                    table.conns.get_mut(self.key as usize).and_then(|c| c.subs.get_mut(reading.sub))
                     && empty
                 {
                     // The log is shorter than what was handed out: the conversation is gone. Nothing more will come.
@@ -480,7 +502,9 @@ impl ConnTask {
                 }
             }
             // The client has been promised these messages: on another connection it gets them.
-            Err(_) => table.close(self.key, CloseReason::Restart, "the log is not available; reconnect with resume"),
+            Err(_) => {
+                table.close(self.key, CloseReason::Restart, "the log is not available; reconnect with resume");
+            }
         }
     }
 
@@ -573,7 +597,11 @@ impl ConnTask {
         close
     }
 
-    fn take_frame(&self, conn: &mut super::Conn, incoming: Incoming<'_>) -> Result<(), (CloseReason, String)> {
+    fn take_frame(
+        &self,
+        conn: &mut super::Conn,
+        incoming: Incoming<'_>,
+    ) -> Result<(), (CloseReason, String)> {
         match incoming {
             Incoming::Ping(payload) => conn.outbox.push(websocket::pong_frame(payload), Kind::Reply),
             Incoming::Pong(_) => {}
@@ -587,7 +615,9 @@ impl ConnTask {
             Incoming::Text(text) => match (&self.shard.service, conn.encoding) {
                 (Service::Echo, _) => conn.push(crate::echo::text(text), Kind::Reply),
                 (Service::Hub(_), Encoding::Json) => return take_request(conn, text.as_bytes()),
-                (Service::Hub(_), Encoding::MsgPack) => return Err(unsupported("text where MessagePack was agreed")),
+                (Service::Hub(_), Encoding::MsgPack) => {
+                    return Err(unsupported("text where MessagePack was agreed"));
+                }
             },
             Incoming::Binary(bytes) => match (&self.shard.service, conn.encoding) {
                 (Service::Echo, _) => conn.push(crate::echo::binary(bytes), Kind::Reply),
@@ -601,7 +631,8 @@ impl ConnTask {
 }
 
 fn take_request(conn: &mut super::Conn, frame: &[u8]) -> Result<(), (CloseReason, String)> {
-    let request = protocol::decode(conn.encoding, frame).map_err(|error| (CloseReason::NotAFrame, error.to_string()))?;
+    let request = protocol::decode(conn.encoding, frame)
+        .map_err(|error| (CloseReason::NotAFrame, error.to_string()))?;
     conn.backlog.push_back(request);
     Ok(())
 }
@@ -611,7 +642,11 @@ fn unsupported(text: &str) -> (CloseReason, String) {
 }
 
 fn idle_decoder() -> websocket::Decoder {
-    websocket::Decoder::new(websocket::DecoderConfig { frame_bytes_max: 0, message_bytes_max: 0, deflate: None })
+    websocket::Decoder::new(websocket::DecoderConfig {
+        frame_bytes_max: 0,
+        message_bytes_max: 0,
+        deflate: None,
+    })
 }
 
 fn start_reading(table: &Table, key: u32, sub: usize, hub: &Arc<Hub>) -> Option<Reading> {
