@@ -76,7 +76,7 @@ impl Gateway {
         let front = front(&config, front_tls, Some(hub.clone()), Some(WEBSOCKET_PATH));
         let state = http::ApiState { hub: hub.clone(), front: front.clone() };
         let _ = front.router.set(http::router(state));
-        start_shards(&config, Service::Hub(hub.clone()), &front, ends)?;
+        start_shards(&config, &Service::Hub(hub.clone()), &front, ends)?;
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(listener::accept(listener, inboxes.clone(), front.clone(), stopped));
         // An error means that the other end is gone, which is a wish to stop, too.
@@ -92,7 +92,7 @@ impl Gateway {
         let Gateway { config, listener, front_tls } = self;
         let front = front(&config, front_tls, None, None);
         let (inboxes, ends) = Inboxes::new(1);
-        start_shards(&config, Service::Echo, &front, ends)?;
+        start_shards(&config, &Service::Echo, &front, ends)?;
         let (_stop, stopped) = watch::channel(false);
         listener::accept(listener, inboxes, front, stopped).await;
         Ok(())
@@ -119,7 +119,12 @@ fn front(
     })
 }
 
-fn start_shards(config: &GatewayConfig, service: Service, front: &Arc<Front>, ends: Vec<Inbox>) -> Result<(), Error> {
+fn start_shards(
+    config: &GatewayConfig,
+    service: &Service,
+    front: &Arc<Front>,
+    ends: Vec<Inbox>,
+) -> Result<(), Error> {
     let seconds = |duration: Duration| u32::try_from(duration.as_secs().max(1)).unwrap_or(u32::MAX);
     let settings = ShardSettings {
         heartbeat_s: seconds(config.heartbeat),
@@ -127,7 +132,7 @@ fn start_shards(config: &GatewayConfig, service: Service, front: &Arc<Front>, en
         outbox_bytes_soft: config.queue_bytes,
         outbox_bytes_hard: config.queue_bytes.saturating_mul(HARD_PER_SOFT),
         message_bytes_max: config.message_bytes_max,
-        deflate: config.deflate.then(DeflateConfig::default),
+        deflate: config.deflate.then(|| deflate(service)),
         pace: PaceLimits {
             commands_per_second: config.commands_per_second,
             bytes_per_second: config.bytes_per_second,
@@ -142,6 +147,17 @@ fn start_shards(config: &GatewayConfig, service: Service, front: &Arc<Front>, en
             .map_err(Error::Thread)?;
     }
     Ok(())
+}
+
+/// The program keeps no memory for compression between messages. The echo carries over what clients offer to, so that all of the
+/// codec is held against conformance suites.
+fn deflate(service: &Service) -> DeflateConfig {
+    let forgets = !matches!(service, Service::Echo);
+    DeflateConfig {
+        server_no_context_takeover: forgets,
+        client_no_context_takeover: forgets,
+        ..DeflateConfig::default()
+    }
 }
 
 /// Drains: readiness falls at once, load balancers get a moment to notice, then clients are told when to come back elsewhere, and

@@ -105,7 +105,7 @@ async fn refuse(mut stream: TcpStream) {
     let answer = async {
         let mut request = [0; 1_024];
         // What was sent must be read, or the answer is lost in the reset.
-        stream.read(&mut request).await?;
+        let _some = stream.read(&mut request).await?;
         stream.write_all(ANSWER).await?;
         stream.shutdown().await
     };

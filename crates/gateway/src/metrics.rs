@@ -34,8 +34,20 @@ pub(crate) struct GatewayMetrics {
 }
 
 const OPS: [&str; 14] = [
-    "connect", "refresh", "create", "join", "leave", "send", "history", "read", "typing", "presence", "subscribe",
-    "unsubscribe", "publish", "ping",
+    "connect",
+    "refresh",
+    "create",
+    "join",
+    "leave",
+    "send",
+    "history",
+    "read",
+    "typing",
+    "presence",
+    "subscribe",
+    "unsubscribe",
+    "publish",
+    "ping",
 ];
 
 const CODES: [ErrorCode; 9] = [
@@ -76,8 +88,12 @@ pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMe
     draining: gauge!("starling_draining"),
     queue_bytes: gauge!("starling_queue_bytes"),
     commands: OPS.map(|op| (op, counter!("starling_commands_total", "op" => op))),
-    errors: CODES.map(|code| (code, counter!("starling_command_errors_total", "code" => code.as_str()))).into(),
-    closes: CLOSES.map(|code| (code, counter!("starling_connections_closed_total", "code" => code.to_string()))).into(),
+    errors: CODES
+        .map(|code| (code, counter!("starling_command_errors_total", "code" => code.as_str())))
+        .into(),
+    closes: CLOSES
+        .map(|code| (code, counter!("starling_connections_closed_total", "code" => code.to_string())))
+        .into(),
     closed_other: counter!("starling_connections_closed_total", "code" => "other"),
 });
 
@@ -99,7 +115,8 @@ impl GatewayMetrics {
 
     /// Counts a connection's end.
     pub fn closed(&self, code: u16) {
-        let counter = self.closes.iter().find(|(other, _)| *other == code).map_or(&self.closed_other, |(_, c)| c);
+        let counter =
+            self.closes.iter().find(|(other, _)| *other == code).map_or(&self.closed_other, |(_, c)| c);
         counter.increment(1);
     }
 

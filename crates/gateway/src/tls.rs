@@ -16,7 +16,8 @@ pub(crate) fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, Error> {
     let chain = CertificateDer::pem_file_iter(&config.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unreadable("tls_certificate_file", &error))?;
-    let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|error| unreadable("tls_key_file", &error))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&config.key).map_err(|error| unreadable("tls_key_file", &error))?;
     let mut tls = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, key)

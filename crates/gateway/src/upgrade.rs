@@ -89,8 +89,10 @@ impl Front {
             return Ok(None);
         }
         let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let chain: Vec<IpAddr> =
-            forwarded.flat_map(|value| value.split(',')).filter_map(|part| part.trim().parse().ok()).collect();
+        let chain: Vec<IpAddr> = forwarded
+            .flat_map(|value| value.split(','))
+            .filter_map(|part| part.trim().parse().ok())
+            .collect();
         // The last one that is not ours: what stands before it anybody could have written.
         let client = chain.into_iter().rev().find(|address| !self.trusts(*address)).unwrap_or(peer);
         self.addresses.enter(client).map_err(|_| {
@@ -276,7 +278,10 @@ async fn agree(
         error: CommandError::bad_request(error.to_string()),
     })?;
     if front.closing.load(Ordering::Relaxed) {
-        return Err(Refused::new("draining", CommandError::unavailable("this node is stopping; connect again")));
+        return Err(Refused::new(
+            "draining",
+            CommandError::unavailable("this node is stopping; connect again"),
+        ));
     }
     check_origin(&front.origins, headers)?;
     let guard = front.enter_forwarded(peer, headers)?;
@@ -306,8 +311,11 @@ async fn agree(
     }
     let mut deflate = None;
     if let Some(config) = shard.settings.deflate {
-        let offers: Vec<&str> =
-            headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok()).collect();
+        let offers: Vec<&str> = headers
+            .get_all(SEC_WEBSOCKET_EXTENSIONS)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
         if let Some((params, header)) = deflate::negotiate(&offers.join(", "), config)
             && let Ok(header) = HeaderValue::from_str(&header)
         {
@@ -323,7 +331,7 @@ async fn authenticate(hub: &Hub, token: &str) -> Result<Identity, Refused> {
         Some(checked) => checked,
         None => hub.authenticate(token).await,
     };
-    checked.map_err(|error| Refused::new("token", CommandError::unauthorized(error.to_string())))
+    checked.map_err(|error| Refused::new("token", error.into()))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -347,7 +355,10 @@ fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refused> {
     if allowed {
         return Ok(());
     }
-    Err(Refused::new("origin", CommandError::forbidden("pages of this origin may not connect (allowed_origins)")))
+    Err(Refused::new(
+        "origin",
+        CommandError::forbidden("pages of this origin may not connect (allowed_origins)"),
+    ))
 }
 
 #[cfg(test)]

@@ -35,7 +35,8 @@ impl Hub {
         // The id is a serial number, so that its remainder spreads evenly.
         let lane = job.room.conversation.unsigned_abs() as usize % self.append_lanes.len();
         if let Err(job) = self.append_lanes[lane].push(job) {
-            let error = CommandError::unavailable("too many messages wait for the database; nothing was accepted");
+            let error =
+                CommandError::unavailable("too many messages wait for the database; nothing was accepted");
             job.done.finish(&self.shards, Err(error));
         }
     }

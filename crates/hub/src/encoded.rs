@@ -107,7 +107,12 @@ impl Encoded {
     }
     /// An event that happened at a time, Unix microseconds.
     pub fn at(event: OwnedEvent, happened_at_us: u64) -> Encoded {
-        Encoded { source: Source::Event(event), json: OnceLock::new(), msgpack: OnceLock::new(), happened_at_us }
+        Encoded {
+            source: Source::Event(event),
+            json: OnceLock::new(),
+            msgpack: OnceLock::new(),
+            happened_at_us,
+        }
     }
     /// An event of another node, which sent its JSON.
     pub fn from_json(payload: &[u8], happened_at_us: u64) -> Encoded {
@@ -148,22 +153,28 @@ impl Encoded {
 impl OwnedEvent {
     fn borrow(&self) -> Event<'_> {
         match self {
-            OwnedEvent::Message { conversation, seq, id, sender, role, content, metadata, at } => Event::Message(Message {
-                conversation,
-                seq: *seq,
-                id: *id,
-                sender,
-                role,
-                content,
-                metadata: metadata.as_ref(),
-                at: *at,
-            }),
+            OwnedEvent::Message { conversation, seq, id, sender, role, content, metadata, at } => {
+                Event::Message(Message {
+                    conversation,
+                    seq: *seq,
+                    id: *id,
+                    sender,
+                    role,
+                    content,
+                    metadata: metadata.as_ref(),
+                    at: *at,
+                })
+            }
             OwnedEvent::Read { conversation, user, seq } => Event::Read { conversation, user, seq: *seq },
-            OwnedEvent::Typing { conversation, user, typing } => Event::Typing { conversation, user, typing: *typing },
+            OwnedEvent::Typing { conversation, user, typing } => {
+                Event::Typing { conversation, user, typing: *typing }
+            }
             OwnedEvent::Presence { conversation, user, online, last_seen } => {
                 Event::Presence { conversation, user, online: *online, last_seen: *last_seen }
             }
-            OwnedEvent::Member { conversation, user, member } => Event::Member { conversation, user, member: *member },
+            OwnedEvent::Member { conversation, user, member } => {
+                Event::Member { conversation, user, member: *member }
+            }
             OwnedEvent::Publication { topic, offset, data, sender } => {
                 Event::Publication { topic, offset: *offset, data, sender: sender.as_deref() }
             }

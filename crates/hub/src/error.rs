@@ -93,3 +93,12 @@ impl From<starling_session_store::Error> for CommandError {
         CommandError::unavailable("sessions are not available for the moment; nothing was accepted")
     }
 }
+
+impl From<starling_auth::TokenError> for CommandError {
+    fn from(error: starling_auth::TokenError) -> CommandError {
+        if error.is_temporary() {
+            return CommandError::unavailable(error.to_string());
+        }
+        CommandError::unauthorized(error.to_string())
+    }
+}

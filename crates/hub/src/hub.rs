@@ -137,7 +137,10 @@ pub(crate) enum StoreChange {
     Presence(PresenceChange),
     Session(SessionChange),
     /// A socket dropped at this time.
-    Detached { session: String, at_ms: i64 },
+    Detached {
+        session: String,
+        at_ms: i64,
+    },
     /// To be told when all that came before has been written.
     Told(oneshot::Sender<()>),
 }
@@ -215,7 +218,10 @@ impl Hub {
 
     /// A page of a conversation's log after a number, from the primary, to serve a socket.
     pub async fn read_log(&self, room: &Room, after: u64, limit: u32) -> Result<Page, CommandError> {
-        Ok(self.conversations.messages(room.conversation, Range::After(after), limit, CATCH_UP_BYTES_MAX, true).await?)
+        Ok(self
+            .conversations
+            .messages(room.conversation, Range::After(after), limit, CATCH_UP_BYTES_MAX, true)
+            .await?)
     }
 
     /// Counters that the gateway keeps for the node's record.

@@ -47,7 +47,10 @@ impl Lingering {
     /// Takes those out whose time is over.
     pub fn take_expired(&self, now: Instant) -> Vec<Lingerer> {
         let mut expired = Vec::new();
-        self.inner.lock().extract_if(|_, lingerer| lingerer.until <= now).for_each(|(_, lingerer)| expired.push(lingerer));
+        self.inner
+            .lock()
+            .extract_if(|_, lingerer| lingerer.until <= now)
+            .for_each(|(_, lingerer)| expired.push(lingerer));
         expired
     }
     /// How many there are.

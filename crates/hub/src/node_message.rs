@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn other_messages_survive_the_way() {
-        let heads = NodeMessage::Heads(vec![Head { tenant: "t".into(), name: "c".into(), conversation: 3, seq: 9 }]);
+        let heads =
+            NodeMessage::Heads(vec![Head { tenant: "t".into(), name: "c".into(), conversation: 3, seq: 9 }]);
         assert_eq!(decode(&heads.encode()), Some(Heard::Other(heads)));
     }
 

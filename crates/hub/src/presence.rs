@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use starling_conversation_store::LastSeen;
 use starling_session_store::{PresenceChange, PresenceEntry};
 
+use crate::clock;
 use crate::hub::{Hub, StoreChange};
 use crate::linger::Lingerer;
 use crate::metrics::METRICS;
@@ -14,7 +15,6 @@ use crate::online::Shift;
 use crate::room::{Room, RoomState};
 use crate::session::Session;
 use crate::tick::presence_key;
-use crate::clock;
 
 /// How long a dropped socket's user still counts as there, so that a resume shows nothing.
 const LINGER: Duration = Duration::from_secs(10);
@@ -69,7 +69,8 @@ impl Hub {
     /// A session's socket dropped: its user counts as there for a while longer.
     pub(crate) fn linger(&self, session: &Session, rooms: Vec<Arc<Room>>) {
         let dropped_at_ms = clock::now_ms();
-        let lingerer = Lingerer { user: session.user.clone(), rooms, until: Instant::now() + LINGER, dropped_at_ms };
+        let lingerer =
+            Lingerer { user: session.user.clone(), rooms, until: Instant::now() + LINGER, dropped_at_ms };
         if let Some(older) = self.lingering.add(session.id.clone(), lingerer) {
             self.let_go(&older);
         }
@@ -153,7 +154,10 @@ impl Hub {
     }
 
     /// Writes anew who is in these rooms by this node.
-    pub(crate) async fn write_presence(&self, rooms: &[Arc<Room>]) -> Result<(), starling_session_store::Error> {
+    pub(crate) async fn write_presence(
+        &self,
+        rooms: &[Arc<Room>],
+    ) -> Result<(), starling_session_store::Error> {
         let mut batch = Vec::new();
         for room in rooms {
             let state = room.state();

@@ -7,13 +7,13 @@ use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::CloseReason;
 use tokio::runtime::Handle;
 
+use crate::clock;
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::node_message::{self, CommittedMessage, Head, Heard, NodeMessage};
 use crate::room::RoomKey;
 use crate::shards::ShardItem;
-use crate::clock;
 
 /// The hub's ear: holds no hub alive.
 pub(crate) struct Ear {
@@ -31,11 +31,13 @@ impl Receiver for Ear {
     fn receive(&self, delivery: Delivery) {
         let Some(hub) = self.hub.upgrade() else { return };
         match delivery {
-            Delivery::Publication { body, .. } | Delivery::Direct { body } => match node_message::decode(&body) {
-                Some(Heard::Message(message)) => hub.hear_message(&message),
-                Some(Heard::Other(message)) => hub.hear(message),
-                None => tracing::debug!("a publication of another version was ignored"),
-            },
+            Delivery::Publication { body, .. } | Delivery::Direct { body } => {
+                match node_message::decode(&body) {
+                    Some(Heard::Message(message)) => hub.hear_message(&message),
+                    Some(Heard::Other(message)) => hub.hear(message),
+                    None => tracing::debug!("a publication of another version was ignored"),
+                }
+            }
             Delivery::Topic { tenant, topic, offset, body } => {
                 hub.topics.deliver(&*hub.shards, &RoomKey { tenant, name: topic }, offset, &body);
             }
@@ -47,7 +49,10 @@ impl Receiver for Ear {
             Delivery::Gap { lane } => {
                 METRICS.gaps.increment(1);
                 METRICS.fanout_up.set(1.0);
-                tracing::info!(?lane, "publications may have been lost; reading what is missing from the log");
+                tracing::info!(
+                    ?lane,
+                    "publications may have been lost; reading what is missing from the log"
+                );
                 hub.link.reset();
                 self.runtime.spawn(async move { hub.recover_from_gap(lane).await });
             }
@@ -93,9 +98,13 @@ impl Hub {
                 }
             }
             NodeMessage::Read { tenant, name, user, seq } => self.apply_read(&tenant, &name, &user, seq),
-            NodeMessage::Member { tenant, name, user, member } => self.apply_member(&tenant, &name, &user, member),
+            NodeMessage::Member { tenant, name, user, member } => {
+                self.apply_member(&tenant, &name, &user, member);
+            }
             NodeMessage::Changed { tenant, name } => self.rooms.doubt_load(&tenant, &name),
-            NodeMessage::Deleted { tenant, name, conversation } => self.apply_deleted(&tenant, &name, conversation),
+            NodeMessage::Deleted { tenant, name, conversation } => {
+                self.apply_deleted(&tenant, &name, conversation);
+            }
             NodeMessage::Heads(heads) => self.hear_heads(&heads),
             NodeMessage::Moved { session, to } => {
                 if to != self.node {
@@ -177,7 +186,8 @@ impl Hub {
 
     /// A conversation is gone: everybody who joined is told that they are no members any more.
     pub(crate) fn apply_deleted(&self, tenant: &Arc<str>, name: &Arc<str>, conversation: i64) {
-        let Some(room) = self.rooms.known(tenant, name).filter(|room| room.conversation == conversation) else {
+        let Some(room) = self.rooms.known(tenant, name).filter(|room| room.conversation == conversation)
+        else {
             self.rooms.doubt_load(tenant, name);
             return;
         };

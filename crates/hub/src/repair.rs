@@ -93,7 +93,11 @@ impl Hub {
                 state.head()
             };
             METRICS.repairs.increment(1);
-            match self.conversations.messages(room.conversation, Range::After(after), PAGE, PAGE_BYTES_MAX, true).await {
+            match self
+                .conversations
+                .messages(room.conversation, Range::After(after), PAGE, PAGE_BYTES_MAX, true)
+                .await
+            {
                 Ok(page) if page.messages.is_empty() => {
                     // The conversation was deleted meanwhile, or the database was set back: nothing will come.
                     tracing::warn!(conversation = %room.key.name, after, "the log lacks messages that were published");

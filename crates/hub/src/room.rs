@@ -132,7 +132,12 @@ impl Room {
 
     /// This room's head, as other nodes are told of it.
     pub fn head_at(&self, seq: u64) -> Head {
-        Head { tenant: self.key.tenant.clone(), name: self.key.name.clone(), conversation: self.conversation, seq }
+        Head {
+            tenant: self.key.tenant.clone(),
+            name: self.key.name.clone(),
+            conversation: self.conversation,
+            seq,
+        }
     }
 
     /// Hands out an event that may be lost.
@@ -241,5 +246,9 @@ fn members_of(conversation: &Conversation) -> Map<Arc<str>, u64> {
 }
 
 fn wanting(interest: &[u32]) -> impl Iterator<Item = (u16, u32)> + '_ {
-    interest.iter().enumerate().filter(|(_, count)| **count > 0).filter_map(|(shard, count)| Some((u16::try_from(shard).ok()?, *count)))
+    interest
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > 0)
+        .filter_map(|(shard, count)| Some((u16::try_from(shard).ok()?, *count)))
 }

@@ -110,7 +110,11 @@ impl Sessions {
         if let Some(old) = &old {
             inner.forget_user(old);
         }
-        inner.by_user.entry((session.tenant.clone(), session.user.clone())).or_default().push(session.clone());
+        inner
+            .by_user
+            .entry((session.tenant.clone(), session.user.clone()))
+            .or_default()
+            .push(session.clone());
         *inner.by_tenant.entry(session.tenant.clone()).or_default() += 1;
         old
     }

@@ -112,7 +112,12 @@ impl Hub {
             version: self.config.version.clone(),
             started_at_ms: self.started_at_ms,
             draining: gauges.draining.load(Ordering::Relaxed),
-            tenants: self.sessions.per_tenant().into_iter().map(|(tenant, n)| (tenant.to_string(), n)).collect(),
+            tenants: self
+                .sessions
+                .per_tenant()
+                .into_iter()
+                .map(|(tenant, n)| (tenant.to_string(), n))
+                .collect(),
             messages: gauges.messages.load(Ordering::Relaxed),
             deliveries: gauges.deliveries.load(Ordering::Relaxed),
             delivery_p50_us: gauges.delivery_p50_us.load(Ordering::Relaxed),
@@ -133,8 +138,12 @@ impl Hub {
     pub(crate) async fn recover_from_gap(self: &Arc<Self>, lane: Option<u16>) {
         self.topics.doubt();
         self.rooms.sweep(self.seconds(), true);
-        let concerned: Vec<Arc<Room>> =
-            self.rooms.joined().into_iter().filter(|room| lane.is_none_or(|lane| room.lane == lane)).collect();
+        let concerned: Vec<Arc<Room>> = self
+            .rooms
+            .joined()
+            .into_iter()
+            .filter(|room| lane.is_none_or(|lane| room.lane == lane))
+            .collect();
         self.check_heads(&concerned).await;
         for room in &concerned {
             self.refresh(room).await;
@@ -174,7 +183,9 @@ impl Hub {
         if !hears {
             self.check_heads(joined).await;
             if self.link.is_deaf() && self.fanout.link().is_some_and(|link| link.connected) {
-                tracing::warn!("publications are not heard although the broker is connected; connecting anew");
+                tracing::warn!(
+                    "publications are not heard although the broker is connected; connecting anew"
+                );
                 self.link.reset();
                 self.fanout.reconnect().await;
             }
@@ -183,7 +194,8 @@ impl Hub {
 
     /// Writes this node's sessions and presence again, after the store lost them.
     async fn write_all_again(self: &Arc<Self>) {
-        let sessions: Vec<SessionState> = self.sessions.all().iter().map(|session| session.to_state()).collect();
+        let sessions: Vec<SessionState> =
+            self.sessions.all().iter().map(|session| session.to_state()).collect();
         match self.session_store.restore(&self.node, &sessions).await {
             Ok(elsewhere) => {
                 for id in elsewhere {
@@ -226,12 +238,15 @@ impl Hub {
         METRICS.sessions.set(self.sessions.count() as f64);
         METRICS.joined.set(joined as f64);
         METRICS.topics.set(self.topics.count() as f64);
-        METRICS.append_depth.set(self.append_lanes.iter().map(crate::lane::Lane::depth).sum::<usize>() as f64);
+        METRICS
+            .append_depth
+            .set(self.append_lanes.iter().map(crate::lane::Lane::depth).sum::<usize>() as f64);
         METRICS.publish_depth.set(self.publish_lane.depth() as f64);
         METRICS.topic_depth.set(self.topic_lane.depth() as f64);
         METRICS.presence_depth.set(self.presence_lane.depth() as f64);
         for pool in self.conversations.pools() {
-            let gauge = |state| metrics::gauge!("starling_pool_connections", "pool" => pool.name, "state" => state);
+            let gauge =
+                |state| metrics::gauge!("starling_pool_connections", "pool" => pool.name, "state" => state);
             gauge("idle").set(pool.idle as f64);
             gauge("used").set(pool.size.saturating_sub(pool.idle) as f64);
         }

@@ -109,7 +109,9 @@ impl Topics {
 
     /// Forgets topics that nobody is subscribed to (entered, but never attached).
     pub fn sweep(&self) {
-        self.inner.lock().retain(|_, topic| topic.state.lock().subscribed > 0 || Arc::strong_count(topic) > 1);
+        self.inner
+            .lock()
+            .retain(|_, topic| topic.state.lock().subscribed > 0 || Arc::strong_count(topic) > 1);
     }
 
     /// Hands a publication out.

@@ -17,7 +17,8 @@ pub(crate) struct TopicJob {
 
 impl Hub {
     pub(crate) async fn publish_topics_batch(self: Arc<Self>, jobs: Vec<TopicJob>) {
-        let (batch, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.publication, job.done)).unzip();
+        let (batch, waiting): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.publication, job.done)).unzip();
         let results = self.fanout.publish_topics(&batch).await;
         for (done, result) in waiting.into_iter().zip(results) {
             let answer = result

@@ -36,7 +36,9 @@ impl Typists {
     pub fn take_expired(&self, now: Instant) -> Vec<(Arc<Room>, Arc<str>)> {
         let mut expired = Vec::new();
         let mut inner = self.inner.lock();
-        inner.extract_if(|_, (_, until)| *until <= now).for_each(|((_, user), (room, _))| expired.push((room, user)));
+        inner
+            .extract_if(|_, (_, until)| *until <= now)
+            .for_each(|((_, user), (room, _))| expired.push((room, user)));
         expired
     }
 }

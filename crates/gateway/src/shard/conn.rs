@@ -188,7 +188,10 @@ impl Conn {
 
     /// Whether a further command may be begun.
     pub fn may_begin(&self) -> bool {
-        self.phase == Phase::Open && self.held.is_none() && self.waiting.is_none() && self.awaited < AWAITED_MAX
+        self.phase == Phase::Open
+            && self.held.is_none()
+            && self.waiting.is_none()
+            && self.awaited < AWAITED_MAX
     }
 }
 

@@ -26,7 +26,9 @@ impl Table {
             ShardItem::Publication { room, offset, event } => {
                 self.pend(room, Pending { seq: offset, event, durable: false });
             }
-            ShardItem::Ephemeral { room, event, except } => self.ephemeral(room, &event, except.as_deref(), shard),
+            ShardItem::Ephemeral { room, event, except } => {
+                self.ephemeral(room, &event, except.as_deref(), shard);
+            }
             ShardItem::Reply { socket, id, reply } => {
                 if let Some(conn) = self.conn(socket) {
                     conn.awaited = conn.awaited.saturating_sub(1);
@@ -93,7 +95,8 @@ impl Table {
             return;
         }
         conn.behind += u32::from(matches!(state, SubState::Behind));
-        let sub = u32::try_from(conn.subs.insert(Sub { room, cursor, state, since: self.tick, log })).unwrap_or(u32::MAX);
+        let sub = u32::try_from(conn.subs.insert(Sub { room, cursor, state, since: self.tick, log }))
+            .unwrap_or(u32::MAX);
         let new = || ShardRoom { delivered: head, ..ShardRoom::default() };
         self.rooms.entry(room).or_insert_with(new).subs.push(SubRef { conn: key, sub });
     }
@@ -209,7 +212,8 @@ impl Table {
         let Some(room) = self.rooms.get(&id) else { return };
         for sub in &room.subs {
             let Some(conn) = self.conns.get_mut(sub.conn as usize) else { continue };
-            let is_excepted = except.is_some() && conn.session.as_ref().map(|session| &*session.user) == except;
+            let is_excepted =
+                except.is_some() && conn.session.as_ref().map(|session| &*session.user) == except;
             if !is_excepted {
                 let frame = event.frame(conn.encoding).clone();
                 conn.push(frame, Kind::Ephemeral);

@@ -70,11 +70,16 @@ impl Inboxes {
 impl Shards for Inboxes {
     fn post(&self, shard: u16, item: ShardItem) -> bool {
         let Some(entry) = self.shards.get(usize::from(shard)) else { return false };
-        let Err(mpsc::error::TrySendError::Full(item)) = entry.sender.try_send(Item::Hub(item)) else { return true };
+        let Err(mpsc::error::TrySendError::Full(item)) = entry.sender.try_send(Item::Hub(item)) else {
+            return true;
+        };
         let needed = matches!(
             item,
             Item::Hub(
-                ShardItem::Reply { .. } | ShardItem::Close { .. } | ShardItem::Evict { .. } | ShardItem::Event { .. }
+                ShardItem::Reply { .. }
+                    | ShardItem::Close { .. }
+                    | ShardItem::Evict { .. }
+                    | ShardItem::Event { .. }
             )
         );
         let mut urgent = entry.urgent.lock();

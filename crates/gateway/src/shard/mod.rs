@@ -21,15 +21,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use conn::{Conn, Phase};
-pub use inbox::{Inbox, Inboxes};
 pub(crate) use inbox::Item;
+pub use inbox::{Inbox, Inboxes};
 pub(crate) use pace::{Pace, PaceLimits};
 use room::ShardRoom;
 use slab::Slab;
 pub(crate) use socket::Socket;
-pub(crate) use task::ConnTask;
 use starling_hub::{Hub, NodeGauges, RoomId, SocketId};
 use starling_wire::websocket::deflate::DeflateConfig;
+pub(crate) use task::ConnTask;
 use timers::Timers;
 use tokio::task::LocalSet;
 
@@ -99,7 +99,13 @@ pub(crate) struct Table {
 }
 
 /// Runs a shard on this thread until its inbox closes.
-pub(crate) fn run(index: u16, inbox: Inbox, service: Service, settings: ShardSettings, front: Arc<upgrade::Front>) {
+pub(crate) fn run(
+    index: u16,
+    inbox: Inbox,
+    service: Service,
+    settings: ShardSettings,
+    front: Arc<upgrade::Front>,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -118,7 +124,8 @@ pub(crate) fn run(index: u16, inbox: Inbox, service: Service, settings: ShardSet
         next_generation: 1,
         queued: 0,
     };
-    let shard = Rc::new(Shard { index, service, settings, table: RefCell::new(table), started: Instant::now() });
+    let shard =
+        Rc::new(Shard { index, service, settings, table: RefCell::new(table), started: Instant::now() });
     let local = LocalSet::new();
     local.spawn_local(tick_forever(shard.clone()));
     local.block_on(&runtime, shard.take_turns(inbox, front));

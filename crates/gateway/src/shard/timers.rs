@@ -85,7 +85,8 @@ impl Table {
         let slot = self.tick as usize % self.timers.wheel.len();
         let mut entries = std::mem::take(&mut self.timers.wheel[slot]);
         entries.retain(|(key, generation)| {
-            let Some(conn) = self.conns.get_mut(*key as usize).filter(|conn| conn.generation == *generation) else {
+            let Some(conn) = self.conns.get_mut(*key as usize).filter(|conn| conn.generation == *generation)
+            else {
                 return false;
             };
             if self.tick.wrapping_sub(conn.heard_at) > settings.heartbeat_s * 2 {
@@ -107,7 +108,9 @@ impl Table {
     }
 
     fn end_connects(&mut self) {
-        while let Some((_, (key, generation))) = self.timers.connects.pop_front_if(|(due, _)| *due <= self.tick) {
+        while let Some((_, (key, generation))) =
+            self.timers.connects.pop_front_if(|(due, _)| *due <= self.tick)
+        {
             let waits = |conn: &super::Conn| conn.generation == generation && conn.session.is_none();
             if self.conns.get(key as usize).is_some_and(waits) {
                 self.close(key, CloseReason::ConnectTimeout, "no connect in time");
@@ -116,8 +119,11 @@ impl Table {
     }
 
     fn end_closing(&mut self) {
-        while let Some((_, (key, generation))) = self.timers.closing.pop_front_if(|(due, _)| *due <= self.tick) {
-            if let Some(conn) = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation) {
+        while let Some((_, (key, generation))) =
+            self.timers.closing.pop_front_if(|(due, _)| *due <= self.tick)
+        {
+            if let Some(conn) = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation)
+            {
                 conn.phase = Phase::Broken;
                 conn.wake();
             }
@@ -126,7 +132,8 @@ impl Table {
 
     fn end_tokens(&mut self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (now_s, now_ms) = (now.as_secs().cast_signed(), i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+        let (now_s, now_ms) =
+            (now.as_secs().cast_signed(), i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
         while let Some(Reverse((at, (key, generation)))) = self.timers.expiries.peek().copied() {
             if at > now_s {
                 return;
@@ -157,7 +164,8 @@ pub(super) async fn drain(shard: Rc<Shard>, limit: Duration) {
         let table = &mut *table;
         for (key, conn) in &mut table.conns {
             let told = limit.mul_f64(rand::random_range(0.0..0.5));
-            let event = OwnedEvent::Draining { reconnect_after_ms: u64::try_from(told.as_millis()).unwrap_or(0) };
+            let event =
+                OwnedEvent::Draining { reconnect_after_ms: u64::try_from(told.as_millis()).unwrap_or(0) };
             let frame = Encoded::new(event).frame(conn.encoding).clone();
             conn.push(frame, Kind::Reply);
             let key = u32::try_from(key).unwrap_or(u32::MAX);
@@ -188,4 +196,3 @@ pub(super) async fn drain(shard: Rc<Shard>, limit: Duration) {
     }
     table.flush_dirty();
 }
-

@@ -8,7 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt;
 use starling_auth::{Identity, Ticket};
 use starling_session_store::{Attach, Attached, ResumeAttach, SessionState};
-use starling_wire::protocol::{CloseReason, Connect, Connected, ErrorCode, Resume, ResumedConversation, Timestamp};
+use starling_wire::protocol::{
+    CloseReason, Connect, Connected, ErrorCode, Resume, ResumedConversation, Timestamp,
+};
 
 use super::join::{Attachment, Replay};
 use super::topics::PreparedSubscribe;
@@ -123,13 +125,19 @@ impl PreparedConnect {
 
 impl Hub {
     /// `connect` of a socket. `identity` where the upgrade carried a token.
-    pub fn connect(self: &Arc<Self>, identity: Option<Identity>, connect: Connect, socket: SocketId) -> Handling {
+    pub fn connect(
+        self: &Arc<Self>,
+        identity: Option<Identity>,
+        connect: Connect,
+        socket: SocketId,
+    ) -> Handling {
         let hub = self.clone();
         Handling::Async(Box::pin(async move {
             let identity = match (connect.token, identity) {
                 (Some(token), _) => match hub.authenticate(&token).await {
                     Ok(identity) => identity,
-                    Err(error) => return Answer::Refused(CommandError::unauthorized(error.to_string())),
+                    Err(error) if error.is_temporary() => return Answer::Reply(Err(error.into())),
+                    Err(error) => return Answer::Refused(error.into()),
                 },
                 (None, Some(identity)) => identity,
                 (None, None) => return Answer::Refused(CommandError::unauthorized("a token is needed")),
@@ -181,8 +189,13 @@ impl Hub {
         socket: SocketId,
     ) -> Result<Option<PreparedConnect>, CommandError> {
         let now_ms = clock::now_ms();
-        let Ok(ticket) = self.tickets.open(&resume.ticket, now_ms, TICKET_LIFETIME_MS) else { return Ok(None) };
-        if ticket.session != resume.session || ticket.tenant != *identity.tenant || ticket.user != *identity.user {
+        let Ok(ticket) = self.tickets.open(&resume.ticket, now_ms, TICKET_LIFETIME_MS) else {
+            return Ok(None);
+        };
+        if ticket.session != resume.session
+            || ticket.tenant != *identity.tenant
+            || ticket.user != *identity.user
+        {
             return Ok(None);
         }
         let id: Arc<str> = ticket.session.as_str().into();
@@ -221,7 +234,16 @@ impl Hub {
             .map(|name| self.clone().subscription(session.clone(), &name, resume.topics.get(&name).cloned()))
             .collect();
         let ticket = self.ticket(&id, identity, now_ms);
-        Ok(Some(PreparedConnect { hub: self, session, resumed: true, rooms, topics, gone, ticket, attaching }))
+        Ok(Some(PreparedConnect {
+            hub: self,
+            session,
+            resumed: true,
+            rooms,
+            topics,
+            gone,
+            ticket,
+            attaching,
+        }))
     }
 
     /// The rooms of a resumed session, and those that its user may no longer read.
@@ -232,19 +254,20 @@ impl Hub {
         cursors: &BTreeMap<String, u64>,
     ) -> Result<(Vec<(Arc<Room>, Option<u64>)>, Vec<String>), CommandError> {
         let names: BTreeSet<String> = names.into_iter().take(self.config.joins_per_session_max).collect();
-        let found: Vec<(String, Option<u64>, Result<Arc<Room>, CommandError>)> = futures_util::stream::iter(names)
-            .map(|name| async move {
-                let room = self.member_room(&session.tenant, &session.user, &name).await;
-                let mut cursor = cursors.get(&name).copied();
-                if let Ok(room) = &room {
-                    self.know_presence(room).await;
-                    cursor = self.check_cursor(room, cursor).await;
-                }
-                (name, cursor, room)
-            })
-            .buffered(LOOKUPS_AT_ONCE)
-            .collect()
-            .await;
+        let found: Vec<(String, Option<u64>, Result<Arc<Room>, CommandError>)> =
+            futures_util::stream::iter(names)
+                .map(|name| async move {
+                    let room = self.member_room(&session.tenant, &session.user, &name).await;
+                    let mut cursor = cursors.get(&name).copied();
+                    if let Ok(room) = &room {
+                        self.know_presence(room).await;
+                        cursor = self.check_cursor(room, cursor).await;
+                    }
+                    (name, cursor, room)
+                })
+                .buffered(LOOKUPS_AT_ONCE)
+                .collect()
+                .await;
         let (mut rooms, mut gone) = (Vec::new(), Vec::new());
         for (name, cursor, room) in found {
             match room {
@@ -298,7 +321,13 @@ impl Hub {
         self.shards.post(socket.shard, ShardItem::Close { socket, reason });
     }
 
-    fn attach_request(&self, id: &str, identity: &Identity, now_ms: i64, resume: Option<ResumeAttach>) -> Attach {
+    fn attach_request(
+        &self,
+        id: &str,
+        identity: &Identity,
+        now_ms: i64,
+        resume: Option<ResumeAttach>,
+    ) -> Attach {
         Attach {
             session: id.to_owned(),
             tenant: identity.tenant.to_string(),
@@ -324,9 +353,12 @@ impl Hub {
         if max == 0 {
             return Ok(());
         }
-        let others = self.nodes.lock().iter().filter(|record| record.node != *self.node).fold(0, |sum, record| {
-            sum + record.tenants.get(tenant).copied().unwrap_or(0)
-        });
+        let others = self
+            .nodes
+            .lock()
+            .iter()
+            .filter(|record| record.node != *self.node)
+            .fold(0, |sum, record| sum + record.tenants.get(tenant).copied().unwrap_or(0));
         if others + self.sessions.of_tenant(tenant) >= max {
             METRICS.limited_tenant_connections.increment(1);
             return Err(CommandError::rate_limited(format!("the tenant has its {max} connections"), 5_000));

@@ -101,13 +101,18 @@ impl Hub {
         cursor: Option<ListCursor>,
         limit: u32,
     ) -> Result<ConversationPage, CommandError> {
-        let list = self.conversations.conversations_of(&identity.tenant, &identity.user, cursor, limit).await?;
+        let list =
+            self.conversations.conversations_of(&identity.tenant, &identity.user, cursor, limit).await?;
         let conversations = list.conversations.into_iter().map(ConversationView::from).collect();
         Ok(ConversationPage { conversations, next: list.next })
     }
 
     /// One conversation with its members, for a member or an admin.
-    pub async fn conversation(&self, identity: &Identity, name: &str) -> Result<ConversationView, CommandError> {
+    pub async fn conversation(
+        &self,
+        identity: &Identity,
+        name: &str,
+    ) -> Result<ConversationView, CommandError> {
         let found = self.conversations.open(&identity.tenant, name).await?;
         let found = found.ok_or_else(CommandError::no_such_conversation)?;
         let members: Vec<String> = found.members.into_iter().map(|member| member.user).collect();
@@ -169,7 +174,12 @@ impl Hub {
     }
 
     /// Removes a member; for the owner, an admin, or the member itself.
-    pub async fn remove_member(&self, identity: &Identity, name: &str, user: &str) -> Result<(), CommandError> {
+    pub async fn remove_member(
+        &self,
+        identity: &Identity,
+        name: &str,
+        user: &str,
+    ) -> Result<(), CommandError> {
         let room = if *identity.user == *user {
             self.member_room(&identity.tenant, user, name).await?
         } else {
@@ -183,7 +193,11 @@ impl Hub {
     }
 
     /// A page of the log; for a member or an admin.
-    pub async fn messages(&self, identity: &Identity, history: &History) -> Result<HistoryPage, CommandError> {
+    pub async fn messages(
+        &self,
+        identity: &Identity,
+        history: &History,
+    ) -> Result<HistoryPage, CommandError> {
         let room = self.readable_room(identity, &history.conversation).await?;
         self.page(&room, history).await
     }
@@ -220,7 +234,8 @@ impl Hub {
 
     fn tell_member(&self, tenant: &Arc<str>, name: &Arc<str>, user: &Arc<str>, member: bool) {
         self.apply_member(tenant, name, user, member);
-        let message = NodeMessage::Member { tenant: tenant.clone(), name: name.clone(), user: user.clone(), member };
+        let message =
+            NodeMessage::Member { tenant: tenant.clone(), name: name.clone(), user: user.clone(), member };
         self.publish_message(starling_fanout::lane_of(tenant, name), &message);
     }
 
@@ -228,13 +243,19 @@ impl Hub {
         let max = self.config.limits_of(tenant).conversations;
         if max > 0 && self.conversations.count_conversations(tenant, max).await? >= max {
             METRICS.limited_tenant_conversations.increment(1);
-            return Err(CommandError::rate_limited(format!("the tenant has its {max} conversations"), 60_000));
+            return Err(CommandError::rate_limited(
+                format!("the tenant has its {max} conversations"),
+                60_000,
+            ));
         }
         Ok(())
     }
 
     fn too_many_members(&self) -> CommandError {
-        CommandError::too_large(format!("a conversation has at most {} members", self.config.members_per_conversation_max))
+        CommandError::too_large(format!(
+            "a conversation has at most {} members",
+            self.config.members_per_conversation_max
+        ))
     }
 }
 

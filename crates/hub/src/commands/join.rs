@@ -93,11 +93,16 @@ impl Hub {
         };
         {
             let state = session.state();
-            if state.joined.len() >= self.config.joins_per_session_max && !state.joined.contains_key(&room.key.name) {
+            if state.joined.len() >= self.config.joins_per_session_max
+                && !state.joined.contains_key(&room.key.name)
+            {
                 METRICS.limited_joins.increment(1);
                 let max = self.config.joins_per_session_max;
-                return Err(CommandError::rate_limited(format!("a session joins at most {max} conversations"), 1_000))
-                    .into();
+                return Err(CommandError::rate_limited(
+                    format!("a session joins at most {max} conversations"),
+                    1_000,
+                ))
+                .into();
             }
         }
         self.know_presence(&room).await;
@@ -160,7 +165,11 @@ impl Hub {
         }
     }
 
-    pub(super) fn attach_room(&self, session: &Arc<Session>, room: &Arc<Room>) -> Result<Attached, CommandError> {
+    pub(super) fn attach_room(
+        &self,
+        session: &Arc<Session>,
+        room: &Arc<Room>,
+    ) -> Result<Attached, CommandError> {
         let mut joined = session.state();
         let mut state = room.state();
         if state.gone || !state.members.contains_key(&session.user) {

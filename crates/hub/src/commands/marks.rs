@@ -15,7 +15,13 @@ use crate::session::Session;
 
 impl Hub {
     /// `read`: raises the user's mark, in the database and for everybody who joined.
-    pub async fn read(&self, tenant: &Arc<str>, user: &Arc<str>, name: &str, seq: u64) -> Result<(), CommandError> {
+    pub async fn read(
+        &self,
+        tenant: &Arc<str>,
+        user: &Arc<str>,
+        name: &str,
+        seq: u64,
+    ) -> Result<(), CommandError> {
         let room = self.member_room(tenant, user, name).await?;
         if room.state().members.get(user).is_some_and(|mark| *mark >= seq) {
             return Ok(());
@@ -30,7 +36,12 @@ impl Hub {
         Ok(())
     }
 
-    pub(super) fn handle_typing(self: Arc<Self>, session: Arc<Session>, name: String, typing: bool) -> Handling {
+    pub(super) fn handle_typing(
+        self: Arc<Self>,
+        session: Arc<Session>,
+        name: String,
+        typing: bool,
+    ) -> Handling {
         match self.known_member_room(&session.tenant, &session.user, &name) {
             Some(Ok(room)) => {
                 self.tell_typing(&room, &session.user, typing);
@@ -56,7 +67,12 @@ impl Hub {
     }
 
     /// `presence`: every member, whether there, and since when not.
-    pub async fn presence(&self, tenant: &Arc<str>, user: &Arc<str>, name: &str) -> Result<PresenceList, CommandError> {
+    pub async fn presence(
+        &self,
+        tenant: &Arc<str>,
+        user: &Arc<str>,
+        name: &str,
+    ) -> Result<PresenceList, CommandError> {
         let room = self.member_room(tenant, user, name).await?;
         let elsewhere = if self.clustered && !room.state().online_known {
             self.session_store.presence(&[crate::tick::presence_key(&room)]).await?.pop().unwrap_or_default()
@@ -80,7 +96,8 @@ impl Hub {
             state.members.keys().map(view).collect()
         };
         users.sort_by(|a, b| a.user.cmp(&b.user));
-        let away: Vec<String> = users.iter().filter(|user| !user.online).map(|user| user.user.to_string()).collect();
+        let away: Vec<String> =
+            users.iter().filter(|user| !user.online).map(|user| user.user.to_string()).collect();
         for seen in self.seen(tenant, &away).await? {
             if let Ok(at) = users.binary_search_by(|user| user.user.cmp(&seen.user)) {
                 users[at].last_seen = Some(Timestamp(seen.at_ms));

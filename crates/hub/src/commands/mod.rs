@@ -52,7 +52,9 @@ impl Hub {
                 Answer::Reply(created.map(Reply::Created))
             })),
             Command::Join { conversation, after } => {
-                Handling::Async(Box::pin(async move { hub.prepare_join(session, &conversation, after).await }))
+                Handling::Async(Box::pin(
+                    async move { hub.prepare_join(session, &conversation, after).await },
+                ))
             }
             Command::History(history) => Handling::Async(Box::pin(async move {
                 let page = hub.history(&session.tenant, &session.user, &history).await;
@@ -70,14 +72,15 @@ impl Hub {
                 Handling::Async(Box::pin(async move { hub.prepare_subscribe(session, topic, since).await }))
             }
             Command::Refresh { token } => {
-                Handling::Async(Box::pin(async move { Answer::Reply(hub.refresh_token(&session, &token).await) }))
+                Handling::Async(Box::pin(
+                    async move { Answer::Reply(hub.refresh_token(&session, &token).await) },
+                ))
             }
         }
     }
 
     async fn refresh_token(&self, session: &Session, token: &str) -> Result<Reply, CommandError> {
-        let identity =
-            self.authenticate(token).await.map_err(|error| CommandError::unauthorized(error.to_string()))?;
+        let identity = self.authenticate(token).await.map_err(CommandError::from)?;
         if identity.user != session.user || identity.tenant != session.tenant {
             return Err(CommandError::forbidden("the new token is of another user or tenant"));
         }

@@ -74,7 +74,10 @@ impl Hub {
             || *identity.user == *user
             || self.conversations.share_conversation(tenant, &identity.user, user).await?;
         if !allowed {
-            return Err(CommandError::new(ErrorCode::NotFound, "no such user, or you share no conversation with them"));
+            return Err(CommandError::new(
+                ErrorCode::NotFound,
+                "no such user, or you share no conversation with them",
+            ));
         }
         let sessions = self.session_store.sessions(tenant, Some(user), None, DEVICES_MAX).await?;
         let devices = sessions.sessions.iter().filter(|session| session.attached).count();
@@ -108,6 +111,9 @@ impl Hub {
 }
 
 fn need_admin(identity: &Identity) -> Result<(), CommandError> {
-    if identity.scopes.is_admin() { Ok(()) } else { Err(CommandError::forbidden("this needs the scope admin")) }
+    if identity.scopes.is_admin() {
+        Ok(())
+    } else {
+        Err(CommandError::forbidden("this needs the scope admin"))
+    }
 }
-

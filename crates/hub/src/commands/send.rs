@@ -16,7 +16,12 @@ use crate::session::Session;
 
 impl Hub {
     /// `send` of a socket: without waiting, where all that it needs is cached.
-    pub(super) fn handle_send(self: Arc<Self>, session: &Arc<Session>, id: u64, send: protocol::Send) -> Handling {
+    pub(super) fn handle_send(
+        self: Arc<Self>,
+        session: &Arc<Session>,
+        id: u64,
+        send: protocol::Send,
+    ) -> Handling {
         let known = self.known_member_room(&session.tenant, &session.user, &send.conversation);
         let done = Completion::Socket { socket: session.socket, id };
         match known {
@@ -109,7 +114,14 @@ impl Hub {
         answer.await.unwrap_or_else(|_| Err(CommandError::unavailable("the node is stopping")))
     }
 
-    fn accept(&self, room: Arc<Room>, sender: Arc<str>, role: Role, send: protocol::Send, done: Completion<Sent>) {
+    fn accept(
+        &self,
+        room: Arc<Room>,
+        sender: Arc<str>,
+        role: Role,
+        send: protocol::Send,
+        done: Completion<Sent>,
+    ) {
         let traceparent = starling_telemetry::current_traceparent().map(Into::into);
         let message = Append {
             conversation: room.conversation,

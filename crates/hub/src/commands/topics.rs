@@ -146,7 +146,13 @@ impl Hub {
         Some(topic.id)
     }
 
-    pub(super) fn handle_publish(self: Arc<Self>, session: &Arc<Session>, id: u64, topic: String, data: Json) -> Handling {
+    pub(super) fn handle_publish(
+        self: Arc<Self>,
+        session: &Arc<Session>,
+        id: u64,
+        topic: String,
+        data: Json,
+    ) -> Handling {
         if !session.state().identity.scopes.may_publish(&topic) {
             return Handling::Now(Err(CommandError::forbidden("the token does not allow this topic")).into());
         }
@@ -188,7 +194,14 @@ impl Hub {
         answer.await.unwrap_or_else(|_| Err(CommandError::unavailable("the node is stopping")))
     }
 
-    fn offer(&self, tenant: &Arc<str>, user: &Arc<str>, topic: &str, data: &Json, done: Completion<Published>) {
+    fn offer(
+        &self,
+        tenant: &Arc<str>,
+        user: &Arc<str>,
+        topic: &str,
+        data: &Json,
+        done: Completion<Published>,
+    ) {
         let body = encode_publication(clock::now_us(), Some(user), data);
         let publication = TopicPublication { tenant: tenant.clone(), topic: topic.into(), body };
         if let Err(job) = self.topic_lane.push(TopicJob { publication, done }) {
