@@ -106,7 +106,10 @@ pub fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// Finds a program of a tool, installing the tool if need be.
-pub(crate) async fn program(tool: Tool, name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it is not there and can't be installed.
+pub async fn program(tool: Tool, name: &str) -> Result<PathBuf> {
     if let Some(path) = find(name) {
         return Ok(path);
     }

@@ -13,9 +13,15 @@ impl Bindings {
     pub fn difference(&mut self, path: &str, documented: &Value, received: &Value) -> Option<String> {
         let key = path.rsplit('.').next().unwrap_or_default();
         match (key, documented, received) {
-            ("at" | "last_seen" | "expires_at", Value::String(_), Value::String(time)) if is_time(time) => None,
-            ("reconnect_after_ms" | "retry_after_ms", Value::Number(_), Value::Number(ms)) if ms.is_u64() => None,
-            ("id" | "session" | "ticket" | "epoch", Value::String(name), Value::String(is)) if !is.is_empty() => {
+            ("at" | "last_seen" | "expires_at", Value::String(_), Value::String(time)) if is_time(time) => {
+                None
+            }
+            ("reconnect_after_ms" | "retry_after_ms", Value::Number(_), Value::Number(ms)) if ms.is_u64() => {
+                None
+            }
+            ("id" | "session" | "ticket" | "epoch", Value::String(name), Value::String(is))
+                if !is.is_empty() =>
+            {
                 let was = self.0.entry(name.clone()).or_insert_with(|| is.clone());
                 (was != is).then(|| format!("{path}: {name} was {was}, and now is {is}"))
             }
@@ -53,9 +59,11 @@ impl Bindings {
                 (None, None) => frame.clone(),
             },
             Value::Array(items) => items.iter().map(|item| self.filled(item, token)).collect(),
-            Value::Object(fields) => {
-                fields.iter().map(|(key, value)| (key.clone(), self.filled(value, token))).collect::<serde_json::Map<_, _>>().into()
-            }
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(key, value)| (key.clone(), self.filled(value, token)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
             _ => frame.clone(),
         }
     }
@@ -84,6 +92,8 @@ fn what_is_documented_and_what_is_received_are_told_apart() {
     ] {
         assert!(differs(wrong.clone()).is_some(), "{wrong}");
     }
-    let sent = bindings.filled(&json!({"resume": {"session": "abc"}, "token": "eyJ…ada"}), &|user| format!("token of {user}"));
+    let sent = bindings.filled(&json!({"resume": {"session": "abc"}, "token": "eyJ…ada"}), &|user| {
+        format!("token of {user}")
+    });
     assert_eq!(sent, json!({"resume": {"session": "x1"}, "token": "token of ada"}));
 }

@@ -32,7 +32,10 @@ impl Line {
     /// The client that it is about.
     pub fn client(&self) -> Option<&str> {
         match self {
-            Line::Sends(client, _) | Line::Gets(client, _) | Line::Closes(client, _) | Line::Breaks(client) => Some(client),
+            Line::Sends(client, _)
+            | Line::Gets(client, _)
+            | Line::Closes(client, _)
+            | Line::Breaks(client) => Some(client),
             Line::Terminates => None,
         }
     }
@@ -44,7 +47,8 @@ pub fn fenced<'a>(page: &'a str, kind: &str) -> Vec<(usize, &'a str, Vec<&'a str
     let mut lines = page.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         let Some(info) = line.strip_prefix("```").filter(|info| !info.is_empty()) else { continue };
-        let inside: Vec<&str> = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+        let inside: Vec<&str> =
+            lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
         if let Some(mode) = info.strip_prefix(kind) {
             blocks.push((number + 1, mode.trim(), inside));
         }
@@ -72,9 +76,11 @@ pub fn exchanges(page: &str) -> Vec<Block> {
 
 fn read(entry: &str, block: usize) -> Line {
     let frame = |text: &str| {
-        serde_json::from_str(text).unwrap_or_else(|error| panic!("the block in line {block}: {error}: {text}"))
+        serde_json::from_str(text)
+            .unwrap_or_else(|error| panic!("the block in line {block}: {error}: {text}"))
     };
-    let (client, rest) = entry.split_once(' ').unwrap_or_else(|| panic!("the block in line {block}: {entry}"));
+    let (client, rest) =
+        entry.split_once(' ').unwrap_or_else(|| panic!("the block in line {block}: {entry}"));
     let client = client.to_owned();
     if let Some(text) = rest.strip_prefix("→ ") {
         Line::Sends(client, frame(text))

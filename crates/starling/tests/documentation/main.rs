@@ -1,5 +1,6 @@
 //! The pages under `docs/` say what is: each exchange of `docs/protocol.md` is played against a real node, and what the other
 //! pages name (pages, settings, metrics, configurations of load balancers) is looked up.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod compare;
 mod exchange;

@@ -1,8 +1,13 @@
 //! `docs/operating.md` and its pages.
 
 use std::process::Stdio;
+use std::time::Duration;
 
-use starling_testkit::node::program;
+use starling_testkit::client::{Client, Encoding};
+use starling_testkit::install::{self, Tool};
+use starling_testkit::node::{Node, program};
+use starling_testkit::{Folder, Launch, Process, free_port};
+use tokio::net::TcpStream;
 
 use crate::exchange::fenced;
 use crate::pages::{page, pages};
@@ -10,13 +15,23 @@ use crate::pages::{page, pages};
 #[tokio::test]
 async fn every_variable_that_a_page_names_is_a_setting() {
     let program = tokio::task::spawn_blocking(program).await.unwrap().unwrap();
-    let out = std::process::Command::new(program).args(["config", "--markdown"]).stdin(Stdio::null()).output().unwrap();
+    let out = std::process::Command::new(program)
+        .args(["config", "--markdown"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     let reference = String::from_utf8(out.stdout).unwrap();
-    assert!(reference.contains("STARLING_LISTEN"), "{reference}");
+    assert!(reference.contains("| `listen` |"), "{reference}");
     for (path, text) in pages() {
-        let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_').filter(|word| word.starts_with("STARLING_"));
-        for word in words.filter(|word| word.len() > "STARLING_".len()) {
-            assert!(reference.contains(word), "{}: {word}", path.display());
+        let words = text
+            .split(|c: char| !c.is_ascii_uppercase() && c != '_')
+            .filter(|word| word.starts_with("STARLING_"));
+        for (word, key) in words
+            .filter_map(|word| Some((word, word.strip_prefix("STARLING_")?)))
+            .filter(|(_, key)| !key.is_empty())
+        {
+            let key = key.to_lowercase();
+            assert!(reference.contains(&format!("| `{key}` |")), "{}: {word}", path.display());
         }
     }
 }
@@ -30,7 +45,12 @@ async fn every_configuration_file_that_is_shown_is_a_good_one() {
         for (line, _, inside) in fenced(&text, "toml starling") {
             let file = folder.path().join("starling.toml");
             std::fs::write(&file, inside.join("\n")).unwrap();
-            let out = std::process::Command::new(&program).arg("config").arg("--config").arg(&file).output().unwrap();
+            let out = std::process::Command::new(&program)
+                .arg("config")
+                .arg("--config")
+                .arg(&file)
+                .output()
+                .unwrap();
             let error = String::from_utf8_lossy(&out.stderr);
             assert!(out.status.success(), "{}, line {line}: {error}", path.display());
             checked += 1;
@@ -39,10 +59,46 @@ async fn every_configuration_file_that_is_shown_is_a_good_one() {
     assert!(checked > 0);
 }
 
+#[tokio::test]
+async fn the_configuration_of_nginx_carries_a_websocket() {
+    let text = page("docs/operating/load-balancers.md");
+    let blocks = fenced(&text, "nginx");
+    let [(_, _, lines)] = blocks.as_slice() else { panic!("one block is expected: {blocks:?}") };
+    let node = Node::builder().env("STARLING_TRUSTED_PROXIES", "127.0.0.1").start().await.unwrap();
+    let (port, nobody) = (free_port().unwrap(), free_port().unwrap());
+    // The second server is away: nginx has to go past it.
+    let shown = lines.join("\n").replace("listen 80;", &format!("listen {};", port.address()));
+    let shown = shown.replace("10.0.0.1:8080", &node.address().to_string());
+    let shown = shown.replace("10.0.0.2:8080", &nobody.address().to_string());
+    let folder = Folder::new("nginx-shown").unwrap();
+    let config = format!("{NGINX}\n{shown}\n}}\n");
+    let file = folder.write("nginx.conf", &config).unwrap();
+    let nginx = install::program(Tool::Nginx, "nginx").await.unwrap();
+    let launch = Launch::new("nginx", nginx, folder.path()).args(["-e", "stderr", "-p"]);
+    let process = Process::start(launch.args([folder.path(), "-c".as_ref(), &file])).await.unwrap();
+    let listens = async || Ok(TcpStream::connect(port.address()).await.is_ok());
+    process.ready(Duration::from_secs(30), "nginx to listen", listens).await.unwrap();
+    let url = format!("ws://{}/v1/ws", port.address());
+    for _ in 0..4 {
+        let mut client = Client::connect(&url, &node.token("ada"), Encoding::Json).await.unwrap();
+        client.command("ping", serde_json::Value::Null).await.unwrap();
+    }
+}
+
+/// What stands around the page's part of a configuration: one process that keeps everything in its own folder.
+const NGINX: &str = "daemon off; master_process off; pid nginx.pid; error_log stderr warn;
+events {}
+http {
+  access_log off;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;";
+
 #[test]
 fn the_first_page_links_every_page_of_its_folder() {
     let first = page("docs/operating.md");
-    for (path, _) in pages().into_iter().filter(|(path, _)| path.parent().is_some_and(|folder| folder.ends_with("operating"))) {
+    for (path, _) in pages()
+        .into_iter()
+        .filter(|(path, _)| path.parent().is_some_and(|folder| folder.ends_with("operating")))
+    {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         assert!(first.contains(&format!("](operating/{name})")), "operating.md does not link {name}");
     }

@@ -89,18 +89,23 @@ impl<'a> Stage<'a> {
                 self.actor(name, here).client.send_value(&frame).await.unwrap();
             }
             Line::Gets(name, documented) => {
-                let received = self.actor(name, here).frame_like(documented, &format!("{here}: {name} ← {documented}")).await;
+                let received = self
+                    .actor(name, here)
+                    .frame_like(documented, &format!("{here}: {name} ← {documented}"))
+                    .await;
                 if let Some(difference) = self.bindings.difference("", documented, &received) {
                     panic!("{here}: {difference}\nshown:    {documented}\nreceived: {received}");
                 }
             }
             Line::Closes(name, code) => {
-                let mut actor = self.clients.remove(name).unwrap_or_else(|| panic!("{here}: {name} has no socket"));
+                let mut actor =
+                    self.clients.remove(name).unwrap_or_else(|| panic!("{here}: {name} has no socket"));
                 let closed = actor.client.closed(SOON).await.unwrap();
                 assert_eq!(closed.code, Some(*code), "{here}: {name}'s socket");
             }
             Line::Breaks(name) => {
-                let actor = self.clients.remove(name).unwrap_or_else(|| panic!("{here}: {name} has no socket"));
+                let actor =
+                    self.clients.remove(name).unwrap_or_else(|| panic!("{here}: {name} has no socket"));
                 actor.client.cut();
             }
             Line::Terminates => self.nodes[0].begin_termination().unwrap(),
@@ -116,7 +121,8 @@ impl Actor {
     /// The frame that a documented one is about: the reply under its id, or the next event of its name and place.
     async fn frame_like(&mut self, documented: &Value, what: &str) -> Value {
         let same = |frame: &Value| {
-            let keys: &[&str] = if documented.get("ev").is_some() { &["ev", "conversation", "topic"] } else { &["id", "ev"] };
+            let keys: &[&str] =
+                if documented.get("ev").is_some() { &["ev", "conversation", "topic"] } else { &["id", "ev"] };
             keys.iter().all(|key| frame.get(key) == documented.get(key))
         };
         loop {
@@ -124,7 +130,8 @@ impl Actor {
                 return self.frames.remove(at);
             }
             let message = self.client.next_raw(SOON).await;
-            let message = message.unwrap_or_else(|failure| panic!("{what}: {failure}; what came: {:?}", self.frames));
+            let message =
+                message.unwrap_or_else(|failure| panic!("{what}: {failure}; what came: {:?}", self.frames));
             self.frames.extend(self.client.encoding().decode(&message).unwrap());
         }
     }

@@ -11,8 +11,20 @@ use crate::play::Stage;
 const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 /// All commands; each has an example.
 const COMMANDS: [&str; 14] = [
-    "connect", "refresh", "create", "join", "leave", "send", "history", "read", "typing", "presence", "subscribe", "unsubscribe",
-    "publish", "ping",
+    "connect",
+    "refresh",
+    "create",
+    "join",
+    "leave",
+    "send",
+    "history",
+    "read",
+    "typing",
+    "presence",
+    "subscribe",
+    "unsubscribe",
+    "publish",
+    "ping",
 ];
 /// All events; each is seen in an example.
 const EVENTS: [&str; 7] = ["message", "read", "typing", "presence", "member", "publication", "draining"];
@@ -46,13 +58,16 @@ async fn the_bytes_of_messagepack_are_as_shown() {
     let text = page("docs/protocol.md");
     let blocks = fenced(&text, "text msgpack");
     let [(_, _, lines)] = blocks.as_slice() else { panic!("one block is expected: {blocks:?}") };
-    let mut client = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::MessagePack).await.unwrap();
+    let mut client =
+        Client::connect(&node.ws_url(), &node.token("ada"), Encoding::MessagePack).await.unwrap();
     let mut replies = 0;
     for line in lines {
         if let Some(hex) = line.strip_prefix("→ ") {
             client.send_raw(Message::binary(bytes(hex))).await.unwrap();
         } else if let Some(hex) = line.strip_prefix("← ") {
-            let Message::Binary(reply) = client.next_raw(SOON).await.unwrap() else { panic!("no binary frame") };
+            let Message::Binary(reply) = client.next_raw(SOON).await.unwrap() else {
+                panic!("no binary frame")
+            };
             assert_eq!(reply.as_ref(), bytes(hex), "{line}");
             replies += 1;
         }
@@ -68,6 +83,27 @@ fn every_command_and_every_event_has_an_example() {
     }
     for ev in EVENTS {
         assert!(text.contains(&format!("\"ev\": \"{ev}\"")), "{ev} has no example");
+    }
+}
+
+#[test]
+fn the_limits_are_those_of_the_code() {
+    use starling_wire::protocol as wire;
+    let text = page("docs/protocol.md");
+    for (what, limit) in [
+        ("a client's frame", format!("{} KiB", wire::CLIENT_FRAME_BYTES_MAX / 1024)),
+        ("`content`", format!("{} KiB", wire::CONTENT_BYTES_MAX / 1024)),
+        ("`metadata`", format!("{} KiB", wire::METADATA_BYTES_MAX / 1024)),
+        ("`data`", format!("{} KiB", wire::DATA_BYTES_MAX / 1024)),
+        ("`title`", format!("{} KiB", wire::TITLE_BYTES_MAX / 1024)),
+        ("`key`", format!("1 to {} characters", wire::KEY_CHARS_MAX)),
+        ("names", format!("1 to {} characters", wire::NAME_LENGTH_MAX)),
+        ("`members` in `create`", format!("{},000", wire::CREATE_MEMBERS_MAX / 1000)),
+        ("cursors and topics in `resume`", format!("{},000", wire::RESUME_ENTRIES_MAX / 1000)),
+        ("nesting", wire::DEPTH_MAX.to_string()),
+        ("`limit` of `history`", wire::HISTORY_LIMIT_MAX.to_string()),
+    ] {
+        assert!(text.contains(&format!("| {what} | {limit}")), "{what}: {limit}");
     }
 }
 
