@@ -31,7 +31,10 @@ fn a_token_in_connect_makes_a_session() {
         );
         assert_eq!((&welcome["user"], &welcome["tenant"]), (&json!("ada"), &json!(place.tenant())));
         assert_eq!((&welcome["node"], &welcome["resumed"]), (&json!(place.node(1).name()), &json!(false)));
-        assert_eq!((&welcome["heartbeat_ms"], &welcome["resume_window_ms"]), (&json!(25_000), &json!(120_000)));
+        assert_eq!(
+            (&welcome["heartbeat_ms"], &welcome["resume_window_ms"]),
+            (&json!(25_000), &json!(120_000))
+        );
         assert_time(&welcome["expires_at"]);
         let other = place.connect(0, "ada").await;
         assert_ne!(welcome["session"], other.welcome()["session"]);
@@ -210,7 +213,9 @@ async fn allowed_origins_are_those_that_the_operator_names() {
 
 async fn not_upgraded(upgrade: &Upgrade) -> (u16, Value) {
     match upgrade.open().await {
-        Err(Failure::NotUpgraded { status, body }) => (status, serde_json::from_str(&body).unwrap_or_default()),
+        Err(Failure::NotUpgraded { status, body }) => {
+            (status, serde_json::from_str(&body).unwrap_or_default())
+        }
         other => panic!("was not refused: {other:?}"),
     }
 }

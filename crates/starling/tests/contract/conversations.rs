@@ -36,7 +36,9 @@ fn creating_what_exists_answers_false_to_members_and_conflict_to_others() {
     everywhere(async |place| {
         let (mut ada, mut bob) = place.members("c").await;
         for member in [&mut ada, &mut bob] {
-            let again = member.ask("create", json!({"conversation": "c", "title": "Other", "members": ["eve"]})).await;
+            let again = member
+                .ask("create", json!({"conversation": "c", "title": "Other", "members": ["eve"]}))
+                .await;
             assert_eq!(again, json!({"conversation": "c", "created": false}));
         }
         let mut eve = place.connect(1, "eve").await;
@@ -85,7 +87,8 @@ fn join_answers_where_the_conversation_stands() {
         let joined = bob.join("c").await;
         assert_eq!(keys(&joined), ["head", "online", "reads", "replayed", "truncated"]);
         assert_eq!((&joined["head"], &joined["replayed"]), (&json!(2), &json!(0)));
-        let mut online: Vec<&str> = joined["online"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let mut online: Vec<&str> =
+            joined["online"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         online.sort_unstable();
         assert_eq!((online, &joined["reads"]), (vec!["ada", "bob"], &json!({"ada": 1})));
     });
@@ -113,7 +116,11 @@ fn to_others_a_conversation_that_exists_and_one_that_does_not_look_the_same() {
             for ((op, real), (_, missing)) in commands("real").into_iter().zip(commands("missing")) {
                 let (real, missing) = (eve.refusal(op, real).await, eve.refusal(op, missing).await);
                 assert_eq!(real.code, "not_found", "{op}");
-                assert_eq!((&real.message, real.retry_after_ms), (&missing.message, missing.retry_after_ms), "{op}");
+                assert_eq!(
+                    (&real.message, real.retry_after_ms),
+                    (&missing.message, missing.retry_after_ms),
+                    "{op}"
+                );
             }
         }
         assert_eq!(ada.ask("history", json!({"conversation": "real"})).await["messages"], json!([]));

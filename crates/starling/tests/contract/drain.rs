@@ -69,7 +69,8 @@ async fn a_draining_node_tells_its_clients_serves_them_meanwhile_and_ends_well()
             let mut resume = clients[0].resumption();
             resume["cursors"] = json!({"c": 2});
             let token = Token::of("ada").tenant(&tenant).sign(other.secret());
-            let mut back = Client::resume(&other.ws_url(), &token, Encoding::MessagePack, resume).await.unwrap();
+            let mut back =
+                Client::resume(&other.ws_url(), &token, Encoding::MessagePack, resume).await.unwrap();
             assert_eq!(back.welcome()["resumed"], true);
             assert_eq!(back.numbers(1).await, [3]);
         }
@@ -107,7 +108,9 @@ async fn a_second_signal_ends_a_drain_at_once() {
     let nodes = Arrangement::Alone.nodes_with(&[("STARLING_DRAIN_SECONDS", "60")]).await;
     let _ada = connect(&nodes[0], "t", "ada", Encoding::Json).await;
     nodes[0].signal(Signal::INT).unwrap();
-    wait::until_true(SOON, "a drain", async || Ok(nodes[0].get("/ready").await?.status == 503)).await.unwrap();
+    wait::until_true(SOON, "a drain", async || Ok(nodes[0].get("/ready").await?.status == 503))
+        .await
+        .unwrap();
     nodes[0].signal(Signal::TERM).unwrap();
     let status = nodes[0].ended(Duration::from_secs(5)).await.unwrap();
     assert_ne!(status.code(), Some(0), "not a clean drain");

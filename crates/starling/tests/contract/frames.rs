@@ -15,7 +15,9 @@ fn what_is_no_object_closes_with_4400() {
             assert_closes(place, frame_of(place, &value), 4400).await;
         }
         let garbage = match place.encoding {
-            Encoding::Json => vec![Message::text(""), Message::text("{"), Message::text(r#"{"id":1,"op":ping}"#)],
+            Encoding::Json => {
+                vec![Message::text(""), Message::text("{"), Message::text(r#"{"id":1,"op":ping}"#)]
+            }
             Encoding::MessagePack => {
                 vec![Message::binary(vec![]), Message::binary(vec![0x81]), Message::binary(vec![0xc1])]
             }
@@ -93,7 +95,11 @@ fn an_unknown_or_missing_op_is_a_bad_request_and_the_connection_goes_on() {
         ] {
             ada.send_value(&frame).await.unwrap();
             let reply = ada.frame().await;
-            assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(5), &json!("bad_request")), "{frame}");
+            assert_eq!(
+                (&reply["id"], &reply["error"]["code"]),
+                (&json!(5), &json!("bad_request")),
+                "{frame}"
+            );
             assert!(reply["error"]["message"].is_string() && reply.get("ok").is_none(), "{reply}");
         }
         ada.ask("ping", json!({})).await;
@@ -230,9 +236,7 @@ fn sizes_are_bounded_to_the_byte() {
         let largest = "é".repeat(32 * 1024);
         ada.say("c", &largest).await;
         assert_eq!(bob.event("message", |_| true).await["content"], json!(largest));
-        let send = |content: &str, metadata: Value| {
-            json!({"conversation": "c", "key": "k", "content": content, "metadata": metadata})
-        };
+        let send = |content: &str, metadata: Value| json!({"conversation": "c", "key": "k", "content": content, "metadata": metadata});
         assert_eq!(ada.refused("send", send(&format!("{largest}x"), json!({}))).await, "too_large");
         // `{"x":""}` is 8 bytes.
         let metadata = |bytes: usize| json!({"x": "m".repeat(bytes - 8)});
@@ -250,7 +254,8 @@ fn sizes_are_bounded_to_the_byte() {
 fn a_frame_may_be_128_kib_and_no_more() {
     everywhere(async |place| {
         let mut ada = place.connect(0, "ada").await;
-        let of = |padding: usize| frame_of(place, &json!({"id": 9, "op": "ping", "pad": "p".repeat(padding)}));
+        let of =
+            |padding: usize| frame_of(place, &json!({"id": 9, "op": "ping", "pad": "p".repeat(padding)}));
         let overhead = of(100_000).len() - 100_000;
         ada.send_raw(of(128 * 1024 - overhead)).await.unwrap();
         assert_eq!(ada.frame().await, json!({"id": 9, "ok": {}}));
@@ -290,7 +295,11 @@ fn messagepack_that_json_lacks_is_a_bad_request() {
                 let head = b"\x84\xa2id\x09\xa2op\xa7publish\xa5topic\xa1t\xa4data";
                 ada.send_raw(Message::binary([head, value].concat())).await.unwrap();
                 let reply = ada.frame().await;
-                assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(9), &json!("bad_request")), "{what}");
+                assert_eq!(
+                    (&reply["id"], &reply["error"]["code"]),
+                    (&json!(9), &json!("bad_request")),
+                    "{what}"
+                );
             }
             ada.ask("ping", json!({})).await;
         }

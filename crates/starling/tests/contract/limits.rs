@@ -15,7 +15,10 @@ const BOTH: [Arrangement; 2] = [Arrangement::Alone, Arrangement::Cluster];
 
 /// A user of a tenant of its own, on the first and on the last node.
 async fn twice(nodes: &[Node], user: &str, tenant: &str) -> (Client, Client) {
-    (connect(&nodes[0], user, tenant).await.unwrap(), connect(nodes.last().unwrap(), user, tenant).await.unwrap())
+    (
+        connect(&nodes[0], user, tenant).await.unwrap(),
+        connect(nodes.last().unwrap(), user, tenant).await.unwrap(),
+    )
 }
 
 async fn connect(node: &Node, user: &str, tenant: &str) -> Result<Client, Failure> {
@@ -58,7 +61,9 @@ async fn writes_of_one_user_are_counted_over_all_nodes() {
             let send = json!({"conversation": "c", "key": "later", "content": "x"});
             match there.command("send", send).await {
                 Ok(_) => break Duration::ZERO,
-                Err(Failure::Refused(reply)) => break Duration::from_millis(reply.retry_after_ms.unwrap_or(0)),
+                Err(Failure::Refused(reply)) => {
+                    break Duration::from_millis(reply.retry_after_ms.unwrap_or(0));
+                }
                 Err(failure) => panic!("{failure}"),
             }
         };
@@ -77,13 +82,17 @@ async fn a_write_that_was_refused_has_not_happened() {
     let send = json!({"conversation": "c", "key": "k", "content": "refused"});
     assert_eq!(ada.refused("send", send).await, "rate_limited");
     assert_eq!(ada.refused("create", json!({"conversation": "d"})).await, "rate_limited");
-    assert_eq!(ada.ask("history", json!({"conversation": "c"})).await["messages"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        ada.ask("history", json!({"conversation": "c"})).await["messages"].as_array().unwrap().len(),
+        2
+    );
     assert_eq!(ada.refused("join", json!({"conversation": "d"})).await, "not_found");
 }
 
 #[tokio::test]
 async fn commands_of_one_connection_are_limited_per_second() {
-    let nodes = Arrangement::Alone.nodes_with(&[("STARLING_LIMIT_CONNECTION_COMMANDS_PER_SECOND", "10")]).await;
+    let nodes =
+        Arrangement::Alone.nodes_with(&[("STARLING_LIMIT_CONNECTION_COMMANDS_PER_SECOND", "10")]).await;
     let (mut ada, mut other) = twice(&nodes, "ada", "t").await;
     let mut ids = Vec::new();
     for _ in 0..40 {
@@ -214,14 +223,21 @@ async fn conversations_of_one_tenant_are_limited() {
 #[tokio::test]
 async fn a_tenant_may_have_limits_of_its_own() {
     let file = "[tenants.small]\nuser_writes_per_minute = 2\nconnections = 1\n";
-    let node = Node::builder().file("starling.toml", file).arg("--config").arg("starling.toml").start().await.unwrap();
+    let node = Node::builder()
+        .file("starling.toml", file)
+        .arg("--config")
+        .arg("starling.toml")
+        .start()
+        .await
+        .unwrap();
     let mut ada = connect(&node, "ada", "small").await.unwrap();
     assert_eq!(connect(&node, "bob", "small").await.unwrap_err().code(), Some("rate_limited"));
     ada.ask("create", json!({"conversation": "c"})).await;
     ada.say("c", "one").await;
     let send = json!({"conversation": "c", "key": "k", "content": "x"});
     assert_eq!(ada.refused("send", send).await, "rate_limited");
-    let (mut one, _two) = (connect(&node, "ada", "large").await.unwrap(), connect(&node, "bob", "large").await.unwrap());
+    let (mut one, _two) =
+        (connect(&node, "ada", "large").await.unwrap(), connect(&node, "bob", "large").await.unwrap());
     one.ask("create", json!({"conversation": "c"})).await;
     for n in 0..5 {
         one.say("c", &format!("text {n}")).await;

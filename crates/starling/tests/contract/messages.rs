@@ -68,7 +68,8 @@ fn writers_on_both_nodes_make_one_order_without_a_hole() {
         let mut waiting = Vec::new();
         for n in 0..40 {
             for (sender, client) in [("ada", &mut ada), ("bob", &mut bob)] {
-                let fields = json!({"conversation": "c", "key": format!("k{n}"), "content": format!("{sender} {n}")});
+                let fields =
+                    json!({"conversation": "c", "key": format!("k{n}"), "content": format!("{sender} {n}")});
                 waiting.push((sender, client.submit("send", fields).await.unwrap()));
             }
         }
@@ -104,7 +105,8 @@ fn a_key_is_of_1_to_64_characters_per_sender_and_conversation() {
         let (mut ada, mut bob) = place.members("c").await;
         ada.ask("create", json!({"conversation": "d"})).await;
         let longest = "😀".repeat(64);
-        let fields = |conversation: &str| json!({"conversation": conversation, "key": longest, "content": "x"});
+        let fields =
+            |conversation: &str| json!({"conversation": conversation, "key": longest, "content": "x"});
         for (client, conversation) in [(&mut ada, "c"), (&mut bob, "c")] {
             assert_eq!(client.ask("send", fields(conversation)).await["duplicate"], false);
         }
@@ -125,13 +127,17 @@ fn a_retry_gets_the_first_answer_again_and_is_no_second_message() {
         let mut adas_phone = place.connect(1, "ada").await;
         for client in [&mut ada, &mut adas_phone] {
             let again = client.ask("send", send("another text")).await;
-            assert_eq!((&again["seq"], &again["id"], &again["at"]), (&first["seq"], &first["id"], &first["at"]));
+            assert_eq!(
+                (&again["seq"], &again["id"], &again["at"]),
+                (&first["seq"], &first["id"], &first["at"])
+            );
             assert_eq!(again["duplicate"], true);
         }
         ada.say("c", "last").await;
         assert_eq!(bob.numbers(3).await, [1, 2, 3]);
         let page = bob.ask("history", json!({"conversation": "c"})).await;
-        let contents: Vec<&Value> = page["messages"].as_array().unwrap().iter().map(|m| &m["content"]).collect();
+        let contents: Vec<&Value> =
+            page["messages"].as_array().unwrap().iter().map(|m| &m["content"]).collect();
         assert_eq!(contents, ["first", "between", "last"]);
     });
 }
@@ -216,7 +222,8 @@ fn replies_come_in_the_order_of_the_commands() {
                 ordered.push(id);
             }
         }
-        let wanted: Vec<u64> = expected.iter().filter(|(_, kind)| *kind != "ping").map(|(id, _)| *id).collect();
+        let wanted: Vec<u64> =
+            expected.iter().filter(|(_, kind)| *kind != "ping").map(|(id, _)| *id).collect();
         assert_eq!((ordered, pings.len()), (wanted, 15));
     });
 }
@@ -235,7 +242,10 @@ async fn reply(client: &mut starling_testkit::client::Client) -> Value {
 fn history_is_paged_both_ways() {
     everywhere(async |place| {
         let (mut ada, mut bob) = place.members("c").await;
-        assert_eq!(bob.ask("history", json!({"conversation": "c"})).await, json!({"messages": [], "more": false}));
+        assert_eq!(
+            bob.ask("history", json!({"conversation": "c"})).await,
+            json!({"messages": [], "more": false})
+        );
         for n in 0..60 {
             let fields = json!({"conversation": "c", "key": format!("k{n}"), "content": format!("text {n}")});
             ada.submit("send", fields).await.unwrap();

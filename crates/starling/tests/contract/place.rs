@@ -28,7 +28,6 @@ pub enum Arrangement {
 /// Where one run of a scenario takes place.
 pub struct Place {
     pub encoding: Encoding,
-    pub arrangement: Arrangement,
     tenant: String,
     /// The same one twice, where it is alone.
     nodes: [&'static Node; 2],
@@ -49,10 +48,13 @@ pub fn everywhere(scenario: impl AsyncFn(&Place) + Sync) {
                     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
                     runtime.block_on(async {
                         let nodes = arrangement.shared_nodes().await;
-                        scenario(&Place { encoding, arrangement, tenant, nodes }).await;
+                        scenario(&Place { encoding, tenant, nodes }).await;
                     });
                 };
-                runs.push((name.clone(), thread::Builder::new().name(name).spawn_scoped(scope, run).unwrap()));
+                runs.push((
+                    name.clone(),
+                    thread::Builder::new().name(name).spawn_scoped(scope, run).unwrap(),
+                ));
             }
         }
         let failed: Vec<String> =
@@ -94,7 +96,8 @@ impl Arrangement {
 /// The node by itself that the scenarios share.
 pub async fn shared_node() -> &'static Node {
     static ALONE: OnceCell<Node> = OnceCell::const_new();
-    let start = || Node::builder().unlimited().env("STARLING_REPLAY_LIMIT", &REPLAY_LIMIT.to_string()).start();
+    let start =
+        || Node::builder().unlimited().env("STARLING_REPLAY_LIMIT", &REPLAY_LIMIT.to_string()).start();
     ALONE.get_or_try_init(start).await.unwrap()
 }
 

@@ -44,7 +44,8 @@ fn a_join_amid_a_stream_of_messages_misses_none_and_repeats_none() {
             ada.reply(id).await.unwrap();
         }
         let reply = bob.frame().await;
-        let (head, replayed) = (reply["ok"]["head"].as_u64().unwrap(), reply["ok"]["replayed"].as_u64().unwrap());
+        let (head, replayed) =
+            (reply["ok"]["head"].as_u64().unwrap(), reply["ok"]["replayed"].as_u64().unwrap());
         assert_eq!(replayed, head.min(REPLAY_LIMIT), "{reply}");
         assert_eq!(reply["ok"]["truncated"], head > REPLAY_LIMIT);
         let first = head - replayed + 1;
@@ -67,7 +68,8 @@ fn beyond_the_limit_only_the_newest_are_replayed_and_history_has_the_rest() {
         let first = head - REPLAY_LIMIT + 1;
         assert_eq!(bob.numbers(REPLAY_LIMIT as usize).await, (first..=head).collect::<Vec<_>>());
         let page = bob.ask("history", json!({"conversation": "c", "after": 5, "limit": first - 6})).await;
-        let rest: Vec<u64> = page["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()).collect();
+        let rest: Vec<u64> =
+            page["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()).collect();
         assert_eq!(rest, (6..first).collect::<Vec<_>>());
         // Exactly the limit is not beyond it.
         let joined = bob.ask("join", json!({"conversation": "c", "after": first - 1})).await;

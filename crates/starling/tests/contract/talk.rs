@@ -56,7 +56,8 @@ impl Talk for Client {
 
     async fn say(&mut self, conversation: &str, content: &str) -> u64 {
         let key = format!("{:032x}", rand::random::<u128>());
-        let sent = self.ask("send", json!({"conversation": conversation, "key": key, "content": content})).await;
+        let sent =
+            self.ask("send", json!({"conversation": conversation, "key": key, "content": content})).await;
         sent["seq"].as_u64().expect("seq")
     }
 

@@ -32,7 +32,13 @@ fn a_publication_reaches_subscribers_on_every_node() {
         let position = ada.ask("subscribe", json!({"topic": "t"})).await;
         assert_eq!(keys(&position), ["epoch", "offset", "recovered", "replayed"]);
         assert_eq!((&position["recovered"], &position["replayed"]), (&json!(false), &json!(0)));
-        let values = [json!(null), json!(0.5), json!("text"), json!([]), json!({"deep": [{"n": 18446744073709551615_u64}]})];
+        let values = [
+            json!(null),
+            json!(0.5),
+            json!("text"),
+            json!([]),
+            json!({"deep": [{"n": 18446744073709551615_u64}]}),
+        ];
         for (n, data) in values.into_iter().enumerate() {
             let published = publish(&mut ada, data.clone()).await;
             let offset = position["offset"].as_u64().unwrap() + 1 + n as u64;
@@ -78,8 +84,11 @@ fn two_subscribers_see_one_order_of_two_publishers() {
         }
         assert_eq!(seen[0], seen[1]);
         for sender in ["ada", "bob"] {
-            let own: Vec<&Value> =
-                seen[0].iter().filter(|event| event["sender"] == sender).map(|event| &event["data"]).collect();
+            let own: Vec<&Value> = seen[0]
+                .iter()
+                .filter(|event| event["sender"] == sender)
+                .map(|event| &event["data"])
+                .collect();
             assert_eq!(own, (0..50).collect::<Vec<_>>(), "{sender}'s own order");
         }
     });

@@ -1,9 +1,12 @@
 //! RFC 6455 at the level of bytes.
 
-use starling_testkit::client::Encoding;
+use std::time::{Duration, Instant};
 
-use crate::place::{Place, everywhere};
+use starling_testkit::client::{Client, Encoding};
+
+use crate::place::{Arrangement, Place, everywhere};
 use crate::raw::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, Raw, TEXT};
+use crate::talk::Talk;
 
 async fn open(place: &Place) -> Raw {
     Raw::open(place.node(0), place.encoding.subprotocol()).await
@@ -148,4 +151,46 @@ fn a_pong_that_nobody_asked_for_is_harmless() {
         raw.frame(FIN | opcode, &payload).await;
         assert_eq!(raw.next().await.0, opcode);
     });
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_no_ping_is_gone_after_two_heartbeats_and_others_stay() {
+    let nodes = Arrangement::Alone.nodes_with(&[("STARLING_HEARTBEAT_SECONDS", "1")]).await;
+    let node = &nodes[0];
+    let mut silent = Raw::open(node, Encoding::Json.subprotocol()).await;
+    let connect = format!(r#"{{"id":1,"op":"connect","token":"{}"}}"#, node.token("bob"));
+    silent.frame(FIN | TEXT, connect.as_bytes()).await;
+    let begun = Instant::now();
+    assert_eq!(silent.next().await.0, TEXT);
+    assert_eq!(silent.next().await.0, PING);
+    // A client that reads answers pings by itself.
+    let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await.unwrap();
+    let gone = async {
+        silent.hung_up().await;
+        begun.elapsed()
+    };
+    let (open, after) = tokio::join!(ada.closed(Duration::from_secs(6)), gone);
+    assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&after), "{after:?}");
+    assert!(open.is_err(), "{open:?}");
+    assert_eq!(ada.ask("ping", serde_json::json!({})).await, serde_json::json!({}));
+    assert_eq!(ada.welcome()["heartbeat_ms"], 1_000);
+}
+
+#[tokio::test]
+async fn any_frame_counts_as_life() {
+    let nodes = Arrangement::Alone.nodes_with(&[("STARLING_HEARTBEAT_SECONDS", "1")]).await;
+    let mut raw = Raw::open(&nodes[0], Encoding::Json.subprotocol()).await;
+    let connect = format!(r#"{{"id":1,"op":"connect","token":"{}"}}"#, nodes[0].token("ada"));
+    raw.frame(FIN | TEXT, connect.as_bytes()).await;
+    let begun = Instant::now();
+    let mut answers = 0;
+    while begun.elapsed() < Duration::from_secs(5) {
+        // A command after each ping of the node, and never a pong.
+        match raw.next().await.0 {
+            PING => raw.frame(FIN | TEXT, br#"{"id":2,"op":"ping"}"#).await,
+            TEXT => answers += 1,
+            other => panic!("opcode {other}"),
+        }
+    }
+    assert!(answers >= 4, "{answers}");
 }
