@@ -8,7 +8,7 @@ use starling_testkit::node::SECRET;
 use starling_testkit::token::Token;
 
 use crate::place::{Arrangement, Place, REPLAY_LIMIT, everywhere};
-use crate::talk::{SOON, Talk, keys};
+use crate::talk::{Talk, keys};
 
 #[test]
 fn a_client_goes_on_at_the_other_node_where_it_was() {
@@ -86,8 +86,7 @@ fn without_cursors_a_session_is_in_what_it_was_in() {
         bob.ask("unsubscribe", json!({"topic": "ended"})).await;
         ada.say("c", "one").await;
         bob.numbers(1).await;
-        let resume = kept_in_the_store(place, &bob, "bob").await;
-        bob.cut();
+        let resume = back_and_gone(place, bob, "bob").await;
         ada.say("c", "missed").await;
         let mut bob = place.resume(0, "bob", resume).await;
         let welcome = bob.welcome().clone();
@@ -101,19 +100,16 @@ fn without_cursors_a_session_is_in_what_it_was_in() {
     });
 }
 
-/// What to come back with, once the store has heard what the session is in: it is told in the background.
-async fn kept_in_the_store(place: &Place, client: &Client, user: &str) -> Value {
-    // A second session that is written later, and shown: what came before it has been written too.
-    let probe = place.connect(1, user).await;
-    let session = probe.welcome()["session"].clone();
-    let path = format!("/v1/sessions?user={user}");
-    starling_testkit::wait::until_true(SOON, "the session to be listed", async || {
-        let listed = place.http(0, &place.admin(), "GET", &path).await.json()?;
-        Ok(listed["sessions"].as_array().is_some_and(|all| all.iter().any(|one| one["session"] == session)))
-    })
-    .await
-    .unwrap();
-    client.resumption()
+/// Comes back at the same node and drops again; answers what to come back with next. A node lets nobody back before it has
+/// written down what the session did last, so other nodes know it from here on.
+async fn back_and_gone(place: &Place, client: Client, user: &str) -> Value {
+    let resume = client.resumption();
+    client.cut();
+    let back = place.resume(1, user, resume).await;
+    assert_eq!(back.welcome()["resumed"], true);
+    let resume = back.resumption();
+    back.cut();
+    resume
 }
 
 #[test]
@@ -293,9 +289,8 @@ fn conversations_that_one_may_no_longer_read_are_gone() {
         ada.ask("create", json!({"conversation": "private"})).await;
         bob.event("member", |event| event["conversation"] == "d").await;
         bob.join("d").await;
-        let mut resume = kept_in_the_store(place, &bob, "bob").await;
+        let mut resume = back_and_gone(place, bob, "bob").await;
         resume["cursors"] = json!({"d": 0, "private": 0, "never-was": 0});
-        bob.cut();
         assert_eq!(
             place.http(0, &place.token("ada"), "DELETE", "/v1/conversations/c/members/bob").await.status,
             204
