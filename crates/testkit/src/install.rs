@@ -25,14 +25,24 @@ pub enum Tool {
     Chromium,
     /// `node` and `npm`, for the tests of the JavaScript client.
     Node,
+    /// `python3` with what makes virtual environments, for the WebSocket conformance cases.
+    Python,
     /// `curl`, for the examples in the docs.
     Curl,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 7] =
-        [Self::Redis, Self::Postgres, Self::PgBouncer, Self::Nginx, Self::Chromium, Self::Node, Self::Curl];
+    pub const ALL: [Self; 8] = [
+        Self::Redis,
+        Self::Postgres,
+        Self::PgBouncer,
+        Self::Nginx,
+        Self::Chromium,
+        Self::Node,
+        Self::Python,
+        Self::Curl,
+    ];
 
     fn programs(self) -> &'static [&'static str] {
         match self {
@@ -42,6 +52,7 @@ impl Tool {
             Self::Nginx => &["nginx"],
             Self::Chromium => &["chromium"],
             Self::Node => &["node", "npm"],
+            Self::Python => &["python3"],
             Self::Curl => &["curl"],
         }
     }
@@ -54,12 +65,14 @@ impl Tool {
             Self::Nginx => &["nginx"],
             Self::Chromium => &["chromium", "fonts-liberation"],
             Self::Node => &["nodejs", "npm"],
+            Self::Python => &["python3", "python3-venv"],
             Self::Curl => &["curl"],
         }
     }
 
     fn is_there(self) -> bool {
         self.programs().iter().all(|program| find(program).is_some())
+            && (self != Self::Python || has_ensurepip())
     }
 }
 
@@ -178,6 +191,14 @@ impl Drop for ServiceGuard {
             let _ = fs::remove_file(POLICY);
         }
     }
+}
+
+/// Debian's Python can't make virtual environments without a package of its own.
+fn has_ensurepip() -> bool {
+    let Some(python) = find("python3") else { return false };
+    let mut command = Command::new(python);
+    command.args(["-c", "import ensurepip, venv"]).stdin(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 fn missing(tools: &[Tool]) -> Vec<&'static str> {

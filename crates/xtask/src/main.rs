@@ -1,5 +1,6 @@
 //! What a developer of Starling does, as `cargo xtask COMMAND`.
 
+mod autobahn;
 mod cluster;
 mod docs;
 mod test;
@@ -22,6 +23,8 @@ struct Arguments {
 enum Command {
     /// Checks and tests everything, and installs what is missing for that
     Test(test::Arguments),
+    /// Runs the Autobahn cases against the WebSocket listener and codec
+    Autobahn(autobahn::Arguments),
     /// Runs a cluster on this machine, for playing: nodes, Redis, PostgreSQL and a load balancer
     Cluster(cluster::Arguments),
     /// Writes the pages that are generated from the program
@@ -44,6 +47,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<bool> {
     match command {
         Command::Test(arguments) => test::run(&arguments).await,
+        Command::Autobahn(arguments) => autobahn::run(&arguments).await,
         Command::Cluster(arguments) => cluster::run(&arguments).await.map(|()| true),
         Command::Docs(arguments) => docs::run(&arguments).await.map(|()| true),
     }

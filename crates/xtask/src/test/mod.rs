@@ -7,10 +7,11 @@ mod summary;
 
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use starling_testkit::install::{self, Tool};
 
-use crate::{docs, workspace};
+use crate::{autobahn, docs, workspace};
+use count::Count;
 use javascript::Suite;
 use runner::Task;
 use summary::{Outcome, Summary};
@@ -21,7 +22,7 @@ pub struct Arguments {
     /// Runs one step alone (the summary lists them), or the Rust tests of one package
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// Leaves out what takes long and seldom fails: the documentation, JavaScript and the browser
+    /// Leaves out what takes long and seldom fails: the Autobahn cases, the documentation, JavaScript and the browser
     #[arg(long)]
     quick: bool,
 }
@@ -55,6 +56,8 @@ enum Work {
     Install(Vec<Tool>),
     /// Holds the generated pages against the program that the build step made.
     CheckDocs,
+    /// Runs the Autobahn cases.
+    Autobahn,
     /// Runs programs one after the other.
     Run(Vec<Task>),
     /// Runs the tests of a JavaScript part.
@@ -80,9 +83,22 @@ impl Step {
                     Err(error) => Err(error),
                 })
             }
+            Work::Autobahn => autobahn().await,
             Work::Run(tasks) => runner::run_all(tasks).await,
             Work::JavaScript(suite) => suite.run().await,
         }
+    }
+}
+
+async fn autobahn() -> Outcome {
+    match autobahn::representative().await {
+        Ok(report) => {
+            print!("{report}");
+            let count = Count { passed: report.passed(), failed: report.failed() };
+            let result = if report.is_sound() { Ok(()) } else { Err(anyhow!("cases have failed")) };
+            Outcome { count, result }
+        }
+        Err(error) => Outcome::check(Err(error)),
     }
 }
 
@@ -120,6 +136,7 @@ fn steps(quick: bool) -> Result<Vec<Step>> {
         Step { name: "generated-docs".to_owned(), work: Work::CheckDocs },
     ];
     if !quick {
+        steps.push(Step { name: "autobahn".to_owned(), work: Work::Autobahn });
         let doc = Task::cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
         steps.push(Step::new("rustdoc", [doc]));
         for suite in javascript::suites()? {
