@@ -7,6 +7,7 @@ mod connect;
 mod conversations;
 mod drain;
 mod frames;
+mod keys;
 mod limits;
 mod marks;
 mod messages;
