@@ -31,6 +31,9 @@ pub trait ConversationStore: Send + Sync + 'static {
         self.ping().await
     }
 
+    /// Whether the schema is up to date, so that [`Self::migrate`] would have nothing to do.
+    async fn is_migrated(&self) -> Result<bool, Error>;
+
     /// Numbers and inserts a batch in one transaction and one round trip.
     ///
     /// The answers stand in the order of `batch`. Within a conversation the numbers follow the order of the

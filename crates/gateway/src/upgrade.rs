@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT};
 use http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -127,8 +128,9 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
     METRICS.handshake_seconds.record(began.elapsed());
     let guard = agreed.guard.or_else(|| guard.take());
     let key = enter(&shard, parts.io.into_inner(), guard, agreed.encoding, agreed.deflate, agreed.identity);
-    let task = ConnTask::new(shard, key, parts.read_buf);
-    task.await;
+    // Even empty, what hyper read into keeps its 8 KB; and so would this task, which is as large as a handshake.
+    let early = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
+    tokio::task::spawn_local(ConnTask::new(shard, key, early));
 }
 
 async fn secure(front: &Front, stream: std::net::TcpStream) -> Option<Socket> {

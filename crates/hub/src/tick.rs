@@ -16,6 +16,9 @@ use crate::room::Room;
 const TICK: Duration = Duration::from_secs(1);
 /// How often the lifetimes of presence keys are prolonged, in ticks.
 const KEEP_PRESENCE_EVERY: u64 = 20 * 60;
+/// How often everything is written to the session store again, in ticks: twice a day, since it forgets a session that was attached
+/// and not touched for a week.
+const WRITE_AGAIN_EVERY: u64 = 12 * 3_600;
 /// How often delivery percentiles are taken, in ticks.
 const PERCENTILES_EVERY: u64 = 2;
 /// How often idle rooms are forgotten, in ticks.
@@ -63,6 +66,9 @@ impl Hub {
         }
         if self.clustered {
             self.tend_link(&joined).await;
+        }
+        if tick.is_multiple_of(WRITE_AGAIN_EVERY) {
+            self.presence_lost.store(true, Ordering::Relaxed);
         }
         if tick.is_multiple_of(SWEEP_EVERY) {
             self.rooms.sweep(self.seconds(), false);

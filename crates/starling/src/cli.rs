@@ -26,7 +26,8 @@ pub const SCOPE: &str = "conversations:create subscribe:* publish:*";
 /// Reads the command line. Errors, `--help` and `--version` are clap's.
 pub fn parse(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<(Wish, ArgMatches), clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
-    let text = |matches: &ArgMatches, name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
+    let text =
+        |matches: &ArgMatches, name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
     let wish = match matches.subcommand() {
         Some(("token", token)) => Wish::Token {
             user: text(token, "user"),

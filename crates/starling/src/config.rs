@@ -34,9 +34,39 @@ pub enum Origin {
 pub struct Values {
     values: BTreeMap<&'static str, (String, Origin)>,
     /// Limits of single tenants, from the file.
-    pub tenants: HashMap<String, TenantLimits>,
+    pub tenants: HashMap<String, OwnLimits>,
     /// Variables that look like settings and are none.
     pub unknown_variables: Vec<String>,
+}
+
+/// What the file sets for one tenant; for the rest the general limits hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnLimits {
+    user_writes_per_minute: Option<u32>,
+    connections: Option<u64>,
+    conversations: Option<u64>,
+}
+
+impl OwnLimits {
+    /// What is set, by key.
+    pub fn entries(self) -> impl Iterator<Item = (&'static str, u64)> {
+        let writes = self.user_writes_per_minute.map(u64::from);
+        let all = [
+            ("user_writes_per_minute", writes),
+            ("connections", self.connections),
+            ("conversations", self.conversations),
+        ];
+        all.into_iter().filter_map(|(key, limit)| Some((key, limit?)))
+    }
+
+    /// These limits, completed by the general ones.
+    pub fn over(self, general: TenantLimits) -> TenantLimits {
+        TenantLimits {
+            user_writes_per_minute: self.user_writes_per_minute.unwrap_or(general.user_writes_per_minute),
+            connections: self.connections.unwrap_or(general.connections),
+            conversations: self.conversations.unwrap_or(general.conversations),
+        }
+    }
 }
 
 impl Values {
@@ -62,7 +92,10 @@ impl Values {
 
     /// What holds for a key, and since when; `None`: nothing.
     pub fn get(&self, key: &str) -> Option<(&str, Origin)> {
-        self.values.get(key).map(|(value, origin)| (value.as_str(), *origin)).filter(|(value, _)| !value.is_empty())
+        self.values
+            .get(key)
+            .map(|(value, origin)| (value.as_str(), *origin))
+            .filter(|(value, _)| !value.is_empty())
     }
 
     /// The text of a key.
@@ -90,9 +123,16 @@ impl Values {
         text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
     }
 
-    fn set(&mut self, setting: &'static Setting, value: String, origin: Origin, name: &str) -> Result<(), BadConfig> {
+    fn set(
+        &mut self,
+        setting: &'static Setting,
+        value: String,
+        origin: Origin,
+        name: &str,
+    ) -> Result<(), BadConfig> {
         check(setting, &value).map_err(|wanted| {
-            let shown = if setting.is_secret() || setting.kind == Kind::Url { "the value" } else { value.as_str() };
+            let shown =
+                if setting.is_secret() || setting.kind == Kind::Url { "the value" } else { value.as_str() };
             BadConfig(format!("{name}: `{shown}` is not {wanted}"))
         })?;
         self.values.insert(setting.key, (value, origin));
@@ -101,21 +141,27 @@ impl Values {
 
     fn read_file(&mut self, path: &Path) -> Result<(), BadConfig> {
         let name = path.display();
-        let text = std::fs::read_to_string(path).map_err(|error| BadConfig(format!("--config: {name}: {error}")))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| BadConfig(format!("--config: {name}: {error}")))?;
         let table: toml::Table = text.parse().map_err(|error| BadConfig(format!("{name}: {error}")))?;
         for (key, value) in table {
             if key == "tenants" {
                 self.tenants = read_tenants(&value)?;
                 continue;
             }
-            let setting = settings::find(&key).ok_or_else(|| unknown(&format!("{name}: unknown key"), &key))?;
+            let setting =
+                settings::find(&key).ok_or_else(|| unknown(&format!("{name}: unknown key"), &key))?;
             let value = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(switch) => switch.to_string(),
                 toml::Value::Array(list) => list
                     .iter()
-                    .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| BadConfig(format!("{key}: not a list of texts"))))
+                    .map(|item| {
+                        item.as_str()
+                            .map(str::to_owned)
+                            .ok_or_else(|| BadConfig(format!("{key}: not a list of texts")))
+                    })
                     .collect::<Result<Vec<_>, _>>()?
                     .join(","),
                 _ => return Err(BadConfig(format!("{key}: not a text, number or switch"))),
@@ -129,7 +175,8 @@ impl Values {
         let mut given: Vec<(String, String)> = variables.filter(|(_, value)| !value.is_empty()).collect();
         given.sort();
         for (name, value) in given {
-            let known = settings::all().find(|setting| setting.variable == Some(&*name) || setting.variable() == name);
+            let known = settings::all()
+                .find(|setting| setting.variable == Some(&*name) || setting.variable() == name);
             match known {
                 Some(setting) => self.set(setting, value, Origin::Variable, &name)?,
                 // Kubernetes makes variables of this kind for a service that is called starling.
@@ -145,7 +192,9 @@ impl Values {
 pub fn unknown(what: &str, key: &str) -> BadConfig {
     let near = settings::all().map(|setting| (distance(setting.key, key), setting.key)).min();
     match near {
-        Some((distance, near)) if distance <= 3 => BadConfig(format!("{what} `{key}`; did you mean `{near}`?")),
+        Some((distance, near)) if distance <= 3 => {
+            BadConfig(format!("{what} `{key}`; did you mean `{near}`?"))
+        }
         _ => BadConfig(format!("{what} `{key}`")),
     }
 }
@@ -160,7 +209,10 @@ fn check(setting: &Setting, value: &str) -> Result<(), String> {
         Kind::Text | Kind::Secret => Ok(()),
         Kind::Url if value.contains("://") => Ok(()),
         Kind::Url => Err("a URL".into()),
-        Kind::Address => value.parse::<SocketAddr>().map(|_| ()).map_err(|_| "an address and port such as 127.0.0.1:8080".into()),
+        Kind::Address => value
+            .parse::<SocketAddr>()
+            .map(|_| ())
+            .map_err(|_| "an address and port such as 127.0.0.1:8080".into()),
         Kind::Number(max) => number(0, max),
         Kind::Positive(max) => number(1, max),
         Kind::Switch if matches!(value, "true" | "false") => Ok(()),
@@ -170,23 +222,24 @@ fn check(setting: &Setting, value: &str) -> Result<(), String> {
     }
 }
 
-fn read_tenants(value: &toml::Value) -> Result<HashMap<String, TenantLimits>, BadConfig> {
+fn read_tenants(value: &toml::Value) -> Result<HashMap<String, OwnLimits>, BadConfig> {
     let bad = |what: String| BadConfig(format!("tenants: {what}"));
     let table = value.as_table().ok_or_else(|| bad("not a table; write [tenants.NAME]".into()))?;
     let mut tenants = HashMap::new();
     for (name, limits) in table {
         let limits = limits.as_table().ok_or_else(|| bad(format!("{name} is not a table")))?;
-        let mut of = TenantLimits { user_writes_per_minute: 100, connections: 0, conversations: 0 };
+        let mut of = OwnLimits::default();
         for (key, value) in limits {
             let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
             let number = number.ok_or_else(|| bad(format!("{name}.{key} is not a whole number")))?;
             match key.as_str() {
                 "user_writes_per_minute" => {
-                    of.user_writes_per_minute =
+                    let number =
                         u32::try_from(number).map_err(|_| bad(format!("{name}.{key} is too large")))?;
+                    of.user_writes_per_minute = Some(number);
                 }
-                "connections" => of.connections = number,
-                "conversations" => of.conversations = number,
+                "connections" => of.connections = Some(number),
+                "conversations" => of.conversations = Some(number),
                 _ => return Err(bad(format!("{name}: unknown key `{key}`"))),
             }
         }
@@ -221,7 +274,9 @@ pub fn secret_file(database_url: &str) -> Option<PathBuf> {
 
 /// Addresses of load balancers.
 pub fn proxies(values: &Values) -> Result<Vec<IpAddr>, BadConfig> {
-    let parse = |text: &String| text.parse().map_err(|_| BadConfig(format!("trusted_proxies: `{text}` is no address")));
+    let parse = |text: &String| {
+        text.parse().map_err(|_| BadConfig(format!("trusted_proxies: `{text}` is no address")))
+    };
     values.list("trusted_proxies").iter().map(parse).collect()
 }
 
@@ -255,10 +310,16 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let error = |file, variables: &[_]| gather(file, variables, &[]).map(|_| ()).expect_err("bad").to_string();
+        let error =
+            |file, variables: &[_]| gather(file, variables, &[]).map(|_| ()).expect_err("bad").to_string();
         assert!(error("hartbeat_seconds = 1", &[]).contains("did you mean `heartbeat_seconds`?"));
-        assert!(error("heartbeat_seconds = 0", &[]).contains("heartbeat_seconds: `0` is not a whole number from 1"));
-        assert!(error("", &[("STARLING_LISTEN", "here")]).contains("STARLING_LISTEN: `here` is not an address"));
+        assert!(
+            error("heartbeat_seconds = 0", &[])
+                .contains("heartbeat_seconds: `0` is not a whole number from 1")
+        );
+        assert!(
+            error("", &[("STARLING_LISTEN", "here")]).contains("STARLING_LISTEN: `here` is not an address")
+        );
         assert!(!error("redis_url = \"user:password@host\"", &[]).contains("password"));
         assert!(error("[tenants.a]\nfoo = 1", &[]).contains("unknown key `foo`"));
     }

@@ -16,7 +16,11 @@ pub fn print(secret: &[u8], address: SocketAddr, tls: bool) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let scheme = if tls { "https" } else { "http" };
-    let host = if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
+    let host = if address.ip().is_unspecified() {
+        format!("127.0.0.1:{}", address.port())
+    } else {
+        address.to_string()
+    };
     let link = |user: &str, scope: &str| {
         let token = sign_hs256(secret, user, "default", scope, now_ms, TTL_SECONDS);
         format!("{scheme}://{host}/#token={token}")

@@ -56,7 +56,8 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     let telemetry = Telemetry::install(&setup.telemetry).map_err(|error| BadConfig(error.to_string()))?;
     let metrics = Metrics::install(&setup.hub.version).map_err(|error| anyhow!("metrics: {error}"))?;
     let keys = setup.keys;
-    let verifier = Verifier::new(keys.algorithm, keys.source, keys.options).map_err(|e| BadConfig(e.to_string()))?;
+    let verifier =
+        Verifier::new(keys.algorithm, keys.source, keys.options).map_err(|e| BadConfig(e.to_string()))?;
 
     // All ports are open before work begins: a mistake shows at once, and a client that comes early waits instead of failing.
     let tls = setup.gateway.tls.is_some();
@@ -113,16 +114,26 @@ async fn open_database_of(
 }
 
 /// Waits until the database answers, and brings its schema up to date.
-async fn wait_for_database(store: &dyn ConversationStore, migrate: bool, limit: Duration) -> Result<(), Failure> {
+async fn wait_for_database(
+    store: &dyn ConversationStore,
+    migrate: bool,
+    limit: Duration,
+) -> Result<(), Failure> {
     let began = Instant::now();
     let mut pause = Duration::from_millis(100);
     loop {
         let ready = match store.check().await {
-            Ok(()) if migrate => store.migrate().await,
-            checked => checked,
+            Ok(()) if migrate => store.migrate().await.map(|()| true),
+            Ok(()) => store.is_migrated().await,
+            Err(error) => Err(error),
         };
         match ready {
-            Ok(()) => return Ok(()),
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                return Err(
+                    anyhow!("database_url: the schema is not up to date; run `starling migrate`").into()
+                );
+            }
             Err(error) if error.is_transient() && began.elapsed() < limit => {
                 tracing::warn!(%error, "waiting for the database");
                 tokio::time::sleep(pause).await;
@@ -141,7 +152,11 @@ type Shared = (Arc<dyn SessionStore>, Arc<dyn Fanout>);
 
 /// Redis, or what stands in for it on a single node. Redis may be away at the start: the node says that it is not ready, and
 /// goes on when it is back. Of a wrong version it must not be.
-async fn open_redis(url: Option<&str>, node: &str, topics: starling_fanout::TopicSettings) -> Result<Shared, Failure> {
+async fn open_redis(
+    url: Option<&str>,
+    node: &str,
+    topics: starling_fanout::TopicSettings,
+) -> Result<Shared, Failure> {
     let Some(url) = url else {
         return Ok((Arc::new(MemoryStore::new()), MemoryFanout::alone(node, topics)));
     };

@@ -97,7 +97,13 @@ impl Setup {
 }
 
 /// `starling token`
-pub fn token(values: &Values, user: &str, tenant: &str, scope: &str, ttl_seconds: u64) -> Result<String, Failure> {
+pub fn token(
+    values: &Values,
+    user: &str,
+    tenant: &str,
+    scope: &str,
+    ttl_seconds: u64,
+) -> Result<String, Failure> {
     for (name, value) in [("--user", user), ("--tenant", tenant)] {
         if !is_name(value) {
             let rule = "1 to 100 characters out of A-Z a-z 0-9 _ . : @ -, but not . or ..";
@@ -120,7 +126,9 @@ pub fn token(values: &Values, user: &str, tenant: &str, scope: &str, ttl_seconds
 
 fn gateway(values: &Values) -> Result<GatewayConfig, BadConfig> {
     let tls = match (values.text("tls_certificate_file"), values.text("tls_key_file")) {
-        (Some(certificate), Some(key)) => Some(TlsConfig { certificate: certificate.into(), key: key.into() }),
+        (Some(certificate), Some(key)) => {
+            Some(TlsConfig { certificate: certificate.into(), key: key.into() })
+        }
         (None, None) => None,
         (Some(_), None) => return Err(BadConfig("tls_key_file: is needed with tls_certificate_file".into())),
         (None, Some(_)) => return Err(BadConfig("tls_certificate_file: is needed with tls_key_file".into())),
@@ -159,6 +167,11 @@ fn gateway(values: &Values) -> Result<GatewayConfig, BadConfig> {
 }
 
 fn hub(values: &Values, node: String) -> Result<HubConfig, BadConfig> {
+    let limits = TenantLimits {
+        user_writes_per_minute: values.parsed("limit_user_writes_per_minute")?,
+        connections: values.parsed("limit_tenant_connections")?,
+        conversations: values.parsed("limit_tenant_conversations")?,
+    };
     Ok(HubConfig {
         node,
         address: values.text("address"),
@@ -166,12 +179,8 @@ fn hub(values: &Values, node: String) -> Result<HubConfig, BadConfig> {
         resume_window: values.seconds("resume_window_seconds")?,
         heartbeat: values.seconds("heartbeat_seconds")?,
         replay_limit: values.parsed("replay_limit")?,
-        limits: TenantLimits {
-            user_writes_per_minute: values.parsed("limit_user_writes_per_minute")?,
-            connections: values.parsed("limit_tenant_connections")?,
-            conversations: values.parsed("limit_tenant_conversations")?,
-        },
-        tenants: values.tenants.clone(),
+        limits,
+        tenants: values.tenants.iter().map(|(name, own)| (name.clone(), own.over(limits))).collect(),
         joins_per_session_max: values.parsed("limit_session_joins")?,
         topics_per_session_max: values.parsed("limit_session_topics")?,
         members_per_conversation_max: values.parsed("limit_conversation_members")?,
@@ -223,7 +232,9 @@ fn keys(values: &Values, own: Option<Vec<u8>>) -> Result<Keys, BadConfig> {
     let (file, jwks) = (values.text("jwt_public_key_file"), values.text("jwt_jwks_url"));
     let (algorithm, source) = match (secret.clone().or(own.clone()), file, jwks) {
         (Some(secret), None, None) => (algorithm.unwrap_or(Algorithm::HS256), KeySource::Secret(secret)),
-        (_, Some(_), Some(_)) => return Err(BadConfig("jwt_jwks_url: can't stand beside jwt_public_key_file".into())),
+        (_, Some(_), Some(_)) => {
+            return Err(BadConfig("jwt_jwks_url: can't stand beside jwt_public_key_file".into()));
+        }
         (_, file, jwks) => {
             let source = match (file, jwks) {
                 (Some(file), _) => KeySource::PublicKeyFile(file.into()),
@@ -234,11 +245,14 @@ fn keys(values: &Values, own: Option<Vec<u8>>) -> Result<Keys, BadConfig> {
             (algorithm.ok_or_else(|| BadConfig(needed.into()))?, source)
         }
     };
-    let ticket_secret = values.text("ticket_secret").map(|text| secret_bytes("ticket_secret", &text)).transpose()?;
+    let ticket_secret =
+        values.text("ticket_secret").map(|text| secret_bytes("ticket_secret", &text)).transpose()?;
     let ticket_secret = match ticket_secret.or(secret).or(own.clone()) {
         Some(secret) => secret,
         None if values.get("redis_url").is_some() => {
-            return Err(BadConfig("ticket_secret: is needed on all nodes where there is no jwt_secret".into()));
+            return Err(BadConfig(
+                "ticket_secret: is needed on all nodes where there is no jwt_secret".into(),
+            ));
         }
         // One node alone: its tickets end with it.
         None => rand::random::<[u8; 32]>().to_vec(),
@@ -266,7 +280,10 @@ fn no_key() -> BadConfig {
 
 fn secret_bytes(key: &str, secret: &str) -> Result<Vec<u8>, BadConfig> {
     if secret.len() < SECRET_BYTES_MIN {
-        return Err(BadConfig(format!("{key}: is {} bytes long; {SECRET_BYTES_MIN} or more are needed", secret.len())));
+        return Err(BadConfig(format!(
+            "{key}: is {} bytes long; {SECRET_BYTES_MIN} or more are needed",
+            secret.len()
+        )));
     }
     Ok(secret.as_bytes().to_vec())
 }
@@ -294,7 +311,8 @@ fn own_secret(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
+        let options =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
         options?.write_all(&secret)
     };
     write().with_context(|| format!("the secret could not be kept in {}", file.display()))?;
@@ -306,7 +324,9 @@ fn node_name(values: &Values) -> Result<String, BadConfig> {
         if is_name(&name) {
             return Ok(name);
         }
-        return Err(BadConfig(format!("node: `{name}` is no name; 1 to 100 characters out of A-Z a-z 0-9 _ . : @ -")));
+        return Err(BadConfig(format!(
+            "node: `{name}` is no name; 1 to 100 characters out of A-Z a-z 0-9 _ . : @ -"
+        )));
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();

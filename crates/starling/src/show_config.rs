@@ -32,11 +32,11 @@ pub fn effective(values: &Values) -> String {
     let mut tenants: Vec<_> = values.tenants.iter().collect();
     tenants.sort_by_key(|(name, _)| *name);
     for (name, limits) in tenants {
-        let _ = writeln!(
-            out,
-            "[tenants.{name}]\nuser_writes_per_minute = {}\nconnections = {}\nconversations = {}\n",
-            limits.user_writes_per_minute, limits.connections, limits.conversations
-        );
+        let _ = writeln!(out, "[tenants.{name}]");
+        for (key, limit) in limits.entries() {
+            let _ = writeln!(out, "{key} = {limit}");
+        }
+        out.push('\n');
     }
     out
 }
@@ -54,7 +54,8 @@ pub fn reference() -> String {
     for (section, of_section) in settings::SECTIONS {
         let _ = write!(out, "\n## {section}\n\n| key | default | meaning |\n|---|---|---|\n");
         for setting in *of_section {
-            let default = if setting.default.is_empty() { "–".into() } else { format!("`{}`", setting.default) };
+            let default =
+                if setting.default.is_empty() { "–".into() } else { format!("`{}`", setting.default) };
             let also = setting.variable.map(|name| format!(" Also `{name}`.")).unwrap_or_default();
             let words = match setting.kind {
                 Kind::Word(words) => format!(" One of `{}`.", words.join("`, `")),
@@ -105,7 +106,10 @@ mod tests {
     #[test]
     fn passwords_are_masked() {
         assert_eq!(masked("postgres://ann:secret@db/x"), "postgres://ann:********@db/x");
-        assert_eq!(masked("redis-sentinel://h:1?sentinelPassword=secret&a=b"), "redis-sentinel://h:1?sentinelPassword=********&a=b");
+        assert_eq!(
+            masked("redis-sentinel://h:1?sentinelPassword=secret&a=b"),
+            "redis-sentinel://h:1?sentinelPassword=********&a=b"
+        );
         assert_eq!(masked("sqlite://data/starling.db"), "sqlite://data/starling.db");
         assert_eq!(masked("postgres://a:p@ss@db/x"), "postgres://a:********@db/x");
     }

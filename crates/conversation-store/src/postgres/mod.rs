@@ -85,6 +85,10 @@ impl ConversationStore for PostgresStore {
         self.instruments.call(Work::Read, schema::check(&self.primary)).await
     }
 
+    async fn is_migrated(&self) -> Result<bool, Error> {
+        self.instruments.call(Work::Read, schema::is_current(&self.primary)).await
+    }
+
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
         if batch.is_empty() {
             return Ok(Vec::new());

@@ -37,6 +37,11 @@ pub(super) async fn check(database: &Database) -> Result<(), Error> {
             )));
         }
     }
+    is_current(database).await.map(drop)
+}
+
+/// Whether the schema is up to date; an error if it is newer than this program.
+pub(super) async fn is_current(database: &Database) -> Result<bool, Error> {
     let mut version = 0;
     for row in database.rows(HAS_HISTORY, &[]).await? {
         if column(&row, 0)? {
@@ -45,7 +50,7 @@ pub(super) async fn check(database: &Database) -> Result<(), Error> {
             }
         }
     }
-    missing_after(version).map(drop)
+    Ok(missing_after(version)?.is_empty())
 }
 
 /// Applies what is missing, in one transaction: all of it or nothing.

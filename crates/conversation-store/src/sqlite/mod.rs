@@ -90,6 +90,10 @@ impl ConversationStore for SqliteStore {
         self.instruments.call(Work::Read, self.readers.read(schema::check)).await
     }
 
+    async fn is_migrated(&self) -> Result<bool, Error> {
+        self.instruments.call(Work::Read, self.readers.read(schema::is_current)).await
+    }
+
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
         if batch.is_empty() {
             return Ok(Vec::new());

@@ -7,7 +7,12 @@ use crate::migration::missing_after;
 
 /// Whether the schema can be used.
 pub(super) fn check(connection: &Connection) -> Result<(), Error> {
-    missing_after(version(connection)?).map(drop)
+    is_current(connection).map(drop)
+}
+
+/// Whether the schema is up to date; an error if it is newer than this program.
+pub(super) fn is_current(connection: &Connection) -> Result<bool, Error> {
+    Ok(missing_after(version(connection)?)?.is_empty())
 }
 
 /// Applies what is missing, within the writer's transaction: all of it or nothing.

@@ -217,7 +217,7 @@ impl Table {
             if !is_excepted {
                 let frame = event.frame(conn.encoding).clone();
                 conn.push(frame, Kind::Ephemeral);
-                bound(conn, &shard.settings);
+                bound(conn, &shard.settings, self.tick);
                 if !conn.dirty {
                     conn.dirty = true;
                     self.dirty.push(sub.conn);
@@ -273,7 +273,7 @@ impl Table {
                 }
             }
             delivered += pending.len() as u64;
-            bound(conn, &shard.settings);
+            bound(conn, &shard.settings, self.tick);
             if !conn.dirty {
                 conn.dirty = true;
                 self.dirty.push(sub_ref.conn);
@@ -322,13 +322,16 @@ pub(super) fn flush(conn: &mut Conn) -> u64 {
 }
 
 /// Keeps a connection's outbox within its limits.
-pub(super) fn bound(conn: &mut Conn, settings: &ShardSettings) {
+pub(super) fn bound(conn: &mut Conn, settings: &ShardSettings, tick: u32) {
     if !conn.make_room(settings.outbox_bytes_soft) && conn.outbox.bytes() > settings.outbox_bytes_hard {
         METRICS.overloaded.increment(1);
-        METRICS.closed(CloseReason::Overloaded.code());
-        // Its socket takes nothing, so a close frame would only wait behind the rest.
-        conn.phase = Phase::Broken;
-        conn.wake();
+        // What waits is given up, so that the reason at least arrives if the client reads again; the heartbeat ends the rest.
+        conn.outbox.drop_chunks(|_| true);
+        conn.close(
+            CloseReason::Overloaded,
+            "too far behind to be served",
+            tick + super::timers::CLOSE_SECONDS,
+        );
     }
 }
 

@@ -503,7 +503,11 @@ impl ConnTask {
             }
             // The client has been promised these messages: on another connection it gets them.
             Err(_) => {
-                table.close(self.key, CloseReason::Restart, "the log is not available; reconnect with resume");
+                table.close(
+                    self.key,
+                    CloseReason::Restart,
+                    "the log is not available; reconnect with resume",
+                );
             }
         }
     }
@@ -625,7 +629,7 @@ impl ConnTask {
                 (Service::Hub(_), Encoding::Json) => return Err(unsupported("binary where JSON was agreed")),
             },
         }
-        bound(conn, &self.shard.settings);
+        bound(conn, &self.shard.settings, conn.heard_at);
         Ok(())
     }
 }

@@ -45,7 +45,8 @@ impl Timers {
     pub fn enter(&mut self, key: u32, generation: u32, tick: u32, settings: &ShardSettings) {
         let slots = self.wheel.len();
         self.wheel[tick as usize % slots].push((key, generation));
-        self.connects.push_back((tick + settings.connect_timeout_s, (key, generation)));
+        // The second that has begun is not counted: nobody gets less than the time that was promised.
+        self.connects.push_back((tick + settings.connect_timeout_s + 1, (key, generation)));
     }
 
     pub fn closing(&mut self, until: u32, key: u32, generation: u32) {
@@ -89,7 +90,8 @@ impl Table {
             else {
                 return false;
             };
-            if self.tick.wrapping_sub(conn.heard_at) > settings.heartbeat_s * 2 {
+            let ended = matches!(conn.phase, Phase::Closing { until } if until <= self.tick);
+            if ended || self.tick.wrapping_sub(conn.heard_at) > settings.heartbeat_s * 2 {
                 conn.phase = Phase::Broken;
                 conn.wake();
                 return false;

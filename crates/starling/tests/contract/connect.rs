@@ -1,6 +1,6 @@
 //! The way to a session: upgrade, token, `connect`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding, Failure, Upgrade};
@@ -151,7 +151,13 @@ async fn without_connect_in_time_the_socket_closes_with_4408() {
     let nodes = Arrangement::Alone.nodes_with(&[("STARLING_CONNECT_TIMEOUT_SECONDS", "1")]).await;
     for encoding in Encoding::ALL {
         let mut client = Upgrade::to(&nodes[0].ws_url()).encoding(encoding).open().await.unwrap();
+        let begun = Instant::now();
         assert_eq!(client.close_code().await, Some(4408));
+        assert!(
+            begun.elapsed() >= Duration::from_millis(900),
+            "closed before its time: {:?}",
+            begun.elapsed()
+        );
     }
     // Whoever has connected in time is not concerned.
     let mut ada = Client::connect(&nodes[0].ws_url(), &nodes[0].token("ada"), Encoding::Json).await.unwrap();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use starling_testkit::http::Request;
 
 use crate::place::{Place, everywhere};
-use crate::talk::{Talk, keys};
+use crate::talk::{SOON, Talk, keys};
 
 #[test]
 fn the_creator_is_owner_and_a_member_and_the_others_are_members() {
@@ -84,6 +84,13 @@ fn join_answers_where_the_conversation_stands() {
         ada.say("c", "one").await;
         ada.say("c", "two").await;
         ada.ask("read", json!({"conversation": "c", "seq": 1})).await;
+        // The other node hears of Ada a moment later.
+        starling_testkit::wait::until_true(SOON, "Ada to be there", async || {
+            let list = bob.command("presence", json!({"conversation": "c"})).await?;
+            Ok(list["users"][0]["online"] == true)
+        })
+        .await
+        .unwrap();
         let joined = bob.join("c").await;
         assert_eq!(keys(&joined), ["head", "online", "reads", "replayed", "truncated"]);
         assert_eq!((&joined["head"], &joined["replayed"]), (&json!(2), &json!(0)));

@@ -27,6 +27,7 @@ fn who_joins_is_online_and_who_leaves_is_offline_at_once() {
         bob.join("c").await;
         let came = ada.event("presence", |event| event["user"] == "bob").await;
         assert_eq!(came, json!({"ev": "presence", "conversation": "c", "user": "bob", "online": true}));
+        assert_devices(&mut bob, "ada", 1).await;
         for client in [&mut ada, &mut bob] {
             let list = client.ask("presence", json!({"conversation": "c"})).await;
             let expected = json!({"users": [
@@ -52,10 +53,10 @@ fn a_user_is_there_until_the_last_device_has_left() {
         bobs_phone.join("c").await;
         let mut bobs_watch = place.connect(1, "bob").await;
         bobs_watch.join("c").await;
-        assert_devices(&mut ada, 3).await;
+        assert_devices(&mut ada, "bob", 3).await;
         bob.ask("leave", json!({"conversation": "c"})).await;
         bobs_phone.ask("leave", json!({"conversation": "c"})).await;
-        assert_devices(&mut ada, 1).await;
+        assert_devices(&mut ada, "bob", 1).await;
         assert_eq!(ada.rest("presence").await, [] as [Value; 0], "nobody came or went");
         bobs_watch.ask("leave", json!({"conversation": "c"})).await;
         ada.event("presence", |event| event["user"] == "bob" && event["online"] == false).await;
@@ -98,7 +99,7 @@ fn a_resume_within_the_grace_shows_nothing() {
         let quiet = ada.drain_events(GRACE + Duration::from_secs(4)).await.unwrap();
         let shown: Vec<&Value> = quiet.iter().filter(|event| event["ev"] == "presence").collect();
         assert_eq!(shown, [] as [&Value; 0]);
-        assert_devices(&mut ada, 1).await;
+        assert_devices(&mut ada, "bob", 1).await;
         bob.ask("leave", json!({"conversation": "c"})).await;
         ada.event("presence", |event| event["user"] == "bob" && event["online"] == false).await;
     });
@@ -114,7 +115,7 @@ fn a_session_that_was_attached_elsewhere_is_one_device() {
             resume["cursors"] = json!({"c": 0});
             let newer = place.resume(node, "bob", resume).await;
             assert_eq!(newer.welcome()["resumed"], true);
-            assert_devices(&mut ada, 1).await;
+            assert_devices(&mut ada, "bob", 1).await;
         }
         assert_eq!(ada.rest("presence").await, [] as [Value; 0]);
     });
@@ -136,8 +137,8 @@ fn presence_is_for_members_who_have_not_joined_too() {
     everywhere(async |place| {
         let (mut ada, mut bob) = place.members("c").await;
         ada.join("c").await;
-        let list = bob.ask("presence", json!({"conversation": "c"})).await;
-        assert_eq!(list["users"][0], json!({"user": "ada", "online": true, "devices": 1}));
+        assert_devices(&mut bob, "ada", 1).await;
+        assert_eq!(present(&mut bob, "ada").await, json!({"user": "ada", "online": true, "devices": 1}));
     });
 }
 
@@ -155,15 +156,15 @@ async fn assert_last_seen(client: &mut Client, went: &Value) {
     }
 }
 
-/// Bob's devices, once what other nodes know has come.
-async fn assert_devices(client: &mut Client, count: u64) {
+/// A user's devices, once what other nodes know has come.
+async fn assert_devices(client: &mut Client, user: &str, count: u64) {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
-        let bob = present(client, "bob").await;
-        if bob["devices"] == count {
-            return assert_eq!(bob["online"], count > 0);
+        let found = present(client, user).await;
+        if found["devices"] == count {
+            return assert_eq!(found["online"], count > 0);
         }
-        assert!(Instant::now() < deadline, "not {count} devices: {bob}");
+        assert!(Instant::now() < deadline, "not {count} devices: {found}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -74,7 +74,8 @@ static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 async fn unbroken(fault: Fault) -> Result<()> {
     let _turn = TURN.lock().await;
     let lasts = seconds();
-    let mut cluster = Cluster::builder(NODES).unlimited().env("RUST_LOG", "info,starling_hub=debug").start().await?;
+    let mut cluster =
+        Cluster::builder(NODES).unlimited().env("RUST_LOG", "info,starling_hub=debug").start().await?;
     let scene = Arc::new(Scene::new(&cluster));
     make_conversations(&scene).await?;
     let members: Vec<_> = (0..MEMBERS).map(|n| tokio::spawn(member(scene.clone(), n))).collect();
@@ -167,7 +168,8 @@ async fn make_conversations(scene: &Scene) -> Result<()> {
     let mut owner = RecordingClient::connect(&scene.somewhere(), &scene.tokens[0], Encoding::Json).await?;
     for c in 0..CONVERSATIONS {
         let name = format!("c{c}");
-        let members: Vec<String> = (0..MEMBERS).filter(|n| conversations_of(*n).contains(&name)).map(user).collect();
+        let members: Vec<String> =
+            (0..MEMBERS).filter(|n| conversations_of(*n).contains(&name)).map(user).collect();
         let fields = serde_json::json!({ "conversation": name, "members": members });
         while let Err(failure) = owner.command("create", fields.clone()).await {
             ensure!(failure.code() == Some("unavailable") && Instant::now() < deadline, "create: {failure}");
@@ -200,7 +202,10 @@ async fn member(scene: Arc<Scene>, n: usize) -> Result<RecordingClient> {
         let conversation = &conversations_of(n)[usize::from(first)];
         sent += 1;
         let (key, content) = (format!("{n}-{sent}"), format!("message {sent} of {n}"));
-        client.send_surely(&scene.urls(), conversation, &key, &content, PATIENCE).await.with_context(|| key.clone())?;
+        client
+            .send_surely(&scene.urls(), conversation, &key, &content, PATIENCE)
+            .await
+            .with_context(|| key.clone())?;
     }
     Ok(client)
 }
