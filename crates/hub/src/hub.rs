@@ -141,6 +141,8 @@ pub(crate) enum StoreChange {
         session: String,
         at_ms: i64,
     },
+    /// To be published when all that came before has been written.
+    Publish(Publication),
     /// To be told when all that came before has been written.
     Told(oneshot::Sender<()>),
 }
@@ -261,9 +263,19 @@ impl Hub {
         }
     }
 
+    /// Publishes once all changes so far have been written. Another node that begins to read the store before the write hears of
+    /// the change afterwards; were it the other way round, it could miss both.
+    pub(crate) fn publish_when_written(&self, lane: u16, message: &NodeMessage) {
+        if self.clustered {
+            self.change(StoreChange::Publish(Publication { lane, body: message.encode() }));
+        }
+    }
+
     pub(crate) fn change(&self, change: StoreChange) {
-        if self.presence_lane.push(change).is_err() {
-            self.presence_lost.store(true, Ordering::Relaxed);
+        match self.presence_lane.push(change) {
+            Ok(()) => {}
+            Err(StoreChange::Publish(publication)) => self.publish(publication),
+            Err(_) => self.presence_lost.store(true, Ordering::Relaxed),
         }
     }
 
@@ -287,13 +299,14 @@ impl Hub {
     /// Writes to the session store what gathered. What it does not take is written again when it is back.
     async fn write_changes(self: Arc<Self>, batch: Vec<StoreChange>) {
         let (mut presence, mut sessions, mut detached) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut detached_at_ms, mut waiting) = (0, Vec::new());
+        let (mut detached_at_ms, mut waiting, mut publications) = (0, Vec::new(), Vec::new());
         for change in batch {
             match change {
                 StoreChange::Presence(change) => presence.push(change),
                 StoreChange::Session(change) => sessions.push(change),
                 // Its client is back: the drop of the older socket must not undo that.
                 StoreChange::Detached { session, .. } if self.sessions.holds(&session) => {}
+                StoreChange::Publish(publication) => publications.push(publication),
                 StoreChange::Told(teller) => waiting.push(teller),
                 StoreChange::Detached { session, at_ms } => {
                     detached.push(session);
@@ -314,6 +327,9 @@ impl Hub {
         if let Some(error) = fault {
             tracing::debug!(%error, "sessions and presence could not be written; they will be, later");
             self.presence_lost.store(true, Ordering::Relaxed);
+        }
+        for publication in publications {
+            self.publish(publication);
         }
         for teller in waiting {
             // Whoever asked may have stopped waiting.

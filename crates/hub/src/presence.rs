@@ -62,7 +62,7 @@ impl Hub {
                 devices,
                 last_seen_ms,
             };
-            self.publish_message(room.lane, &message);
+            self.publish_when_written(room.lane, &message);
         }
     }
 

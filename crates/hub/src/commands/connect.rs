@@ -98,7 +98,8 @@ impl PreparedConnect {
         // Only now: the people of this session are counted in again, so that nobody sees them go, here or on other nodes.
         hub.stop_lingering(&session.id);
         if resumed {
-            hub.publish_message(0, &NodeMessage::Moved { session: session.id.clone(), to: hub.node.clone() });
+            let moved = NodeMessage::Moved { session: session.id.clone(), to: hub.node.clone() };
+            hub.publish_when_written(0, &moved);
         }
         let identity = session.identity();
         let connected = Connected {

@@ -141,12 +141,15 @@ fn to_others_a_conversation_that_exists_and_one_that_does_not_look_the_same() {
 fn whoever_left_gets_nothing_more_and_still_may_send() {
     everywhere(async |place| {
         let (mut ada, mut bob) = place.joined("c").await;
+        let mut bobs_phone = place.connect(1, "bob").await;
+        bobs_phone.join("c").await;
         assert_eq!(bob.ask("leave", json!({"conversation": "c"})).await, json!({}));
         bob.say("c", "from outside").await;
         assert_eq!(ada.numbers(1).await, [1]);
         ada.say("c", "unheard").await;
         ada.ask("typing", json!({"conversation": "c", "typing": true})).await;
-        bob.ask("join", json!({"conversation": "c"})).await;
+        assert_eq!(bobs_phone.numbers(2).await, [1, 2]);
+        bob.join("c").await;
         ada.say("c", "heard").await;
         assert_eq!(bob.numbers(1).await, [3], "and neither 1 nor 2");
     });
@@ -208,8 +211,9 @@ fn a_removed_member_is_told_and_is_no_longer_joined() {
         assert_eq!(change(place, "ada", "PUT", "c/members/bob").await, 200);
         bob.event("member", |event| event["member"] == true).await;
         ada.say("c", "three").await;
+        // What this node has not heard of yet comes live.
         let joined = bob.ask("join", json!({"conversation": "c", "after": 1})).await;
-        assert_eq!((&joined["head"], &joined["replayed"]), (&json!(3), &json!(2)));
+        assert_eq!(joined["replayed"].as_u64(), joined["head"].as_u64().map(|head| head - 1));
         ada.say("c", "four").await;
         assert_eq!(bob.numbers(3).await, [2, 3, 4]);
     });

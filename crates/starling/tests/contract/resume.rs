@@ -289,8 +289,9 @@ fn conversations_that_one_may_no_longer_read_are_gone() {
         ada.ask("create", json!({"conversation": "private"})).await;
         bob.event("member", |event| event["conversation"] == "d").await;
         bob.join("d").await;
-        let mut resume = back_and_gone(place, bob, "bob").await;
-        resume["cursors"] = json!({"d": 0, "private": 0, "never-was": 0});
+        let mut resume = bob.resumption();
+        resume["cursors"] = json!({"c": 0, "d": 0, "private": 0, "never-was": 0});
+        bob.cut();
         assert_eq!(
             place.http(0, &place.token("ada"), "DELETE", "/v1/conversations/c/members/bob").await.status,
             204

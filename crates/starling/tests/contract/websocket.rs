@@ -161,8 +161,9 @@ async fn a_peer_that_answers_no_ping_is_gone_after_two_heartbeats_and_others_sta
     let connect = format!(r#"{{"id":1,"op":"connect","token":"{}"}}"#, node.token("bob"));
     silent.frame(FIN | TEXT, connect.as_bytes()).await;
     let begun = Instant::now();
-    assert_eq!(silent.next().await.0, TEXT);
-    assert_eq!(silent.next().await.0, PING);
+    let mut first_two = [silent.next().await.0, silent.next().await.0];
+    first_two.sort_unstable();
+    assert_eq!(first_two, [TEXT, PING], "an answer and a ping");
     // A client that reads answers pings by itself.
     let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await.unwrap();
     let gone = async {
@@ -170,7 +171,7 @@ async fn a_peer_that_answers_no_ping_is_gone_after_two_heartbeats_and_others_sta
         begun.elapsed()
     };
     let (open, after) = tokio::join!(ada.closed(Duration::from_secs(6)), gone);
-    assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&after), "{after:?}");
+    assert!((Duration::from_millis(1_900)..Duration::from_secs(5)).contains(&after), "{after:?}");
     assert!(open.is_err(), "{open:?}");
     assert_eq!(ada.ask("ping", serde_json::json!({})).await, serde_json::json!({}));
     assert_eq!(ada.welcome()["heartbeat_ms"], 1_000);
