@@ -1,0 +1,79 @@
+//! The program's other commands: a token, the configuration that holds, the help.
+
+use starling_testkit::client::{Client, Encoding};
+use starling_testkit::http::Request;
+use starling_testkit::node::Node;
+
+use crate::{BAD, finished};
+
+#[tokio::test]
+async fn a_token_made_by_the_program_is_accepted_by_a_node_of_the_same_configuration() {
+    let words = ["token", "--user", "ann", "--tenant", "acme", "--scope", "admin", "--ttl", "60"];
+    let (status, token) = finished(words.iter().fold(Node::builder(), |node, word| node.arg(word))).await;
+    assert_eq!(status, 0, "{token}");
+    let token = token.trim();
+    let node = Node::start().await.unwrap();
+    let ann = Client::connect(&node.ws_url(), token, Encoding::Json).await.unwrap();
+    assert_eq!((&ann.welcome()["user"], &ann.welcome()["tenant"]), (&"ann".into(), &"acme".into()));
+    let nodes = Request::new("GET", &format!("{}/v1/nodes", node.http_url())).bearer(token);
+    assert_eq!(nodes.send().await.unwrap().status, 200);
+    // Of another configuration, with another secret, it is worth nothing.
+    let other = Node::builder().secret("another secret, which is long enough, too").start().await.unwrap();
+    let failure = Client::connect(&other.ws_url(), token, Encoding::Json).await.unwrap_err();
+    assert_eq!(failure.code(), Some("unauthorized"));
+}
+
+#[tokio::test]
+async fn a_token_of_nobody_or_of_somebody_elses_key_is_not_made() {
+    let token = || Node::builder().arg("token").arg("--user");
+    let (status, log) = finished(token().arg("no name")).await;
+    assert!(status == BAD && log.contains("--user"), "{status}: {log}");
+    let foreign = token().arg("ann").secret("").env("STARLING_JWT_PUBLIC_KEY_FILE", "key.pem");
+    let (status, log) = finished(foreign).await;
+    assert!(status == BAD && log.contains("private key"), "{status}: {log}");
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_without_its_secrets() {
+    let node = Node::builder()
+        .arg("config")
+        .arg("--config")
+        .arg("starling.toml")
+        .arg("--replay-limit")
+        .arg("7")
+        .file("starling.toml", "heartbeat_seconds = 9\n\n[tenants.acme]\nconnections = 3\n")
+        .secret("hush-token-hush-token-hush-token-hush")
+        .env("STARLING_TICKET_SECRET", "hush-ticket-hush-ticket-hush-ticket")
+        .env("STARLING_TICKET_SECRET_PREVIOUS", "hush-before-hush-before-hush-before")
+        .redis("redis://ann:hush-redis@127.0.0.1:1")
+        .database("postgres://ann:hush-db@127.0.0.1:1/starling")
+        .env("STARLING_DATABASE_READ_URL", "postgres://ann:hush-read@127.0.0.1:1/starling");
+    let (status, shown) = finished(node).await;
+    assert_eq!(status, 0, "{shown}");
+    assert!(!shown.contains("hush"), "{shown}");
+    for line in [
+        "jwt_secret = \"********\"  # from a variable",
+        "ticket_secret = \"********\"  # from a variable",
+        "ticket_secret_previous = \"********\"  # from a variable",
+        "redis_url = \"redis://ann:********@127.0.0.1:1\"  # from a variable",
+        "database_url = \"postgres://ann:********@127.0.0.1:1/starling\"  # from a variable",
+        "database_read_url = \"postgres://ann:********@127.0.0.1:1/starling\"  # from a variable",
+        "heartbeat_seconds = 9  # from the file",
+        "replay_limit = 7  # from a flag",
+        "database_migrate = true",
+        "# jwt_jwks_url is not set",
+        "[tenants.acme]",
+        "connections = 3",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "no line {line} in:\n{shown}");
+    }
+    assert!(shown.parse::<toml::Table>().is_ok(), "can't be used as a file:\n{shown}");
+}
+
+#[tokio::test]
+async fn the_help_is_what_it_was() {
+    // Where there is no terminal, the width is the variable's.
+    let (status, help) = finished(Node::builder().arg("--help").env("COLUMNS", "100")).await;
+    assert_eq!(status, 0, "{help}");
+    insta::assert_snapshot!(help);
+}

@@ -1,0 +1,30 @@
+//! The schema, brought up to date by the operator and not by the nodes.
+
+use starling_testkit::client::{Client, Encoding};
+use starling_testkit::node::{Node, NodeBuilder};
+use starling_testkit::postgres::Postgres;
+
+use crate::finished;
+
+fn node(database_url: &str) -> NodeBuilder {
+    Node::builder().database(database_url).env("STARLING_DATABASE_MIGRATE", "false")
+}
+
+#[tokio::test]
+async fn a_node_that_may_not_migrate_says_who_should_and_serves_afterwards() {
+    let url = Postgres::shared().await.unwrap().create_database("schema").await.unwrap();
+    let (status, log) = finished(node(&url)).await;
+    assert_eq!(status, 1, "{log}");
+    assert!(log.contains("database_url") && log.contains("run `starling migrate`"), "{log}");
+
+    // Once more does no harm.
+    for _ in 0..2 {
+        let (status, log) = finished(node(&url).arg("migrate")).await;
+        assert_eq!((status, log.trim()), (0, "the schema is up to date"));
+    }
+
+    let node = node(&url).start().await.unwrap();
+    let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await.unwrap();
+    let created = ada.command("create", serde_json::json!({"conversation": "c"})).await.unwrap();
+    assert_eq!(created["created"], true);
+}

@@ -1,0 +1,27 @@
+//! What an operator meets: TLS and load balancers in front of the public port, the first start, starts with something away or
+//! too old, and the program's other commands.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod commands;
+mod database;
+mod first_start;
+mod proxies;
+mod redis;
+mod tenants;
+mod tls;
+
+use std::time::Duration;
+
+use starling_testkit::node::NodeBuilder;
+
+/// How long something may take that should come at once, on a machine that is busy.
+const SOON: Duration = Duration::from_secs(30);
+/// Exit status of a bad configuration.
+const BAD: i32 = 64;
+
+/// Runs the program until it ends by itself; answers its exit status and what it wrote.
+async fn finished(builder: NodeBuilder) -> (i32, String) {
+    let node = builder.without_waiting().start().await.unwrap();
+    let status = node.ended(SOON).await.unwrap();
+    (status.code().expect("an exit status"), node.log())
+}

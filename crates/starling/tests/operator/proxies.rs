@@ -1,0 +1,57 @@
+//! Load balancers that say for whom they speak.
+
+use starling_testkit::client::{Client, Failure, Upgrade};
+use starling_testkit::node::Node;
+use starling_testkit::wait::{until, until_true};
+
+use crate::SOON;
+
+/// A node where an address may have one connection, and this peer is a load balancer.
+async fn node(trusted: &str) -> Node {
+    Node::builder()
+        .env("STARLING_TRUSTED_PROXIES", trusted)
+        .env("STARLING_LIMIT_ADDRESS_CONNECTIONS", "1")
+        .start()
+        .await
+        .unwrap()
+}
+
+async fn open(node: &Node, forwarded_for: &str) -> Result<Client, Failure> {
+    Upgrade::to(&node.ws_url()).header("x-forwarded-for", forwarded_for).open().await
+}
+
+async fn assert_refused(node: &Node, forwarded_for: &str) {
+    match open(node, forwarded_for).await {
+        Err(Failure::NotUpgraded { status, .. }) => assert_eq!(status, 429, "{forwarded_for}"),
+        other => panic!("{forwarded_for}: {other:?}"),
+    }
+}
+
+async fn refusals(node: &Node) -> f64 {
+    node.metric("starling_limited_total", "limit=\"address_connections\"").await.unwrap()
+}
+
+#[tokio::test]
+async fn clients_behind_a_trusted_load_balancer_are_limited_each_by_its_own_address() {
+    let node = node("127.0.0.1").await;
+    let first = open(&node, "203.0.113.1").await.unwrap();
+    let _second = open(&node, "203.0.113.2").await.unwrap();
+    assert_eq!(refusals(&node).await, 0.0);
+    assert_refused(&node, "203.0.113.1").await;
+    // What stands before the balancer's own word anybody could have written.
+    assert_refused(&node, "198.51.100.7, 203.0.113.2").await;
+    assert_eq!(refusals(&node).await, 2.0);
+    first.cut();
+    until_true(SOON, "a free place", async || Ok(open(&node, "203.0.113.1").await.is_ok())).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_word_of_a_peer_that_is_not_trusted_is_ignored() {
+    let node = node("192.0.2.1").await;
+    // The request that found the node ready may still count.
+    let first = until(SOON, "a connection", async || Ok(open(&node, "203.0.113.1").await.ok()));
+    let _first = first.await.unwrap();
+    let before = refusals(&node).await;
+    assert_refused(&node, "203.0.113.2").await;
+    assert_eq!(refusals(&node).await, before + 1.0);
+}

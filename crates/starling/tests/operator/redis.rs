@@ -1,0 +1,79 @@
+//! Starts without Redis, and with one that is too old.
+
+use serde_json::{Value, json};
+use starling_testkit::client::{Client, Encoding};
+use starling_testkit::node::Node;
+use starling_testkit::postgres::Postgres;
+use starling_testkit::redis::Redis;
+use starling_testkit::wait::{until, until_true};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::{SOON, finished};
+
+async fn database(name: &str) -> String {
+    Postgres::shared().await.unwrap().create_database(name).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_node_starts_without_redis_and_is_ready_when_redis_comes() {
+    let redis = Redis::start().await.unwrap();
+    redis.kill().await.unwrap();
+    let builder = Node::builder().redis(&redis.url()).database(&database("without_redis").await);
+    let node = builder.without_waiting().start().await.unwrap();
+    let readiness = until(SOON, "an answer", async || {
+        anyhow::ensure!(node.is_running(), "the node has ended: {}", node.log());
+        Ok(Some(node.get("/ready").await?))
+    });
+    let readiness = readiness.await.unwrap();
+    assert_eq!(readiness.status, 503, "{}", readiness.text());
+    assert_eq!(readiness.json().unwrap(), json!({"ready": false, "reasons": ["deaf"]}));
+    assert!(readiness.header("retry-after").is_some());
+    assert!(node.log().contains("redis_url"), "{}", node.log());
+    let health = node.get("/health").await.unwrap();
+    assert_eq!(health.status, 200);
+    let health: Value = health.json().unwrap();
+    assert_eq!((&health["status"], &health["database"]["status"]), (&json!("degraded"), &json!("up")));
+
+    redis.restart().await.unwrap();
+    until_true(SOON, "the node to be ready", async || Ok(node.get("/ready").await?.status == 200))
+        .await
+        .unwrap();
+    let ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await.unwrap();
+    assert_eq!(ada.welcome()["user"], "ada");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_too_old_ends_the_start_with_1() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(be_old(socket));
+        }
+    });
+    let (status, log) = finished(Node::builder().redis(&url).database(&database("old_redis").await)).await;
+    server.abort();
+    assert_eq!(status, 1, "{log}");
+    for named in ["redis_url", "6.2.14", "7 or later"] {
+        assert!(log.contains(named), "does not name {named}: {log}");
+    }
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+/// Answers what a client asks when it connects, as Redis 6.2 does.
+async fn be_old(mut socket: TcpStream) {
+    let mut read = [0; 4096];
+    while let Ok(count @ 1..) = socket.read(&mut read).await {
+        let asked = String::from_utf8_lossy(&read[..count]).to_uppercase();
+        let answer = if asked.contains("INFO") {
+            let text = "# Server\r\nredis_version:6.2.14\r\n";
+            format!("${}\r\n{text}\r\n", text.len())
+        } else {
+            "+OK\r\n".to_owned()
+        };
+        if socket.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! TLS on the public port.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+
+use futures_util::{SinkExt, StreamExt};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use starling_testkit::Folder;
+use starling_testkit::client::{Encoding, Message};
+use starling_testkit::install::{Tool, ensure_installed};
+use starling_testkit::node::{Node, NodeBuilder};
+use starling_testkit::wait::until_true;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::{BAD, SOON, finished};
+
+/// An authority, and what it gave to a server at 127.0.0.1. All in PEM.
+struct Certificates {
+    folder: Folder,
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+impl Certificates {
+    async fn make() -> Self {
+        let folder = Folder::new("certificates").unwrap();
+        let path = folder.path().to_owned();
+        let make = "set -e; key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+            openssl req -x509 $key -days 2 -subj /CN=authority -keyout ca.key -out ca.crt
+            openssl req $key -subj /CN=server -keyout server.key -out server.csr
+            echo subjectAltName=IP:127.0.0.1 > names
+            openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt";
+        let run = move || Command::new("sh").args(["-c", make]).current_dir(path).output();
+        let output = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let read = |name| std::fs::read_to_string(folder.join(name)).unwrap();
+        let (authority, certificate, key) = (read("ca.crt"), read("server.crt"), read("server.key"));
+        Self { folder, authority, certificate, key }
+    }
+
+    /// A node that shows the certificate.
+    fn node(&self) -> NodeBuilder {
+        Node::builder()
+            .file("server.crt", &self.certificate)
+            .file("server.key", &self.key)
+            .env("STARLING_TLS_CERTIFICATE_FILE", "server.crt")
+            .env("STARLING_TLS_KEY_FILE", "server.key")
+    }
+
+    /// What a client believes who knows the authority alone.
+    fn client(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth())
+    }
+
+    /// Asks by curl; answers its exit status and what came.
+    async fn curl(&self, url: &str) -> (bool, String) {
+        let authority = self.folder.join("ca.crt");
+        let mut command = tokio::process::Command::new("curl");
+        let output = command.args(["-sS", "--cacert"]).arg(authority).arg(url).output().await.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// A WebSocket over TLS.
+struct Secure(WebSocketStream<TlsStream<TcpStream>>);
+
+impl Secure {
+    async fn open(node: &Node, config: Arc<ClientConfig>) -> Self {
+        let stream = TcpStream::connect(node.address()).await.unwrap();
+        let name = ServerName::from(node.address().ip());
+        let stream = TlsConnector::from(config).connect(name, stream).await.unwrap();
+        let url = node.ws_url().replace("ws://", "wss://");
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", Encoding::Json.subprotocol().parse().unwrap());
+        Self(client_async(request, stream).await.unwrap().0)
+    }
+
+    async fn send(&mut self, command: Value) {
+        self.0.send(Message::text(command.to_string())).await.unwrap();
+    }
+
+    /// The first reply or event for which `wanted` holds.
+    async fn first(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let search = async {
+            loop {
+                let frame = self.0.next().await.expect("an open socket").unwrap();
+                if let Message::Text(text) = frame {
+                    let value: Value = serde_json::from_str(&text).unwrap();
+                    assert!(value.get("error").is_none(), "{value}");
+                    if wanted(&value) {
+                        return value;
+                    }
+                }
+            }
+        };
+        timeout(SOON, search).await.expect("no such frame in time")
+    }
+
+    async fn ask(&mut self, command: Value) -> Value {
+        let id = command["id"].clone();
+        self.send(command).await;
+        self.first(|frame| frame["id"] == id).await
+    }
+}
+
+#[tokio::test]
+async fn http_and_websockets_are_served_over_tls_and_nothing_in_the_clear() {
+    tokio::task::spawn_blocking(|| ensure_installed(&[Tool::Curl])).await.unwrap().unwrap();
+    let certificates = Certificates::make().await;
+    let node = certificates.node().without_waiting().start().await.unwrap();
+    let url = node.http_url().replace("http://", "https://");
+    let ready = async || {
+        anyhow::ensure!(node.is_running(), "the node has ended: {}", node.log());
+        Ok(certificates.curl(&format!("{url}/ready")).await.0)
+    };
+    until_true(SOON, "TLS", ready).await.unwrap();
+    let (ok, health) = certificates.curl(&format!("{url}/health")).await;
+    assert!(ok, "{health}");
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!((&health["status"], &health["node"]), (&json!("ok"), &json!(node.name())));
+
+    let mut ada = Secure::open(&node, certificates.client()).await;
+    let welcome = ada.ask(json!({"id": 1, "op": "connect", "token": node.token("ada")})).await;
+    assert_eq!(welcome["ok"]["user"], "ada", "{welcome}");
+    ada.ask(json!({"id": 2, "op": "create", "conversation": "tea"})).await;
+    ada.ask(json!({"id": 3, "op": "join", "conversation": "tea"})).await;
+    // Longer than a record of TLS.
+    let content = "leaf ".repeat(8_000);
+    ada.send(json!({"id": 4, "op": "send", "conversation": "tea", "key": "k", "content": content})).await;
+    let message = ada.first(|frame| frame["ev"] == "message").await;
+    assert_eq!((&message["seq"], &message["content"]), (&json!(1), &json!(content)));
+
+    // Who speaks in the clear gets no answer, and disturbs nobody.
+    let error = node.get("/health").await.expect_err("plain HTTP was answered");
+    assert!(!format!("{error:#}").contains("refused"), "{error:#}");
+    until_true(SOON, "the refusal to be counted", async || {
+        Ok(node.metric("starling_handshakes_refused_total", "reason=\"tls\"").await? >= 1.0)
+    })
+    .await
+    .unwrap();
+    ada.ask(json!({"id": 5, "op": "ping"})).await;
+    assert!(certificates.curl(&format!("{url}/health")).await.0);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_certificate_or_key_is_named_before_the_port_is_bound() {
+    let certificates = Certificates::make().await;
+    let other = Certificates::make().await;
+    // A node that came as far as the port would end with 1, and name it.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let node = || certificates.node().file("words.pem", "no PEM\n").file("other.key", &other.key);
+    const CERTIFICATE: &str = "STARLING_TLS_CERTIFICATE_FILE";
+    const KEY: &str = "STARLING_TLS_KEY_FILE";
+    for (variable, value, named) in [
+        (CERTIFICATE, "not-there.crt", "tls_certificate_file"),
+        (KEY, "not-there.key", "tls_key_file"),
+        // A folder can't be read, not even by root.
+        (CERTIFICATE, ".", "tls_certificate_file"),
+        (KEY, ".", "tls_key_file"),
+        (CERTIFICATE, "words.pem", "tls_certificate_file"),
+        (KEY, "words.pem", "tls_key_file"),
+        (CERTIFICATE, "server.key", "tls_certificate_file"),
+        (KEY, "server.crt", "tls_key_file"),
+        // A key, but another certificate's.
+        (KEY, "other.key", "tls_certificate_file"),
+        // One without the other.
+        (CERTIFICATE, "", "tls_certificate_file"),
+        (KEY, "", "tls_key_file"),
+    ] {
+        let (status, log) = finished(node().env("STARLING_LISTEN", &taken).env(variable, value)).await;
+        assert_eq!(status, BAD, "{variable}={value}: {log}");
+        assert!(log.contains(named), "{variable}={value} does not name {named}: {log}");
+        assert!(!log.contains(&taken) && !log.contains("panicked"), "{variable}={value}: {log}");
+    }
+}

@@ -1,0 +1,84 @@
+//! Who counts as there when a node dies with all its sockets.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use starling_testkit::client::{Client, Encoding, Failure};
+use starling_testkit::node::Cluster;
+
+use crate::TURN;
+
+/// Within this time others are told of who was on a killed node and has not come back.
+const TOLD: Duration = Duration::from_secs(15);
+/// How long is watched after the kill, so that what comes too late, or should not come, is seen.
+const WATCHED: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_kill_9_who_comes_back_never_left_and_who_does_not_is_offline_within_15_seconds() -> Result<()>
+{
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    let (killed, survivor) = (cluster.node(0), cluster.node(1));
+    let connect =
+        async |node: &str, user: &str, encoding| Client::connect(node, &cluster.token(user), encoding).await;
+    let mut ada = connect(&survivor.ws_url(), "ada", Encoding::Json).await?;
+    let mut dan = connect(&survivor.ws_url(), "dan", Encoding::MessagePack).await?;
+    ada.command("create", json!({"conversation": "c", "members": ["bob", "cy", "dan"]})).await?;
+    let mut bob = connect(&killed.ws_url(), "bob", Encoding::Json).await?;
+    let mut cy = connect(&killed.ws_url(), "cy", Encoding::Json).await?;
+    for client in [&mut ada, &mut dan, &mut bob, &mut cy] {
+        client.command("join", json!({"conversation": "c"})).await?;
+    }
+    for watcher in [&mut ada, &mut dan] {
+        for user in ["bob", "cy"] {
+            watcher.wait_for(|event| is_presence(event, user) && event["online"] == true).await?;
+        }
+    }
+    // Ada was there when Dan came.
+    ada.wait_for(|event| is_presence(event, "dan")).await?;
+
+    let mut resume = json!({"cursors": {"c": 0}});
+    for field in ["session", "ticket"] {
+        resume[field] = bob.welcome()[field].clone();
+    }
+    let since = Instant::now();
+    killed.kill().await?;
+    let bob =
+        Client::resume(&survivor.ws_url(), &cluster.token("bob"), Encoding::MessagePack, resume).await?;
+    ensure!(bob.welcome()["resumed"] == true, "Bob's session was lost: {}", bob.welcome());
+    let (to_ada, to_dan) = tokio::try_join!(watch(&mut ada, since), watch(&mut dan, since))?;
+    for (watcher, shown) in [(&mut ada, to_ada), (&mut dan, to_dan)] {
+        let [(after, event)] = shown.as_slice() else {
+            anyhow::bail!("not one change alone was shown: {shown:?}\n{}", survivor.log());
+        };
+        ensure!(is_presence(event, "cy") && event["online"] == false, "{event}");
+        ensure!(event["last_seen"].is_string(), "{event}");
+        ensure!(*after <= TOLD, "told after {after:?}");
+        let list = watcher.command("presence", json!({"conversation": "c"})).await?;
+        for (user, devices) in [("ada", 1), ("bob", 1), ("cy", 0), ("dan", 1)] {
+            let users = list["users"].as_array().context("no list of users")?;
+            let entry = users.iter().find(|entry| entry["user"] == user).context("a user is missing")?;
+            ensure!(entry["devices"] == devices && entry["online"] == (devices > 0), "{entry}");
+        }
+    }
+    Ok(())
+}
+
+fn is_presence(event: &Value, user: &str) -> bool {
+    event["ev"] == "presence" && event["user"] == user
+}
+
+/// The presence events up to [`WATCHED`] after the kill, each with the time that it took.
+async fn watch(client: &mut Client, since: Instant) -> Result<Vec<(Duration, Value)>> {
+    let mut shown = Vec::new();
+    loop {
+        match client.next_event(WATCHED.saturating_sub(since.elapsed())).await {
+            Ok(event) if event["ev"] == "presence" => shown.push((since.elapsed(), event)),
+            Ok(_) => {}
+            // Nothing more came in time.
+            Err(Failure::Other(_)) => return Ok(shown),
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A session goes on at another node, whatever became of the first one and of Redis.
+
+use std::ops::RangeInclusive;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use starling_testkit::client::{Client, Encoding};
+use starling_testkit::node::{Cluster, Node};
+
+use crate::TURN;
+use crate::talk::{message, publication, publish, rest, say};
+
+/// How many messages, and as many publications, Ada has been shown before the fault.
+const SEEN: u64 = 3;
+/// How many there are when she comes back.
+const HEAD: u64 = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_kill_9_of_the_node_exactly_what_was_missed_comes_and_then_what_is_new() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    let mut pairs = pairs(&cluster).await?;
+    for pair in &mut pairs {
+        // These are on their way to Ada, or in her socket, when the node dies. She does not read them.
+        pair.goes_on(SEEN + 1..=SEEN + 2).await?;
+    }
+    cluster.node(0).kill().await?;
+    for pair in &mut pairs {
+        pair.goes_on(SEEN + 3..=HEAD).await?;
+    }
+    for mut pair in pairs {
+        let mut ada = pair.comes_back(cluster.node(1)).await?;
+        let offset = pair.offset()?;
+        let (missed, epoch) = (HEAD - SEEN, &pair.position["epoch"]);
+        let topic = json!({"epoch": epoch, "offset": offset + missed, "recovered": true, "replayed": missed});
+        pair.expect_topic(&ada, &topic)?;
+        pair.goes_on(HEAD + 1..=HEAD + 1).await?;
+        pair.expect_messages(&mut ada).await?;
+        for n in SEEN + 1..=HEAD + 1 {
+            ensure!(publication(&mut ada).await? == (offset + n - SEEN, json!(n)), "publication {n}");
+        }
+        expect_no_more(&mut ada).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_flushall_the_ticket_and_the_cursors_are_enough() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    let mut gone = Vec::new();
+    for mut pair in pairs(&cluster).await? {
+        pair.ada.take().context("Ada is there")?.cut();
+        pair.goes_on(SEEN + 1..=SEEN + 2).await?;
+        gone.push(pair);
+    }
+    cluster.redis()?.flushall().await?;
+    for mut pair in gone {
+        let published = pair.goes_on(SEEN + 3..=HEAD).await?;
+        let mut ada = pair.comes_back(cluster.node(1)).await?;
+        // What was kept of the topic went with Redis. The client is told so, and gets no part of it as if it were all.
+        ensure!(published["epoch"] != pair.position["epoch"], "a wiped numbering went on: {published}");
+        let (epoch, offset) = (&published["epoch"], &published["offset"]);
+        let topic = json!({"epoch": epoch, "offset": offset, "recovered": false, "replayed": 0});
+        pair.expect_topic(&ada, &topic)?;
+        pair.goes_on(HEAD + 1..=HEAD + 1).await?;
+        pair.expect_messages(&mut ada).await?;
+        let next = offset.as_u64().context("an offset")? + 1;
+        ensure!(publication(&mut ada).await? == (next, json!(HEAD + 1)), "the live publication");
+        expect_no_more(&mut ada).await?;
+    }
+    Ok(())
+}
+
+/// Ada on the first node, who is going to lose it, and Bob on the second, who talks on.
+struct Pair {
+    encoding: Encoding,
+    /// The name of both the conversation and the topic.
+    place: String,
+    token: String,
+    /// None once her socket was cut.
+    ada: Option<Client>,
+    bob: Client,
+    session: Value,
+    ticket: Value,
+    /// Where Ada is in the topic.
+    position: Value,
+}
+
+/// One pair for each encoding, Ada in the conversation and the topic, and everything up to [`SEEN`] shown to her.
+async fn pairs(cluster: &Cluster) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for encoding in Encoding::ALL {
+        let mut pair = Pair::meet(cluster, encoding).await?;
+        pair.position = pair.goes_on(1..=SEEN).await?;
+        let ada = pair.ada.as_mut().context("Ada is there")?;
+        for n in 1..=SEEN {
+            ensure!(message(ada).await? == (n, text(n)), "message {n}");
+            ensure!(publication(ada).await?.1 == n, "publication {n}");
+        }
+        pairs.push(pair);
+    }
+    Ok(pairs)
+}
+
+impl Pair {
+    async fn meet(cluster: &Cluster, encoding: Encoding) -> Result<Self> {
+        let place = format!("place-{encoding:?}");
+        let token = cluster.token("ada");
+        let mut ada = Client::connect(&cluster.node(0).ws_url(), &token, encoding).await?;
+        let bob = Client::connect(&cluster.node(1).ws_url(), &cluster.token("bob"), encoding).await?;
+        ada.command("create", json!({"conversation": place, "members": ["bob"]})).await?;
+        ada.command("join", json!({"conversation": place})).await?;
+        ada.command("subscribe", json!({"topic": place})).await?;
+        let (session, ticket) = (ada.welcome()["session"].clone(), ada.welcome()["ticket"].clone());
+        Ok(Self { encoding, place, token, ada: Some(ada), bob, session, ticket, position: Value::Null })
+    }
+
+    /// Bob says and publishes these. Answers the position of the last publication.
+    async fn goes_on(&mut self, numbers: RangeInclusive<u64>) -> Result<Value> {
+        let mut position = Value::Null;
+        for n in numbers {
+            ensure!(say(&mut self.bob, &self.place, &text(n)).await? == n, "message {n} has another number");
+            position = publish(&mut self.bob, &self.place, n).await?;
+        }
+        Ok(position)
+    }
+
+    /// Ada resumes at this node with what she remembers, and is in the conversation where she was.
+    async fn comes_back(&self, node: &Node) -> Result<Client> {
+        let resume = json!({
+            "session": self.session, "ticket": self.ticket,
+            "cursors": {&self.place: SEEN}, "topics": {&self.place: self.position},
+        });
+        let ada = Client::resume(&node.ws_url(), &self.token, self.encoding, resume).await?;
+        let welcome = ada.welcome();
+        ensure!(welcome["resumed"] == true, "not resumed: {welcome}");
+        ensure!(welcome["session"] == self.session, "another session: {welcome}");
+        ensure!(welcome["node"] == node.name(), "another node: {welcome}");
+        let conversations = json!({&self.place: {"head": HEAD, "replayed": HEAD - SEEN, "truncated": false}});
+        ensure!(welcome["conversations"] == conversations, "in other conversations: {welcome}");
+        ensure!(welcome["gone"] == json!([]), "something is gone: {welcome}");
+        Ok(ada)
+    }
+
+    fn expect_topic(&self, ada: &Client, expected: &Value) -> Result<()> {
+        let topics = &ada.welcome()["topics"];
+        ensure!(topics == &json!({&self.place: expected}), "in the topics {topics}, not {expected}");
+        Ok(())
+    }
+
+    /// What Ada missed comes first, in order, and then the live message, once each.
+    async fn expect_messages(&self, ada: &mut Client) -> Result<()> {
+        for n in SEEN + 1..=HEAD + 1 {
+            let came = message(ada).await?;
+            ensure!(came == (n, text(n)), "{came:?} came in the place of message {n}");
+        }
+        Ok(())
+    }
+
+    fn offset(&self) -> Result<u64> {
+        self.position["offset"].as_u64().context("an offset")
+    }
+}
+
+async fn expect_no_more(ada: &mut Client) -> Result<()> {
+    let more = rest(ada).await?;
+    ensure!(more.is_empty(), "shown again: {more:?}");
+    Ok(())
+}
+
+fn text(n: u64) -> String {
+    format!("text {n}")
+}
