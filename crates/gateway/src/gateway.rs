@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use starling_hub::Hub;
@@ -113,6 +113,7 @@ fn front(
         router: OnceLock::new(),
         closing: AtomicBool::new(false),
         draining: AtomicBool::new(false),
+        requests: AtomicU64::new(0),
         started: Instant::now(),
         hub,
         path,
@@ -169,15 +170,13 @@ async fn take_leave(config: &GatewayConfig, front: &Front, hub: &Hub, inboxes: &
     METRICS.draining.set(1.0);
     tracing::info!(connections = front.connections(), "draining");
     let notice = config.drain_notice.min(config.drain / 4);
-    if front.connections() > 0 {
-        tokio::time::sleep(notice).await;
-    }
+    tokio::time::sleep(notice).await;
     front.closing.store(true, Ordering::Relaxed);
     let left = config.drain.saturating_sub(began.elapsed());
     for shard in 0..inboxes.count() {
         inboxes.send(shard, Item::Drain(left)).await;
     }
-    while front.connections() > 0 && began.elapsed() < config.drain {
+    while front.connections() + front.requests() > 0 && began.elapsed() < config.drain {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     hub.leave().await;

@@ -90,7 +90,8 @@ fn prepare(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
     stream.into_std()
 }
 
-fn count(refusal: Refusal) {
+/// Counts a refusal, whether the address is the peer's or one that a load balancer speaks for.
+pub(crate) fn count(refusal: Refusal) {
     match refusal {
         Refusal::Connections => METRICS.limited_connections.increment(1),
         Refusal::Handshakes => METRICS.limited_handshakes.increment(1),

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -21,7 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use starling_auth::Identity;
 use starling_hub::{CommandError, Hub};
-use starling_telemetry::TRACE_TARGET;
+use starling_telemetry::{TRACE_TARGET, set_parent};
 use starling_wire::protocol::{Encoding, ErrorCode};
 use starling_wire::websocket::deflate::{self, Deflater, Params};
 use starling_wire::websocket::{self, Decoder, DecoderConfig};
@@ -31,7 +31,7 @@ use tracing::Instrument;
 
 use crate::addresses::{AddressGuard, Addresses};
 use crate::config::Origins;
-use crate::listener::Accepted;
+use crate::listener::{self, Accepted};
 use crate::metrics::METRICS;
 use crate::shard::{Conn, ConnTask, Pace, Phase, Service, Shard, Socket};
 
@@ -54,6 +54,8 @@ pub(crate) struct Front {
     pub closing: AtomicBool,
     /// The node is on its way out.
     pub draining: AtomicBool,
+    /// HTTP requests under way.
+    pub requests: AtomicU64,
     pub started: Instant,
     pub hub: Option<Arc<Hub>>,
     /// The path of the WebSocket; any, for the echo.
@@ -79,6 +81,11 @@ impl Front {
         self.hub.as_ref().map_or(0, |hub| hub.gauges().connections.load(Ordering::Relaxed))
     }
 
+    /// HTTP requests under way.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Whether this address is a load balancer of ours.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.contains(&peer)
@@ -96,7 +103,8 @@ impl Front {
             .collect();
         // The last one that is not ours: what stands before it anybody could have written.
         let client = chain.into_iter().rev().find(|address| !self.trusts(*address)).unwrap_or(peer);
-        self.addresses.enter(client).map_err(|_| {
+        self.addresses.enter(client).map_err(|refusal| {
+            listener::count(refusal);
             Refused::new("address", CommandError::rate_limited("too many connections of this address", 1_000))
         })
     }
@@ -114,6 +122,10 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
             let (front, agreed, shard) = (front.clone(), agreed.clone(), shard.clone());
             async move {
                 let span = tracing::info_span!(target: TRACE_TARGET, "request", path = request.uri().path());
+                if let Some(traceparent) = request.headers().get("traceparent").and_then(|v| v.to_str().ok())
+                {
+                    set_parent(&span, traceparent);
+                }
                 Ok::<_, Infallible>(answer(&front, &shard, peer, request, &agreed).instrument(span).await)
             }
         })
@@ -212,15 +224,34 @@ async fn answer(
         };
     }
     match front.router.get() {
-        // A router answers always.
-        Some(router) => match router.clone().oneshot(request.map(Body::new)).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        },
+        Some(router) => {
+            let _counted = RequestUnderWay::new(&front.requests);
+            // A router answers always.
+            match router.clone().oneshot(request.map(Body::new)).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
         None => {
             let error = CommandError::unavailable("the node is starting");
             Refused::new("starting", error).response()
         }
+    }
+}
+
+/// Counts a request for as long as it is under way, however it ends.
+struct RequestUnderWay<'a>(&'a AtomicU64);
+
+impl<'a> RequestUnderWay<'a> {
+    fn new(requests: &'a AtomicU64) -> RequestUnderWay<'a> {
+        requests.fetch_add(1, Ordering::Relaxed);
+        RequestUnderWay(requests)
+    }
+}
+
+impl Drop for RequestUnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use starling_conversation_store::{Append, AppendError, Appended};
 use starling_fanout::Publication;
-use starling_telemetry::TRACE_TARGET;
+use starling_telemetry::{TRACE_TARGET, link_to, set_parent};
 use starling_wire::protocol::{Json, Sent, Timestamp};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::Hub;
@@ -46,6 +46,7 @@ impl Hub {
         METRICS.append_batch.record(jobs.len() as f64);
         let messages: Vec<Append> = jobs.iter().map(|job| job.message.clone()).collect();
         let span = tracing::info_span!(target: TRACE_TARGET, "append", messages = messages.len());
+        belong_to_sends(&span, &jobs);
         match self.conversations.append(&messages).instrument(span).await {
             Ok(results) => {
                 for (job, result) in jobs.drain(..).zip(results) {
@@ -69,7 +70,7 @@ impl Hub {
         let appended = match result {
             Ok(appended) => appended,
             Err(AppendError::NoSuchConversation | _) => {
-                self.rooms.forget(&room.key.tenant, &room.key.name);
+                self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation);
                 done.finish(&self.shards, Err(CommandError::no_such_conversation()));
                 return;
             }
@@ -128,5 +129,15 @@ impl Hub {
         if self.clustered {
             self.publish_message(room.lane, &NodeMessage::Heads(vec![room.head_at(seq)]));
         }
+    }
+}
+
+/// Makes a commit part of the trace of its send, or links it to the traces of its sends where they are several.
+fn belong_to_sends(span: &Span, jobs: &[AppendJob]) {
+    let traceparents = jobs.iter().filter_map(|job| job.traceparent.as_deref());
+    if jobs.len() == 1 {
+        traceparents.for_each(|traceparent| set_parent(span, traceparent));
+    } else {
+        traceparents.for_each(|traceparent| link_to(span, traceparent));
     }
 }

@@ -11,8 +11,10 @@ use starling_auth::{Identity, TicketKey, TokenError, Verifier};
 use starling_conversation_store::{ConversationStore, LastSeen, Page, Range};
 use starling_fanout::{Fanout, Publication};
 use starling_session_store::{NodeRecord, PresenceChange, SessionChange, SessionStore};
+use starling_telemetry::TRACE_TARGET;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
 
 use crate::append::{APPEND_BATCH_MAX, AppendJob};
 use crate::heads::CommittedHeads;
@@ -204,6 +206,7 @@ impl Hub {
     pub async fn start(self: &Arc<Self>) -> Result<(), starling_fanout::Error> {
         self.fanout.start(Arc::new(crate::receive::Ear::new(self))).await?;
         self.beat().await;
+        tokio::spawn(self.clone().beat_forever());
         tokio::spawn(self.clone().tick_forever());
         Ok(())
     }
@@ -290,7 +293,8 @@ impl Hub {
 
     async fn publish_batch(self: Arc<Self>, batch: Vec<Publication>) {
         METRICS.publish_batch.record(batch.len() as f64);
-        if let Err(error) = self.fanout.publish(&batch).await {
+        let span = tracing::info_span!(target: TRACE_TARGET, "publish", publications = batch.len());
+        if let Err(error) = self.fanout.publish(&batch).instrument(span).await {
             METRICS.publications_dropped.increment(batch.len() as u64);
             tracing::debug!(%error, lost = batch.len(), "publications were lost; other nodes find them by the heads");
         }

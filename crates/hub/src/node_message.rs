@@ -78,6 +78,8 @@ pub enum NodeMessage {
     Superseded { session: Arc<str>, to: Arc<str> },
     /// To one node: an operator ended a session; close its socket with 4410.
     Ended { session: Arc<str> },
+    /// A node has written its presence again, after the session store lost it.
+    Restored { node: Arc<str> },
     /// A node stops, in order.
     Leaving { node: Arc<str> },
 }

@@ -125,6 +125,12 @@ impl Hub {
                 self.stop_lingering(&session);
                 self.close_session(&session, CloseReason::Ended);
             }
+            NodeMessage::Restored { node } => {
+                if node != self.node {
+                    let hub = self.clone();
+                    Handle::current().spawn(async move { hub.read_presence(&hub.rooms.joined()).await });
+                }
+            }
             NodeMessage::Leaving { node } => {
                 self.nodes.lock().retain(|record| record.node != *node);
                 self.forget_dead_nodes();
@@ -163,6 +169,7 @@ impl Hub {
         if let Some(room) = self.rooms.known(tenant, name) {
             {
                 let mut state = room.state();
+                state.members_version += 1;
                 if member {
                     state.members.entry(user.clone()).or_insert(0);
                 } else {

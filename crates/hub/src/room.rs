@@ -47,6 +47,8 @@ pub struct Room {
 pub struct RoomState {
     /// Everybody in the conversation, with their read marks.
     pub members: Map<Arc<str>, u64>,
+    /// How often members changed: what was read of them before a change is old.
+    pub members_version: u64,
     /// Who made it.
     pub owner: Arc<str>,
     /// Who is there, on all nodes.
@@ -77,6 +79,7 @@ impl Room {
             overrun: AtomicBool::new(false),
             state: Mutex::new(RoomState {
                 members: members_of(&conversation),
+                members_version: 0,
                 owner: conversation.owner.into(),
                 online: Online::default(),
                 online_known: false,

@@ -110,7 +110,10 @@ impl Rooms {
             }
         };
         let loaded = loading.room.get_or_try_init(|| self.load(store, &key, &loading)).await;
-        self.settle(shards, &key, &loading, loaded.as_ref().ok().and_then(|room| room.as_ref()));
+        // A load that failed leaves its place: whoever waits, or comes next, loads again into it.
+        if let Ok(room) = &loaded {
+            self.settle(shards, &key, &loading, room.as_ref());
+        }
         loaded.cloned()
     }
 
@@ -200,7 +203,7 @@ impl Rooms {
             let mut part = part.lock();
             let crowded = part.len() > IDLE_MAX / PARTS;
             part.retain(|_, slot| match slot {
-                Slot::Loading(_) => true,
+                Slot::Loading(loading) => Arc::strong_count(loading) > 1,
                 Slot::Ready(room) => {
                     let idle = now_s.saturating_sub(room.used_at_s.load(Ordering::Relaxed));
                     let keep = !all && idle < if crowded { 1 } else { IDLE_SECONDS };

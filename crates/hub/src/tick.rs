@@ -34,6 +34,16 @@ impl Hub {
         }
     }
 
+    /// The lease is renewed apart from everything else: a database that hangs must not make a node look dead.
+    pub(crate) async fn beat_forever(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(TICK);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.beat().await;
+        }
+    }
+
     /// Whether publications can be heard now; `true` where there are no other nodes.
     pub fn hears(&self) -> bool {
         self.fanout.link().is_none_or(|link| link.connected && link.subscribed) && !self.link.is_deaf()
@@ -45,7 +55,6 @@ impl Hub {
             self.tell_typing(&room, &user, false);
         }
         self.write_last_seen().await;
-        self.beat().await;
         self.retry_overrun();
         let joined = self.rooms.joined();
         self.gauge(joined.len());
@@ -97,7 +106,8 @@ impl Hub {
                 if died {
                     self.forget_dead_nodes();
                     // What a node committed last it may not have told any more.
-                    self.check_heads(&self.rooms.joined()).await;
+                    let hub = self.clone();
+                    tokio::spawn(async move { hub.check_heads(&hub.rooms.joined()).await });
                 }
                 if beat.lost || self.presence_lost.swap(false, Ordering::Relaxed) {
                     self.write_all_again().await;
@@ -159,10 +169,21 @@ impl Hub {
 
     /// Reads a conversation's members and marks anew, and evicts who is no member any more.
     async fn refresh(self: &Arc<Self>, room: &Arc<Room>) {
+        let version = room.state().members_version;
         match self.conversations.open(&room.key.tenant, &room.key.name).await {
             Ok(Some(conversation)) if conversation.id == room.conversation => {
-                let before: Vec<Arc<str>> = room.state().members.keys().cloned().collect();
-                room.state().refresh(&conversation);
+                let before: Vec<Arc<str>> = {
+                    let mut state = room.state();
+                    if state.members_version != version {
+                        // What was heard meanwhile is newer; what else was missed, the next look finds.
+                        drop(state);
+                        self.suspect(room);
+                        return;
+                    }
+                    let before = state.members.keys().cloned().collect();
+                    state.refresh(&conversation);
+                    before
+                };
                 for user in before {
                     if !room.is_member(&user) {
                         self.apply_member(&room.key.tenant, &room.key.name, &user, false);
@@ -221,6 +242,8 @@ impl Hub {
             self.presence_lost.store(true, Ordering::Relaxed);
         }
         self.read_presence(&joined).await;
+        // Whoever read the store before this was written has taken this node's people for gone.
+        self.publish_message(0, &NodeMessage::Restored { node: self.node.clone() });
     }
 
     fn retry_overrun(&self) {

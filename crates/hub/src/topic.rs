@@ -26,6 +26,8 @@ struct TopicState {
     subscribed: u32,
     /// Where it stands, as far as this node can tell without asking.
     position: Option<Position>,
+    /// How many publications have come: what was asked before one came is old.
+    heard: u64,
 }
 
 impl Topic {
@@ -43,12 +45,16 @@ impl Topic {
         self.state.lock().position.clone()
     }
 
-    /// Takes over what the broker said, unless publications have come since that are newer.
-    pub fn learn(&self, position: &Position) {
+    /// How many publications have come so far; for [`Topic::learn`].
+    pub fn heard(&self) -> u64 {
+        self.state.lock().heard
+    }
+
+    /// Takes over what the broker said, unless publications have come since it was asked: then it may be old.
+    pub fn learn(&self, position: &Position, heard: u64) {
         let mut state = self.state.lock();
-        match &mut state.position {
-            Some(known) if known.epoch == position.epoch => known.offset = known.offset.max(position.offset),
-            known => *known = Some(position.clone()),
+        if state.heard == heard {
+            state.position = Some(position.clone());
         }
     }
 
@@ -59,6 +65,7 @@ impl Topic {
 
     fn deliver(&self, shards: &dyn Shards, offset: u64, event: &Arc<Encoded>) {
         let mut state = self.state.lock();
+        state.heard += 1;
         // A number that does not follow means that some were lost or that the numbering began anew.
         match &mut state.position {
             Some(known) if known.offset + 1 == offset => known.offset = offset,
@@ -85,7 +92,7 @@ impl Topics {
         if let Some(topic) = inner.get(key) {
             return topic.clone();
         }
-        let state = TopicState { interest: vec![0; shards], subscribed: 0, position: None };
+        let state = TopicState { interest: vec![0; shards], subscribed: 0, position: None, heard: 0 };
         let topic = Arc::new(Topic { key: key.clone(), id: id(), state: Mutex::new(state) });
         inner.insert(key.clone(), topic.clone());
         topic

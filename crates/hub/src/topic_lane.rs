@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use starling_fanout::TopicPublication;
+use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::Published;
+use tracing::Instrument;
 
 use crate::CommandError;
 use crate::hub::Hub;
@@ -19,7 +21,8 @@ impl Hub {
     pub(crate) async fn publish_topics_batch(self: Arc<Self>, jobs: Vec<TopicJob>) {
         let (batch, waiting): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(|job| (job.publication, job.done)).unzip();
-        let results = self.fanout.publish_topics(&batch).await;
+        let span = tracing::info_span!(target: TRACE_TARGET, "publish_topics", publications = batch.len());
+        let results = self.fanout.publish_topics(&batch).instrument(span).await;
         for (done, result) in waiting.into_iter().zip(results) {
             let answer = result
                 .map(|position| Published { epoch: position.epoch, offset: position.offset })

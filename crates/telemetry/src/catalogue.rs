@@ -91,7 +91,7 @@ pub const CONNECTIONS: Section = Section {
         histogram(
             "starling_handshake_seconds",
             Unit::Seconds,
-            "From the accepted socket to the answer to `connect`.",
+            "From the accepted socket to the response `101 Switching Protocols`.",
             &[],
         ),
         counter(
@@ -182,10 +182,14 @@ pub const DELIVERY: Section = Section {
         ),
         counter(
             "starling_catch_ups_total",
-            "Times that a socket which fell behind was served from the log.",
+            "Times that a subscription which had been live fell behind, to be served from the log until it has caught up.",
             &[],
         ),
-        counter("starling_catch_up_pages_total", "Pages of the log that were read for such sockets.", &[]),
+        counter(
+            "starling_catch_up_pages_total",
+            "Pages of the log that were read for sockets: for what they missed before they joined or resumed, and after they fell behind.",
+            &[],
+        ),
         counter(
             "starling_overloaded_closes_total",
             "Sockets that were closed because they were too far behind to be served.",

@@ -15,5 +15,5 @@ mod traces;
 pub use logs::LogFormat;
 pub use metrics::{Metrics, MetricsError};
 pub use telemetry::{Telemetry, TelemetryConfig, TelemetryError, TelemetryGuard};
-pub use trace_context::{current_traceparent, set_parent};
+pub use trace_context::{current_traceparent, link_to, set_parent};
 pub use traces::TRACE_TARGET;

@@ -1,5 +1,6 @@
 //! W3C Trace Context: what carries a trace from one node to the next.
 
+use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -27,15 +28,31 @@ pub fn set_parent(span: &Span, traceparent: &str) {
     if span.is_disabled() {
         return;
     }
-    // The propagator is lenient about the first field's length.
-    if traceparent.as_bytes().get(2) != Some(&b'-') {
-        return;
-    }
-    let context = TraceContextPropagator::new().extract(&OneHeader(traceparent));
-    if context.span().span_context().is_valid() {
+    if let Some(context) = read(traceparent) {
         // Fails for a span that no trace knows, where there is nothing to do.
         let _ = span.set_parent(context);
     }
+}
+
+/// Links a span to the one that a `traceparent` names: for work that is done for several traces at once, and can be a child in
+/// one of them only. One that can't be read is ignored.
+pub fn link_to(span: &Span, traceparent: &str) {
+    if span.is_disabled() {
+        return;
+    }
+    if let Some(context) = read(traceparent) {
+        span.add_link(context.span().span_context().clone());
+    }
+}
+
+/// `None` for what is no `traceparent`.
+fn read(traceparent: &str) -> Option<Context> {
+    // The propagator is lenient about the first field's length.
+    if traceparent.as_bytes().get(2) != Some(&b'-') {
+        return None;
+    }
+    let context = TraceContextPropagator::new().extract(&OneHeader(traceparent));
+    context.span().span_context().is_valid().then_some(context)
 }
 
 struct OneHeader<'a>(&'a str);

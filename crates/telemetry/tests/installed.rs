@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use starling_telemetry::{
     LogFormat, Metrics, MetricsError, TRACE_TARGET, Telemetry, TelemetryConfig, TelemetryError,
-    current_traceparent, set_parent,
+    current_traceparent, link_to, set_parent,
 };
 use tokio::net::TcpListener;
 
@@ -47,6 +47,10 @@ async fn traces_reach_the_collector_and_metrics_are_served() {
     set_parent(&receive, &sent);
     receive.in_scope(|| tracing::info!("a log line, in no trace"));
     drop(receive);
+    let several = tracing::info_span!(target: TRACE_TARGET, "several");
+    link_to(&several, &sent);
+    link_to(&several, "not a traceparent");
+    drop(several);
     assert!(tracing::debug_span!(target: "hyper", "noise").is_disabled());
 
     tokio::task::spawn_blocking(move || guard.shutdown(Duration::from_secs(20))).await.unwrap();
@@ -58,11 +62,15 @@ async fn traces_reach_the_collector_and_metrics_are_served() {
         .flat_map(|resource| &resource.scope_spans)
         .flat_map(|scope| &scope.spans)
         .collect();
-    assert_eq!(spans.len(), 2);
+    assert_eq!(spans.len(), 3);
     let named = |name: &str| *spans.iter().find(|span| span.name == name).unwrap();
     let (append, receive) = (named("append"), named("receive"));
     assert_eq!(append.trace_id, receive.trace_id);
     assert_eq!(receive.parent_span_id, append.span_id);
+    let several = named("several");
+    assert_ne!(several.trace_id, append.trace_id, "a link is no parent");
+    let links: Vec<_> = several.links.iter().map(|link| (&link.trace_id, &link.span_id)).collect();
+    assert_eq!(links, [(&append.trace_id, &append.span_id)]);
     assert!(append.attributes.iter().any(|attribute| attribute.key == "messages"));
     let resource = received[0].resource_spans[0].resource.as_ref().unwrap();
     for (key, wanted) in

@@ -176,6 +176,7 @@ impl Conn {
             sub.cursor = sub.cursor.min(first - 1);
             if !matches!(sub.state, SubState::Behind) {
                 sub.state = SubState::Behind;
+                METRICS.catch_ups.increment(1);
                 *behind += 1;
             }
             true
@@ -196,4 +197,4 @@ impl Conn {
 }
 
 /// How many commands of a connection may be under way at once.
-const AWAITED_MAX: u32 = 256;
+pub(super) const AWAITED_MAX: u32 = 256;

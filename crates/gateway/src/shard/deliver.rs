@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use starling_hub::{Attachment, Encoded, RoomId, ShardItem};
 use starling_wire::protocol::{CloseReason, Encoding};
 
-use super::conn::{Conn, HELD_MAX, Phase, Sub, SubState};
+use super::conn::{AWAITED_MAX, Conn, HELD_MAX, Phase, Sub, SubState};
 use super::outbox::Kind;
 use super::room::{Pending, ShardRoom, SubRef, joined_frames};
 use super::{Shard, ShardSettings, Table};
@@ -31,9 +31,10 @@ impl Table {
             }
             ShardItem::Reply { socket, id, reply } => {
                 if let Some(conn) = self.conn(socket) {
+                    let was_full = conn.awaited >= AWAITED_MAX;
                     conn.awaited = conn.awaited.saturating_sub(1);
                     conn.reply(id, &reply);
-                    if conn.held.is_some() || conn.waiting.is_some() || !conn.backlog.is_empty() {
+                    if was_full || conn.held.is_some() || conn.waiting.is_some() || !conn.backlog.is_empty() {
                         conn.wake();
                     }
                     self.mark(socket.key);
@@ -87,8 +88,9 @@ impl Table {
         let cursor = attachment.as_ref().map_or(0, |attachment| attachment.cursor);
         let state = if attachment.is_some() { SubState::Behind } else { SubState::Held(Vec::new()) };
         let log = attachment.map(|attachment| attachment.log);
-        if let Some((_, sub)) = conn.subs.iter_mut().find(|(_, sub)| sub.room == room) {
+        if let Some((index, sub)) = conn.subs.iter_mut().find(|(_, sub)| sub.room == room) {
             // Joined again: answered afresh.
+            conn.outbox.disown(index);
             conn.behind -= u32::from(matches!(sub.state, SubState::Behind));
             conn.behind += u32::from(matches!(state, SubState::Behind));
             (sub.cursor, sub.state) = (cursor, state);
@@ -105,6 +107,7 @@ impl Table {
     pub fn unsubscribe(&mut self, key: u32, room: RoomId) {
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         if let Some(sub) = conn.subs.iter().find(|(_, sub)| sub.room == room).map(|(sub, _)| sub) {
+            conn.outbox.disown(sub);
             let sub = conn.subs.remove(sub);
             conn.behind -= u32::from(matches!(sub.state, SubState::Behind));
             self.leave(room, key);
@@ -192,6 +195,7 @@ impl Table {
                 && matches!(sub.state, SubState::Live)
             {
                 sub.state = SubState::Behind;
+                METRICS.catch_ups.increment(1);
                 conn.behind += 1;
                 conn.wake();
             }

@@ -59,6 +59,15 @@ impl Outbox {
         self.chunks.push_back(Chunk { bytes, kind });
     }
 
+    /// Lets go of a subscription's chunks, since its place may be another's from now on.
+    pub fn disown(&mut self, of: usize) {
+        for chunk in &mut self.chunks {
+            if matches!(chunk.kind, Kind::Durable { sub, .. } if sub == of) {
+                chunk.kind = Kind::Ephemeral;
+            }
+        }
+    }
+
     /// Takes out what `drops` names, but for a chunk of which a part is written. Answers how many bytes went.
     pub fn drop_chunks(&mut self, mut drops: impl FnMut(Kind) -> bool) -> usize {
         let before = self.bytes;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -126,7 +127,11 @@ impl ConnTask {
             let Some(conn) = table.conns.get_mut(self.key as usize) else { return false };
             if conn.phase != Phase::Broken {
                 match conn.outbox.poll_flush(&mut conn.socket, cx) {
-                    Poll::Ready(Ok(bytes)) => METRICS.bytes_sent.increment(bytes),
+                    Poll::Ready(Ok(bytes)) => {
+                        METRICS.bytes_sent.increment(bytes);
+                        // There is room again for what waited for it.
+                        more |= bytes > 0 && (conn.behind > 0 || !conn.backlog.is_empty());
+                    }
                     Poll::Ready(Err(_)) => conn.phase = Phase::Broken,
                     Poll::Pending => {}
                 }
@@ -482,6 +487,11 @@ impl ConnTask {
             Ok(page) => {
                 METRICS.catch_up_pages.increment(1);
                 let name = reading.room.key.name.clone();
+                let delivered = page.messages.len() as u64;
+                METRICS.deliveries.increment(delivered);
+                if let Some(gauges) = self.shard.gauges() {
+                    gauges.deliveries.fetch_add(delivered, Ordering::Relaxed);
+                }
                 let empty = page.messages.is_empty();
                 for message in page.messages {
                     let seq = message.seq;
@@ -490,7 +500,6 @@ impl ConnTask {
                     if let Some(sub) = conn.subs.get_mut(reading.sub) {
                         sub.cursor = seq;
                     }
-                    METRICS.deliveries.increment(1);
                 }
                 let delivered = table.rooms.get(&reading.room.id).map_or(0, |room| room.delivered);
                 if let Some(sub) =
@@ -656,7 +665,6 @@ fn idle_decoder() -> websocket::Decoder {
 fn start_reading(table: &Table, key: u32, sub: usize, hub: &Arc<Hub>) -> Option<Reading> {
     let subscription = table.conns.get(key as usize)?.subs.get(sub)?;
     let (room, cursor) = (subscription.log.clone()?, subscription.cursor);
-    METRICS.catch_ups.increment(1);
     let (hub, log) = (hub.clone(), room.clone());
     let future = Box::pin(async move { hub.read_log(&log, cursor, LOG_PAGE).await });
     Some(Reading { sub, room, cursor, future })

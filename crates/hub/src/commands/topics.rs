@@ -69,9 +69,9 @@ impl PreparedSubscribe {
                 TopicHistory { position, recovered: true, publications: Vec::new() }
             }
             (since, _) => {
-                let key = &self.topic.key;
+                let (key, heard) = (&self.topic.key, self.topic.heard());
                 let history = self.hub.fanout.topic_history(&key.tenant, &key.name, since.as_ref()).await?;
-                self.topic.learn(&history.position);
+                self.topic.learn(&history.position, heard);
                 history
             }
         };
