@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use starling_auth::{Identity, TicketKey, TokenError, Verifier};
@@ -14,6 +13,7 @@ use starling_session_store::{NodeRecord, PresenceChange, SessionChange, SessionS
 use starling_telemetry::TRACE_TARGET;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::append::{APPEND_BATCH_MAX, AppendJob};

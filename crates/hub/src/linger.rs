@@ -1,9 +1,9 @@
 //! Sessions whose sockets dropped a moment ago: their people still count as there, so that a resume shows nothing.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::Map;
 use crate::room::Room;

@@ -1,10 +1,11 @@
 //! Who is there: counted on each node, told to the others, kept in the session store under the node's lease.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use starling_conversation_store::LastSeen;
 use starling_session_store::{PresenceChange, PresenceEntry};
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::hub::{Hub, StoreChange};

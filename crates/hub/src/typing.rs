@@ -1,9 +1,10 @@
 //! Who types: it ends by itself a few seconds after the last word of it, also when the typist's socket is gone.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::Map;
 use crate::room::Room;
