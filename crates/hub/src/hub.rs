@@ -1,6 +1,6 @@
 //! The hub: what every command means and who gets which event.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use starling_auth::{Identity, TicketKey, TokenError, Verifier};
 use starling_conversation_store::{ConversationStore, LastSeen, Page, Range};
 use starling_fanout::{Fanout, Publication};
-use starling_session_store::{NodeRecord, PresenceChange, SessionChange, SessionStore};
+use starling_session_store::{ConversationKey, NodeRecord, PresenceChange, SessionChange, SessionStore};
 use starling_telemetry::TRACE_TARGET;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -109,6 +109,8 @@ pub struct Hub {
     pub(crate) link: crate::link::Link,
     /// Whether the session store may lack what this node wrote: to be written again.
     pub(crate) presence_lost: AtomicBool,
+    /// Who went while the session store did not take it.
+    pub(crate) unwritten: Mutex<HashSet<(ConversationKey, Arc<str>)>>,
     pub(crate) started_at: Instant,
     pub(crate) started_at_ms: i64,
     /// What the gateway says of itself, for the node's record.
@@ -147,6 +149,8 @@ pub(crate) enum StoreChange {
     Publish(Publication),
     /// To be told when all that came before has been written.
     Told(oneshot::Sender<()>),
+    /// Everything that is so now, and whether it was written.
+    AllPresence(oneshot::Sender<bool>),
 }
 
 impl Hub {
@@ -187,6 +191,7 @@ impl Hub {
             nodes: Mutex::default(),
             link: crate::link::Link::default(),
             presence_lost: AtomicBool::new(false),
+            unwritten: Mutex::default(),
             started_at: Instant::now(),
             started_at_ms: clock::now_ms(),
             gauges: NodeGauges::default(),
@@ -278,7 +283,12 @@ impl Hub {
         match self.presence_lane.push(change) {
             Ok(()) => {}
             Err(StoreChange::Publish(publication)) => self.publish(publication),
-            Err(_) => self.presence_lost.store(true, Ordering::Relaxed),
+            Err(change) => {
+                if let StoreChange::Presence(change) = change {
+                    self.keep_departures(&[change]);
+                }
+                self.presence_lost.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -289,6 +299,12 @@ impl Hub {
             // In time or not: what is not written by then is written later.
             let _ = tokio::time::timeout(CHANGES_WAIT, told).await;
         }
+    }
+
+    /// Writes everybody who is there by this node, after all changes so far. `false`: it could not be written.
+    pub(crate) async fn rewrite_presence(&self) -> bool {
+        let (teller, told) = oneshot::channel();
+        self.presence_lane.push(StoreChange::AllPresence(teller)).is_ok() && told.await.unwrap_or(false)
     }
 
     async fn publish_batch(self: Arc<Self>, batch: Vec<Publication>) {
@@ -304,6 +320,7 @@ impl Hub {
     async fn write_changes(self: Arc<Self>, batch: Vec<StoreChange>) {
         let (mut presence, mut sessions, mut detached) = (Vec::new(), Vec::new(), Vec::new());
         let (mut detached_at_ms, mut waiting, mut publications) = (0, Vec::new(), Vec::new());
+        let mut rewriters = Vec::new();
         for change in batch {
             match change {
                 StoreChange::Presence(change) => presence.push(change),
@@ -312,6 +329,7 @@ impl Hub {
                 StoreChange::Detached { session, .. } if self.sessions.holds(&session) => {}
                 StoreChange::Publish(publication) => publications.push(publication),
                 StoreChange::Told(teller) => waiting.push(teller),
+                StoreChange::AllPresence(teller) => rewriters.push(teller),
                 StoreChange::Detached { session, at_ms } => {
                     detached.push(session);
                     detached_at_ms = detached_at_ms.max(at_ms);
@@ -325,12 +343,25 @@ impl Hub {
         if !presence.is_empty() && fault.is_none() {
             fault = self.session_store.set_presence(&self.node, &presence).await.err();
         }
+        if !rewriters.is_empty() && fault.is_none() {
+            let all = self.own_presence();
+            fault = self.session_store.set_presence(&self.node, &all).await.err();
+            if fault.is_none() {
+                self.forget_departures(&all);
+            }
+        }
         if !detached.is_empty() && fault.is_none() {
             fault = self.session_store.detach(&self.node, &detached, detached_at_ms).await.err();
         }
+        let failed = fault.is_some();
         if let Some(error) = fault {
             tracing::debug!(%error, "sessions and presence could not be written; they will be, later");
+            self.keep_departures(&presence);
             self.presence_lost.store(true, Ordering::Relaxed);
+        }
+        for teller in rewriters {
+            // Whoever asked may have stopped waiting.
+            let _ = teller.send(!failed);
         }
         for publication in publications {
             self.publish(publication);

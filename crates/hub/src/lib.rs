@@ -21,6 +21,7 @@ mod metrics;
 mod node_message;
 mod online;
 mod presence;
+mod presence_reads;
 mod receive;
 mod repair;
 mod reply;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_conversation_store::LastSeen;
-use starling_session_store::{PresenceChange, PresenceEntry};
+use starling_session_store::{ConversationKey, PresenceChange, PresenceEntry};
 use tokio::time::Instant;
 
 use crate::clock;
@@ -21,6 +21,8 @@ use crate::tick::presence_key;
 const LINGER: Duration = Duration::from_secs(10);
 /// How many conversations' presence is read in one pipeline.
 const PRESENCE_PER_READ: usize = 500;
+/// How many departures are remembered while the session store does not take them.
+const UNWRITTEN_MAX: usize = 65_536;
 /// How many last-seen times wait to be written at most, and go in one statement.
 const LAST_SEEN_MAX: usize = 20_000;
 
@@ -139,50 +141,84 @@ impl Hub {
             return;
         }
         for chunk in rooms.chunks(PRESENCE_PER_READ) {
-            for room in chunk {
-                room.state().presence_log = Some(Vec::new());
-            }
+            let begun: Vec<usize> = chunk.iter().map(|room| room.state().presence_reads.begin()).collect();
             let keys: Vec<_> = chunk.iter().map(|room| presence_key(room)).collect();
             let answers = self.session_store.presence(&keys).await;
             if let Err(error) = &answers {
                 tracing::debug!(%error, "presence could not be read");
             }
             let mut answers = answers.unwrap_or_default().into_iter();
-            for room in chunk {
-                self.take_presence(room, answers.next());
+            for (room, begun) in chunk.iter().zip(begun) {
+                self.take_presence(room, begun, answers.next());
             }
         }
     }
 
-    /// Writes anew who is in these rooms by this node.
-    pub(crate) async fn write_presence(
-        &self,
-        rooms: &[Arc<Room>],
-    ) -> Result<(), starling_session_store::Error> {
-        let mut batch = Vec::new();
-        for room in rooms {
+    /// Everybody who is there by this node, and those who went while that could not be written. To be written after all
+    /// changes that were made before.
+    pub(crate) fn own_presence(&self) -> Vec<PresenceChange> {
+        let mut batch: Vec<PresenceChange> = self
+            .unwritten
+            .lock()
+            .iter()
+            .map(|(conversation, user)| self.present(conversation, user))
+            .collect();
+        for room in self.rooms.joined() {
             let state = room.state();
-            let conversation = presence_key(room);
+            let conversation = presence_key(&room);
             batch.extend(state.online.of_node(&self.node).map(|(user, devices)| PresenceChange {
                 conversation: conversation.clone(),
                 user: user.clone(),
                 devices,
             }));
         }
-        self.session_store.set_presence(&self.node, &batch).await
+        batch
     }
 
-    fn take_presence(&self, room: &Room, answer: Option<Vec<PresenceEntry>>) {
+    /// Remembers who went while that could not be written: nothing else would ever take them out.
+    pub(crate) fn keep_departures(&self, failed: &[PresenceChange]) {
+        let mut unwritten = self.unwritten.lock();
+        for change in failed.iter().filter(|change| change.devices == 0) {
+            if unwritten.len() >= UNWRITTEN_MAX {
+                tracing::warn!(
+                    "too many went while the session store was away; some count as there until this node ends"
+                );
+                return;
+            }
+            unwritten.insert((change.conversation.clone(), change.user.clone()));
+        }
+    }
+
+    /// Forgets departures that have been written.
+    pub(crate) fn forget_departures(&self, written: &[PresenceChange]) {
+        let mut unwritten = self.unwritten.lock();
+        if unwritten.is_empty() {
+            return;
+        }
+        for change in written {
+            unwritten.remove(&(change.conversation.clone(), change.user.clone()));
+        }
+    }
+
+    fn present(&self, conversation: &ConversationKey, user: &Arc<str>) -> PresenceChange {
+        let devices = self
+            .rooms
+            .known(&conversation.tenant, &conversation.conversation)
+            .map_or(0, |room| room.state().online.on_node(user, &self.node));
+        PresenceChange { conversation: conversation.clone(), user: user.clone(), devices }
+    }
+
+    fn take_presence(&self, room: &Room, begun: usize, answer: Option<Vec<PresenceEntry>>) {
         let mut state = room.state();
-        let log = state.presence_log.take().unwrap_or_default();
-        let Some(entries) = answer else { return };
+        let heard = state.presence_reads.end(begun);
+        let (Some(entries), Some(heard)) = (answer, heard) else { return };
         let before: std::collections::HashSet<Arc<str>> = state.online.users().cloned().collect();
         let node = self.node.clone();
         state.online.keep_nodes(|other| other == &*node);
         for entry in entries.iter().filter(|entry| entry.node != *node) {
             state.online.set(&entry.user.as_str().into(), &entry.node.as_str().into(), entry.devices);
         }
-        for (user, node, devices) in log {
+        for (user, node, devices) in heard {
             state.online.set(&user, &node, devices);
         }
         let known = std::mem::replace(&mut state.online_known, true);

@@ -224,9 +224,7 @@ impl Hub {
         last_seen_ms: Option<i64>,
     ) {
         let mut state = room.state();
-        if let Some(log) = &mut state.presence_log {
-            log.push((user.clone(), node.clone(), devices));
-        }
+        state.presence_reads.hear(user, node, devices);
         if state.joined() == 0 && !state.online_known {
             return;
         }

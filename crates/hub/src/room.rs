@@ -12,6 +12,7 @@ use crate::Map;
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::node_message::Head;
 use crate::online::Online;
+use crate::presence_reads::PresenceReads;
 use crate::sequencer::{Fed, Sequencer};
 use crate::shards::{RoomId, ShardItem, Shards};
 
@@ -55,8 +56,8 @@ pub struct RoomState {
     pub online: Online,
     /// Whether `online` was read from the session store since somebody here joined.
     pub online_known: bool,
-    /// What was heard of presence while the session store is being read; it is newer than what the store answers.
-    pub presence_log: Option<Vec<(Arc<str>, Arc<str>, u32)>>,
+    /// What was heard of presence while the session store is being read.
+    pub presence_reads: PresenceReads,
     /// Deleted, or replaced by another one of the same name: nothing goes in or out any more.
     pub gone: bool,
     sequencer: Sequencer<Arc<Encoded>>,
@@ -83,7 +84,7 @@ impl Room {
                 owner: conversation.owner.into(),
                 online: Online::default(),
                 online_known: false,
-                presence_log: None,
+                presence_reads: PresenceReads::default(),
                 gone: false,
                 sequencer: Sequencer::new(conversation.head),
                 interest: vec![0; shards],

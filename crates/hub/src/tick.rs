@@ -238,7 +238,7 @@ impl Hub {
             }
         }
         let joined = self.rooms.joined();
-        if self.write_presence(&joined).await.is_err() {
+        if !self.rewrite_presence().await {
             self.presence_lost.store(true, Ordering::Relaxed);
         }
         self.read_presence(&joined).await;

@@ -314,8 +314,8 @@ impl ConnTask {
                 prepared.attach();
                 table.subscribe(self.key, prepared.room(), None);
                 let prepared = Rc::new(prepared);
-                let asked = prepared.clone();
-                let future = Box::pin(async move { asked.history().await });
+                let (asked, bytes_max) = (prepared.clone(), self.shard.settings.outbox_bytes_soft);
+                let future = Box::pin(async move { asked.history(bytes_max).await });
                 self.running = Some(Running::Subscribe { id, prepared, future });
             }
             Answer::Leave(room) => {
@@ -350,11 +350,13 @@ impl ConnTask {
             topic.attach();
             table.subscribe(self.key, topic.room(), None);
         }
-        let asked = prepared.clone();
+        let (asked, mut bytes_max) = (prepared.clone(), self.shard.settings.outbox_bytes_soft);
         let future = Box::pin(async move {
             let mut histories = Vec::with_capacity(asked.len());
             for topic in asked {
-                histories.push(topic.history().await);
+                let history = topic.history(bytes_max).await;
+                bytes_max -= history.as_ref().map_or(0, |history| history.bytes).min(bytes_max);
+                histories.push(history);
             }
             histories
         });
@@ -424,7 +426,8 @@ impl ConnTask {
         if let Some(conn) = table.conns.get_mut(self.key as usize) {
             for (_, event) in &attachment.replay {
                 let frame = event.frame(conn.encoding).clone();
-                conn.push(frame, Kind::Ephemeral);
+                // It has been promised by the answer.
+                conn.push(frame, Kind::Reply);
             }
         }
         table.release(self.key, prepared.room(), attachment.subscribed.offset);

@@ -34,6 +34,8 @@ pub struct TopicAttachment {
     pub subscribed: Subscribed,
     /// (offset, event) of what is replayed, ascending.
     pub replay: Vec<(u64, Arc<Encoded>)>,
+    /// About how many bytes that is.
+    pub bytes: usize,
 }
 
 impl PreparedSubscribe {
@@ -59,8 +61,9 @@ impl PreparedSubscribe {
         }
     }
 
-    /// Where the topic stands and what is replayed. On an error the socket is to be detached with [`PreparedSubscribe::undo`].
-    pub async fn history(&self) -> Result<TopicAttachment, CommandError> {
+    /// Where the topic stands and what is replayed: everything that was missed, or nothing if that is more than `bytes_max`. On an
+    /// error the socket is to be detached with [`PreparedSubscribe::undo`].
+    pub async fn history(&self, bytes_max: usize) -> Result<TopicAttachment, CommandError> {
         let known = self.topic.position();
         let history = match (&self.since, known) {
             // Nothing to replay and nothing to ask: this node has followed the topic without a gap.
@@ -75,16 +78,22 @@ impl PreparedSubscribe {
                 history
             }
         };
-        let replay: Vec<_> =
-            history.publications.iter().filter_map(|(offset, body)| self.replayed(*offset, body)).collect();
-        let TopicHistory { position, recovered, .. } = history;
+        let TopicHistory { position, recovered, publications } = history;
+        let bytes: usize = publications.iter().map(|(_, body)| body.len()).sum();
+        let fits = bytes <= bytes_max;
+        let replay: Vec<_> = if fits {
+            publications.iter().filter_map(|(offset, body)| self.replayed(*offset, body)).collect()
+        } else {
+            Vec::new()
+        };
+        let bytes = if fits { bytes } else { 0 };
         let subscribed = Subscribed {
             epoch: position.epoch,
             offset: position.offset,
-            recovered,
+            recovered: recovered && fits,
             replayed: replay.len() as u64,
         };
-        Ok(TopicAttachment { subscribed, replay })
+        Ok(TopicAttachment { subscribed, replay, bytes })
     }
 
     /// Takes the subscription back.

@@ -1,9 +1,10 @@
 //! `subscribe`, `unsubscribe` and `publish`.
 
 use serde_json::{Value, json};
-use starling_testkit::client::Client;
+use starling_testkit::client::{Client, Encoding};
+use starling_testkit::node::Node;
 
-use crate::place::{Place, everywhere};
+use crate::place::{Arrangement, Place, everywhere};
 use crate::talk::{Talk, keys};
 
 /// Ada on one node and Bob on the other, Bob subscribed to topic `t`.
@@ -133,6 +134,33 @@ fn what_came_since_a_position_is_replayed_after_the_reply() {
             assert_eq!((&event["topic"], &event["sender"]), (&json!("t"), &json!("ada")));
         }
     });
+}
+
+#[tokio::test]
+async fn what_a_socket_may_not_have_waiting_is_not_replayed_but_said_to_be_missed() {
+    for arrangement in [Arrangement::Alone, Arrangement::Cluster] {
+        let nodes = arrangement.nodes_with(&[("STARLING_QUEUE_BYTES", "8192")]).await;
+        let (first, other) = (&nodes[0], nodes.last().unwrap());
+        let connect = async |node: &Node, user| {
+            Client::connect(&node.ws_url(), &node.token(user), Encoding::Json).await.unwrap()
+        };
+        let (mut ada, mut bob) = (connect(first, "ada").await, connect(other, "bob").await);
+        let seen = publish(&mut ada, json!("seen")).await;
+        for _ in 0..5 {
+            publish(&mut ada, json!("x".repeat(2_000))).await;
+        }
+        let last = ada.ask("subscribe", json!({"topic": "t"})).await["offset"].as_u64().unwrap();
+        let answer = bob.ask("subscribe", json!({"topic": "t", "since": seen})).await;
+        assert_eq!((&answer["recovered"], &answer["replayed"]), (&json!(false), &json!(0)), "{answer}");
+        assert_eq!(answer["offset"], last);
+        publish(&mut ada, json!("live")).await;
+        assert_eq!(bob.event("publication", |_| true).await["data"], "live");
+        // What fits is replayed.
+        bob.ask("unsubscribe", json!({"topic": "t"})).await;
+        let since = json!({"epoch": seen["epoch"], "offset": last});
+        let answer = bob.ask("subscribe", json!({"topic": "t", "since": since})).await;
+        assert_eq!((&answer["recovered"], &answer["replayed"]), (&json!(true), &json!(1)), "{answer}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding, Failure};
 use starling_testkit::node::Cluster;
+use starling_testkit::wait::until_true;
 
 use crate::TURN;
 
@@ -62,6 +63,41 @@ async fn after_kill_9_who_comes_back_never_left_and_who_does_not_is_offline_with
             ensure!(entry["devices"] == devices && entry["online"] == (devices > 0), "{entry}");
         }
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_while_redis_hangs_is_away_for_everybody_when_it_answers_again() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let mut cluster = Cluster::builder(2).unlimited().start().await?;
+    let (left, other) = (cluster.node(0), cluster.node(1));
+    let mut ada = Client::connect(&other.ws_url(), &cluster.token("ada"), Encoding::Json).await?;
+    ada.command("create", json!({"conversation": "c", "members": ["bob", "cy"]})).await?;
+    let mut bob = Client::connect(&left.ws_url(), &cluster.token("bob"), Encoding::Json).await?;
+    for client in [&mut ada, &mut bob] {
+        client.command("join", json!({"conversation": "c"})).await?;
+    }
+    ada.wait_for(|event| is_presence(event, "bob") && event["online"] == true).await?;
+
+    cluster.redis()?.stop()?;
+    // In order, so that he does not count as there for a while longer. Nobody of the conversation is left on that node.
+    bob.command("leave", json!({"conversation": "c"})).await?;
+    until_true(WATCHED, "the node to have tried in vain to write it", async || {
+        Ok(left.metric("starling_session_store_refused_total", "").await? > 0.0)
+    })
+    .await?;
+    cluster.redis()?.resume()?;
+
+    ada.set_patience(WATCHED);
+    ada.wait_for(|event| is_presence(event, "bob") && event["online"] == false).await?;
+    // Also for whoever asks what Redis holds: a node that has not known the conversation so far.
+    let fresh = cluster.add_node().await?.ws_url();
+    let mut cy = Client::connect(&fresh, &cluster.token("cy"), Encoding::Json).await?;
+    let joined = cy.command("join", json!({"conversation": "c"})).await?;
+    let mut online: Vec<&str> =
+        joined["online"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    online.sort_unstable();
+    ensure!(online == ["ada", "cy"], "{joined}");
     Ok(())
 }
 
