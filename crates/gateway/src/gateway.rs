@@ -99,7 +99,7 @@ impl Gateway {
     }
 }
 
-fn front(
+pub(crate) fn front(
     config: &GatewayConfig,
     tls: Option<tokio_rustls::TlsAcceptor>,
     hub: Option<Arc<Hub>>,
@@ -126,8 +126,21 @@ fn start_shards(
     front: &Arc<Front>,
     ends: Vec<Inbox>,
 ) -> Result<(), Error> {
+    let settings = shard_settings(config, service);
+    for (index, inbox) in ends.into_iter().enumerate() {
+        let (service, settings, front) = (service.clone(), settings.clone(), front.clone());
+        let index = u16::try_from(index).unwrap_or(u16::MAX);
+        std::thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(move || shard::run(index, inbox, service, settings, front))
+            .map_err(Error::Thread)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn shard_settings(config: &GatewayConfig, service: &Service) -> ShardSettings {
     let seconds = |duration: Duration| u32::try_from(duration.as_secs().max(1)).unwrap_or(u32::MAX);
-    let settings = ShardSettings {
+    ShardSettings {
         heartbeat_s: seconds(config.heartbeat),
         connect_timeout_s: seconds(config.connect_timeout),
         outbox_bytes_soft: config.queue_bytes,
@@ -138,16 +151,7 @@ fn start_shards(
             commands_per_second: config.commands_per_second,
             bytes_per_second: config.bytes_per_second,
         },
-    };
-    for (index, inbox) in ends.into_iter().enumerate() {
-        let (service, settings, front) = (service.clone(), settings.clone(), front.clone());
-        let index = u16::try_from(index).unwrap_or(u16::MAX);
-        std::thread::Builder::new()
-            .name(format!("shard-{index}"))
-            .spawn(move || shard::run(index, inbox, service, settings, front))
-            .map_err(Error::Thread)?;
     }
-    Ok(())
 }
 
 /// The program keeps no memory for compression between messages. The echo carries over what clients offer to, so that all of the
@@ -163,8 +167,8 @@ fn deflate(service: &Service) -> DeflateConfig {
 
 /// Drains: readiness falls at once, load balancers get a moment to notice, then clients are told when to come back elsewhere, and
 /// the rest is closed in random order before the time is over.
-async fn take_leave(config: &GatewayConfig, front: &Front, hub: &Hub, inboxes: &Inboxes) {
-    let began = Instant::now();
+pub(crate) async fn take_leave(config: &GatewayConfig, front: &Front, hub: &Hub, inboxes: &Inboxes) {
+    let began = tokio::time::Instant::now();
     front.draining.store(true, Ordering::Relaxed);
     hub.gauges().draining.store(true, Ordering::Relaxed);
     METRICS.draining.set(1.0);

@@ -157,7 +157,8 @@ async fn secure(front: &Front, stream: std::net::TcpStream) -> Option<Socket> {
     }
 }
 
-fn enter(
+/// Enters a connection whose handshake is done into its shard's table.
+pub(crate) fn enter(
     shard: &Rc<Shard>,
     socket: Socket,
     address: Option<AddressGuard>,

@@ -43,9 +43,14 @@ pub struct Inbox {
 impl Inboxes {
     /// Makes the inboxes of `count` shards, and their ends.
     pub fn new(count: usize) -> (Arc<Inboxes>, Vec<Inbox>) {
+        Inboxes::holding(INBOX_MAX, count)
+    }
+
+    /// The same, each inbox holding so many items.
+    pub(crate) fn holding(items_max: usize, count: usize) -> (Arc<Inboxes>, Vec<Inbox>) {
         let (shards, ends) = (0..count)
             .map(|_| {
-                let (sender, receiver) = mpsc::channel(INBOX_MAX);
+                let (sender, receiver) = mpsc::channel(items_max);
                 let urgent = Arc::new(Mutex::new(VecDeque::new()));
                 (Entry { sender, urgent: urgent.clone() }, Inbox { receiver, urgent })
             })

@@ -4,11 +4,14 @@
 //! sockets concerned, and then writes each of these sockets once: when little happens a batch is one, when much happens batches grow
 //! by themselves, without timers.
 
+mod catch_up;
+mod commands;
 mod conn;
 mod deliver;
 mod inbox;
 mod outbox;
 mod pace;
+mod reading;
 mod room;
 mod socket;
 mod task;
@@ -113,25 +116,13 @@ pub(crate) fn run(
             return;
         }
     };
-    let table = Table {
-        conns: Slab::new(),
-        rooms: Map::default(),
-        touched: Vec::new(),
-        dirty: Vec::new(),
-        scratch: vec![0; SCRATCH_BYTES],
-        timers: Timers::new(settings.heartbeat_s),
-        tick: 0,
-        next_generation: 1,
-        queued: 0,
-    };
-    let shard =
-        Rc::new(Shard { index, service, settings, table: RefCell::new(table), started: Instant::now() });
+    let shard = Shard::new(index, service, settings);
     let local = LocalSet::new();
     local.spawn_local(tick_forever(shard.clone()));
     local.block_on(&runtime, shard.take_turns(inbox, front));
 }
 
-async fn tick_forever(shard: Rc<Shard>) {
+pub(crate) async fn tick_forever(shard: Rc<Shard>) {
     let mut interval = tokio::time::interval(Duration::from_secs(1));
     loop {
         interval.tick().await;
@@ -140,7 +131,14 @@ async fn tick_forever(shard: Rc<Shard>) {
 }
 
 impl Shard {
-    async fn take_turns(self: Rc<Self>, mut inbox: Inbox, front: Arc<upgrade::Front>) {
+    /// A shard without sockets. [`Shard::take_turns`] and [`tick_forever`] keep it going.
+    pub fn new(index: u16, service: Service, settings: ShardSettings) -> Rc<Shard> {
+        let table = RefCell::new(Table::new(settings.heartbeat_s));
+        Rc::new(Shard { index, service, settings, table, started: Instant::now() })
+    }
+
+    /// Takes what comes into the inbox, until that closes.
+    pub async fn take_turns(self: Rc<Self>, mut inbox: Inbox, front: Arc<upgrade::Front>) {
         let mut items = Vec::with_capacity(TURN_MAX);
         while inbox.receiver.recv_many(&mut items, TURN_MAX).await > 0 {
             let urgent = std::mem::take(&mut *inbox.urgent.lock());
@@ -182,6 +180,20 @@ impl Shard {
 }
 
 impl Table {
+    fn new(heartbeat_s: u32) -> Table {
+        Table {
+            conns: Slab::new(),
+            rooms: Map::default(),
+            touched: Vec::new(),
+            dirty: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            timers: Timers::new(heartbeat_s),
+            tick: 0,
+            next_generation: 1,
+            queued: 0,
+        }
+    }
+
     /// Enters a new connection.
     pub fn insert(&mut self, make: impl FnOnce(u32) -> Conn, settings: &ShardSettings) -> u32 {
         let generation = self.next_generation;

@@ -14,6 +14,9 @@ pub(crate) enum Socket {
     Plain(TcpStream),
     /// Under TLS: some 8 KB more.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Inside the process: for simulations.
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
 }
 
 impl Socket {
@@ -23,6 +26,8 @@ impl Socket {
         ready!(match self {
             Socket::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Socket::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            #[cfg(test)]
+            Socket::Memory(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
         })?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
@@ -31,6 +36,8 @@ impl Socket {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            #[cfg(test)]
+            Socket::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Socket::Tls(stream) => {
                 // rustls takes one slice at a time and keeps what the socket did not take.
                 let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
@@ -47,6 +54,8 @@ impl Socket {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Plain(_) => Poll::Ready(Ok(())),
+            #[cfg(test)]
+            Socket::Memory(_) => Poll::Ready(Ok(())),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -56,6 +65,8 @@ impl Socket {
         match self {
             Socket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(test)]
+            Socket::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -69,6 +80,8 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            #[cfg(test)]
+            Socket::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -78,6 +91,8 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Socket::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(test)]
+            Socket::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

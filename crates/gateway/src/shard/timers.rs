@@ -3,11 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use starling_hub::{Encoded, OwnedEvent};
 use starling_wire::protocol::CloseReason;
 use starling_wire::websocket;
+use tokio::time::Instant;
 
 use super::conn::Phase;
 use super::outbox::Kind;
