@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT};
 use http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -22,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use starling_auth::Identity;
 use starling_hub::{CommandError, Hub};
 use starling_telemetry::{TRACE_TARGET, set_parent};
-use starling_wire::protocol::{Encoding, ErrorCode};
+use starling_wire::protocol::Encoding;
 use starling_wire::websocket::deflate::{self, Deflater, Params};
 use starling_wire::websocket::{self, Decoder, DecoderConfig};
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +32,7 @@ use tracing::Instrument;
 
 use crate::addresses::{AddressGuard, Addresses};
 use crate::config::Origins;
+use crate::http::error::ApiError;
 use crate::listener::{self, Accepted};
 use crate::metrics::METRICS;
 use crate::shard::{Conn, ConnTask, Pace, Phase, Service, Shard, Socket};
@@ -268,25 +270,14 @@ impl Refused {
         Refused { reason, status: None, error }
     }
 
-    fn response(&self) -> Response<Body> {
-        let status = self.status.unwrap_or(match self.error.code {
-            ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
-            ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-            ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::BAD_REQUEST,
-        });
-        let body = serde_json::json!({ "error": self.error.body() }).to_string();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
+    fn response(self) -> Response<Body> {
+        let error = match self.status {
+            Some(status) => ApiError::with_status(status, self.error),
+            None => ApiError::from(self.error),
+        };
+        let mut response = error.into_response();
+        let status = response.status();
         let headers = response.headers_mut();
-        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(ms) = self.error.retry_after_ms {
-            headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
         if status == StatusCode::UPGRADE_REQUIRED {
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(http::header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -249,11 +249,6 @@ impl Hub {
         &self.config
     }
 
-    /// How many sessions are attached here.
-    pub fn session_count(&self) -> usize {
-        self.sessions.count()
-    }
-
     pub(crate) fn seconds(&self) -> u64 {
         self.started_at.elapsed().as_secs()
     }

@@ -20,7 +20,7 @@ use super::error::{self, ApiError};
 
 /// The page may load from its own node only, and talk to it and to other nodes by WebSocket.
 const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; object-src 'none'; \
-                      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[derive(RustEmbed)]
 #[folder = "console/"]

@@ -11,14 +11,14 @@ use utoipa::{IntoResponses, ToSchema};
 
 /// A failed call.
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     error: CommandError,
 }
 
 impl ApiError {
     /// A failure whose status is not the usual one of its code.
-    pub(super) fn with_status(status: StatusCode, error: CommandError) -> ApiError {
+    pub(crate) fn with_status(status: StatusCode, error: CommandError) -> ApiError {
         ApiError { status, error }
     }
 

@@ -6,7 +6,7 @@ mod auth;
 mod body;
 mod console;
 mod conversations;
-mod error;
+pub(crate) mod error;
 mod health;
 mod kept;
 mod messages;
