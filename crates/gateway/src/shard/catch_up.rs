@@ -52,7 +52,7 @@ impl ConnTask {
             let behind: Vec<usize> = conn
                 .subs
                 .iter()
-                .filter(|(_, sub)| matches!(sub.state, SubState::Behind))
+                .filter(|(_, sub)| matches!(sub.state, SubState::Behind { .. }))
                 .map(|(sub, _)| sub)
                 .collect();
             let Some(sub) = behind.into_iter().find(|sub| !table.catch_up(self.key, *sub)) else {
@@ -69,7 +69,7 @@ impl ConnTask {
         let Some(conn) = table.conns.get_mut(self.key as usize) else { return };
         let Some(sub) = conn.subs.get_mut(reading.sub) else { return };
         let is_same = sub.log.as_ref().is_some_and(|log| Arc::ptr_eq(log, &reading.room));
-        if !is_same || sub.cursor != reading.cursor || !matches!(sub.state, SubState::Behind) {
+        if !is_same || sub.cursor != reading.cursor || !matches!(sub.state, SubState::Behind { .. }) {
             // Left, or joined afresh, meanwhile.
             return;
         }
@@ -97,7 +97,8 @@ impl ConnTask {
                     && empty
                 {
                     // The log is shorter than what was handed out: the conversation is gone. Nothing more will come.
-                    sub.cursor = sub.cursor.max(delivered);
+                    let until = if let SubState::Behind { until } = sub.state { until } else { 0 };
+                    sub.cursor = sub.cursor.max(delivered).max(until);
                 }
             }
             // The client has been promised these messages: on another connection it gets them.

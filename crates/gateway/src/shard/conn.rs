@@ -103,8 +103,12 @@ pub(crate) struct Sub {
 pub(crate) enum SubState {
     /// From the inbox.
     Live,
-    /// From the log, until it has caught up.
-    Behind,
+    /// From the log, until it has caught up with its room.
+    Behind {
+        /// And at least up to here: what came before the socket was attached may never come through the inbox, since nobody of this
+        /// shard may have been attached then, although an older connection, about to close, still holds the room.
+        until: u64,
+    },
     /// Not yet: a topic whose history is being read. Holds back what comes meanwhile.
     Held(Vec<(u64, Arc<Encoded>)>),
 }
@@ -174,8 +178,8 @@ impl Conn {
             // A chunk of a subscription that has ended is of no use to anybody.
             let Some(sub) = subs.get_mut(sub) else { return true };
             sub.cursor = sub.cursor.min(first - 1);
-            if !matches!(sub.state, SubState::Behind) {
-                sub.state = SubState::Behind;
+            if !matches!(sub.state, SubState::Behind { .. }) {
+                sub.state = SubState::Behind { until: 0 };
                 METRICS.catch_ups.increment(1);
                 *behind += 1;
             }

@@ -86,17 +86,20 @@ impl Table {
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         let head = attachment.as_ref().map_or(0, |attachment| attachment.head);
         let cursor = attachment.as_ref().map_or(0, |attachment| attachment.cursor);
-        let state = if attachment.is_some() { SubState::Behind } else { SubState::Held(Vec::new()) };
+        let state = match &attachment {
+            Some(attachment) => SubState::Behind { until: attachment.head },
+            None => SubState::Held(Vec::new()),
+        };
         let log = attachment.map(|attachment| attachment.log);
         if let Some((index, sub)) = conn.subs.iter_mut().find(|(_, sub)| sub.room == room) {
             // Joined again: answered afresh.
             conn.outbox.disown(index);
-            conn.behind -= u32::from(matches!(sub.state, SubState::Behind));
-            conn.behind += u32::from(matches!(state, SubState::Behind));
+            conn.behind -= u32::from(matches!(sub.state, SubState::Behind { .. }));
+            conn.behind += u32::from(matches!(state, SubState::Behind { .. }));
             (sub.cursor, sub.state) = (cursor, state);
             return;
         }
-        conn.behind += u32::from(matches!(state, SubState::Behind));
+        conn.behind += u32::from(matches!(state, SubState::Behind { .. }));
         let sub = u32::try_from(conn.subs.insert(Sub { room, cursor, state, since: self.tick, log }))
             .unwrap_or(u32::MAX);
         let new = || ShardRoom { delivered: head, ..ShardRoom::default() };
@@ -109,7 +112,7 @@ impl Table {
         if let Some(sub) = conn.subs.iter().find(|(_, sub)| sub.room == room).map(|(sub, _)| sub) {
             conn.outbox.disown(sub);
             let sub = conn.subs.remove(sub);
-            conn.behind -= u32::from(matches!(sub.state, SubState::Behind));
+            conn.behind -= u32::from(matches!(sub.state, SubState::Behind { .. }));
             self.leave(room, key);
         }
     }
@@ -133,11 +136,13 @@ impl Table {
         let Some(conn) = self.conns.get_mut(key as usize) else { return true };
         let Some(sub) = conn.subs.get_mut(sub) else { return true };
         let delivered = self.rooms.get(&sub.room).map_or(0, |room| room.delivered);
-        if matches!(sub.state, SubState::Behind) && sub.cursor >= delivered {
+        if let SubState::Behind { until } = sub.state
+            && sub.cursor >= delivered.max(until)
+        {
             sub.state = SubState::Live;
             conn.behind -= 1;
         }
-        !matches!(sub.state, SubState::Behind)
+        !matches!(sub.state, SubState::Behind { .. })
     }
 
     /// Hands out what came in this turn.
@@ -194,7 +199,7 @@ impl Table {
             if let Some(sub) = conn.subs.get_mut(sub.sub as usize)
                 && matches!(sub.state, SubState::Live)
             {
-                sub.state = SubState::Behind;
+                sub.state = SubState::Behind { until: seq };
                 METRICS.catch_ups.increment(1);
                 conn.behind += 1;
                 conn.wake();
@@ -244,7 +249,7 @@ impl Table {
             let Some(conn) = self.conns.get_mut(sub_ref.conn as usize) else { continue };
             let Some(sub) = conn.subs.get_mut(sub_ref.sub as usize) else { continue };
             match &mut sub.state {
-                SubState::Behind => continue,
+                SubState::Behind { .. } => continue,
                 SubState::Held(held) => {
                     if held.len() + pending.len() <= HELD_MAX {
                         held.extend(pending.iter().map(|pending| (pending.seq, pending.event.clone())));
@@ -366,5 +371,65 @@ fn close_text(reason: CloseReason) -> &'static str {
         CloseReason::Unauthorized => "the token has expired",
         CloseReason::ConnectTimeout => "no connect in time",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use starling_conversation_store::Conversation;
+    use starling_hub::{Room, RoomKey};
+
+    use super::*;
+    use crate::shard::{PaceLimits, Service, Socket};
+
+    const ROOM: RoomId = 7;
+
+    fn shard() -> Rc<Shard> {
+        let settings = ShardSettings {
+            heartbeat_s: 25,
+            connect_timeout_s: 10,
+            outbox_bytes_soft: 1 << 16,
+            outbox_bytes_hard: 1 << 20,
+            message_bytes_max: 1 << 16,
+            deflate: None,
+            pace: PaceLimits { commands_per_second: 0, bytes_per_second: 0 },
+        };
+        Shard::new(0, Service::Echo, settings)
+    }
+
+    fn connect(shard: &Rc<Shard>) -> u32 {
+        let (_, far) = tokio::io::duplex(1 << 16);
+        crate::upgrade::enter(shard, Socket::Memory(far), None, Encoding::Json, None, None)
+    }
+
+    fn attachment(head: u64, cursor: u64) -> Attachment {
+        let conversation = Conversation {
+            id: 1,
+            conversation: "room".to_owned(),
+            owner: "ann".to_owned(),
+            title: None,
+            metadata: None,
+            created_at_ms: 0,
+            head,
+            members: Vec::new(),
+        };
+        let key = RoomKey { tenant: "t".into(), name: "room".into() };
+        Attachment { room: ROOM, log: Arc::new(Room::new(key, ROOM, 1, conversation)), head, cursor }
+    }
+
+    #[test]
+    fn a_socket_is_served_from_the_log_although_an_older_one_that_is_closing_holds_the_room_further_back() {
+        let shard = shard();
+        let (older, newer) = (connect(&shard), connect(&shard));
+        let mut table = shard.table.borrow_mut();
+        table.subscribe(older, ROOM, Some(attachment(5, 5)));
+        assert!(table.catch_up(older, 0), "it has all there is");
+        // Its session went elsewhere, so that 6 to 10 were not handed to this shard, and has come back.
+        table.subscribe(newer, ROOM, Some(attachment(10, 5)));
+        assert!(!table.catch_up(newer, 0), "6 to 10 stand in the log alone");
+        table.conns[newer as usize].subs[0].cursor = 10;
+        assert!(table.catch_up(newer, 0));
     }
 }
