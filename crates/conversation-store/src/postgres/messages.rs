@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::PostgresStore;
 use super::database::{Database, Parameter};
-use super::row::{column, to_ms};
+use super::row::{Rows, column, to_ms};
 use crate::batch::{from_database, to_database};
 use crate::{ConversationId, Error, Message, Page, Range, Role};
 
@@ -52,14 +52,26 @@ pub(super) async fn page(
     let (limit, bytes_max) = (i64::from(limit), i64::try_from(bytes_max).unwrap_or(i64::MAX));
     let parameters: [Parameter<'_>; 4] =
         [(&id, Type::INT8), (&from, Type::INT8), (&limit, Type::INT8), (&bytes_max, Type::INT8)];
-    let rows = if fresh {
+    let mut rows = if fresh {
         store.primary.rows(sql, &parameters).await?
     } else {
         store.stale_rows(sql, &parameters).await?
     };
+    if !fresh && is_behind(&rows, range)? {
+        store.instruments.replica_fallbacks.increment(1);
+        rows = store.primary.rows(sql, &parameters).await?;
+    }
     let available = rows.first().map(|row| column::<i64>(row, 7)).transpose()?.unwrap_or_default();
     let messages = rows.iter().map(message).collect::<Result<Vec<_>, _>>()?;
     Ok(Page { more: i64::try_from(messages.len()).is_ok_and(|sent| sent < available), messages })
+}
+
+/// Whether these rows are of a replica that lags. A log has no holes, so a page that reaches up to where it was asked for is whole;
+/// any other may lack messages, and would pass for the end of the log.
+fn is_behind(rows: &Rows, range: Range) -> Result<bool, Error> {
+    let Range::Before(before) = range else { return Ok(false) };
+    let newest = rows.last().map(|row| column::<i64>(row, 0)).transpose()?.map_or(0, from_database);
+    Ok(before > 1 && newest != before - 1)
 }
 
 pub(super) async fn heads(
