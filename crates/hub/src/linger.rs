@@ -44,6 +44,17 @@ impl Lingering {
     pub fn take(&self, session: &str) -> Option<Lingerer> {
         self.inner.lock().remove(session)
     }
+    /// Takes one out of its rooms of a lane; of what is in other lanes it stays.
+    pub fn take_lane(&self, session: &str, lane: u16) -> Option<Lingerer> {
+        let mut inner = self.inner.lock();
+        let lingerer = inner.get_mut(session)?;
+        let rooms: Vec<_> = lingerer.rooms.extract_if(.., |room| room.lane == lane).collect();
+        let taken = Lingerer { user: lingerer.user.clone(), rooms, ..*lingerer };
+        if lingerer.rooms.is_empty() {
+            inner.remove(session);
+        }
+        Some(taken)
+    }
     /// Takes those out whose time is over.
     pub fn take_expired(&self, now: Instant) -> Vec<Lingerer> {
         let mut expired = Vec::new();

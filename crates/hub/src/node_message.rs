@@ -72,7 +72,8 @@ pub enum NodeMessage {
     Deleted { tenant: Arc<str>, name: Arc<str>, conversation: i64 },
     /// Newest numbers that a node committed lately.
     Heads(Vec<Head>),
-    /// A session is attached to that node now; whoever still shows it as present may stop.
+    /// A session is attached to that node now; whoever still shows it as present in conversations of the lane that this comes
+    /// by may stop.
     Moved { session: Arc<str>, to: Arc<str> },
     /// To one node: a session was attached elsewhere; close its socket with 4409.
     Superseded { session: Arc<str>, to: Arc<str> },

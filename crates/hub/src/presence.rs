@@ -87,6 +87,13 @@ impl Hub {
         }
     }
 
+    /// The session goes on at another node, whose presence in the rooms of this lane has been heard.
+    pub(crate) fn stop_lingering_in(&self, lane: u16, session: &str) {
+        if let Some(lingerer) = self.lingering.take_lane(session, lane) {
+            self.let_go(&lingerer);
+        }
+    }
+
     pub(crate) fn let_go(&self, lingerer: &Lingerer) {
         for room in &lingerer.rooms {
             self.count_out(room, &lingerer.user, lingerer.dropped_at_ms);
@@ -222,7 +229,8 @@ impl Hub {
             state.online.set(&user, &node, devices);
         }
         let known = std::mem::replace(&mut state.online_known, true);
-        if !known {
+        // Who joined while the store was away was shown what was known then.
+        if !known && state.joined() == 0 {
             return;
         }
         for user in state.online.users().filter(|user| !before.contains(*user)) {

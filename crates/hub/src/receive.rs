@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use starling_fanout::{Delivery, Receiver};
 use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::CloseReason;
@@ -31,13 +32,8 @@ impl Receiver for Ear {
     fn receive(&self, delivery: Delivery) {
         let Some(hub) = self.hub.upgrade() else { return };
         match delivery {
-            Delivery::Publication { body, .. } | Delivery::Direct { body } => {
-                match node_message::decode(&body) {
-                    Some(Heard::Message(message)) => hub.hear_message(&message),
-                    Some(Heard::Other(message)) => hub.hear(message),
-                    None => tracing::debug!("a publication of another version was ignored"),
-                }
-            }
+            Delivery::Publication { lane, body } => hub.hear_body(Some(lane), &body),
+            Delivery::Direct { body } => hub.hear_body(None, &body),
             Delivery::Topic { tenant, topic, offset, body } => {
                 hub.topics.deliver(&*hub.shards, &RoomKey { tenant, name: topic }, offset, &body);
             }
@@ -61,6 +57,15 @@ impl Receiver for Ear {
 }
 
 impl Hub {
+    /// What came by a lane, or to this node alone.
+    fn hear_body(self: &Arc<Self>, lane: Option<u16>, body: &Bytes) {
+        match node_message::decode(body) {
+            Some(Heard::Message(message)) => self.hear_message(&message),
+            Some(Heard::Other(message)) => self.hear(lane, message),
+            None => tracing::debug!("a publication of another version was ignored"),
+        }
+    }
+
     fn hear_message(self: &Arc<Self>, message: &CommittedMessage) {
         let span = tracing::info_span!(target: TRACE_TARGET, "receive", seq = message.seq);
         if let Some(traceparent) = &message.traceparent {
@@ -82,7 +87,7 @@ impl Hub {
         }
     }
 
-    fn hear(self: &Arc<Self>, message: NodeMessage) {
+    fn hear(self: &Arc<Self>, lane: Option<u16>, message: NodeMessage) {
         match message {
             NodeMessage::Typing { tenant, name, user, typing } => {
                 if let Some(room) = self.rooms.known(&tenant, &name) {
@@ -107,8 +112,10 @@ impl Hub {
             }
             NodeMessage::Heads(heads) => self.hear_heads(&heads),
             NodeMessage::Moved { session, to } => {
-                if to != self.node {
-                    self.stop_lingering(&session);
+                if to != self.node
+                    && let Some(lane) = lane
+                {
+                    self.stop_lingering_in(lane, &session);
                 }
             }
             NodeMessage::Superseded { session, to } => {

@@ -99,7 +99,11 @@ impl PreparedConnect {
         hub.stop_lingering(&session.id);
         if resumed {
             let moved = NodeMessage::Moved { session: session.id.clone(), to: hub.node.clone() };
-            hub.publish_when_written(0, &moved);
+            // After the presence in each room, and by the same lane: what goes by another may overtake it, on a Redis Cluster.
+            let lanes: BTreeSet<u16> = attachments.iter().map(|attachment| attachment.log.lane).collect();
+            for lane in lanes {
+                hub.publish_when_written(lane, &moved);
+            }
         }
         let identity = session.identity();
         let connected = Connected {
