@@ -1,0 +1,106 @@
+//! Redis in more than one process.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use starling_testkit::client::Encoding;
+use starling_testkit::node::Cluster;
+use starling_testkit::redis::{RedisCluster, RedisSentinel};
+use starling_testkit::wait;
+
+use crate::meeting::everything_works;
+use crate::person::Person;
+use crate::talk::Talk;
+use crate::{SOON, TURN, database, two_nodes};
+
+/// How long after Redis came back the nodes may take until all is as before.
+const BACK: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_redis_cluster_everything_works_and_each_master_may_die_and_come_back() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let redis = RedisCluster::start().await?;
+    let cluster = two_nodes().redis(&redis.url()).database(&database("redis_cluster").await?).start().await?;
+    everything_works(&cluster, "before").await?;
+    let talk = Talk::begin(&cluster, "talk").await?;
+    talk.goes_on().await?;
+    for (n, master) in redis.nodes().iter().enumerate() {
+        master.kill().await?;
+        // The others stop serving as well, once they have noticed.
+        let survivor = &redis.nodes()[(n + 1) % redis.nodes().len()];
+        wait::until_true(SOON, "the cluster to be down", async || {
+            Ok(survivor.cli(&["CLUSTER", "INFO"]).await?.text().contains("cluster_state:fail"))
+        })
+        .await?;
+        talk.goes_on().await?;
+        master.restart().await?;
+        for server in redis.nodes() {
+            wait::until_true(SOON, "the cluster to be well", async || {
+                Ok(server.cli(&["CLUSTER", "INFO"]).await?.text().contains("cluster_state:ok"))
+            })
+            .await?;
+        }
+        works_again(&cluster, &format!("after-{n}")).await?;
+        talk.goes_on().await?;
+    }
+    talk.end(&cluster).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_sentinel_everything_works_and_the_master_may_die() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let redis = RedisSentinel::start().await?;
+    let cluster = two_nodes().redis(&redis.url()).database(&database("sentinel").await?).start().await?;
+    everything_works(&cluster, "before").await?;
+    let talk = Talk::begin(&cluster, "talk").await?;
+    talk.goes_on().await?;
+    // Returns once the replica has become the master.
+    redis.kill_master().await?;
+    works_again(&cluster, "after-a-death").await?;
+    talk.goes_on().await?;
+    redis.revive().await?;
+    redis.failover().await?;
+    works_again(&cluster, "after-a-swap").await?;
+    talk.goes_on().await?;
+    talk.end(&cluster).await
+}
+
+/// Redis is there again: soon both nodes hear each other, and within [`BACK`] everything works, publications and typing too, which only
+/// Redis carries.
+async fn works_again(cluster: &Cluster, place: &str) -> Result<()> {
+    let since = Instant::now();
+    for node in cluster.nodes() {
+        let ready = async || Ok(node.get("/ready").await?.status == 200);
+        wait::until_true(SOON, "a node to hear the others", ready).await?;
+    }
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let begun = since.elapsed();
+        match everything_works(cluster, &format!("{place}-{tries}")).await {
+            Err(error) if begun < BACK => println!("{place}: {begun:?} after Redis was back: {error:#}"),
+            outcome => {
+                println!("{place}: all is well {begun:?} after Redis was back");
+                return outcome;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_while_redis_is_away_and_who_is_there_already_see_each_other_when_it_is_back() -> Result<()>
+{
+    let _turn = TURN.lock().await;
+    let cluster = two_nodes().database(&database("joining").await?).start().await?;
+    let mut ada = Person::connect(&cluster, 0, "ada", "c", Encoding::Json).await?;
+    ada.client()?.command("create", json!({"conversation": "c", "members": ["bob"]})).await?;
+    ada.client()?.command("join", json!({"conversation": "c"})).await?;
+    cluster.redis()?.kill().await?;
+    let mut bob = Person::connect(&cluster, 1, "bob", "c", Encoding::MessagePack).await?;
+    let joined = bob.client()?.command("join", json!({"conversation": "c"})).await?;
+    ensure!(joined["online"] == json!(["bob"]), "{joined}");
+    cluster.redis()?.restart().await?;
+    ada.sees("presence", "bob", "online", true).await?;
+    bob.sees("presence", "ada", "online", true).await
+}
