@@ -93,15 +93,28 @@ pub fn sweep_leftovers() -> Result<()> {
     Ok(())
 }
 
+/// Removes this process's own folder with whatever is left in there. For a program that ends in good order: no [`Folder`] may be in
+/// use, or be made, any more. Without this, the next process that makes a [`Folder`] does it.
+///
+/// # Errors
+/// When it can't be removed.
+pub fn remove_own() -> Result<()> {
+    let Some(run) = RUN.get() else { return Ok(()) };
+    fs::remove_dir_all(&run.path).with_context(|| format!("remove {}", run.path.display()))
+}
+
+/// This process's folder.
+struct Run {
+    path: PathBuf,
+    /// Held as long as the process lives.
+    _lock: File,
+}
+
+static RUN: OnceLock<Run> = OnceLock::new();
+
 /// This process's folder inside [`base`]. A lock that the kernel frees with the process tells whether its owner lives;
 /// the first call removes the folders of those who don't: what a killed process, or a `static` in it, left behind.
 fn own_run() -> Result<&'static Path> {
-    struct Run {
-        path: PathBuf,
-        /// Held as long as the process lives.
-        _lock: File,
-    }
-    static RUN: OnceLock<Run> = OnceLock::new();
     if let Some(run) = RUN.get() {
         return Ok(&run.path);
     }

@@ -20,6 +20,6 @@ pub mod resp;
 pub mod token;
 pub mod wait;
 
-pub use folder::{Folder, sweep_leftovers};
+pub use folder::{Folder, remove_own, sweep_leftovers};
 pub use port::{Port, free_port};
 pub use process::{Launch, Process};

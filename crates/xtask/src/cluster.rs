@@ -8,6 +8,7 @@ use starling_testkit::balancer::Balancer;
 use starling_testkit::node::{Cluster, Node};
 use starling_testkit::postgres::Postgres;
 use starling_testkit::token::Token;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::workspace;
 
@@ -29,11 +30,28 @@ pub struct Arguments {
     /// Builds the program with optimisations
     #[arg(long)]
     release: bool,
+    /// Runs this program, and builds none
+    #[arg(long, value_name = "PATH", conflicts_with = "release")]
+    program: Option<PathBuf>,
 }
 
-/// Starts everything, prints the links, and waits for Ctrl-C or SIGTERM.
+/// Starts everything, prints the links, and waits for Ctrl-C or SIGTERM; then nothing of it is left.
 pub async fn run(arguments: &Arguments) -> Result<()> {
-    let program = workspace::build_program(arguments.release).await?;
+    let stopped = told_to_stop()?;
+    tokio::select! {
+        failed = play(arguments) => failed?,
+        () = stopped => {}
+    }
+    // By now all of it has been dropped, and thereby ended.
+    starling_testkit::remove_own()
+}
+
+/// Runs the cluster for as long as this is waited for.
+async fn play(arguments: &Arguments) -> Result<()> {
+    let program = match &arguments.program {
+        Some(program) => std::path::absolute(program)?,
+        None => workspace::build_program(arguments.release).await?,
+    };
     println!("Starting PostgreSQL, Redis, {} nodes and nginx …", arguments.nodes);
     let kept = arguments.keep.then(kept_folder);
     let postgres = match &kept {
@@ -45,9 +63,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     let addresses: Vec<_> = cluster.nodes().iter().map(Node::address).collect();
     let balancer = Balancer::start(&addresses).await?;
     show(&cluster, &balancer, &postgres, kept.as_ref());
-    until_told_to_stop().await?;
-    println!("\nStopping …");
-    Ok(())
+    std::future::pending().await
 }
 
 fn show(cluster: &Cluster, balancer: &Balancer, postgres: &Postgres, kept: Option<&PathBuf>) {
@@ -95,11 +111,14 @@ fn kept_folder() -> PathBuf {
     std::env::temp_dir().join("starling-cluster")
 }
 
-async fn until_told_to_stop() -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+/// Listens for Ctrl-C and SIGTERM from now on, also while things are being started.
+fn told_to_stop() -> Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        println!("\nStopping …");
+    })
 }

@@ -24,6 +24,7 @@ pub async fn build_program(release: bool) -> Result<PathBuf> {
     if release {
         command.arg("--release");
     }
+    command.kill_on_drop(true);
     ensure!(command.status().await.context("run cargo")?.success(), "starling could not be built");
     Ok(target()?.join(if release { "release" } else { "debug" }).join("starling"))
 }
