@@ -134,6 +134,11 @@ fn steps(quick: bool) -> Result<Vec<Step>> {
         Step::new("build", [Task::cargo(&["build", "--workspace", "--all-targets"])]),
         Step::new("rust", [Task::cargo(&["test", "--workspace", "--no-fail-fast"]).counting(count::cargo)]),
         Step { name: "generated-docs".to_owned(), work: Work::CheckDocs },
+        // A workspace of its own, which the steps above do not see.
+        Step::new(
+            "fuzz-targets",
+            [Task::cargo(&["check", "--locked", "--manifest-path", "fuzz/Cargo.toml"])],
+        ),
     ];
     if !quick {
         steps.push(Step { name: "autobahn".to_owned(), work: Work::Autobahn });
