@@ -1,10 +1,14 @@
-//! nginx as a load balancer before nodes.
+//! Load balancers before nodes: nginx, and HAProxy where the nodes come and go.
+
+mod haproxy;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
+
+pub use haproxy::HaProxy;
 
 use crate::install::{self, Tool};
 use crate::{Folder, Launch, Port, Process, free_port};

@@ -21,6 +21,10 @@ pub enum Tool {
     PgBouncer,
     /// `nginx`.
     Nginx,
+    /// `haproxy`.
+    HaProxy,
+    /// `faketime`, whose library shows another time to a program.
+    Faketime,
     /// `chromium`, for the tests of the console page.
     Chromium,
     /// `node` and `npm`, for the tests of the JavaScript client.
@@ -33,11 +37,13 @@ pub enum Tool {
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Redis,
         Self::Postgres,
         Self::PgBouncer,
         Self::Nginx,
+        Self::HaProxy,
+        Self::Faketime,
         Self::Chromium,
         Self::Node,
         Self::Python,
@@ -50,6 +56,8 @@ impl Tool {
             Self::Postgres => &["postgres", "initdb", "psql"],
             Self::PgBouncer => &["pgbouncer"],
             Self::Nginx => &["nginx"],
+            Self::HaProxy => &["haproxy"],
+            Self::Faketime => &["faketime"],
             Self::Chromium => &["chromium"],
             Self::Node => &["node", "npm"],
             Self::Python => &["python3"],
@@ -63,6 +71,8 @@ impl Tool {
             Self::Postgres => &["postgresql"],
             Self::PgBouncer => &["pgbouncer"],
             Self::Nginx => &["nginx"],
+            Self::HaProxy => &["haproxy"],
+            Self::Faketime => &["faketime"],
             Self::Chromium => &["chromium", "fonts-liberation"],
             Self::Node => &["nodejs", "npm"],
             Self::Python => &["python3", "python3-venv"],

@@ -29,12 +29,15 @@ pub struct Link {
     open: Arc<AtomicUsize>,
     /// Accepts connections; none while the link refuses them.
     listener: JoinHandle<()>,
+    /// The server that the link began with, which its URLs name.
     target: SocketAddr,
 }
 
 /// The state of a link.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Faults {
+    /// Where new connections lead.
+    target: SocketAddr,
     /// Connections older than this have been cut.
     generation: u64,
     paused: bool,
@@ -49,9 +52,9 @@ impl Link {
     /// When no port is free.
     pub async fn to(target: SocketAddr) -> Result<Self> {
         let port = free_port()?;
-        let faults = watch::Sender::new(Faults::default());
+        let faults = watch::Sender::new(Faults::none(target));
         let open = Arc::new(AtomicUsize::new(0));
-        let listener = listen(&port, target, &faults, &open).await?;
+        let listener = listen(&port, &faults, &open).await?;
         Ok(Self { port, faults, open, listener, target })
     }
 
@@ -68,6 +71,12 @@ impl Link {
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::SeqCst)
+    }
+
+    /// Leads new connections to another server from now on, as an address does that moves to a standby. Open ones stay where
+    /// they are; [`cut`](Self::cut) ends them.
+    pub fn retarget(&self, target: SocketAddr) {
+        self.faults.send_modify(|faults| faults.target = target);
     }
 
     /// Resets every open connection, on both sides. New ones are welcome.
@@ -109,8 +118,14 @@ impl Link {
     /// When the port is taken, which its reservation prevents.
     pub async fn accept(&mut self) -> Result<()> {
         self.refuse().await;
-        self.listener = listen(&self.port, self.target, &self.faults, &self.open).await?;
+        self.listener = listen(&self.port, &self.faults, &self.open).await?;
         Ok(())
+    }
+}
+
+impl Faults {
+    fn none(target: SocketAddr) -> Self {
+        Self { target, generation: 0, paused: false, delay: Duration::ZERO, bytes_per_second: None }
     }
 }
 
@@ -123,7 +138,6 @@ impl Drop for Link {
 
 async fn listen(
     port: &Port,
-    target: SocketAddr,
     faults: &watch::Sender<Faults>,
     open: &Arc<AtomicUsize>,
 ) -> Result<JoinHandle<()>> {
@@ -131,7 +145,7 @@ async fn listen(
     let (faults, open) = (faults.clone(), Arc::clone(open));
     Ok(tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(connection(client, target, faults.subscribe(), OpenCount::new(&open)));
+            tokio::spawn(connection(client, faults.subscribe(), OpenCount::new(&open)));
         }
     }))
 }
@@ -152,13 +166,8 @@ impl Drop for OpenCount {
     }
 }
 
-async fn connection(
-    mut client: TcpStream,
-    target: SocketAddr,
-    mut faults: watch::Receiver<Faults>,
-    _count: OpenCount,
-) {
-    let generation = faults.borrow().generation;
+async fn connection(mut client: TcpStream, mut faults: watch::Receiver<Faults>, _count: OpenCount) {
+    let Faults { generation, target, .. } = *faults.borrow();
     let Ok(mut server) = TcpStream::connect(target).await else {
         reset(&client);
         return;
@@ -301,6 +310,21 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         let mut next = TcpStream::connect(link.address()).await.unwrap();
         exchange(&mut next, b"again").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_retargeted_link_leads_new_connections_elsewhere() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let link = Link::to(silent.local_addr().unwrap()).await.unwrap();
+        let mut before = TcpStream::connect(link.address()).await.unwrap();
+        // The link has led it on before it is turned.
+        let _held = silent.accept().await.unwrap();
+        link.retarget(echo().await);
+        let mut after = TcpStream::connect(link.address()).await.unwrap();
+        exchange(&mut after, b"there").await.unwrap();
+        before.write_all(b"nobody").await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_millis(100), before.read(&mut [0])).await;
+        assert!(answer.is_err(), "an open connection stays where it is");
     }
 
     #[tokio::test]

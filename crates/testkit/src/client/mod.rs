@@ -41,8 +41,8 @@ pub struct Client {
     socket: WebSocketStream<TcpStream>,
     encoding: Encoding,
     next_id: u64,
-    /// Events that came while something else was awaited, oldest first.
-    events: VecDeque<Value>,
+    /// Events that came while something else was awaited, oldest first, and when they came.
+    events: VecDeque<(Instant, Value)>,
     /// Replies to commands that were submitted and not yet awaited.
     replies: VecDeque<Value>,
     patience: Duration,
@@ -141,7 +141,7 @@ impl Client {
     pub async fn next_event(&mut self, limit: Duration) -> Result<Value, Failure> {
         let deadline = Instant::now() + limit;
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some((_, event)) = self.events.pop_front() {
                 return Ok(event);
             }
             let frame = self.next_value(deadline).await?;
@@ -157,14 +157,14 @@ impl Client {
         let deadline = Instant::now() + self.patience;
         let mut looked = 0;
         loop {
-            if let Some(at) = self.events.iter().skip(looked).position(&wanted) {
-                return Ok(self.events.remove(looked + at).unwrap_or_default());
+            if let Some(at) = self.events.iter().skip(looked).position(|(_, event)| wanted(event)) {
+                return Ok(self.events.remove(looked + at).map(|(_, event)| event).unwrap_or_default());
             }
             looked = self.events.len();
             let frame = match self.next_value(deadline).await {
                 Err(Failure::Other(error)) => {
                     let newest: Vec<String> =
-                        self.events.iter().rev().take(5).map(Value::to_string).collect();
+                        self.events.iter().rev().take(5).map(|(_, event)| event.to_string()).collect();
                     let came = format!(
                         "the event did not come; {looked} others did, the last: {}",
                         newest.join(" ")
@@ -196,7 +196,7 @@ impl Client {
                 Err(_silent_or_closed) => break,
             }
         }
-        Ok(self.events.drain(..).collect())
+        Ok(self.events.drain(..).map(|(_, event)| event).collect())
     }
 
     /// Sends any object as one frame, in the encoding of this socket.
@@ -287,15 +287,18 @@ impl Client {
     }
 
     fn keep(&mut self, frame: Value) -> Result<(), Failure> {
-        let (queue, most) = if frame.get("ev").is_some() {
-            (&mut self.events, EVENTS_MAX)
+        let full = |most| Err(Failure::Other(anyhow!("more than {most} frames that nobody fetched")));
+        if frame.get("ev").is_some() {
+            if self.events.len() == EVENTS_MAX {
+                return full(EVENTS_MAX);
+            }
+            self.events.push_back((Instant::now(), frame));
         } else {
-            (&mut self.replies, REPLIES_MAX)
-        };
-        if queue.len() == most {
-            return Err(Failure::Other(anyhow!("more than {most} frames that nobody fetched")));
+            if self.replies.len() == REPLIES_MAX {
+                return full(REPLIES_MAX);
+            }
+            self.replies.push_back(frame);
         }
-        queue.push_back(frame);
         Ok(())
     }
 

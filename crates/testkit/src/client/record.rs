@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::iter::Sum;
 use std::ops::Add;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -23,12 +24,20 @@ pub struct Record {
 struct Track {
     after: u64,
     highest: u64,
-    /// Number → fingerprint of the message.
-    seen: BTreeMap<u64, u64>,
+    /// By number.
+    seen: BTreeMap<u64, Seen>,
     doubled: u64,
     out_of_order: u64,
     /// The user left, or was removed: nothing more is owed.
     ended: bool,
+}
+
+/// A message that was shown.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    print: u64,
+    /// When it was shown first.
+    at: Instant,
 }
 
 /// A `send` that a node answered with `ok`.
@@ -60,17 +69,25 @@ impl Record {
         }
     }
 
-    /// Takes note of a `message` event, or of an entry of `history` given as one with its `conversation`.
+    /// Takes note of a `message` event, or of an entry of `history` given as one with its `conversation`, that came just now.
     ///
     /// # Errors
     /// When a field is missing.
     pub fn message(&mut self, event: &Value) -> Result<()> {
+        self.message_at(event, Instant::now())
+    }
+
+    /// As [`message`](Self::message), for one that came at `at`.
+    ///
+    /// # Errors
+    /// When a field is missing.
+    pub fn message_at(&mut self, event: &Value, at: Instant) -> Result<()> {
         let text =
             |name: &str| event[name].as_str().with_context(|| format!("a message without {name}: {event}"));
         let seq = event["seq"].as_u64().with_context(|| format!("a message without seq: {event}"))?;
         let print = fingerprint(text("id")?, text("sender")?, text("content")?);
         match self.conversations.get_mut(text("conversation")?) {
-            Some(track) => track.message(seq, print),
+            Some(track) => track.message(seq, Seen { print, at }),
             None => self.strays += 1,
         }
         Ok(())
@@ -102,6 +119,13 @@ impl Record {
         self.conversations.values().map(|track| track.seen.len() as u64).sum()
     }
 
+    /// Every message that was seen, in no order of conversations: where, under which number, and when it was shown first.
+    pub fn shown(&self) -> impl Iterator<Item = (&str, u64, Instant)> {
+        self.conversations
+            .iter()
+            .flat_map(|(name, track)| track.seen.iter().map(|(seq, seen)| (name.as_str(), *seq, seen.at)))
+    }
+
     /// Counts what went wrong, where the log is the truth. Everything in the log after a join is owed, so it is read when
     /// the last message has had time to arrive.
     pub fn verdict(&self, log: &Log) -> Verdict {
@@ -129,7 +153,7 @@ impl Track {
         Self { after, highest: after, seen: BTreeMap::new(), doubled: 0, out_of_order: 0, ended: false }
     }
 
-    fn message(&mut self, seq: u64, print: u64) {
+    fn message(&mut self, seq: u64, seen: Seen) {
         if seq <= self.after || self.seen.contains_key(&seq) {
             self.doubled += 1;
             return;
@@ -137,7 +161,7 @@ impl Track {
         if seq != self.highest + 1 {
             self.out_of_order += 1;
         }
-        self.seen.insert(seq, print);
+        self.seen.insert(seq, seen);
         self.highest = self.highest.max(seq);
     }
 
@@ -148,8 +172,8 @@ impl Track {
     }
 
     fn differing(&self, entries: &BTreeMap<u64, Entry>) -> u64 {
-        let same = |seq: &u64, print: &u64| entries.get(seq).is_some_and(|entry| entry.print == *print);
-        self.seen.iter().filter(|(seq, print)| !same(seq, print)).count() as u64
+        let same = |seq: &u64, print: u64| entries.get(seq).is_some_and(|entry| entry.print == print);
+        self.seen.iter().filter(|(seq, seen)| !same(seq, seen.print)).count() as u64
     }
 }
 

@@ -11,6 +11,8 @@ use super::{Client, Encoding, Failure, Upgrade};
 
 /// How many events other than messages and publications are kept for who does not fetch them.
 const OTHERS_MAX: usize = 10_000;
+/// How long the older socket is read on for a new one.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(15);
 /// Between two tries to be accepted.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -51,6 +53,8 @@ pub struct Resumed {
     pub replayed: u64,
     /// From the first byte to the last answer.
     pub took: Duration,
+    /// From the last look at the older socket to the first frame on the new one: nothing was shown in between.
+    pub interrupted: Duration,
 }
 
 impl RecordingClient {
@@ -244,7 +248,7 @@ impl RecordingClient {
                 Err(Failure::Other(_)) if Instant::now() >= deadline => return Ok(()),
                 Err(failure) => return Err(self.lose(failure)),
             };
-            self.note(event)?;
+            self.note(event, Instant::now())?;
         }
     }
 
@@ -270,7 +274,7 @@ impl RecordingClient {
                 return Err(Failure::Other(anyhow!("{conversation} has come to {cursor} and not to {seq}")));
             }
             match self.client()?.next_event(left).await {
-                Ok(event) => self.note(event)?,
+                Ok(event) => self.note(event, Instant::now())?,
                 Err(Failure::Other(_)) if Instant::now() >= deadline => {}
                 Err(failure) => return Err(self.lose(failure)),
             }
@@ -291,17 +295,46 @@ impl RecordingClient {
     /// As [`Client::connect`]; it may be tried again.
     pub async fn resume(&mut self, url: &str) -> Result<Resumed, Failure> {
         let begun = Instant::now();
-        let mut client = Upgrade::to(url).encoding(self.encoding).open().await?;
+        let client = Upgrade::to(url).encoding(self.encoding).open().await?;
+        self.resume_over(client, begun).await
+    }
+
+    /// As [`resume`](Self::resume) while the older socket is read on until the new one stands: what a client does that a
+    /// draining node has asked to come back elsewhere. Where the new one is refused, the older one goes on.
+    ///
+    /// # Errors
+    /// As [`Client::connect`], and when the older socket ends before the new one stands.
+    pub async fn hand_over(&mut self, url: &str) -> Result<Resumed, Failure> {
+        let begun = Instant::now();
+        let upgrade = Upgrade::to(url).encoding(self.encoding);
+        let client = tokio::select! {
+            client = upgrade.open() => client?,
+            ended = self.listen(HAND_OVER_LIMIT) => {
+                ended?;
+                return Err(Failure::Other(anyhow!("the new socket does not stand after {HAND_OVER_LIMIT:?}")));
+            }
+        };
+        self.resume_over(client, begun).await
+    }
+
+    async fn resume_over(&mut self, mut client: Client, begun: Instant) -> Result<Resumed, Failure> {
         // What came on the older socket and was not looked at yet comes again on the new one; from here on it is ignored.
-        let older = self.client.take();
-        client.hello(json!({ "token": self.token, "resume": self.resume_point() })).await?;
+        let mut older = self.client.take();
+        let asked = Instant::now();
+        if let Err(failure) =
+            client.hello(json!({ "token": self.token, "resume": self.resume_point() })).await
+        {
+            self.client = older.take();
+            return Err(failure);
+        }
+        let interrupted = asked.elapsed();
         drop(older);
         self.adopt(client)?;
         let welcome = self.client()?.welcome().clone();
         let resumed = welcome["resumed"].as_bool().context("a connect without resumed")?;
         let replayed = if resumed { self.take_up(&welcome).await? } else { self.begin_afresh().await? };
         self.absorb()?;
-        Ok(Resumed { resumed, replayed, took: begun.elapsed() })
+        Ok(Resumed { resumed, replayed, took: begun.elapsed(), interrupted })
     }
 
     /// Resumes on whichever of the nodes takes it, trying them in turn from a random one on.
@@ -419,15 +452,15 @@ impl RecordingClient {
 
     /// Records everything that the client has kept.
     fn absorb(&mut self) -> Result<(), Failure> {
-        while let Some(event) = self.client.as_mut().and_then(|client| client.events.pop_front()) {
-            self.note(event)?;
+        while let Some((at, event)) = self.client.as_mut().and_then(|client| client.events.pop_front()) {
+            self.note(event, at)?;
         }
         Ok(())
     }
 
-    fn note(&mut self, event: Value) -> Result<(), Failure> {
+    fn note(&mut self, event: Value, at: Instant) -> Result<(), Failure> {
         match event["ev"].as_str() {
-            Some("message") => self.record.message(&event)?,
+            Some("message") => self.record.message_at(&event, at)?,
             Some("publication") => self.publication(&event)?,
             Some(other) => {
                 if other == "draining" {

@@ -1,6 +1,7 @@
 //! PostgreSQL, plain and behind PgBouncer.
 
 mod pgbouncer;
+mod standby;
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -61,7 +62,6 @@ impl Postgres {
     }
 
     async fn launch(folder: Folder, settings: &[(&str, &str)]) -> Result<Self> {
-        let program = install::program(Tool::Postgres, "postgres").await?;
         let user = User::for_servers()?;
         if let Some(user) = &user {
             folder.give_to(user.uid, user.gid)?;
@@ -69,10 +69,19 @@ impl Postgres {
         if !folder.join("data/PG_VERSION").exists() {
             initialise(folder.path(), user.as_ref()).await?;
         }
+        let postgres = Self::begin(folder, settings, format!("{:016x}", rand::random::<u64>())).await?;
+        postgres.answers().await?;
+        postgres.prepare().await?;
+        Ok(postgres)
+    }
+
+    /// Starts a server on the data that is in a folder.
+    async fn begin(folder: Folder, settings: &[(&str, &str)], password: String) -> Result<Self> {
+        let program = install::program(Tool::Postgres, "postgres").await?;
         let port = free_port()?;
         let mut launch = Launch::new("postgres", program, folder.path())
             .args(["-D", "data", "-h", "127.0.0.1", "-p", &port.number().to_string()])
-            .user(user.as_ref())
+            .user(User::for_servers()?.as_ref())
             // The one that leaves no shared memory behind.
             .end_by(Signal::QUIT);
         let socket_folder = folder.path().display().to_string();
@@ -88,11 +97,7 @@ impl Postgres {
             launch = launch.args(["-c", &format!("{name}={value}")]);
         }
         let process = Process::start(launch).await?;
-        let password = format!("{:016x}", rand::random::<u64>());
-        let postgres = Self { process, port, password, folder };
-        postgres.answers().await?;
-        postgres.prepare().await?;
-        Ok(postgres)
+        Ok(Self { process, port, password, folder })
     }
 
     /// One server for all tests of this process, started by the first who asks; each test makes a database of its own

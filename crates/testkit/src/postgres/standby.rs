@@ -1,0 +1,96 @@
+//! A second server that follows the first, and takes its place.
+
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{LIMIT, Postgres, SUPERUSER, User};
+use crate::install::{self, Tool};
+use crate::{Folder, wait};
+
+impl Postgres {
+    /// Copies a running server, and follows it by streaming replication. From now on a commit there is answered only when it
+    /// is also on this one's disk.
+    ///
+    /// # Errors
+    /// When it can't be copied, started, or does not follow in time.
+    pub async fn standby_of(primary: &Self) -> Result<Self> {
+        let folder = Folder::new("pg")?;
+        let user = User::for_servers()?;
+        if let Some(user) = &user {
+            folder.give_to(user.uid, user.gid)?;
+        }
+        copy(primary, &folder, user.as_ref()).await?;
+        let standby = Self::begin(folder, &[], primary.password.clone()).await?;
+        standby.answers().await?;
+        primary.psql("ALTER SYSTEM SET synchronous_standby_names = '*'").await?;
+        primary.psql("SELECT pg_reload_conf()").await?;
+        let follows = async || {
+            let state = primary.psql("SELECT sync_state FROM pg_stat_replication").await?;
+            Ok(state.trim() == "sync")
+        };
+        wait::until_true(LIMIT, "the standby to follow", follows).await?;
+        Ok(standby)
+    }
+
+    /// Makes a standby the primary, and returns when it takes writes. The former primary must be gone.
+    ///
+    /// # Errors
+    /// When it does not become the primary in time.
+    pub async fn promote(&self) -> Result<()> {
+        let done = self.psql("SELECT pg_promote(true, 60)").await?;
+        ensure!(done.trim() == "t", "the standby was not promoted");
+        wait::until_true(Duration::from_secs(10), "the promoted server to take writes", async || {
+            Ok(self.psql("SELECT pg_is_in_recovery()").await?.trim() == "f")
+        })
+        .await
+    }
+}
+
+async fn copy(primary: &Postgres, folder: &Folder, user: Option<&User>) -> Result<()> {
+    let program = install::program(Tool::Postgres, "pg_basebackup").await?;
+    let mut command = std::process::Command::new(program);
+    command.args(["-D", "data", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", SUPERUSER]);
+    command.arg("-h").arg(primary.folder.path()).args(["-p", &primary.port().to_string()]);
+    command.current_dir(folder.path()).stdin(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user.uid).gid(user.gid);
+    }
+    let output = tokio::process::Command::from(command).kill_on_drop(true).output().await;
+    let output = output.context("run pg_basebackup")?;
+    ensure!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr).trim());
+    // The copy is to have no standby of its own yet, also where the primary had one when it was copied.
+    let settings = folder.join("data/postgresql.auto.conf");
+    let text = std::fs::read_to_string(&settings).context("read the copy's settings")?;
+    let kept: String = text
+        .lines()
+        .filter(|line| !line.starts_with("synchronous_standby_names"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    std::fs::write(&settings, kept).context("write the copy's settings")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_committed_is_on_the_standby_when_the_primary_is_gone() {
+        let primary = Postgres::start().await.unwrap();
+        primary.psql("CREATE TABLE t (n int)").await.unwrap();
+        let standby = Postgres::standby_of(&primary).await.unwrap();
+        primary.psql("INSERT INTO t VALUES (1), (2)").await.unwrap();
+        primary.crash().await.unwrap();
+        let error = standby.psql("INSERT INTO t VALUES (3)").await.unwrap_err();
+        assert!(error.to_string().contains("read-only"), "{error}");
+        standby.promote().await.unwrap();
+        standby.psql("INSERT INTO t VALUES (3)").await.unwrap();
+        assert_eq!(standby.psql("SELECT sum(n) FROM t").await.unwrap().trim(), "6");
+        // The next one in line can be made from it.
+        let next = Postgres::standby_of(&standby).await.unwrap();
+        standby.psql("INSERT INTO t VALUES (4)").await.unwrap();
+        assert_eq!(next.psql("SELECT sum(n) FROM t").await.unwrap().trim(), "10");
+    }
+}
