@@ -31,6 +31,7 @@ pub(crate) struct GatewayMetrics {
     errors: Vec<(ErrorCode, Counter)>,
     closes: Vec<(u16, Counter)>,
     closed_other: Counter,
+    refusals: [(&'static str, Counter); 8],
 }
 
 const OPS: [&str; 14] = [
@@ -65,6 +66,10 @@ const CODES: [ErrorCode; 9] = [
 const CLOSES: [u16; 16] =
     [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, 1012, 4400, 4401, 4408, 4409, 4410, 4429];
 
+/// Why handshakes are refused.
+const REFUSALS: [&str; 8] =
+    ["address", "draining", "method", "origin", "subprotocol", "tls", "token", "upgrade"];
+
 /// The handles.
 pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMetrics {
     connections: gauge!("starling_connections"),
@@ -95,6 +100,8 @@ pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMe
         .map(|code| (code, counter!("starling_connections_closed_total", "code" => code.to_string())))
         .into(),
     closed_other: counter!("starling_connections_closed_total", "code" => "other"),
+    refusals: REFUSALS
+        .map(|reason| (reason, counter!("starling_handshakes_refused_total", "reason" => reason))),
 });
 
 impl GatewayMetrics {
@@ -122,6 +129,9 @@ impl GatewayMetrics {
 
     /// Counts a handshake that was refused.
     pub fn refused(&self, reason: &'static str) {
-        counter!("starling_handshakes_refused_total", "reason" => reason).increment(1);
+        match self.refusals.iter().find(|(known, _)| *known == reason) {
+            Some((_, counter)) => counter.increment(1),
+            None => counter!("starling_handshakes_refused_total", "reason" => reason).increment(1),
+        }
     }
 }

@@ -22,7 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use starling_auth::Identity;
 use starling_hub::{CommandError, Hub};
-use starling_telemetry::{TRACE_TARGET, set_parent};
+use starling_telemetry::{TRACE_TARGET, current_traceparent, set_parent};
 use starling_wire::protocol::Encoding;
 use starling_wire::websocket::deflate::{self, Deflater, Params};
 use starling_wire::websocket::{self, Decoder, DecoderConfig};
@@ -70,6 +70,7 @@ struct Agreed {
     deflate: Option<Params>,
     identity: Option<Identity>,
     guard: Option<AddressGuard>,
+    traceparent: Option<Box<str>>,
 }
 
 impl Front {
@@ -142,6 +143,9 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
     METRICS.handshake_seconds.record(began.elapsed());
     let guard = agreed.guard.or_else(|| guard.take());
     let key = enter(&shard, parts.io.into_inner(), guard, agreed.encoding, agreed.deflate, agreed.identity);
+    if let Some(conn) = shard.table.borrow_mut().conns.get_mut(key as usize) {
+        conn.handshake = agreed.traceparent;
+    }
     // Even empty, what hyper read into keeps its 8 KB; and so would this task, which is as large as a handshake.
     let early = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
     tokio::task::spawn_local(ConnTask::new(shard, key, early));
@@ -190,6 +194,7 @@ pub(crate) fn enter(
         outbox: Default::default(),
         session: None,
         identity: identity.map(Box::new),
+        handshake: None,
         subs: slab::Slab::new(),
         waker: None,
         awaited: 0,
@@ -348,7 +353,9 @@ async fn agree(
             deflate = Some(params);
         }
     }
-    Ok((Agreed { encoding: chosen.unwrap_or(Encoding::Json), deflate, identity, guard }, response))
+    let encoding = chosen.unwrap_or(Encoding::Json);
+    let traceparent = current_traceparent().map(Into::into);
+    Ok((Agreed { encoding, deflate, identity, guard, traceparent }, response))
 }
 
 async fn authenticate(hub: &Hub, token: &str) -> Result<Identity, Refused> {

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use starling_conversation_store::{Append, AppendError, Appended};
 use starling_fanout::Publication;
-use starling_telemetry::{TRACE_TARGET, link_to, set_parent};
+use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::{Json, Sent, Timestamp};
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::Hub;
@@ -15,6 +15,7 @@ use crate::metrics::METRICS;
 use crate::node_message::{NodeMessage, encode_message};
 use crate::reply::Completion;
 use crate::room::Room;
+use crate::trace::{Origin, belong_to};
 use crate::{CommandError, clock};
 
 /// A message on its way into the log.
@@ -22,7 +23,7 @@ pub(crate) struct AppendJob {
     pub room: Arc<Room>,
     pub message: Append,
     pub queued_at: Instant,
-    pub traceparent: Option<Box<str>>,
+    pub origin: Origin,
     pub done: Completion<Sent>,
 }
 
@@ -46,7 +47,7 @@ impl Hub {
         METRICS.append_batch.record(jobs.len() as f64);
         let messages: Vec<Append> = jobs.iter().map(|job| job.message.clone()).collect();
         let span = tracing::info_span!(target: TRACE_TARGET, "append", messages = messages.len());
-        belong_to_sends(&span, &jobs);
+        belong_to(&span, jobs.len(), jobs.iter().filter_map(|job| job.origin.traceparent()));
         match self.conversations.append(&messages).instrument(span).await {
             Ok(results) => {
                 for (job, result) in jobs.drain(..).zip(results) {
@@ -65,7 +66,7 @@ impl Hub {
     }
 
     fn appended(&self, job: AppendJob, result: Result<Appended, AppendError>) {
-        let AppendJob { room, message, queued_at, traceparent, done } = job;
+        let AppendJob { room, message, queued_at, origin, done } = job;
         METRICS.commit_seconds.record(queued_at.elapsed());
         let appended = match result {
             Ok(appended) => appended,
@@ -81,7 +82,7 @@ impl Hub {
         } else {
             METRICS.committed.increment(1);
             self.gauges.messages.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            self.tell(&room, message, &appended, traceparent.as_deref());
+            self.tell(&room, message, &appended, origin.traceparent());
         }
         let at = Timestamp(appended.at_ms);
         let sent = Sent { id: appended.id.as_u128(), seq: appended.seq, at, duplicate: appended.duplicate };
@@ -129,15 +130,5 @@ impl Hub {
         if self.clustered {
             self.publish_message(room.lane, &NodeMessage::Heads(vec![room.head_at(seq)]));
         }
-    }
-}
-
-/// Makes a commit part of the trace of its send, or links it to the traces of its sends where they are several.
-fn belong_to_sends(span: &Span, jobs: &[AppendJob]) {
-    let traceparents = jobs.iter().filter_map(|job| job.traceparent.as_deref());
-    if jobs.len() == 1 {
-        traceparents.for_each(|traceparent| set_parent(span, traceparent));
-    } else {
-        traceparents.for_each(|traceparent| link_to(span, traceparent));
     }
 }

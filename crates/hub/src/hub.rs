@@ -23,7 +23,7 @@ use crate::latency::LatencyWindow;
 use crate::limits::Limits;
 use crate::linger::Lingering;
 use crate::metrics::METRICS;
-use crate::node_message::NodeMessage;
+use crate::node_message::{NodeMessage, traceparent_of};
 use crate::room::Room;
 use crate::rooms::Rooms;
 use crate::session::Sessions;
@@ -305,6 +305,8 @@ impl Hub {
     async fn publish_batch(self: Arc<Self>, batch: Vec<Publication>) {
         METRICS.publish_batch.record(batch.len() as f64);
         let span = tracing::info_span!(target: TRACE_TARGET, "publish", publications = batch.len());
+        let traceparents = batch.iter().filter_map(|publication| traceparent_of(&publication.body));
+        crate::trace::belong_to(&span, batch.len(), traceparents);
         if let Err(error) = self.fanout.publish(&batch).instrument(span).await {
             METRICS.publications_dropped.increment(batch.len() as u64);
             tracing::debug!(%error, lost = batch.len(), "publications were lost; other nodes find them by the heads");

@@ -33,6 +33,7 @@ mod shards;
 mod tick;
 mod topic;
 mod topic_lane;
+mod trace;
 mod typing;
 
 pub use commands::{

@@ -12,6 +12,7 @@ pub struct HubMetrics {
     pub duplicate: Counter,
     pub commit_seconds: Histogram,
     pub append_batch: Histogram,
+    pub command_seconds: Histogram,
     pub publish_batch: Histogram,
     pub fanout_lag: Histogram,
     pub holes: Counter,
@@ -43,6 +44,8 @@ pub static METRICS: LazyLock<HubMetrics> = LazyLock::new(|| HubMetrics {
     duplicate: counter!("starling_messages_duplicate_total"),
     commit_seconds: histogram!("starling_commit_seconds"),
     append_batch: histogram!("starling_append_batch_size"),
+    // Of commands that were answered from a lane; the gateway counts the others in the same histogram.
+    command_seconds: histogram!("starling_command_seconds"),
     publish_batch: histogram!("starling_publish_batch_size"),
     fanout_lag: histogram!("starling_fanout_lag_seconds"),
     holes: counter!("starling_sequencer_holes_total"),

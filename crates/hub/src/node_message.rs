@@ -142,6 +142,14 @@ pub fn decode(body: &Bytes) -> Option<Heard> {
     }
 }
 
+/// The trace that an encoded [`CommittedMessage`] belongs to.
+pub fn traceparent_of(body: &[u8]) -> Option<&str> {
+    let lengths = body.get(25..HEADER_BYTES).filter(|_| body[0] == KIND_MESSAGE)?;
+    let start = HEADER_BYTES + usize::from(lengths[0]) + usize::from(lengths[1]);
+    let text = body.get(start..start + usize::from(lengths[2]))?;
+    std::str::from_utf8(text).ok().filter(|text| !text.is_empty())
+}
+
 fn decode_message(body: &Bytes) -> Option<CommittedMessage> {
     let number = |at: usize| body.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
     let lengths = body.get(25..HEADER_BYTES)?;
@@ -181,6 +189,8 @@ mod tests {
             payload: Bytes::from_static(b"{}"),
         };
         let body = encode_message(-7, "t", "room:1", 42, 99, Some("00-aa-bb-01"), b"{}");
+        assert_eq!(traceparent_of(&body), Some("00-aa-bb-01"));
+        assert_eq!(traceparent_of(&encode_message(-7, "t", "room:1", 42, 99, None, b"{}")), None);
         assert_eq!(decode(&body), Some(Heard::Message(message)));
     }
 
@@ -188,12 +198,14 @@ mod tests {
     fn other_messages_survive_the_way() {
         let heads =
             NodeMessage::Heads(vec![Head { tenant: "t".into(), name: "c".into(), conversation: 3, seq: 9 }]);
+        assert_eq!(traceparent_of(&heads.encode()), None);
         assert_eq!(decode(&heads.encode()), Some(Heard::Other(heads)));
     }
 
     proptest! {
         #[test]
         fn garbage_is_ignored(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            traceparent_of(&bytes);
             decode(&Bytes::from(bytes));
         }
     }

@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use starling_wire::protocol::{self, Encoding};
 use tokio::sync::oneshot;
 
+use crate::metrics::METRICS;
 use crate::shards::{RoomId, ShardItem, Shards, SocketId};
 use crate::{CommandError, PreparedConnect, PreparedJoin, PreparedSubscribe};
 
@@ -94,6 +96,8 @@ pub enum Completion<T> {
         socket: SocketId,
         /// The command's id.
         id: u64,
+        /// When the command came.
+        began: Instant,
     },
     /// To a caller that waits.
     Caller(oneshot::Sender<Result<T, CommandError>>),
@@ -103,7 +107,8 @@ impl<T: Into<Reply>> Completion<T> {
     /// Answers.
     pub fn finish(self, shards: &Arc<dyn Shards>, result: Result<T, CommandError>) {
         match self {
-            Completion::Socket { socket, id } => {
+            Completion::Socket { socket, id, began } => {
+                METRICS.command_seconds.record(began.elapsed());
                 let reply = result.map(Into::into);
                 if !shards.post(socket.shard, ShardItem::Reply { socket, id, reply }) {
                     tracing::warn!(?socket, "a shard's inbox is full; a reply was lost with its connection");

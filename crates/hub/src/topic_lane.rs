@@ -10,20 +10,23 @@ use tracing::Instrument;
 use crate::CommandError;
 use crate::hub::Hub;
 use crate::reply::Completion;
+use crate::trace::{Origin, belong_to};
 
 /// A publication of a topic on its way to the broker.
 pub(crate) struct TopicJob {
     pub publication: TopicPublication,
+    pub origin: Origin,
     pub done: Completion<Published>,
 }
 
 impl Hub {
     pub(crate) async fn publish_topics_batch(self: Arc<Self>, jobs: Vec<TopicJob>) {
+        let span = tracing::info_span!(target: TRACE_TARGET, "publish_topics", publications = jobs.len());
+        belong_to(&span, jobs.len(), jobs.iter().filter_map(|job| job.origin.traceparent()));
         let (batch, waiting): (Vec<_>, Vec<_>) =
-            jobs.into_iter().map(|job| (job.publication, job.done)).unzip();
-        let span = tracing::info_span!(target: TRACE_TARGET, "publish_topics", publications = batch.len());
+            jobs.into_iter().map(|job| (job.publication, (job.origin, job.done))).unzip();
         let results = self.fanout.publish_topics(&batch).instrument(span).await;
-        for (done, result) in waiting.into_iter().zip(results) {
+        for ((_origin, done), result) in waiting.into_iter().zip(results) {
             let answer = result
                 .map(|position| Published { epoch: position.epoch, offset: position.offset })
                 .map_err(CommandError::from);

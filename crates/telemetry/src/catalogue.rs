@@ -86,7 +86,10 @@ pub const CONNECTIONS: Section = Section {
         counter(
             "starling_handshakes_refused_total",
             "Handshakes that were answered with an HTTP error.",
-            &[("reason", "why: a token, the origin, a limit, the protocol, draining")],
+            &[(
+                "reason",
+                "`address` (a limit), `draining`, `method`, `origin`, `subprotocol`, `tls`, `token`, `upgrade`",
+            )],
         ),
         histogram(
             "starling_handshake_seconds",

@@ -55,6 +55,8 @@ impl Metrics {
         metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Installed)?;
         catalogue::describe_all();
         metrics::gauge!("starling_build_info", "version" => version.to_owned()).set(1.0);
+        // Nothing has been lost yet, which is worth saying.
+        metrics::counter!("starling_log_lines_dropped_total").increment(0);
         let upkeep = runtime.spawn(keep_up(handle.clone())).abort_handle();
         Ok(Metrics { inner: Arc::new(Inner { handle, upkeep }) })
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use starling_hub::{
     Answer, CommandError, Handling, PreparedConnect, PreparedSubscribe, Reply, TopicAttachment,
 };
-use starling_telemetry::TRACE_TARGET;
+use starling_telemetry::{TRACE_TARGET, link_to};
 use starling_wire::protocol::{CloseReason, Command, Connected, ErrorCode, Request};
 use tracing::Instrument;
 
@@ -131,18 +131,20 @@ impl ConnTask {
     fn dispatch(&mut self, table: &mut Table, id: u64, command: Command) {
         let Service::Hub(hub) = self.shard.service.clone() else { return };
         let Some(conn) = table.conns.get_mut(self.key as usize) else { return };
+        // A command that is answered at once or later does not wait for those before it; all others do.
+        let waits = !matches!(command, Command::Send(_) | Command::Publish { .. } | Command::Ping);
+        if waits && conn.awaited > 0 {
+            conn.waiting = Some(Box::new((id, command)));
+            return;
+        }
+        let began = Instant::now();
         let span = tracing::info_span!(target: TRACE_TARGET, "command", op = command.op(), id);
+        if let Some(handshake) = &conn.handshake {
+            link_to(&span, handshake);
+        }
         let entered = span.enter();
         let handling = match (&conn.session, command) {
-            (Some(session), command) => {
-                // A command that is answered at once or later does not wait for those before it; all others do.
-                let waits = !matches!(command, Command::Send(_) | Command::Publish { .. } | Command::Ping);
-                if waits && conn.awaited > 0 {
-                    conn.waiting = Some(Box::new((id, command)));
-                    return;
-                }
-                hub.handle(session, id, command)
-            }
+            (Some(session), command) => hub.handle(session, id, command),
             (None, Command::Connect(connect)) => {
                 let identity = conn.identity.as_deref().cloned();
                 let socket = conn.id(self.shard.index, self.key);
@@ -152,7 +154,10 @@ impl ConnTask {
         };
         drop(entered);
         match handling {
-            Handling::Now(answer) => self.take_answer(table, id, answer),
+            Handling::Now(answer) => {
+                METRICS.command_seconds.record(began.elapsed());
+                self.take_answer(table, id, answer);
+            }
             Handling::Later => {
                 if let Some(conn) = table.conns.get_mut(self.key as usize) {
                     conn.awaited += 1;
@@ -160,7 +165,7 @@ impl ConnTask {
             }
             Handling::Async(future) => {
                 let future = if span.is_disabled() { future } else { Box::pin(future.instrument(span)) };
-                self.running = Some(Running::Command { id, began: Instant::now(), future });
+                self.running = Some(Running::Command { id, began, future });
             }
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct Conn {
     pub session: Option<Arc<Session>>,
     /// From the upgrade's `Authorization`, until `connect`.
     pub identity: Option<Box<Identity>>,
+    /// The `traceparent` of the handshake, if it is traced: commands are linked to it.
+    pub handshake: Option<Box<str>>,
     /// What it is in.
     pub subs: Slab<Sub>,
     /// The connection's task, to be woken.
@@ -158,6 +160,14 @@ impl Conn {
             self.phase = Phase::Closing { until };
             self.wake();
         }
+    }
+
+    /// The socket is broken. Where a close frame was sent or taken before, the connection has been counted by its code.
+    pub fn break_off(&mut self) {
+        if self.phase == Phase::Open {
+            METRICS.closed(1006);
+        }
+        self.phase = Phase::Broken;
     }
 
     /// Keeps the outbox within its limit: what may be lost goes first, then what the log has. `false`: even the answers alone

@@ -319,7 +319,7 @@ pub(super) fn flush(conn: &mut Conn) -> u64 {
             // The task polls again, and registers itself.
             Poll::Pending => conn.wake(),
             Poll::Ready(Err(_)) => {
-                conn.phase = Phase::Broken;
+                conn.break_off();
                 conn.wake();
             }
         }

@@ -47,7 +47,7 @@ impl ConnTask {
         let length = match conn.socket.poll_read(cx, scratch) {
             Poll::Pending => return false,
             Poll::Ready(Ok(0) | Err(_)) => {
-                conn.phase = Phase::Broken;
+                conn.break_off();
                 return false;
             }
             Poll::Ready(Ok(length)) => length,

@@ -52,9 +52,6 @@ impl Future for ConnTask {
         let conn = table.remove(this.key);
         drop(table);
         if let (Service::Hub(hub), Some(conn)) = (&shard.service, conn) {
-            if conn.phase == Phase::Broken {
-                METRICS.closed(1006);
-            }
             hub.gauges().connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
             METRICS.connections.decrement(1.0);
             if let Some(session) = &conn.session {
@@ -90,7 +87,7 @@ impl ConnTask {
                         // There is room again for what waited for it.
                         more |= bytes > 0 && (conn.behind > 0 || !conn.backlog.is_empty());
                     }
-                    Poll::Ready(Err(_)) => conn.phase = Phase::Broken,
+                    Poll::Ready(Err(_)) => conn.break_off(),
                     Poll::Pending => {}
                 }
             }

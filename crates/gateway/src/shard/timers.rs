@@ -93,7 +93,7 @@ impl Table {
             };
             let ended = matches!(conn.phase, Phase::Closing { until } if until <= self.tick);
             if ended || self.tick.wrapping_sub(conn.heard_at) > settings.heartbeat_s * 2 {
-                conn.phase = Phase::Broken;
+                conn.break_off();
                 conn.wake();
                 return false;
             }
@@ -127,7 +127,7 @@ impl Table {
         {
             if let Some(conn) = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation)
             {
-                conn.phase = Phase::Broken;
+                conn.break_off();
                 conn.wake();
             }
         }

@@ -13,6 +13,7 @@ use crate::hub::{Hub, PAGE_BYTES_MAX};
 use crate::reply::{Answer, Completion, Handling};
 use crate::room::Room;
 use crate::session::Session;
+use crate::trace::Origin;
 
 impl Hub {
     /// `send` of a socket: without waiting, where all that it needs is cached.
@@ -23,7 +24,7 @@ impl Hub {
         send: protocol::Send,
     ) -> Handling {
         let known = self.known_member_room(&session.tenant, &session.user, &send.conversation);
-        let done = Completion::Socket { socket: session.socket, id };
+        let done = Completion::Socket { socket: session.socket, id, began: Instant::now() };
         match known {
             Some(Err(error)) => return Handling::Now(Err(error).into()),
             Some(Ok(room)) if !self.limits_writes(&session.tenant) => {
@@ -122,7 +123,6 @@ impl Hub {
         send: protocol::Send,
         done: Completion<Sent>,
     ) {
-        let traceparent = starling_telemetry::current_traceparent().map(Into::into);
         let message = Append {
             conversation: room.conversation,
             id: uuid::Uuid::now_v7(),
@@ -132,6 +132,6 @@ impl Hub {
             content: send.content.into(),
             metadata: send.metadata.map(|json| json.shared()),
         };
-        self.enqueue(AppendJob { room, message, queued_at: Instant::now(), traceparent, done });
+        self.enqueue(AppendJob { room, message, queued_at: Instant::now(), origin: Origin::current(), done });
     }
 }

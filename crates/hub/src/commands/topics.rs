@@ -1,6 +1,7 @@
 //! `subscribe`, `unsubscribe` and `publish`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use starling_auth::Identity;
 use starling_fanout::{Position, TopicHistory, TopicPublication};
@@ -17,6 +18,7 @@ use crate::session::Session;
 use crate::shards::RoomId;
 use crate::topic::{Topic, decode_publication, encode_publication};
 use crate::topic_lane::TopicJob;
+use crate::trace::Origin;
 use crate::{CommandError, clock};
 
 /// A subscription that has been found good. The shard attaches the socket with [`PreparedSubscribe::attach`], then asks
@@ -166,7 +168,7 @@ impl Hub {
             return Handling::Now(Err(CommandError::forbidden("the token does not allow this topic")).into());
         }
         if !self.limits_writes(&session.tenant) {
-            let done = Completion::Socket { socket: session.socket, id };
+            let done = Completion::Socket { socket: session.socket, id, began: Instant::now() };
             self.offer(&session.tenant, &session.user, &topic, &data, done);
             return Handling::Later;
         }
@@ -213,7 +215,7 @@ impl Hub {
     ) {
         let body = encode_publication(clock::now_us(), Some(user), data);
         let publication = TopicPublication { tenant: tenant.clone(), topic: topic.into(), body };
-        if let Err(job) = self.topic_lane.push(TopicJob { publication, done }) {
+        if let Err(job) = self.topic_lane.push(TopicJob { publication, origin: Origin::current(), done }) {
             let error = CommandError::unavailable("too many publications wait; nothing was accepted");
             job.done.finish(&self.shards, Err(error));
         }

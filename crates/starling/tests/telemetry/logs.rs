@@ -1,0 +1,144 @@
+//! The log: for machines where nobody looks, for people where they ask for it, and never with a secret in it.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use starling_testkit::client::{Client, Encoding, Upgrade};
+use starling_testkit::http::Request;
+use starling_testkit::node::{Cluster, Node, NodeBuilder};
+use starling_testkit::token::Token;
+use starling_testkit::wait::until_true;
+
+use crate::SOON;
+
+/// How long a drain may take, seconds.
+const DRAIN: &str = "STARLING_DRAIN_SECONDS";
+
+#[tokio::test]
+async fn every_line_is_json_where_there_is_no_terminal() -> Result<()> {
+    let node = brief().env("RUST_LOG", "debug").start().await?;
+    let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await?;
+    ada.command("create", json!({"conversation": "tea"})).await?;
+    let log = log_of_a_whole_life(&node).await?;
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}")))
+        .collect::<Result<_>>()?;
+    for line in &lines {
+        let text = |field: &str| line[field].as_str().filter(|text| !text.is_empty());
+        let time = text("timestamp").with_context(|| format!("no time: {line}"))?;
+        // RFC 3339 in UTC.
+        ensure!(time.len() >= 20 && time.as_bytes()[10] == b'T' && time.ends_with('Z'), "{line}");
+        ensure!(["ERROR", "WARN", "INFO", "DEBUG"].contains(&text("level").unwrap_or_default()), "{line}");
+        ensure!(text("message").is_some() && text("target").is_some(), "{line}");
+        ensure!(line["node"] == node.name(), "{line}");
+    }
+    for message in ["serving", "draining", "drained"] {
+        ensure!(lines.iter().any(|line| line["message"] == message), "nothing says {message}: {log}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn lines_are_for_people_where_that_is_asked_for() -> Result<()> {
+    for node in [brief().env("STARLING_LOG_FORMAT", "human"), brief().arg("--log-format").arg("human")] {
+        let node = node.start().await?;
+        let log = log_of_a_whole_life(&node).await?;
+        let serving = log.lines().find(|line| line.contains("serving")).context("nothing says serving")?;
+        ensure!(serving.contains(" INFO ") && serving.contains(&node.address().to_string()), "{serving}");
+        for line in log.lines() {
+            ensure!(serde_json::from_str::<Value>(line).is_err(), "JSON for people: {line}");
+            ensure!(!line.contains('\u{1b}'), "colours where there is no terminal: {line:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_level_decides_what_is_logged() -> Result<()> {
+    let quiet = "warn";
+    let nothing_below_warn = |log: &str| !["\"INFO\"", "\"DEBUG\""].iter().any(|level| log.contains(level));
+    for node in [
+        brief().env("RUST_LOG", quiet),
+        brief().env("STARLING_LOG", quiet),
+        brief().arg("--log").arg(quiet),
+        brief().arg("--config").arg("starling.toml").file("starling.toml", "log = \"warn\"\n"),
+    ] {
+        let log = log_of(node).await?;
+        ensure!(nothing_below_warn(&log), "{log}");
+    }
+    let log = log_of(brief()).await?;
+    ensure!(log.contains("\"INFO\"") && !log.contains("\"DEBUG\""), "{log}");
+    let log = log_of(brief().env("RUST_LOG", "warn,starling_gateway=info")).await?;
+    ensure!(log.contains("drained") && !log.contains("serving"), "not by module: {log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_ticket_secret_or_text_is_logged() -> Result<()> {
+    let cluster = Cluster::builder(2).unlimited().env("RUST_LOG", "debug").env(DRAIN, "1").start().await?;
+    let (first, second) = (cluster.node(0), cluster.node(1));
+    let token = cluster.token("ada");
+    let text = "a word in confidence";
+    let mut ada = Upgrade::to(&first.ws_url()).bearer(&token).open().await?;
+    ada.hello(json!({})).await?;
+    let (session, ticket) = (ada.welcome()["session"].clone(), ada.welcome()["ticket"].clone());
+    ada.command("create", json!({"conversation": "tea"})).await?;
+    let message = json!({"conversation": "tea", "key": "k", "content": text, "metadata": {"about": text}});
+    ada.command("send", message).await?;
+    let renewed = Token::of("ada").claim("nbf", 1).sign(first.secret());
+    ada.command("refresh", json!({"token": renewed})).await?;
+    ada.cut();
+
+    let forged = Token::of("ada").sign("somebody else's secret, of thirty-two bytes");
+    let expired = Token::of("ada").expired_for(SOON).sign(first.secret());
+    for refused in [&forged, &expired] {
+        ensure!(Client::connect(&first.ws_url(), refused, Encoding::Json).await.is_err());
+        ensure!(Upgrade::to(&first.ws_url()).bearer(refused).open().await.is_err());
+        let list = Request::new("GET", &format!("{}/v1/conversations", first.http_url()));
+        ensure!(list.bearer(refused).send().await?.status == 401);
+    }
+    let resume = json!({"session": session, "ticket": ticket, "cursors": {"tea": 0}});
+    let ada = Client::resume(&second.ws_url(), &token, Encoding::Json, resume).await?;
+    ensure!(ada.welcome()["resumed"] == true, "{}", ada.welcome());
+    let newer = ada.welcome()["ticket"].as_str().context("a ticket")?.to_owned();
+    let foreign = json!({"session": session, "ticket": format!("{newer}x"), "cursors": {}});
+    let stranger = Client::resume(&second.ws_url(), &token, Encoding::Json, foreign).await?;
+    ensure!(stranger.welcome()["resumed"] == false, "{}", stranger.welcome());
+
+    let ticket = ticket.as_str().context("a ticket")?;
+    for node in cluster.nodes() {
+        let log = log_of_a_whole_life(node).await?;
+        ensure!(log.contains("\"DEBUG\""), "not as much as was asked for: {log}");
+        for secret in [&token, &renewed, &forged, &expired, ticket, &newer, first.secret(), text] {
+            ensure!(!log.contains(secret), "{secret} in the log of {}:\n{log}", node.name());
+            // Of a token, not the signature either.
+            let end = secret.rsplit('.').next().unwrap_or(secret);
+            ensure!(!log.contains(end), "the end of {secret} in the log of {}:\n{log}", node.name());
+        }
+    }
+    Ok(())
+}
+
+/// A node that waits for nobody when it is to end.
+fn brief() -> NodeBuilder {
+    Node::builder().env(DRAIN, "1")
+}
+
+/// What such a node logs from its start to its end.
+async fn log_of(node: NodeBuilder) -> Result<String> {
+    log_of_a_whole_life(&node.start().await?).await
+}
+
+/// Ends the node in good order.
+async fn log_of_a_whole_life(node: &Node) -> Result<String> {
+    let status = node.terminate(SOON * 2).await?;
+    ensure!(status.success(), "{status}: {}", node.log());
+    // The last lines may still be on their way through the pipe.
+    let mut length = 0;
+    until_true(SOON, "the end of the log", async || {
+        let before = std::mem::replace(&mut length, node.log().len());
+        Ok(before == length)
+    })
+    .await?;
+    Ok(node.log())
+}
