@@ -5,24 +5,27 @@ pub const SCOPES_MAX: usize = 256;
 
 /// What a token allows.
 ///
-/// `admin` implies all the rest: it may create conversations, and use any topic of its tenant. It does not make its
-/// bearer a member of conversations; what it allows beyond that stands with each call of the HTTP API.
+/// `admin` implies whatever concerns its tenant: it may create conversations, and use any topic. It does not make its bearer a
+/// member of conversations; what it allows beyond that stands with each call of the HTTP API. `operate` is for what concerns
+/// the nodes, and so all tenants; nothing implies it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes {
     admin: bool,
+    operate: bool,
     create: bool,
     subscribe: Vec<Pattern>,
     publish: Vec<Pattern>,
 }
 
 impl Scopes {
-    /// Reads a space-separated list out of `admin`, `conversations:create`, `subscribe:NAME`, `subscribe:PREFIX*`,
+    /// Reads a space-separated list out of `admin`, `operate`, `conversations:create`, `subscribe:NAME`, `subscribe:PREFIX*`,
     /// `publish:NAME` and `publish:PREFIX*`. Unknown words are ignored: the token may be meant for others too.
     pub fn parse(scope: &str) -> Scopes {
         let mut scopes = Scopes::default();
         for word in scope.split_ascii_whitespace().take(SCOPES_MAX) {
             match word.split_once(':') {
                 None if word == "admin" => scopes.admin = true,
+                None if word == "operate" => scopes.operate = true,
                 Some(("conversations", "create")) => scopes.create = true,
                 Some(("subscribe", pattern)) => scopes.subscribe.extend(Pattern::parse(pattern)),
                 Some(("publish", pattern)) => scopes.publish.extend(Pattern::parse(pattern)),
@@ -35,6 +38,11 @@ impl Scopes {
     /// Whether the bearer may use the calls that are for administrators.
     pub fn is_admin(&self) -> bool {
         self.admin
+    }
+
+    /// Whether the bearer may do something to nodes.
+    pub fn may_operate(&self) -> bool {
+        self.operate
     }
 
     /// Whether the bearer may create conversations.
@@ -109,6 +117,8 @@ mod tests {
     fn admin_implies_the_rest() {
         let admin = Scopes::parse("admin");
         assert!(admin.is_admin() && admin.may_create() && admin.may_subscribe("a") && admin.may_publish("a"));
+        assert!(!admin.may_operate(), "nodes are everybody's");
+        assert!(Scopes::parse("operate").may_operate() && !Scopes::parse("operate").is_admin());
     }
 
     #[test]

@@ -22,6 +22,10 @@ fn main() -> anyhow::Result<()> {
         tls: None,
         drain_notice: Duration::ZERO,
         drain: Duration::ZERO,
+        drain_clients_per_second: 500,
+        connection_max_age: Duration::ZERO,
+        shed_above_percent: 0,
+        handshakes_per_second: 0,
         message_bytes_max: 32 << 20,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

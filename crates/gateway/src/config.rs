@@ -35,6 +35,14 @@ pub struct GatewayConfig {
     pub drain_notice: Duration,
     /// How long a drain may take, all in all.
     pub drain: Duration,
+    /// How many clients a draining node sends to each other node a second.
+    pub drain_clients_per_second: u32,
+    /// How old a connection may get before its client is asked to go to another node; zero: as old as it likes.
+    pub connection_max_age: Duration,
+    /// By how much more than the mean of all nodes a node may hold before it asks some clients to go to others, percent; 0: any.
+    pub shed_above_percent: u32,
+    /// Handshakes a second that the node takes, of all clients together; 0: no limit.
+    pub handshakes_per_second: u32,
     /// How long a client's message may be, bytes. The protocol's own limit, except for the echo.
     pub message_bytes_max: u32,
 }

@@ -12,11 +12,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::addresses::Addresses;
+use crate::admission::Admission;
 use crate::config::GatewayConfig;
 use crate::metrics::METRICS;
-use crate::shard::{self, Inbox, Inboxes, Item, PaceLimits, Service, ShardSettings};
+use crate::shard::{self, DrainPlan, Inbox, Inboxes, Item, PaceLimits, Service, ShardSettings};
 use crate::upgrade::Front;
-use crate::{http, listener, tls};
+use crate::{http, listener, rebalance, tls};
 
 /// The path of the WebSocket.
 const WEBSOCKET_PATH: &str = "/v1/ws";
@@ -79,8 +80,13 @@ impl Gateway {
         start_shards(&config, &Service::Hub(hub.clone()), &front, ends)?;
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(listener::accept(listener, inboxes.clone(), front.clone(), stopped));
-        // An error means that the other end is gone, which is a wish to stop, too.
-        let _ = drain.wait_for(|drain| *drain).await;
+        let rebalancing = tokio::spawn(rebalance::run(config.clone(), hub.clone(), inboxes.clone()));
+        tokio::select! {
+            // An error means that the other end is gone, which is a wish to stop, too.
+            _ = drain.wait_for(|drain| *drain) => {}
+            () = hub.drain_wanted() => tracing::info!("an operator wants this node to drain"),
+        }
+        rebalancing.abort();
         take_leave(&config, &front, &hub, &inboxes).await;
         let _ = stop.send(true);
         let _ = accepting.await;
@@ -108,6 +114,7 @@ pub(crate) fn front(
     Arc::new(Front {
         origins: config.origins.clone(),
         addresses: Addresses::new(config.address_limits),
+        admission: Arc::new(Admission::new(config.handshakes_per_second)),
         trusted_proxies: config.trusted_proxies.clone(),
         tls,
         router: OnceLock::new(),
@@ -126,7 +133,7 @@ fn start_shards(
     front: &Arc<Front>,
     ends: Vec<Inbox>,
 ) -> Result<(), Error> {
-    let settings = shard_settings(config, service);
+    let settings = shard_settings(config, service, front);
     for (index, inbox) in ends.into_iter().enumerate() {
         let (service, settings, front) = (service.clone(), settings.clone(), front.clone());
         let index = u16::try_from(index).unwrap_or(u16::MAX);
@@ -138,11 +145,12 @@ fn start_shards(
     Ok(())
 }
 
-pub(crate) fn shard_settings(config: &GatewayConfig, service: &Service) -> ShardSettings {
+pub(crate) fn shard_settings(config: &GatewayConfig, service: &Service, front: &Front) -> ShardSettings {
     let seconds = |duration: Duration| u32::try_from(duration.as_secs().max(1)).unwrap_or(u32::MAX);
     ShardSettings {
         heartbeat_s: seconds(config.heartbeat),
         connect_timeout_s: seconds(config.connect_timeout),
+        max_age_s: u32::try_from(config.connection_max_age.as_secs()).unwrap_or(u32::MAX),
         outbox_bytes_soft: config.queue_bytes,
         outbox_bytes_hard: config.queue_bytes.saturating_mul(HARD_PER_SOFT),
         message_bytes_max: config.message_bytes_max,
@@ -151,6 +159,7 @@ pub(crate) fn shard_settings(config: &GatewayConfig, service: &Service) -> Shard
             commands_per_second: config.commands_per_second,
             bytes_per_second: config.bytes_per_second,
         },
+        admission: front.admission.clone(),
     }
 }
 
@@ -173,12 +182,15 @@ pub(crate) async fn take_leave(config: &GatewayConfig, front: &Front, hub: &Hub,
     hub.gauges().draining.store(true, Ordering::Relaxed);
     METRICS.draining.set(1.0);
     tracing::info!(connections = front.connections(), "draining");
-    let notice = config.drain_notice.min(config.drain / 4);
+    let others = hub.other_nodes().len();
+    // Where nobody else could take the connections, no load balancer has anything to notice.
+    let notice = if others > 0 { config.drain_notice.min(config.drain / 4) } else { Duration::ZERO };
     tokio::time::sleep(notice).await;
     front.closing.store(true, Ordering::Relaxed);
     let left = config.drain.saturating_sub(began.elapsed());
+    let plan = DrainPlan::new(left, front.connections(), others, config.drain_clients_per_second);
     for shard in 0..inboxes.count() {
-        inboxes.send(shard, Item::Drain(left)).await;
+        inboxes.send(shard, Item::Drain(plan)).await;
     }
     while front.connections() + front.requests() > 0 && began.elapsed() < config.drain {
         tokio::time::sleep(Duration::from_millis(20)).await;

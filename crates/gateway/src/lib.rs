@@ -4,12 +4,14 @@
 //! [`Gateway::run`] serves until it is told to drain.
 
 mod addresses;
+mod admission;
 mod config;
 mod echo;
 mod gateway;
 mod http;
 mod listener;
 mod metrics;
+mod rebalance;
 mod shard;
 mod tls;
 mod upgrade;

@@ -31,6 +31,7 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use crate::addresses::{AddressGuard, Addresses};
+use crate::admission::Admission;
 use crate::config::Origins;
 use crate::http::error::ApiError;
 use crate::listener::{self, Accepted};
@@ -48,6 +49,7 @@ const DEFLATE_LEVEL: u32 = 1;
 pub(crate) struct Front {
     pub origins: Origins,
     pub addresses: Arc<Addresses>,
+    pub admission: Arc<Admission>,
     pub trusted_proxies: Vec<IpAddr>,
     pub tls: Option<TlsAcceptor>,
     /// Everything that is not the WebSocket.
@@ -313,6 +315,10 @@ async fn agree(
             CommandError::unavailable("this node is stopping; connect again"),
         ));
     }
+    front.admission.handshake().map_err(|away| {
+        let error = CommandError::unavailable("too many clients come at once");
+        Refused::new("storm", error.retry_after(away))
+    })?;
     check_origin(&front.origins, headers)?;
     let guard = front.enter_forwarded(peer, headers)?;
     let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());

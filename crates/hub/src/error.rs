@@ -62,6 +62,12 @@ impl CommandError {
             retry_after_ms: Some(RETRY_AFTER_MS),
         }
     }
+    /// The same, with another time to try again after.
+    #[must_use]
+    pub fn retry_after(mut self, after: std::time::Duration) -> CommandError {
+        self.retry_after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+        self
+    }
     /// The object that goes over the wire.
     pub fn body(&self) -> ErrorBody {
         ErrorBody { code: self.code, message: self.message.clone(), retry_after_ms: self.retry_after_ms }

@@ -12,7 +12,7 @@ use starling_fanout::{Fanout, Publication};
 use starling_session_store::{ConversationKey, NodeRecord, PresenceChange, SessionChange, SessionStore};
 use starling_telemetry::TRACE_TARGET;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -111,6 +111,8 @@ pub struct Hub {
     pub(crate) presence_lost: AtomicBool,
     /// Who went while the session store did not take it.
     pub(crate) unwritten: Mutex<HashSet<(ConversationKey, Arc<str>)>>,
+    /// An operator wants this node to drain.
+    pub(crate) drain_wanted: Notify,
     pub(crate) started_at: Instant,
     pub(crate) started_at_ms: i64,
     /// What the gateway says of itself, for the node's record.
@@ -192,6 +194,7 @@ impl Hub {
             link: crate::link::Link::default(),
             presence_lost: AtomicBool::new(false),
             unwritten: Mutex::default(),
+            drain_wanted: Notify::new(),
             started_at: Instant::now(),
             started_at_ms: clock::now_ms(),
             gauges: NodeGauges::default(),
@@ -237,6 +240,17 @@ impl Hub {
     /// Counters that the gateway keeps for the node's record.
     pub fn gauges(&self) -> &NodeGauges {
         &self.gauges
+    }
+
+    /// Returns when an operator wants this node to drain, by [`Hub::drain_node`] on any node.
+    pub async fn drain_wanted(&self) {
+        self.drain_wanted.notified().await;
+    }
+
+    /// What the other nodes that live and do not drain said of themselves in their last beats.
+    pub fn other_nodes(&self) -> Vec<NodeRecord> {
+        let nodes = self.nodes.lock();
+        nodes.iter().filter(|record| record.node != *self.node && !record.draining).cloned().collect()
     }
 
     /// This node's name.

@@ -81,6 +81,8 @@ pub enum NodeMessage {
     Ended { session: Arc<str> },
     /// A node has written its presence again, after the session store lost it.
     Restored { node: Arc<str> },
+    /// To one node: an operator wants it to drain.
+    Drain { node: Arc<str> },
     /// A node stops, in order.
     Leaving { node: Arc<str> },
 }

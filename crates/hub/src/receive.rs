@@ -138,6 +138,11 @@ impl Hub {
                     Handle::current().spawn(async move { hub.read_presence(&hub.rooms.joined()).await });
                 }
             }
+            NodeMessage::Drain { node } => {
+                if node == self.node {
+                    self.drain_wanted.notify_one();
+                }
+            }
             NodeMessage::Leaving { node } => {
                 self.nodes.lock().retain(|record| record.node != *node);
                 self.forget_dead_nodes();

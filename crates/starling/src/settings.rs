@@ -289,6 +289,24 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "3",
                 "How long a draining node still takes connections, so that load balancers notice. At most a quarter of the drain.",
             ),
+            setting(
+                "drain_clients_per_second",
+                Kind::Positive(1_000_000),
+                "500",
+                "How many clients a draining node sends to each of the other nodes a second, as far as the drain's time allows.",
+            ),
+            setting(
+                "connection_max_age_seconds",
+                Kind::Number(30 * DAY),
+                "0",
+                "How old a connection may get before its client is asked to go to another node, up to a fifth earlier at random; 0: as old as it likes.",
+            ),
+            setting(
+                "shed_above_percent",
+                Kind::Number(10_000),
+                "50",
+                "By how much a node's connections may exceed the mean of all nodes before it asks some clients to go to others; 0: by any amount.",
+            ),
         ],
     ),
     (
@@ -341,6 +359,12 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 Kind::Number(MANY),
                 "100",
                 "Handshakes of one address on one node.",
+            ),
+            setting(
+                "limit_handshakes_per_second",
+                Kind::Number(MANY),
+                "2000",
+                "Handshakes on one node, of all clients together. Who is too many is told when to come again; resumed sessions come first.",
             ),
             setting(
                 "limit_tenant_connections",

@@ -373,7 +373,7 @@ pub const LIMITS: Section = Section {
         "What was refused because of a limit.",
         &[(
             "limit",
-            "`address_connections`, `address_handshakes`, `connection_commands`, `connection_bytes`, `user_writes`, \
+            "`address_connections`, `address_handshakes`, `node_sessions`, `connection_commands`, `connection_bytes`, `user_writes`, \
              `tenant_connections`, `tenant_conversations`, `joins`, `topics`",
         )],
     )],
@@ -384,6 +384,11 @@ pub const NODE: Section = Section {
     title: "The node",
     metrics: &[
         gauge("starling_draining", Unit::Flag, "Whether this node is on its way out.", &[]),
+        counter(
+            "starling_moved_connections_total",
+            "Connections that were asked to go to another node because they were old or this node held too many.",
+            &[],
+        ),
         gauge("starling_build_info", Unit::Flag, "Always 1.", &[("version", "the program's version")]),
         counter(
             "starling_log_lines_dropped_total",

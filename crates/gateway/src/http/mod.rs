@@ -80,6 +80,7 @@ fn api() -> Router<ApiState> {
         .route("/v1/users/{user}/presence", get(users::presence))
         .route("/v1/nodes", get(operate::nodes))
         .route("/v1/sessions", get(operate::sessions))
+        .route("/v1/nodes/{node}/drain", post(operate::drain_node))
         .route("/v1/sessions/{session}", delete(operate::end_session))
 }
 

@@ -47,6 +47,7 @@ pub(super) fn routes() -> Router {
         users::presence,
         operate::nodes,
         operate::sessions,
+        operate::drain_node,
         operate::end_session,
         health::health,
         health::ready,

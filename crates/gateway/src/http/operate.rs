@@ -1,4 +1,4 @@
-//! What operators ask: nodes and sessions. All of it needs the scope `admin`.
+//! What operators ask: nodes and sessions, for the scope `admin`; and what they do to nodes, for the scope `operate`.
 
 use std::sync::Arc;
 
@@ -136,6 +136,27 @@ pub(super) async fn nodes(
         delivery_p99_us: record.delivery_p99_us,
     });
     Ok(Json(page_of(nodes, after.as_deref(), limit as usize)))
+}
+
+/// Has a node drain and end, as SIGTERM does: it is ready no more, its clients go over to other nodes, the process exits with 0.
+#[utoipa::path(
+    post, path = "/v1/nodes/{node}/drain", operation_id = "drainNode", tag = "operation", security(("bearer" = [])),
+    params(("node" = String, Path, description = "The node's name")),
+    responses(
+        (status = 202, description = "It has been told"),
+        (status = 403, description = "The token lacks the scope `operate`", body = ErrorResponse),
+        (status = 404, description = "No such node lives", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn drain_node(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<1>,
+) -> Result<StatusCode, ApiError> {
+    let Names([node]) = names;
+    hub.drain_node(&identity, &node).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// Lists sessions of the tenant.

@@ -146,6 +146,12 @@ impl ConnTask {
         let handling = match (&conn.session, command) {
             (Some(session), command) => hub.handle(session, id, command),
             (None, Command::Connect(connect)) => {
+                if let Err(away) = self.shard.settings.admission.session(connect.resume.is_some()) {
+                    METRICS.limited_sessions.increment(1);
+                    let error = CommandError::rate_limited("too many clients come at once", 0);
+                    self.take_answer(table, id, Answer::Refused(error.retry_after(away)));
+                    return;
+                }
                 let identity = conn.identity.as_deref().cloned();
                 let socket = conn.id(self.shard.index, self.key);
                 hub.connect(identity, connect, socket)

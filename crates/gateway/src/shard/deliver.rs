@@ -390,11 +390,13 @@ mod tests {
         let settings = ShardSettings {
             heartbeat_s: 25,
             connect_timeout_s: 10,
+            max_age_s: 0,
             outbox_bytes_soft: 1 << 16,
             outbox_bytes_hard: 1 << 20,
             message_bytes_max: 1 << 16,
             deflate: None,
             pace: PaceLimits { commands_per_second: 0, bytes_per_second: 0 },
+            admission: crate::admission::Admission::new(0).into(),
         };
         Shard::new(0, Service::Echo, settings)
     }

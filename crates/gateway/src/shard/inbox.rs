@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use starling_hub::{ShardItem, Shards};
 use tokio::sync::mpsc;
 
+use super::leaving::DrainPlan;
 use crate::listener::Accepted;
 
 /// How many items a shard's inbox holds. What does not fit of a conversation is served from the log.
@@ -20,8 +21,10 @@ pub(crate) enum Item {
     Hub(ShardItem),
     /// A new socket.
     Accepted(Box<Accepted>),
-    /// The node drains: every socket is told, and closed at the end of this time.
-    Drain(std::time::Duration),
+    /// The node drains: every socket is told, and closed before the end.
+    Drain(DrainPlan),
+    /// So many sockets are asked to go to other nodes.
+    Shed(usize),
 }
 
 /// The inboxes of all shards.

@@ -9,6 +9,7 @@ mod commands;
 mod conn;
 mod deliver;
 mod inbox;
+mod leaving;
 mod outbox;
 mod pace;
 mod reading;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 pub(crate) use conn::{Conn, Phase};
 pub(crate) use inbox::Item;
 pub use inbox::{Inbox, Inboxes};
+pub(crate) use leaving::DrainPlan;
 pub(crate) use pace::{Pace, PaceLimits};
 use room::ShardRoom;
 use slab::Slab;
@@ -36,6 +38,7 @@ pub(crate) use task::ConnTask;
 use timers::Timers;
 use tokio::task::LocalSet;
 
+use crate::admission::Admission;
 use crate::upgrade;
 
 /// How many items one turn takes before it writes.
@@ -62,6 +65,8 @@ pub(crate) struct ShardSettings {
     pub heartbeat_s: u32,
     /// How long the first command may take, seconds.
     pub connect_timeout_s: u32,
+    /// How old a connection may get, seconds; 0: as old as it likes.
+    pub max_age_s: u32,
     /// Beyond this, what can be had again is dropped from a socket's outbox, bytes.
     pub outbox_bytes_soft: usize,
     /// Beyond this, the connection is closed, bytes.
@@ -72,6 +77,8 @@ pub(crate) struct ShardSettings {
     pub deflate: Option<DeflateConfig>,
     /// Rates of one connection.
     pub pace: PaceLimits,
+    /// How many sessions may begin.
+    pub admission: Arc<Admission>,
 }
 
 /// A shard.
@@ -116,10 +123,23 @@ pub(crate) fn run(
             return;
         }
     };
+    let _ends_the_node = EndsTheNode;
     let shard = Shard::new(index, service, settings);
     let local = LocalSet::new();
     local.spawn_local(tick_forever(shard.clone()));
     local.block_on(&runtime, shard.take_turns(inbox, front));
+}
+
+/// A node with a dead shard would go on taking sockets for it and say that it is well. Its clients are better off elsewhere.
+struct EndsTheNode;
+
+impl Drop for EndsTheNode {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a shard has failed; the node ends, so that its clients resume elsewhere");
+            std::process::abort();
+        }
+    }
 }
 
 pub(crate) async fn tick_forever(shard: Rc<Shard>) {
@@ -156,8 +176,9 @@ impl Shard {
                 Item::Accepted(accepted) => {
                     tokio::task::spawn_local(upgrade::serve(self.clone(), front.clone(), *accepted));
                 }
-                Item::Drain(limit) => {
-                    tokio::task::spawn_local(timers::drain(self.clone(), limit));
+                Item::Shed(count) => table.shed(count),
+                Item::Drain(plan) => {
+                    tokio::task::spawn_local(leaving::drain(self.clone(), plan));
                 }
             }
         }

@@ -2,17 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use starling_hub::{Encoded, OwnedEvent};
 use starling_wire::protocol::CloseReason;
 use starling_wire::websocket;
-use tokio::time::Instant;
 
 use super::conn::Phase;
 use super::outbox::Kind;
-use super::{Shard, ShardSettings, Table};
+use super::{ShardSettings, Table};
 use crate::metrics::METRICS;
 
 /// How long the client's close frame is awaited, seconds.
@@ -29,6 +26,10 @@ pub(super) struct Timers {
     connects: VecDeque<(u32, Entry)>,
     /// Connections that said goodbye.
     closing: VecDeque<(u32, Entry)>,
+    /// Connections that are as old as they may get.
+    ages: BinaryHeap<Reverse<(u32, Entry)>>,
+    /// Connections that were asked to go elsewhere, and are closed if they have not by then.
+    leaving: VecDeque<(u32, Entry)>,
     /// When tokens end, Unix seconds.
     expiries: BinaryHeap<Reverse<(i64, Entry)>>,
 }
@@ -39,6 +40,8 @@ impl Timers {
             wheel: vec![Vec::new(); heartbeat_s.max(1) as usize],
             connects: VecDeque::new(),
             closing: VecDeque::new(),
+            ages: BinaryHeap::new(),
+            leaving: VecDeque::new(),
             expiries: BinaryHeap::new(),
         }
     }
@@ -48,6 +51,15 @@ impl Timers {
         self.wheel[tick as usize % slots].push((key, generation));
         // The second that has begun is not counted: nobody gets less than the time that was promised.
         self.connects.push_back((tick + settings.connect_timeout_s + 1, (key, generation)));
+        if settings.max_age_s > 0 {
+            // Those who came together, after a deploy, must not all go together.
+            let age = f64::from(settings.max_age_s) * rand::random_range(0.8..1.0);
+            self.ages.push(Reverse((tick.saturating_add(age as u32), (key, generation))));
+        }
+    }
+
+    pub fn leaving(&mut self, until: u32, key: u32, generation: u32) {
+        self.leaving.push_back((until, (key, generation)));
     }
 
     pub fn closing(&mut self, until: u32, key: u32, generation: u32) {
@@ -76,6 +88,8 @@ impl Table {
         self.ping(settings);
         self.end_connects();
         self.end_closing();
+        self.end_ages();
+        self.end_leaving();
         self.end_tokens();
         self.flush_dirty();
         let queued = self.conns.iter().map(|(_, conn)| conn.outbox.bytes()).sum::<usize>();
@@ -133,6 +147,26 @@ impl Table {
         }
     }
 
+    fn end_ages(&mut self) {
+        while let Some(Reverse((due, (key, generation)))) = self.timers.ages.peek().copied() {
+            if due > self.tick {
+                return;
+            }
+            self.timers.ages.pop();
+            self.ask_to_leave(key, generation);
+        }
+    }
+
+    fn end_leaving(&mut self) {
+        while let Some((_, (key, generation))) =
+            self.timers.leaving.pop_front_if(|(due, _)| *due <= self.tick)
+        {
+            if self.conns.get(key as usize).is_some_and(|conn| conn.generation == generation) {
+                self.close(key, CloseReason::Restart, "moving to another node; reconnect with resume");
+            }
+        }
+    }
+
     fn end_tokens(&mut self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let (now_s, now_ms) =
@@ -156,46 +190,4 @@ impl Table {
             }
         }
     }
-}
-
-/// Tells every connection when to come back, spread over the first part of the drain, and closes in random order, before its
-/// end, those that are still there.
-pub(super) async fn drain(shard: Rc<Shard>, limit: Duration) {
-    let mut leaving: Vec<(Duration, u32, u32)> = Vec::new();
-    {
-        let mut table = shard.table.borrow_mut();
-        let table = &mut *table;
-        for (key, conn) in &mut table.conns {
-            let told = limit.mul_f64(rand::random_range(0.0..0.5));
-            let event =
-                OwnedEvent::Draining { reconnect_after_ms: u64::try_from(told.as_millis()).unwrap_or(0) };
-            let frame = Encoded::new(event).frame(conn.encoding).clone();
-            conn.push(frame, Kind::Reply);
-            let key = u32::try_from(key).unwrap_or(u32::MAX);
-            if !conn.dirty {
-                conn.dirty = true;
-                table.dirty.push(key);
-            }
-            leaving.push((limit.mul_f64(rand::random_range(0.6..0.9)), key, conn.generation));
-        }
-        table.flush_dirty();
-    }
-    leaving.sort_unstable_by_key(|(at, ..)| *at);
-    let began = Instant::now();
-    for (at, key, generation) in leaving {
-        tokio::time::sleep(at.saturating_sub(began.elapsed())).await;
-        let mut table = shard.table.borrow_mut();
-        if table.conns.get(key as usize).is_some_and(|conn| conn.generation == generation) {
-            table.close(key, CloseReason::Restart, "restarting; reconnect with resume");
-            table.flush_dirty();
-        }
-    }
-    // Whoever came in between two looks.
-    tokio::time::sleep(limit.mul_f64(0.92).saturating_sub(began.elapsed())).await;
-    let mut table = shard.table.borrow_mut();
-    let rest: Vec<u32> = table.conns.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect();
-    for key in rest {
-        table.close(key, CloseReason::Restart, "restarting; reconnect with resume");
-    }
-    table.flush_dirty();
 }

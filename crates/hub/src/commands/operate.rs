@@ -40,6 +40,23 @@ impl Hub {
         Ok(nodes)
     }
 
+    /// Has a node drain and end, as SIGTERM does.
+    pub async fn drain_node(&self, identity: &Identity, node: &str) -> Result<(), CommandError> {
+        if !identity.scopes.may_operate() {
+            return Err(CommandError::forbidden("this needs the scope operate"));
+        }
+        if *node == *self.node {
+            self.drain_wanted.notify_one();
+            return Ok(());
+        }
+        let nodes = self.session_store.nodes().await?;
+        let Some(record) = nodes.iter().find(|record| record.node == node) else {
+            return Err(CommandError::new(ErrorCode::NotFound, "no such node lives"));
+        };
+        let message = NodeMessage::Drain { node: record.node.as_str().into() };
+        Ok(self.fanout.publish_to(node, message.encode()).await?)
+    }
+
     /// Sessions of the tenant, of one user or of all.
     pub async fn list_sessions(
         &self,

@@ -1,9 +1,10 @@
-//! Taking leave: SIGTERM.
+//! Taking leave: of a node, and of single connections that are to go to other nodes.
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use starling_testkit::client::{Client, Encoding};
+use serde_json::{Value, json};
+use starling_testkit::client::{Client, Encoding, Failure, Upgrade};
+use starling_testkit::http::Request;
 use starling_testkit::node::Node;
 use starling_testkit::process::Signal;
 use starling_testkit::token::Token;
@@ -114,4 +115,91 @@ async fn a_second_signal_ends_a_drain_at_once() {
     nodes[0].signal(Signal::TERM).unwrap();
     let status = nodes[0].ended(Duration::from_secs(5)).await.unwrap();
     assert_ne!(status.code(), Some(0), "not a clean drain");
+}
+
+#[tokio::test]
+async fn an_operator_has_any_node_drained_by_a_call_to_any_other() {
+    let nodes = Arrangement::Cluster.nodes_with(&SETTINGS).await;
+    let [node, other] = nodes.as_slice() else { panic!("two nodes") };
+    let call = async |scope: &str, name: &str| {
+        let token = Token::of("operator").scope(scope).sign(other.secret());
+        let url = format!("{}/v1/nodes/{name}/drain", other.http_url());
+        Request::new("POST", &url).bearer(&token).send().await.unwrap().status
+    };
+    assert_eq!(call("admin", node.name()).await, 403, "nodes are not a tenant's");
+    assert_eq!(call("operate", "no-such-node").await, 404);
+    assert_eq!(node.get("/ready").await.unwrap().status, 200);
+    let mut ada = connect(node, "t", "ada", Encoding::Json).await;
+    assert_eq!(call("operate", node.name()).await, 202);
+    ada.event("draining", |_| true).await;
+    assert_eq!(ada.close_code().await, Some(1012));
+    let status = node.ended(DRAIN + Duration::from_secs(5)).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", node.log());
+    assert_eq!(other.get("/ready").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn who_is_connected_for_long_is_asked_to_go_served_meanwhile_and_closed_in_the_end() {
+    let nodes = Arrangement::Alone.nodes_with(&[("STARLING_CONNECTION_MAX_AGE_SECONDS", "2")]).await;
+    let mut ada = connect(&nodes[0], "t", "ada", Encoding::Json).await;
+    ada.ask("create", json!({"conversation": "c"})).await;
+    let draining = ada.event("draining", |_| true).await;
+    assert!(draining["reconnect_after_ms"].as_u64().is_some_and(|ms| ms <= 10_000), "{draining}");
+    ada.say("c", "still here").await;
+    assert_eq!(nodes[0].metric("starling_moved_connections_total", "").await.unwrap(), 1.0);
+    assert_eq!(ada.closed(Duration::from_secs(60)).await.unwrap().code, Some(1012));
+    assert_eq!(nodes[0].get("/ready").await.unwrap().status, 200, "the node itself stays");
+}
+
+#[tokio::test]
+async fn a_node_that_holds_far_more_than_the_others_asks_half_of_the_surplus_to_go() {
+    let nodes =
+        Arrangement::Cluster.nodes_with(&[("STARLING_LIMIT_ADDRESS_HANDSHAKES_PER_SECOND", "0")]).await;
+    let mut clients = Vec::new();
+    for n in 0..120 {
+        clients.push(connect(&nodes[0], "t", &format!("u{n}"), Encoding::Json).await);
+    }
+    wait::until_true(Duration::from_secs(60), "some to be asked", async || {
+        Ok(nodes[0].metric("starling_moved_connections_total", "").await? > 0.0)
+    })
+    .await
+    .unwrap();
+    // The nodes of other tests belong to the same cluster, and hold a few: the mean is at most half.
+    let moved = nodes[0].metric("starling_moved_connections_total", "").await.unwrap();
+    assert!((25.0..=60.0).contains(&moved), "{moved}");
+    let mut told = 0;
+    for client in &mut clients {
+        let events = client.drain_events(Duration::from_millis(5)).await.unwrap();
+        told += events.iter().filter(|event| event["ev"] == "draining").count();
+    }
+    assert!(told as f64 >= moved, "{told} of {moved}");
+    assert_eq!(nodes[1].metric("starling_moved_connections_total", "").await.unwrap(), 0.0);
+}
+
+#[tokio::test]
+async fn in_a_storm_of_handshakes_those_who_are_too_many_are_told_when_to_return() {
+    let nodes = Arrangement::Alone.nodes_with(&[("STARLING_LIMIT_HANDSHAKES_PER_SECOND", "5")]).await;
+    let (mut taken, mut sent_away) = (0, 0);
+    let begun = Instant::now();
+    while sent_away < 20 {
+        match Upgrade::to(&nodes[0].ws_url()).open().await {
+            Ok(client) => {
+                taken += 1;
+                drop(client);
+            }
+            Err(Failure::NotUpgraded { status, body }) => {
+                assert_eq!(status, 503, "{body}");
+                let body: Value = serde_json::from_str(&body).unwrap();
+                assert_eq!(body["error"]["code"], "unavailable");
+                assert!(body["error"]["retry_after_ms"].as_u64().is_some_and(|ms| ms >= 500), "{body}");
+                sent_away += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+        assert!(taken <= 6 + 5 * begun.elapsed().as_secs(), "{taken} in {:?}", begun.elapsed());
+    }
+    assert!(taken >= 5, "{taken}");
+    assert_eq!(nodes[0].get("/ready").await.unwrap().status, 200, "health checks are no handshakes");
+    let refused = nodes[0].metric("starling_handshakes_refused_total", "reason=\"storm\"").await.unwrap();
+    assert_eq!(refused, 20.0);
 }

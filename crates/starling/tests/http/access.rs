@@ -68,7 +68,7 @@ async fn what_is_for_operators_needs_the_scope() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 3);
+    assert_eq!(seen, 4);
 }
 
 #[tokio::test]

@@ -1,0 +1,129 @@
+//! Asking connections to go to other nodes: all of them when the node drains, some of them when it holds too many, each when it
+//! is old.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use rand::seq::IteratorRandom;
+use starling_hub::{Encoded, OwnedEvent};
+use starling_wire::protocol::CloseReason;
+use tokio::time::Instant;
+
+use super::conn::{Conn, Phase};
+use super::outbox::Kind;
+use super::{Shard, Table};
+use crate::metrics::METRICS;
+
+/// Over how long connections are spread that are asked to go, apart from a drain.
+const SPREAD: Duration = Duration::from_secs(10);
+/// How long they have, seconds, before they are closed.
+const LEAVING_SECONDS: u32 = 30;
+/// When, in parts of a drain's time, those are closed that did not go by themselves.
+const CLOSING: std::ops::Range<f64> = 0.6..0.9;
+/// When, in parts of a drain's time, all are closed that are still there.
+const LAST: f64 = 0.92;
+
+/// How a drain goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DrainPlan {
+    /// How long the drain may still take.
+    pub limit: Duration,
+    /// Over how long clients are spread that follow `draining`.
+    pub spread: Duration,
+}
+
+impl DrainPlan {
+    /// A drain that the rest of the fleet can take: each other node is sent so many clients a second, as far as the time allows.
+    pub fn new(limit: Duration, connections: u64, others: usize, clients_per_second: u32) -> DrainPlan {
+        let rate = f64::from(clients_per_second.max(1)) * others.max(1) as f64;
+        let spread = Duration::from_secs_f64(connections as f64 / rate).min(limit / 2);
+        DrainPlan { limit, spread }
+    }
+}
+
+/// Tells every connection when to come back elsewhere, and closes in random order, before the end, those that are still there.
+pub(super) async fn drain(shard: Rc<Shard>, plan: DrainPlan) {
+    let began = Instant::now();
+    let mut leaving: Vec<(Duration, u32, u32)> = Vec::new();
+    {
+        let mut table = shard.table.borrow_mut();
+        for key in table.keys() {
+            let Some(conn) = table.conns.get_mut(key as usize) else { continue };
+            tell(conn, plan.spread);
+            leaving.push((plan.limit.mul_f64(rand::random_range(CLOSING)), key, conn.generation));
+            table.mark(key);
+        }
+        table.flush_dirty();
+    }
+    leaving.sort_unstable_by_key(|(at, ..)| *at);
+    for (at, key, generation) in leaving {
+        tokio::time::sleep(at.saturating_sub(began.elapsed())).await;
+        let mut table = shard.table.borrow_mut();
+        // Who waits for an answer gets it first, and is closed with the last.
+        let goes =
+            |conn: &Conn| conn.generation == generation && conn.awaited == 0 && conn.backlog.is_empty();
+        if table.conns.get(key as usize).is_some_and(goes) {
+            table.close(key, CloseReason::Restart, "restarting; reconnect with resume");
+            table.flush_dirty();
+        }
+    }
+    tokio::time::sleep(plan.limit.mul_f64(LAST).saturating_sub(began.elapsed())).await;
+    let mut table = shard.table.borrow_mut();
+    for key in table.keys() {
+        table.close(key, CloseReason::Restart, "restarting; reconnect with resume");
+    }
+    table.flush_dirty();
+}
+
+impl Table {
+    /// Asks a connection to go to another node. If it does not, it is closed.
+    pub fn ask_to_leave(&mut self, key: u32, generation: u32) {
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        if conn.generation != generation || conn.phase != Phase::Open {
+            return;
+        }
+        METRICS.moved.increment(1);
+        tell(conn, SPREAD);
+        self.timers.leaving(self.tick + LEAVING_SECONDS, key, generation);
+        self.mark(key);
+    }
+
+    /// Asks some connections to go to other nodes, whichever.
+    pub(super) fn shed(&mut self, count: usize) {
+        let open = self.conns.iter().filter(|(_, conn)| conn.phase == Phase::Open && conn.session.is_some());
+        let chosen: Vec<(usize, u32)> =
+            open.map(|(key, conn)| (key, conn.generation)).choose_multiple(&mut rand::rng(), count);
+        for (key, generation) in chosen {
+            self.ask_to_leave(u32::try_from(key).unwrap_or(u32::MAX), generation);
+        }
+        self.flush_dirty();
+    }
+
+    fn keys(&self) -> Vec<u32> {
+        self.conns.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect()
+    }
+}
+
+fn tell(conn: &mut Conn, spread: Duration) {
+    let told = spread.mul_f64(rand::random_range(0.0..1.0));
+    let event = OwnedEvent::Draining { reconnect_after_ms: u64::try_from(told.as_millis()).unwrap_or(0) };
+    let frame = Encoded::new(event).frame(conn.encoding).clone();
+    conn.push(frame, Kind::Reply);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_spread_as_the_other_nodes_can_take_them_and_over_half_of_the_time_at_most() {
+        let spread = |connections, others| {
+            DrainPlan::new(Duration::from_secs(30), connections, others, 500).spread.as_millis()
+        };
+        assert_eq!(spread(0, 2), 0);
+        assert_eq!(spread(1_000, 2), 1_000);
+        assert_eq!(spread(10_000, 4), 5_000);
+        assert_eq!(spread(1_000_000, 2), 15_000);
+        assert_eq!(spread(1_000, 0), 2_000, "alone, it will be back itself");
+    }
+}
