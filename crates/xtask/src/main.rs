@@ -4,6 +4,7 @@ mod autobahn;
 mod cluster;
 mod docs;
 mod test;
+mod torture;
 mod workspace;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     Autobahn(autobahn::Arguments),
     /// Runs a cluster on this machine, for playing: nodes, Redis, PostgreSQL and a load balancer
     Cluster(cluster::Arguments),
+    /// Breaks things on purpose under load, and counts what was lost, doubled, swapped or altered
+    Torture(torture::Arguments),
     /// Writes the pages that are generated from the program
     Docs(docs::Arguments),
 }
@@ -49,6 +52,7 @@ async fn run(command: Command) -> Result<bool> {
         Command::Test(arguments) => test::run(&arguments).await,
         Command::Autobahn(arguments) => autobahn::run(&arguments).await,
         Command::Cluster(arguments) => cluster::run(&arguments).await.map(|()| true),
+        Command::Torture(arguments) => torture::run(&arguments).await,
         Command::Docs(arguments) => docs::run(&arguments).await.map(|()| true),
     }
 }

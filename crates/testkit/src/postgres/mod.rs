@@ -130,6 +130,11 @@ impl Postgres {
         self.process.pid()
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.process.is_running()
+    }
+
     /// Makes another empty database, and returns its URL.
     ///
     /// # Errors

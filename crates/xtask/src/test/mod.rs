@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow, bail};
 use starling_testkit::install::{self, Tool};
 
-use crate::{autobahn, docs, workspace};
+use crate::{autobahn, docs, torture, workspace};
 use count::Count;
 use javascript::Suite;
 use runner::Task;
@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Runs one step alone (the summary lists them), or the Rust tests of one package
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// Leaves out what takes long and seldom fails: the Autobahn cases, the documentation, JavaScript and the browser
+    /// Leaves out what takes long and seldom fails: the faults, the Autobahn cases, the documentation, JavaScript and the browser
     #[arg(long)]
     quick: bool,
 }
@@ -58,6 +58,8 @@ enum Work {
     CheckDocs,
     /// Runs the Autobahn cases.
     Autobahn,
+    /// Breaks everything that can break for a few seconds each.
+    Torture,
     /// Runs programs one after the other.
     Run(Vec<Task>),
     /// Runs the tests of a JavaScript part.
@@ -84,6 +86,7 @@ impl Step {
                 })
             }
             Work::Autobahn => autobahn().await,
+            Work::Torture => torture_briefly().await,
             Work::Run(tasks) => runner::run_all(tasks).await,
             Work::JavaScript(suite) => suite.run().await,
         }
@@ -97,6 +100,16 @@ async fn autobahn() -> Outcome {
             let count = Count { passed: report.passed(), failed: report.failed() };
             let result = if report.is_sound() { Ok(()) } else { Err(anyhow!("cases have failed")) };
             Outcome { count, result }
+        }
+        Err(error) => Outcome::check(Err(error)),
+    }
+}
+
+async fn torture_briefly() -> Outcome {
+    match torture::short().await {
+        Ok(torture::Tally { passed, failed }) => {
+            let result = if failed == 0 { Ok(()) } else { Err(anyhow!("something broke")) };
+            Outcome { count: Count { passed, failed }, result }
         }
         Err(error) => Outcome::check(Err(error)),
     }
@@ -141,6 +154,7 @@ fn steps(quick: bool) -> Result<Vec<Step>> {
         ),
     ];
     if !quick {
+        steps.push(Step { name: "torture".to_owned(), work: Work::Torture });
         steps.push(Step { name: "autobahn".to_owned(), work: Work::Autobahn });
         let doc = Task::cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
         steps.push(Step::new("rustdoc", [doc]));

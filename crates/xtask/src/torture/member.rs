@@ -1,0 +1,313 @@
+//! One client: it sends, is cut, comes back, follows a drain, and keeps everything it saw, with the times.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use starling_testkit::client::{Failure, Log, RecordingClient};
+
+use super::crowd::{Busy, Member, PATIENCE, Scene};
+
+/// How long an answer may take, until the client takes its socket for dead.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// The longest time without a look at what the node asks of the client.
+const LOOK: Duration = Duration::from_millis(100);
+/// How many of a hundred sends are preceded by a cut of the client's own socket.
+const CUTS_PER_HUNDRED: u32 = 2;
+/// What is sent in a busy conversation, bytes.
+const LARGE: usize = 48 << 10;
+/// Between two sends of who talks in a busy conversation.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// How long the last message may take to everybody after the sends have ended.
+const SETTLE: Duration = Duration::from_secs(60);
+/// How long everybody listens for what should not come any more.
+const REST: Duration = Duration::from_millis(300);
+
+/// What one client saw and did.
+pub struct Witness {
+    /// Who it was.
+    pub member: Member,
+    /// The messages.
+    pub client: RecordingClient,
+    /// How many messages it sent, each counted once however often it was tried.
+    pub sent: u64,
+    /// Those that were acknowledged.
+    pub sends: Vec<Send>,
+    /// What went wrong from where it stands, in the order of time.
+    pub incidents: Vec<Incident>,
+    /// When it had no socket.
+    pub outages: Vec<Outage>,
+    /// How long nothing was shown when it followed `draining`.
+    pub handovers: Vec<Duration>,
+    /// How often it cut its own socket.
+    pub cuts: u64,
+    /// How often its session was not taken up again, and it joined afresh.
+    pub afresh: u64,
+}
+
+/// A message that was acknowledged, over all tries.
+#[derive(Clone, Copy, Debug)]
+pub struct Send {
+    /// Where: one of the member's conversations.
+    pub conversation: usize,
+    /// The number that it got.
+    pub seq: u64,
+    /// When it was sent first.
+    pub at: Instant,
+    /// When it was acknowledged.
+    pub acknowledged: Instant,
+}
+
+/// Something went wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Incident {
+    /// When the client noticed.
+    pub at: Instant,
+    /// What.
+    pub kind: IncidentKind,
+}
+
+/// What can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncidentKind {
+    /// The socket ended, or was given up because no answer came.
+    SocketLost,
+    /// A send was refused for now.
+    Refused,
+}
+
+/// A time without a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Outage {
+    /// When the socket ended.
+    pub from: Instant,
+    /// When another one stood, and everything missed had been asked for.
+    pub to: Instant,
+    /// Whether the client had cut it itself.
+    pub own: bool,
+}
+
+/// Connects, and talks until the scene is over.
+pub async fn live(scene: Arc<Scene>, member: Member) -> Result<Witness> {
+    let mut life = Life::begin(scene, member).await?;
+    while !life.scene.is_over() {
+        life.pause().await?;
+        if life.scene.is_over() {
+            break;
+        }
+        life.say().await?;
+    }
+    Ok(life.witness)
+}
+
+/// Listens until everything that the log holds has come, or its time is over, and a little longer.
+pub async fn finish(scene: &Scene, mut witness: Witness, logs: &[Log; 2]) -> Result<Witness> {
+    let log = &logs[witness.member.tenant()];
+    let deadline = Instant::now() + SETTLE;
+    for number in witness.member.conversations() {
+        let name = scene.conversation(number);
+        let head = log.head(&name);
+        while Instant::now() < deadline && witness.client.record().cursor(&name).unwrap_or(0) < head {
+            if !witness.client.is_connected() {
+                witness.client.resume_somewhere(&scene.urls, SETTLE).await?;
+            }
+            match witness.client.listen_until(&name, head, Duration::from_secs(2)).await {
+                Ok(()) | Err(Failure::Other(_)) => {}
+                Err(_) => witness.client.cut(),
+            }
+        }
+    }
+    if witness.client.is_connected() {
+        // A socket that ends here has shown what it had to.
+        let _ = witness.client.listen(REST).await;
+    }
+    Ok(witness)
+}
+
+struct Life {
+    scene: Arc<Scene>,
+    witness: Witness,
+    dice: StdRng,
+    /// When it is to be elsewhere, as the node has asked.
+    leave_at: Option<Instant>,
+    busy: Option<Busy>,
+}
+
+impl Life {
+    async fn begin(scene: Arc<Scene>, member: Member) -> Result<Self> {
+        let mut dice = StdRng::seed_from_u64(scene.seed.wrapping_add(member.number as u64));
+        let deadline = Instant::now() + PATIENCE;
+        // Not all at the same moment: that is a fault of its own.
+        tokio::time::sleep(Duration::from_millis(dice.random_range(0..500))).await;
+        let mut client = loop {
+            let url = &scene.urls[member.number % scene.urls.len()];
+            match RecordingClient::connect(url, &member.token(), member.encoding()).await {
+                Ok(client) => break client,
+                Err(failure) if Instant::now() > deadline => return Err(failure.into()),
+                Err(_) => tokio::time::sleep(Duration::from_millis(dice.random_range(50..250))).await,
+            }
+        };
+        for number in member.conversations() {
+            client.join(&scene.conversation(number)).await?;
+        }
+        client.client()?.set_patience(ANSWER_LIMIT);
+        scene.count(true);
+        let witness = Witness {
+            member,
+            client,
+            sent: 0,
+            sends: Vec::new(),
+            incidents: Vec::new(),
+            outages: Vec::new(),
+            handovers: Vec::new(),
+            cuts: 0,
+            afresh: 0,
+        };
+        Ok(Self { busy: member.in_busy_conversation(), scene, witness, dice, leave_at: None })
+    }
+
+    /// Reads until the next send is due, and comes back where the socket ends.
+    async fn pause(&mut self) -> Result<()> {
+        let pause = if self.talks_much() {
+            BUSY_PAUSE
+        } else {
+            self.scene.pause.mul_f64(self.dice.random_range(0.2..1.8))
+        };
+        let until = Instant::now() + pause;
+        loop {
+            if self.busy == Some(Busy::StopsReading) {
+                // Not a byte is read.
+                while self.scene.is_busy() && !self.scene.is_over() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+            if !self.witness.client.is_connected() {
+                self.lost().await?;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.scene.is_over() {
+                return Ok(());
+            }
+            if let Err(_ended) = self.witness.client.listen(left.min(LOOK)).await {
+                self.lost().await?;
+            }
+            self.follow_draining().await?;
+        }
+    }
+
+    /// Sends a message until it is acknowledged.
+    async fn say(&mut self) -> Result<()> {
+        let cuts = self.busy.is_none() && self.dice.random_ratio(CUTS_PER_HUNDRED, 100);
+        if cuts && self.witness.client.is_connected() {
+            self.witness.client.cut();
+            self.witness.cuts += 1;
+            self.scene.count(false);
+            self.come_back(Instant::now(), true).await?;
+        }
+        let member = self.witness.member;
+        let conversation =
+            if self.talks_much() { 0 } else { member.conversations()[self.dice.random_range(0..2)] };
+        self.witness.sent += 1;
+        let key = format!("{}-{}-{}", member.user(), member.tenant(), self.witness.sent);
+        let mut content =
+            format!("message {} of {} in tenant {}", self.witness.sent, member.user(), member.tenant());
+        if self.talks_much() {
+            content = format!("{content:<LARGE$}.");
+        }
+        let (name, at) = (self.scene.conversation(conversation), Instant::now());
+        loop {
+            if at.elapsed() > PATIENCE {
+                bail!("a send was not acknowledged for {PATIENCE:?}");
+            }
+            if !self.witness.client.is_connected() {
+                self.lost().await?;
+            }
+            match self.witness.client.send(&name, &key, &content).await {
+                Ok(ack) => {
+                    let acknowledged = Instant::now();
+                    self.witness.sends.push(Send { conversation, seq: ack.seq, at, acknowledged });
+                    return Ok(());
+                }
+                Err(Failure::Refused(reply))
+                    if matches!(reply.code.as_str(), "unavailable" | "rate_limited") =>
+                {
+                    self.note(IncidentKind::Refused);
+                    let pause = reply.retry_after_ms.map_or(LOOK, Duration::from_millis);
+                    let spread = self.dice.random_range(1.0..1.5);
+                    if self.witness.client.listen(pause.mul_f64(spread)).await.is_err() {
+                        self.lost().await?;
+                    }
+                }
+                Err(Failure::Refused(reply)) => {
+                    bail!("a send was refused for good: {}: {}", reply.code, reply.message)
+                }
+                Err(_unknown) => self.lost().await?,
+            }
+        }
+    }
+
+    /// The socket ended, or does not answer.
+    async fn lost(&mut self) -> Result<()> {
+        self.witness.client.cut();
+        self.note(IncidentKind::SocketLost);
+        self.scene.count(false);
+        self.come_back(Instant::now(), false).await
+    }
+
+    async fn come_back(&mut self, from: Instant, own: bool) -> Result<()> {
+        let mut pause = LOOK / 2;
+        loop {
+            let at = self.dice.random_range(0..self.scene.urls.len());
+            match self.witness.client.resume(&self.scene.urls[at]).await {
+                Ok(resumed) => {
+                    self.witness.afresh += u64::from(!resumed.resumed);
+                    break;
+                }
+                Err(failure) if from.elapsed() > PATIENCE => return Err(failure.into()),
+                Err(_) => self.witness.client.cut(),
+            }
+            tokio::time::sleep(pause.mul_f64(self.dice.random_range(0.5..1.5))).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+        self.witness.client.client()?.set_patience(ANSWER_LIMIT);
+        self.witness.outages.push(Outage { from, to: Instant::now(), own });
+        self.leave_at = None;
+        self.scene.count(true);
+        Ok(())
+    }
+
+    /// Does what the node has asked: another socket beside this one, and then this one goes.
+    async fn follow_draining(&mut self) -> Result<()> {
+        if !self.witness.member.follows_draining() {
+            return Ok(());
+        }
+        if let Some(after) = self.witness.client.take_draining() {
+            self.leave_at = Some(Instant::now() + after);
+        }
+        if self.leave_at.is_none_or(|at| Instant::now() < at) || !self.witness.client.is_connected() {
+            return Ok(());
+        }
+        let at = self.dice.random_range(0..self.scene.urls.len());
+        match self.witness.client.hand_over(&self.scene.urls[at].clone()).await {
+            Ok(resumed) => {
+                self.leave_at = None;
+                self.witness.afresh += u64::from(!resumed.resumed);
+                self.witness.handovers.push(resumed.interrupted);
+                self.witness.client.client()?.set_patience(ANSWER_LIMIT);
+                Ok(())
+            }
+            Err(_) if self.witness.client.is_connected() => Ok(()),
+            Err(_) => self.lost().await,
+        }
+    }
+
+    fn talks_much(&self) -> bool {
+        self.busy == Some(Busy::Talks) && self.scene.is_busy()
+    }
+
+    fn note(&mut self, kind: IncidentKind) {
+        self.witness.incidents.push(Incident { at: Instant::now(), kind });
+    }
+}

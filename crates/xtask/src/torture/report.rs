@@ -1,0 +1,140 @@
+//! The outcome for machines, as JSON.
+
+use serde_json::{Value, json};
+
+use super::case::Outcome;
+use super::measure::Spread;
+
+/// What all cases of a run have in common.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Given again it draws the same.
+    pub seed: u64,
+    /// How long each case did its fault.
+    pub seconds: u64,
+    /// Nodes.
+    pub nodes: usize,
+    /// Clients.
+    pub members: usize,
+    /// Of all clients together.
+    pub sends_per_second: f64,
+    /// Whether the program was built with optimisations.
+    pub release: bool,
+}
+
+/// Everything. Times are in milliseconds, sizes in bytes.
+pub fn json(run: &Run, outcomes: &[Outcome]) -> Value {
+    json!({
+        "sound": outcomes.iter().all(Outcome::is_sound),
+        "seed": run.seed,
+        "seconds": run.seconds,
+        "nodes": run.nodes,
+        "members": run.members,
+        "sends_per_second": run.sends_per_second,
+        "release": run.release,
+        "faults": outcomes.iter().map(one).collect::<Vec<_>>(),
+    })
+}
+
+fn one(outcome: &Outcome) -> Value {
+    let (measures, verdict) = (&outcome.measures, &outcome.measures.verdict);
+    let moments = outcome.moments.iter();
+    let curve = measures.curve.iter();
+    json!({
+        "fault": outcome.name,
+        "about": outcome.about,
+        "sound": outcome.is_sound(),
+        "sent": measures.sent,
+        "acknowledged": verdict.acknowledged,
+        "delivered": verdict.messages,
+        "lost": verdict.lost,
+        "doubled": verdict.doubled,
+        "out_of_order": verdict.out_of_order,
+        "altered": verdict.altered,
+        "strays": verdict.strays,
+        "unkept": verdict.unkept,
+        "detect_ms": measures.detect.map(ms),
+        "recover_ms": measures.recover.map(ms),
+        "acknowledge": spread(&measures.acknowledge),
+        "deliver": spread(&measures.deliver),
+        "deliver_meanwhile": spread(&measures.deliver_meanwhile),
+        "back": measures.back.map(|back| json!({
+            "clients": back.clients, "half_ms": ms(back.half), "p99_ms": ms(back.most), "all_ms": ms(back.all),
+        })),
+        "handovers": spread(&measures.handovers),
+        "cuts": measures.cuts,
+        "refused": measures.refused,
+        "sessions_begun_afresh": measures.afresh,
+        "memory": outcome.memory.iter().map(|memory| json!({
+            "node": memory.node, "before": memory.before, "after": memory.after,
+        })).collect::<Vec<_>>(),
+        "moments": moments.map(|moment| json!({
+            "fault": moment.label, "from_ms": ms(moment.from), "to_ms": ms(moment.to),
+        })).collect::<Vec<_>>(),
+        "curve": curve.map(|point| json!({
+            "at_ms": ms(point.at), "deliver": spread(&point.deliver),
+            "acknowledged_per_second": point.acknowledged, "refused_per_second": point.refused,
+        })).collect::<Vec<_>>(),
+        "notes": outcome.notes,
+        "warnings": outcome.warnings,
+        "failures": outcome.failures,
+        "took_ms": outcome.took.as_millis() as u64,
+    })
+}
+
+fn spread(spread: &Spread) -> Value {
+    json!({ "count": spread.count, "p50_ms": ms(spread.p50), "p99_ms": ms(spread.p99), "max_ms": ms(spread.max) })
+}
+
+/// Microseconds are as exact as it is.
+fn ms(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::torture::measure::{Measures, Moment, Point};
+
+    /// One that went well.
+    pub fn outcome(name: &str) -> Outcome {
+        let point = |at: u32| Point {
+            at: f64::from(at),
+            deliver: Spread::of(vec![0.001, 0.002, 0.1]),
+            acknowledged: 100.0,
+            refused: 0.0,
+        };
+        let measures = Measures {
+            sent: 120,
+            recover: Some(0.5),
+            curve: (0..20).map(point).collect(),
+            ..Measures::default()
+        };
+        Outcome {
+            name: name.to_owned(),
+            about: "Something <breaks> & is mended".to_owned(),
+            measures,
+            moments: vec![Moment { label: name.to_owned(), from: 5.0, to: 8.0 }],
+            memory: Vec::new(),
+            notes: vec!["a note".to_owned()],
+            warnings: Vec::new(),
+            failures: Vec::new(),
+            took: Duration::from_secs(20),
+        }
+    }
+
+    #[test]
+    fn a_failure_of_one_is_that_of_the_whole() {
+        let run =
+            Run { seed: 7, seconds: 6, nodes: 3, members: 200, sends_per_second: 200.0, release: false };
+        let mut bad = outcome("two");
+        assert_eq!(json(&run, &[outcome("one"), bad.clone()])["sound"], true);
+        bad.failures.push("1 lost".to_owned());
+        let report = json(&run, &[outcome("one"), bad]);
+        assert_eq!((&report["sound"], &report["seed"]), (&Value::Bool(false), &Value::from(7)));
+        assert_eq!(report["faults"][0]["recover_ms"], 500.0);
+        assert_eq!(report["faults"][1]["failures"][0], "1 lost");
+    }
+}

@@ -1,0 +1,138 @@
+//! The outcome on the terminal.
+
+use std::fmt::Write;
+
+use super::case::{Memory, Outcome, milliseconds};
+use super::measure::Spread;
+
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const RED: &str = "\x1b[31;1m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const PLAIN: &str = "\x1b[0m";
+
+/// The columns after the name: title and width. The five in the middle are those that must be 0.
+const COLUMNS: [(&str, usize); 12] = [
+    ("sent", 8),
+    ("acked", 8),
+    ("delivered", 10),
+    ("lost", 5),
+    ("doubled", 8),
+    ("swapped", 8),
+    ("altered", 8),
+    ("unkept", 7),
+    ("noticed", 9),
+    ("recovered", 10),
+    ("delivery p50/p99/max", 24),
+    ("memory MB", 10),
+];
+/// The first and the last of the columns that must be 0.
+pub const ZEROS: std::ops::Range<usize> = 3..8;
+
+/// The table, and what is to be said about each line; with colours, or without.
+pub fn table(outcomes: &[Outcome], colours: bool) -> String {
+    let paint = |code: &'static str| if colours { code } else { "" };
+    let (bold, dim, plain) = (paint(BOLD), paint(DIM), paint(PLAIN));
+    let names = outcomes.iter().map(|outcome| outcome.name.len()).max().unwrap_or(0).max("fault".len());
+    let mut text = String::new();
+    let mut head = format!("{:<names$}", "fault");
+    for (title, width) in COLUMNS {
+        let _ =
+            if title == "memory MB" { write!(head, "   {title}") } else { write!(head, "{title:>width$}") };
+    }
+    let _ = writeln!(text, "{bold}{head}{plain}\n{dim}{}{plain}", "─".repeat(head.chars().count() + 24));
+    for outcome in outcomes {
+        let name_colour = if outcome.is_sound() { "" } else { paint(RED) };
+        let _ = write!(text, "{name_colour}{:<names$}{plain}", outcome.name);
+        for (index, ((_, width), cell)) in COLUMNS.iter().zip(cells(outcome)).enumerate() {
+            let colour = match (ZEROS.contains(&index), cell == "0") {
+                (true, true) => paint(GREEN),
+                (true, false) => paint(RED),
+                (false, _) => "",
+            };
+            let _ = if index + 1 == COLUMNS.len() {
+                write!(text, "   {cell}")
+            } else {
+                write!(text, "{colour}{cell:>width$}{plain}")
+            };
+        }
+        text.push('\n');
+    }
+    text.push('\n');
+    for outcome in outcomes {
+        let _ = writeln!(text, "{bold}{}{plain} {dim}{}{plain}", outcome.name, outcome.about);
+        for note in &outcome.notes {
+            let _ = writeln!(text, "  {note}");
+        }
+        for warning in &outcome.warnings {
+            let _ = writeln!(text, "  {}slower than promised:{plain} {warning}", paint(YELLOW));
+        }
+        for failure in &outcome.failures {
+            let _ = writeln!(text, "  {}FAILED:{plain} {failure}", paint(RED));
+        }
+    }
+    text
+}
+
+/// The cells of a line, in the order of [`COLUMNS`].
+pub fn cells(outcome: &Outcome) -> [String; 12] {
+    let (measures, verdict) = (&outcome.measures, &outcome.measures.verdict);
+    [
+        measures.sent.to_string(),
+        verdict.acknowledged.to_string(),
+        verdict.messages.to_string(),
+        verdict.lost.to_string(),
+        verdict.doubled.to_string(),
+        verdict.out_of_order.to_string(),
+        // Strays are messages of conversations that nobody here is in: another tenant's, say.
+        (verdict.altered + verdict.strays).to_string(),
+        verdict.unkept.to_string(),
+        measures.detect.map_or("–".to_owned(), milliseconds),
+        if outcome.moments.is_empty() {
+            "–".to_owned()
+        } else {
+            measures.recover.map_or("?".to_owned(), milliseconds)
+        },
+        spread(&measures.deliver),
+        memory(&outcome.memory),
+    ]
+}
+
+fn spread(spread: &Spread) -> String {
+    let ms = |seconds: f64| match seconds * 1e3 {
+        ms if ms < 9.95 => format!("{ms:.1}"),
+        ms => format!("{ms:.0}"),
+    };
+    format!("{} / {} / {} ms", ms(spread.p50), ms(spread.p99), ms(spread.max))
+}
+
+/// `31→34 30→33 new→29`: one for each node.
+fn memory(nodes: &[Memory]) -> String {
+    let one = |memory: &Memory| {
+        let megabytes = |bytes: u64| (bytes >> 20).to_string();
+        let before = memory.before.map_or("new".to_owned(), megabytes);
+        let after = memory.after.map_or("gone".to_owned(), megabytes);
+        format!("{before}→{after}")
+    };
+    nodes.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torture::report::tests::outcome;
+
+    #[test]
+    fn columns_stand_below_their_titles_and_what_is_wrong_is_red() {
+        let mut bad = outcome("redis-stop");
+        bad.measures.verdict.lost = 3;
+        bad.failures.push("3 lost".to_owned());
+        let text = table(&[outcome("a-very-long-name"), bad.clone()], false);
+        let lines: Vec<&str> = text.lines().collect();
+        let end = |line: &str, word: &str| line.find(word).map(|at| line[..at + word.len()].chars().count());
+        assert_eq!(end(lines[0], "lost"), end(lines[3], " 3 ").map(|end| end - 1), "{text}");
+        assert!(text.contains("FAILED: 3 lost") && !text.contains('\x1b'), "{text}");
+        assert!(table(&[bad], true).contains(&format!("{RED}    3{PLAIN}")));
+    }
+}
