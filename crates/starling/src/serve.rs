@@ -11,7 +11,7 @@ use starling_fanout::Fanout;
 use starling_fanout::memory::MemoryFanout;
 use starling_fanout::redis::{RedisConfig as FanoutConfig, RedisFanout};
 use starling_gateway::{Gateway, Inboxes};
-use starling_hub::{Hub, HubParts};
+use starling_hub::{Hub, HubParts, Shards};
 use starling_session_store::SessionStore;
 use starling_session_store::memory::MemoryStore;
 use starling_session_store::redis::{RedisConfig, RedisStore};
@@ -74,6 +74,9 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     wait_for_database(&*conversations, setup.migrate, setup.start_timeout).await?;
     let (sessions, fanout) = open_redis(setup.redis_url.as_deref(), &setup.hub.node, setup.topics).await?;
     let (inboxes, ends) = Inboxes::new(setup.shards);
+    let shards: Arc<dyn Shards> = inboxes.clone();
+    #[cfg(feature = "sabotage")]
+    let (conversations, shards) = sabotaged(conversations, shards)?;
     let hub = Hub::new(HubParts {
         config: setup.hub,
         conversations,
@@ -81,7 +84,7 @@ async fn run(setup: Setup) -> Result<(), Failure> {
         fanout,
         verifier: Arc::new(verifier),
         tickets: keys.tickets,
-        shards: inboxes.clone(),
+        shards,
         shard_count: setup.shards,
         runtime: tokio::runtime::Handle::current(),
     });
@@ -146,6 +149,19 @@ async fn wait_for_database(
             Err(error) => return Err(anyhow!("database_url: {error}").into()),
         }
     }
+}
+
+#[cfg(feature = "sabotage")]
+fn sabotaged(
+    log: Arc<dyn ConversationStore>,
+    shards: Arc<dyn Shards>,
+) -> Result<(Arc<dyn ConversationStore>, Arc<dyn Shards>), Failure> {
+    use crate::sabotage::{BadLog, BadShards, Sabotage};
+    Ok(match Sabotage::wanted()? {
+        None => (log, shards),
+        Some(Sabotage::EarlyOk) => (BadLog::before(log), shards),
+        Some(sabotage) => (log, BadShards::before(shards, sabotage)),
+    })
 }
 
 type Shared = (Arc<dyn SessionStore>, Arc<dyn Fanout>);

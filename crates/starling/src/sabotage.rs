@@ -1,0 +1,234 @@
+//! Faults put in on purpose, so that the checker of `cargo xtask torture` can be checked: a program that breaks each promise in the
+//! way that the variable `STARLING_SABOTAGE` names. Built only with the feature `sabotage`, as `starling-sabotaged`; no other
+//! program knows it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Result, bail};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use starling_conversation_store::{
+    Append, AppendError, Appended, Conversation, ConversationId, ConversationList, ConversationStore,
+    Created, Error, LastSeen, ListCursor, NewConversation, Page, PoolStatus, Range, ReadMark,
+};
+use starling_hub::{Encoded, OwnedEvent, RoomId, ShardItem, Shards};
+
+/// One message of so many is treated badly.
+const EVERY: u64 = 20;
+
+/// What is done badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// A message is not shown to anybody who is there.
+    Lose,
+    /// A message is shown twice.
+    Double,
+    /// A message is shown after the one that follows it.
+    Swap,
+    /// A `send` is answered with `ok`, and not committed.
+    EarlyOk,
+    /// A message is shown in another conversation, of whichever tenant.
+    Leak,
+}
+
+impl Sabotage {
+    /// What the variable `STARLING_SABOTAGE` wants.
+    pub fn wanted() -> Result<Option<Sabotage>> {
+        Ok(Some(match std::env::var("STARLING_SABOTAGE").unwrap_or_default().as_str() {
+            "" => return Ok(None),
+            "lose" => Sabotage::Lose,
+            "double" => Sabotage::Double,
+            "swap" => Sabotage::Swap,
+            "early-ok" => Sabotage::EarlyOk,
+            "leak" => Sabotage::Leak,
+            other => bail!("STARLING_SABOTAGE: `{other}` is none of lose, double, swap, early-ok, leak"),
+        }))
+    }
+}
+
+/// Inboxes that treat some messages badly.
+pub struct BadShards {
+    inner: Arc<dyn Shards>,
+    sabotage: Sabotage,
+    count: AtomicU64,
+    /// By shard and room: the event that is held back until the next one has been shown.
+    held: Mutex<HashMap<(u16, RoomId), (u64, Arc<Encoded>)>>,
+    /// A room that was seen before.
+    another: Mutex<Option<RoomId>>,
+}
+
+impl BadShards {
+    /// Stands before the true ones.
+    pub fn before(inner: Arc<dyn Shards>, sabotage: Sabotage) -> Arc<dyn Shards> {
+        let (count, held, another) = (AtomicU64::new(1), Mutex::default(), Mutex::default());
+        Arc::new(BadShards { inner, sabotage, count, held, another })
+    }
+
+    fn message(&self, shard: u16, room: RoomId, seq: u64, event: Arc<Encoded>) -> bool {
+        let post = |seq, event| self.inner.post(shard, ShardItem::Message { room, seq, event });
+        let chosen = || self.count.fetch_add(1, Ordering::Relaxed).is_multiple_of(EVERY);
+        match self.sabotage {
+            Sabotage::Lose if chosen() => {
+                let user = "nobody".into();
+                let nothing = OwnedEvent::Typing { conversation: "nowhere".into(), user, typing: false };
+                post(seq, Arc::new(Encoded::new(nothing)))
+            }
+            Sabotage::Double if chosen() => {
+                let again = ShardItem::Ephemeral { room, event: event.clone(), except: None };
+                post(seq, event) && self.inner.post(shard, again)
+            }
+            Sabotage::Swap => {
+                let mut held = self.held.lock();
+                match held.remove(&(shard, room)) {
+                    // The numbers go on as they must; what stands under them does not.
+                    Some((before, earlier)) => post(before, event) && post(seq, earlier),
+                    None if chosen() => held.insert((shard, room), (seq, event)).is_none(),
+                    None => post(seq, event),
+                }
+            }
+            Sabotage::Leak => {
+                let another = self.another.lock().replace(room).filter(|another| *another != room);
+                if let Some(another) = another.filter(|_| chosen()) {
+                    let leak = ShardItem::Ephemeral { room: another, event: event.clone(), except: None };
+                    self.inner.post(shard, leak);
+                }
+                post(seq, event)
+            }
+            _ => post(seq, event),
+        }
+    }
+}
+
+impl Shards for BadShards {
+    fn post(&self, shard: u16, item: ShardItem) -> bool {
+        match item {
+            ShardItem::Message { room, seq, event } => self.message(shard, room, seq, event),
+            item => self.inner.post(shard, item),
+        }
+    }
+}
+
+/// A log that says of some messages that they have been committed when they have not.
+pub struct BadLog {
+    inner: Arc<dyn ConversationStore>,
+    count: AtomicU64,
+}
+
+impl BadLog {
+    /// Stands before the true one.
+    pub fn before(inner: Arc<dyn ConversationStore>) -> Arc<dyn ConversationStore> {
+        Arc::new(BadLog { inner, count: AtomicU64::new(1) })
+    }
+}
+
+#[async_trait]
+impl ConversationStore for BadLog {
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+        let claimed: Vec<bool> =
+            batch.iter().map(|_| self.count.fetch_add(1, Ordering::Relaxed).is_multiple_of(EVERY)).collect();
+        let kept = batch.iter().zip(&claimed).filter(|(_, claimed)| !**claimed);
+        let kept: Vec<Append> = kept.map(|(message, _)| message.clone()).collect();
+        let mut answers = self.inner.append(&kept).await?.into_iter();
+        let claim = || Appended { id: uuid::Uuid::new_v4(), seq: 1, at_ms: 0, duplicate: true };
+        Ok(claimed
+            .into_iter()
+            .filter_map(|claimed| if claimed { Some(Ok(claim())) } else { answers.next() })
+            .collect())
+    }
+
+    async fn migrate(&self) -> Result<(), Error> {
+        self.inner.migrate().await
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.inner.check().await
+    }
+
+    async fn is_migrated(&self) -> Result<bool, Error> {
+        self.inner.is_migrated().await
+    }
+
+    async fn create(&self, new: &NewConversation) -> Result<Created, Error> {
+        self.inner.create(new).await
+    }
+
+    async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
+        self.inner.open(tenant, conversation).await
+    }
+
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
+        self.inner.heads(ids).await
+    }
+
+    async fn messages(
+        &self,
+        id: ConversationId,
+        range: Range,
+        limit: u32,
+        bytes_max: usize,
+        fresh: bool,
+    ) -> Result<Page, Error> {
+        self.inner.messages(id, range, limit, bytes_max, fresh).await
+    }
+
+    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+        self.inner.mark_read(batch).await
+    }
+
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+        self.inner.add_member(id, user).await
+    }
+
+    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+        self.inner.remove_member(id, user).await
+    }
+
+    async fn update(
+        &self,
+        id: ConversationId,
+        title: Option<Option<String>>,
+        metadata: Option<Option<String>>,
+    ) -> Result<bool, Error> {
+        self.inner.update(id, title, metadata).await
+    }
+
+    async fn delete(&self, id: ConversationId) -> Result<bool, Error> {
+        self.inner.delete(id).await
+    }
+
+    async fn conversations_of(
+        &self,
+        tenant: &str,
+        user: &str,
+        cursor: Option<ListCursor>,
+        limit: u32,
+    ) -> Result<ConversationList, Error> {
+        self.inner.conversations_of(tenant, user, cursor, limit).await
+    }
+
+    async fn share_conversation(&self, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
+        self.inner.share_conversation(tenant, one, other).await
+    }
+
+    async fn count_conversations(&self, tenant: &str, at_most: u64) -> Result<u64, Error> {
+        self.inner.count_conversations(tenant, at_most).await
+    }
+
+    async fn touch_users(&self, batch: &[LastSeen]) -> Result<(), Error> {
+        self.inner.touch_users(batch).await
+    }
+
+    async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error> {
+        self.inner.last_seen(tenant, users).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.inner.ping().await
+    }
+
+    fn pools(&self) -> Vec<PoolStatus> {
+        self.inner.pools()
+    }
+}
