@@ -136,6 +136,9 @@ fn config(listen: SocketAddr, socket: &str) -> String {
     format!(
         "global
   stats socket {socket} mode 600 level admin
+  # A reader that stops is to be felt by the node, not hidden by megabytes of buffers on the way.
+  tune.rcvbuf.server 65536
+  tune.sndbuf.client 65536
 defaults
   mode http
   timeout connect 1s

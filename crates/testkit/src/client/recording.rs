@@ -53,7 +53,8 @@ pub struct Resumed {
     pub replayed: u64,
     /// From the first byte to the last answer.
     pub took: Duration,
-    /// From the last look at the older socket to the first frame on the new one: nothing was shown in between.
+    /// From the end of the older socket, or from the last look at it, to the first frame on the new one: nothing was shown in
+    /// between.
     pub interrupted: Duration,
 }
 
@@ -295,40 +296,63 @@ impl RecordingClient {
     /// As [`Client::connect`]; it may be tried again.
     pub async fn resume(&mut self, url: &str) -> Result<Resumed, Failure> {
         let begun = Instant::now();
-        let client = Upgrade::to(url).encoding(self.encoding).open().await?;
-        self.resume_over(client, begun).await
+        let mut client = Upgrade::to(url).encoding(self.encoding).open().await?;
+        // What came on the older socket and was not looked at yet comes again on the new one; from here on it is ignored.
+        let older = self.client.take();
+        let asked = Instant::now();
+        client.hello(json!({ "token": self.token, "resume": self.resume_point() })).await?;
+        drop(older);
+        self.take_over(client, begun, asked.elapsed()).await
     }
 
-    /// As [`resume`](Self::resume) while the older socket is read on until the new one stands: what a client does that a
-    /// draining node has asked to come back elsewhere. Where the new one is refused, the older one goes on.
+    /// As [`resume`](Self::resume), while the older socket is read on until the new one has answered: what a client does that a
+    /// draining node has asked to come back elsewhere. What both show is one message. Where the new one is refused, the older one
+    /// goes on.
     ///
     /// # Errors
     /// As [`Client::connect`], and when the older socket ends before the new one stands.
     pub async fn hand_over(&mut self, url: &str) -> Result<Resumed, Failure> {
         let begun = Instant::now();
         let upgrade = Upgrade::to(url).encoding(self.encoding);
-        let client = tokio::select! {
+        let mut client = tokio::select! {
             client = upgrade.open() => client?,
             ended = self.listen(HAND_OVER_LIMIT) => {
                 ended?;
                 return Err(Failure::Other(anyhow!("the new socket does not stand after {HAND_OVER_LIMIT:?}")));
             }
         };
-        self.resume_over(client, begun).await
+        let fields = json!({ "token": self.token, "resume": self.resume_point() });
+        let before: Vec<(String, u64)> =
+            self.record.cursors().map(|(name, seq)| (name.to_owned(), seq)).collect();
+        let mut older_ended = None;
+        {
+            let mut hello = std::pin::pin!(client.hello(fields));
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut hello => break answer.map(drop)?,
+                    ended = self.listen(HAND_OVER_LIMIT), if older_ended.is_none() => {
+                        older_ended = ended.is_err().then(Instant::now);
+                    }
+                }
+            }
+        }
+        let interrupted = older_ended.map_or(Duration::ZERO, |at| at.elapsed());
+        if client.welcome()["resumed"] == true {
+            for (conversation, cursor) in before {
+                self.record.comes_again(&conversation, cursor);
+            }
+        }
+        self.take_over(client, begun, interrupted).await
     }
 
-    async fn resume_over(&mut self, mut client: Client, begun: Instant) -> Result<Resumed, Failure> {
-        // What came on the older socket and was not looked at yet comes again on the new one; from here on it is ignored.
-        let mut older = self.client.take();
-        let asked = Instant::now();
-        if let Err(failure) =
-            client.hello(json!({ "token": self.token, "resume": self.resume_point() })).await
-        {
-            self.client = older.take();
-            return Err(failure);
-        }
-        let interrupted = asked.elapsed();
-        drop(older);
+    /// The new socket has answered.
+    async fn take_over(
+        &mut self,
+        client: Client,
+        begun: Instant,
+        interrupted: Duration,
+    ) -> Result<Resumed, Failure> {
         self.adopt(client)?;
         let welcome = self.client()?.welcome().clone();
         let resumed = welcome["resumed"].as_bool().context("a connect without resumed")?;

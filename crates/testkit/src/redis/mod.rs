@@ -88,6 +88,11 @@ impl Redis {
         self.process.pid()
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.process.is_running()
+    }
+
     /// Kills it (SIGKILL); all that it held is lost.
     ///
     /// # Errors

@@ -240,7 +240,7 @@ impl Outcome {
                 milliseconds(handovers.max)
             ));
         }
-        if fault.lasts() && deliver_meanwhile.count > 0 {
+        if deliver_meanwhile.count > 0 {
             self.notes.push(format!(
                 "while it lasted, messages took {} at p99 to whom was connected, {} at most",
                 milliseconds(deliver_meanwhile.p99),
@@ -249,12 +249,17 @@ impl Outcome {
         }
         if fault == Fault::SlowReader {
             self.notes.push(format!("{catch_ups:.0} times somebody was served from the log"));
+            if catch_ups == 0.0 {
+                self.failures
+                    .push("nobody was so slow that the node noticed: nothing is shown by this".to_owned());
+            }
         }
         if fault == Fault::Combination {
             let drawn: Vec<&str> = self.moments.iter().map(|moment| moment.label.as_str()).collect();
             self.notes.push(format!("drawn: {}", drawn.join("; ")));
         }
-        let mut counts = vec![format!("{cuts} sockets cut at random")];
+        let mut counts = vec![format!("{cuts} sockets cut by their clients at random")];
+        counts.extend(self.measures.ends.iter().map(|(how, count)| format!("{count} {how}")));
         if *refused > 0 {
             counts.push(format!("{refused} sends refused for a while"));
         }
@@ -269,6 +274,7 @@ impl Outcome {
 pub fn milliseconds(seconds: f64) -> String {
     let ms = seconds * 1e3;
     match ms {
+        ms if ms < 0.05 => "at once".to_owned(),
         ms if ms < 9.95 => format!("{ms:.1} ms"),
         ms if ms < 999.5 => format!("{ms:.0} ms"),
         ms => format!("{:.1} s", ms / 1e3),

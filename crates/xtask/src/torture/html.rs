@@ -227,7 +227,7 @@ const STYLE: &str = "
 @media(prefers-color-scheme:dark){:root{--back:#14171a;--card:#1b1f23;--ink:#e8e6e1;--soft:#98a2ab;--line:#2c3238;--good:#4cc38a;
 --bad:#ff6b62;--late:#e0a33e;--p50:#6cb0ff;--p99:#b497f0;--max:#e0a76a;--acks:#3f4d59;--refusals:#e5605a;--fault:#f4c95d2b}}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-main{max-width:1180px;margin:0 auto;padding:40px 24px 80px}.eyebrow{margin:0;color:var(--soft);letter-spacing:.06em;font-size:13px}
+main{max-width:1280px;margin:0 auto;padding:40px 24px 80px}.eyebrow{margin:0;color:var(--soft);letter-spacing:.06em;font-size:13px}
 h1{margin:4px 0 8px;font-size:38px;line-height:1.15;letter-spacing:-.02em}.good{color:var(--good)}.bad{color:var(--bad)}
 .lead{max-width:70ch;color:var(--soft);margin:0 0 24px}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin-bottom:28px}
@@ -235,7 +235,7 @@ h1{margin:4px 0 8px;font-size:38px;line-height:1.15;letter-spacing:-.02em}.good{
 .figures b{display:block;font-size:26px;font-variant-numeric:tabular-nums;line-height:1.2}.figures span{color:var(--soft);font-size:13px}
 .wide{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px}
 table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums;white-space:nowrap}
-th,td{padding:7px 9px;text-align:right;border-top:1px solid var(--line)}thead th{border:0;color:var(--soft);font-weight:500}
+th,td{padding:6px 8px;text-align:right;border-top:1px solid var(--line)}thead th{border:0;color:var(--soft);font-weight:500}
 tr>:first-child{text-align:left;position:sticky;left:0;background:var(--card)}tr>:last-child{text-align:left}tbody th{font-weight:600}
 a{color:inherit;text-decoration-color:var(--line);text-underline-offset:3px}
 .legend{display:flex;flex-wrap:wrap;gap:4px 6px;align-items:center;color:var(--soft);font-size:13px;margin:28px 0 0}

@@ -1,6 +1,6 @@
 //! What the clients saw, as figures: counts, times to notice and to recover, and delivery over time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use starling_testkit::client::{Log, Verdict};
@@ -57,6 +57,8 @@ pub struct Measures {
     pub refused: u64,
     /// How many sessions were not taken up again.
     pub afresh: u64,
+    /// How sockets ended that the clients did not cut themselves, and how many did so.
+    pub ends: BTreeMap<String, u64>,
     /// Over time.
     pub curve: Vec<Point>,
 }
@@ -139,7 +141,7 @@ pub fn measure(scene: &Scene, witnesses: &[Witness], logs: &[Log; 2], moments: &
     }
     deliveries.sort_by(|a, b| a.at.total_cmp(&b.at));
     let incidents: Vec<(f64, IncidentKind)> =
-        witnesses.iter().flat_map(|w| w.incidents.iter().map(|i| (since(i.at), i.kind))).collect();
+        witnesses.iter().flat_map(|w| w.incidents.iter().map(|i| (since(i.at), i.kind.clone()))).collect();
     let outages: Vec<(f64, f64)> = witnesses
         .iter()
         .flat_map(|witness| witness.outages.iter().filter(|outage| !outage.own))
@@ -183,6 +185,11 @@ pub fn measure(scene: &Scene, witnesses: &[Witness], logs: &[Log; 2], moments: &
     measures.verdict =
         witnesses.iter().map(|witness| witness.client.record().verdict(&logs[witness.member.tenant()])).sum();
     measures.refused = incidents.iter().filter(|(_, kind)| *kind == IncidentKind::Refused).count() as u64;
+    for (_, kind) in &incidents {
+        if let IncidentKind::SocketLost(how) = kind {
+            *measures.ends.entry(how.clone()).or_default() += 1;
+        }
+    }
     measures.cuts = witnesses.iter().map(|witness| witness.cuts).sum();
     measures.afresh = witnesses.iter().map(|witness| witness.afresh).sum();
     measures.handovers =

@@ -19,7 +19,7 @@ const CUTS_PER_HUNDRED: u32 = 2;
 /// What is sent in a busy conversation, bytes.
 const LARGE: usize = 48 << 10;
 /// Between two sends of who talks in a busy conversation.
-const BUSY_PAUSE: Duration = Duration::from_millis(100);
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// How long the last message may take to everybody after the sends have ended.
 const SETTLE: Duration = Duration::from_secs(60);
 /// How long everybody listens for what should not come any more.
@@ -61,7 +61,7 @@ pub struct Send {
 }
 
 /// Something went wrong.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Incident {
     /// When the client noticed.
     pub at: Instant,
@@ -70,10 +70,10 @@ pub struct Incident {
 }
 
 /// What can go wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IncidentKind {
-    /// The socket ended, or was given up because no answer came.
-    SocketLost,
+    /// The socket ended, or was given up because no answer came: how.
+    SocketLost(String),
     /// A send was refused for now.
     Refused,
 }
@@ -183,15 +183,12 @@ impl Life {
                     tokio::time::sleep(LOOK).await;
                 }
             }
-            if !self.witness.client.is_connected() {
-                self.lost().await?;
-            }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || self.scene.is_over() {
                 return Ok(());
             }
-            if let Err(_ended) = self.witness.client.listen(left.min(LOOK)).await {
-                self.lost().await?;
+            if let Err(ended) = self.witness.client.listen(left.min(LOOK)).await {
+                self.lost(&ended).await?;
             }
             self.follow_draining().await?;
         }
@@ -221,9 +218,6 @@ impl Life {
             if at.elapsed() > PATIENCE {
                 bail!("a send was not acknowledged for {PATIENCE:?}");
             }
-            if !self.witness.client.is_connected() {
-                self.lost().await?;
-            }
             match self.witness.client.send(&name, &key, &content).await {
                 Ok(ack) => {
                     let acknowledged = Instant::now();
@@ -236,22 +230,26 @@ impl Life {
                     self.note(IncidentKind::Refused);
                     let pause = reply.retry_after_ms.map_or(LOOK, Duration::from_millis);
                     let spread = self.dice.random_range(1.0..1.5);
-                    if self.witness.client.listen(pause.mul_f64(spread)).await.is_err() {
-                        self.lost().await?;
+                    if let Err(ended) = self.witness.client.listen(pause.mul_f64(spread)).await {
+                        self.lost(&ended).await?;
                     }
                 }
                 Err(Failure::Refused(reply)) => {
                     bail!("a send was refused for good: {}: {}", reply.code, reply.message)
                 }
-                Err(_unknown) => self.lost().await?,
+                Err(unknown) => self.lost(&unknown).await?,
             }
         }
     }
 
     /// The socket ended, or does not answer.
-    async fn lost(&mut self) -> Result<()> {
+    async fn lost(&mut self, how: &Failure) -> Result<()> {
         self.witness.client.cut();
-        self.note(IncidentKind::SocketLost);
+        self.note(IncidentKind::SocketLost(match (how.close_code(), how) {
+            (Some(code), _) => format!("closed with {code}"),
+            (None, Failure::Closed(_)) => "cut".to_owned(),
+            (None, _) => "silent".to_owned(),
+        }));
         self.scene.count(false);
         self.come_back(Instant::now(), false).await
     }
@@ -299,7 +297,7 @@ impl Life {
                 Ok(())
             }
             Err(_) if self.witness.client.is_connected() => Ok(()),
-            Err(_) => self.lost().await,
+            Err(ended) => self.lost(&ended).await,
         }
     }
 

@@ -63,6 +63,9 @@ pub struct Arguments {
     /// Runs this program, and builds none
     #[arg(long, value_name = "PATH", conflicts_with = "release")]
     program: Option<PathBuf>,
+    /// Sets a variable for all nodes; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
+    node_env: Vec<(String, String)>,
     /// Writes everything to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -112,6 +115,7 @@ pub async fn short() -> Result<Tally> {
         rate: 200,
         release: false,
         program: None,
+        node_env: Vec::new(),
         json: None,
         html: None,
     })
@@ -135,7 +139,9 @@ async fn torture(arguments: &Arguments) -> Result<Tally> {
         "{} nodes, {} clients, {} sends a second, {} s a fault, seed {}",
         run.nodes, run.members, run.sends_per_second, run.seconds, run.seed
     );
-    let outcomes = all(&cases(arguments), &run, pace(&run, arguments.short), program).await?;
+    let outcomes =
+        all(&cases(arguments), &run, pace(&run, arguments.short), program, arguments.node_env.clone())
+            .await?;
     println!("\n{}", table::table(&outcomes, std::io::stdout().is_terminal()));
     println!("Seed {}: give it again with --seed {} to draw the same.", run.seed, run.seed);
     if let Some(file) = &arguments.json {
@@ -150,10 +156,21 @@ async fn torture(arguments: &Arguments) -> Result<Tally> {
     Ok(Tally { passed, failed: outcomes.len() as u64 - passed })
 }
 
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it looks like NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 /// Does all cases, those with the same needs on the same servers.
-async fn all(cases: &[Case], run: &Run, pace: Pace, program: PathBuf) -> Result<Vec<Outcome>> {
+async fn all(
+    cases: &[Case],
+    run: &Run,
+    pace: Pace,
+    program: PathBuf,
+    env: Vec<(String, String)>,
+) -> Result<Vec<Outcome>> {
     let drain = Duration::from_secs(if run.seconds <= SHORT { 4 } else { 12 });
-    let fleet = Fleet { program, nodes: run.nodes, drain };
+    let fleet = Fleet { program, nodes: run.nodes, drain, env };
     let mut outcomes = Vec::new();
     let mut standing: Option<Stage> = None;
     for (number, case) in cases.iter().enumerate() {

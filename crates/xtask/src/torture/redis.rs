@@ -1,11 +1,16 @@
 //! The three kinds of Redis, and what can be done to each.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use starling_testkit::redis::{Redis, RedisCluster, RedisSentinel};
+use starling_testkit::wait;
 
 use super::fault::RedisKind;
+
+/// How long the servers may take to agree on a new master.
+const AGREE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A Redis of some kind. What is done to it is done to every server of it.
 #[derive(Debug)]
@@ -84,11 +89,16 @@ impl Servers {
         }
     }
 
-    /// Fails over to a replica. Under sentinels the master is killed; in a Cluster a replica takes over in good order.
+    /// A master dies, and this returns when its replica has taken its place.
     pub async fn fail_over(&self) -> Result<()> {
         match self {
             Self::Alone(_) => bail!("a Redis alone has nothing to fail over to"),
-            Self::Cluster(cluster) => cluster.failover().await,
+            Self::Cluster(cluster) => {
+                let (master, replica) = first_pair(cluster).await?;
+                master.kill().await?;
+                let promoted = async || is_master(replica).await;
+                wait::until_true(AGREE_LIMIT, "the promotion of a replica", promoted).await
+            }
             Self::Sentinel(pair) => pair.kill_master().await,
         }
     }
@@ -97,7 +107,16 @@ impl Servers {
     pub async fn mend(&self) -> Result<()> {
         match self {
             Self::Sentinel(pair) => pair.revive().await,
-            _ => Ok(()),
+            Self::Cluster(cluster) => {
+                let dead = cluster.nodes().iter().find(|node| !node.is_running()).context("a dead node")?;
+                dead.restart().await?;
+                let follows = async || {
+                    let facts = dead.cli(&["INFO", "replication"]).await?.text();
+                    Ok(facts.contains("master_link_status:up"))
+                };
+                wait::until_true(AGREE_LIMIT, "a former master to follow", follows).await
+            }
+            Self::Alone(_) => Ok(()),
         }
     }
 
@@ -108,4 +127,15 @@ impl Servers {
             Self::Sentinel(pair) => pair.servers().iter().collect(),
         }
     }
+}
+
+/// The master of the first third of all slots, and its replica.
+async fn first_pair(cluster: &RedisCluster) -> Result<(&Redis, &Redis)> {
+    let nodes = cluster.nodes();
+    let (first, second) = (&nodes[0], &nodes[nodes.len() / 2]);
+    Ok(if is_master(first).await? { (first, second) } else { (second, first) })
+}
+
+async fn is_master(redis: &Redis) -> Result<bool> {
+    Ok(redis.cli(&["INFO", "replication"]).await?.text().contains("role:master"))
 }

@@ -63,6 +63,7 @@ fn one(outcome: &Outcome) -> Value {
         })),
         "handovers": spread(&measures.handovers),
         "cuts": measures.cuts,
+        "sockets_ended": measures.ends,
         "refused": measures.refused,
         "sessions_begun_afresh": measures.afresh,
         "memory": outcome.memory.iter().map(|memory| json!({

@@ -29,6 +29,8 @@ pub struct Fleet {
     pub nodes: usize,
     /// How long a drain may take.
     pub drain: Duration,
+    /// Further variables.
+    pub env: Vec<(String, String)>,
 }
 
 /// Everything that stands. Nodes are dropped before what they use.
@@ -140,6 +142,13 @@ impl Stage {
             .unlimited()
             .env("STARLING_DRAIN_SECONDS", &drain)
             .env("STARLING_DRAIN_NOTICE_SECONDS", "1");
+        for (variable, value) in &self.fleet.env {
+            node = node.env(variable, value);
+        }
+        // A program that was built to break its promises: the checker is to see it.
+        if let Ok(sabotage) = std::env::var("STARLING_SABOTAGE") {
+            node = node.env("STARLING_SABOTAGE", &sabotage);
+        }
         if let Some(clocks) = &self.clocks {
             for (variable, value) in clocks.of(&name)? {
                 node = node.env(variable, &value);

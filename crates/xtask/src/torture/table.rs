@@ -107,15 +107,12 @@ fn spread(spread: &Spread) -> String {
     format!("{} / {} / {} ms", ms(spread.p50), ms(spread.p99), ms(spread.max))
 }
 
-/// `31→34 30→33 new→29`: one for each node.
+/// `31 30 32 → 34 33 29`: the nodes before and after, in megabytes.
 fn memory(nodes: &[Memory]) -> String {
-    let one = |memory: &Memory| {
-        let megabytes = |bytes: u64| (bytes >> 20).to_string();
-        let before = memory.before.map_or("new".to_owned(), megabytes);
-        let after = memory.after.map_or("gone".to_owned(), megabytes);
-        format!("{before}→{after}")
+    let list = |of: fn(&Memory) -> Option<u64>| {
+        nodes.iter().filter_map(of).map(|bytes| (bytes >> 20).to_string()).collect::<Vec<_>>().join(" ")
     };
-    nodes.iter().map(one).collect::<Vec<_>>().join(" ")
+    format!("{} → {}", list(|memory| memory.before), list(|memory| memory.after))
 }
 
 #[cfg(test)]
