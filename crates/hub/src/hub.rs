@@ -31,6 +31,7 @@ use crate::shards::Shards;
 use crate::topic::Topics;
 use crate::topic_lane::TopicJob;
 use crate::typing::Typists;
+use crate::untold::Lanes;
 use crate::{CommandError, HubConfig, clock};
 
 /// How many publications may wait for the broker. What does not fit is found in the log.
@@ -109,6 +110,10 @@ pub struct Hub {
     pub(crate) link: crate::link::Link,
     /// Whether the session store may lack what this node wrote: to be written again.
     pub(crate) presence_lost: AtomicBool,
+    /// Where this node could not publish: to be told when it can.
+    pub(crate) untold: Lanes,
+    /// Where something was or may have been missed and could not be read yet: it is with the next tick.
+    pub(crate) missed: Lanes,
     /// Who went while the session store did not take it.
     pub(crate) unwritten: Mutex<HashSet<(ConversationKey, Arc<str>)>>,
     /// An operator wants this node to drain.
@@ -193,6 +198,8 @@ impl Hub {
             nodes: Mutex::default(),
             link: crate::link::Link::default(),
             presence_lost: AtomicBool::new(false),
+            untold: Lanes::default(),
+            missed: Lanes::default(),
             unwritten: Mutex::default(),
             drain_wanted: Notify::new(),
             started_at: Instant::now(),
@@ -269,7 +276,8 @@ impl Hub {
 
     /// Publishes to the other nodes. What does not fit is lost, and found by them through the beats' heads.
     pub(crate) fn publish(&self, publication: Publication) {
-        if self.publish_lane.push(publication).is_err() {
+        if let Err(publication) = self.publish_lane.push(publication) {
+            self.untold.lost(&publication);
             METRICS.publications_dropped.increment(1);
         }
     }
@@ -323,7 +331,8 @@ impl Hub {
         crate::trace::belong_to(&span, batch.len(), traceparents);
         if let Err(error) = self.fanout.publish(&batch).instrument(span).await {
             METRICS.publications_dropped.increment(batch.len() as u64);
-            tracing::debug!(%error, lost = batch.len(), "publications were lost; other nodes find them by the heads");
+            batch.iter().for_each(|publication| self.untold.lost(publication));
+            tracing::debug!(%error, lost = batch.len(), "publications were lost; other nodes are told to look for them");
         }
     }
 

@@ -35,6 +35,7 @@ mod topic;
 mod topic_lane;
 mod trace;
 mod typing;
+mod untold;
 
 pub use commands::{
     Attachment, ConversationPage, ConversationView, Posted, PreparedConnect, PreparedJoin, PreparedSubscribe,

@@ -83,6 +83,8 @@ pub enum NodeMessage {
     Restored { node: Arc<str> },
     /// To one node: an operator wants it to drain.
     Drain { node: Arc<str> },
+    /// A node could not publish for a while: whoever hears this may have missed something of the lane that it comes by.
+    Missed { node: Arc<str> },
     /// A node stops, in order.
     Leaving { node: Arc<str> },
 }
@@ -133,6 +135,16 @@ impl NodeMessage {
         }
         out.into()
     }
+}
+
+/// Whether this is a [`CommittedMessage`].
+pub fn is_message(body: &[u8]) -> bool {
+    body.first() == Some(&KIND_MESSAGE)
+}
+
+/// Whether what is said concerns conversations of all lanes, although it takes one.
+pub fn concerns_all_lanes(body: &[u8]) -> bool {
+    body.first() == Some(&KIND_OTHER) && body[1..].starts_with(br#"{"Restored""#)
 }
 
 /// Reads what another node sent. `None`: not of this version; to be ignored.

@@ -143,6 +143,7 @@ impl Hub {
                     self.drain_wanted.notify_one();
                 }
             }
+            NodeMessage::Missed { .. } => lane.into_iter().for_each(|lane| self.missed.enter(lane)),
             NodeMessage::Leaving { node } => {
                 self.nodes.lock().retain(|record| record.node != *node);
                 self.forget_dead_nodes();

@@ -59,15 +59,17 @@ impl Hub {
         }
     }
 
-    /// Looks up the heads of these conversations, in one query for many, and repairs those that moved.
-    pub(crate) async fn check_heads(&self, rooms: &[Arc<Room>]) {
+    /// Looks up the heads of these conversations, in one query for many, and repairs those that moved. `false`: the database
+    /// did not answer.
+    pub(crate) async fn check_heads(&self, rooms: &[Arc<Room>]) -> bool {
         for chunk in rooms.chunks(HEADS_PER_QUERY) {
             let ids: Vec<i64> = chunk.iter().map(|room| room.conversation).collect();
             let heads = match self.conversations.heads(&ids).await {
                 Ok(heads) => heads,
                 Err(error) => {
                     tracing::debug!(%error, "heads could not be read; they will be with the next tick");
-                    return;
+                    rooms.iter().for_each(|room| self.missed.enter(room.lane));
+                    return false;
                 }
             };
             let heads: crate::Map<i64, u64> = heads.into_iter().collect();
@@ -77,6 +79,24 @@ impl Hub {
                     Some(_) => {}
                     None => self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation),
                 }
+            }
+        }
+        true
+    }
+
+    /// Looks up the heads of conversations to which an append had no answer, and has the other nodes told: the sender may
+    /// never ask again.
+    pub(crate) async fn check_suspects(&self) {
+        let suspects: Vec<Arc<Room>> = self.suspects.lock().drain(..).collect();
+        if suspects.is_empty() {
+            return;
+        }
+        let answered = self.check_heads(&suspects).await;
+        for room in &suspects {
+            if answered && self.clustered {
+                self.committed_heads.note(room, room.state().known());
+            } else if !answered {
+                self.suspect(room);
             }
         }
     }

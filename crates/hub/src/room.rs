@@ -188,6 +188,11 @@ impl RoomState {
         self.sequencer.head()
     }
 
+    /// The highest number that is known to exist.
+    pub fn known(&self) -> u64 {
+        self.sequencer.known()
+    }
+
     /// Whether numbers are missing.
     pub fn has_hole(&self) -> bool {
         self.joined > 0 && self.sequencer.has_hole()

@@ -41,6 +41,11 @@ impl<T> Sequencer<T> {
         self.next - 1
     }
 
+    /// The highest number that is known to exist.
+    pub fn known(&self) -> u64 {
+        self.known
+    }
+
     /// Takes a message; calls `release` for each that can go out now, in order.
     pub fn feed(&mut self, seq: u64, item: T, mut release: impl FnMut(u64, T)) -> Fed {
         if seq < self.next {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use starling_fanout::LANES;
 use starling_session_store::{ConversationKey, NodeRecord, SessionState};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -69,9 +70,11 @@ impl Hub {
                 self.repair(room);
             }
         }
-        let suspects: Vec<Arc<Room>> = self.suspects.lock().drain(..).collect();
-        if !suspects.is_empty() {
-            self.check_heads(&suspects).await;
+        self.check_suspects().await;
+        let missed = self.missed.take();
+        if !missed.is_empty() {
+            let hub = self.clone();
+            tokio::spawn(async move { hub.recover(&missed).await });
         }
         if self.clustered {
             self.tend_link(&joined).await;
@@ -105,9 +108,9 @@ impl Hub {
                 };
                 if died {
                     self.forget_dead_nodes();
-                    // What a node committed last it may not have told any more.
+                    // What a node did last, a message or a change of members, it may not have told any more.
                     let hub = self.clone();
-                    tokio::spawn(async move { hub.check_heads(&hub.rooms.joined()).await });
+                    tokio::spawn(async move { hub.recover_from_gap(None).await });
                 }
                 if beat.lost || self.presence_lost.swap(false, Ordering::Relaxed) {
                     self.write_all_again().await;
@@ -153,13 +156,15 @@ impl Hub {
     /// After publications may have been lost: reads what is missing, and what is cached, anew.
     pub(crate) async fn recover_from_gap(self: &Arc<Self>, lane: Option<u16>) {
         self.topics.doubt();
+        let all = || (0..LANES).collect();
+        self.recover(&lane.map_or_else(all, |lane| vec![lane])).await;
+    }
+
+    /// Reads anew what is known of the conversations of some lanes. What can't be read now is, with the next tick.
+    async fn recover(self: &Arc<Self>, lanes: &[u16]) {
         self.rooms.sweep(self.seconds(), true);
-        let concerned: Vec<Arc<Room>> = self
-            .rooms
-            .joined()
-            .into_iter()
-            .filter(|room| lane.is_none_or(|lane| room.lane == lane))
-            .collect();
+        let mut concerned = self.rooms.joined();
+        concerned.retain(|room| lanes.contains(&room.lane));
         self.check_heads(&concerned).await;
         for room in &concerned {
             self.refresh(room).await;
@@ -177,7 +182,7 @@ impl Hub {
                     if state.members_version != version {
                         // What was heard meanwhile is newer; what else was missed, the next look finds.
                         drop(state);
-                        self.suspect(room);
+                        self.missed.enter(room.lane);
                         return;
                     }
                     let before = state.members.keys().cloned().collect();
@@ -194,7 +199,10 @@ impl Hub {
                 }
             }
             Ok(_) => self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation),
-            Err(error) => tracing::debug!(%error, "a conversation could not be read anew"),
+            Err(error) => {
+                tracing::debug!(%error, "a conversation could not be read anew; it will be with the next tick");
+                self.missed.enter(room.lane);
+            }
         }
     }
 
@@ -206,6 +214,11 @@ impl Hub {
         METRICS.fanout_up.set(if hears { 1.0 } else { 0.0 });
         for (lane, heads) in self.committed_heads.to_tell(probed.is_err() || !hears) {
             self.publish_message(lane, &NodeMessage::Heads(heads));
+        }
+        if probed.is_ok() && hears {
+            for lane in self.untold.take() {
+                self.publish_message(lane, &NodeMessage::Missed { node: self.node.clone() });
+            }
         }
         if !hears {
             self.check_heads(joined).await;
