@@ -121,10 +121,10 @@ impl Hub {
         }
     }
 
-    /// Takes the people of nodes out that live no more, everywhere at once.
-    pub(crate) fn forget_dead_nodes(&self) {
-        let living: Vec<String> = self.nodes.lock().iter().map(|record| record.node.clone()).collect();
-        let lives = |node: &str| node == &*self.node || living.iter().any(|name| name == node);
+    /// Takes the people of nodes out that live no more, everywhere at once. Only theirs: of a node that this one has not yet heard of
+    /// by its beat, people may have come already.
+    pub(crate) fn forget_nodes(&self, gone: &[&str]) {
+        let lives = |node: &str| !gone.contains(&node);
         let now = clock::now_ms();
         for room in self.rooms.joined() {
             let mut state = room.state();

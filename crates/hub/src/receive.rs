@@ -146,7 +146,7 @@ impl Hub {
             NodeMessage::Missed { .. } => lane.into_iter().for_each(|lane| self.missed.enter(lane)),
             NodeMessage::Leaving { node } => {
                 self.nodes.lock().retain(|record| record.node != *node);
-                self.forget_dead_nodes();
+                self.forget_nodes(&[&node]);
             }
         }
     }

@@ -100,14 +100,15 @@ impl Hub {
             Ok(beat) => {
                 let mut known = beat.living;
                 known.sort_by(|a, b| a.node.cmp(&b.node));
-                let died = {
+                let died: Vec<String> = {
                     let mut nodes = self.nodes.lock();
-                    let died = nodes.iter().any(|old| !known.iter().any(|new| new.node == old.node));
+                    let lives = |old: &NodeRecord| known.iter().any(|new| new.node == old.node);
+                    let died = nodes.iter().filter(|old| !lives(old)).map(|old| old.node.clone()).collect();
                     *nodes = known;
                     died
                 };
-                if died {
-                    self.forget_dead_nodes();
+                if !died.is_empty() {
+                    self.forget_nodes(&died.iter().map(String::as_str).collect::<Vec<_>>());
                     // What a node did last, a message or a change of members, it may not have told any more.
                     let hub = self.clone();
                     tokio::spawn(async move { hub.recover_from_gap(None).await });

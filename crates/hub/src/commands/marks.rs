@@ -74,18 +74,19 @@ impl Hub {
         name: &str,
     ) -> Result<PresenceList, CommandError> {
         let room = self.member_room(tenant, user, name).await?;
+        // What was known when the last socket here left is old, also where the store says that nobody is there.
         let elsewhere = if self.clustered && !room.state().online_known {
-            self.session_store.presence(&[crate::tick::presence_key(&room)]).await?.pop().unwrap_or_default()
+            let mut answers = self.session_store.presence(&[crate::tick::presence_key(&room)]).await?;
+            Some(answers.pop().unwrap_or_default())
         } else {
-            Vec::new()
+            None
         };
         let mut users: Vec<PresenceUser> = {
             let state = room.state();
-            let devices = |user: &str| {
-                let others = elsewhere.iter().filter(|entry| entry.user == user && entry.node != *self.node);
-                if elsewhere.is_empty() {
-                    state.online.devices(user)
-                } else {
+            let devices = |user: &str| match &elsewhere {
+                None => state.online.devices(user),
+                Some(entries) => {
+                    let others = entries.iter().filter(|entry| entry.user == user && entry.node != *self.node);
                     state.online.on_node(user, &self.node) + others.map(|entry| entry.devices).sum::<u32>()
                 }
             };
