@@ -114,6 +114,8 @@ pub struct Hub {
     pub(crate) untold: Lanes,
     /// Where something was or may have been missed and could not be read yet: it is with the next tick.
     pub(crate) missed: Lanes,
+    /// Where it could not be read who is there: it is when the broker is back.
+    pub(crate) unread: Lanes,
     /// Who went while the session store did not take it.
     pub(crate) unwritten: Mutex<HashSet<(ConversationKey, Arc<str>)>>,
     /// An operator wants this node to drain.
@@ -200,6 +202,7 @@ impl Hub {
             presence_lost: AtomicBool::new(false),
             untold: Lanes::default(),
             missed: Lanes::default(),
+            unread: Lanes::default(),
             unwritten: Mutex::default(),
             drain_wanted: Notify::new(),
             started_at: Instant::now(),

@@ -152,8 +152,8 @@ impl Hub {
             let keys: Vec<_> = chunk.iter().map(|room| presence_key(room)).collect();
             let answers = self.session_store.presence(&keys).await;
             if let Err(error) = &answers {
-                tracing::debug!(%error, "presence could not be read; it will be with the next tick");
-                chunk.iter().for_each(|room| self.missed.enter(room.lane));
+                tracing::debug!(%error, "presence could not be read; it will be, later");
+                chunk.iter().for_each(|room| self.unread.enter(room.lane));
             }
             let mut answers = answers.unwrap_or_default().into_iter();
             for (room, begun) in chunk.iter().zip(begun) {

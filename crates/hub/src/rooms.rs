@@ -205,6 +205,10 @@ impl Rooms {
             part.retain(|_, slot| match slot {
                 Slot::Loading(loading) => Arc::strong_count(loading) > 1,
                 Slot::Ready(room) => {
+                    if all && room.state().joined() == 0 {
+                        // Somebody may be about to join.
+                        room.state().online_known = false;
+                    }
                     let idle = now_s.saturating_sub(room.used_at_s.load(Ordering::Relaxed));
                     let keep = !all && idle < if crowded { 1 } else { IDLE_SECONDS };
                     keep || room.state().joined() > 0 || Arc::strong_count(room) > 1

@@ -166,9 +166,11 @@ impl Hub {
         self.rooms.sweep(self.seconds(), true);
         let mut concerned = self.rooms.joined();
         concerned.retain(|room| lanes.contains(&room.lane));
-        self.check_heads(&concerned).await;
-        for room in &concerned {
-            self.refresh(room).await;
+        // A database that is away is not asked for each of them.
+        if self.check_heads(&concerned).await {
+            for room in &concerned {
+                self.refresh(room).await;
+            }
         }
         self.read_presence(&concerned).await;
     }
@@ -217,6 +219,12 @@ impl Hub {
             self.publish_message(lane, &NodeMessage::Heads(heads));
         }
         if probed.is_ok() && hears {
+            let unread = self.unread.take();
+            if !unread.is_empty() {
+                let (hub, mut rooms) = (self.clone(), self.rooms.joined());
+                rooms.retain(|room| unread.contains(&room.lane));
+                tokio::spawn(async move { hub.read_presence(&rooms).await });
+            }
             for lane in self.untold.take() {
                 self.publish_message(lane, &NodeMessage::Missed { node: self.node.clone() });
             }

@@ -180,6 +180,9 @@ impl Hub {
             _ => {
                 joined.joined.insert(room.key.name.clone(), room.clone());
                 let head = state.attach(session.socket.shard);
+                if !state.online_known {
+                    self.unread.enter(room.lane);
+                }
                 self.count_in(room, &mut state, &session.user);
                 let change = Change::Joined(room.key.name.to_string());
                 self.change(StoreChange::Session(SessionChange { session: session.id.to_string(), change }));
