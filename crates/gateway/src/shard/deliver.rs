@@ -398,7 +398,7 @@ mod tests {
             pace: PaceLimits { commands_per_second: 0, bytes_per_second: 0 },
             admission: crate::admission::Admission::new(0).into(),
         };
-        Shard::new(0, Service::Echo, settings)
+        Shard::new(0, Service::Echo, settings, 0)
     }
 
     fn connect(shard: &Rc<Shard>) -> u32 {

@@ -4,6 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use rand::Rng;
+use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom;
 use starling_hub::{Encoded, OwnedEvent};
 use starling_wire::protocol::CloseReason;
@@ -48,9 +50,10 @@ pub(super) async fn drain(shard: Rc<Shard>, plan: DrainPlan) {
     {
         let mut table = shard.table.borrow_mut();
         for key in table.keys() {
-            let Some(conn) = table.conns.get_mut(key as usize) else { continue };
-            tell(conn, plan.spread);
-            leaving.push((plan.limit.mul_f64(rand::random_range(CLOSING)), key, conn.generation));
+            let Table { conns, random, .. } = &mut *table;
+            let Some(conn) = conns.get_mut(key as usize) else { continue };
+            tell(conn, plan.spread, random);
+            leaving.push((plan.limit.mul_f64(random.random_range(CLOSING)), key, conn.generation));
             table.mark(key);
         }
         table.flush_dirty();
@@ -83,7 +86,7 @@ impl Table {
             return;
         }
         METRICS.moved.increment(1);
-        tell(conn, SPREAD);
+        tell(conn, SPREAD, &mut self.random);
         self.timers.leaving(self.tick + LEAVING_SECONDS, key, generation);
         self.mark(key);
     }
@@ -92,7 +95,7 @@ impl Table {
     pub(super) fn shed(&mut self, count: usize) {
         let open = self.conns.iter().filter(|(_, conn)| conn.phase == Phase::Open && conn.session.is_some());
         let chosen: Vec<(usize, u32)> =
-            open.map(|(key, conn)| (key, conn.generation)).choose_multiple(&mut rand::rng(), count);
+            open.map(|(key, conn)| (key, conn.generation)).choose_multiple(&mut self.random, count);
         for (key, generation) in chosen {
             self.ask_to_leave(u32::try_from(key).unwrap_or(u32::MAX), generation);
         }
@@ -104,8 +107,8 @@ impl Table {
     }
 }
 
-fn tell(conn: &mut Conn, spread: Duration) {
-    let told = spread.mul_f64(rand::random_range(0.0..1.0));
+fn tell(conn: &mut Conn, spread: Duration, random: &mut SmallRng) {
+    let told = spread.mul_f64(random.random_range(0.0..1.0));
     let event = OwnedEvent::Draining { reconnect_after_ms: u64::try_from(told.as_millis()).unwrap_or(0) };
     let frame = Encoded::new(event).frame(conn.encoding).clone();
     conn.push(frame, Kind::Reply);

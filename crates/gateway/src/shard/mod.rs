@@ -29,6 +29,8 @@ pub(crate) use inbox::Item;
 pub use inbox::{Inbox, Inboxes};
 pub(crate) use leaving::DrainPlan;
 pub(crate) use pace::{Pace, PaceLimits};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use room::ShardRoom;
 use slab::Slab;
 pub(crate) use socket::Socket;
@@ -106,6 +108,8 @@ pub(crate) struct Table {
     next_generation: u32,
     /// Bytes in all outboxes at the last tick.
     queued: usize,
+    /// Spreads what must not happen to all at once.
+    random: SmallRng,
 }
 
 /// Runs a shard on this thread until its inbox closes.
@@ -124,7 +128,7 @@ pub(crate) fn run(
         }
     };
     let _ends_the_node = EndsTheNode;
-    let shard = Shard::new(index, service, settings);
+    let shard = Shard::new(index, service, settings, rand::random());
     let local = LocalSet::new();
     local.spawn_local(tick_forever(shard.clone()));
     local.block_on(&runtime, shard.take_turns(inbox, front));
@@ -152,8 +156,8 @@ pub(crate) async fn tick_forever(shard: Rc<Shard>) {
 
 impl Shard {
     /// A shard without sockets. [`Shard::take_turns`] and [`tick_forever`] keep it going.
-    pub fn new(index: u16, service: Service, settings: ShardSettings) -> Rc<Shard> {
-        let table = RefCell::new(Table::new(settings.heartbeat_s));
+    pub fn new(index: u16, service: Service, settings: ShardSettings, seed: u64) -> Rc<Shard> {
+        let table = RefCell::new(Table::new(settings.heartbeat_s, seed));
         Rc::new(Shard { index, service, settings, table, started: Instant::now() })
     }
 
@@ -201,7 +205,7 @@ impl Shard {
 }
 
 impl Table {
-    fn new(heartbeat_s: u32) -> Table {
+    fn new(heartbeat_s: u32, seed: u64) -> Table {
         Table {
             conns: Slab::new(),
             rooms: Map::default(),
@@ -212,6 +216,7 @@ impl Table {
             tick: 0,
             next_generation: 1,
             queued: 0,
+            random: SmallRng::seed_from_u64(seed),
         }
     }
 
