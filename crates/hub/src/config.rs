@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct HubConfig {
     /// This node's name.
     pub node: String,
+    /// Tells this life of the node from those before it, from [`HubConfig::new_life`].
+    pub life: String,
     /// Where this node can be reached, for operators.
     pub address: Option<String>,
     /// Program version.
@@ -45,9 +47,40 @@ pub struct TenantLimits {
     pub conversations: u64,
 }
 
+/// What stands between a node's name and its life; in no name.
+const LIFE: char = '~';
+
 impl HubConfig {
+    /// A new life, at random.
+    pub fn new_life() -> String {
+        format!("{:08x}", rand::random::<u32>())
+    }
+
+    /// What this node is called where nodes meet: in the session store and on the broker. Leases are of a life and not of a name: what
+    /// a node of the same name has left behind there (people who were on it, sessions) is not taken for this one's.
+    pub fn lease(&self) -> String {
+        format!("{}{LIFE}{}", self.node, self.life)
+    }
+
+    /// The name of the node that has this lease.
+    pub fn node_of(lease: &str) -> &str {
+        lease.split(LIFE).next().unwrap_or(lease)
+    }
+
     /// The limits of a tenant.
     pub fn limits_of(&self, tenant: &str) -> TenantLimits {
         self.tenants.get(tenant).copied().unwrap_or(self.limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_tells_the_name_of_its_node() {
+        let lease = format!("a.b:c@d-e{LIFE}{}", HubConfig::new_life());
+        assert_eq!(HubConfig::node_of(&lease), "a.b:c@d-e");
+        assert_eq!(HubConfig::node_of("node-1"), "node-1");
     }
 }

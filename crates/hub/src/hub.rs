@@ -76,7 +76,9 @@ pub struct HubParts {
 /// The hub: what every command means and who gets which event. One per node.
 pub struct Hub {
     pub(crate) config: HubConfig,
-    /// The node's name, shared.
+    /// The node's name, for people.
+    pub(crate) name: Arc<str>,
+    /// What the node's lease stands under, for other nodes: see [`HubConfig::lease`].
     pub(crate) node: Arc<str>,
     pub(crate) conversations: Arc<dyn ConversationStore>,
     pub(crate) session_store: Arc<dyn SessionStore>,
@@ -173,7 +175,8 @@ impl Hub {
         let (repair_lane, repair_end) = Lane::new(REPAIR_QUEUE);
         let runtime = parts.runtime;
         let hub = Arc::new(Hub {
-            node: parts.config.node.as_str().into(),
+            name: parts.config.node.as_str().into(),
+            node: parts.config.lease().into(),
             limits: Limits::default(),
             config: parts.config,
             conversations: parts.conversations,
@@ -264,8 +267,9 @@ impl Hub {
     }
 
     /// This node's name.
+    #[expect(clippy::misnamed_getters, reason = "what is a node's name outside is not what it is called among nodes")]
     pub fn node(&self) -> &Arc<str> {
-        &self.node
+        &self.name
     }
 
     /// Settings.

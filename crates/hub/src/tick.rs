@@ -96,7 +96,8 @@ impl Hub {
 
     /// Renews this node's lease, learns who lives, and writes anew what the store lost.
     pub(crate) async fn beat(self: &Arc<Self>) {
-        match self.session_store.beat(&self.record()).await {
+        let record = NodeRecord { node: self.node.to_string(), ..self.record() };
+        match self.session_store.beat(&record).await {
             Ok(beat) => {
                 let mut known = beat.living;
                 known.sort_by(|a, b| a.node.cmp(&b.node));
@@ -125,7 +126,7 @@ impl Hub {
     pub fn record(&self) -> NodeRecord {
         let gauges = &self.gauges;
         NodeRecord {
-            node: self.node.to_string(),
+            node: self.name.to_string(),
             address: self.config.address.clone(),
             connections: gauges.connections.load(Ordering::Relaxed),
             sessions: (self.sessions.count() + self.lingering.count()) as u64,

@@ -72,7 +72,7 @@ async fn run(setup: Setup) -> Result<(), Failure> {
 
     let conversations = open_database_of(&setup.database_url, setup.postgres.as_ref()).await?;
     wait_for_database(&*conversations, setup.migrate, setup.start_timeout).await?;
-    let (sessions, fanout) = open_redis(setup.redis_url.as_deref(), &setup.hub.node, setup.topics).await?;
+    let (sessions, fanout) = open_redis(setup.redis_url.as_deref(), &setup.hub.lease(), setup.topics).await?;
     let (inboxes, ends) = Inboxes::new(setup.shards);
     let shards: Arc<dyn Shards> = inboxes.clone();
     #[cfg(feature = "sabotage")]

@@ -178,6 +178,7 @@ fn hub(values: &Values, node: String) -> Result<HubConfig, BadConfig> {
     };
     Ok(HubConfig {
         node,
+        life: HubConfig::new_life(),
         address: values.text("address"),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         resume_window: values.seconds("resume_window_seconds")?,

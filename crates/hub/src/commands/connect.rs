@@ -111,7 +111,7 @@ impl PreparedConnect {
             ticket,
             user: session.user.clone(),
             tenant: session.tenant.clone(),
-            node: hub.node.clone(),
+            node: hub.name.clone(),
             resumed,
             heartbeat_ms: millis(hub.config.heartbeat),
             resume_window_ms: millis(hub.config.resume_window),

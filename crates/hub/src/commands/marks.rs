@@ -86,7 +86,8 @@ impl Hub {
             let devices = |user: &str| match &elsewhere {
                 None => state.online.devices(user),
                 Some(entries) => {
-                    let others = entries.iter().filter(|entry| entry.user == user && entry.node != *self.node);
+                    let others =
+                        entries.iter().filter(|entry| entry.user == user && entry.node != *self.node);
                     state.online.on_node(user, &self.node) + others.map(|entry| entry.devices).sum::<u32>()
                 }
             };

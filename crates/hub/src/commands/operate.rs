@@ -7,9 +7,9 @@ use starling_fanout::LinkStatus;
 use starling_session_store::{NodeRecord, SessionList};
 use starling_wire::protocol::{CloseReason, ErrorCode, Timestamp};
 
-use crate::CommandError;
 use crate::hub::Hub;
 use crate::node_message::NodeMessage;
+use crate::{CommandError, HubConfig};
 
 /// How many sessions of a user are looked at to count devices.
 const DEVICES_MAX: u32 = 200;
@@ -35,8 +35,13 @@ impl Hub {
         let mut nodes = self.session_store.nodes().await?;
         // This node knows itself better than its last beat did.
         nodes.retain(|record| record.node != *self.node);
+        for record in &mut nodes {
+            record.node = HubConfig::node_of(&record.node).to_owned();
+        }
         nodes.push(self.record());
-        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        // Of one that has just been started again, the life before may still have its lease.
+        nodes.sort_by(|a, b| a.node.cmp(&b.node).then(b.started_at_ms.cmp(&a.started_at_ms)));
+        nodes.dedup_by(|older, newer| older.node == newer.node);
         Ok(nodes)
     }
 
@@ -45,16 +50,17 @@ impl Hub {
         if !identity.scopes.may_operate() {
             return Err(CommandError::forbidden("this needs the scope operate"));
         }
-        if *node == *self.node {
+        if *node == *self.name {
             self.drain_wanted.notify_one();
             return Ok(());
         }
         let nodes = self.session_store.nodes().await?;
-        let Some(record) = nodes.iter().find(|record| record.node == node) else {
+        let lives = nodes.iter().filter(|record| HubConfig::node_of(&record.node) == node);
+        let Some(record) = lives.max_by_key(|record| record.started_at_ms) else {
             return Err(CommandError::new(ErrorCode::NotFound, "no such node lives"));
         };
         let message = NodeMessage::Drain { node: record.node.as_str().into() };
-        Ok(self.fanout.publish_to(node, message.encode()).await?)
+        Ok(self.fanout.publish_to(&record.node, message.encode()).await?)
     }
 
     /// Sessions of the tenant, of one user or of all.
@@ -66,7 +72,11 @@ impl Hub {
         limit: u32,
     ) -> Result<SessionList, CommandError> {
         need_admin(identity)?;
-        Ok(self.session_store.sessions(&identity.tenant, user, cursor, limit).await?)
+        let mut list = self.session_store.sessions(&identity.tenant, user, cursor, limit).await?;
+        for session in &mut list.sessions {
+            session.node = HubConfig::node_of(&session.node).to_owned();
+        }
+        Ok(list)
     }
 
     /// Ends a session: its socket is closed with 4410, its ticket is void.
