@@ -32,7 +32,7 @@ class Nodes {
     this.#chat = chat;
     this.#client = client;
     byId("view-nodes").replaceChildren(
-      element("div", { class: "nodes-head" }, element("h1", {}, "The flock"), element("p", { class: "hint" }, "Every node of this cluster, every two seconds.")),
+      element("div", { class: "nodes-head" }, element("h1", {}, "Nodes"), element("p", { class: "hint" }, "Every node of this cluster, every two seconds.")),
       element("div", { class: "charts" }, this.#connections.node, this.#rate.node, this.#delivery.node, this.#trip.node),
       this.#notice,
       this.#grid,
