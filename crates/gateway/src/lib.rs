@@ -13,6 +13,8 @@ mod listener;
 mod metrics;
 mod rebalance;
 mod shard;
+#[cfg(test)]
+mod simulation;
 mod tls;
 mod upgrade;
 

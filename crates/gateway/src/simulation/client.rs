@@ -1,0 +1,388 @@
+//! A client as its authors are told to write one: it keeps session, ticket and cursors, sends again under the same key what had no
+//! answer, and goes on anywhere.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::chance::Chance;
+use super::node::Node;
+use super::pipe::Pipe;
+use super::plan::{Deed, Script};
+use super::witness::{Sending, Shown};
+use super::world::World;
+
+/// How long an answer may take before the client tries elsewhere.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many sends may be under way.
+const UNDER_WAY_MAX: usize = 8;
+
+/// A client.
+pub struct Client {
+    number: usize,
+    user: Arc<str>,
+    world: Rc<World>,
+    chance: Chance,
+    began: Instant,
+    script: VecDeque<(Duration, Deed)>,
+    follows_draining: bool,
+    gives_up: bool,
+    /// Session and ticket, of the last `connect`.
+    session: Option<(String, String)>,
+    /// The highest number shown, by conversation.
+    cursors: BTreeMap<String, u64>,
+    /// Sends that are not acknowledged, by key.
+    outstanding: BTreeMap<String, Outstanding>,
+    keys: u64,
+    /// Sockets that the node does not know to be gone, until when.
+    ghosts: Vec<(Pipe, Instant)>,
+}
+
+struct Outstanding {
+    sending: Sending,
+    content: String,
+    again_at: Instant,
+    under_way: bool,
+}
+
+/// One connection.
+struct Connection {
+    node: Rc<Node>,
+    pipe: Pipe,
+    next_id: u64,
+    awaited: BTreeMap<u64, (Awaited, Instant)>,
+    connected: bool,
+    /// Joined conversations; of those joined on this connection, who is there.
+    joined: BTreeMap<String, Option<BTreeMap<String, bool>>>,
+    join_again_at: Instant,
+    /// When to go elsewhere, as the node asked.
+    leave_at: Option<Instant>,
+}
+
+enum Awaited {
+    Connect,
+    Join(String),
+    Send(String),
+}
+
+/// Why a connection is over.
+enum Over {
+    /// The client goes for good.
+    Quit,
+    /// To be opened anew.
+    Lost,
+    /// To be opened anew, and the node does not notice for this long.
+    Vanished(Duration),
+    /// The other one, opened before this one ends, takes over.
+    Moved(Box<(Rc<Node>, Pipe)>),
+}
+
+impl Client {
+    pub fn new(number: usize, script: &Script, world: Rc<World>) -> Client {
+        Client {
+            number,
+            user: World::user(number),
+            chance: Chance::new(world.seed, &format!("client {number}")),
+            world,
+            began: Instant::now(),
+            script: script.deeds.iter().copied().collect(),
+            follows_draining: script.follows_draining,
+            gives_up: script.gives_up,
+            session: None,
+            cursors: BTreeMap::new(),
+            outstanding: BTreeMap::new(),
+            keys: 0,
+            ghosts: Vec::new(),
+        }
+    }
+
+    /// Lives until the script says that it goes, or until the run ends.
+    pub async fn live(mut self) {
+        let mut next = None;
+        loop {
+            let (node, pipe) = match next.take() {
+                Some(opened) => opened,
+                None => match self.open(None) {
+                    Some(opened) => opened,
+                    None => {
+                        let pause = self.chance.millis(20, 400);
+                        tokio::time::sleep(pause).await;
+                        continue;
+                    }
+                },
+            };
+            let mut connection = Connection::new(node, pipe);
+            match self.serve(&mut connection).await {
+                Over::Quit => break,
+                Over::Moved(opened) => {
+                    // The older one ends when the newer one has had the time to take over.
+                    self.ghosts.push((connection.pipe, Instant::now() + Duration::from_millis(300)));
+                    next = Some(*opened);
+                }
+                Over::Vanished(time) => self.ghosts.push((connection.pipe, Instant::now() + time)),
+                Over::Lost => {
+                    if connection.node.is_dead() && self.gives_up {
+                        break;
+                    }
+                    drop(connection);
+                    let pause = self.chance.millis(1, 300);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+        self.world.note(|| format!("client {} goes", self.number));
+        for outstanding in self.outstanding.into_values() {
+            self.world.witness.borrow_mut().abandon(outstanding.sending);
+        }
+        self.world.clients.borrow_mut()[self.number].leave();
+    }
+
+    fn open(&mut self, not: Option<&Rc<Node>>) -> Option<(Rc<Node>, Pipe)> {
+        let nodes: Vec<Rc<Node>> = {
+            let slots = self.world.slots.borrow();
+            slots.iter().filter(|node| not.is_none_or(|not| !Rc::ptr_eq(node, not))).cloned().collect()
+        };
+        // As a load balancer that does not know yet who is there.
+        let node = nodes.get(self.chance.index(nodes.len().max(1)))?.clone();
+        let pipe = node.accept(&self.user, &mut self.chance)?;
+        Some((node, pipe))
+    }
+
+    async fn serve(&mut self, connection: &mut Connection) -> Over {
+        self.world.clients.borrow_mut()[self.number].joined.clear();
+        self.world
+            .note(|| format!("client {} on {} with {:?}", self.number, connection.node.name, self.cursors));
+        for outstanding in self.outstanding.values_mut() {
+            outstanding.under_way = false;
+        }
+        let mut connect = json!({ "op": "connect" });
+        if let Some((session, ticket)) = &self.session {
+            connect["resume"] = json!({ "session": session, "ticket": ticket, "cursors": self.cursors });
+        }
+        connection.ask(Awaited::Connect, connect);
+        loop {
+            let now = Instant::now();
+            self.ghosts.retain(|(_, until)| *until > now);
+            if let Some(over) = self.act(connection, now).await {
+                return over;
+            }
+            let wake = self.wakes_at(connection);
+            let Ok(frame) = tokio::time::timeout_at(wake, connection.pipe.next()).await else { continue };
+            let Some(frame) = frame else { return Over::Lost };
+            if let Some(over) = self.take(connection, &frame) {
+                return over;
+            }
+        }
+    }
+
+    /// Does what is due.
+    async fn act(&mut self, connection: &mut Connection, now: Instant) -> Option<Over> {
+        if connection.awaited.values().any(|(_, until)| *until <= now) {
+            self.world.note(|| format!("client {} has waited long enough", self.number));
+            return Some(Over::Lost);
+        }
+        if connection.leave_at.is_some_and(|at| at <= now) {
+            match self.open(Some(&connection.node)) {
+                Some(opened) => return Some(Over::Moved(Box::new(opened))),
+                None => connection.leave_at = Some(now + Duration::from_millis(200)),
+            }
+        }
+        while let Some((at, deed)) = self.script.front().copied()
+            && self.began + at <= now
+        {
+            self.script.pop_front();
+            match deed {
+                Deed::Send { conversation } => self.compose(conversation, now),
+                Deed::Cut => return Some(Over::Lost),
+                Deed::Vanish(time) => return Some(Over::Vanished(time)),
+                Deed::Stall(time) => tokio::time::sleep(time).await,
+                Deed::Quit => return Some(Over::Quit),
+            }
+        }
+        self.world.clients.borrow_mut()[self.number].is_done = self.script.is_empty();
+        if connection.connected {
+            self.join_missing(connection, now);
+            self.send_waiting(connection, now);
+        }
+        None
+    }
+
+    fn compose(&mut self, conversation: usize, now: Instant) {
+        self.keys += 1;
+        let (key, conversation) = (format!("{:04}", self.keys), World::conversation(conversation));
+        let padding = "x".repeat(self.chance.index(120));
+        let content = format!("{} {key} in {conversation} {padding}", self.user);
+        let sending = (conversation, self.user.to_string(), key.clone());
+        self.world.witness.borrow_mut().sends(sending.clone(), content.clone());
+        self.outstanding.insert(key, Outstanding { sending, content, again_at: now, under_way: false });
+    }
+
+    fn join_missing(&mut self, connection: &mut Connection, now: Instant) {
+        if connection.join_again_at > now {
+            return;
+        }
+        for conversation in (0..self.world.conversations).map(World::conversation) {
+            let asked = |(awaited, _): &(Awaited, Instant)| matches!(awaited, Awaited::Join(name) if *name == conversation);
+            if connection.joined.contains_key(&conversation) || connection.awaited.values().any(asked) {
+                continue;
+            }
+            // Whether or not the answer arrives, from now on the session may be in it.
+            let after = *self.cursors.entry(conversation.clone()).or_default();
+            let join = json!({ "op": "join", "conversation": conversation, "after": after });
+            connection.ask(Awaited::Join(conversation), join);
+        }
+    }
+
+    fn send_waiting(&mut self, connection: &mut Connection, now: Instant) {
+        let under_way = self.outstanding.values().filter(|outstanding| outstanding.under_way).count();
+        let waiting = self.outstanding.iter_mut().filter(|(_, o)| !o.under_way && o.again_at <= now);
+        for (key, outstanding) in waiting.take(UNDER_WAY_MAX.saturating_sub(under_way)) {
+            outstanding.under_way = true;
+            let conversation = &outstanding.sending.0;
+            let send = json!({ "op": "send", "conversation": conversation, "key": key, "content": outstanding.content });
+            connection.ask(Awaited::Send(key.clone()), send);
+        }
+    }
+
+    fn wakes_at(&self, connection: &Connection) -> Instant {
+        let script = self.script.front().map(|(at, _)| self.began + *at);
+        let answers = connection.awaited.values().map(|(_, until)| *until);
+        let again =
+            self.outstanding.values().filter(|o| !o.under_way && connection.connected).map(|o| o.again_at);
+        let ghosts = self.ghosts.iter().map(|(_, until)| *until);
+        let joins = (connection.connected && connection.joined.len() < self.world.conversations)
+            .then_some(connection.join_again_at);
+        let soonest =
+            answers.chain(again).chain(ghosts).chain(script).chain(connection.leave_at).chain(joins).min();
+        // What is due now but can't be done yet is looked at again with the next frame, or in a while.
+        let floor = Instant::now() + Duration::from_millis(1);
+        soonest.unwrap_or_else(|| floor + Duration::from_secs(3_600)).max(floor)
+    }
+
+    fn take(&mut self, connection: &mut Connection, frame: &Value) -> Option<Over> {
+        match frame["ev"].as_str() {
+            None => self.take_reply(connection, frame),
+            Some("message") => {
+                self.take_message(frame);
+                None
+            }
+            Some("presence") => {
+                let online = frame["online"].as_bool() == Some(true);
+                if let Some(Some(people)) = connection.joined.get_mut(text(&frame["conversation"])) {
+                    people.insert(text(&frame["user"]).to_owned(), online);
+                    self.publish_view(connection);
+                }
+                None
+            }
+            Some("draining") => {
+                if self.follows_draining {
+                    let after = frame["reconnect_after_ms"].as_u64().unwrap_or(0);
+                    connection.leave_at = Some(Instant::now() + Duration::from_millis(after));
+                }
+                None
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn take_message(&mut self, frame: &Value) {
+        let conversation = text(&frame["conversation"]);
+        let seq = frame["seq"].as_u64().unwrap_or(0);
+        let shown = Shown {
+            seq,
+            id: text(&frame["id"]).to_owned(),
+            sender: text(&frame["sender"]).to_owned(),
+            content: text(&frame["content"]).to_owned(),
+        };
+        let cursor = self.cursors.entry(conversation.to_owned()).or_default();
+        *cursor = seq.max(*cursor);
+        self.world.note(|| format!("client {} is shown {seq} of {conversation}", self.number));
+        self.world.show(self.number, conversation, shown);
+        self.world.clients.borrow_mut()[self.number].cursors = self.cursors.clone();
+    }
+
+    fn take_reply(&mut self, connection: &mut Connection, frame: &Value) -> Option<Over> {
+        let id = frame["id"].as_u64().unwrap_or(0);
+        let (awaited, _) = connection.awaited.remove(&id)?;
+        let (ok, error) = (&frame["ok"], &frame["error"]);
+        if !error.is_null() && error["code"] != "unavailable" {
+            self.world.fault(format!("client {} was answered {error}", self.number));
+        }
+        let pause = Duration::from_millis(error["retry_after_ms"].as_u64().unwrap_or(0) / 3);
+        match awaited {
+            Awaited::Connect if !error.is_null() => return Some(Over::Lost),
+            Awaited::Connect => self.connected(connection, ok),
+            Awaited::Join(_) if !error.is_null() => connection.join_again_at = Instant::now() + pause,
+            Awaited::Join(conversation) => {
+                let online = ok["online"].as_array().into_iter().flatten();
+                let people = online.map(|user| (text(user).to_owned(), true)).collect();
+                connection.joined.insert(conversation, Some(people));
+                self.publish_view(connection);
+            }
+            Awaited::Send(key) if !error.is_null() => {
+                if let Some(outstanding) = self.outstanding.get_mut(&key) {
+                    (outstanding.under_way, outstanding.again_at) = (false, Instant::now() + pause);
+                }
+            }
+            Awaited::Send(key) => {
+                if let Some(outstanding) = self.outstanding.remove(&key) {
+                    let seq = ok["seq"].as_u64().unwrap_or(0);
+                    self.world
+                        .note(|| format!("client {} has {seq} for {:?}", self.number, outstanding.sending));
+                    self.world.witness.borrow_mut().acknowledge(&outstanding.sending, seq, text(&ok["id"]));
+                }
+            }
+        }
+        None
+    }
+
+    fn connected(&mut self, connection: &mut Connection, ok: &Value) {
+        connection.connected = true;
+        self.session = Some((text(&ok["session"]).to_owned(), text(&ok["ticket"]).to_owned()));
+        self.world.note(|| format!("client {} is connected: {ok}", self.number));
+        if ok["gone"].as_array().is_some_and(|gone| !gone.is_empty()) {
+            self.world.fault(format!("client {} lost its conversations: {ok}", self.number));
+        }
+        for (conversation, resumed) in ok["conversations"].as_object().into_iter().flatten() {
+            if resumed["truncated"] == true {
+                self.world.fault(format!("client {} was replayed less than it missed: {ok}", self.number));
+            }
+            connection.joined.insert(conversation.clone(), None);
+        }
+        self.publish_view(connection);
+    }
+
+    fn publish_view(&self, connection: &Connection) {
+        self.world.clients.borrow_mut()[self.number].joined = connection.joined.clone();
+    }
+}
+
+impl Connection {
+    fn new(node: Rc<Node>, pipe: Pipe) -> Connection {
+        Connection {
+            node,
+            pipe,
+            next_id: 1,
+            awaited: BTreeMap::new(),
+            connected: false,
+            joined: BTreeMap::new(),
+            join_again_at: Instant::now(),
+            leave_at: None,
+        }
+    }
+
+    fn ask(&mut self, awaited: Awaited, mut command: Value) {
+        command["id"] = self.next_id.into();
+        self.pipe.send(&command);
+        self.awaited.insert(self.next_id, (awaited, Instant::now() + PATIENCE));
+        self.next_id += 1;
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}

@@ -1,0 +1,339 @@
+//! The simulated database: one log that all nodes share, each by its own line.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use starling_conversation_store::{
+    Append, AppendError, Appended, Conversation, ConversationId, ConversationList, ConversationStore,
+    Created, Error, LastSeen, ListCursor, Member, Message, NewConversation, Page, PoolStatus, Range,
+    ReadMark,
+};
+
+use super::line::{Line, NoAnswer};
+use super::sabotage::Sabotage;
+use super::time;
+
+/// What every node reads and writes.
+#[derive(Default)]
+pub struct Log {
+    state: Mutex<State>,
+    sabotage: Option<Sabotage>,
+}
+
+#[derive(Default)]
+struct State {
+    /// A conversation's id is its place here, from 1.
+    conversations: Vec<Entry>,
+    last_seen: BTreeMap<(Arc<str>, Arc<str>), i64>,
+    appends: u64,
+}
+
+struct Entry {
+    tenant: String,
+    conversation: Conversation,
+    messages: Vec<Message>,
+    keys: HashMap<(Arc<str>, String), Appended>,
+}
+
+impl Log {
+    pub fn new(sabotage: Option<Sabotage>) -> Arc<Log> {
+        Arc::new(Log { state: Mutex::default(), sabotage })
+    }
+
+    /// Everything that was committed to a conversation, by its name.
+    pub fn messages_of(&self, name: &str) -> Vec<Message> {
+        let state = self.state.lock();
+        state
+            .conversations
+            .iter()
+            .find(|entry| entry.conversation.conversation == name)
+            .map(|entry| entry.messages.clone())
+            .unwrap_or_default()
+    }
+
+    /// A conversation's newest number.
+    pub fn head_of(&self, name: &str) -> u64 {
+        let state = self.state.lock();
+        let entry = state.conversations.iter().find(|entry| entry.conversation.conversation == name);
+        entry.map_or(0, |entry| entry.conversation.head)
+    }
+
+    pub fn create(&self, new: &NewConversation) -> Created {
+        let mut state = self.state.lock();
+        if let Some(entry) = state.named(&new.tenant, &new.conversation) {
+            let member = entry.conversation.members.iter().any(|member| member.user == new.owner);
+            return Created { id: entry.conversation.id, created: false, member };
+        }
+        let id = state.conversations.len() as i64 + 1;
+        let mut users = new.members.clone();
+        users.push(new.owner.clone());
+        users.sort();
+        users.dedup();
+        let conversation = Conversation {
+            id,
+            conversation: new.conversation.clone(),
+            owner: new.owner.clone(),
+            title: new.title.clone(),
+            metadata: new.metadata.clone(),
+            created_at_ms: time::now_ms(),
+            head: 0,
+            members: users.into_iter().map(|user| Member { user, read: 0 }).collect(),
+        };
+        let tenant = new.tenant.clone();
+        state.conversations.push(Entry { tenant, conversation, messages: Vec::new(), keys: HashMap::new() });
+        Created { id, created: true, member: true }
+    }
+
+    fn append(&self, batch: &[Append]) -> Vec<Result<Appended, AppendError>> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        batch
+            .iter()
+            .map(|message| {
+                state.appends += 1;
+                let (sabotage, nth) = (self.sabotage, state.appends);
+                let entry = state.entry(message.conversation).ok_or(AppendError::NoSuchConversation)?;
+                Ok(entry.append(message, sabotage.filter(|_| nth.is_multiple_of(9))))
+            })
+            .collect()
+    }
+
+    fn messages(&self, id: ConversationId, range: Range, limit: u32, bytes_max: usize) -> Page {
+        let mut state = self.state.lock();
+        let Some(entry) = state.entry(id) else { return Page::default() };
+        let size =
+            |message: &Message| message.content.len() + message.metadata.as_ref().map_or(0, String::len);
+        let mut bytes = 0;
+        let mut fits = |index: usize, message: &Message| {
+            bytes += size(message);
+            index == 0 || (bytes <= bytes_max && index < limit as usize)
+        };
+        let forwards = |after: u64| entry.messages.iter().filter(move |message| message.seq > after);
+        let backwards = |before: u64| entry.messages.iter().rev().filter(move |message| message.seq < before);
+        let (messages, all): (Vec<Message>, usize) = match range {
+            Range::After(after) => {
+                let taken = forwards(after).enumerate().take_while(|(index, message)| fits(*index, message));
+                (taken.map(|(_, message)| message.clone()).collect(), forwards(after).count())
+            }
+            Range::Before(_) | Range::Newest => {
+                let before = if let Range::Before(before) = range { before } else { u64::MAX };
+                let taken =
+                    backwards(before).enumerate().take_while(|(index, message)| fits(*index, message));
+                let mut taken: Vec<Message> = taken.map(|(_, message)| message.clone()).collect();
+                taken.reverse();
+                (taken, backwards(before).count())
+            }
+        };
+        let more = messages.len() < all;
+        Page { messages, more }
+    }
+}
+
+impl State {
+    fn entry(&mut self, id: ConversationId) -> Option<&mut Entry> {
+        self.conversations.get_mut(usize::try_from(id).ok()?.checked_sub(1)?)
+    }
+
+    fn named(&self, tenant: &str, name: &str) -> Option<&Entry> {
+        self.conversations
+            .iter()
+            .find(|entry| entry.tenant == tenant && entry.conversation.conversation == name)
+    }
+}
+
+impl Entry {
+    fn append(&mut self, message: &Append, sabotage: Option<Sabotage>) -> Appended {
+        let key = (message.sender.clone(), message.key.clone());
+        if let Some(first) = self.keys.get(&key) {
+            return Appended { duplicate: true, ..*first };
+        }
+        let twice = sabotage == Some(Sabotage::NumberTwice) && self.conversation.head > 0;
+        let seq = self.conversation.head + u64::from(!twice);
+        let appended = Appended { id: message.id, seq, at_ms: time::now_ms(), duplicate: false };
+        if sabotage == Some(Sabotage::AcknowledgeOnly) {
+            return appended;
+        }
+        self.conversation.head = seq;
+        self.keys.insert(key, appended);
+        self.messages.push(Message {
+            seq,
+            id: message.id,
+            sender: message.sender.to_string(),
+            role: message.role,
+            content: message.content.to_string(),
+            metadata: message.metadata.as_ref().map(ToString::to_string),
+            at_ms: appended.at_ms,
+        });
+        appended
+    }
+}
+
+/// The log, as one node reaches it.
+pub struct LogClient {
+    pub log: Arc<Log>,
+    pub line: Line,
+}
+
+impl LogClient {
+    async fn ask<T>(&self, ask: impl FnOnce(&Log) -> T) -> Result<T, Error> {
+        let answer = self.line.call(async { ask(&self.log) }).await;
+        answer.map_err(|NoAnswer| Error::Unavailable("simulated".to_owned()))
+    }
+}
+
+/// For what no simulated client asks.
+fn not_simulated<T>() -> Result<T, Error> {
+    Err(Error::Refused("not simulated".to_owned()))
+}
+
+#[async_trait]
+impl ConversationStore for LogClient {
+    async fn migrate(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn is_migrated(&self) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+        self.ask(|log| log.append(batch)).await
+    }
+
+    async fn create(&self, new: &NewConversation) -> Result<Created, Error> {
+        self.ask(|log| log.create(new)).await
+    }
+
+    async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
+        self.ask(|log| log.state.lock().named(tenant, conversation).map(|entry| entry.conversation.clone()))
+            .await
+    }
+
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
+        self.ask(|log| {
+            let mut state = log.state.lock();
+            ids.iter().filter_map(|id| Some((*id, state.entry(*id)?.conversation.head))).collect()
+        })
+        .await
+    }
+
+    async fn messages(
+        &self,
+        id: ConversationId,
+        range: Range,
+        limit: u32,
+        bytes_max: usize,
+        _fresh: bool,
+    ) -> Result<Page, Error> {
+        self.ask(|log| log.messages(id, range, limit, bytes_max)).await
+    }
+
+    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+        self.ask(|log| {
+            let mut state = log.state.lock();
+            let mut raise = |mark: &ReadMark| {
+                let conversation = &mut state.entry(mark.conversation)?.conversation;
+                let seq = mark.seq.min(conversation.head);
+                let member = conversation.members.iter_mut().find(|member| *member.user == *mark.user)?;
+                (seq > member.read).then(|| {
+                    member.read = seq;
+                    seq
+                })
+            };
+            batch.iter().map(&mut raise).collect()
+        })
+        .await
+    }
+
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+        self.ask(|log| {
+            let mut state = log.state.lock();
+            let Some(Entry { conversation, .. }) = state.entry(id) else { return false };
+            let at = conversation.members.binary_search_by(|member| (*member.user).cmp(user));
+            if let Err(at) = at {
+                conversation.members.insert(at, Member { user: user.to_owned(), read: 0 });
+            }
+            at.is_err()
+        })
+        .await
+    }
+
+    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+        self.ask(|log| {
+            let mut state = log.state.lock();
+            let Some(Entry { conversation, .. }) = state.entry(id) else { return false };
+            let before = conversation.members.len();
+            conversation.members.retain(|member| member.user != user);
+            conversation.members.len() < before
+        })
+        .await
+    }
+
+    async fn update(
+        &self,
+        _id: ConversationId,
+        _title: Option<Option<String>>,
+        _metadata: Option<Option<String>>,
+    ) -> Result<bool, Error> {
+        not_simulated()
+    }
+
+    async fn delete(&self, _id: ConversationId) -> Result<bool, Error> {
+        not_simulated()
+    }
+
+    async fn conversations_of(
+        &self,
+        _tenant: &str,
+        _user: &str,
+        _cursor: Option<ListCursor>,
+        _limit: u32,
+    ) -> Result<ConversationList, Error> {
+        not_simulated()
+    }
+
+    async fn share_conversation(&self, _tenant: &str, _one: &str, _other: &str) -> Result<bool, Error> {
+        not_simulated()
+    }
+
+    async fn count_conversations(&self, _tenant: &str, _at_most: u64) -> Result<u64, Error> {
+        not_simulated()
+    }
+
+    async fn touch_users(&self, batch: &[LastSeen]) -> Result<(), Error> {
+        self.ask(|log| {
+            let mut state = log.state.lock();
+            for seen in batch {
+                let at = state.last_seen.entry((seen.tenant.clone(), seen.user.clone())).or_default();
+                *at = seen.at_ms.max(*at);
+            }
+        })
+        .await
+    }
+
+    async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error> {
+        self.ask(|log| {
+            let state = log.state.lock();
+            let wanted = |of: &str, user: &str| of == tenant && users.iter().any(|wanted| wanted == user);
+            let known = state.last_seen.iter().filter(|((of, user), _)| wanted(of, user));
+            known
+                .map(|((tenant, user), at_ms)| LastSeen {
+                    tenant: tenant.clone(),
+                    user: user.clone(),
+                    at_ms: *at_ms,
+                })
+                .collect()
+        })
+        .await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.ask(|_| ()).await
+    }
+
+    fn pools(&self) -> Vec<PoolStatus> {
+        Vec::new()
+    }
+}

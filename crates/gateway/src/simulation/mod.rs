@@ -1,0 +1,130 @@
+//! A simulation of a cluster: real hubs and real shards, under a network, servers and a clock that follow from a seed.
+//!
+//! Several nodes run on one thread, whose time stands still while anybody works. What lies between them is simulated: a
+//! broker that delays, reorders across lanes, loses and repeats; a database and a session store that are slow, away, or answer
+//! after they forgot to say so; sockets that are pipes. Nodes die, freeze, drain and come back; clients are cut at any moment and
+//! resume elsewhere, as their authors are told to. In the end every client must have been shown every message once and in order,
+//! every acknowledged message must stand in the log once, and everybody must be shown as there or gone as they are.
+//!
+//! One seed is one run: `STARLING_SEED=n cargo test -p starling-gateway simulation` plays it again and tells what happens;
+//! `STARLING_SEEDS=n` plays so many (from `STARLING_FIRST_SEED`, by default 0).
+
+mod broker;
+mod chance;
+mod client;
+mod line;
+mod log;
+mod node;
+mod pipe;
+mod plan;
+mod sabotage;
+mod sessions;
+mod time;
+mod witness;
+mod world;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use plan::Plan;
+use sabotage::Sabotage;
+use witness::Verdict;
+
+/// Everybody's tenant.
+const TENANT: &str = "simulated";
+/// How many seeds are played by default.
+const SEEDS: u64 = 2_000;
+
+#[test]
+fn every_promise_is_kept_whatever_the_seed() {
+    if let Some(seed) = number("STARLING_SEED") {
+        let plan = Plan::of(seed);
+        eprintln!("{plan:#?}");
+        let verdict = world::run(&plan, None, true);
+        assert!(verdict.is_clean(), "{verdict:#?}");
+        return;
+    }
+    let first = number("STARLING_FIRST_SEED").unwrap_or(0);
+    let count = number("STARLING_SEEDS").unwrap_or(SEEDS);
+    let next = AtomicU64::new(first);
+    let (failed, sum) = (Mutex::new(Vec::new()), Mutex::new(Verdict::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count || failed.lock().len() >= 20 {
+                        return;
+                    }
+                    let verdict = world::run(&Plan::of(seed), None, false);
+                    let mut sum = sum.lock();
+                    sum.sent += verdict.sent;
+                    sum.acknowledged += verdict.acknowledged;
+                    sum.delivered += verdict.delivered;
+                    sum.simulated_ms += verdict.simulated_ms;
+                    if !verdict.is_clean() {
+                        failed.lock().push((seed, verdict));
+                    }
+                }
+            });
+        }
+    });
+    let (mut failed, sum) = (failed.into_inner(), sum.into_inner());
+    failed.sort_by_key(|(seed, _)| *seed);
+    println!(
+        "{count} seeds from {first}: {} sent, {} acknowledged, {} delivered, {} s simulated, {} seeds failed",
+        sum.sent,
+        sum.acknowledged,
+        sum.delivered,
+        sum.simulated_ms / 1_000,
+        failed.len()
+    );
+    for (seed, verdict) in &failed {
+        println!(
+            "seed {seed} ({:?}); to play it again: STARLING_SEED={seed} cargo test -p starling-gateway simulation -- --nocapture\n{:#?}",
+            Plan::of(*seed).scenario,
+            verdict.described
+        );
+    }
+    assert!(failed.is_empty(), "{} seeds failed; see above", failed.len());
+}
+
+/// A seed that failed can be looked at only if it fails again. What is not the same each time is the order of what happens within one
+/// millisecond, since the hub's maps are seeded against crafted collisions; it seldom makes a difference.
+#[test]
+fn a_seed_is_nearly_always_the_same_run() {
+    const SEEDS: u64 = 64;
+    let play = |seed| world::run(&Plan::of(seed), None, false);
+    let same = (0..SEEDS).filter(|seed| play(*seed) == play(*seed)).count();
+    println!("{same} of {SEEDS} seeds were the same run twice, to the millisecond");
+    assert!(same >= SEEDS as usize * 2 / 3, "only {same} of {SEEDS} seeds were the same run twice");
+}
+
+/// The checker is checked: what is done wrong on purpose is found, and called by its name.
+#[test]
+fn every_sabotage_is_found() {
+    type Count = fn(&Verdict) -> usize;
+    let expected: [(Sabotage, Count); 9] = [
+        (Sabotage::LosePublications, |verdict| verdict.lost),
+        (Sabotage::AlterPublications, |verdict| verdict.altered),
+        (Sabotage::NumberTwice, |verdict| verdict.misnumbered),
+        (Sabotage::AcknowledgeOnly, |verdict| verdict.lost),
+        (Sabotage::LoseEvent, |verdict| verdict.lost),
+        (Sabotage::DoubleEvent, |verdict| verdict.doubled),
+        (Sabotage::SwapEvents, |verdict| verdict.swapped),
+        (Sabotage::AlterEvent, |verdict| verdict.altered),
+        (Sabotage::HidePresence, |verdict| verdict.others),
+    ];
+    for (sabotage, count) in expected {
+        let caught =
+            (0..16).filter(|seed| count(&world::run(&Plan::of(*seed), Some(sabotage), false)) > 0).count();
+        println!("{sabotage:?}: found in {caught} of 16 runs");
+        assert!(caught > 0, "{sabotage:?} was not found");
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
+}

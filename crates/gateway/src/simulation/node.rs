@@ -1,0 +1,197 @@
+//! One node: the real hub and the real shards, between simulated sockets and simulated servers.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use starling_auth::{Algorithm, Identity, KeySource, TicketKey, Verifier, VerifierOptions};
+use starling_hub::{Hub, HubConfig, HubParts, TenantLimits};
+use starling_wire::protocol::Encoding;
+use tokio::task::JoinHandle;
+
+use super::broker::BrokerClient;
+use super::chance::Chance;
+use super::line::{Life, Line, Power};
+use super::log::LogClient;
+use super::pipe::Pipe;
+use super::plan::Plan;
+use super::sessions::SessionClient;
+use super::world::Servers;
+use crate::gateway::{self, shard_settings, take_leave};
+use crate::shard::{self, ConnTask, Inboxes, Service, Shard, Socket};
+use crate::upgrade::{self, Front};
+use crate::{AddressLimits, GatewayConfig, Origins};
+
+/// Signs tickets on all nodes.
+const SECRET: &[u8; 32] = b"a secret of the simulation's own";
+
+/// One node.
+pub struct Node {
+    pub name: String,
+    pub hub: Arc<Hub>,
+    pub fanout: Arc<BrokerClient>,
+    power: Power,
+    config: GatewayConfig,
+    front: Arc<Front>,
+    inboxes: Arc<Inboxes>,
+    shards: Vec<Rc<Shard>>,
+    loops: Vec<JoinHandle<()>>,
+    pipe_bytes: usize,
+}
+
+impl Node {
+    /// Starts a node. `life` tells apart the lives of nodes of one name.
+    pub async fn start(plan: &Plan, servers: &Servers, name: &str, life: &str) -> Rc<Node> {
+        let power = Power::new();
+        let line = |what: &str, outage, typical_ms| Line {
+            power: power.clone(),
+            outage,
+            typical_ms,
+            fails_one_in: plan.calls_fail_one_in,
+            chance: Chance::new(plan.seed, &format!("{what} {life}")).into(),
+        };
+        let config = hub_config(name, life);
+        let fanout = servers.broker.client(&config.lease(), power.clone());
+        let (inboxes, ends) = Inboxes::holding(plan.inbox_items, plan.shards);
+        let verifier =
+            Verifier::new(Algorithm::HS256, KeySource::Secret(SECRET.to_vec()), VerifierOptions::default());
+        let hub = Hub::new(HubParts {
+            config,
+            conversations: Arc::new(LogClient {
+                log: servers.log.clone(),
+                line: line("log", servers.log_outage.clone(), plan.log_ms),
+            }),
+            sessions: Arc::new(SessionClient {
+                store: servers.sessions.clone(),
+                line: line("sessions", servers.sessions_outage.clone(), plan.network_ms),
+                sabotage: servers.sabotage,
+                lost: AtomicBool::new(false),
+            }),
+            fanout: fanout.clone(),
+            verifier: Arc::new(verifier.expect("a secret of 32 bytes")),
+            tickets: TicketKey::from_secret(SECRET).expect("a secret of 32 bytes"),
+            shards: inboxes.clone(),
+            shard_count: plan.shards,
+            runtime: tokio::runtime::Handle::current(),
+        });
+        let config = gateway_config(plan);
+        let front = gateway::front(&config, None, Some(hub.clone()), None);
+        let settings = shard_settings(&config, &Service::Hub(hub.clone()), &front);
+        let (mut shards, mut loops) = (Vec::new(), Vec::new());
+        for (index, inbox) in (0_u16..).zip(ends) {
+            let seed = Chance::new(plan.seed, &format!("shard {index} of {life}")).draw();
+            let shard = Shard::new(index, Service::Hub(hub.clone()), settings.clone(), seed);
+            loops.push(tokio::task::spawn_local(shard.clone().take_turns(inbox, front.clone())));
+            loops.push(tokio::task::spawn_local(shard::tick_forever(shard.clone())));
+            shards.push(shard);
+        }
+        let pipe_bytes = plan.pipe_bytes;
+        let node = Node {
+            name: name.to_owned(),
+            hub,
+            fanout,
+            power,
+            config,
+            front,
+            inboxes,
+            shards,
+            loops,
+            pipe_bytes,
+        };
+        node.hub.start().await.expect("the broker takes a receiver at any time");
+        Rc::new(node)
+    }
+
+    /// Opens a connection of a user, if the node takes any.
+    pub fn accept(&self, user: &Arc<str>, chance: &mut Chance) -> Option<Pipe> {
+        if !self.serves() {
+            return None;
+        }
+        let (near, far) = tokio::io::duplex(self.pipe_bytes);
+        let identity = Identity {
+            user: user.clone(),
+            tenant: super::TENANT.into(),
+            scopes: Arc::default(),
+            expires_at_ms: i64::MAX,
+        };
+        let shard = &self.shards[chance.index(self.shards.len())];
+        let key = upgrade::enter(shard, Socket::Memory(far), None, Encoding::Json, None, Some(identity));
+        tokio::task::spawn_local(ConnTask::new(shard.clone(), key, Bytes::new()));
+        Some(Pipe::new(near, self.power.clone()))
+    }
+
+    /// Whether it takes new connections.
+    pub fn serves(&self) -> bool {
+        !self.is_dead() && !self.front.closing.load(Ordering::Relaxed)
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.power.is_dead()
+    }
+
+    /// Stops everything that goes out or comes in, and lets it go on after a while.
+    pub async fn freeze(&self, time: Duration) {
+        self.power.set(Life::Frozen);
+        tokio::time::sleep(time).await;
+        self.power.set(Life::Running);
+    }
+
+    /// As kill -9 does.
+    pub fn kill(&self) {
+        self.power.set(Life::Dead);
+        for each in &self.loops {
+            each.abort();
+        }
+    }
+
+    /// As SIGTERM does.
+    pub async fn drain(&self) {
+        take_leave(&self.config, &self.front, &self.hub, &self.inboxes).await;
+        self.kill();
+    }
+}
+
+fn hub_config(name: &str, life: &str) -> HubConfig {
+    HubConfig {
+        node: name.to_owned(),
+        life: life.to_owned(),
+        address: None,
+        version: "simulated".to_owned(),
+        resume_window: Duration::from_secs(120),
+        heartbeat: Duration::from_secs(25),
+        replay_limit: 1_000,
+        limits: TenantLimits { user_writes_per_minute: 0, connections: 0, conversations: 0 },
+        tenants: Default::default(),
+        joins_per_session_max: 100,
+        topics_per_session_max: 100,
+        members_per_conversation_max: 100,
+        append_lanes: 2,
+        append_queue: 1_000,
+    }
+}
+
+fn gateway_config(plan: &Plan) -> GatewayConfig {
+    GatewayConfig {
+        listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+        heartbeat: Duration::from_secs(25),
+        connect_timeout: Duration::from_secs(10),
+        origins: Origins::Any,
+        address_limits: AddressLimits { connections: 0, handshakes_per_second: 0 },
+        trusted_proxies: Vec::new(),
+        commands_per_second: 0,
+        bytes_per_second: 0,
+        queue_bytes: plan.queue_bytes,
+        deflate: false,
+        tls: None,
+        drain_notice: Duration::from_millis(500),
+        drain: plan.drain,
+        drain_clients_per_second: 2,
+        connection_max_age: Duration::ZERO,
+        shed_above_percent: 0,
+        handshakes_per_second: 0,
+        message_bytes_max: 128 * 1024,
+    }
+}

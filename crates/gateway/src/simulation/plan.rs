@@ -1,0 +1,277 @@
+//! What a seed means: how large the world is, how bad its weather, and what breaks when.
+
+use std::time::Duration;
+
+use super::broker::Carriage;
+use super::chance::Chance;
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Publications late, in another order, twice, or lost without a word.
+    Order,
+    /// Links to the broker cut, or deaf.
+    Links,
+    /// A node dies as by kill -9; who was on it comes back elsewhere, or does not.
+    Crash,
+    /// Nodes are replaced in order, one after the other.
+    Drain,
+    /// Database and session store away, or forgetful, and calls without an answer.
+    Outages,
+    /// Clients that stop reading, small inboxes, small queues.
+    SlowReaders,
+    /// A node that does nothing for a while, perhaps for longer than its lease.
+    Freeze,
+    /// All of it.
+    Mixed,
+}
+
+/// Every scenario, in the order in which seeds take them.
+pub const SCENARIOS: [Scenario; 8] = [
+    Scenario::Order,
+    Scenario::Links,
+    Scenario::Crash,
+    Scenario::Drain,
+    Scenario::Outages,
+    Scenario::SlowReaders,
+    Scenario::Freeze,
+    Scenario::Mixed,
+];
+
+/// Something that breaks. Nodes go by their slot.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    CutLink {
+        slot: usize,
+        time: Duration,
+    },
+    Deafen {
+        slot: usize,
+    },
+    Freeze {
+        slot: usize,
+        time: Duration,
+    },
+    Crash {
+        slot: usize,
+        back_after: Option<Duration>,
+        same_name: bool,
+    },
+    Drain {
+        slot: usize,
+    },
+    LogAway {
+        time: Duration,
+    },
+    SessionsAway {
+        time: Duration,
+        wiped: bool,
+    },
+    /// The session store and every link at once.
+    RedisAway {
+        time: Duration,
+        wiped: bool,
+    },
+}
+
+/// Something that a client does.
+#[derive(Clone, Copy, Debug)]
+pub enum Deed {
+    Send {
+        conversation: usize,
+    },
+    /// Its socket is cut.
+    Cut,
+    /// Its socket is cut, and the node does not notice for this long.
+    Vanish(Duration),
+    /// It does not read for this long.
+    Stall(Duration),
+    /// It goes for good.
+    Quit,
+}
+
+/// What one client does, and when.
+#[derive(Clone, Debug)]
+pub struct Script {
+    pub arrives: Duration,
+    pub deeds: Vec<(Duration, Deed)>,
+    /// Whether it goes where and when `draining` says.
+    pub follows_draining: bool,
+    /// Whether it does not come back when its node dies.
+    pub gives_up: bool,
+}
+
+/// What a seed means.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub scenario: Scenario,
+    pub nodes: usize,
+    pub shards: usize,
+    pub conversations: usize,
+    pub clients: Vec<Script>,
+    pub faults: Vec<(Duration, Fault)>,
+    pub carriage: Carriage,
+    pub network_ms: u64,
+    pub log_ms: u64,
+    /// One call in so many to the database and the session store fails; 0: none.
+    pub calls_fail_one_in: u64,
+    pub inbox_items: usize,
+    pub queue_bytes: usize,
+    pub pipe_bytes: usize,
+    pub drain: Duration,
+    /// Whether inboxes and queues are so small that what may be lost is: presence as it is told, not as it is asked for.
+    pub is_tight: bool,
+    /// When nothing breaks any more and calls are answered.
+    pub calm_after: Duration,
+}
+
+/// How long clients are busy, milliseconds.
+const BUSY_MS: u64 = 5_000;
+
+impl Plan {
+    /// What a seed means.
+    pub fn of(seed: u64) -> Plan {
+        let scenario = SCENARIOS[(seed % SCENARIOS.len() as u64) as usize];
+        let chance = &mut Chance::new(seed, "plan");
+        let all = scenario == Scenario::Mixed;
+        let rough = all || scenario == Scenario::Order;
+        let slow = scenario == Scenario::SlowReaders || (all && chance.one_in(3));
+        let nodes = chance.pick(&[2, 2, 3]);
+        let conversations = chance.pick(&[1, 1, 2]);
+        let faults = faults(scenario, nodes, chance);
+        let clients =
+            (0..chance.between(3, 4)).map(|_| script(scenario, conversations, slow, chance)).collect();
+        let last = faults.iter().map(|(at, fault)| *at + fault.time()).max().unwrap_or_default();
+        let network_ms = chance.pick(&[1, 2, 5, if rough { 30 } else { 10 }]);
+        Plan {
+            seed,
+            scenario,
+            nodes,
+            shards: chance.pick(&[1, 1, 2]),
+            conversations,
+            clients,
+            faults,
+            carriage: Carriage {
+                typical_ms: network_ms,
+                loses_one_in: if rough { chance.pick(&[0, 3, 8, 20]) } else { 0 },
+                repeats_one_in: if rough { chance.pick(&[0, 10]) } else { 0 },
+                no_answer_one_in: if rough { chance.pick(&[0, 15]) } else { 0 },
+            },
+            network_ms,
+            log_ms: chance.pick(&[0, 1, 3, 10]),
+            calls_fail_one_in: if all || scenario == Scenario::Outages {
+                chance.pick(&[0, 12, 40])
+            } else {
+                0
+            },
+            inbox_items: if slow { chance.pick(&[3, 8, 65_536]) } else { 65_536 },
+            queue_bytes: if slow { chance.pick(&[600, 2_000, 8_000]) } else { 256 * 1024 },
+            pipe_bytes: if slow { chance.pick(&[300, 2_000]) } else { 64 * 1024 },
+            is_tight: slow,
+            drain: chance.millis(2_000, 5_000),
+            calm_after: last.max(Duration::from_millis(BUSY_MS)),
+        }
+    }
+}
+
+impl Fault {
+    /// How long it lasts.
+    pub fn time(&self) -> Duration {
+        match *self {
+            Fault::CutLink { time, .. }
+            | Fault::Freeze { time, .. }
+            | Fault::LogAway { time }
+            | Fault::SessionsAway { time, .. }
+            | Fault::RedisAway { time, .. } => time,
+            Fault::Crash { back_after, .. } => back_after.unwrap_or_default(),
+            Fault::Deafen { .. } | Fault::Drain { .. } => Duration::from_secs(5),
+        }
+    }
+}
+
+fn faults(scenario: Scenario, nodes: usize, chance: &mut Chance) -> Vec<(Duration, Fault)> {
+    let slot = |chance: &mut Chance| chance.index(nodes);
+    let mut faults = Vec::new();
+    match scenario {
+        Scenario::Order | Scenario::SlowReaders => {}
+        Scenario::Drain => {
+            let first = slot(chance);
+            for turn in 0..chance.index(nodes) + 1 {
+                let at = Duration::from_millis(1_000 + 2_000 * turn as u64);
+                faults.push((at, Fault::Drain { slot: (first + turn) % nodes }));
+            }
+        }
+        Scenario::Links | Scenario::Crash | Scenario::Outages | Scenario::Freeze => {
+            let most = if scenario == Scenario::Crash { 1 } else { 3 };
+            for _ in 0..chance.between(1, most) {
+                faults.push((chance.millis(500, 4_500), fault(scenario, slot(chance), chance)));
+            }
+        }
+        Scenario::Mixed => {
+            for _ in 0..chance.between(1, 4) {
+                let of = chance.pick(&[
+                    Scenario::Links,
+                    Scenario::Crash,
+                    Scenario::Drain,
+                    Scenario::Outages,
+                    Scenario::Freeze,
+                ]);
+                faults.push((chance.millis(500, 5_000), fault(of, slot(chance), chance)));
+            }
+        }
+    }
+    faults.sort_by_key(|(at, _)| *at);
+    faults
+}
+
+fn fault(scenario: Scenario, slot: usize, chance: &mut Chance) -> Fault {
+    match scenario {
+        Scenario::Links if chance.one_in(3) => Fault::Deafen { slot },
+        Scenario::Links => Fault::CutLink { slot, time: chance.millis(10, 6_000) },
+        Scenario::Drain => Fault::Drain { slot },
+        Scenario::Freeze => Fault::Freeze { slot, time: chance.millis(100, 12_000) },
+        Scenario::Outages => match chance.index(4) {
+            0 | 1 => Fault::LogAway { time: chance.millis(100, 3_000) },
+            2 => Fault::SessionsAway { time: chance.millis(100, 10_000), wiped: chance.one_in(2) },
+            _ => Fault::RedisAway { time: chance.millis(100, 10_000), wiped: chance.one_in(2) },
+        },
+        _ => {
+            // The first one comes back in any case, so that somebody serves.
+            let back = slot == 0 || chance.one_in(2);
+            let back_after = back.then(|| chance.millis(100, 6_000));
+            Fault::Crash { slot, back_after, same_name: chance.one_in(2) }
+        }
+    }
+}
+
+fn script(scenario: Scenario, conversations: usize, slow: bool, chance: &mut Chance) -> Script {
+    let mut deeds = Vec::new();
+    let arrives = chance.millis(0, 1_200);
+    let at = |chance: &mut Chance| chance.millis(200, BUSY_MS);
+    for _ in 0..chance.between(2, 9) {
+        // Bursts, as people and programs make them.
+        let (from, count) = (at(chance), if chance.one_in(4) { 5 } else { 1 });
+        let conversation = chance.index(conversations);
+        deeds.extend((0..count).map(|_| (from, Deed::Send { conversation })));
+    }
+    if scenario != Scenario::Crash {
+        for _ in 0..chance.index(3) {
+            let deed = if chance.one_in(4) { Deed::Vanish(chance.millis(100, 8_000)) } else { Deed::Cut };
+            deeds.push((at(chance), deed));
+        }
+        if chance.one_in(5) {
+            deeds.push((Duration::from_millis(BUSY_MS - 100), Deed::Quit));
+        }
+    }
+    if slow || chance.one_in(6) {
+        deeds.push((at(chance), Deed::Stall(chance.millis(100, 3_000))));
+    }
+    deeds.sort_by_key(|(at, _)| *at);
+    Script {
+        arrives,
+        deeds,
+        follows_draining: !chance.one_in(4),
+        gives_up: scenario == Scenario::Crash && chance.one_in(3),
+    }
+}

@@ -1,0 +1,24 @@
+//! Faults put in on purpose, to see that the witness finds them.
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// The fan-out loses messages without a word, and the beats' heads with them.
+    LosePublications,
+    /// The fan-out changes what is said in a message.
+    AlterPublications,
+    /// The database gives a number twice.
+    NumberTwice,
+    /// The database says that it committed what it did not.
+    AcknowledgeOnly,
+    /// A client is not given an event.
+    LoseEvent,
+    /// A client is given an event twice.
+    DoubleEvent,
+    /// A client is given two events in the wrong order.
+    SwapEvents,
+    /// A client is given an event with another text.
+    AlterEvent,
+    /// The session store does not say who is there.
+    HidePresence,
+}

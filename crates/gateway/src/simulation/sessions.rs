@@ -1,0 +1,111 @@
+//! The simulated session store: the one of a single process, shared by all nodes over lines that take time and fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use starling_session_store::memory::{MemoryConfig, MemoryStore};
+use starling_session_store::{
+    Allowance, Attach, Attached, Beat, Clock, ConversationKey, Ended, Error, NodeRecord, PresenceChange,
+    PresenceEntry, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+};
+
+use super::line::{Line, NoAnswer};
+use super::sabotage::Sabotage;
+use super::time;
+
+/// An empty store whose leases end in simulated time.
+pub fn store() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::with(MemoryConfig { clock: Clock::new(time::now_ms), ..MemoryConfig::default() }))
+}
+
+/// The store, as one node reaches it.
+pub struct SessionClient {
+    pub store: Arc<MemoryStore>,
+    pub line: Line,
+    pub sabotage: Option<Sabotage>,
+    /// Whether the node has not heard yet that its lease had been lost: a beat without an answer must not hide it.
+    pub lost: AtomicBool,
+}
+
+impl SessionClient {
+    async fn ask<T>(&self, ask: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let answer = self.line.call(ask).await;
+        answer.unwrap_or_else(|NoAnswer| Err(Error::Unavailable("simulated".to_owned())))
+    }
+}
+
+#[async_trait]
+impl SessionStore for SessionClient {
+    async fn beat(&self, node: &NodeRecord) -> Result<Beat, Error> {
+        let beat = async {
+            let beat = self.store.beat(node).await?;
+            self.lost.fetch_or(beat.lost, Ordering::Relaxed);
+            Ok(beat)
+        };
+        let beat = self.ask(beat).await?;
+        Ok(Beat { lost: self.lost.swap(false, Ordering::Relaxed), ..beat })
+    }
+
+    async fn leave(&self, node: &str) -> Result<(), Error> {
+        self.ask(self.store.leave(node)).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, Error> {
+        self.ask(self.store.nodes()).await
+    }
+
+    async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
+        self.ask(self.store.attach(attach)).await
+    }
+
+    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<String>, Error> {
+        self.ask(self.store.restore(node, sessions)).await
+    }
+
+    async fn detach(&self, node: &str, sessions: &[String], now_ms: i64) -> Result<(), Error> {
+        self.ask(self.store.detach(node, sessions, now_ms)).await
+    }
+
+    async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {
+        self.ask(self.store.update(batch)).await
+    }
+
+    async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
+        self.ask(self.store.end(tenant, session)).await
+    }
+
+    async fn sessions(
+        &self,
+        tenant: &str,
+        user: Option<&str>,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionList, Error> {
+        self.ask(self.store.sessions(tenant, user, cursor, limit)).await
+    }
+
+    async fn set_presence(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {
+        self.ask(self.store.set_presence(node, batch)).await
+    }
+
+    async fn presence(&self, of: &[ConversationKey]) -> Result<Vec<Vec<PresenceEntry>>, Error> {
+        let entries = self.ask(self.store.presence(of)).await?;
+        Ok(match self.sabotage {
+            Some(Sabotage::HidePresence) => vec![Vec::new(); entries.len()],
+            _ => entries,
+        })
+    }
+
+    async fn keep_presence(&self, of: &[ConversationKey]) -> Result<(), Error> {
+        self.ask(self.store.keep_presence(of)).await
+    }
+
+    async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {
+        self.ask(self.store.take(tenant, user, allowance)).await
+    }
+
+    async fn ping(&self) -> Option<Result<(), Error>> {
+        Some(self.ask(async { Ok(()) }).await)
+    }
+}

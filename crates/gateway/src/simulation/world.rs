@@ -1,0 +1,375 @@
+//! One run: nodes, servers, clients and faults of one seed, from the start to the judgement.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_conversation_store::NewConversation;
+use starling_session_store::memory::MemoryStore;
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+use super::broker::Broker;
+use super::client::Client;
+use super::line::Outage;
+use super::log::Log;
+use super::node::Node;
+use super::plan::{Fault, Plan};
+use super::sabotage::Sabotage;
+use super::witness::{Shown, Verdict, Witness};
+use super::{TENANT, sessions, time};
+
+/// How long after the last fault everything has to be right again: the lease of a node that died, the ten seconds that a dropped
+/// socket's user counts as there, a client's patience, and a few beats.
+const HEALS_WITHIN: Duration = Duration::from_secs(30);
+/// For how long it has to stay right.
+const QUIET: Duration = Duration::from_millis(1_500);
+/// How soon after a node's death nobody shows its people as there, unless they came back.
+const DEATH_SHOWN_WITHIN: Duration = Duration::from_secs(15);
+
+/// What the nodes share.
+pub struct Servers {
+    pub log: Arc<Log>,
+    pub log_outage: Arc<Outage>,
+    pub sessions: Arc<MemoryStore>,
+    pub sessions_outage: Arc<Outage>,
+    pub broker: Arc<Broker>,
+    pub sabotage: Option<Sabotage>,
+}
+
+/// What clients and faults share.
+pub struct World {
+    pub seed: u64,
+    pub conversations: usize,
+    /// The nodes that a load balancer knows.
+    pub slots: RefCell<Vec<Rc<Node>>>,
+    pub witness: RefCell<Witness>,
+    pub clients: RefCell<Vec<ClientState>>,
+    sabotage: Option<Sabotage>,
+    /// Held back, to be shown after the next one.
+    swapped: RefCell<Option<(usize, String, Shown)>>,
+    shown: std::cell::Cell<u64>,
+    is_tight: bool,
+    tells: bool,
+}
+
+/// What a client says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct ClientState {
+    pub cursors: BTreeMap<String, u64>,
+    /// Conversations joined on the connection that stands; of those joined by `join`, who is there.
+    pub joined: BTreeMap<String, Option<BTreeMap<String, bool>>>,
+    pub has_left: bool,
+    /// It has done all that it was to do.
+    pub is_done: bool,
+}
+
+impl ClientState {
+    pub fn leave(&mut self) {
+        self.has_left = true;
+        self.joined.clear();
+    }
+}
+
+/// Runs what a plan says. `tells`: prints what happens.
+pub fn run(plan: &Plan, sabotage: Option<Sabotage>, tells: bool) -> Verdict {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O");
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        time::begin();
+        World::live(plan, sabotage, tells).await
+    })
+}
+
+impl World {
+    /// A client's user.
+    pub fn user(number: usize) -> Arc<str> {
+        format!("user-{number}").into()
+    }
+
+    /// A conversation's name.
+    pub fn conversation(number: usize) -> String {
+        format!("room-{number}")
+    }
+
+    /// Prints what happens, with its time, when one run is looked at.
+    pub fn note(&self, words: impl FnOnce() -> String) {
+        if self.tells {
+            eprintln!("{:>6} ms  {}", time::elapsed_ms(), words());
+        }
+    }
+
+    /// Something that must not happen.
+    pub fn fault(&self, words: String) {
+        self.note(|| format!("FAULT: {words}"));
+        self.witness.borrow_mut().fault(format!("at {} ms: {words}", time::elapsed_ms()));
+    }
+
+    /// Takes down what a client was shown.
+    pub fn show(&self, client: usize, conversation: &str, mut shown: Shown) {
+        self.shown.set(self.shown.get() + 1);
+        let wrong = self.sabotage.filter(|_| self.shown.get().is_multiple_of(11));
+        let mut witness = self.witness.borrow_mut();
+        match wrong {
+            Some(Sabotage::LoseEvent) => return,
+            Some(Sabotage::DoubleEvent) => witness.show(client, conversation, shown.clone()),
+            Some(Sabotage::AlterEvent) => shown.content.push('!'),
+            Some(Sabotage::SwapEvents) => {
+                let held = self.swapped.borrow_mut().replace((client, conversation.to_owned(), shown));
+                if let Some((client, conversation, shown)) = held {
+                    witness.show(client, &conversation, shown);
+                }
+                return;
+            }
+            _ => {}
+        }
+        witness.show(client, conversation, shown);
+        let held = self.swapped.borrow_mut().take_if(|(of, name, _)| *of == client && name == conversation);
+        if let Some((client, conversation, shown)) = held {
+            witness.show(client, &conversation, shown);
+        }
+    }
+
+    async fn live(plan: &Plan, sabotage: Option<Sabotage>, tells: bool) -> Verdict {
+        let servers = Rc::new(Servers {
+            log: Log::new(sabotage),
+            log_outage: Arc::default(),
+            sessions: sessions::store(),
+            sessions_outage: Arc::default(),
+            broker: Broker::new(plan.seed, plan.carriage, sabotage),
+            sabotage,
+        });
+        let world = Rc::new(World {
+            seed: plan.seed,
+            conversations: plan.conversations,
+            slots: RefCell::default(),
+            witness: RefCell::default(),
+            clients: RefCell::new(vec![ClientState::default(); plan.clients.len()]),
+            sabotage,
+            swapped: RefCell::default(),
+            shown: std::cell::Cell::default(),
+            is_tight: plan.is_tight,
+            tells,
+        });
+        let members: Vec<String> =
+            (0..plan.clients.len()).map(|number| Self::user(number).to_string()).collect();
+        for number in 0..plan.conversations {
+            servers.log.create(&NewConversation {
+                tenant: TENANT.to_owned(),
+                conversation: Self::conversation(number),
+                owner: members[0].clone(),
+                title: None,
+                metadata: None,
+                members: members.clone(),
+            });
+        }
+        for slot in 0..plan.nodes {
+            let node = Node::start(plan, &servers, &format!("node-{slot}"), &format!("{slot}")).await;
+            world.slots.borrow_mut().push(node);
+        }
+        let began = Instant::now();
+        for (number, script) in plan.clients.iter().enumerate() {
+            let client = Client::new(number, script, world.clone());
+            let arrives = began + script.arrives;
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep_until(arrives).await;
+                client.live().await;
+            });
+        }
+        let faults = Faults { plan: Rc::new(plan.clone()), servers: servers.clone(), world: world.clone() };
+        for (turn, (at, fault)) in plan.faults.iter().copied().enumerate() {
+            tokio::time::sleep_until(began + at).await;
+            world.note(|| format!("{fault:?}"));
+            tokio::task::spawn_local(faults.clone().strike(turn, fault));
+        }
+        tokio::time::sleep_until(began + plan.calm_after).await;
+        world.note(|| "calm".to_owned());
+        servers.log_outage.end();
+        servers.sessions_outage.end();
+        servers.broker.calm_down();
+        if let Err(words) = world.settle(&servers).await {
+            world.fault(words);
+        }
+        let logs = (0..plan.conversations).map(|number| {
+            let name = Self::conversation(number);
+            let messages = servers.log.messages_of(&name);
+            (name, messages)
+        });
+        let readers = world.readers();
+        let verdict = world.witness.borrow().judge(&logs.collect(), &readers);
+        verdict
+    }
+
+    /// Waits until all is as it has to be, and stays so.
+    async fn settle(&self, servers: &Servers) -> Result<(), String> {
+        let until = Instant::now() + HEALS_WITHIN;
+        loop {
+            let mut wrong = self.unsettled(servers).await;
+            if wrong.is_none() {
+                tokio::time::sleep(QUIET).await;
+                wrong = self.unsettled(servers).await;
+            }
+            match wrong {
+                None => return Ok(()),
+                Some(words) if Instant::now() >= until => return Err(words),
+                Some(words) => self.note(|| format!("not yet: {words}")),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    fn readers(&self) -> BTreeSet<usize> {
+        let clients = self.clients.borrow();
+        (0..clients.len()).filter(|number| !clients[*number].has_left).collect()
+    }
+
+    /// What is not as it has to be in the end, if anything.
+    async fn unsettled(&self, servers: &Servers) -> Option<String> {
+        let outstanding = self.witness.borrow().outstanding();
+        if outstanding > 0 {
+            return Some(format!("{outstanding} sends have no answer"));
+        }
+        let readers = self.readers();
+        if let Some(busy) = readers.iter().find(|reader| !self.clients.borrow()[**reader].is_done) {
+            return Some(format!("client {busy} is still busy"));
+        }
+        for conversation in (0..self.conversations).map(Self::conversation) {
+            let head = servers.log.head_of(&conversation);
+            for reader in &readers {
+                let client = self.clients.borrow()[*reader].clone();
+                let cursor = client.cursors.get(&conversation).copied().unwrap_or(0);
+                if cursor != head || !client.joined.contains_key(&conversation) {
+                    return Some(format!("client {reader} has {cursor} of {head} of {conversation}"));
+                }
+            }
+            if let Some(words) = self.wrong_presence(&conversation, &readers).await {
+                return Some(words);
+            }
+        }
+        None
+    }
+
+    /// Who is shown wrongly, by some node or to some client.
+    async fn wrong_presence(&self, conversation: &str, readers: &BTreeSet<usize>) -> Option<String> {
+        let people = self.clients.borrow().len();
+        let nodes: Vec<Rc<Node>> =
+            self.slots.borrow().iter().filter(|node| !node.is_dead()).cloned().collect();
+        for node in nodes {
+            let asker = readers.first().copied().unwrap_or(0);
+            let list = node.hub.presence(&TENANT.into(), &Self::user(asker), conversation).await;
+            let Ok(list) = list else { return Some(format!("{} does not answer", node.name)) };
+            for number in 0..people {
+                let user = Self::user(number);
+                let shown = list.users.iter().find(|each| each.user == user);
+                let online = shown.is_some_and(|shown| shown.online);
+                if online != readers.contains(&number) {
+                    return Some(format!("{} shows {user} as online: {online} ({shown:?})", node.name));
+                }
+            }
+        }
+        for reader in readers.iter().filter(|_| !self.is_tight) {
+            let view = self.clients.borrow()[*reader].joined.get(conversation).cloned().flatten();
+            let Some(view) = view else { continue };
+            for number in (0..people).filter(|number| number != reader) {
+                let online = view.get(&*Self::user(number)).copied().unwrap_or(false);
+                if online != readers.contains(&number) {
+                    return Some(format!("client {reader} is told of user-{number} as online: {online}"));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Strikes the world with what the plan says.
+#[derive(Clone)]
+struct Faults {
+    plan: Rc<Plan>,
+    servers: Rc<Servers>,
+    world: Rc<World>,
+}
+
+impl Faults {
+    async fn strike(self, turn: usize, fault: Fault) {
+        match fault {
+            Fault::CutLink { slot, time } => {
+                let node = self.node(slot);
+                node.fanout.cut().await;
+                tokio::time::sleep(time).await;
+                node.fanout.restore().await;
+            }
+            Fault::Deafen { slot } => self.node(slot).fanout.deafen(),
+            Fault::Freeze { slot, time } => self.node(slot).freeze(time).await,
+            Fault::LogAway { time } => {
+                self.servers.log_outage.set(true);
+                tokio::time::sleep(time).await;
+                self.servers.log_outage.set(false);
+            }
+            Fault::SessionsAway { time, wiped } => self.sessions_away(time, wiped).await,
+            Fault::RedisAway { time, wiped } => {
+                let nodes: Vec<Rc<Node>> = self.world.slots.borrow().clone();
+                let cuts = nodes.iter().map(|node| node.fanout.cut());
+                futures_util::future::join(
+                    self.sessions_away(time, wiped),
+                    futures_util::future::join_all(cuts),
+                )
+                .await;
+                futures_util::future::join_all(nodes.iter().map(|node| node.fanout.restore())).await;
+            }
+            Fault::Crash { slot, back_after, same_name } => {
+                let node = self.node(slot);
+                node.kill();
+                tokio::task::spawn_local(self.clone().death_is_shown());
+                let Some(back_after) = back_after else { return };
+                tokio::time::sleep(back_after).await;
+                let name = if same_name { node.name.clone() } else { format!("node-{slot}-{turn}") };
+                self.replace(slot, turn, &name).await;
+            }
+            Fault::Drain { slot } => {
+                let node = self.node(slot);
+                self.replace(slot, turn, &format!("node-{slot}-{turn}")).await;
+                node.drain().await;
+                self.world.note(|| format!("{} has drained", node.name));
+            }
+        }
+    }
+
+    fn node(&self, slot: usize) -> Rc<Node> {
+        self.world.slots.borrow()[slot].clone()
+    }
+
+    async fn replace(&self, slot: usize, turn: usize, name: &str) {
+        let node = Node::start(&self.plan, &self.servers, name, &format!("{slot}-{turn}")).await;
+        self.world.note(|| format!("{name} serves"));
+        self.world.slots.borrow_mut()[slot] = node;
+    }
+
+    async fn sessions_away(&self, time: Duration, wiped: bool) {
+        self.servers.sessions_outage.set(true);
+        tokio::time::sleep(time).await;
+        if wiped {
+            self.servers.sessions.wipe();
+        }
+        self.servers.sessions_outage.set(false);
+    }
+
+    /// Whoever did not come back from a node that died is shown as gone in time. Only where nothing else breaks.
+    async fn death_is_shown(self) {
+        if self.plan.faults.len() > 1 || self.plan.calls_fail_one_in > 0 {
+            return;
+        }
+        tokio::time::sleep(DEATH_SHOWN_WITHIN).await;
+        let readers = self.world.readers();
+        for conversation in (0..self.plan.conversations).map(World::conversation) {
+            if let Some(words) = self.world.wrong_presence(&conversation, &readers).await {
+                self.world.fault(format!("15 s after a node's death {words}"));
+            }
+        }
+    }
+}
