@@ -229,6 +229,9 @@ impl Hub {
         self.beat().await;
         tokio::spawn(self.clone().beat_forever());
         tokio::spawn(self.clone().tick_forever());
+        if self.clustered {
+            tokio::spawn(self.clone().listen_forever());
+        }
         Ok(())
     }
 

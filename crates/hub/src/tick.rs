@@ -15,6 +15,8 @@ use crate::room::Room;
 
 /// How often.
 const TICK: Duration = Duration::from_secs(1);
+/// How often a node looks whether it still hears the others.
+const LISTEN: Duration = Duration::from_millis(100);
 /// How often the lifetimes of presence keys are prolonged, in ticks.
 const KEEP_PRESENCE_EVERY: u64 = 20 * 60;
 /// How often everything is written to the session store again, in ticks: twice a day, since it forgets a session that was attached
@@ -42,6 +44,23 @@ impl Hub {
         loop {
             interval.tick().await;
             self.beat().await;
+        }
+    }
+
+    /// While the others can't be heard, the database is asked for what they committed: at once, and then each second. Apart from the
+    /// ticks, which wait for a Redis that hangs.
+    pub(crate) async fn listen_forever(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(LISTEN);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut asked: Option<Instant> = None;
+        loop {
+            interval.tick().await;
+            if self.hears() {
+                asked = None;
+            } else if asked.is_none_or(|asked| asked.elapsed() >= TICK) {
+                asked = Some(Instant::now());
+                self.check_heads(&self.rooms.joined()).await;
+            }
         }
     }
 
@@ -77,7 +96,7 @@ impl Hub {
             tokio::spawn(async move { hub.recover(&missed).await });
         }
         if self.clustered {
-            self.tend_link(&joined).await;
+            self.tend_link().await;
         }
         if tick.is_multiple_of(WRITE_AGAIN_EVERY) {
             self.presence_lost.store(true, Ordering::Relaxed);
@@ -210,8 +229,8 @@ impl Hub {
         }
     }
 
-    /// Probes the link, tells heads, and reads heads from the database while nothing can be heard.
-    async fn tend_link(self: &Arc<Self>, joined: &[Arc<Room>]) {
+    /// Probes the link, tells heads, and builds a link anew that carries nothing.
+    async fn tend_link(self: &Arc<Self>) {
         let nonce = self.link.next();
         let probed = self.fanout.probe(nonce).await;
         let hears = self.hears();
@@ -230,15 +249,10 @@ impl Hub {
                 self.publish_message(lane, &NodeMessage::Missed { node: self.node.clone() });
             }
         }
-        if !hears {
-            self.check_heads(joined).await;
-            if self.link.is_deaf() && self.fanout.link().is_some_and(|link| link.connected) {
-                tracing::warn!(
-                    "publications are not heard although the broker is connected; connecting anew"
-                );
-                self.link.reset();
-                self.fanout.reconnect().await;
-            }
+        if self.link.is_deaf() && self.fanout.link().is_some_and(|link| link.connected) {
+            tracing::warn!("publications are not heard although the broker is connected; connecting anew");
+            self.link.reset();
+            self.fanout.reconnect().await;
         }
     }
 

@@ -212,12 +212,11 @@ impl Hub {
         }
         let attach = ResumeAttach { ticket_issued_at_ms: ticket.issued_at_ms };
         let attach = self.attach_request(&id, identity, now_ms, Some(attach));
+        let mut previous = None;
         let (mut names, mut topic_names, created_at_ms) = match self.session_store.attach(&attach).await {
             Ok(Attached::Refused) => return Ok(None),
             Ok(Attached::Resumed { previous_node, conversations, topics, created_at_ms }) => {
-                if let Some(node) = previous_node {
-                    self.take_over(&id, &node).await;
-                }
+                previous = previous_node;
                 (conversations, topics, created_at_ms)
             }
             Ok(Attached::Rebuilt | Attached::New) => (Vec::new(), Vec::new(), ticket.issued_at_ms),
@@ -230,7 +229,12 @@ impl Hub {
         names.extend(resume.cursors.keys().cloned());
         topic_names.extend(resume.topics.keys().cloned());
         let session = Arc::new(Session::new(id.clone(), identity.clone(), created_at_ms, socket));
-        let (rooms, gone) = self.resumed_rooms(&session, names, &resume.cursors).await?;
+        let rooms = self.resumed_rooms(&session, names, &resume.cursors).await;
+        // Only now: while the rooms are looked up, a client that follows a drain is still served by its older socket.
+        if let Some(node) = previous {
+            self.take_over(&id, &node).await;
+        }
+        let (rooms, gone) = rooms?;
         let topics = topic_names
             .into_iter()
             .collect::<BTreeSet<_>>()
