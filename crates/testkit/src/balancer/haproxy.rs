@@ -15,11 +15,13 @@ use crate::{Folder, Launch, Port, Process, free_port};
 
 /// How many nodes it can have at once.
 const SEATS: usize = 32;
+/// The nodes stand in two lists: those that are ready, and all.
+const BACKENDS: [&str; 2] = ["ready", "any"];
 /// How long it may take to answer an order.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// HAProxy that passes a new connection on to the node with the fewest, among those whose `/ready` says 200; it asks for that
-/// several times a second. A node that refuses is passed over.
+/// several times a second. A node that refuses is passed over. When none is ready, as without Redis, all are tried.
 #[derive(Debug)]
 pub struct HaProxy {
     process: Process,
@@ -87,8 +89,11 @@ impl HaProxy {
             free + 1
         };
         let (ip, port) = (node.ip(), node.port());
-        self.order(&format!("set server nodes/node{seat} addr {ip} port {port}")).await?;
-        self.order(&format!("set server nodes/node{seat} state ready")).await.map(drop)
+        for backend in BACKENDS {
+            self.order(&format!("set server {backend}/node{seat} addr {ip} port {port}")).await?;
+            self.order(&format!("set server {backend}/node{seat} state ready")).await?;
+        }
+        Ok(())
     }
 
     /// Lets a node go. Connections that it has stay.
@@ -103,7 +108,10 @@ impl HaProxy {
             seats[taken] = None;
             taken + 1
         };
-        self.order(&format!("set server nodes/node{seat} state maint")).await.map(drop)
+        for backend in BACKENDS {
+            self.order(&format!("set server {backend}/node{seat} state maint")).await?;
+        }
+        Ok(())
     }
 
     /// How many of the nodes it passes connections on to.
@@ -111,7 +119,7 @@ impl HaProxy {
     /// # Errors
     /// When HAProxy does not answer.
     pub async fn ready(&self) -> Result<usize> {
-        let table = self.order("show stat nodes 4 -1").await?;
+        let table = self.order("show stat ready 4 -1").await?;
         // The 18th column is the state.
         Ok(table.lines().filter(|line| line.split(',').nth(17).is_some_and(|state| state == "UP")).count())
     }
@@ -151,13 +159,17 @@ defaults
   retry-on conn-failure empty-response 503
 frontend all
   bind {listen}
-  default_backend nodes
-backend nodes
+  use_backend any if {{ nbsrv(ready) eq 0 }}
+  default_backend ready
+backend ready
   balance leastconn
   option httpchk GET /ready
   http-check expect status 200
   default-server inter 200ms fastinter 100ms downinter 100ms fall 1 rise 1
   server-template node 1-{SEATS} 127.0.0.1:1 check disabled
+backend any
+  balance leastconn
+  server-template node 1-{SEATS} 127.0.0.1:1 disabled
 "
     )
 }
@@ -202,7 +214,7 @@ mod tests {
     async fn nodes_are_used_while_they_are_there_and_ready() {
         let balancer = HaProxy::start().await.unwrap();
         assert_eq!(balancer.ready().await.unwrap(), 0);
-        let ((one, one_ready), (two, _)) = (named("one").await, named("two").await);
+        let ((one, one_ready), (two, two_ready)) = (named("one").await, named("two").await);
         balancer.add(one).await.unwrap();
         let ready = async |count| {
             wait::until_true(LIMIT, "the nodes to be ready", async || Ok(balancer.ready().await? == count))
@@ -218,7 +230,11 @@ mod tests {
         for _ in 0..4 {
             assert_eq!(answered_by(&balancer).await.unwrap(), "two");
         }
+        two_ready.store(false, Ordering::SeqCst);
+        ready(0).await;
+        answered_by(&balancer).await.unwrap();
         one_ready.store(true, Ordering::SeqCst);
+        two_ready.store(true, Ordering::SeqCst);
         ready(2).await;
         balancer.remove(two).await.unwrap();
         for _ in 0..4 {
