@@ -18,6 +18,9 @@ use crate::upgrade::Front;
 const BACKLOG: i32 = 4_096;
 /// How many refused connections are said no to at once; beyond that they are just closed.
 const REFUSALS_AT_ONCE: usize = 256;
+/// How many bytes the kernel takes for a socket beyond what is on its way.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// How long the acceptor rests when the process has no file descriptors left.
 const REST: Duration = Duration::from_millis(50);
 
@@ -87,6 +90,9 @@ fn prepare(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
     stream.set_nodelay(true)?;
     // A peer that vanished without a word is found by our pings; this is for HTTP.
     SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+    // What a slow reader has not taken waits with us, where it is bounded and shared, and not once more in the kernel.
+    #[cfg(target_os = "linux")]
+    SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     stream.into_std()
 }
 

@@ -4,6 +4,7 @@
 mod presence;
 mod resume;
 mod slow_reader;
+mod stuck_readers;
 mod talk;
 
 /// One at a time: the machine is small, and times are measured.
