@@ -310,7 +310,7 @@ impl Client {
         let (awaited, _) = connection.awaited.remove(&id)?;
         let (ok, error) = (&frame["ok"], &frame["error"]);
         if !error.is_null() && error["code"] != "unavailable" {
-            self.world.fault(format!("client {} was answered {error}", self.number));
+            self.world.fault(&format!("client {} was answered {error}", self.number));
         }
         let pause = Duration::from_millis(error["retry_after_ms"].as_u64().unwrap_or(0) / 3);
         match awaited {
@@ -345,11 +345,11 @@ impl Client {
         self.session = Some((text(&ok["session"]).to_owned(), text(&ok["ticket"]).to_owned()));
         self.world.note(|| format!("client {} is connected: {ok}", self.number));
         if ok["gone"].as_array().is_some_and(|gone| !gone.is_empty()) {
-            self.world.fault(format!("client {} lost its conversations: {ok}", self.number));
+            self.world.fault(&format!("client {} lost its conversations: {ok}", self.number));
         }
         for (conversation, resumed) in ok["conversations"].as_object().into_iter().flatten() {
             if resumed["truncated"] == true {
-                self.world.fault(format!("client {} was replayed less than it missed: {ok}", self.number));
+                self.world.fault(&format!("client {} was replayed less than it missed: {ok}", self.number));
             }
             connection.joined.insert(conversation.clone(), None);
         }

@@ -106,7 +106,7 @@ impl World {
     }
 
     /// Something that must not happen.
-    pub fn fault(&self, words: String) {
+    pub fn fault(&self, words: &str) {
         self.note(|| format!("FAULT: {words}"));
         self.witness.borrow_mut().fault(format!("at {} ms: {words}", time::elapsed_ms()));
     }
@@ -194,7 +194,7 @@ impl World {
         servers.sessions_outage.end();
         servers.broker.calm_down();
         if let Err(words) = world.settle(&servers).await {
-            world.fault(words);
+            world.fault(&words);
         }
         let logs = (0..plan.conversations).map(|number| {
             let name = Self::conversation(number);
@@ -202,8 +202,7 @@ impl World {
             (name, messages)
         });
         let readers = world.readers();
-        let verdict = world.witness.borrow().judge(&logs.collect(), &readers);
-        verdict
+        world.witness.borrow().judge(&logs.collect(), &readers)
     }
 
     /// Waits until all is as it has to be, and stays so.
@@ -368,7 +367,7 @@ impl Faults {
         let readers = self.world.readers();
         for conversation in (0..self.plan.conversations).map(World::conversation) {
             if let Some(words) = self.world.wrong_presence(&conversation, &readers).await {
-                self.world.fault(format!("15 s after a node's death {words}"));
+                self.world.fault(&format!("15 s after a node's death {words}"));
             }
         }
     }

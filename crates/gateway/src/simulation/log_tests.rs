@@ -1,0 +1,92 @@
+//! The simulated database against a real one: what is asked of both is answered alike.
+
+use std::sync::Arc;
+
+use starling_conversation_store::{
+    Append, ConversationStore, NewConversation, Page, Range, ReadMark, Role, connect,
+};
+
+use super::chance::Chance;
+use super::line::{Line, Outage, Power};
+use super::log::{Log, LogClient};
+
+fn simulated() -> LogClient {
+    let line = Line {
+        power: Power::new(),
+        outage: Arc::new(Outage::default()),
+        typical_ms: 0,
+        fails_one_in: 0,
+        chance: Chance::new(0, "log").into(),
+    };
+    LogClient { log: Log::new(None), line }
+}
+
+/// What does not depend on clocks.
+fn view(page: Page) -> (Vec<(u64, uuid::Uuid, String, String)>, bool) {
+    let messages = page.messages.into_iter();
+    (messages.map(|message| (message.seq, message.id, message.sender, message.content)).collect(), page.more)
+}
+
+#[tokio::test]
+async fn the_simulated_log_answers_as_sqlite_does() {
+    let (ours, theirs) = (simulated(), connect("sqlite://:memory:").await.expect("a database in memory"));
+    theirs.migrate().await.expect("an empty database");
+    let stores: [&dyn ConversationStore; 2] = [&ours, &*theirs];
+    let mut ids = [0, 0];
+    for (store, id) in stores.iter().zip(&mut ids) {
+        let new = NewConversation {
+            tenant: "t".to_owned(),
+            conversation: "room".to_owned(),
+            owner: "ann".to_owned(),
+            title: None,
+            metadata: None,
+            members: vec!["bob".to_owned()],
+        };
+        let first = store.create(&new).await.expect("created");
+        let again = store.create(&new).await.expect("there");
+        assert!(first.created && !again.created && again.member && first.id == again.id);
+        *id = first.id;
+    }
+    let chance = &mut Chance::new(7, "asks");
+    for _ in 0..200 {
+        let count = chance.between(1, 4);
+        let batch: Vec<(uuid::Uuid, &str, String)> = (0..count)
+            .map(|_| (uuid::Uuid::now_v7(), chance.pick(&["ann", "bob"]), chance.between(0, 150).to_string()))
+            .collect();
+        let range = match chance.index(3) {
+            0 => Range::Newest,
+            1 => Range::Before(chance.between(0, 250)),
+            _ => Range::After(chance.between(0, 250)),
+        };
+        let (limit, bytes_max) = (chance.between(1, 20) as u32, chance.pick(&[1, 40, 1_000]));
+        let (reader, read) = (chance.pick(&["ann", "bob", "cy"]), chance.between(0, 300));
+        let mut answers = Vec::new();
+        for (store, id) in stores.iter().zip(ids) {
+            let messages: Vec<Append> = batch
+                .iter()
+                .map(|(message, sender, key)| Append {
+                    conversation: id,
+                    id: *message,
+                    sender: (*sender).into(),
+                    key: key.clone(),
+                    role: Role::User,
+                    content: format!("{sender} says {key}").into(),
+                    metadata: None,
+                })
+                .collect();
+            let appended = store.append(&messages).await.expect("appended").into_iter();
+            let appended: Vec<_> = appended
+                .map(|answer| answer.map(|appended| (appended.id, appended.seq, appended.duplicate)))
+                .collect();
+            let page = store.messages(id, range, limit, bytes_max, true).await.expect("a page");
+            let mark = ReadMark { conversation: id, user: reader.into(), seq: read };
+            let marked = store.mark_read(&[mark]).await.expect("marked");
+            let heads = store.heads(&[id, 999]).await.expect("heads").into_iter().map(|(_, head)| head);
+            let opened =
+                store.open("t", "room").await.expect("opened").map(|opened| (opened.head, opened.members));
+            answers.push((appended, view(page), marked, heads.collect::<Vec<_>>(), opened));
+        }
+        assert_eq!(answers[0], answers[1]);
+    }
+    assert!(stores[0].open("t", "nowhere").await.expect("an answer").is_none());
+}
