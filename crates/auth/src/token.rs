@@ -67,8 +67,10 @@ impl<'a> Parts<'a> {
 /// An object only: derived readers would also take an array, field by field.
 fn decode_json<T: DeserializeOwned>(part: &str) -> Result<T, ()> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| ())?;
-    if json.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+    // All of it: a reader of bytes looks at no text that it skips.
+    let json = String::from_utf8(json).map_err(|_| ())?;
+    if json.bytes().find(|byte| !byte.is_ascii_whitespace()) != Some(b'{') {
         return Err(());
     }
-    serde_json::from_slice(&json).map_err(|_| ())
+    serde_json::from_str(&json).map_err(|_| ())
 }

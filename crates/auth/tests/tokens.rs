@@ -10,6 +10,8 @@ mod keys;
 
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keys::{NOW, NOW_MS, TestKey, hmac_token};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -217,6 +219,19 @@ fn shapes_that_are_no_jwt_are_refused() {
         format!("\u{0}{token}"),
     ] {
         assert_eq!(verify(&broken), Err(TokenError::Malformed), "{broken:?}");
+    }
+}
+
+#[test]
+fn claims_that_are_no_text_are_refused_also_where_nobody_reads_them() {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET);
+    for (other, good) in [(&b"\xe2\x82\xac"[..], true), (b"\xe2\x82", false), (b"\xff", false)] {
+        let claims = [br#"{"sub":"ann","exp":4000000000,"other":""#, other, br#""}"#].concat();
+        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(HS256), URL_SAFE_NO_PAD.encode(claims));
+        let signature = aws_lc_rs::hmac::sign(&key, message.as_bytes());
+        let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+        let expected = if good { Ok(()) } else { Err(TokenError::BadClaims) };
+        assert_eq!(verify(&token).map(|_| ()), expected, "{other:02x?}");
     }
 }
 
