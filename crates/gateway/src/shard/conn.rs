@@ -176,6 +176,9 @@ impl Conn {
         if self.outbox.bytes() <= bytes_max {
             return true;
         }
+        if !self.outbox.may_drop() {
+            return false;
+        }
         if self.outbox.drop_chunks(|kind| kind == Kind::Ephemeral) > 0 {
             METRICS.dropped_ephemeral.increment(1);
         }

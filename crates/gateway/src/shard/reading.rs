@@ -105,7 +105,10 @@ impl ConnTask {
 
     fn take_frame(&self, conn: &mut Conn, incoming: Incoming<'_>) -> Result<(), (CloseReason, String)> {
         match incoming {
-            Incoming::Ping(payload) => conn.outbox.push(websocket::pong_frame(payload), Kind::Reply),
+            Incoming::Ping(payload) => {
+                let pong = websocket::pong_frame(payload);
+                conn.outbox.push_pong(pong, self.shard.settings.outbox_bytes_soft);
+            }
             Incoming::Pong(_) => {}
             Incoming::Close(code, _) => {
                 if conn.phase == Phase::Open {
