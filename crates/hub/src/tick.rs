@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use starling_fanout::LANES;
 use starling_session_store::{ConversationKey, NodeRecord, SessionState};
+use starling_wire::protocol::CloseReason;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::hub::Hub;
@@ -264,7 +265,9 @@ impl Hub {
             Ok(elsewhere) => {
                 for id in elsewhere {
                     if let Some(session) = self.sessions.get(&id) {
-                        self.close(&session, starling_wire::protocol::CloseReason::Superseded);
+                        // The store may know less than this node: a client that moved here while it was away is where it wants
+                        // to be. Coming back settles it; 4409 would tell the client to stay away.
+                        self.close(&session, CloseReason::Restart);
                     }
                 }
             }

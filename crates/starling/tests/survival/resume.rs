@@ -1,17 +1,23 @@
 //! A session goes on at another node, whatever became of the first one and of Redis.
 
 use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use starling_testkit::client::{Client, Encoding};
+use starling_testkit::client::{Client, Encoding, RecordingClient};
+use starling_testkit::http::Request;
 use starling_testkit::node::{Cluster, Node};
+use starling_testkit::token::Token;
+use starling_testkit::wait;
 
 use crate::TURN;
 use crate::talk::{message, publication, publish, rest, say};
 
 /// How many messages, and as many publications, Ada has been shown before the fault.
 const SEEN: u64 = 3;
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How many there are when she comes back.
 const HEAD: u64 = 8;
 
@@ -70,6 +76,51 @@ async fn after_flushall_the_ticket_and_the_cursors_are_enough() -> Result<()> {
         expect_no_more(&mut ada).await?;
     }
     Ok(())
+}
+
+/// Redis does not know that she has moved, and the node that she has left does not either.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_moves_while_redis_hangs_is_not_taken_for_replaced_when_it_is_back() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    let urls = cluster.ws_urls();
+    let mut ada = RecordingClient::connect(&urls[0], &cluster.token("ada"), Encoding::Json).await?;
+    ada.command("create", json!({"conversation": "c"})).await?;
+    ada.join("c").await?;
+    cluster.redis()?.stop()?;
+    // Once a node knows that Redis hangs, it does not send what Redis would find when it goes on.
+    let knows = async || Ok(cluster.node(1).get("/health").await?.json()?["redis"]["status"] == "down");
+    wait::until_true(PATIENCE, "the node to know that Redis hangs", knows).await?;
+    ada.cut();
+    ada.resume_somewhere(&urls[1..], PATIENCE).await?;
+    cluster.redis()?.resume()?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut ends = 0;
+    // Both nodes write what they hold again with the next beats; then Redis says where she is.
+    while !is_at(&cluster, &ada, "node-2").await? {
+        ensure!(Instant::now() < deadline, "Redis was not told where she is");
+        if let Err(failure) = ada.listen(Duration::from_millis(200)).await {
+            ensure!(failure.close_code() == Some(1012), "her only socket ended: {failure}");
+            ends += 1;
+            ada.resume_somewhere(&urls[1..], PATIENCE).await?;
+        }
+    }
+    ensure!(ends <= 1, "her socket ended {ends} times");
+    ada.send("c", "k", "still here").await?;
+    ada.listen_until("c", 1, PATIENCE).await?;
+    Ok(())
+}
+
+/// Whether the session store has this session at this node.
+async fn is_at(cluster: &Cluster, client: &RecordingClient, node: &str) -> Result<bool> {
+    let admin = Token::of("admin").scope("admin").sign(cluster.node(1).secret());
+    let url = format!("{}/v1/sessions?user=ada", cluster.node(1).http_url());
+    let answer = Request::new("GET", &url).bearer(&admin).send().await?;
+    let sessions = answer.json()?;
+    let ours = sessions["sessions"].as_array().into_iter().flatten();
+    Ok(ours
+        .into_iter()
+        .any(|s| s["session"] == client.session() && s["node"] == node && s["attached"] == true))
 }
 
 /// Ada on the first node, who is going to lose it, and Bob on the second, who talks on.
