@@ -258,6 +258,16 @@ impl Outcome {
             let drawn: Vec<&str> = self.moments.iter().map(|moment| moment.label.as_str()).collect();
             self.notes.push(format!("drawn: {}", drawn.join("; ")));
         }
+        let away = &self.measures.away;
+        if away.count > 0 {
+            self.notes.push(format!(
+                "{} times a client came back: {} at p50, {} at p99, {} at most",
+                away.count,
+                milliseconds(away.p50),
+                milliseconds(away.p99),
+                milliseconds(away.max)
+            ));
+        }
         let mut counts = vec![format!("{cuts} sockets cut by their clients at random")];
         counts.extend(self.measures.ends.iter().map(|(how, count)| format!("{count} {how}")));
         if *refused > 0 {
@@ -274,7 +284,7 @@ impl Outcome {
 pub fn milliseconds(seconds: f64) -> String {
     let ms = seconds * 1e3;
     match ms {
-        ms if ms < 0.05 => "at once".to_owned(),
+        ms if ms < 0.05 => "0 ms".to_owned(),
         ms if ms < 9.95 => format!("{ms:.1} ms"),
         ms if ms < 999.5 => format!("{ms:.0} ms"),
         ms => format!("{:.1} s", ms / 1e3),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use starling_testkit::client::{Log, Verdict};
 
 use super::crowd::{Busy, CONVERSATIONS, Scene};
-use super::member::{IncidentKind, Witness};
+use super::member::{IncidentKind, Outage, Witness};
 
 /// How long the window is in which things must be back to normal.
 const WINDOW: f64 = 0.25;
@@ -49,6 +49,8 @@ pub struct Measures {
     /// From the beginning of a fault until half, 99 % and all of those whose sockets it ended had another; the longest. None where
     /// nobody's was.
     pub back: Option<Back>,
+    /// How long clients were without a socket, each time.
+    pub away: Spread,
     /// What clients that followed `draining` missed.
     pub handovers: Spread,
     /// How many sockets the clients cut by themselves.
@@ -192,6 +194,8 @@ pub fn measure(scene: &Scene, witnesses: &[Witness], logs: &[Log; 2], moments: &
     }
     measures.cuts = witnesses.iter().map(|witness| witness.cuts).sum();
     measures.afresh = witnesses.iter().map(|witness| witness.afresh).sum();
+    let away = |outage: &Outage| outage.to.duration_since(outage.from).as_secs_f64();
+    measures.away = Spread::of(witnesses.iter().flat_map(|w| &w.outages).map(away).collect());
     measures.handovers =
         Spread::of(witnesses.iter().flat_map(|w| &w.handovers).map(Duration::as_secs_f64).collect());
     measures.curve = curve(&deliveries, &sends, &incidents, end);

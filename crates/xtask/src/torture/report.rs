@@ -61,6 +61,7 @@ fn one(outcome: &Outcome) -> Value {
         "back": measures.back.map(|back| json!({
             "clients": back.clients, "half_ms": ms(back.half), "p99_ms": ms(back.most), "all_ms": ms(back.all),
         })),
+        "away": spread(&measures.away),
         "handovers": spread(&measures.handovers),
         "cuts": measures.cuts,
         "sockets_ended": measures.ends,

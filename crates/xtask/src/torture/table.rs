@@ -89,10 +89,11 @@ pub fn cells(outcome: &Outcome) -> [String; 12] {
         (verdict.altered + verdict.strays).to_string(),
         verdict.unkept.to_string(),
         measures.detect.map_or("–".to_owned(), milliseconds),
-        if outcome.moments.is_empty() {
-            "–".to_owned()
-        } else {
-            measures.recover.map_or("?".to_owned(), milliseconds)
+        match measures.recover {
+            _ if outcome.moments.is_empty() => "–".to_owned(),
+            None => "not yet".to_owned(),
+            Some(took) if took < 0.001 => "at once".to_owned(),
+            Some(took) => milliseconds(took),
         },
         spread(&measures.deliver),
         memory(&outcome.memory),
