@@ -270,7 +270,10 @@ impl Hub {
     }
 
     /// This node's name.
-    #[expect(clippy::misnamed_getters, reason = "what is a node's name outside is not what it is called among nodes")]
+    #[expect(
+        clippy::misnamed_getters,
+        reason = "what is a node's name outside is not what it is called among nodes"
+    )]
     pub fn node(&self) -> &Arc<str> {
         &self.name
     }
