@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use starling_auth::Identity;
 use starling_hub::{CommandError, Hub};
 use starling_telemetry::{TRACE_TARGET, current_traceparent, set_parent};
@@ -40,6 +41,9 @@ use crate::shard::{Conn, ConnTask, Pace, Phase, Service, Shard, Socket};
 
 /// How long TLS, and each request's head, may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an answer over HTTP may wait for a client that takes nothing of it: what it holds is as much as a page of history. Over
+/// WebSocket there is a bound for what waits, and the heartbeat.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request's head may be.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// The compression level of permessage-deflate: fast, since it is paid per socket and frame.
@@ -119,6 +123,7 @@ impl Front {
 pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepted) {
     let began = Instant::now();
     let Accepted { stream, peer, mut guard } = accepted;
+    limit_waiting(&stream, Some(ANSWER_TIMEOUT));
     let Some(socket) = secure(&front, stream).await else { return };
     let agreed: Rc<RefCell<Option<Agreed>>> = Rc::default();
     let service = {
@@ -144,13 +149,28 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
     let Some(agreed) = agreed.borrow_mut().take() else { return };
     METRICS.handshake_seconds.record(began.elapsed());
     let guard = agreed.guard.or_else(|| guard.take());
-    let key = enter(&shard, parts.io.into_inner(), guard, agreed.encoding, agreed.deflate, agreed.identity);
+    let socket = parts.io.into_inner();
+    if let Some(stream) = socket.tcp() {
+        limit_waiting(stream, None);
+    }
+    let key = enter(&shard, socket, guard, agreed.encoding, agreed.deflate, agreed.identity);
     if let Some(conn) = shard.table.borrow_mut().conns.get_mut(key as usize) {
         conn.handshake = agreed.traceparent;
     }
     // Even empty, what hyper read into keeps its 8 KB; and so would this task, which is as large as a handshake.
     let early = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
     tokio::task::spawn_local(ConnTask::new(shard, key, early));
+}
+
+/// Has the kernel end the connection when what was written waits for the peer for so long; it knows best, and no timer runs here.
+fn limit_waiting<'a>(stream: impl Into<SockRef<'a>>, limit: Option<Duration>) {
+    // Only Linux and a few others know it. Elsewhere the limits per address have to do.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = stream.into().set_tcp_user_timeout(limit) {
+        tracing::debug!(%error, "a connection takes no limit on waiting");
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (stream.into(), limit);
 }
 
 async fn secure(front: &Front, stream: std::net::TcpStream) -> Option<Socket> {
@@ -266,7 +286,7 @@ impl Drop for RequestUnderWay<'_> {
 }
 
 /// Why an upgrade was refused.
-struct Refused {
+pub(crate) struct Refused {
     reason: &'static str,
     status: Option<StatusCode>,
     error: CommandError,
@@ -372,13 +392,13 @@ async fn authenticate(hub: &Hub, token: &str) -> Result<Identity, Refused> {
     checked.map_err(|error| Refused::new("token", error.into()))
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// A page of another site must not use a person's token; programs send no origin.
-fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refused> {
+pub(crate) fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refused> {
     let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or_default();
     let allowed = match origins {

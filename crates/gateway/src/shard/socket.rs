@@ -20,6 +20,16 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
+    /// What is below.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Socket::Plain(stream) => Some(stream),
+            Socket::Tls(stream) => Some(stream.get_ref().0),
+            #[cfg(test)]
+            Socket::Memory(_) => None,
+        }
+    }
+
     /// Reads into a buffer that all sockets of the shard share; 0 at the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(scratch);
