@@ -49,7 +49,7 @@ pub(crate) struct KeySet {
     keys: Vec<SetKey>,
 }
 
-struct SetKey {
+pub(crate) struct SetKey {
     jwk: Jwk,
     key: VerifyingKey,
 }
@@ -324,7 +324,7 @@ fn source_chain(error: &dyn std::error::Error) -> String {
 
 /// Reads a key set, and leaves out what is of no use here: keys for other algorithms, for encryption, of unknown kinds, and
 /// broken ones. One key that can't be read does not spoil the others.
-fn read_keys(body: &[u8], algorithm: Algorithm) -> Result<Vec<SetKey>, String> {
+pub(crate) fn read_keys(body: &[u8], algorithm: Algorithm) -> Result<Vec<SetKey>, String> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<serde_json::Value>,

@@ -8,6 +8,8 @@ mod algorithm;
 mod cache;
 mod claims;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod jwks;
 mod key;
 mod scope;

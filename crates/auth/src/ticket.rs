@@ -125,7 +125,7 @@ fn derive(secret: &[u8], key: &'static str) -> Result<hmac::Key, SetupError> {
     Ok(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
 }
 
-fn read(body: &[u8]) -> Option<Ticket> {
+pub(crate) fn read(body: &[u8]) -> Option<Ticket> {
     let (&version, rest) = body.split_first()?;
     let (issued_at_ms, mut rest) = rest.split_first_chunk::<8>()?;
     let mut text = || {

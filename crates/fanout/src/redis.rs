@@ -25,6 +25,8 @@ mod address;
 mod checks;
 mod clients;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod names;
 mod receive;

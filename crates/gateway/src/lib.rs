@@ -7,6 +7,8 @@ mod addresses;
 mod admission;
 mod config;
 mod echo;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod http;
 mod listener;

@@ -10,6 +10,8 @@ mod commands;
 mod config;
 mod encoded;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod heads;
 mod hub;
 mod lane;

@@ -143,6 +143,11 @@ impl Values {
         let name = path.display();
         let text =
             std::fs::read_to_string(path).map_err(|error| BadConfig(format!("--config: {name}: {error}")))?;
+        self.read_text(&name, &text)
+    }
+
+    /// Reads the text of a file of that name.
+    pub fn read_text(&mut self, name: &dyn Display, text: &str) -> Result<(), BadConfig> {
         let table: toml::Table = text.parse().map_err(|error| BadConfig(format!("{name}: {error}")))?;
         for (key, value) in table {
             if key == "tenants" {

@@ -3,6 +3,8 @@
 mod autobahn;
 mod cluster;
 mod docs;
+mod fuzz;
+mod storm;
 mod test;
 mod torture;
 mod workspace;
@@ -30,6 +32,10 @@ enum Command {
     Cluster(cluster::Arguments),
     /// Breaks things on purpose under load, and counts what was lost, doubled, swapped or altered
     Torture(torture::Arguments),
+    /// Kills a node that holds very many clients, and measures how they come back
+    Storm(storm::Arguments),
+    /// Feeds everything that reads bytes from strangers with what a fuzzer thinks of
+    Fuzz(fuzz::Arguments),
     /// Writes the pages that are generated from the program
     Docs(docs::Arguments),
 }
@@ -53,6 +59,8 @@ async fn run(command: Command) -> Result<bool> {
         Command::Autobahn(arguments) => autobahn::run(&arguments).await,
         Command::Cluster(arguments) => cluster::run(&arguments).await.map(|()| true),
         Command::Torture(arguments) => torture::run(&arguments).await,
+        Command::Storm(arguments) => storm::run(&arguments).await,
+        Command::Fuzz(arguments) => fuzz::run(&arguments).await,
         Command::Docs(arguments) => docs::run(&arguments).await.map(|()| true),
     }
 }

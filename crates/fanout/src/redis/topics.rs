@@ -265,7 +265,7 @@ fn is_unknown_script(answer: &Result<Value, Error>) -> bool {
 }
 
 /// Reads `[count, epoch, offset, epoch, offset …]`.
-fn read_positions(answer: Value, count: usize) -> Result<Vec<Position>, Error> {
+pub(super) fn read_positions(answer: Value, count: usize) -> Result<Vec<Position>, Error> {
     let Value::Array(answer) = answer else { return Err(unexpected()) };
     let mut answer = answer.into_iter();
     if answer.next().and_then(|value| value.as_u64()) != Some(count as u64) || answer.len() != 2 * count {
@@ -281,7 +281,7 @@ fn read_positions(answer: Value, count: usize) -> Result<Vec<Position>, Error> {
 }
 
 /// Reads `[offset, recovered, epoch, [offset, body, offset, body …]]`.
-fn read_history(answer: Value) -> Option<TopicHistory> {
+pub(super) fn read_history(answer: Value) -> Option<TopicHistory> {
     let Value::Array(answer) = answer else { return None };
     let [offset, recovered, epoch, publications] = <[Value; 4]>::try_from(answer).ok()?;
     let position = Position { epoch: epoch.into_string()?, offset: offset.as_u64()? };

@@ -7,6 +7,7 @@ mod body;
 mod console;
 mod conversations;
 pub(crate) mod error;
+pub(crate) mod fuzzing;
 mod health;
 mod kept;
 mod messages;

@@ -99,24 +99,24 @@ impl Sessions {
 }
 
 /// Where in an index a page ended.
-struct Position {
+pub(super) struct Position {
     expires_ms: i64,
     session: String,
 }
 
 impl Position {
-    fn read(cursor: &str) -> Option<Self> {
+    pub(super) fn read(cursor: &str) -> Option<Self> {
         let (expires, session) = cursor.split_once(':')?;
         Some(Self { expires_ms: expires.parse().ok()?, session: session.to_owned() })
     }
 
-    fn written(&self) -> String {
+    pub(super) fn written(&self) -> String {
         format!("{}:{}", self.expires_ms, self.session)
     }
 }
 
 /// A session that is there, is this tenant's and user's, and not over.
-fn summary(
+pub(super) fn summary(
     session: &str,
     tenant: &str,
     user: Option<&str>,

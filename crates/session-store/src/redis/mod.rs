@@ -9,6 +9,8 @@
 
 mod address;
 mod command;
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod keys;
 mod link;

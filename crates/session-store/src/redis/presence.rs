@@ -106,7 +106,7 @@ impl Presence {
 
 /// A field of a conversation's hash.
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     field: String,
     value: String,
     node: String,
@@ -114,13 +114,13 @@ struct Entry {
 }
 
 impl Entry {
-    fn present(self) -> Option<PresenceEntry> {
+    pub(super) fn present(self) -> Option<PresenceEntry> {
         let devices = self.value.parse().ok().filter(|devices| *devices > 0)?;
         Some(PresenceEntry { user: self.user, node: self.node, devices })
     }
 }
 
-fn entries(hash: Value) -> Vec<Entry> {
+pub(super) fn entries(hash: Value) -> Vec<Entry> {
     let mut reply = Reply::of(hash);
     let mut entries = Vec::new();
     while let (Some(field), Some(value)) = (reply.optional_text(), reply.optional_text()) {

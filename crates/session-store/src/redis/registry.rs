@@ -166,7 +166,7 @@ pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn read(asked: Instant, answer: Value) -> Result<(i64, Nodes), Error> {
+pub(super) fn read(asked: Instant, answer: Value) -> Result<(i64, Nodes), Error> {
     let mut reply = Reply::of(answer);
     let (since_ms, now_ms, born_ms) = (reply.integer()?, reply.integer()?, reply.integer()?);
     let (mut living, mut seen, mut line) = (Vec::new(), HashMap::new(), String::from("|"));

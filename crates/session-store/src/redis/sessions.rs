@@ -246,7 +246,7 @@ impl Sessions {
 }
 
 /// What the script answers.
-enum Answer {
+pub(super) enum Answer {
     Attached(Attached),
     /// There is no such session.
     Missing,
@@ -255,7 +255,7 @@ enum Answer {
 }
 
 impl Answer {
-    fn read(answer: Value) -> Result<Self, Error> {
+    pub(super) fn read(answer: Value) -> Result<Self, Error> {
         let mut reply = Reply::of(answer);
         Ok(match reply.integer()? {
             0 => Self::Attached(Attached::New),

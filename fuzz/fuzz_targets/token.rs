@@ -1,0 +1,55 @@
+//! Tokens: forged ones are refused, and of those that the secret's owner signed whatever is let in keeps the rules.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use libfuzzer_sys::fuzz_target;
+use starling_auth::{Algorithm, Identity, KeySource, TokenError, Verifier, VerifierOptions};
+use starling_wire::protocol::is_name;
+
+const SECRET: &[u8] = b"a secret that only the fuzzer knows";
+const NOW_MS: i64 = 1_800_000_000_000;
+
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+    let source = KeySource::Secret(SECRET.to_vec());
+    Verifier::new(Algorithm::HS256, source, VerifierOptions::default()).expect("a long secret")
+});
+
+// A token as it comes; or, behind a byte below 0x20, header and claims with a line's end between, to be signed.
+fuzz_target!(|bytes: &[u8]| {
+    let Some((&first, rest)) = bytes.split_first() else { return };
+    if first >= 0x20 {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            assert!(verify(text).is_err(), "a forged token was let in");
+        }
+        return;
+    }
+    let header = br#"{"alg":"HS256"}"#.as_slice();
+    let (header, claims) = match rest.iter().position(|byte| *byte == b'\n') {
+        Some(at) if first % 2 == 1 => (&rest[..at], &rest[at + 1..]),
+        _ => (header, rest),
+    };
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message.as_bytes());
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+    if let Ok(identity) = verify(&token) {
+        assert!(is_name(&identity.user) && is_name(&identity.tenant));
+        assert!(identity.expires_at_ms > NOW_MS);
+        // Read again it says the same, whether it is remembered or not.
+        assert_eq!(verify(&token), Ok(identity.clone()));
+        let claims: serde_json::Value = serde_json::from_slice(claims).expect("its claims are JSON");
+        assert_eq!(claims["sub"], *identity.user);
+        if identity.scopes.is_admin() {
+            assert!(claims["scope"].as_str().is_some_and(|scope| scope.contains("admin")));
+        }
+        let header: serde_json::Value = serde_json::from_slice(header).expect("its header is JSON");
+        assert_eq!(header["alg"], "HS256");
+    }
+});
+
+fn verify(token: &str) -> Result<Identity, TokenError> {
+    VERIFIER.verify_now(token, NOW_MS).expect("a secret is always there")
+}
