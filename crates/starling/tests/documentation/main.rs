@@ -9,3 +9,4 @@ mod operating;
 mod pages;
 mod play;
 mod protocol;
+mod security;

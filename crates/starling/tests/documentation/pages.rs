@@ -11,8 +11,9 @@ pub fn page(path: &str) -> String {
 
 /// All pages, with their folder's path.
 pub fn pages() -> Vec<(PathBuf, String)> {
-    let mut found: Vec<PathBuf> =
-        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root().join(name)).into();
+    let mut found: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"]
+        .map(|name| root().join(name))
+        .into();
     for folder in ["docs", "docs/operating"] {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();

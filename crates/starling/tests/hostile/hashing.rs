@@ -1,0 +1,48 @@
+//! Maps whose keys strangers choose are hashed with a seed that strangers do not know.
+
+use std::path::{Path, PathBuf};
+
+/// Hashers of a fixed seed, by the names that their crates give them. Whoever knows the seed can choose keys that all collide.
+const FIXED: [&str; 7] = [
+    "FixedState",
+    "fxhash",
+    "FxHash",
+    "rustc_hash",
+    "BuildHasherDefault",
+    "fnv::",
+    "ahash::AHasher::default",
+];
+
+#[test]
+fn keys_of_strangers_are_hashed_with_random_seeds() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut read = 0;
+    for entry in std::fs::read_dir(crates).unwrap() {
+        let folder = entry.unwrap().path();
+        // What only tests and developers run meets no strangers.
+        if ["testkit", "xtask"].iter().any(|name| folder.ends_with(name)) {
+            continue;
+        }
+        for file in sources(&folder.join("src")) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for name in FIXED {
+                assert!(!text.contains(name), "{}: {name}", file.display());
+            }
+            read += 1;
+        }
+    }
+    assert!(read > 150, "only {read} files were read");
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}

@@ -1,0 +1,258 @@
+//! Tokens that were made to be believed: over HTTP, in a handshake, in `connect` and in `refresh`.
+//!
+//! `contract::connect` shows the plain bad ones, `contract::keys` the confusion of public keys with secrets, and the tests of
+//! `starling-auth` each rule by itself; here are the tricks, against every way in.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use starling_testkit::client::{Client, Encoding, Failure, Upgrade};
+use starling_testkit::http::Request;
+use starling_testkit::node::{Node, SECRET};
+use starling_testkit::token::Token;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::witness::Witness;
+use crate::{Memory, SOON, TURN, mib};
+
+/// Tokens of `mallory` or better that nobody may accept, each with what it tries.
+fn tricks() -> Vec<(String, String)> {
+    let mut tricks: Vec<(String, String)> = Vec::new();
+    let mut add = |what: &str, token: String| tricks.push((what.to_owned(), token));
+    let mallory = || Token::of("mallory");
+    for algorithm in
+        ["none", "None", "NONE", "nOnE", "", "HS384", "HS512", "RS256", "hs256", "HS256 ", "none\u{0}"]
+    {
+        let token = mallory().header("alg", algorithm);
+        add(&format!("alg {algorithm:?}, unsigned"), token.sign_with(|_| Vec::new()));
+        add(&format!("alg {algorithm:?}, signed"), token.sign(SECRET));
+    }
+    for algorithm in [json!(null), json!(["HS256"]), json!(256), json!({"alg": "HS256"}), json!(true)] {
+        add(&format!("alg {algorithm}"), mallory().header("alg", algorithm).sign(SECRET));
+    }
+    for crit in [json!(["exp"]), json!([]), json!("b64"), json!(["b64"]), json!({"x": 1})] {
+        add(&format!("crit {crit}"), mallory().header("crit", crit).header("b64", false).sign(SECRET));
+    }
+    for (name, value) in [
+        ("kid", json!("../../../../dev/null")),
+        ("kid", json!("x' UNION SELECT 'secret")),
+        ("jku", json!("https://evil.example/jwks.json")),
+        ("jwk", json!({"kty": "oct", "k": ""})),
+        ("x5u", json!("https://evil.example/cert")),
+    ] {
+        // Keys that the token brings along, or points at: the secret of evil is none of ours.
+        let token = mallory().header(name, value.clone());
+        add(&format!("{name} {value}"), token.sign("a secret that the attacker has chosen"));
+        add(&format!("{name} {value}, with an empty secret"), token.sign(""));
+    }
+    let far = json!(4_000_000_000_u64);
+    for exp in [
+        json!(0),
+        json!(-1),
+        json!(-1e300),
+        json!("4000000000"),
+        json!(null),
+        json!(true),
+        json!([4_000_000_000_u64]),
+        json!({"$gt": 0}),
+        json!(i64::MIN),
+    ] {
+        add(&format!("exp {exp}"), mallory().claim("exp", exp).sign(SECRET));
+    }
+    for nbf in [far.clone(), json!(1e300), json!("0"), json!([])] {
+        add(&format!("nbf {nbf}"), mallory().claim("nbf", nbf).sign(SECRET));
+    }
+    for sub in [
+        json!("../ada"),
+        json!("ada\u{0}"),
+        json!("ada\r\nx: y"),
+        json!(""),
+        json!(1),
+        json!(["ada"]),
+        json!("a".repeat(101)),
+    ] {
+        add(&format!("sub {sub}"), mallory().claim("sub", sub).sign(SECRET));
+    }
+    for tenant in
+        [json!(""), json!(".."), json!("default/../other"), json!("a:b/c"), json!(["default"]), json!(0)]
+    {
+        add(&format!("tenant {tenant}"), mallory().claim("tenant", tenant).sign(SECRET));
+    }
+    add("scope as a list", mallory().claim("scope", json!(["admin"])).sign(SECRET));
+    for (what, claims) in [
+        ("two subjects", r#"{"sub":"mallory","sub":"root","exp":4000000000}"#),
+        ("two ends", r#"{"sub":"mallory","exp":1,"exp":4000000000}"#),
+        ("two scopes", r#"{"sub":"mallory","scope":"","scope":"admin","exp":4000000000}"#),
+        ("an end beyond all numbers", r#"{"sub":"mallory","exp":1e999}"#),
+        ("no number", r#"{"sub":"mallory","exp":NaN}"#),
+        ("a list", r#"["mallory","default","",4000000000]"#),
+        ("two objects", r#"{"sub":"mallory","exp":4000000000}{}"#),
+        ("nothing", ""),
+    ] {
+        add(what, signed(r#"{"alg":"HS256"}"#, claims));
+    }
+    add("two algorithms", signed(r#"{"alg":"none","alg":"HS256"}"#, r#"{"sub":"mallory","exp":4000000000}"#));
+    let good = mallory().sign(SECRET);
+    let parts: Vec<&str> = good.split('.').collect();
+    add("four parts", format!("{good}.{}", parts[2]));
+    add("five parts, as an encrypted one has", format!("{good}.a.b"));
+    add("no signature", format!("{}.{}.", parts[0], parts[1]));
+    add("two parts", format!("{}.{}", parts[0], parts[1]));
+    add("padding", format!("{}=.{}=.{}=", parts[0], parts[1], parts[2]));
+    add("half a signature", format!("{}.{}.{}", parts[0], parts[1], &parts[2][..20]));
+    add("more than a signature", format!("{good}AAAA"));
+    add("8 KiB and more", mallory().claim("x", "y".repeat(8 << 10)).sign(SECRET));
+    tricks
+}
+
+fn signed(header: &str, claims: &str) -> String {
+    // The kit's tokens are objects; these are not.
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signature = aws_lc_rs::hmac::sign(&key, message.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_trick_with_a_token_works_on_any_way_in() {
+    let _turn = TURN.lock().await;
+    let node = Node::builder().unlimited().start().await.unwrap();
+    let witness = Witness::of(&node).await;
+    let mut mallory = Client::connect(&node.ws_url(), &node.token("mallory"), Encoding::Json).await.unwrap();
+    mallory.set_patience(SOON);
+    let memory = Memory::of(&node);
+    let tricks = tricks();
+    for (what, token) in &tricks {
+        let failure = Client::connect(&node.ws_url(), token, Encoding::Json).await.expect_err(what);
+        assert_eq!(failure.code(), Some("unauthorized"), "{what}");
+        let refresh = mallory.command("refresh", json!({ "token": token })).await;
+        assert_eq!(refresh.expect_err(what).code(), Some("unauthorized"), "{what}");
+        // A header is text without ends of lines.
+        let url = format!("{}/v1/conversations", node.http_url());
+        let answer = Request::new("GET", &url).bearer(token).send().await.unwrap();
+        assert_eq!(answer.status, 401, "{what}: {}", answer.text());
+        match Upgrade::to(&node.ws_url()).bearer(token).open().await {
+            Err(Failure::NotUpgraded { status, .. }) => assert_eq!(status, 401, "{what}"),
+            other => panic!("{what}: {:?}", other.err().map(|error| error.to_string())),
+        }
+    }
+    println!("{} tricks, four ways in", tricks.len());
+    // Nothing of it is told: not which check it was that a forged one met.
+    memory.grew_at_most(&node, mib(16), "token tricks");
+    assert!(!node.log().contains(SECRET));
+    mallory.command("ping", json!({})).await.unwrap();
+    witness.was_served().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_100_kb_is_refused_unread() {
+    let _turn = TURN.lock().await;
+    let node = Node::builder().unlimited().start().await.unwrap();
+    let witness = Witness::of(&node).await;
+    let memory = Memory::of(&node);
+    let token = Token::of("mallory").claim("x", "y".repeat(75_000)).sign(SECRET);
+    assert!(token.len() > 100_000);
+    for _ in 0..20 {
+        let failure = Client::connect(&node.ws_url(), &token, Encoding::Json).await.unwrap_err();
+        assert_eq!(failure.code(), Some("unauthorized"));
+        // A head of so many bytes is refused by itself, wherever the token stands in it.
+        let head =
+            format!("GET /v1/conversations HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+        let answer = crate::wire::exchange(&node, head).await;
+        assert!(answer.is_empty() || [431, 400].contains(&crate::wire::status(&answer)), "{answer}");
+    }
+    memory.grew_at_most(&node, mib(16), "tokens of 100 KB");
+    witness.was_served().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_that_are_odd_and_harmless_are_taken_as_the_rules_say() {
+    let _turn = TURN.lock().await;
+    let node = Node::builder().unlimited().start().await.unwrap();
+    // `iat` has no say over validity (RFC 7519, section 4.1.6); a fraction of a second is one; an end in a million years is the
+    // last that can be written.
+    for (name, value) in [
+        ("iat", json!(4_000_000_000_u64)),
+        ("iat", json!("yesterday")),
+        ("exp", json!(4_000_000_000.75)),
+        ("exp", json!(1e300)),
+        ("exp", json!(u64::MAX)),
+        ("nbf", json!(-5)),
+    ] {
+        let token = Token::of("ada").claim(name, value.clone()).sign(SECRET);
+        let mut ada = Client::connect(&node.ws_url(), &token, Encoding::Json).await.expect(name);
+        let ends = ada.welcome()["expires_at"].as_str().unwrap().to_owned();
+        assert!(ends.as_str() <= "9999-12-31T23:59:59.999Z", "{name} {value}: {ends}");
+        ada.command("ping", json!({})).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_key_set_publishes_signs_no_token_and_names_of_keys_lead_nowhere() {
+    let _turn = TURN.lock().await;
+    let key = aws_lc_rs::signature::Ed25519KeyPair::generate().unwrap();
+    let public = aws_lc_rs::signature::KeyPair::public_key(&key).as_ref().to_vec();
+    let x = URL_SAFE_NO_PAD.encode(&public);
+    let set = json!({"keys": [
+        {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "good", "x": x},
+        // Secrets, and a key of no strength, that an issuer published by mistake.
+        {"kty": "oct", "kid": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(SECRET)},
+        {"kty": "RSA", "kid": "weak", "alg": "RS256", "n": "AQAB", "e": "AQAB"},
+    ]});
+    let url = serve(set.clone()).await;
+    let node = Node::builder()
+        .secret("")
+        .env("STARLING_TICKET_SECRET", "a secret that only signs tickets, and no tokens")
+        .env("STARLING_JWT_ALGORITHM", "EdDSA")
+        .env("STARLING_JWT_JWKS_URL", &url)
+        .start()
+        .await
+        .unwrap();
+    let sign = |token: Token| token.header("alg", "EdDSA").sign_with(|text| key.sign(text).as_ref().to_vec());
+    let good = sign(Token::of("ada").header("kid", "good"));
+    let mut ada = Client::connect(&node.ws_url(), &good, Encoding::Json).await.unwrap();
+    let raw = String::from_utf8_lossy(&public).into_owned();
+    let mut tricks = vec![
+        ("HS256 by the published secret", Token::of("ada").header("kid", "oct").sign(SECRET)),
+        ("HS256 by the published key", Token::of("ada").header("kid", "good").sign(&x)),
+        ("HS256 by the key's bytes", Token::of("ada").header("kid", "good").sign(&raw)),
+        ("HS256 by the set's text", Token::of("ada").header("kid", "good").sign(&set.to_string())),
+        ("HS256 by nothing", Token::of("ada").header("kid", "good").sign("")),
+        ("unsigned", Token::of("ada").header("kid", "good").unsigned()),
+        ("EdDSA under HMAC", Token::of("ada").header("kid", "good").header("alg", "EdDSA").sign(&x)),
+        ("EdDSA by the secret's name", sign(Token::of("ada").header("kid", "oct"))),
+        (
+            "a signature of zeros",
+            Token::of("ada").header("alg", "EdDSA").header("kid", "good").sign_with(|_| vec![0; 64]),
+        ),
+    ];
+    for kid in ["../../etc/passwd", "good\u{0}", "http://127.0.0.1:1/", "", " good"] {
+        tricks.push(("a key by a strange name", sign(Token::of("ada").header("kid", kid))));
+    }
+    tricks.push(("a key of 100 KB of name", sign(Token::of("ada").header("kid", "k".repeat(5_000)))));
+    tricks.push(("a key that is no text", sign(Token::of("ada").header("kid", json!({"a": 1})))));
+    for (what, token) in tricks {
+        let failure = Client::connect(&node.ws_url(), &token, Encoding::Json).await.expect_err(what);
+        assert_eq!(failure.code(), Some("unauthorized"), "{what}");
+    }
+    ada.command("ping", json!({})).await.unwrap();
+    assert!(Client::connect(&node.ws_url(), &good, Encoding::Json).await.is_ok());
+}
+
+/// Serves a key set for as long as the test runs.
+async fn serve(set: Value) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let body = set.to_string();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let _ = socket.read(&mut [0; 4096]).await;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            let _ = socket.write_all((head + &body).as_bytes()).await;
+        }
+    });
+    url
+}

@@ -1,0 +1,58 @@
+//! Somebody who uses the node as anybody would, while it is attacked.
+
+use serde_json::json;
+use starling_testkit::client::{Client, Encoding};
+use starling_testkit::node::Node;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::SOON;
+
+/// A user who sends a message, waits until it comes back, and sends the next, until asked how it went.
+pub struct Witness {
+    task: JoinHandle<u64>,
+    stop: watch::Sender<bool>,
+}
+
+impl Witness {
+    /// Begins, in a conversation of its own.
+    pub async fn of(node: &Node) -> Self {
+        Self::called(node, "witness").await
+    }
+
+    /// Begins as this user, in a conversation of that name.
+    pub async fn called(node: &Node, user: &str) -> Self {
+        let mut client = Client::connect(&node.ws_url(), &node.token(user), Encoding::Json).await.unwrap();
+        client.set_patience(SOON);
+        client.command("create", json!({"conversation": user})).await.unwrap();
+        client.command("join", json!({"conversation": user})).await.unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let conversation = user.to_owned();
+        let task = tokio::spawn(async move {
+            let mut served = 0;
+            // At least one after the end of the attack was called.
+            loop {
+                let last = *stopped.borrow();
+                served += 1;
+                let fields =
+                    json!({"conversation": conversation, "key": format!("k{served}"), "content": "x"});
+                let sent = client.command("send", fields).await.expect("a send that is served");
+                assert_eq!(sent["seq"], served);
+                let event = client.wait_for_event("message").await.expect("the message");
+                assert_eq!(event["seq"], served);
+                if last {
+                    return served;
+                }
+            }
+        });
+        Self { task, stop }
+    }
+
+    /// How many messages it was served. Panics where one was not.
+    pub async fn was_served(self) -> u64 {
+        self.stop.send_replace(true);
+        let served = self.task.await.expect("a witness that was served");
+        println!("the witness was served {served} messages");
+        served
+    }
+}
