@@ -47,6 +47,8 @@ pub struct Broker {
     seed: u64,
     /// Nothing is lost, repeated or left without an answer any more.
     calm: AtomicBool,
+    /// Nobody reaches it, whoever starts meanwhile included.
+    away: AtomicBool,
 }
 
 /// Where one node hears.
@@ -108,7 +110,14 @@ pub struct BrokerClient {
 
 impl Broker {
     pub fn new(seed: u64, carriage: Carriage, sabotage: Option<Sabotage>) -> Arc<Broker> {
-        Arc::new(Broker { ports: Mutex::default(), carriage, sabotage, seed, calm: AtomicBool::new(false) })
+        Arc::new(Broker {
+            ports: Mutex::default(),
+            carriage,
+            sabotage,
+            seed,
+            calm: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+        })
     }
 
     pub fn client(self: &Arc<Self>, node: &str, power: Power) -> Arc<BrokerClient> {
@@ -125,6 +134,11 @@ impl Broker {
     /// From now on everything is carried, once.
     pub fn calm_down(&self) {
         self.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nodes that start are without a link until [`BrokerClient::restore`].
+    pub fn go_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
     }
 
     fn carriage(&self) -> Carriage {
@@ -267,6 +281,9 @@ impl BrokerClient {
     }
 
     async fn tell(&self, delivery: Delivery) {
+        if self.power.is_dead() {
+            return;
+        }
         self.power.on().await;
         let port = self.broker.ports.lock().get(&self.node).cloned();
         if let Some(port) = port.filter(|port| Arc::ptr_eq(&port.link, &self.link)) {
@@ -323,6 +340,10 @@ impl Fanout for BrokerClient {
             arrived: Notify::new(),
         });
         self.broker.ports.lock().insert(self.node.clone(), port.clone());
+        if self.broker.away.load(Ordering::Relaxed) {
+            let mut state = self.link.state.lock();
+            (state.cut, state.held, state.known) = (true, true, true);
+        }
         tokio::spawn(port.pump());
         Ok(())
     }

@@ -312,14 +312,15 @@ impl Faults {
             }
             Fault::SessionsAway { time, wiped } => self.sessions_away(time, wiped).await,
             Fault::RedisAway { time, wiped } => {
-                let nodes: Vec<Rc<Node>> = self.world.slots.borrow().clone();
-                let cuts = nodes.iter().map(|node| node.fanout.cut());
-                futures_util::future::join(
-                    self.sessions_away(time, wiped),
-                    futures_util::future::join_all(cuts),
-                )
-                .await;
-                futures_util::future::join_all(nodes.iter().map(|node| node.fanout.restore())).await;
+                self.servers.broker.go_away(true);
+                for node in self.world.slots.borrow().iter().cloned() {
+                    tokio::task::spawn_local(async move { node.fanout.cut().await });
+                }
+                self.sessions_away(time, wiped).await;
+                self.servers.broker.go_away(false);
+                for node in self.world.slots.borrow().iter().cloned() {
+                    tokio::task::spawn_local(async move { node.fanout.restore().await });
+                }
             }
             Fault::Crash { slot, back_after, same_name } => {
                 let node = self.node(slot);
