@@ -48,6 +48,10 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// A conversation with all its members and their read marks, or `None`.
     async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error>;
 
+    /// These conversations with all their members and read marks, in one query, in any order; those that are gone are left
+    /// out.
+    async fn open_many(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error>;
+
     /// The newest number of each of these conversations, in one query; those that are gone are left out.
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error>;
 

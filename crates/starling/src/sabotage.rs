@@ -158,6 +158,10 @@ impl ConversationStore for BadLog {
         self.inner.open(tenant, conversation).await
     }
 
+    async fn open_many(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error> {
+        self.inner.open_many(ids).await
+    }
+
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
         self.inner.heads(ids).await
     }

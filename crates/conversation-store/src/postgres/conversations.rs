@@ -17,14 +17,24 @@ use crate::{
 /// Messages erased in one statement: some tens of milliseconds.
 const ERASE_MESSAGES_MAX: i64 = 5_000;
 
+/// Conversations with their members and read marks, as [`conversation`] reads them.
+macro_rules! with_members {
+    ($which:literal) => {
+        concat!(
+            "SELECT c.id, c.name, c.owner, c.title, c.metadata, c.created_at, c.head, m.users, m.reads
+            FROM conversations c LEFT JOIN LATERAL (
+                SELECT array_agg(user_name ORDER BY user_name) AS users,
+                       array_agg(read_seq ORDER BY user_name) AS reads
+                FROM members WHERE conversation_id = c.id
+            ) m ON true WHERE ",
+            $which
+        )
+    };
+}
+
 const CREATE: &str = "SELECT id, created, member FROM starling_create($1, $2, $3, $4, $5, $6)";
-const OPEN: &str = "
-    SELECT c.id, c.name, c.owner, c.title, c.metadata, c.created_at, c.head, m.users, m.reads
-    FROM conversations c LEFT JOIN LATERAL (
-        SELECT array_agg(user_name ORDER BY user_name) AS users, array_agg(read_seq ORDER BY user_name) AS reads
-        FROM members WHERE conversation_id = c.id
-    ) m ON true
-    WHERE c.tenant = $1 AND c.name = $2";
+const OPEN: &str = with_members!("c.tenant = $1 AND c.name = $2");
+const OPEN_MANY: &str = with_members!("c.id = ANY($1)");
 const UPDATE: &str = "
     UPDATE conversations SET title = CASE WHEN $2 THEN $3 ELSE title END,
                              metadata = CASE WHEN $4 THEN $5 ELSE metadata END
@@ -63,6 +73,17 @@ pub(super) async fn open(
 ) -> Result<Option<Conversation>, Error> {
     let rows = database.rows(OPEN, &[(&tenant, Type::TEXT), (&name, Type::TEXT)]).await?;
     rows.first().map(conversation).transpose()
+}
+
+pub(super) async fn open_many(
+    database: &Database,
+    ids: &[ConversationId],
+) -> Result<Vec<Conversation>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = database.rows(OPEN_MANY, &[(&ids, Type::INT8_ARRAY)]).await?;
+    rows.iter().map(conversation).collect()
 }
 
 pub(super) async fn update(

@@ -104,6 +104,10 @@ impl ConversationStore for PostgresStore {
         self.instruments.call(Work::Read, conversations::open(&self.primary, tenant, conversation)).await
     }
 
+    async fn open_many(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error> {
+        self.instruments.call(Work::Read, conversations::open_many(&self.primary, ids)).await
+    }
+
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
         self.instruments.call(Work::Read, messages::heads(&self.primary, ids)).await
     }

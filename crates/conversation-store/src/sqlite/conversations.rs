@@ -22,6 +22,8 @@ const ADD_MEMBER: &str = "
     ON CONFLICT (conversation_id, user_name) DO NOTHING";
 const OPEN: &str = "
     SELECT id, name, owner, title, metadata, created_at_ms, head FROM conversations WHERE tenant = ?1 AND name = ?2";
+const OPEN_ID: &str = "
+    SELECT id, name, owner, title, metadata, created_at_ms, head FROM conversations WHERE id = ?1";
 const MEMBERS: &str = "SELECT user_name, read_seq FROM members WHERE conversation_id = ?1 ORDER BY user_name";
 const UPDATE: &str = "
     UPDATE conversations SET title = CASE WHEN ?2 THEN ?3 ELSE title END,
@@ -68,15 +70,27 @@ pub(super) fn create(connection: &Connection, new: &NewConversation) -> Result<C
 
 pub(super) fn open(connection: &Connection, tenant: &str, name: &str) -> Result<Option<Conversation>, Error> {
     let found = connection.prepare_cached(OPEN)?.query_row((tenant, name), summary).optional()?;
-    let Some(ConversationSummary { id, conversation, owner, title, metadata, created_at_ms, head }) = found
-    else {
-        return Ok(None);
-    };
+    found.map(|found| with_members(connection, found)).transpose()
+}
+
+pub(super) fn open_many(connection: &Connection, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error> {
+    let mut statement = connection.prepare_cached(OPEN_ID)?;
+    let mut opened = Vec::with_capacity(ids.len());
+    for id in ids {
+        if let Some(found) = statement.query_row([id], summary).optional()? {
+            opened.push(with_members(connection, found)?);
+        }
+    }
+    Ok(opened)
+}
+
+fn with_members(connection: &Connection, found: ConversationSummary) -> Result<Conversation, Error> {
+    let ConversationSummary { id, conversation, owner, title, metadata, created_at_ms, head } = found;
     let mut statement = connection.prepare_cached(MEMBERS)?;
     let members = statement
         .query_map([id], |row| Ok(Member { user: row.get(0)?, read: from_database(row.get(1)?) }))?
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(Conversation { id, conversation, owner, title, metadata, created_at_ms, head, members }))
+    Ok(Conversation { id, conversation, owner, title, metadata, created_at_ms, head, members })
 }
 
 pub(super) fn update(

@@ -114,6 +114,12 @@ impl ConversationStore for SqliteStore {
         self.instruments.call(Work::Read, call).await
     }
 
+    async fn open_many(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error> {
+        let ids = ids.to_vec();
+        let call = self.readers.read(move |database| conversations::open_many(database, &ids));
+        self.instruments.call(Work::Read, call).await
+    }
+
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
         let ids = ids.to_vec();
         let call = self.readers.read(move |database| messages::heads(database, &ids));

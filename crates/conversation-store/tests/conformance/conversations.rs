@@ -1,7 +1,7 @@
 //! Making, changing, deleting and listing conversations.
 
 use anyhow::{Result, ensure};
-use starling_conversation_store::{AppendError, Conversation, Member, NewConversation, Range};
+use starling_conversation_store::{AppendError, Conversation, Member, NewConversation, Range, ReadMark};
 use starling_testkit::wait;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -102,6 +102,25 @@ pub async fn deleted_and_made_again_is_another(place: Place) -> Result<()> {
     assert_eq!(store.append(&[message(old, "d")]).await?, [Err(AppendError::NoSuchConversation)]);
     let opened = store.open("t", "c").await?;
     assert_eq!(opened.map(|c| (c.id, c.head, c.members.len())), Some((again.id, 1, 1)));
+    Ok(())
+}
+
+pub async fn many_are_opened_in_one_call(place: Place) -> Result<()> {
+    let store = place.store().await?;
+    let (one, other) = (conversation(&store, "one").await?, conversation(&store, "other").await?);
+    append(&store, other, &["a", "b"]).await?;
+    store.add_member(other, "ann").await?;
+    store.mark_read(&[ReadMark { conversation: other, user: "ann".into(), seq: 2 }]).await?;
+    let mut opened = store.open_many(&[other, one + 1_000, one]).await?;
+    opened.sort_by_key(|conversation| conversation.id);
+    let mut expected = Vec::new();
+    for name in ["one", "other"] {
+        expected.extend(store.open("t", name).await?);
+    }
+    expected.sort_by_key(|conversation| conversation.id);
+    assert_eq!(opened, expected);
+    assert!(opened.iter().any(|c| c.members.iter().any(|m| m.user == "ann" && m.read == 2)), "{opened:?}");
+    assert!(store.open_many(&[]).await?.is_empty());
     Ok(())
 }
 

@@ -47,6 +47,7 @@ conformance! {
         many_creators_make_one,
         title_and_metadata_change_separately,
         deleted_and_made_again_is_another,
+        many_are_opened_in_one_call,
         a_deletion_among_appends_leaves_nothing_behind,
         lists_show_newest_activity_first,
         lists_go_on_at_the_cursor,

@@ -211,6 +211,14 @@ impl ConversationStore for LogClient {
             .await
     }
 
+    async fn open_many(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error> {
+        self.ask(|log| {
+            let mut state = log.state.lock();
+            ids.iter().filter_map(|id| Some(state.entry(*id)?.conversation.clone())).collect()
+        })
+        .await
+    }
+
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
         self.ask(|log| {
             let mut state = log.state.lock();
