@@ -1,7 +1,7 @@
 //! From the bytes of a socket to messages.
 
 use super::deflate::{Inflater, Params};
-use super::header::{HEADER_BYTES_MAX, Header};
+use super::header::{HEADER_BYTES_MAX, Header, is_control};
 use super::{DecodeError, Feed, Incoming, OpCode};
 
 /// Of a message that comes in pieces, this much is made room for at once; more only as bytes arrive.
@@ -97,7 +97,7 @@ impl Decoder {
 
     /// Checks what a header says against what came before it.
     pub(super) fn check(&self, header: &Header) -> Result<(), DecodeError> {
-        if header.opcode.is_control() {
+        if is_control(header.opcode) {
             return Ok(());
         }
         if header.rsv1 && (self.inflater.is_none() || header.opcode == OpCode::Continuation) {

@@ -1,7 +1,7 @@
 //! One read of a socket, gone through.
 
 use super::decoder::{Decoder, GivenOut};
-use super::header::{HEADER_BYTES_MAX, Header};
+use super::header::{HEADER_BYTES_MAX, Header, is_control};
 use super::incoming::{Incoming, incoming};
 use super::{CONTROL_PAYLOAD_BYTES_MAX, DecodeError, OpCode, unmask};
 
@@ -68,11 +68,11 @@ impl Feed<'_> {
             let whole = payload.len() as u64 == left;
             let untouched =
                 offset == 0 && whole && self.decoder.pending.as_ref().is_none_or(|p| p.message.is_none());
-            if untouched && header.fin && !header.rsv1 || offset == 0 && whole && header.opcode.is_control() {
+            if untouched && header.fin && !header.rsv1 || offset == 0 && whole && is_control(header.opcode) {
                 self.set_frame(None);
                 return Ok(Some(Whole::Here { opcode: header.opcode, start, end }));
             }
-            if header.opcode.is_control() {
+            if is_control(header.opcode) {
                 let pending = self.decoder.pending.get_or_insert_default();
                 pending.control.reserve_exact(CONTROL_PAYLOAD_BYTES_MAX.min(header.length as usize));
                 pending.control.extend_from_slice(payload);
@@ -84,7 +84,7 @@ impl Feed<'_> {
                 return Ok(None);
             }
             self.set_frame(None);
-            if header.opcode.is_control() {
+            if is_control(header.opcode) {
                 return Ok(Some(Whole::Control(header.opcode)));
             }
             if header.fin {

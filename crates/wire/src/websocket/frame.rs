@@ -1,51 +1,15 @@
 //! A server's frames: unmasked and final.
 
 use bytes::Bytes;
+use fastwebsockets::{Frame, OpCode, Payload};
 
 /// How long the payload of a ping, pong or close frame may be.
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 /// Length of the longest header of a server's frame.
 const HEADER_BYTES_MAX: usize = 10;
 const FIN: u8 = 0x80;
+/// RSV1: compressed.
 const RSV1: u8 = 0x40;
-
-/// What a frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum OpCode {
-    /// A further part of a message.
-    Continuation = 0,
-    /// UTF-8.
-    Text = 1,
-    /// Bytes.
-    Binary = 2,
-    /// The last frame.
-    Close = 8,
-    /// To be answered by a pong.
-    Ping = 9,
-    /// A sign of life.
-    Pong = 10,
-}
-
-impl OpCode {
-    /// Reads the four bits of a header; `None` for reserved ones.
-    pub fn from_bits(bits: u8) -> Option<OpCode> {
-        Some(match bits {
-            0 => OpCode::Continuation,
-            1 => OpCode::Text,
-            2 => OpCode::Binary,
-            8 => OpCode::Close,
-            9 => OpCode::Ping,
-            10 => OpCode::Pong,
-            _ => return None,
-        })
-    }
-
-    /// Whether it is a close, ping or pong, which may stand between the parts of a message.
-    pub fn is_control(self) -> bool {
-        self as u8 >= 8
-    }
-}
 
 /// A payload to be written right behind the room for its header, so that a frame is one buffer and is written once.
 #[derive(Debug)]
@@ -68,19 +32,21 @@ impl FrameBuffer {
 
     /// Writes the header and gives the frame.
     pub fn finish(self, opcode: OpCode) -> Bytes {
-        self.finish_with(FIN | opcode as u8)
+        self.finish_with(opcode, 0)
     }
 
     /// Like [`FrameBuffer::finish`], for a compressed payload.
     pub(super) fn finish_compressed(self, opcode: OpCode) -> Bytes {
-        self.finish_with(FIN | RSV1 | opcode as u8)
+        self.finish_with(opcode, RSV1)
     }
 
-    fn finish_with(mut self, first: u8) -> Bytes {
-        let length = self.bytes.len().saturating_sub(HEADER_BYTES_MAX);
-        let (header, width) = header(first, length);
+    fn finish_with(mut self, opcode: OpCode, reserved: u8) -> Bytes {
+        let (room, payload) = self.bytes.split_at_mut(HEADER_BYTES_MAX);
+        let mut header = [0; HEADER_BYTES_MAX];
+        let width = Frame::new(true, opcode, None, Payload::Borrowed(payload)).fmt_head(&mut header);
+        header[0] |= reserved;
         let start = HEADER_BYTES_MAX - width;
-        self.bytes[start..HEADER_BYTES_MAX].copy_from_slice(&header[..width]);
+        room[start..].copy_from_slice(&header[..width]);
         Bytes::from(self.bytes).slice(start..)
     }
 }
@@ -120,24 +86,6 @@ pub fn pong_frame(payload: &[u8]) -> Bytes {
     let mut frame = FrameBuffer::with_capacity(payload.len());
     frame.payload().extend_from_slice(payload);
     frame.finish(OpCode::Pong)
-}
-
-/// A server's header and its length.
-fn header(first: u8, length: usize) -> ([u8; HEADER_BYTES_MAX], usize) {
-    let mut header = [0; HEADER_BYTES_MAX];
-    header[0] = first;
-    if length <= 125 {
-        header[1] = length as u8;
-        (header, 2)
-    } else if let Ok(length) = u16::try_from(length) {
-        header[1] = 126;
-        header[2..4].copy_from_slice(&length.to_be_bytes());
-        (header, 4)
-    } else {
-        header[1] = 127;
-        header[2..].copy_from_slice(&(length as u64).to_be_bytes());
-        (header, 10)
-    }
 }
 
 #[cfg(test)]

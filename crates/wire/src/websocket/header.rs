@@ -1,6 +1,8 @@
 //! A client's frame header (RFC 6455, section 5.2).
 
-use super::{DecodeError, OpCode};
+use fastwebsockets::OpCode;
+
+use super::DecodeError;
 
 /// The longest header: 2 bytes, 8 of length, 4 of mask.
 pub(super) const HEADER_BYTES_MAX: usize = 14;
@@ -26,12 +28,12 @@ impl Header {
             return Err(DecodeError::ReservedBit);
         }
         let (fin, rsv1) = (first & 0x80 != 0, first & 0x40 != 0);
-        let opcode = OpCode::from_bits(first & 0x0f).ok_or(DecodeError::ReservedOpCode)?;
+        let opcode = OpCode::try_from(first & 0x0f).map_err(|_| DecodeError::ReservedOpCode)?;
         if second & 0x80 == 0 {
             return Err(DecodeError::NotMasked);
         }
         let short = second & 0x7f;
-        if opcode.is_control() {
+        if is_control(opcode) {
             if !fin {
                 return Err(DecodeError::FragmentedControl);
             }
@@ -55,4 +57,9 @@ impl Header {
         let Some(mask) = rest[width..].first_chunk() else { return Ok(None) };
         Ok(Some((Header { fin, rsv1, opcode, mask: *mask, length }, 2 + width + 4)))
     }
+}
+
+/// Whether it is a close, ping or pong, which may stand between the parts of a message.
+pub(super) fn is_control(opcode: OpCode) -> bool {
+    opcode as u8 & 0x8 != 0
 }

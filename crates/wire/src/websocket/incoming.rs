@@ -1,6 +1,8 @@
 //! What a client can send.
 
-use super::{DecodeError, OpCode};
+use fastwebsockets::{CloseCode, OpCode};
+
+use super::DecodeError;
 
 /// A whole message or control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8)
 }
 
-/// Whether a close frame may carry a code (RFC 6455, section 7.4, and IANA's registry).
+/// Whether a close frame may carry a code (RFC 6455, section 7.4, and IANA's registry, which has got 1014 since).
 fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+    CloseCode::from(code).is_allowed() || code == 1014
 }

@@ -1,20 +1,9 @@
 //! Masking, which every client does (RFC 6455, section 5.3).
 
 /// Removes (or applies) a mask in place. `offset` is how many bytes of the same payload came before these.
-pub fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
-    let mut turned = mask;
-    turned.rotate_left(offset % 4);
-    let wide = u64::from_ne_bytes([
-        turned[0], turned[1], turned[2], turned[3], turned[0], turned[1], turned[2], turned[3],
-    ]);
-    // The compiler makes vector instructions of this loop.
-    let (chunks, rest) = bytes.as_chunks_mut::<8>();
-    for chunk in chunks {
-        *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
-    }
-    for (byte, mask) in rest.iter_mut().zip(turned.into_iter().cycle()) {
-        *byte ^= mask;
-    }
+pub fn unmask(bytes: &mut [u8], mut mask: [u8; 4], offset: usize) {
+    mask.rotate_left(offset % 4);
+    fastwebsockets::unmask(bytes, mask);
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ impl Deflater {
     /// would not become shorter.
     pub fn compress(&mut self, frame: &Bytes) -> Bytes {
         let payload = payload_of(frame);
-        let opcode = match frame.first().and_then(|first| OpCode::from_bits(first & 0x0f)) {
+        let opcode = match frame.first().and_then(|first| OpCode::try_from(first & 0x0f).ok()) {
             Some(opcode @ (OpCode::Text | OpCode::Binary)) if payload.len() >= PAYLOAD_BYTES_MIN => opcode,
             _ => return frame.clone(),
         };
