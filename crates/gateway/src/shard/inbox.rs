@@ -2,18 +2,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use starling_hub::{ShardItem, Shards};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
+use super::TURN_MAX;
 use super::leaving::DrainPlan;
 use crate::listener::Accepted;
 
 /// How many items a shard's inbox holds. What does not fit of a conversation is served from the log.
 const INBOX_MAX: usize = 65_536;
 /// How many items that must not be lost (replies, closes) wait beside a full inbox.
-const URGENT_MAX: usize = 262_144;
+const OVERFLOW_MAX: usize = 262_144;
 
 /// Something for a shard.
 pub(crate) enum Item {
@@ -34,13 +36,32 @@ pub struct Inboxes {
 
 struct Entry {
     sender: mpsc::Sender<Item>,
-    urgent: Arc<Mutex<VecDeque<Item>>>,
+    beside: Arc<Beside>,
 }
 
 /// The end of an inbox that its shard holds.
 pub struct Inbox {
-    pub(crate) receiver: mpsc::Receiver<Item>,
-    pub(crate) urgent: Arc<Mutex<VecDeque<Item>>>,
+    receiver: mpsc::Receiver<Item>,
+    beside: Arc<Beside>,
+}
+
+/// What waits beside a full inbox.
+#[derive(Default)]
+struct Beside {
+    /// Whether anything keeps its order there, so that what follows has to stand behind it. Read without the lock.
+    keeps_order: AtomicBool,
+    overflow: Mutex<Overflow>,
+}
+
+#[derive(Default)]
+struct Overflow {
+    /// How many items the shard has taken out of the inbox.
+    taken: u64,
+    /// May come before what is in the inbox, and does: who is out of a room must not be shown what is said there later.
+    urgent: VecDeque<Item>,
+    /// Replies and events, with the number of items that must have been taken before: those in front of it in the inbox may be
+    /// for the same socket.
+    ordered: VecDeque<(u64, Item)>,
 }
 
 impl Inboxes {
@@ -54,8 +75,8 @@ impl Inboxes {
         let (shards, ends) = (0..count)
             .map(|_| {
                 let (sender, receiver) = mpsc::channel(items_max);
-                let urgent = Arc::new(Mutex::new(VecDeque::new()));
-                (Entry { sender, urgent: urgent.clone() }, Inbox { receiver, urgent })
+                let beside = Arc::new(Beside::default());
+                (Entry { sender, beside: beside.clone() }, Inbox { receiver, beside })
             })
             .unzip();
         (Arc::new(Inboxes { shards }), ends)
@@ -78,24 +99,167 @@ impl Inboxes {
 impl Shards for Inboxes {
     fn post(&self, shard: u16, item: ShardItem) -> bool {
         let Some(entry) = self.shards.get(usize::from(shard)) else { return false };
-        let Err(mpsc::error::TrySendError::Full(item)) = entry.sender.try_send(Item::Hub(item)) else {
-            return true;
+        match item {
+            ShardItem::Message { .. }
+            | ShardItem::Head { .. }
+            | ShardItem::Publication { .. }
+            | ShardItem::Ephemeral { .. } => {
+                !matches!(entry.sender.try_send(Item::Hub(item)), Err(TrySendError::Full(_)))
+            }
+            ShardItem::Reply { .. } | ShardItem::Event { .. } => entry.post_in_order(Item::Hub(item)),
+            ShardItem::Evict { .. } | ShardItem::Close { .. } => entry.post_urgent(Item::Hub(item)),
+        }
+    }
+}
+
+impl Entry {
+    fn post_in_order(&self, item: Item) -> bool {
+        let item = if self.beside.keeps_order.load(Ordering::Acquire) {
+            item
+        } else {
+            match self.sender.try_send(item) {
+                Err(TrySendError::Full(item)) => item,
+                // A closed inbox is a shard that has stopped; its sockets are gone with it.
+                _ => return true,
+            }
         };
-        let needed = matches!(
-            item,
-            Item::Hub(
-                ShardItem::Reply { .. }
-                    | ShardItem::Close { .. }
-                    | ShardItem::Evict { .. }
-                    | ShardItem::Event { .. }
-            )
-        );
-        let mut urgent = entry.urgent.lock();
-        if needed && urgent.len() < URGENT_MAX {
-            // The full inbox wakes the shard anyway, which looks here after it.
-            urgent.push_back(item);
+        let mut overflow = self.beside.overflow.lock();
+        let item = if overflow.ordered.is_empty() {
+            // The shard may have made room meanwhile, and would not look here before something else comes.
+            let Err(TrySendError::Full(item)) = self.sender.try_send(item) else { return true };
+            item
+        } else {
+            item
+        };
+        if overflow.ordered.len() >= OVERFLOW_MAX {
+            return false;
+        }
+        // The inbox holds no more than this, and the shard may have taken a turn's items that it has not counted yet.
+        let before = self.sender.max_capacity() + TURN_MAX;
+        let due = overflow.taken + before as u64;
+        overflow.ordered.push_back((due, item));
+        self.beside.keeps_order.store(true, Ordering::Release);
+        true
+    }
+
+    fn post_urgent(&self, item: Item) -> bool {
+        let Err(TrySendError::Full(item)) = self.sender.try_send(item) else { return true };
+        let mut overflow = self.beside.overflow.lock();
+        // As above. While the inbox is full the shard has not seen what is put here now.
+        let Err(TrySendError::Full(item)) = self.sender.try_send(item) else { return true };
+        if overflow.urgent.len() >= OVERFLOW_MAX {
+            return false;
+        }
+        overflow.urgent.push_back(item);
+        true
+    }
+}
+
+impl Inbox {
+    /// Waits for items and takes them: up to `items_max` from the inbox, and what is due of those beside it. `false`: the inbox is
+    /// closed.
+    pub(crate) async fn take(&mut self, items: &mut Vec<Item>, items_max: usize) -> bool {
+        let taken = self.receiver.recv_many(items, items_max).await;
+        if taken == 0 {
+            return false;
+        }
+        let mut overflow = self.beside.overflow.lock();
+        overflow.taken += taken as u64;
+        items.extend(overflow.urgent.drain(..));
+        if overflow.ordered.is_empty() {
             return true;
         }
-        false
+        let is_empty = self.receiver.is_empty();
+        let now = overflow.taken;
+        while let Some((_, item)) = overflow.ordered.pop_front_if(|(due, _)| is_empty || *due <= now) {
+            items.push(item);
+        }
+        if overflow.ordered.is_empty() {
+            // The rush is over, and so is the need for its memory.
+            overflow.ordered = VecDeque::new();
+            self.beside.keeps_order.store(false, Ordering::Release);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_hub::{Reply, SocketId};
+    use starling_wire::protocol::CloseReason;
+
+    use super::*;
+
+    const SOCKET: SocketId = SocketId { shard: 0, key: 0, generation: 0 };
+
+    fn reply(id: u64) -> ShardItem {
+        ShardItem::Reply { socket: SOCKET, id, reply: Ok(Reply::Empty) }
+    }
+
+    async fn turn(inbox: &mut Inbox) -> Vec<Item> {
+        let mut items = Vec::new();
+        assert!(inbox.take(&mut items, TURN_MAX).await);
+        items
+    }
+
+    fn ids(items: &[Item]) -> Vec<u64> {
+        let id = |item: &Item| match item {
+            Item::Hub(ShardItem::Reply { id, .. }) => Some(*id),
+            _ => None,
+        };
+        items.iter().filter_map(id).collect()
+    }
+
+    #[tokio::test]
+    async fn replies_keep_their_order_although_the_inbox_is_full() {
+        let size = 4 * TURN_MAX as u64;
+        let (inboxes, mut ends) = Inboxes::holding(4 * TURN_MAX, 1);
+        let (mut next, mut seen) = (0, Vec::new());
+        let mut post = |count: u64| {
+            for _ in 0..count {
+                assert!(inboxes.post(0, reply(next)));
+                next += 1;
+            }
+        };
+        post(size + 10);
+        for _ in 0..20 {
+            seen.extend(ids(&turn(&mut ends[0]).await));
+            // Places have become free, but what waits beside the inbox was there first.
+            post(5);
+        }
+        while !ends[0].receiver.is_empty() || !ends[0].beside.overflow.lock().ordered.is_empty() {
+            seen.extend(ids(&turn(&mut ends[0]).await));
+        }
+        assert_eq!(seen, (0..next).collect::<Vec<_>>());
+        assert!(!ends[0].beside.keeps_order.load(Ordering::Relaxed), "the inbox is used again");
+    }
+
+    #[tokio::test]
+    async fn what_waits_beside_comes_although_the_inbox_never_empties() {
+        let size = 2 * TURN_MAX;
+        let (inboxes, mut ends) = Inboxes::holding(size, 1);
+        let typing = || ShardItem::Head { room: 0, seq: 0 };
+        while inboxes.post(0, typing()) {}
+        assert!(inboxes.post(0, reply(1)));
+        let mut turns = 0;
+        loop {
+            turns += 1;
+            let came = ids(&turn(&mut ends[0]).await);
+            while inboxes.post(0, typing()) {}
+            if came == [1] {
+                break;
+            }
+            assert!(turns < 10, "it does not come");
+        }
+        assert!(turns >= size / TURN_MAX, "it came before what was there first");
+    }
+
+    #[tokio::test]
+    async fn a_close_comes_with_the_next_turn() {
+        let (inboxes, mut ends) = Inboxes::holding(2 * TURN_MAX, 1);
+        while inboxes.post(0, ShardItem::Head { room: 0, seq: 0 }) {}
+        assert!(inboxes.post(0, ShardItem::Close { socket: SOCKET, reason: CloseReason::Ended }));
+        let items = turn(&mut ends[0]).await;
+        assert!(matches!(items.last(), Some(Item::Hub(ShardItem::Close { .. }))));
     }
 }

@@ -8,6 +8,8 @@ mod catch_up;
 mod commands;
 mod conn;
 mod deliver;
+#[cfg(test)]
+mod fixture;
 mod inbox;
 mod leaving;
 mod outbox;
@@ -19,7 +21,6 @@ mod task;
 mod timers;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -164,17 +165,16 @@ impl Shard {
     /// Takes what comes into the inbox, until that closes.
     pub async fn take_turns(self: Rc<Self>, mut inbox: Inbox, front: Arc<upgrade::Front>) {
         let mut items = Vec::with_capacity(TURN_MAX);
-        while inbox.receiver.recv_many(&mut items, TURN_MAX).await > 0 {
-            let urgent = std::mem::take(&mut *inbox.urgent.lock());
-            self.turn(&mut items, urgent, &front);
+        while inbox.take(&mut items, TURN_MAX).await {
+            self.turn(&mut items, &front);
             // Sockets get their turn before the next batch is taken.
             tokio::task::yield_now().await;
         }
     }
 
-    fn turn(self: &Rc<Self>, items: &mut Vec<Item>, urgent: VecDeque<Item>, front: &Arc<upgrade::Front>) {
+    fn turn(self: &Rc<Self>, items: &mut Vec<Item>, front: &Arc<upgrade::Front>) {
         let mut table = self.table.borrow_mut();
-        for item in items.drain(..).chain(urgent) {
+        for item in items.drain(..) {
             match item {
                 Item::Hub(item) => table.take(item, self),
                 Item::Accepted(accepted) => {

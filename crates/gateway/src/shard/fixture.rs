@@ -1,0 +1,61 @@
+//! For the tests of a shard's parts: a shard without threads, and connections that lead nowhere.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use starling_auth::Identity;
+use starling_conversation_store::Conversation;
+use starling_hub::{Attachment, Room, RoomId, RoomKey, Session, SocketId};
+use starling_wire::protocol::Encoding;
+use tokio::io::DuplexStream;
+
+use super::{PaceLimits, Service, Shard, ShardSettings, Socket};
+
+pub fn shard() -> Rc<Shard> {
+    shard_with(|_| {})
+}
+
+pub fn shard_with(change: impl FnOnce(&mut ShardSettings)) -> Rc<Shard> {
+    let mut settings = ShardSettings {
+        heartbeat_s: 25,
+        connect_timeout_s: 10,
+        max_age_s: 0,
+        outbox_bytes_soft: 1 << 16,
+        outbox_bytes_hard: 1 << 20,
+        message_bytes_max: 1 << 16,
+        deflate: None,
+        pace: PaceLimits { commands_per_second: 0, bytes_per_second: 0 },
+        admission: crate::admission::Admission::new(0).into(),
+    };
+    change(&mut settings);
+    Shard::new(0, Service::Echo, settings, 0)
+}
+
+/// A connection, and the client's end of it.
+pub fn connect(shard: &Rc<Shard>) -> (u32, DuplexStream) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    (crate::upgrade::enter(shard, Socket::Memory(far), None, Encoding::Json, None, None), near)
+}
+
+pub fn session() -> Arc<Session> {
+    let identity =
+        Identity { user: "ann".into(), tenant: "t".into(), scopes: Arc::default(), expires_at_ms: i64::MAX };
+    let socket = SocketId { shard: 0, key: 0, generation: 0 };
+    Arc::new(Session::new("s".into(), identity, 0, socket))
+}
+
+/// To a conversation whose head is this, of a client that has it up to `cursor`.
+pub fn attachment(room: RoomId, head: u64, cursor: u64) -> Attachment {
+    let conversation = Conversation {
+        id: 1,
+        conversation: "room".to_owned(),
+        owner: "ann".to_owned(),
+        title: None,
+        metadata: None,
+        created_at_ms: 0,
+        head,
+        members: Vec::new(),
+    };
+    let key = RoomKey { tenant: "t".into(), name: "room".into() };
+    Attachment { room, log: Arc::new(Room::new(key, room, 1, conversation)), head, cursor }
+}
