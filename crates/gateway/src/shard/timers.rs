@@ -22,6 +22,9 @@ type Entry = (u32, u32);
 pub(super) struct Timers {
     /// Connections to be pinged, by the second of the heartbeat in which that happens.
     wheel: Vec<Vec<Entry>>,
+    /// Connections from which nothing came for so long that they are gone before they would be pinged next, by when that is. Each is
+    /// here at most once: it is entered with a ping, and taken out before the next.
+    silent: BinaryHeap<Reverse<(u32, Entry)>>,
     /// Connections that have not said `connect` yet, by deadline: all have the same time, so the order is that of arrival.
     connects: VecDeque<(u32, Entry)>,
     /// Connections that said goodbye.
@@ -38,6 +41,7 @@ impl Timers {
     pub fn new(heartbeat_s: u32) -> Timers {
         Timers {
             wheel: vec![Vec::new(); heartbeat_s.max(1) as usize],
+            silent: BinaryHeap::new(),
             connects: VecDeque::new(),
             closing: VecDeque::new(),
             ages: BinaryHeap::new(),
@@ -86,6 +90,7 @@ impl Table {
     pub(super) fn on_tick(&mut self, settings: &ShardSettings) {
         self.tick = self.tick.wrapping_add(1);
         self.ping(settings);
+        self.end_silent(settings);
         self.end_connects();
         self.end_closing();
         self.end_ages();
@@ -106,10 +111,14 @@ impl Table {
                 return false;
             };
             let ended = matches!(conn.phase, Phase::Closing { until } if until <= self.tick);
-            if ended || self.tick.wrapping_sub(conn.heard_at) > settings.heartbeat_s * 2 {
+            let gone_at = gone_at(conn.heard_at, settings);
+            if ended || gone_at <= self.tick {
                 conn.break_off();
                 conn.wake();
                 return false;
+            }
+            if gone_at < self.tick.saturating_add(settings.heartbeat_s) {
+                self.timers.silent.push(Reverse((gone_at, (*key, *generation))));
             }
             if conn.phase == Phase::Open {
                 conn.outbox.push(websocket::ping_frame(), Kind::Reply);
@@ -122,6 +131,20 @@ impl Table {
         });
         // Connections that came meanwhile can't be: this is one thread.
         self.timers.wheel[slot] = entries;
+    }
+
+    fn end_silent(&mut self, settings: &ShardSettings) {
+        while let Some(Reverse((due, (key, generation)))) = self.timers.silent.peek().copied() {
+            if due > self.tick {
+                return;
+            }
+            self.timers.silent.pop();
+            let conn = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation);
+            if let Some(conn) = conn.filter(|conn| gone_at(conn.heard_at, settings) <= self.tick) {
+                conn.break_off();
+                conn.wake();
+            }
+        }
     }
 
     fn end_connects(&mut self) {
@@ -189,5 +212,62 @@ impl Table {
                 self.close(key, CloseReason::Unauthorized, "the token has expired");
             }
         }
+    }
+}
+
+/// When a peer is gone that was last heard at a tick: two heartbeats later. The second in which it was heard is not counted, so that
+/// nobody gets less than was promised.
+fn gone_at(heard_at: u32, settings: &ShardSettings) -> u32 {
+    heard_at.saturating_add(settings.heartbeat_s.saturating_mul(2)).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    /// Ticks from the last that was heard to the end.
+    fn outlives(heartbeat_s: u32, heard_for: u32) -> u32 {
+        let shard = fixture::shard_with(|settings| settings.heartbeat_s = heartbeat_s);
+        let (key, _near) = fixture::connect(&shard);
+        let mut table = shard.table.borrow_mut();
+        table.conns[key as usize].session = Some(fixture::session());
+        for _ in 0..heard_for {
+            table.on_tick(&shard.settings);
+            table.conns[key as usize].heard_at = table.tick;
+        }
+        let mut ticks = 0;
+        while table.conns[key as usize].phase == Phase::Open {
+            table.on_tick(&shard.settings);
+            ticks += 1;
+            assert!(ticks <= 10 * heartbeat_s, "it is never gone");
+        }
+        ticks
+    }
+
+    #[test]
+    fn a_silent_peer_is_gone_after_two_heartbeats_whenever_it_was_heard_last() {
+        for heartbeat_s in [1, 2, 25] {
+            for heard_for in 0..3 * heartbeat_s {
+                let ticks = outlives(heartbeat_s, heard_for);
+                assert_eq!(ticks, 2 * heartbeat_s + 1, "heard for {heard_for} s, then silent");
+            }
+        }
+    }
+
+    #[test]
+    fn who_answers_each_ping_stays_and_costs_no_second_timer() {
+        let shard = fixture::shard_with(|settings| settings.heartbeat_s = 5);
+        let (key, _near) = fixture::connect(&shard);
+        let mut table = shard.table.borrow_mut();
+        table.conns[key as usize].session = Some(fixture::session());
+        for tick in 1..=100 {
+            table.on_tick(&shard.settings);
+            if tick % 5 == 0 {
+                table.conns[key as usize].heard_at = table.tick;
+            }
+            assert!(table.timers.silent.is_empty());
+        }
+        assert_eq!(table.conns[key as usize].phase, Phase::Open);
     }
 }
