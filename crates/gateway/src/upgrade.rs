@@ -229,6 +229,7 @@ pub(crate) fn enter(
         pace: Pace::default(),
         _address: address,
         behind: 0,
+        early: None,
         dirty: false,
     };
     table.insert(make, settings)

@@ -49,15 +49,8 @@ impl ConnTask {
             if conn.outbox.bytes() > self.shard.settings.outbox_bytes_soft / 4 {
                 return any;
             }
-            let behind: Vec<usize> = conn
-                .subs
-                .iter()
-                .filter(|(_, sub)| matches!(sub.state, SubState::Behind { .. }))
-                .map(|(sub, _)| sub)
-                .collect();
-            let Some(sub) = behind.into_iter().find(|sub| !table.catch_up(self.key, *sub)) else {
-                return any;
-            };
+            let Some(sub) = table.next_behind(self.key, self.served) else { return any };
+            self.served = sub;
             self.reading = start_reading(table, self.key, sub, &hub);
             if self.reading.is_none() {
                 return any;

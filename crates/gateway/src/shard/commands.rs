@@ -245,6 +245,9 @@ impl ConnTask {
             self.reply(table, id, &Ok(Reply::Connected(connected)));
             return;
         }
+        if let Some(conn) = table.conns.get_mut(self.key as usize) {
+            conn.early = Some(Box::default());
+        }
         let prepared: Vec<Rc<PreparedSubscribe>> = topics.into_iter().map(Rc::new).collect();
         for topic in &prepared {
             topic.attach();
@@ -297,6 +300,9 @@ impl ConnTask {
         }
         connected.topics = Some(topics);
         self.reply(table, id, &Ok(Reply::Connected(connected)));
+        if let Some(conn) = table.conns.get_mut(self.key as usize) {
+            conn.tell_early();
+        }
         for (topic, attachment) in replays {
             self.replay(table, topic, &attachment);
         }

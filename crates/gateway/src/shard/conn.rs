@@ -20,6 +20,9 @@ use crate::metrics::METRICS;
 /// What a topic's subscription holds back at most while its history is read.
 pub(crate) const HELD_MAX: usize = 1_024;
 
+/// How many events a connection holds back at most while the answer to `connect` is made.
+const EARLY_MAX: usize = 1_024;
+
 /// A connection.
 pub(crate) struct Conn {
     /// The socket.
@@ -64,6 +67,8 @@ pub(crate) struct Conn {
     pub _address: Option<AddressGuard>,
     /// Subscriptions that are to be served from the log.
     pub behind: u32,
+    /// What came while the answer to `connect` is made, which it must not overtake; `None` at all other times.
+    pub early: Option<Box<Early>>,
     /// Whether it is in the list of connections to be written to.
     pub dirty: bool,
 }
@@ -99,6 +104,12 @@ pub(crate) struct Sub {
     pub since: u32,
     /// The conversation's log; `None` for a topic.
     pub log: Option<Arc<Room>>,
+}
+
+/// Events that came early.
+#[derive(Default)]
+pub(crate) struct Early {
+    events: Vec<(Arc<Encoded>, Kind)>,
 }
 
 /// How a subscription is served.
@@ -138,6 +149,27 @@ impl Conn {
             None => frame,
         };
         self.outbox.push(frame, kind);
+    }
+
+    /// Queues an event, behind the answer to `connect`.
+    pub fn tell(&mut self, event: &Arc<Encoded>, kind: Kind) {
+        match &mut self.early {
+            None => {
+                let frame = event.frame(self.encoding).clone();
+                self.push(frame, kind);
+            }
+            Some(early) if kind == Kind::Reply || early.events.len() < EARLY_MAX => {
+                early.events.push((event.clone(), kind));
+            }
+            Some(_) => METRICS.dropped_ephemeral.increment(1),
+        }
+    }
+
+    /// Queues what came early: `connect` has been answered.
+    pub fn tell_early(&mut self) {
+        for (event, kind) in self.early.take().into_iter().flat_map(|early| early.events) {
+            self.tell(&event, kind);
+        }
     }
 
     /// Queues an answer.

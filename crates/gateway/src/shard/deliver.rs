@@ -42,8 +42,7 @@ impl Table {
             }
             ShardItem::Event { socket, event } => {
                 if let Some(conn) = self.conn(socket) {
-                    let frame = event.frame(conn.encoding).clone();
-                    conn.push(frame, Kind::Ephemeral);
+                    conn.tell(&event, Kind::Ephemeral);
                     self.mark(socket.key);
                 }
             }
@@ -131,18 +130,25 @@ impl Table {
         }
     }
 
-    /// A subscription that has read the log up to where its room stands goes live.
-    pub fn catch_up(&mut self, key: u32, sub: usize) -> bool {
-        let Some(conn) = self.conns.get_mut(key as usize) else { return true };
-        let Some(sub) = conn.subs.get_mut(sub) else { return true };
-        let delivered = self.rooms.get(&sub.room).map_or(0, |room| room.delivered);
-        if let SubState::Behind { until } = sub.state
-            && sub.cursor >= delivered.max(until)
-        {
-            sub.state = SubState::Live;
-            conn.behind -= 1;
+    /// The subscription that is served from the log after `last`: one page each, in turn, or a room that is busier than the socket is
+    /// fast would keep all others waiting. Those that have read the log up to where their rooms stand go live.
+    pub fn next_behind(&mut self, key: u32, last: usize) -> Option<usize> {
+        let Conn { subs, behind, .. } = self.conns.get_mut(key as usize)?;
+        let (mut first, mut next) = (None, None);
+        for (index, sub) in subs {
+            let SubState::Behind { until } = sub.state else { continue };
+            let delivered = self.rooms.get(&sub.room).map_or(0, |room| room.delivered);
+            if sub.cursor >= delivered.max(until) {
+                sub.state = SubState::Live;
+                *behind -= 1;
+                continue;
+            }
+            first = first.or(Some(index));
+            if index > last {
+                next = next.or(Some(index));
+            }
         }
-        !matches!(sub.state, SubState::Behind { .. })
+        next.or(first)
     }
 
     /// Hands out what came in this turn.
@@ -224,8 +230,7 @@ impl Table {
             let is_excepted =
                 except.is_some() && conn.session.as_ref().map(|session| &*session.user) == except;
             if !is_excepted {
-                let frame = event.frame(conn.encoding).clone();
-                conn.push(frame, Kind::Ephemeral);
+                conn.tell(event, Kind::Ephemeral);
                 bound(conn, &shard.settings, self.tick);
                 if !conn.dirty {
                     conn.dirty = true;
@@ -376,62 +381,85 @@ fn close_text(reason: CloseReason) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
+    use starling_hub::{OwnedEvent, Reply};
 
-    use starling_conversation_store::Conversation;
-    use starling_hub::{Room, RoomKey};
-
+    use super::super::fixture::{attachment, connect, session, shard};
     use super::*;
-    use crate::shard::{PaceLimits, Service, Socket};
 
     const ROOM: RoomId = 7;
-
-    fn shard() -> Rc<Shard> {
-        let settings = ShardSettings {
-            heartbeat_s: 25,
-            connect_timeout_s: 10,
-            max_age_s: 0,
-            outbox_bytes_soft: 1 << 16,
-            outbox_bytes_hard: 1 << 20,
-            message_bytes_max: 1 << 16,
-            deflate: None,
-            pace: PaceLimits { commands_per_second: 0, bytes_per_second: 0 },
-            admission: crate::admission::Admission::new(0).into(),
-        };
-        Shard::new(0, Service::Echo, settings, 0)
-    }
-
-    fn connect(shard: &Rc<Shard>) -> u32 {
-        let (_, far) = tokio::io::duplex(1 << 16);
-        crate::upgrade::enter(shard, Socket::Memory(far), None, Encoding::Json, None, None)
-    }
-
-    fn attachment(head: u64, cursor: u64) -> Attachment {
-        let conversation = Conversation {
-            id: 1,
-            conversation: "room".to_owned(),
-            owner: "ann".to_owned(),
-            title: None,
-            metadata: None,
-            created_at_ms: 0,
-            head,
-            members: Vec::new(),
-        };
-        let key = RoomKey { tenant: "t".into(), name: "room".into() };
-        Attachment { room: ROOM, log: Arc::new(Room::new(key, ROOM, 1, conversation)), head, cursor }
-    }
 
     #[test]
     fn a_socket_is_served_from_the_log_although_an_older_one_that_is_closing_holds_the_room_further_back() {
         let shard = shard();
-        let (older, newer) = (connect(&shard), connect(&shard));
+        let ((older, _), (newer, _)) = (connect(&shard), connect(&shard));
         let mut table = shard.table.borrow_mut();
-        table.subscribe(older, ROOM, Some(attachment(5, 5)));
-        assert!(table.catch_up(older, 0), "it has all there is");
+        table.subscribe(older, ROOM, Some(attachment(ROOM, 5, 5)));
+        assert_eq!(table.next_behind(older, 0), None, "it has all there is");
         // Its session went elsewhere, so that 6 to 10 were not handed to this shard, and has come back.
-        table.subscribe(newer, ROOM, Some(attachment(10, 5)));
-        assert!(!table.catch_up(newer, 0), "6 to 10 stand in the log alone");
+        table.subscribe(newer, ROOM, Some(attachment(ROOM, 10, 5)));
+        assert_eq!(table.next_behind(newer, 0), Some(0), "6 to 10 stand in the log alone");
         table.conns[newer as usize].subs[0].cursor = 10;
-        assert!(table.catch_up(newer, 0));
+        assert_eq!(table.next_behind(newer, 0), None);
+        assert_eq!(table.conns[newer as usize].behind, 0);
+    }
+
+    #[test]
+    fn a_quiet_room_is_served_from_the_log_although_another_is_busier_than_the_socket_is_fast() {
+        const BUSY: RoomId = 1;
+        const QUIET: RoomId = 2;
+        let shard = shard();
+        let (key, _near) = connect(&shard);
+        let mut table = shard.table.borrow_mut();
+        table.subscribe(key, BUSY, Some(attachment(BUSY, 1_000, 0)));
+        table.subscribe(key, QUIET, Some(attachment(QUIET, 2, 1)));
+        let (mut last, mut served) = (0, Vec::new());
+        for _ in 0..4 {
+            let Some(sub) = table.next_behind(key, last) else { break };
+            last = sub;
+            let sub = &mut table.conns[key as usize].subs[sub];
+            served.push(sub.room);
+            if sub.room == QUIET {
+                sub.cursor = 2;
+            } else {
+                // A page of the log, while more than a page is said.
+                sub.cursor += 100;
+                let busy = table.rooms.get_mut(&BUSY).expect("joined");
+                busy.delivered += 200;
+            }
+        }
+        assert!(served[..2].contains(&QUIET), "{served:?}");
+        assert!(matches!(table.conns[key as usize].subs[1].state, SubState::Live));
+        assert_eq!(served.iter().filter(|room| **room == BUSY).count(), 3, "{served:?}");
+    }
+
+    #[test]
+    fn the_answer_to_connect_comes_before_events_that_are_quicker() {
+        let shard = shard();
+        let (key, _near) = connect(&shard);
+        let mut table = shard.table.borrow_mut();
+        let conn = &mut table.conns[key as usize];
+        conn.session = Some(session());
+        conn.early = Some(Box::default());
+        let socket = conn.id(0, key);
+        table.subscribe(key, ROOM, Some(attachment(ROOM, 0, 0)));
+        let typing = |user: &str| {
+            Arc::new(Encoded::new(OwnedEvent::Typing {
+                conversation: "room".into(),
+                user: user.into(),
+                typing: true,
+            }))
+        };
+        table.take(ShardItem::Event { socket, event: typing("first") }, &shard);
+        table.take(ShardItem::Ephemeral { room: ROOM, event: typing("second"), except: None }, &shard);
+        table.ask_to_leave(key, socket.generation);
+        let conn = &mut table.conns[key as usize];
+        assert!(conn.outbox.is_empty());
+        conn.reply(1, &Ok(Reply::Empty));
+        conn.tell_early();
+        let written = conn.outbox.waiting();
+        let written = String::from_utf8_lossy(&written);
+        let at = |words: &str| written.find(words).unwrap_or_else(|| panic!("no {words} in {written:?}"));
+        assert!(at("\"ok\"") < at("first") && at("first") < at("second") && at("second") < at("draining"));
+        assert!(conn.early.is_none());
     }
 }

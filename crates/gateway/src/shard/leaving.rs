@@ -2,6 +2,7 @@
 //! is old.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
@@ -110,8 +111,7 @@ impl Table {
 fn tell(conn: &mut Conn, spread: Duration, random: &mut SmallRng) {
     let told = spread.mul_f64(random.random_range(0.0..1.0));
     let event = OwnedEvent::Draining { reconnect_after_ms: u64::try_from(told.as_millis()).unwrap_or(0) };
-    let frame = Encoded::new(event).frame(conn.encoding).clone();
-    conn.push(frame, Kind::Reply);
+    conn.tell(&Arc::new(Encoded::new(event)), Kind::Reply);
 }
 
 #[cfg(test)]

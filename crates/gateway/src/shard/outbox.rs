@@ -55,6 +55,12 @@ impl Outbox {
         self.chunks.is_empty()
     }
 
+    /// All bytes that wait, in order.
+    #[cfg(test)]
+    pub fn waiting(&self) -> Vec<u8> {
+        self.chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).skip(self.written).collect()
+    }
+
     /// Puts finished frames at the end.
     pub fn push(&mut self, bytes: Bytes, kind: Kind) {
         self.bytes += bytes.len();

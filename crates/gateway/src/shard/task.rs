@@ -24,6 +24,8 @@ pub(crate) struct ConnTask {
     pub(super) running: Option<Running>,
     /// The log that is being read for one of the subscriptions.
     pub(super) reading: Option<Reading>,
+    /// The subscription that was served from the log last: they take turns.
+    pub(super) served: usize,
     /// Until when not to read, to keep the connection's rate of bytes.
     pub(super) paused: Option<Pin<Box<tokio::time::Sleep>>>,
     /// What came with the handshake, not yet decoded.
@@ -35,7 +37,7 @@ pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 impl ConnTask {
     /// A task for a connection that its shard holds under `key`; `early` is what came with the handshake.
     pub fn new(shard: Rc<Shard>, key: u32, early: Bytes) -> ConnTask {
-        ConnTask { shard, key, running: None, reading: None, paused: None, early }
+        ConnTask { shard, key, running: None, reading: None, served: 0, paused: None, early }
     }
 }
 
