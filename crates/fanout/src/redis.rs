@@ -83,6 +83,15 @@ impl RedisConfig {
             command_timeout: Duration::from_secs(2),
         }
     }
+
+    /// Reads the address, and connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] when it can't be used.
+    pub fn check(&self) -> Result<(), Error> {
+        Address::parse(&self.url).map(drop)
+    }
 }
 
 impl fmt::Debug for RedisConfig {

@@ -47,7 +47,7 @@ pub fn values(matches: &ArgMatches) -> Result<Values, BadConfig> {
     let file = matches.get_one::<PathBuf>("config").map(PathBuf::as_path);
     let flags = settings::all()
         .filter_map(|setting| matches.get_one::<String>(setting.key).map(|value| (setting, value.clone())));
-    Values::gather(file, std::env::vars(), flags)
+    Values::gather(file, std::env::vars_os(), flags)
 }
 
 /// The command line's grammar.

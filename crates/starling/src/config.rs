@@ -1,6 +1,7 @@
 //! From file, variables and flags to a checked configuration.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -73,7 +74,7 @@ impl Values {
     /// Gathers defaults, the file, variables and flags; the later one wins.
     pub fn gather(
         file: Option<&Path>,
-        variables: impl Iterator<Item = (String, String)>,
+        variables: impl Iterator<Item = (OsString, OsString)>,
         flags: impl Iterator<Item = (&'static Setting, String)>,
     ) -> Result<Values, BadConfig> {
         let mut values = Values::default();
@@ -176,14 +177,23 @@ impl Values {
         Ok(())
     }
 
-    fn read_variables(&mut self, variables: impl Iterator<Item = (String, String)>) -> Result<(), BadConfig> {
-        let mut given: Vec<(String, String)> = variables.filter(|(_, value)| !value.is_empty()).collect();
+    fn read_variables(
+        &mut self,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<(), BadConfig> {
+        // A name that is not UTF-8 is none of ours, and other programs' variables may hold any bytes.
+        let named = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let mut given: Vec<(String, OsString)> = named.filter(|(_, value)| !value.is_empty()).collect();
         given.sort();
         for (name, value) in given {
             let known = settings::all()
                 .find(|setting| setting.variable == Some(&*name) || setting.variable() == name);
             match known {
-                Some(setting) => self.set(setting, value, Origin::Variable, &name)?,
+                Some(setting) => {
+                    let value =
+                        value.into_string().map_err(|_| BadConfig(format!("{name}: is not UTF-8")))?;
+                    self.set(setting, value, Origin::Variable, &name)?;
+                }
                 // Kubernetes makes variables of this kind for a service that is called starling.
                 None if name.starts_with("STARLING_") => self.unknown_variables.push(name),
                 None => {}
@@ -293,7 +303,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("starling.toml");
         std::fs::write(&path, file).expect("a file");
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
         let flags = flags.iter().map(|(key, value)| (settings::find(key).expect("key"), (*value).to_owned()));
         Values::gather(Some(&path), variables, flags)
     }

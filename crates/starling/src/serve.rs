@@ -58,6 +58,8 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     let keys = setup.keys;
     let verifier =
         Verifier::new(keys.algorithm, keys.source, keys.options).map_err(|e| BadConfig(e.to_string()))?;
+    // Connects to nothing yet, but opens a database file.
+    let conversations = open_database_of(&setup.database_url, setup.postgres.as_ref()).await?;
 
     // All ports are open before work begins: a mistake shows at once, and a client that comes early waits instead of failing.
     let tls = setup.gateway.tls.is_some();
@@ -68,11 +70,21 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     let address = gateway.address();
     let metrics_listener = metrics_port::bind(setup.metrics_listen).await?;
     tokio::spawn(metrics_port::serve(metrics_listener, metrics));
-    let drain = drain_on_signal()?;
+    let mut drain = drain_on_signal()?;
 
-    let conversations = open_database_of(&setup.database_url, setup.postgres.as_ref()).await?;
-    wait_for_database(&*conversations, setup.migrate, setup.start_timeout).await?;
-    let (sessions, fanout) = open_redis(setup.redis_url.as_deref(), &setup.hub.lease(), setup.topics).await?;
+    let lease = setup.hub.lease();
+    let stores = async {
+        wait_for_database(&*conversations, setup.migrate, setup.start_timeout).await?;
+        open_redis(setup.redis_url.as_deref(), &lease, setup.topics).await
+    };
+    let stores = tokio::select! {
+        stores = stores => Some(stores?),
+        _ = drain.wait_for(|wanted| *wanted) => None,
+    };
+    let Some((sessions, fanout)) = stores else {
+        tracing::info!("told to stop before it served");
+        return Ok(());
+    };
     let (inboxes, ends) = Inboxes::new(setup.shards);
     let shards: Arc<dyn Shards> = inboxes.clone();
     #[cfg(feature = "sabotage")]

@@ -9,10 +9,13 @@ use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use starling_auth::{Algorithm, KeySource, TicketKey, VerifierOptions, sign_hs256};
+use starling_conversation_store::Error as DatabaseError;
 use starling_conversation_store::postgres::PostgresConfig;
 use starling_fanout::TopicSettings;
+use starling_fanout::redis::RedisConfig as FanoutConfig;
 use starling_gateway::{AddressLimits, GatewayConfig, Origins, TlsConfig};
 use starling_hub::{HubConfig, TenantLimits};
+use starling_session_store::redis::RedisConfig as SessionStoreConfig;
 use starling_telemetry::{LogFormat, TelemetryConfig};
 use starling_wire::protocol::{CLIENT_FRAME_BYTES_MAX, is_name};
 
@@ -55,6 +58,7 @@ impl Setup {
         hub(values, node_name(values)?)?;
         telemetry(values, String::new())?;
         database(values)?;
+        redis(values)?;
         if own_secret_file(values).is_none() {
             keys(values, None)?;
         }
@@ -217,6 +221,8 @@ fn database(values: &Values) -> Result<Option<PostgresConfig>, BadConfig> {
             config.read_url = values.text("database_read_url");
             config.pool_size_max = values.parsed("database_pool_size")?;
             config.prepared_statements = values.parsed("database_prepared_statements")?;
+            check_database("database_url", &config.url)?;
+            config.read_url.iter().try_for_each(|url| check_database("database_read_url", url))?;
             Ok(Some(config))
         }
         Some(("sqlite", path)) if !path.is_empty() => {
@@ -228,6 +234,20 @@ fn database(values: &Values) -> Result<Option<PostgresConfig>, BadConfig> {
         }
         _ => Err(BadConfig("database_url: is neither postgres://… nor sqlite://PATH".into())),
     }
+}
+
+fn check_database(key: &str, url: &str) -> Result<(), BadConfig> {
+    PostgresConfig::new(url).check().map_err(|error| match error {
+        DatabaseError::Address(why) => BadConfig(format!("{key}: {why}")),
+        error => BadConfig(format!("{key}: {error}")),
+    })
+}
+
+/// Both parts that speak with Redis have to find its address good.
+fn redis(values: &Values) -> Result<(), BadConfig> {
+    let Some(url) = values.text("redis_url") else { return Ok(()) };
+    SessionStoreConfig::new(&url).check().map_err(|error| BadConfig(error.to_string()))?;
+    FanoutConfig::new(&url, "").check().map_err(|error| BadConfig(error.to_string()))
 }
 
 fn keys(values: &Values, own: Option<Vec<u8>>) -> Result<Keys, BadConfig> {

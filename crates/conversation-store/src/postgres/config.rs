@@ -4,6 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::dsn::Dsn;
+use crate::Error;
+
 /// How to use a PostgreSQL database.
 #[derive(Clone)]
 pub struct PostgresConfig {
@@ -46,6 +49,16 @@ impl PostgresConfig {
             ca_file: None,
             prepared_statements: false,
         }
+    }
+
+    /// Reads the URLs and the files that they name, and connects to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if one can't be used.
+    pub fn check(&self) -> Result<(), Error> {
+        std::iter::once(&self.url)
+            .chain(&self.read_url)
+            .try_for_each(|url| Dsn::parse(url)?.tls(self.ca_file.as_deref()).map(drop))
     }
 }
 

@@ -1,6 +1,5 @@
 //! A pool of connections to one server, and one way to ask it something.
 
-use std::path::Path;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime};
@@ -11,8 +10,8 @@ use tokio_postgres::{NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::PostgresConfig;
-use super::dsn::{Dsn, Trust};
-use super::{error, tls};
+use super::dsn::Dsn;
+use super::error;
 use crate::{Error, PoolStatus};
 
 /// A parameter and its type; the type is sent along, so that no statement needs to be prepared to learn it.
@@ -35,13 +34,7 @@ impl Database {
         dsn.config.connect_timeout(config.connect_timeout).keepalives_idle(Duration::from_secs(15));
         // A server that fell silent is noticed by the kernel as well, for connections that are not being waited for.
         dsn.config.tcp_user_timeout(config.statement_timeout.saturating_mul(2));
-        let tls = match dsn.trust {
-            Trust::Plain => None,
-            trust => {
-                let ca_file: Option<&Path> = dsn.ca_file.as_deref().or(config.ca_file.as_deref());
-                Some(tls::connector(trust, ca_file)?)
-            }
-        };
+        let tls = dsn.tls(config.ca_file.as_deref())?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match &tls {
             Some(tls) => Manager::from_config(dsn.config, tls.clone(), recycling),

@@ -1,11 +1,13 @@
 //! Reading a `postgres://` URL: what tokio-postgres knows goes to it, what is about TLS stays here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::chain;
+use super::tls;
 use crate::Error;
 
 /// A URL, read.
@@ -77,6 +79,17 @@ impl Dsn {
             trust = Trust::Plain;
         }
         Ok(Self { config, trust, ca_file })
+    }
+
+    /// What makes TLS connections as the URL wants them, with this file of authorities where it names none; `None`: no TLS.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if the file can't be used.
+    pub(super) fn tls(&self, ca_file: Option<&Path>) -> Result<Option<MakeRustlsConnect>, Error> {
+        match self.trust {
+            Trust::Plain => Ok(None),
+            trust => tls::connector(trust, self.ca_file.as_deref().or(ca_file)).map(Some),
+        }
     }
 }
 

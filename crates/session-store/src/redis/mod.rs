@@ -69,6 +69,14 @@ impl RedisConfig {
             prefix: "starling:v1:".into(),
         }
     }
+
+    /// Reads the address, and connects to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Address`] when it can't be used.
+    pub fn check(&self) -> Result<(), Error> {
+        address::parse(&self.url).map(drop)
+    }
 }
 
 impl std::fmt::Debug for RedisConfig {

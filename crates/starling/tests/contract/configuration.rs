@@ -1,5 +1,7 @@
 //! Bad configurations: the program says what is wrong and ends, before it listens.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use starling_testkit::free_port;
@@ -48,7 +50,6 @@ async fn bad_values_are_named_wherever_they_stand() {
         ("STARLING_DRAIN_SECONDS", "1.5"),
         ("STARLING_ALLOWED_ORIGINS", "chat.example"),
         ("STARLING_JWT_ALGORITHM", "none"),
-        ("REDIS_URL", "http://127.0.0.1:1"),
         ("DATABASE_URL", "mysql://127.0.0.1/x"),
         ("STARLING_TICKET_SECRET", "short"),
     ] {
@@ -58,6 +59,29 @@ async fn bad_values_are_named_wherever_they_stand() {
         assert!(log.contains(key) || log.contains(&key.to_lowercase()), "{variable}: {log}");
     }
     assert_bad(Node::builder().arg("--replay-limit").arg("many"), "--replay-limit").await;
+}
+
+#[tokio::test]
+async fn addresses_that_can_not_be_used_are_named_before_a_port_is_bound() {
+    let taken = shared_node().await.address().to_string();
+    for (variable, value) in [
+        ("REDIS_URL", "http://u:hunter2@127.0.0.1:1"),
+        ("REDIS_URL", "redis://u:hunter2@127.0.0.1:port"),
+        ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:port/starling"),
+        ("DATABASE_URL", "postgres://u:hunter2@127.0.0.1/starling?sslmode=maybe"),
+        ("STARLING_DATABASE_READ_URL", "postgres://u:hunter2@h/d?sslmode=verify-ca&sslrootcert=none.pem"),
+    ] {
+        let key = variable.trim_start_matches("STARLING_").to_lowercase();
+        let node = Node::builder().database("postgres://127.0.0.1:1/starling").env(variable, value);
+        // A node that binds first finds the port taken, and ends with 1.
+        for node in [node.clone().env("STARLING_LISTEN", &taken), node.arg("config")] {
+            let (status, log) = failed(node).await;
+            assert_eq!(status, BAD, "{variable}={value}: {log}");
+            assert!(log.contains(&format!("{key}: ")) && !log.contains("hunter2"), "{value}: {log}");
+        }
+    }
+    let file = Node::builder().database("sqlite:///proc/nowhere/starling.db");
+    assert_bad(file.env("STARLING_LISTEN", &taken), "database_url").await;
 }
 
 #[tokio::test]
@@ -93,6 +117,16 @@ async fn an_unknown_variable_is_only_warned_of() {
 }
 
 #[tokio::test]
+async fn variables_that_are_not_utf_8_are_named_if_they_are_ours_and_let_be_if_not() {
+    let bytes = OsStr::from_bytes(b"caf\xe9");
+    let with = |names: &[&OsStr]| names.iter().fold(Node::builder(), |node, name| node.env_os(name, bytes));
+    assert_bad(with(&["STARLING_ADDRESS".as_ref()]), "STARLING_ADDRESS: is not UTF-8").await;
+    let foreign = with(&["GREETING".as_ref(), bytes, "STARLING_PORT_8080".as_ref()]);
+    let node = foreign.start().await.unwrap();
+    assert!(node.log().contains("STARLING_PORT_8080") && !node.log().contains("GREETING"), "{}", node.log());
+}
+
+#[tokio::test]
 async fn a_database_that_is_not_there_ends_the_start_with_1() {
     let port = free_port().unwrap();
     let url = format!("postgres://starling:hunter2@{}/starling", port.address());
@@ -100,11 +134,6 @@ async fn a_database_that_is_not_there_ends_the_start_with_1() {
     let (status, log) = failed(builder).await;
     assert_eq!(status, 1, "{log}");
     assert!(log.contains("database_url") && !log.contains("hunter2"), "{log}");
-}
-
-#[tokio::test]
-async fn a_database_file_that_can_not_be_made_is_named() {
-    assert_bad(Node::builder().database("sqlite:///proc/nowhere/starling.db"), "database_url").await;
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
-//! The schema, brought up to date by the operator and not by the nodes.
+//! A database that is away at the start, and a schema brought up to date by the operator and not by the nodes.
 
 use starling_testkit::client::{Client, Encoding};
+use starling_testkit::free_port;
 use starling_testkit::node::{Node, NodeBuilder};
 use starling_testkit::postgres::Postgres;
+use starling_testkit::wait::until_true;
 
-use crate::finished;
+use crate::{SOON, finished};
 
 fn node(database_url: &str) -> NodeBuilder {
     Node::builder().database(database_url).env("STARLING_DATABASE_MIGRATE", "false")
@@ -27,4 +29,17 @@ async fn a_node_that_may_not_migrate_says_who_should_and_serves_afterwards() {
     let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await.unwrap();
     let created = ada.command("create", serde_json::json!({"conversation": "c"})).await.unwrap();
     assert_eq!(created["created"], true);
+}
+
+#[tokio::test]
+async fn a_node_that_waits_for_its_database_ends_when_told_to() {
+    let nobody = free_port().unwrap();
+    let waiting = Node::builder()
+        .database(&format!("postgres://starling@{}/starling", nobody.address()))
+        .env("STARLING_START_TIMEOUT_SECONDS", "86400");
+    let node = waiting.without_waiting().start().await.unwrap();
+    until_true(SOON, "it to wait", async || Ok(node.log().contains("waiting for the database")))
+        .await
+        .unwrap();
+    assert_eq!(node.terminate(SOON).await.unwrap().code(), Some(0), "{}", node.log());
 }

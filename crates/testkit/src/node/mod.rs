@@ -3,6 +3,7 @@
 mod cluster;
 mod program;
 
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -43,7 +44,7 @@ pub struct NodeBuilder {
     name: String,
     secret: String,
     args: Vec<String>,
-    env: Vec<(String, String)>,
+    env: Vec<(OsString, OsString)>,
     files: Vec<(String, String)>,
     wait: bool,
 }
@@ -287,7 +288,13 @@ impl NodeBuilder {
 
     /// Sets a variable; an empty value of `STARLING_JWT_SECRET` leaves it unset.
     #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub fn env(self, name: &str, value: &str) -> Self {
+        self.env_os(name.as_ref(), value.as_ref())
+    }
+
+    /// Sets a variable of any bytes, as another program may have done.
+    #[must_use]
+    pub fn env_os(mut self, name: &OsStr, value: &OsStr) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -353,8 +360,8 @@ impl NodeBuilder {
             .env("STARLING_NODE", &self.name)
             .env("STARLING_LISTEN", listen.address().to_string())
             .env("STARLING_METRICS_LISTEN", metrics.address().to_string());
-        for (name, value) in [("STARLING_JWT_SECRET".to_owned(), self.secret.clone())].iter().chain(&self.env)
-        {
+        let secret = ("STARLING_JWT_SECRET".into(), self.secret.clone().into());
+        for (name, value) in std::iter::once(&secret).chain(&self.env) {
             launch = if value.is_empty() { launch.without_env(name) } else { launch.env(name, value) };
         }
         let process = Process::start(launch).await?;
