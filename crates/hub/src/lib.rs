@@ -41,7 +41,7 @@ mod untold;
 
 pub use commands::{
     Attachment, ConversationPage, ConversationView, Posted, PreparedConnect, PreparedJoin, PreparedSubscribe,
-    TopicAttachment, UserPresence,
+    TICKET_DAYS, TopicAttachment, UserPresence,
 };
 pub use config::{HubConfig, TenantLimits};
 pub use encoded::{Encoded, OwnedEvent};

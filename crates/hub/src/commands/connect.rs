@@ -25,9 +25,10 @@ use crate::{CommandError, clock};
 
 /// How many conversations of one session are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 16;
-/// How long a ticket may be used after it was made, milliseconds: thirty days. A socket may be open that long, its token refreshed; whether
-/// the session still goes on, the session store knows. With each resume a client gets a new ticket.
-const TICKET_LIFETIME_MS: i64 = 30 * 24 * 3_600_000;
+/// How long a ticket may be used after it was made, days. A socket may be open that long, its token refreshed; whether the session
+/// still goes on, the session store knows. With each resume a client gets a new ticket.
+pub const TICKET_DAYS: u32 = 30;
+const TICKET_LIFETIME_MS: i64 = TICKET_DAYS as i64 * 24 * 3_600_000;
 
 /// A session that has been found good. The shard that owns the socket completes it with [`PreparedConnect::attach`].
 pub struct PreparedConnect {

@@ -10,7 +10,7 @@ mod topics;
 
 use std::sync::Arc;
 
-pub use connect::PreparedConnect;
+pub use connect::{PreparedConnect, TICKET_DAYS};
 pub use conversation::{ConversationPage, ConversationView, Posted};
 pub use join::{Attachment, PreparedJoin};
 pub use operate::UserPresence;

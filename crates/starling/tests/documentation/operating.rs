@@ -96,6 +96,17 @@ http {
   client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;";
 
 #[test]
+fn tickets_last_as_long_as_the_pages_say() {
+    let days = starling_hub::TICKET_DAYS;
+    for (path, sentence) in [
+        ("docs/protocol.md", format!("A ticket is good for {days} days after it was made")),
+        ("docs/operating/tokens.md", format!("{days} days later, no ticket of the old one is good any more")),
+    ] {
+        assert!(page(path).contains(&sentence), "{path} does not say: {sentence}");
+    }
+}
+
+#[test]
 fn the_first_page_links_every_page_of_its_folder() {
     let first = page("docs/operating.md");
     for (path, _) in pages()
