@@ -16,6 +16,10 @@
  */
 
 const FRAME_BYTES_MAX = 128 * 1024;
+/** Cursors and topics that one `connect` may name. */
+const RESUME_ENTRIES_MAX = 1000;
+/** Joins and subscriptions that are made again go so many at a time; more would only meet the limit on commands. */
+const REJOINS_AT_ONCE = 16;
 /** Messages kept aside per conversation while a hole before them is filled; the rest is read again from the log. */
 const HELD_MESSAGES_MAX = 1000;
 /** How often a hole is asked for before it is given up. */
@@ -273,7 +277,8 @@ export class Starling {
   }
 
   #sayConnect(link, token) {
-    const resume = this.snapshot() ?? undefined;
+    const resume = this.#resumption(token);
+    link.named = resume;
     // From here on the node may serve this session on the new socket: what still comes on the old one would
     // come twice. Replies there still count.
     if (this.#link && resume) this.#link.muted = true;
@@ -309,42 +314,75 @@ export class Starling {
     const summary = { resumed: ok.resumed, handover: link.handover, replayed: 0, conversations: ok.conversations ?? {}, topics: ok.topics ?? {} };
     for (const part of [...Object.values(summary.conversations), ...Object.values(summary.topics)]) summary.replayed += part.replayed;
     this.#setState("connected", { ...this.#identity, session: ok.session, ...summary });
-    if (ok.resumed) this.#resumed(ok);
+    if (ok.resumed) this.#resumed(ok, link.named);
     else this.#rejoin(this.#conversations.keys(), this.#topics.keys());
     this.#flush();
     this.#opening?.resolve(this);
   }
 
-  /** The node kept the session: takes over what it says about each conversation and topic. */
-  #resumed(ok) {
+  /**
+   * What `connect` resumes with. The session may be in more than one frame can name: then it is the topics, since only a
+   * position brings publications back, and the conversations that were joined last. The others are joined again.
+   */
+  #resumption(token) {
+    if (!this.#session) return undefined;
+    let bytes = FRAME_BYTES_MAX - 32 - utf8Length(JSON.stringify({ op: "connect", token, resume: { ...this.#session, cursors: {}, topics: {} } }));
+    let entries = RESUME_ENTRIES_MAX;
+    const fitting = (all) =>
+      Object.fromEntries(all.reverse().filter((entry) => {
+        bytes -= utf8Length(JSON.stringify(Object.fromEntries([entry])));
+        return bytes > 0 && --entries >= 0;
+      }));
+    const topics = fitting([...this.#topics]);
+    return { ...this.#session, cursors: fitting(Object.entries(this.#cursors())), topics };
+  }
+
+  /** The node kept the session: takes over what it says about each conversation and topic that `connect` named. */
+  #resumed(ok, named) {
+    // Of what was not named the node replayed nothing.
+    const served = {
+      conversations: (name) => Object.hasOwn(named.cursors, name) && Object.hasOwn(ok.conversations ?? {}, name),
+      topics: (name) => Object.hasOwn(named.topics, name) && Object.hasOwn(ok.topics ?? {}, name),
+    };
     for (const name of ok.gone ?? []) this.#forget(name, new StarlingError("not_found", "no longer readable"));
     for (const [name, part] of Object.entries(ok.conversations ?? {})) {
       const conversation = this.#conversations.get(name);
-      if (conversation) this.#catchUp(conversation, part);
+      if (conversation && served.conversations(name)) this.#catchUp(conversation, part);
       // Left while the connection was away, so that the node did not hear of it.
-      else this.#request("leave", { conversation: name }, { first: true }).catch(() => {});
+      else if (!conversation) this.#request("leave", { conversation: name }, { first: true }).catch(() => {});
     }
     for (const [name, part] of Object.entries(ok.topics ?? {})) {
-      if (this.#topics.has(name)) this.#subscribed(name, part, this.#topics.get(name));
-      else this.#request("unsubscribe", { topic: name }, { first: true }).catch(() => {});
+      if (this.#topics.has(name) && served.topics(name)) this.#subscribed(name, part, this.#topics.get(name));
+      else if (!this.#topics.has(name)) this.#request("unsubscribe", { topic: name }, { first: true }).catch(() => {});
     }
     this.#rejoin(
-      this.joined.filter((name) => !(name in (ok.conversations ?? {}))),
-      [...this.#topics.keys()].filter((name) => !(name in (ok.topics ?? {}))),
+      this.joined.filter((name) => !served.conversations(name)),
+      [...this.#topics.keys()].filter((name) => !served.topics(name)),
     );
   }
 
   /** The node knows nothing of these: asks again from where we are. Belongs to this link alone. */
   #rejoin(conversations, topics) {
-    const options = { first: true, only: this.#link };
+    let count = 0;
+    // No name holds a slash, so the lanes are nobody else's. Waiting for one another they need no deadline: they end with the link.
+    const options = (onOk) => ({ first: true, only: this.#link, lane: `rejoin/${count++ % REJOINS_AT_ONCE}`, timeoutMs: Infinity, onOk });
     for (const name of conversations) {
       const { cursor } = this.#conversations.get(name);
-      this.#request("join", { conversation: name, after: cursor }, { ...options, onOk: (ok) => this.#joined(name, ok, cursor, false) })
+      const onOk = (ok) => {
+        if (this.#conversations.has(name)) this.#joined(name, ok, cursor, false);
+        // Left while this waited for its turn.
+        else this.#request("leave", { conversation: name }, { first: true }).catch(() => {});
+      };
+      this.#request("join", { conversation: name, after: cursor }, options(onOk))
         .catch((error) => error.code === "disconnected" || this.#forget(name, error));
     }
     for (const name of topics) {
       const since = this.#topics.get(name);
-      this.#request("subscribe", { topic: name, since }, { ...options, onOk: (ok) => this.#subscribed(name, ok, since) })
+      const onOk = (ok) => {
+        if (this.#topics.has(name)) this.#subscribed(name, ok, since);
+        else this.#request("unsubscribe", { topic: name }, { first: true }).catch(() => {});
+      };
+      this.#request("subscribe", { topic: name, since }, options(onOk))
         .catch((error) => error.code === "disconnected" || (this.#topics.delete(name) && this.#emit("gone", { topic: name, error })));
     }
   }

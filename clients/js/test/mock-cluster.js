@@ -5,6 +5,9 @@
 import { once } from "node:events";
 import { WebSocketServer } from "ws";
 
+const FRAME_BYTES_MAX = 128 * 1024;
+const RESUME_ENTRIES_MAX = 1000;
+
 export class MockCluster {
   conversations = new Map(); // name -> { log: [message], keys: Map(key -> message) }
   sessions = new Map(); // id -> { user, joined: Set, peer }
@@ -87,7 +90,7 @@ class MockNode {
   #accept(socket) {
     const peer = { socket, session: null, say: (frame) => socket.send(JSON.stringify(frame)) };
     this.peers.add(peer);
-    socket.on("message", (data) => this.#command(peer, JSON.parse(data)));
+    socket.on("message", (data) => (data.length > FRAME_BYTES_MAX ? socket.close(1009) : this.#command(peer, JSON.parse(data))));
     socket.on("close", () => {
       this.peers.delete(peer);
       if (peer.session?.peer === peer) peer.session.peer = null;
@@ -96,7 +99,7 @@ class MockNode {
 
   #command(peer, frame) {
     this.commands.push(frame);
-    const verdict = this.before(frame, peer);
+    const verdict = this.before(frame, peer) ?? tooLarge(frame);
     if (verdict === "swallow") return;
     if (verdict?.error) {
       peer.say({ id: frame.id, error: verdict.error });
@@ -133,6 +136,7 @@ class MockNode {
     for (const name of Object.keys(resume.cursors)) session.joined.add(name);
     ok.conversations = {};
     ok.topics = {};
+    for (const [name, position] of Object.entries(resume.topics ?? {})) ok.topics[name] = { ...position, recovered: true, replayed: 0 };
     ok.gone = [];
     for (const name of session.joined) {
       const [part, missed] = this.#replay(name, resume.cursors[name] ?? cluster.conversation(name).log.length);
@@ -183,4 +187,10 @@ class MockNode {
   do_ping() {
     return [{}];
   }
+}
+
+/** What a node says to a `connect` that names too much. */
+function tooLarge({ resume }) {
+  const entries = Object.keys(resume?.cursors ?? {}).length + Object.keys(resume?.topics ?? {}).length;
+  return entries > RESUME_ENTRIES_MAX ? { error: { code: "too_large", message: "`resume` holds too much" } } : undefined;
 }

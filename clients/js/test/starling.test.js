@@ -151,6 +151,52 @@ test("where the session is lost it joins again at its cursor and subscribes agai
   assert.deepEqual(await gap, { topic: "t" });
 });
 
+for (const [what, conversations, topics] of [
+  ["more than a resume may name", 1200, 10],
+  ["names too long for one frame", 300, 700],
+]) {
+  test(`a session with ${what} goes on whole`, async () => {
+    const client = await connected({ outboxLimit: 5000 });
+    const long = (name) => name.padEnd(100, "x");
+    const rooms = numbers(conversations).map((n) => long(`c${n}-`));
+    const subjects = numbers(topics).map((n) => long(`t${n}-`));
+    // Positions of that length are what a node gives.
+    a.before = ({ op, id }, peer) => {
+      if (op !== "subscribe") return undefined;
+      peer.say({ id, ok: { epoch: "17a9c3f04be2", offset: 1234567, recovered: false, replayed: 0 } });
+      return "swallow";
+    };
+    await Promise.all([...rooms.map((name) => client.join(name)), ...subjects.map((name) => client.subscribe(name))]);
+    client.cut(20);
+    for (const name of rooms) cluster.append(name, "meanwhile");
+    await until(() => client.messages.length >= conversations);
+    for (const name of rooms) cluster.append(name, "live");
+    await until(() => client.messages.length >= 2 * conversations);
+    assert.equal(client.messages.length, 2 * conversations);
+    const { cursors, topics: named } = ops(b, "connect")[0].resume;
+    const again = [...ops(b, "join"), ...ops(b, "subscribe")].length;
+    assert.equal(Object.keys(cursors).length + Object.keys(named).length + again, conversations + topics);
+    assert.ok(again < conversations, "only what did not fit is asked for again");
+    assert.deepEqual([client.joined.length, Object.keys(client.snapshot().topics).length], [conversations, topics]);
+  });
+}
+
+test("what is left while it waits to be joined again stays left", async () => {
+  const client = await connected({ outboxLimit: 5000 });
+  const rooms = numbers(1100).map((n) => `c${n}`);
+  await Promise.all(rooms.map((name) => client.join(name)));
+  const session = cluster.sessions.get(client.session);
+  cluster.refuseResume = true;
+  client.cut();
+  await nextEvent(client, "state", ({ state }) => state === "connected");
+  await client.leave("c1100");
+  await until(() => ops(b, "join").length === 1100 && ops(b, "leave").length >= 2);
+  await client.ping();
+  const again = cluster.sessions.get(client.session);
+  assert.notEqual(again, session);
+  assert.deepEqual([again.joined.size, client.joined.length, client.joined.includes("c1100")], [1099, 1099, false]);
+});
+
 test("what is truncated is paged from the log, oldest first", async () => {
   cluster.replayLimit = 10;
   for (let i = 0; i < 500; i++) cluster.append("c", `${i}`);
