@@ -1,6 +1,6 @@
 //! The time of day.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Now, Unix milliseconds.
 pub fn now_ms() -> i64 {
@@ -12,7 +12,18 @@ pub fn now_us() -> u64 {
     u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX)
 }
 
-fn since_epoch() -> std::time::Duration {
+#[cfg(feature = "simulation")]
+fn since_epoch() -> Duration {
+    crate::simulation::since_epoch().unwrap_or_else(by_the_system)
+}
+
+#[cfg(not(feature = "simulation"))]
+fn since_epoch() -> Duration {
+    by_the_system()
+}
+
+fn by_the_system() -> Duration {
+    use std::time::{SystemTime, UNIX_EPOCH};
     // A clock before 1970 is a machine without a clock: the epoch is as good as any.
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! The hub: what every command means and who gets which event.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,7 +32,7 @@ use crate::topic::Topics;
 use crate::topic_lane::TopicJob;
 use crate::typing::Typists;
 use crate::untold::Lanes;
-use crate::{CommandError, HubConfig, clock};
+use crate::{CommandError, HubConfig, Set, clock};
 
 /// How many publications may wait for the broker. What does not fit is found in the log.
 const PUBLISH_QUEUE: usize = 65_536;
@@ -119,7 +119,7 @@ pub struct Hub {
     /// Where it could not be read who is there: it is when the broker is back.
     pub(crate) unread: Lanes,
     /// Who went while the session store did not take it.
-    pub(crate) unwritten: Mutex<HashSet<(ConversationKey, Arc<str>)>>,
+    pub(crate) unwritten: Mutex<Set<(ConversationKey, Arc<str>)>>,
     /// An operator wants this node to drain.
     pub(crate) drain_wanted: Notify,
     pub(crate) started_at: Instant,

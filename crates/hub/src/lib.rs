@@ -5,7 +5,7 @@
 //! that have somebody who wants them.
 
 mod append;
-mod clock;
+pub mod clock;
 mod commands;
 mod config;
 mod encoded;
@@ -24,6 +24,7 @@ mod node_message;
 mod online;
 mod presence;
 mod presence_reads;
+mod random;
 mod receive;
 mod repair;
 mod reply;
@@ -32,6 +33,8 @@ mod rooms;
 mod sequencer;
 mod session;
 mod shards;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod tick;
 mod topic;
 mod topic_lane;
@@ -48,6 +51,7 @@ pub use encoded::{Encoded, OwnedEvent};
 pub use error::CommandError;
 pub use hub::{Hub, HubParts, NodeGauges};
 pub use latency::LatencyWindow;
+pub use random::Seeds;
 pub use repair::from_log;
 pub use reply::{Answer, Handling, Reply};
 pub use room::{Room, RoomKey};
@@ -55,4 +59,6 @@ pub use session::Session;
 pub use shards::{RoomId, ShardItem, Shards, SocketId};
 
 /// A map whose keys come from outside: seeded per process against crafted collisions.
-pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::RandomState>;
+pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, Seeds>;
+/// A set of what comes from outside, seeded as a [`Map`] is.
+pub(crate) type Set<T> = hashbrown::HashSet<T, Seeds>;

@@ -7,7 +7,6 @@ use starling_conversation_store::LastSeen;
 use starling_session_store::{ConversationKey, PresenceChange, PresenceEntry};
 use tokio::time::Instant;
 
-use crate::clock;
 use crate::hub::{Hub, StoreChange};
 use crate::linger::Lingerer;
 use crate::metrics::METRICS;
@@ -16,6 +15,7 @@ use crate::online::Shift;
 use crate::room::{Room, RoomState};
 use crate::session::Session;
 use crate::tick::presence_key;
+use crate::{Set, clock};
 
 /// How long a dropped socket's user still counts as there, so that a resume shows nothing.
 const LINGER: Duration = Duration::from_secs(10);
@@ -220,7 +220,7 @@ impl Hub {
         let mut state = room.state();
         let heard = state.presence_reads.end(begun);
         let (Some(entries), Some(heard)) = (answer, heard) else { return };
-        let before: std::collections::HashSet<Arc<str>> = state.online.users().cloned().collect();
+        let before: Set<Arc<str>> = state.online.users().cloned().collect();
         let node = self.node.clone();
         state.online.keep_nodes(|other| other == &*node);
         for entry in entries.iter().filter(|entry| entry.node != *node) {

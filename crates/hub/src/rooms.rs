@@ -29,7 +29,7 @@ pub struct Rooms {
     parts: Vec<Mutex<Map<RoomKey, Slot>>>,
     next_id: AtomicU64,
     shards: usize,
-    hasher: foldhash::fast::RandomState,
+    hasher: crate::Seeds,
 }
 
 enum Slot {
@@ -69,7 +69,7 @@ impl Rooms {
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             next_id: AtomicU64::new(1),
             shards,
-            hasher: foldhash::fast::RandomState::default(),
+            hasher: crate::Seeds::default(),
         }
     }
 

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use starling_hub::{Attachment, Encoded, RoomId, ShardItem};
+use starling_hub::{Attachment, Encoded, RoomId, ShardItem, clock};
 use starling_wire::protocol::{CloseReason, Encoding};
 
 use super::conn::{AWAITED_MAX, Conn, HELD_MAX, Phase, Sub, SubState};
@@ -357,8 +356,7 @@ fn measure(pending: &[Pending], delivered: u64, shard: &Shard) {
     if let Some(gauges) = shard.gauges() {
         gauges.deliveries.fetch_add(delivered, Ordering::Relaxed);
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(now.as_micros()).unwrap_or(0);
+    let now = clock::now_us();
     for event in pending.iter().filter(|event| event.event.happened_at_us > 0) {
         let us = now.saturating_sub(event.event.happened_at_us);
         METRICS.delivery_seconds.record(us as f64 / 1e6);

@@ -50,7 +50,7 @@ const TURN_MAX: usize = 512;
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// A map whose keys this node made.
-pub(crate) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+pub(crate) type Map<K, V> = std::collections::HashMap<K, V, starling_hub::Seeds>;
 
 /// What answers the frames of a connection.
 #[derive(Clone)]
@@ -225,7 +225,7 @@ impl Table {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
         let key = u32::try_from(self.conns.insert(make(generation))).unwrap_or(u32::MAX);
-        self.timers.enter(key, generation, self.tick, settings);
+        self.timers.enter((key, generation), self.tick, settings, &mut self.random);
         key
     }
 

@@ -2,8 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use rand::Rng;
+use rand::rngs::SmallRng;
+use starling_hub::clock;
 use starling_wire::protocol::CloseReason;
 use starling_wire::websocket;
 
@@ -50,14 +52,20 @@ impl Timers {
         }
     }
 
-    pub fn enter(&mut self, key: u32, generation: u32, tick: u32, settings: &ShardSettings) {
+    pub fn enter(
+        &mut self,
+        (key, generation): Entry,
+        tick: u32,
+        settings: &ShardSettings,
+        random: &mut SmallRng,
+    ) {
         let slots = self.wheel.len();
         self.wheel[tick as usize % slots].push((key, generation));
         // The second that has begun is not counted: nobody gets less than the time that was promised.
         self.connects.push_back((tick + settings.connect_timeout_s + 1, (key, generation)));
         if settings.max_age_s > 0 {
             // Those who came together, after a deploy, must not all go together.
-            let age = f64::from(settings.max_age_s) * rand::random_range(0.8..1.0);
+            let age = f64::from(settings.max_age_s) * random.random_range(0.8..1.0);
             self.ages.push(Reverse((tick.saturating_add(age as u32), (key, generation))));
         }
     }
@@ -191,9 +199,8 @@ impl Table {
     }
 
     fn end_tokens(&mut self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (now_s, now_ms) =
-            (now.as_secs().cast_signed(), i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+        let now_ms = clock::now_ms();
+        let now_s = now_ms.div_euclid(1_000);
         while let Some(Reverse((at, (key, generation)))) = self.timers.expiries.peek().copied() {
             if at > now_s {
                 return;

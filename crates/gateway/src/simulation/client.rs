@@ -172,7 +172,8 @@ impl Client {
             }
             let wake = self.wakes_at(connection);
             let Ok(frame) = tokio::time::timeout_at(wake, connection.pipe.next()).await else { continue };
-            let Some(frame) = frame else { return Over::Lost };
+            let Some((bytes, frame)) = frame else { return Over::Lost };
+            self.world.witness.borrow_mut().hears(self.number, bytes);
             if let Some(over) = self.take(connection, &frame) {
                 return over;
             }

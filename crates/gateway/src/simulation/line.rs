@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::chance::Chance;
 
@@ -23,27 +23,25 @@ pub enum Life {
 /// A node's life. A dead node's tasks are left where they wait: nothing that they do is seen by anybody.
 #[derive(Clone, Debug)]
 pub struct Power {
-    life: Arc<watch::Sender<Life>>,
+    shared: Arc<(Mutex<Life>, Notify)>,
 }
 
 impl Power {
     pub fn new() -> Power {
-        Power { life: Arc::new(watch::channel(Life::Running).0) }
+        Power { shared: Arc::new((Mutex::new(Life::Running), Notify::new())) }
     }
 
     /// Changes the node's life. Death is for ever.
     pub fn set(&self, life: Life) {
-        self.life.send_if_modified(|now| {
-            let changes = *now != Life::Dead && *now != life;
-            if changes {
-                *now = life;
-            }
-            changes
-        });
+        let (now, changed) = &*self.shared;
+        if !self.is_dead() {
+            *now.lock() = life;
+            changed.notify_waiters();
+        }
     }
 
     pub fn is_dead(&self) -> bool {
-        *self.life.borrow() == Life::Dead
+        self.life() == Life::Dead
     }
 
     /// Waits while the node is frozen; for ever once it is dead.
@@ -56,10 +54,14 @@ impl Power {
         self.reaches(Life::Dead).await;
     }
 
+    fn life(&self) -> Life {
+        *self.shared.0.lock()
+    }
+
+    /// Those who wait are woken in the order in which they came; a `watch` channel has no order.
     async fn reaches(&self, wanted: Life) {
-        if *self.life.borrow() != wanted {
-            // The sender is held by this very value, so that this can't fail.
-            let _ = self.life.subscribe().wait_for(|life| *life == wanted).await;
+        while self.life() != wanted {
+            self.shared.1.notified().await;
         }
     }
 }

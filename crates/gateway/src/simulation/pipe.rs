@@ -35,8 +35,8 @@ impl Pipe {
         self.queue(TEXT, command.to_string().as_bytes());
     }
 
-    /// The next object that the node sends; `None` once the connection is over. Can be dropped and asked again.
-    pub async fn next(&mut self) -> Option<Value> {
+    /// The next object that the node sends, and its length; `None` once the connection is over. Can be dropped and asked again.
+    pub async fn next(&mut self) -> Option<(usize, Value)> {
         let node = self.node.clone();
         tokio::select! {
             biased;
@@ -45,11 +45,14 @@ impl Pipe {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Value>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Value)>> {
         loop {
             while let Some((opcode, payload)) = self.take_frame() {
                 match opcode {
-                    TEXT => return Poll::Ready(serde_json::from_slice(&payload).ok()),
+                    TEXT => {
+                        let object = serde_json::from_slice(&payload).ok();
+                        return Poll::Ready(object.map(|object| (payload.len(), object)));
+                    }
                     PING => self.queue(PONG, &payload),
                     CLOSE => return Poll::Ready(None),
                     _ => {}

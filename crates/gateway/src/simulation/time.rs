@@ -1,26 +1,36 @@
 //! The simulation's clock: Tokio's, which stands still while anybody works and jumps to the next timer when all wait.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 thread_local! {
     static BEGAN: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) };
 }
 
-/// What the simulated servers take for the time at a run's start, Unix milliseconds.
-const START_MS: i64 = 1_700_000_000_000;
+/// When a run starts: since 1970.
+const START: Duration = Duration::from_secs(1_700_000_000);
 
-/// Begins a run on this thread.
-pub fn begin() {
+/// Begins a run of a seed on this thread: nodes and servers have its time, and the nodes draw from its seed.
+pub fn begin(seed: u64) {
     BEGAN.set(Some(Instant::now()));
+    starling_hub::simulation::begin(seed, since_epoch);
 }
 
 /// Since the run began, milliseconds.
 pub fn elapsed_ms() -> u64 {
-    let elapsed = BEGAN.get().map_or(std::time::Duration::ZERO, |began| began.elapsed());
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Unix milliseconds, as the servers see it.
+/// Unix milliseconds, as nodes and servers see it.
 pub fn now_ms() -> i64 {
-    START_MS + elapsed_ms().cast_signed()
+    i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX)
+}
+
+fn since_epoch() -> Duration {
+    START + elapsed()
+}
+
+fn elapsed() -> Duration {
+    BEGAN.get().map_or(Duration::ZERO, |began| began.elapsed())
 }

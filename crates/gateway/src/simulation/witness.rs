@@ -87,6 +87,11 @@ impl Verdict {
 }
 
 impl Witness {
+    /// Takes down that a client was sent so many bytes, for the digest alone.
+    pub fn hears(&mut self, client: usize, bytes: usize) {
+        self.mix(&[time::elapsed_ms(), client as u64, bytes as u64]);
+    }
+
     pub fn sends(&mut self, sending: Sending, content: String) {
         self.sent.insert(sending, content);
     }

@@ -82,7 +82,7 @@ pub fn run(plan: &Plan, sabotage: Option<Sabotage>, tells: bool) -> Verdict {
         .expect("a runtime without I/O");
     let local = LocalSet::new();
     local.block_on(&runtime, async {
-        time::begin();
+        time::begin(plan.seed);
         World::live(plan, sabotage, tells).await
     })
 }

@@ -174,7 +174,7 @@ impl Hub {
             return Ok(prepared);
         }
         METRICS.new_sessions.increment(1);
-        let id: Arc<str> = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 18]>()).into();
+        let id: Arc<str> = URL_SAFE_NO_PAD.encode(crate::random::session_id()).into();
         let attaching = Attaching::begin(&self, &id);
         let attach = self.attach_request(&id, &identity, now_ms, None);
         if let Err(error) = self.session_store.attach(&attach).await {

@@ -71,7 +71,7 @@ impl Hub {
             let name = create.conversation.as_deref().ok_or_else(|| full.clone())?;
             self.rooms.get(&*self.conversations, &*self.shards, tenant, name).await?.ok_or(full)?;
         }
-        let conversation = create.conversation.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let conversation = create.conversation.unwrap_or_else(|| crate::random::sortable_id().to_string());
         let new = NewConversation {
             tenant: tenant.to_string(),
             conversation: conversation.clone(),

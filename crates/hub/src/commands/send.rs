@@ -125,7 +125,7 @@ impl Hub {
     ) {
         let message = Append {
             conversation: room.conversation,
-            id: uuid::Uuid::now_v7(),
+            id: crate::random::sortable_id(),
             sender,
             key: send.key,
             role,
