@@ -32,7 +32,7 @@ use crate::topic::Topics;
 use crate::topic_lane::TopicJob;
 use crate::typing::Typists;
 use crate::untold::Lanes;
-use crate::{CommandError, HubConfig, Set, clock};
+use crate::{CommandError, HubConfig, Map, Set, clock};
 
 /// How many publications may wait for the broker. What does not fit is found in the log.
 const PUBLISH_QUEUE: usize = 65_536;
@@ -120,6 +120,8 @@ pub struct Hub {
     pub(crate) unread: Lanes,
     /// Who went while the session store did not take it.
     pub(crate) unwritten: Mutex<Set<(ConversationKey, Arc<str>)>>,
+    /// Sessions whose sockets dropped while the session store did not take it, with when, Unix milliseconds.
+    pub(crate) undetached: Mutex<Map<String, i64>>,
     /// An operator wants this node to drain.
     pub(crate) drain_wanted: Notify,
     pub(crate) started_at: Instant,
@@ -207,6 +209,7 @@ impl Hub {
             missed: Lanes::default(),
             unread: Lanes::default(),
             unwritten: Mutex::default(),
+            undetached: Mutex::default(),
             drain_wanted: Notify::new(),
             started_at: Instant::now(),
             started_at_ms: clock::now_ms(),
@@ -314,8 +317,10 @@ impl Hub {
             Ok(()) => {}
             Err(StoreChange::Publish(publication)) => self.publish(publication),
             Err(change) => {
-                if let StoreChange::Presence(change) = change {
-                    self.keep_departures(&[change]);
+                match change {
+                    StoreChange::Presence(change) => self.keep_departures(&[change]),
+                    StoreChange::Detached { session, at_ms } => self.keep_detached(vec![session], at_ms),
+                    _ => {}
                 }
                 self.presence_lost.store(true, Ordering::Relaxed);
             }
@@ -382,6 +387,12 @@ impl Hub {
             if fault.is_none() {
                 self.forget_departures(&all);
             }
+            // Those whose drop could not be written; who is back meanwhile is not meant.
+            let kept = std::mem::take(&mut *self.undetached.lock());
+            for (session, at_ms) in kept.into_iter().filter(|(session, _)| !self.sessions.holds(session)) {
+                detached.push(session);
+                detached_at_ms = detached_at_ms.max(at_ms);
+            }
         }
         if !detached.is_empty() && fault.is_none() {
             fault = self.session_store.detach(&self.node, &detached, detached_at_ms).await.err();
@@ -390,6 +401,7 @@ impl Hub {
         if let Some(error) = fault {
             tracing::debug!(%error, "sessions and presence could not be written; they will be, later");
             self.keep_departures(&presence);
+            self.keep_detached(detached, detached_at_ms);
             self.presence_lost.store(true, Ordering::Relaxed);
         }
         for teller in rewriters {

@@ -18,7 +18,7 @@ use crate::tick::presence_key;
 use crate::{Set, clock};
 
 /// How long a dropped socket's user still counts as there, so that a resume shows nothing.
-const LINGER: Duration = Duration::from_secs(10);
+pub(crate) const LINGER: Duration = Duration::from_secs(10);
 /// How many conversations' presence is read in one pipeline.
 const PRESENCE_PER_READ: usize = 500;
 /// How many departures are remembered while the session store does not take them.
@@ -195,6 +195,14 @@ impl Hub {
             }
             unwritten.insert((change.conversation.clone(), change.user.clone()));
         }
+    }
+
+    /// Remembers whose sockets dropped while that could not be written: the store would take them to be attached as long as this
+    /// node lives.
+    pub(crate) fn keep_detached(&self, sessions: Vec<String>, at_ms: i64) {
+        let mut undetached = self.undetached.lock();
+        let room = UNWRITTEN_MAX.saturating_sub(undetached.len());
+        undetached.extend(sessions.into_iter().take(room).map(|session| (session, at_ms)));
     }
 
     /// Forgets departures that have been written.

@@ -7,6 +7,7 @@
 //! lease runs. A node renews its lease with [`SessionStore::beat`] each second; one that stops doing so is
 //! dead [`LEASE_MS`] later, and all its entries with it, without anybody touching them one by one.
 
+mod allowances;
 mod clock;
 mod gcra;
 pub mod memory;
@@ -14,6 +15,7 @@ mod meters;
 mod model;
 pub mod redis;
 
+pub use allowances::Allowances;
 pub use clock::Clock;
 pub use model::*;
 

@@ -149,6 +149,8 @@ pub struct SessionSummary {
     pub node: String,
     /// Whether a socket is attached to it now (on a living node).
     pub attached: bool,
+    /// When its last socket dropped, or its node was last alive; `None` while one is attached.
+    pub dropped_at_ms: Option<i64>,
     /// When it was made.
     pub created_at_ms: i64,
 }

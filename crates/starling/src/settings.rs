@@ -63,6 +63,8 @@ const fn known_as(variable: &'static str, setting: Setting) -> Setting {
 /// A day: longer than any of these times makes sense.
 const DAY: u64 = 86_400;
 const MANY: u64 = u32::MAX as u64;
+/// Conversations, and topics, of one session: what the session store keeps of both together.
+const NAMES_MAX: u64 = starling_session_store::NAMES_PER_SESSION_MAX as u64 / 2;
 
 /// Settings by section, in the order of the documentation.
 pub const SECTIONS: &[(&str, &[Setting])] = &[
@@ -332,13 +334,13 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
             ),
             setting(
                 "limit_session_joins",
-                Kind::Positive(100_000),
+                Kind::Positive(NAMES_MAX),
                 "1000",
                 "Conversations that one session may be in.",
             ),
             setting(
                 "limit_session_topics",
-                Kind::Positive(100_000),
+                Kind::Positive(NAMES_MAX),
                 "1000",
                 "Topics that one session may be subscribed to.",
             ),

@@ -117,11 +117,12 @@ pub fn token(
     let secret = match (values.text("jwt_secret"), own_secret_file(values)) {
         (Some(secret), _) => secret_bytes("jwt_secret", &secret)?,
         (None, Some(file)) => own_secret(file.as_deref())?,
-        (None, None) => {
+        (None, None) if values.get("jwt_public_key_file").or(values.get("jwt_jwks_url")).is_some() => {
             let why = "jwt_secret: is not set; tokens that a key file or key set vouches for are signed by whoever has the \
                        private key";
             return Err(BadConfig(why.into()).into());
         }
+        (None, None) => return Err(no_key().into()),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);

@@ -231,9 +231,13 @@ impl Hub {
         topic_names.extend(resume.topics.keys().cloned());
         let session = Arc::new(Session::new(id.clone(), identity.clone(), created_at_ms, socket));
         let rooms = self.resumed_rooms(&session, names, &resume.cursors).await;
-        // Only now: while the rooms are looked up, a client that follows a drain is still served by its older socket.
-        if let Some(node) = previous {
-            self.take_over(&id, &node).await;
+        let previous = previous.filter(|node| *node != *self.node);
+        // Only now: while the rooms are looked up, a client that follows a drain is still served by its older socket, and it goes on
+        // being so where they can't be read.
+        match (&rooms, previous) {
+            (Ok(_), Some(node)) => self.take_over(&id, &node).await,
+            (Err(_), Some(node)) => self.give_back(&id, Attach { node, ..attach }).await,
+            (_, None) => {}
         }
         let (rooms, gone) = rooms?;
         let topics = topic_names
@@ -257,14 +261,17 @@ impl Hub {
         }))
     }
 
-    /// The rooms of a resumed session, and those that its user may no longer read.
+    /// The rooms of a resumed session, and the names of those that its user may no longer read or that are too many.
     async fn resumed_rooms(
         &self,
         session: &Session,
-        names: Vec<String>,
+        mut names: Vec<String>,
         cursors: &BTreeMap<String, u64>,
     ) -> Result<(Vec<(Arc<Room>, Option<u64>)>, Vec<String>), CommandError> {
-        let names: BTreeSet<String> = names.into_iter().take(self.config.joins_per_session_max).collect();
+        let mut once = BTreeSet::new();
+        names.retain(|name| once.insert(name.clone()));
+        // What the session was in comes first; beyond the limit is what cursors alone name.
+        let mut gone = names.split_off(names.len().min(self.config.joins_per_session_max));
         let found: Vec<(String, Option<u64>, Result<Arc<Room>, CommandError>)> =
             futures_util::stream::iter(names)
                 .map(|name| async move {
@@ -279,7 +286,7 @@ impl Hub {
                 .buffered(LOOKUPS_AT_ONCE)
                 .collect()
                 .await;
-        let (mut rooms, mut gone) = (Vec::new(), Vec::new());
+        let mut rooms = Vec::new();
         for (name, cursor, room) in found {
             match room {
                 Ok(room) => rooms.push((room, cursor)),
@@ -291,11 +298,16 @@ impl Hub {
         Ok((rooms, gone))
     }
 
+    /// Has the session store write a session down again for the node that had it until now and serves it still.
+    async fn give_back(&self, id: &Arc<str>, to: Attach) {
+        if !matches!(self.session_store.attach(&to).await, Ok(Attached::Resumed { .. })) {
+            // The store takes it to be here, so the next resume would not end the older socket.
+            self.take_over(id, &to.node).await;
+        }
+    }
+
     /// Tells the node that had the session until now.
     async fn take_over(&self, id: &Arc<str>, node: &str) {
-        if *node == *self.node {
-            return;
-        }
         let message = NodeMessage::Superseded { session: id.clone(), to: self.node.clone() };
         if let Err(error) = self.fanout.publish_to(node, message.encode()).await {
             tracing::debug!(%error, node, "the node that had a session could not be told");

@@ -4,15 +4,17 @@ use serde::Serialize;
 use starling_auth::Identity;
 use starling_conversation_store::PoolStatus;
 use starling_fanout::LinkStatus;
-use starling_session_store::{NodeRecord, SessionList};
+use starling_session_store::{NodeRecord, SessionList, SessionSummary};
 use starling_wire::protocol::{CloseReason, ErrorCode, Timestamp};
 
 use crate::hub::Hub;
 use crate::node_message::NodeMessage;
-use crate::{CommandError, HubConfig};
+use crate::presence::LINGER;
+use crate::{CommandError, HubConfig, clock};
 
-/// How many sessions of a user are looked at to count devices.
-const DEVICES_MAX: u32 = 200;
+/// How many sessions of a user are read at once to count devices, and how often at most.
+const DEVICES_PER_PAGE: u32 = 200;
+const DEVICE_PAGES_MAX: usize = 50;
 
 /// Somebody's presence, over all conversations.
 #[derive(Clone, Debug, Serialize)]
@@ -106,14 +108,32 @@ impl Hub {
                 "no such user, or you share no conversation with them",
             ));
         }
-        let sessions = self.session_store.sessions(tenant, Some(user), None, DEVICES_MAX).await?;
-        let devices = sessions.sessions.iter().filter(|session| session.attached).count();
-        let devices = u32::try_from(devices).unwrap_or(u32::MAX);
+        let devices = self.devices(tenant, user).await?;
         let last_seen = match devices {
             0 => self.seen(tenant, &[user.to_owned()]).await?.first().map(|seen| Timestamp(seen.at_ms)),
             _ => None,
         };
         Ok(UserPresence { user: user.to_owned(), online: devices > 0, devices, last_seen })
+    }
+
+    /// With how many sessions a user is connected. One whose socket dropped a moment ago counts, as it does in a conversation.
+    async fn devices(&self, tenant: &str, user: &str) -> Result<u32, CommandError> {
+        let linger_ms = i64::try_from(LINGER.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = clock::now_ms().saturating_sub(linger_ms);
+        let (mut devices, mut cursor) = (0_u32, None);
+        // Those that dropped come first in a list.
+        for _ in 0..DEVICE_PAGES_MAX {
+            let page = self.session_store.sessions(tenant, Some(user), cursor.as_deref(), DEVICES_PER_PAGE);
+            let page = page.await?;
+            let there = |session: &&SessionSummary| session.dropped_at_ms.is_none_or(|at| at > since_ms);
+            let count = page.sessions.iter().filter(there).count();
+            devices = devices.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(devices)
     }
 
     /// Whether the database answers.

@@ -1,7 +1,6 @@
 //! The session store inside the process: for one node for good, and for several nodes of one process in tests.
 
 mod leases;
-mod limits;
 mod presence;
 mod sessions;
 
@@ -9,11 +8,11 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::{
-    Allowance, Attach, Attached, Beat, Clock, ConversationKey, Ended, Error, LEASE_MS, NodeRecord,
-    PresenceChange, PresenceEntry, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+    Allowance, Allowances, Attach, Attached, Beat, Clock, ConversationKey, Ended, Error, LEASE_MS,
+    NodeRecord, PresenceChange, PresenceEntry, SessionChange, SessionList, SessionState, SessionStore,
+    Verdict,
 };
 use leases::Leases;
-use limits::Limits;
 use presence::Presence;
 use sessions::Sessions;
 
@@ -48,7 +47,7 @@ struct State {
     leases: Leases,
     sessions: Sessions,
     presence: Presence,
-    limits: Limits,
+    limits: Allowances,
 }
 
 impl MemoryStore {
@@ -81,7 +80,7 @@ impl State {
             leases: Leases::new(config.lease_ms),
             sessions: Sessions::new(config.sessions_max, config.clock.now_ms()),
             presence: Presence::default(),
-            limits: Limits::new(config.limits_max),
+            limits: Allowances::new(config.limits_max),
         }
     }
 }

@@ -196,11 +196,13 @@ impl Sessions {
                 break;
             }
             if wanted {
+                let dropped_at_ms = record.dropped_at(life);
                 page.sessions.push(SessionSummary {
                     session: id.to_string(),
                     user: record.user.to_string(),
                     node: record.node.to_string(),
-                    attached: record.dropped_at(life).is_none(),
+                    attached: dropped_at_ms.is_none(),
+                    dropped_at_ms,
                     created_at_ms: record.created_at_ms,
                 });
             }

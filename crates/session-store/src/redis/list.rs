@@ -142,6 +142,7 @@ pub(super) fn summary(
         user: of_user,
         node,
         attached: dropped_at_ms.is_none(),
+        dropped_at_ms,
         created_at_ms,
     })
 }

@@ -216,14 +216,15 @@ impl Sessions {
     }
 
     /// Runs the script, in a cluster together with what it can't reach: an index entry of a session that is refused
-    /// is found to be stale by the next reader.
+    /// is found to be stale by the next reader. By the connection that tells of drops: an attach that waits in a Redis that stalls must
+    /// not come after the drop of its socket.
     async fn attach_once(&self, attach: &Attach, script: Command) -> Result<Answer, Error> {
         if !self.clustered {
-            return Answer::read(self.link.call(Lane::Any, Again::Yes, script).await?);
+            return Answer::read(self.link.call(Lane::Sessions, Again::Yes, script).await?);
         }
         let mut commands = vec![script];
         commands.extend(self.enter(&attach.tenant, &attach.user, &attach.session));
-        let answers = self.link.pipeline(Lane::Any, commands).await?;
+        let answers = self.link.pipeline(Lane::Sessions, commands).await?;
         Answer::read(answers.into_iter().next().unwrap_or(Value::Null))
     }
 

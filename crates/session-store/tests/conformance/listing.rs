@@ -57,6 +57,7 @@ pub async fn pages_hold_every_session_once(world: &World<'_>) {
     let detached: Vec<_> =
         left.iter().filter(|listed| !listed.attached).map(|listed| listed.session.as_str()).collect();
     assert_eq!(detached, ["s1"]);
+    assert!(left.iter().all(|listed| listed.attached == listed.dropped_at_ms.is_none()));
 }
 
 pub async fn sessions_of_dead_nodes_are_listed_as_not_attached(world: &World<'_>) {
@@ -68,11 +69,14 @@ pub async fn sessions_of_dead_nodes_are_listed_as_not_attached(world: &World<'_>
     world.wait_for_death(&world.b, "n1").await;
     let mut sessions = all(world, "acme", None, 10).await;
     sessions.sort_by(|a, b| a.session.cmp(&b.session));
+    let dropped_at_ms = sessions[0].dropped_at_ms;
+    assert!(dropped_at_ms.is_some_and(|at| at >= first.now_ms), "{dropped_at_ms:?}");
     let expected = SessionSummary {
         session: "s1".into(),
         user: "alice".into(),
         node: "n1".into(),
         attached: false,
+        dropped_at_ms,
         created_at_ms: first.now_ms,
     };
     assert_eq!(sessions[0], expected);

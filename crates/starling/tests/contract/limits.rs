@@ -9,7 +9,7 @@ use starling_testkit::token::Token;
 use starling_testkit::wait;
 
 use crate::place::Arrangement;
-use crate::talk::{SOON, Talk};
+use crate::talk::{SOON, Talk, keys};
 
 const BOTH: [Arrangement; 2] = [Arrangement::Alone, Arrangement::Cluster];
 
@@ -130,6 +130,17 @@ async fn a_session_is_in_so_many_conversations_and_topics_at_most() {
         assert!(refusal.retry_after_ms.is_some());
         ada.ask(leave, json!({field: "a"})).await;
         ada.ask(enter, json!({field: "c"})).await;
+    }
+    // A resume that names more: what the session was in comes first, and what is too many is said to be gone. Naming again what it
+    // was in is not more.
+    for (cursors, gone) in [(json!({"b": 0, "c": 0}), json!([])), (json!({"a": 0, "c": 0}), json!(["a"]))] {
+        let mut resume = ada.resumption();
+        resume["cursors"] = cursors;
+        ada.cut();
+        let token = Token::of("ada").tenant("t").sign(nodes[0].secret());
+        ada = Client::resume(&nodes[0].ws_url(), &token, Encoding::Json, resume).await.unwrap();
+        assert_eq!(keys(&ada.welcome()["conversations"]), ["b", "c"]);
+        assert_eq!(ada.welcome()["gone"], gone);
     }
 }
 

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use starling_testkit::client::Client;
+use starling_testkit::client::{Client, Encoding};
+use starling_testkit::wait::until_true;
 
-use crate::place::everywhere;
-use crate::talk::{Talk, assert_time};
+use crate::place::{Place, everywhere};
+use crate::talk::{SOON, Talk, assert_time};
 
 /// How long a dropped socket counts as there.
 const GRACE: Duration = Duration::from_secs(10);
@@ -167,4 +168,33 @@ async fn assert_devices(client: &mut Client, user: &str, count: u64) {
         assert!(Instant::now() < deadline, "not {count} devices: {found}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[test]
+fn a_person_is_there_as_long_as_in_a_conversation_however_many_sockets_dropped() {
+    everywhere(async |place| {
+        let (_ada, bob) = place.members("c").await;
+        // More than what is read of a user's sessions at once. Once per store is enough.
+        let count = if place.encoding == Encoding::Json { 205 } else { 5 };
+        for _ in 0..count {
+            place.connect(1, "bob").await.cut();
+        }
+        devices(place, "one is left", 1).await;
+        let dropped = Instant::now();
+        bob.cut();
+        devices(place, "none is left", 0).await;
+        assert!(dropped.elapsed() >= GRACE, "he went {:?} after the drop", dropped.elapsed());
+    });
+}
+
+/// Waits until a user's presence, over all conversations, is of this many sessions.
+async fn devices(place: &Place, what: &str, count: u64) {
+    let token = place.token("ada");
+    until_true(SOON, what, async || {
+        let shown: Value = place.http(0, &token, "GET", "/v1/users/bob/presence").await.json()?;
+        anyhow::ensure!(shown["online"] == (shown["devices"] != 0), "{shown}");
+        Ok(shown["devices"] == count)
+    })
+    .await
+    .unwrap();
 }

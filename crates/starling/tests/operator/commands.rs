@@ -31,6 +31,9 @@ async fn a_token_of_nobody_or_of_somebody_elses_key_is_not_made() {
     let foreign = token().arg("ann").secret("").env("STARLING_JWT_PUBLIC_KEY_FILE", "key.pem");
     let (status, log) = finished(foreign).await;
     assert!(status == BAD && log.contains("private key"), "{status}: {log}");
+    let nobodys = token().arg("ann").secret("").redis("redis://127.0.0.1:1");
+    let (status, log) = finished(nobodys).await;
+    assert!(status == BAD && log.contains("is needed with redis_url"), "{status}: {log}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! others' view of who is there, and every message of a conversation that went on while they did not read.
 
 mod presence;
+mod redis;
 mod resume;
 mod slow_reader;
 mod stuck_readers;

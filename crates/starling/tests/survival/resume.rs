@@ -214,6 +214,46 @@ impl Pair {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resume_that_the_database_does_not_let_happen_leaves_the_older_socket_alone() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    let (first, second) = (cluster.node(0).ws_url(), cluster.node(1).ws_url());
+    let mut older = Client::connect(&first, &cluster.token("ada"), Encoding::Json).await?;
+    let mut bob = Client::connect(&second, &cluster.token("bob"), Encoding::Json).await?;
+    older.command("create", json!({"conversation": "c"})).await?;
+    older.command("join", json!({"conversation": "c"})).await?;
+    older.command("subscribe", json!({"topic": "t"})).await?;
+    let resume = json!({
+        "session": older.welcome()["session"], "ticket": older.welcome()["ticket"], "cursors": {"c": 0}
+    });
+    let come = async || Client::resume(&second, &cluster.token("ada"), Encoding::Json, resume.clone()).await;
+
+    cluster.postgres()?.stop().await?;
+    for n in 1..=2 {
+        let refusal = come().await.expect_err("the second node does not know the conversation");
+        ensure!(refusal.code() == Some("unavailable"), "{refusal}");
+        // By the way that the first node would have been told to close it.
+        publish(&mut bob, "t", n).await?;
+        ensure!(publication(&mut older).await?.1 == n, "not what Bob published");
+        older.command("ping", json!({})).await?;
+    }
+    cluster.postgres()?.start_again().await?;
+    let mut newer = wait::until(PATIENCE, "the session to be resumed", async || match come().await {
+        Ok(client) => Ok(Some(client)),
+        Err(refusal) if refusal.code() == Some("unavailable") => Ok(None),
+        Err(failure) => Err(failure.into()),
+    })
+    .await?;
+    ensure!(newer.welcome()["resumed"] == true, "{}", newer.welcome());
+    // Only now there is one to take the older one's place.
+    let closed = older.closed(PATIENCE).await?;
+    ensure!(closed.code == Some(4409), "the older socket is not closed as replaced: {closed:?}");
+    publish(&mut bob, "t", 3).await?;
+    ensure!(publication(&mut newer).await?.1 == 3, "not what Bob published");
+    Ok(())
+}
+
 async fn expect_no_more(ada: &mut Client) -> Result<()> {
     let more = rest(ada).await?;
     ensure!(more.is_empty(), "shown again: {more:?}");

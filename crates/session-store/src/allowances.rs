@@ -1,27 +1,34 @@
-//! Users' allowances.
+//! Users' allowances, counted inside the process.
 
 use std::collections::HashMap;
 
 use crate::gcra::{self, Cells};
 use crate::{Allowance, Error, Verdict};
 
-/// The due times of those who took from their allowance lately.
+/// The allowances of those who took from them lately: of one node for good, or while the store of all nodes is away.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub struct Allowances {
+    /// Most users; beyond that, nobody new may take.
     max: usize,
     /// At how many users those who have their whole allowance again are dropped.
     sweep_at: usize,
+    /// When each user's next cell is due.
     due_us: HashMap<Box<str>, i64>,
 }
 
 const SWEEP_AT_MIN: usize = 1024;
 
-impl Limits {
-    pub(super) fn new(max: usize) -> Self {
+impl Allowances {
+    /// Nobody has taken anything yet; at most this many users are kept at a time.
+    pub fn new(max: usize) -> Self {
         Self { max, sweep_at: SWEEP_AT_MIN.min(max), due_us: HashMap::new() }
     }
 
-    pub(super) fn take(
+    /// Takes one from a user's allowance, at a time in microseconds from any beginning.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the allowances of too many others are kept.
+    pub fn take(
         &mut self,
         tenant: &str,
         user: &str,
@@ -63,12 +70,22 @@ mod tests {
 
     #[test]
     fn users_with_their_whole_allowance_are_forgotten_when_room_is_needed() {
-        let mut limits = Limits::new(2);
+        let mut limits = Allowances::new(2);
         let allowance = Allowance { count: 1, period_ms: 1_000 };
         assert_eq!(limits.take("t", "a", allowance, 0).unwrap(), Verdict::Allowed);
         assert_eq!(limits.take("t", "b", allowance, 500_000).unwrap(), Verdict::Allowed);
         assert!(limits.take("t", "c", allowance, 600_000).is_err());
         assert_eq!(limits.take("t", "c", allowance, 1_000_000).unwrap(), Verdict::Allowed);
         assert_eq!(limits.due_us.len(), 2);
+    }
+
+    #[test]
+    fn more_than_one_a_millisecond_is_counted_too() {
+        let mut limits = Allowances::new(1);
+        let allowance = Allowance { count: 70_000, period_ms: 60_000 };
+        let mut take = |now_us| limits.take("t", "a", allowance, now_us).unwrap();
+        assert!((0..70_000).all(|_| take(0) == Verdict::Allowed));
+        assert_eq!(take(0), Verdict::Denied { retry_after_ms: 1 });
+        assert_eq!(take(858), Verdict::Allowed);
     }
 }

@@ -1,0 +1,133 @@
+//! What holds on each node while Redis is away, and on one node alone that is cut off from it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use starling_testkit::client::{Client, Encoding, Failure};
+use starling_testkit::http::Request;
+use starling_testkit::node::{Cluster, Node};
+use starling_testkit::postgres::Postgres;
+use starling_testkit::proxy::Link;
+use starling_testkit::redis::Redis;
+use starling_testkit::token::Token;
+use starling_testkit::wait::until_true;
+
+use crate::TURN;
+use crate::talk::{message, publication, publish, say};
+
+/// How long something may take that should come at once, on a machine that is busy.
+const SOON: Duration = Duration::from_secs(30);
+/// What one user may write in a minute: all of it at once, then one more every fifteen seconds.
+const WRITES_PER_MINUTE: u64 = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_each_node_gives_a_user_one_allowance_and_no_more() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2)
+        .env("STARLING_LIMIT_USER_WRITES_PER_MINUTE", &WRITES_PER_MINUTE.to_string())
+        .start()
+        .await?;
+    let url = |n: usize| cluster.node(n).ws_url();
+    let mut owner = Client::connect(&url(0), &cluster.token("owner"), Encoding::Json).await?;
+    owner.command("create", json!({"conversation": "c", "members": ["ada"]})).await?;
+    let mut sockets = Vec::new();
+    for n in 0..2 {
+        sockets.push(Client::connect(&url(n), &cluster.token("ada"), Encoding::Json).await?);
+    }
+    cluster.redis()?.kill().await?;
+    let begun = Instant::now();
+    let mut accepted = [0, 0];
+    for k in 0..3 * WRITES_PER_MINUTE {
+        for (n, socket) in sockets.iter_mut().enumerate() {
+            let send = json!({"conversation": "c", "key": format!("{n}-{k}"), "content": "x"});
+            match socket.command("send", send).await {
+                Ok(_) => accepted[n] += 1,
+                Err(Failure::Refused(reply)) => {
+                    ensure!(reply.code == "rate_limited" && reply.retry_after_ms.is_some(), "{reply:?}");
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+    }
+    let came_back = begun.elapsed().as_secs() * WRITES_PER_MINUTE / 60 + 1;
+    for accepted in accepted {
+        let one = WRITES_PER_MINUTE..=WRITES_PER_MINUTE + came_back;
+        ensure!(one.contains(&accepted), "{accepted} were accepted on one node, not {one:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_alone_is_cut_off_says_so_and_is_whole_again_when_the_link_is() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let redis = Redis::start().await?;
+    let database = Postgres::shared().await?.create_database("deaf").await?;
+    let link = Link::to(redis.address()).await?;
+    let start = |url: &str| Node::builder().unlimited().redis(url).database(&database).start();
+    let (deaf, other) = tokio::try_join!(start(&link.through(&redis.url())), start(&redis.url()))?;
+    let mut ada = Client::connect(&deaf.ws_url(), &deaf.token("ada"), Encoding::Json).await?;
+    let mut bob = Client::connect(&other.ws_url(), &other.token("bob"), Encoding::MessagePack).await?;
+    ada.set_patience(SOON);
+    ada.command("create", json!({"conversation": "c", "members": ["bob"]})).await?;
+    ada.command("join", json!({"conversation": "c"})).await?;
+    ada.command("subscribe", json!({"topic": "t"})).await?;
+
+    link.pause();
+    until_true(SOON, "the node to say that it is deaf", async || {
+        let (readiness, of_other) = (deaf.get("/ready").await?, other.get("/ready").await?);
+        ensure!(of_other.status == 200, "the other one: {}", of_other.text());
+        if readiness.status == 200 {
+            return Ok(false);
+        }
+        let said: Value = readiness.json()?;
+        ensure!(readiness.status == 503 && said["reasons"] == json!(["deaf"]), "{said}");
+        Ok(true)
+    })
+    .await?;
+    // Only the database tells the deaf node.
+    say(&mut bob, "c", "unheard").await?;
+    ensure!(message(&mut ada).await? == (1, "unheard".into()), "not what Bob said");
+    ensure!(other.get("/ready").await?.status == 200, "the other one has become deaf, too");
+
+    link.resume();
+    deaf.ready().await?;
+    ensure!(other.get("/ready").await?.status == 200, "the other one has become deaf");
+    // What comes by Redis alone comes again.
+    publish(&mut bob, "t", 7).await?;
+    ensure!(publication(&mut ada).await?.1 == 7, "not what Bob published");
+    say(&mut bob, "c", "heard").await?;
+    ensure!(message(&mut ada).await? == (2, "heard".into()), "not what Bob said then");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_drops_while_redis_hangs_is_not_attached_when_it_answers_again() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(1).unlimited().start().await?;
+    let node = cluster.node(0);
+    let bob = Client::connect(&node.ws_url(), &cluster.token("bob"), Encoding::Json).await?;
+    let mut expected = json!({"session": bob.welcome()["session"], "user": "bob", "node": node.name()});
+    cluster.redis()?.stop()?;
+    until_true(SOON, "the node to know it", async || Ok(node.get("/ready").await?.status == 503)).await?;
+    bob.cut();
+    until_true(SOON, "the socket to be gone", async || {
+        Ok(node.get("/health").await?.json()?["connections"] == 0)
+    })
+    .await?;
+    cluster.redis()?.resume()?;
+    let admin = Token::of("root").scope("admin").sign(node.secret());
+    expected["attached"] = false.into();
+    until_true(SOON, "his session not to be attached", async || {
+        let url = format!("{}/v1/sessions?user=bob", node.http_url());
+        let answer = Request::new("GET", &url).bearer(&admin).send().await?;
+        if answer.status == 503 {
+            return Ok(false);
+        }
+        let listed: Value = answer.json()?;
+        let session = &listed["sessions"][0];
+        let fields = expected.as_object().into_iter().flatten();
+        Ok(fields.into_iter().all(|(field, value)| session[field] == *value))
+    })
+    .await
+}
