@@ -6,6 +6,7 @@
 
 mod encoding;
 mod error;
+mod log;
 mod record;
 mod recording;
 mod upgrade;
@@ -24,7 +25,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 pub use encoding::Encoding;
 pub use error::{Closed, ErrorReply, Failure};
-pub use record::{Acknowledged, Log, Record, Verdict};
+pub use log::{Log, content_digest};
+pub use record::{Acknowledged, Record, Verdict};
 pub use recording::{RecordingClient, Resumed};
 pub use upgrade::Upgrade;
 
