@@ -1,7 +1,7 @@
 //! The clients of one case: who they are, what they share, and how they are started and brought home.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -13,13 +13,14 @@ use starling_testkit::token::Token;
 use tokio::task::JoinSet;
 
 use super::member::{self, Witness};
+use super::pulse::Pulse;
 
 /// Of each tenant; the names are the same in both, so that whatever leaks between them is seen.
 pub const CONVERSATIONS: usize = 25;
 /// The tenants.
 pub const TENANTS: [&str; 2] = ["red", "blue"];
 /// How long a token is valid: longer than any run, and longer than any clock jumps.
-const TOKENS_HOLD: Duration = Duration::from_secs(48 * 3600);
+pub const TOKENS_HOLD: Duration = Duration::from_secs(48 * 3600);
 /// How long a send, or coming back, may take over all tries, faults included, until it counts as never.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 /// How many members of the busy conversation stop reading.
@@ -38,10 +39,11 @@ pub struct Scene {
     pub begun: Instant,
     /// Between two sends of one client, on average.
     pub pause: Duration,
+    /// How far they are.
+    pub pulse: Pulse,
     members: usize,
     stop: AtomicBool,
     busy: AtomicBool,
-    connected: AtomicUsize,
 }
 
 /// One client.
@@ -75,10 +77,10 @@ impl Crowd {
             seed,
             begun: Instant::now(),
             pause: Duration::from_secs_f64(members as f64 / sends_per_second),
+            pulse: pulse(members, sends_per_second),
             members,
             stop: AtomicBool::new(false),
             busy: AtomicBool::new(false),
-            connected: AtomicUsize::new(0),
         });
         for tenant in 0..TENANTS.len() {
             make_conversations(&scene, tenant).await?;
@@ -134,22 +136,23 @@ pub async fn finish(
     Ok(witnesses)
 }
 
-/// What the database holds of a case, one log for each tenant.
+/// What the database holds of a case, one log for each tenant. Of the contents only digests are read: they are large where somebody
+/// is slow.
 pub async fn read_logs(postgres: &Postgres, scene: &Scene) -> Result<[Log; 2]> {
     let rows = postgres
         .psql(&format!(
-            "SELECT c.tenant || '|' || c.name || '|' || m.seq || '|' || m.id || '|' || m.sender || '|' || m.content \
-             FROM messages m JOIN conversations c ON c.id = m.conversation_id WHERE c.name LIKE '{}.%'",
+            "SELECT c.tenant || '|' || c.name || '|' || m.seq || '|' || m.id || '|' || m.sender || '|' || \
+             left(encode(sha256(convert_to(m.content, 'UTF8')), 'hex'), 16) FROM messages m JOIN conversations c ON c.id = m.conversation_id WHERE c.name LIKE '{}.%'",
             scene.name
         ))
         .await?;
     let mut logs = [Log::default(), Log::default()];
     for row in rows.lines() {
-        let mut parts = row.splitn(6, '|');
+        let mut parts = row.split('|');
         let mut part = || parts.next().context("a row of the log lacks a column");
         let (tenant, name, seq, id, sender, content) = (part()?, part()?, part()?, part()?, part()?, part()?);
         let log = TENANTS.iter().position(|known| *known == tenant).context("a strange tenant")?;
-        logs[log].insert(name, seq.parse()?, id, sender, content);
+        logs[log].insert_digest(name, seq.parse()?, id, sender, u64::from_str_radix(content, 16)?);
     }
     Ok(logs)
 }
@@ -170,19 +173,15 @@ impl Scene {
         self.busy.store(busy, Ordering::Relaxed);
     }
 
-    /// Takes note that a client is connected, or is not any more.
-    pub fn count(&self, connected: bool) {
-        if connected {
-            self.connected.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.connected.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// Takes note that a member's message was acknowledged.
+    pub fn acknowledged(&self, member: Member, conversation: usize, seq: u64) {
+        self.pulse.acknowledged(member.tenant() * CONVERSATIONS + conversation, seq);
     }
 
     /// Waits until every client is connected, those left out that the scene itself cuts at random.
     pub async fn wait_for_everybody(&self, limit: Duration) -> Result<()> {
         let enough = self.members - self.members / 50;
-        let everybody = async || Ok(self.connected.load(Ordering::Relaxed) >= enough);
+        let everybody = async || Ok(self.pulse.connections() >= enough);
         starling_testkit::wait::until_true(limit, "all clients to be connected", everybody).await
     }
 
@@ -242,6 +241,15 @@ pub enum Busy {
     StopsReading,
     /// Sends much.
     Talks,
+}
+
+fn pulse(members: usize, sends_per_second: f64) -> Pulse {
+    let readers = (0..members).map(|number| {
+        let member = Member { number, of: members };
+        let conversations = member.conversations().map(|of| member.tenant() * CONVERSATIONS + of);
+        (conversations, member.in_busy_conversation() != Some(Busy::StopsReading))
+    });
+    Pulse::of(CONVERSATIONS * TENANTS.len(), readers, sends_per_second)
 }
 
 async fn make_conversations(scene: &Scene, tenant: usize) -> Result<()> {

@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+/// By how many times a promised time may be missed before that is a failure: a busy machine is some times slower than promised, and
+/// what is broken takes for ever.
+const GENEROSITY: u32 = 10;
+/// No time is too long that is shorter than this.
+const ALWAYS_ALLOWED: Duration = Duration::from_secs(20);
+
 /// What is broken, besides single sockets, which are cut at random all the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Fault {
@@ -31,18 +37,20 @@ pub enum Fault {
     NetworkCut,
     /// PostgreSQL is stopped, and started again
     PostgresStop,
+    /// No way to PostgreSQL lets anything through, for longer than a statement may take, and nobody is told
+    PostgresHang,
     /// All connections to PostgreSQL are cut, again and again
     PostgresKillBackends,
     /// Members of a busy conversation stop reading
     SlowReader,
-    /// Two or three of the above at the same time, drawn from the seed
-    Combination,
     /// The clocks of nodes jump, by minutes and in both directions
     ClockJump,
     /// The disk of PostgreSQL is full
     DiskFull,
     /// PostgreSQL's primary crashes, and its synchronous standby is promoted
     PostgresFailover,
+    /// Two or three of the others at the same time, drawn from the seed
+    Combination,
     /// The Redis master dies, and its replica takes over
     RedisFailover,
 }
@@ -59,22 +67,21 @@ impl Fault {
         value.and_then(|value| value.get_help().map(ToString::to_string)).unwrap_or_default()
     }
 
-    /// Whether it can be drawn for a combination: whatever needs no arrangement of its own.
-    pub fn combines(self) -> bool {
+    /// Whether it needs links to Redis, which are there only to a server alone.
+    pub fn needs_links_to_redis(self) -> bool {
         use Fault::*;
-        matches!(
-            self,
-            KillNode
-                | Storm
-                | RedisStop
-                | RedisKill
-                | RedisFlush
-                | RedisPartition
-                | NetworkDelay
-                | NetworkCut
-                | PostgresStop
-                | PostgresKillBackends
-        )
+        matches!(self, RedisPartition | NetworkDelay)
+    }
+
+    /// Whether it is done to Redis or on the way there, and to nothing else.
+    pub fn is_of_redis(self) -> bool {
+        use Fault::*;
+        matches!(self, RedisStop | RedisKill | RedisFlush | RedisFailover | RedisPartition)
+    }
+
+    /// Whether nodes are asked to end.
+    pub fn drains(self) -> bool {
+        matches!(self, Fault::RollingDeploy | Fault::ScaleIn)
     }
 
     /// Whether it goes on for a while, rather than being over at once.
@@ -88,6 +95,7 @@ impl Fault {
                 | NetworkDelay
                 | NetworkCut
                 | PostgresStop
+                | PostgresHang
                 | PostgresKillBackends
                 | SlowReader
                 | Combination
@@ -96,7 +104,13 @@ impl Fault {
         )
     }
 
-    /// What is promised while it lasts and after it. Missing it is shown, but is not a failure: a busy machine misses it too.
+    /// How long it goes on at least, to be more than a hiccup.
+    pub fn lasts_at_least(self) -> Duration {
+        // A statement may take five seconds, and so may the next one.
+        if self == Fault::PostgresHang { Duration::from_secs(8) } else { Duration::ZERO }
+    }
+
+    /// What is promised while it lasts and after it. Missing it is shown, and is a failure beyond [`Promise::limit`].
     pub fn promise(self) -> Promise {
         use Fault::*;
         let seconds = Duration::from_secs;
@@ -109,9 +123,11 @@ impl Fault {
             None | ClockJump | NetworkDelay => (Some(seconds(2)), seconds(5)),
             RollingDeploy | ScaleIn => (Some(seconds(2)), seconds(5)),
             KillNode | Storm | NetworkCut | Combination => (Option::None, seconds(10)),
-            PostgresStop | PostgresKillBackends | PostgresFailover | DiskFull => (Option::None, seconds(10)),
+            PostgresStop | PostgresHang | PostgresKillBackends | PostgresFailover | DiskFull => {
+                (Option::None, seconds(10))
+            }
         };
-        let interruption = (self == RollingDeploy).then(|| Duration::from_millis(500));
+        let interruption = self.drains().then(|| Duration::from_millis(500));
         Promise { shown_within, recovered_within, interruption }
     }
 }
@@ -125,6 +141,13 @@ pub struct Promise {
     pub recovered_within: Duration,
     /// The longest time without any socket for a client that follows `draining`.
     pub interruption: Option<Duration>,
+}
+
+impl Promise {
+    /// What is broken, rather than slow, where this time was promised.
+    pub fn limit(promised: Duration) -> Duration {
+        (promised * GENEROSITY).max(ALWAYS_ALLOWED)
+    }
 }
 
 /// The Redis that the nodes work with.
@@ -182,7 +205,7 @@ impl Case {
                 return Err("a Redis alone has nothing to fail over to".to_owned());
             }
             (
-                Fault::RedisPartition | Fault::NetworkDelay | Fault::NetworkCut | Fault::Combination,
+                Fault::RedisPartition | Fault::NetworkDelay | Fault::NetworkCut,
                 Some(RedisKind::Cluster | RedisKind::Sentinel),
             ) => {
                 return Err("needs links to Redis, and those of a Cluster or Sentinel can't be led through"
@@ -191,7 +214,7 @@ impl Case {
             (_, redis) => vec![redis.unwrap_or(RedisKind::Alone)],
         };
         let database = match fault {
-            Fault::PostgresFailover => DatabaseKind::Pair,
+            Fault::PostgresFailover | Fault::Combination => DatabaseKind::Pair,
             Fault::DiskFull => DatabaseKind::SmallDisk,
             _ => DatabaseKind::Alone,
         };
@@ -220,6 +243,8 @@ mod tests {
             assert!(!Case::of(*fault, None).expect("a case where nothing was asked for").is_empty());
             assert!(!fault.about().is_empty() && !fault.name().contains(' '), "{fault:?}");
         }
+        assert_eq!(Promise::limit(Duration::from_secs(1)), Duration::from_secs(20));
+        assert_eq!(Promise::limit(Duration::from_secs(5)), Duration::from_secs(50));
         assert!(Case::of(Fault::RedisFailover, Some(RedisKind::Alone)).is_err());
         let names: Vec<String> =
             Case::of(Fault::RedisFailover, None).into_iter().flatten().map(|case| case.name()).collect();

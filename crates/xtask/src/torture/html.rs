@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::case::{Outcome, milliseconds};
 use super::measure::{Measures, Moment, Point};
+use super::outcome::{Outcome, milliseconds};
 use super::report::Run;
 use super::table;
 
@@ -19,7 +19,7 @@ const STRIP: f64 = 34.0;
 /// The axis of latency, seconds: from a tenth of a millisecond, or the fastest that can be told.
 const FASTEST: f64 = 0.000_1;
 
-const TITLES: [&str; 13] = [
+const TITLES: [&str; 14] = [
     "fault",
     "sent",
     "acked",
@@ -29,6 +29,7 @@ const TITLES: [&str; 13] = [
     "swapped",
     "altered",
     "unkept",
+    "repeated",
     "noticed",
     "recovered",
     "delivery p50 / p99 / max",
@@ -41,13 +42,17 @@ pub fn page(run: &Run, outcomes: &[Outcome]) -> String {
     let sum = |of: fn(&Measures) -> u64| outcomes.iter().map(|outcome| of(&outcome.measures)).sum::<u64>();
     let wrong = sum(|m| {
         let v = &m.verdict;
-        v.lost + v.doubled + v.out_of_order + v.altered + v.strays + v.unkept
+        v.lost + v.doubled + v.out_of_order + v.altered + v.strays + v.unkept + m.repeated
     });
+    let done = match outcomes.len() {
+        done if done == run.cases => done.to_string(),
+        done => format!("{done} of {}", run.cases),
+    };
     let figures = [
-        ("faults", outcomes.len().to_string()),
+        ("faults", done),
         ("sends acknowledged", thousands(sum(|m| m.verdict.acknowledged))),
         ("messages shown", thousands(sum(|m| m.verdict.messages))),
-        ("lost, doubled, swapped, altered, unkept", thousands(wrong)),
+        ("lost, doubled, swapped, altered, unkept, repeated", thousands(wrong)),
     ];
     let figures: String = figures
         .iter()
@@ -258,8 +263,15 @@ mod tests {
 
     #[test]
     fn the_page_stands_alone_and_shows_what_happened() {
-        let run =
-            Run { seed: 7, seconds: 6, nodes: 3, members: 200, sends_per_second: 200.0, release: false };
+        let run = Run {
+            seed: 7,
+            seconds: 6,
+            nodes: 3,
+            members: 200,
+            sends_per_second: 200.0,
+            release: false,
+            cases: 1,
+        };
         let mut bad = outcome("storm");
         let good = page(&run, &[outcome("kill-node")]);
         assert!(

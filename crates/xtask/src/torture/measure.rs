@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use starling_testkit::client::{Log, Verdict};
 
 use super::crowd::{Busy, CONVERSATIONS, Scene};
-use super::member::{IncidentKind, Outage, Witness};
+use super::member::{End, IncidentKind, Outage, Witness};
 
 /// How long the window is in which things must be back to normal.
 const WINDOW: f64 = 0.25;
@@ -26,6 +26,8 @@ pub struct Moment {
     pub from: f64,
     /// When it was over.
     pub to: f64,
+    /// Whether nodes were asked to end in it.
+    pub drains: bool,
 }
 
 /// The figures of a case. Times are in seconds.
@@ -35,6 +37,10 @@ pub struct Measures {
     pub sent: u64,
     /// What was right and what was wrong.
     pub verdict: Verdict,
+    /// Messages in the log.
+    pub logged: u64,
+    /// Messages in the log that say what their sender had said before: retries that became second messages.
+    pub repeated: u64,
     /// From the beginning of a fault until the first client noticed by its socket or by a refusal; the longest. None: nobody did.
     pub detect: Option<f64>,
     /// From the end of a fault until all were connected, had caught up, and everything was as fast as before; the longest.
@@ -51,10 +57,14 @@ pub struct Measures {
     pub back: Option<Back>,
     /// How long clients were without a socket, each time.
     pub away: Spread,
-    /// What clients that followed `draining` missed.
-    pub handovers: Spread,
+    /// How long nothing was shown to clients that follow `draining`: while they did, or because their older socket ended first.
+    pub interruptions: Spread,
     /// How many sockets the clients cut by themselves.
     pub cuts: u64,
+    /// How many sends were repeated because their answers were lost.
+    pub retries: u64,
+    /// How many of those were answered as known already.
+    pub duplicates: u64,
     /// How many sends were refused for now.
     pub refused: u64,
     /// How many sessions were not taken up again.
@@ -146,7 +156,7 @@ pub fn measure(scene: &Scene, witnesses: &[Witness], logs: &[Log; 2], moments: &
         witnesses.iter().flat_map(|w| w.incidents.iter().map(|i| (since(i.at), i.kind.clone()))).collect();
     let outages: Vec<(f64, f64)> = witnesses
         .iter()
-        .flat_map(|witness| witness.outages.iter().filter(|outage| !outage.own))
+        .flat_map(|witness| witness.outages.iter().filter(|outage| outage.end != End::Own))
         .map(|outage| (since(outage.from), since(outage.to)))
         .collect();
 
@@ -192,17 +202,35 @@ pub fn measure(scene: &Scene, witnesses: &[Witness], logs: &[Log; 2], moments: &
             *measures.ends.entry(how.clone()).or_default() += 1;
         }
     }
+    measures.logged = logs.iter().map(Log::messages).sum();
+    measures.repeated = logs.iter().map(Log::repeated).sum();
+    measures.retries = witnesses.iter().map(|witness| witness.retries).sum();
+    measures.duplicates = witnesses.iter().map(|witness| witness.duplicates).sum();
     measures.cuts = witnesses.iter().map(|witness| witness.cuts).sum();
     measures.afresh = witnesses.iter().map(|witness| witness.afresh).sum();
     let away = |outage: &Outage| outage.to.duration_since(outage.from).as_secs_f64();
     measures.away = Spread::of(witnesses.iter().flat_map(|w| &w.outages).map(away).collect());
-    measures.handovers =
-        Spread::of(witnesses.iter().flat_map(|w| &w.handovers).map(Duration::as_secs_f64).collect());
+    let handovers = witnesses.iter().flat_map(|w| &w.handovers).map(Duration::as_secs_f64);
+    let followers = witnesses.iter().filter(|witness| witness.member.follows_draining());
+    let ended_first = followers
+        .flat_map(|witness| &witness.outages)
+        .filter(|outage| is_interruption(outage, since(outage.from), moments));
+    measures.interruptions = Spread::of(handovers.chain(ended_first.map(away)).collect());
     measures.curve = curve(&deliveries, &sends, &incidents, end);
     measures.acknowledge = Spread::of(sends.iter().map(|send| send.took).collect());
     measures.deliver = Spread::of(deliveries.iter().map(|delivery| delivery.took).collect());
     measures.deliver_meanwhile = Spread::of(meanwhile);
     measures
+}
+
+/// Whether this is what a client that follows `draining` should not see: its socket ended before the next one stood.
+fn is_interruption(outage: &Outage, from: f64, moments: &[Moment]) -> bool {
+    match outage.end {
+        End::AskedToLeave => true,
+        // The node has not asked in time, or another socket took the session away.
+        End::Closed(1012 | 4409) => moments.iter().any(|m| m.drains && (m.from..=m.to).contains(&from)),
+        End::Closed(_) | End::Cut | End::Own => false,
+    }
 }
 
 /// When each message was known to be committed: when its sender was told, or when somebody was shown it, if that was before.
@@ -322,6 +350,19 @@ mod tests {
         let back = Back::of(vec![3.0, 1.0, 2.0]).expect("somebody was away");
         assert_eq!((back.clients, back.half, back.all), (3, 2.0, 3.0));
         assert!(Back::of(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn a_follower_whose_socket_ends_in_a_deploy_was_interrupted() {
+        let now = Instant::now();
+        let outage = |end| Outage { from: now, to: now, end };
+        let deploy = Moment { label: "rolling-deploy".to_owned(), from: 4.0, to: 9.0, drains: true };
+        let other = Moment { label: "redis-stop".to_owned(), from: 20.0, to: 29.0, drains: false };
+        let moments = [deploy, other];
+        let counts = |end, from| is_interruption(&outage(end), from, &moments);
+        assert!(counts(End::AskedToLeave, 5.0) && counts(End::Closed(1012), 5.0));
+        assert!(counts(End::Closed(4409), 5.0) && !counts(End::Closed(1012), 25.0));
+        assert!(!counts(End::Own, 5.0) && !counts(End::Cut, 5.0) && !counts(End::Closed(1009), 5.0));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::json;
 use starling_testkit::client::{Failure, Log, RecordingClient};
 
 use super::crowd::{Busy, Member, PATIENCE, Scene};
@@ -14,14 +15,18 @@ use super::crowd::{Busy, Member, PATIENCE, Scene};
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The longest time without a look at what the node asks of the client.
 const LOOK: Duration = Duration::from_millis(100);
-/// How many of a hundred sends are preceded by a cut of the client's own socket.
+/// How many of a hundred sends are preceded by a cut of the client's own socket, and of how many that cut takes the answer away.
 const CUTS_PER_HUNDRED: u32 = 2;
+/// The longest time from such a send to the cut: the answer may have come by then, or not.
+const ANSWER_UNREAD: Duration = Duration::from_millis(20);
 /// What is sent in a busy conversation, bytes.
 const LARGE: usize = 48 << 10;
 /// Between two sends of who talks in a busy conversation.
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// How long the last message may take to everybody after the sends have ended.
-const SETTLE: Duration = Duration::from_secs(60);
+pub const SETTLE: Duration = Duration::from_secs(60);
+/// For how long nothing may come of what is still owed, until it counts as lost.
+const STALLED: Duration = Duration::from_secs(20);
 /// How long everybody listens for what should not come any more.
 const REST: Duration = Duration::from_millis(300);
 
@@ -43,6 +48,10 @@ pub struct Witness {
     pub handovers: Vec<Duration>,
     /// How often it cut its own socket.
     pub cuts: u64,
+    /// How often it sent something again because the answer was lost with the socket.
+    pub retries: u64,
+    /// How often the answer to that was that it was known already.
+    pub duplicates: u64,
     /// How often its session was not taken up again, and it joined afresh.
     pub afresh: u64,
 }
@@ -85,8 +94,21 @@ pub struct Outage {
     pub from: Instant,
     /// When another one stood, and everything missed had been asked for.
     pub to: Instant,
-    /// Whether the client had cut it itself.
-    pub own: bool,
+    /// How the socket ended.
+    pub end: End,
+}
+
+/// How a socket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client had cut it itself.
+    Own,
+    /// The node had asked the client to come back elsewhere, and the client was about to.
+    AskedToLeave,
+    /// The node closed it with this code.
+    Closed(u16),
+    /// In another way.
+    Cut,
 }
 
 /// Connects, and talks until the scene is over.
@@ -106,16 +128,22 @@ pub async fn live(scene: Arc<Scene>, member: Member) -> Result<Witness> {
 pub async fn finish(scene: &Scene, mut witness: Witness, logs: &[Log; 2]) -> Result<Witness> {
     let log = &logs[witness.member.tenant()];
     let deadline = Instant::now() + SETTLE;
+    let mut stalled = Instant::now() + STALLED;
     for number in witness.member.conversations() {
         let name = scene.conversation(number);
         let head = log.head(&name);
-        while Instant::now() < deadline && witness.client.record().cursor(&name).unwrap_or(0) < head {
+        let cursor = |witness: &Witness| witness.client.record().cursor(&name).unwrap_or(0);
+        while Instant::now() < deadline.min(stalled) && cursor(&witness) < head {
+            let before = cursor(&witness);
             if !witness.client.is_connected() {
                 witness.client.resume_somewhere(&scene.urls, SETTLE).await?;
             }
             match witness.client.listen_until(&name, head, Duration::from_secs(2)).await {
                 Ok(()) | Err(Failure::Other(_)) => {}
                 Err(_) => witness.client.cut(),
+            }
+            if cursor(&witness) > before {
+                stalled = Instant::now() + STALLED;
             }
         }
     }
@@ -153,7 +181,7 @@ impl Life {
             client.join(&scene.conversation(number)).await?;
         }
         client.client()?.set_patience(ANSWER_LIMIT);
-        scene.count(true);
+        scene.pulse.connected(member.number, true);
         let witness = Witness {
             member,
             client,
@@ -163,6 +191,8 @@ impl Life {
             outages: Vec::new(),
             handovers: Vec::new(),
             cuts: 0,
+            retries: 0,
+            duplicates: 0,
             afresh: 0,
         };
         Ok(Self { busy: member.in_busy_conversation(), scene, witness, dice, leave_at: None })
@@ -183,6 +213,7 @@ impl Life {
                     tokio::time::sleep(LOOK).await;
                 }
             }
+            self.tell();
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || self.scene.is_over() {
                 return Ok(());
@@ -196,12 +227,10 @@ impl Life {
 
     /// Sends a message until it is acknowledged.
     async fn say(&mut self) -> Result<()> {
-        let cuts = self.busy.is_none() && self.dice.random_ratio(CUTS_PER_HUNDRED, 100);
-        if cuts && self.witness.client.is_connected() {
-            self.witness.client.cut();
-            self.witness.cuts += 1;
-            self.scene.count(false);
-            self.come_back(Instant::now(), true).await?;
+        let mut cuts = || self.busy.is_none() && self.dice.random_ratio(CUTS_PER_HUNDRED, 100);
+        let (cuts_before, cuts_answer) = (cuts(), cuts());
+        if cuts_before && self.witness.client.is_connected() {
+            self.cut().await?;
         }
         let member = self.witness.member;
         let conversation =
@@ -214,6 +243,14 @@ impl Life {
             content = format!("{content:<LARGE$}.");
         }
         let (name, at) = (self.scene.conversation(conversation), Instant::now());
+        let mut unanswered = false;
+        if cuts_answer && self.witness.client.is_connected() {
+            let fields = json!({ "conversation": name, "key": key, "content": content });
+            // Where the socket has ended already, the loop below finds out.
+            unanswered = self.witness.client.client()?.submit("send", fields).await.is_ok();
+            tokio::time::sleep(self.dice.random_range(Duration::ZERO..ANSWER_UNREAD)).await;
+            self.cut().await?;
+        }
         loop {
             if at.elapsed() > PATIENCE {
                 bail!("a send was not acknowledged for {PATIENCE:?}");
@@ -221,6 +258,9 @@ impl Life {
             match self.witness.client.send(&name, &key, &content).await {
                 Ok(ack) => {
                     let acknowledged = Instant::now();
+                    self.witness.retries += u64::from(unanswered);
+                    self.witness.duplicates += u64::from(unanswered && ack.duplicate);
+                    self.scene.acknowledged(member, conversation, ack.seq);
                     self.witness.sends.push(Send { conversation, seq: ack.seq, at, acknowledged });
                     return Ok(());
                 }
@@ -237,9 +277,19 @@ impl Life {
                 Err(Failure::Refused(reply)) => {
                     bail!("a send was refused for good: {}: {}", reply.code, reply.message)
                 }
-                Err(unknown) => self.lost(&unknown).await?,
+                Err(unknown) => {
+                    unanswered = true;
+                    self.lost(&unknown).await?;
+                }
             }
         }
+    }
+
+    /// Cuts its own socket, and comes back.
+    async fn cut(&mut self) -> Result<()> {
+        self.witness.client.cut();
+        self.witness.cuts += 1;
+        self.come_back(Instant::now(), End::Own).await
     }
 
     /// The socket ended, or does not answer.
@@ -250,11 +300,17 @@ impl Life {
             (None, Failure::Closed(_)) => "cut".to_owned(),
             (None, _) => "silent".to_owned(),
         }));
-        self.scene.count(false);
-        self.come_back(Instant::now(), false).await
+        let end = match how.close_code() {
+            _ if self.leave_at.is_some() => End::AskedToLeave,
+            Some(code) => End::Closed(code),
+            None => End::Cut,
+        };
+        self.come_back(Instant::now(), end).await
     }
 
-    async fn come_back(&mut self, from: Instant, own: bool) -> Result<()> {
+    async fn come_back(&mut self, from: Instant, end: End) -> Result<()> {
+        let number = self.witness.member.number;
+        self.scene.pulse.connected(number, false);
         let mut pause = LOOK / 2;
         loop {
             let at = self.dice.random_range(0..self.scene.urls.len());
@@ -270,9 +326,10 @@ impl Life {
             pause = (pause * 2).min(Duration::from_secs(1));
         }
         self.witness.client.client()?.set_patience(ANSWER_LIMIT);
-        self.witness.outages.push(Outage { from, to: Instant::now(), own });
+        self.witness.outages.push(Outage { from, to: Instant::now(), end });
         self.leave_at = None;
-        self.scene.count(true);
+        self.tell();
+        self.scene.pulse.connected(number, true);
         Ok(())
     }
 
@@ -299,6 +356,14 @@ impl Life {
             Err(_) if self.witness.client.is_connected() => Ok(()),
             Err(ended) => self.lost(&ended).await,
         }
+    }
+
+    /// Says how far it was shown its conversations.
+    fn tell(&self) {
+        let record = self.witness.client.record();
+        let shown = |number| record.cursor(&self.scene.conversation(number)).unwrap_or(0);
+        let member = self.witness.member;
+        self.scene.pulse.shown(member.number, member.conversations().map(shown));
     }
 
     fn talks_much(&self) -> bool {

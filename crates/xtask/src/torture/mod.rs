@@ -3,10 +3,14 @@
 mod case;
 mod crowd;
 mod disk;
+mod draw;
 mod fault;
 mod html;
 mod measure;
 mod member;
+mod outcome;
+mod pulse;
+mod quiet;
 mod redis;
 mod report;
 mod stage;
@@ -14,7 +18,7 @@ mod strike;
 mod table;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -22,8 +26,9 @@ use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::workspace;
-use case::{Outcome, Pace};
+use case::Pace;
 use fault::{Case, Fault, RedisKind};
+use outcome::Outcome;
 use report::Run;
 use stage::{Fleet, Stage};
 
@@ -66,10 +71,10 @@ pub struct Arguments {
     /// Sets a variable for all nodes; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
     node_env: Vec<(String, String)>,
-    /// Writes everything to this file as JSON
+    /// Writes everything to this file as JSON, anew after each fault
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Writes a page with the latency over time to this file
+    /// Writes a page with the latency over time to this file, anew after each fault
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -127,6 +132,7 @@ async fn torture(arguments: &Arguments) -> Result<Tally> {
         Some(program) => std::path::absolute(program)?,
         None => workspace::build_program(arguments.release).await?,
     };
+    let cases = cases(arguments);
     let run = Run {
         seed: arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
         seconds: if arguments.short { SHORT } else { arguments.seconds },
@@ -134,26 +140,39 @@ async fn torture(arguments: &Arguments) -> Result<Tally> {
         members: usize::from(arguments.clients),
         sends_per_second: f64::from(arguments.rate),
         release: arguments.release,
+        cases: cases.len(),
     };
     println!(
         "{} nodes, {} clients, {} sends a second, {} s a fault, seed {}",
         run.nodes, run.members, run.sends_per_second, run.seconds, run.seed
     );
-    let outcomes =
-        all(&cases(arguments), &run, pace(&run, arguments.short), program, arguments.node_env.clone())
-            .await?;
+    let drain = Duration::from_secs(if run.seconds <= SHORT { 4 } else { 12 });
+    let fleet = Fleet { program, nodes: run.nodes, drain, env: arguments.node_env.clone() };
+    // A long run that is cut short leaves a report of what it has done.
+    let save = |outcomes: &[Outcome]| save(arguments, &run, outcomes);
+    let outcomes = all(&cases, &fleet, pace(&run, arguments.short), save).await?;
     println!("\n{}", table::table(&outcomes, std::io::stdout().is_terminal()));
     println!("Seed {}: give it again with --seed {} to draw the same.", run.seed, run.seed);
-    if let Some(file) = &arguments.json {
-        let text = format!("{:#}\n", report::json(&run, &outcomes));
-        std::fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
-    }
-    if let Some(file) = &arguments.html {
-        let text = html::page(&run, &outcomes);
-        std::fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
-    }
     let passed = outcomes.iter().filter(|outcome| outcome.is_sound()).count() as u64;
     Ok(Tally { passed, failed: outcomes.len() as u64 - passed })
+}
+
+/// Writes the reports that were asked for.
+fn save(arguments: &Arguments, run: &Run, outcomes: &[Outcome]) -> Result<()> {
+    if let Some(file) = &arguments.json {
+        replace(file, &format!("{:#}\n", report::json(run, outcomes)))?;
+    }
+    if let Some(file) = &arguments.html {
+        replace(file, &html::page(run, outcomes))?;
+    }
+    Ok(())
+}
+
+/// Whoever reads the file, or cuts the run short, finds it whole.
+fn replace(file: &Path, text: &str) -> Result<()> {
+    let next = file.with_added_extension("part");
+    let written = std::fs::write(&next, text).and_then(|()| std::fs::rename(&next, file));
+    written.with_context(|| format!("write {}", file.display()))
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {
@@ -161,28 +180,19 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Does all cases, those with the same needs on the same servers.
+/// Does all cases, those with the same needs on the same servers, and hands over what is done after each. One that can't be done, or
+/// not to its end, has failed, and the next one is done all the same.
 async fn all(
     cases: &[Case],
-    run: &Run,
+    fleet: &Fleet,
     pace: Pace,
-    program: PathBuf,
-    env: Vec<(String, String)>,
+    save: impl Fn(&[Outcome]) -> Result<()>,
 ) -> Result<Vec<Outcome>> {
-    let drain = Duration::from_secs(if run.seconds <= SHORT { 4 } else { 12 });
-    let fleet = Fleet { program, nodes: run.nodes, drain, env };
     let mut outcomes = Vec::new();
     let mut standing: Option<Stage> = None;
     for (number, case) in cases.iter().enumerate() {
         let begun = Instant::now();
-        let reusable = standing.as_ref().is_some_and(|stage| stage.topology() == case.topology);
-        if !reusable {
-            // The old one ends before the new one begins: the machine is not theirs alone.
-            drop(standing.take());
-            standing = Some(Stage::start(case.topology, &fleet).await.with_context(|| case.name())?);
-        }
-        let stage = standing.as_mut().context("a stage stands")?;
-        let outcome = match case::run(*case, stage, &pace, number).await {
+        let outcome = match one(*case, &mut standing, fleet, &pace, number).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 // Whatever state it is in, the next case is not to suffer from it.
@@ -193,8 +203,25 @@ async fn all(
         let word = if outcome.is_sound() { "ok" } else { "FAILED" };
         println!("  {:<28} {word:<7} {:>5.1} s", outcome.name, begun.elapsed().as_secs_f64());
         outcomes.push(outcome);
+        save(&outcomes)?;
     }
     Ok(outcomes)
+}
+
+/// Does a case on what stands, or on something new where that is not what it needs.
+async fn one(
+    case: Case,
+    standing: &mut Option<Stage>,
+    fleet: &Fleet,
+    pace: &Pace,
+    number: usize,
+) -> Result<Outcome> {
+    if standing.as_ref().is_none_or(|stage| stage.topology() != case.topology) {
+        // The old one ends before the new one begins: the machine is not theirs alone.
+        drop(standing.take());
+        *standing = Some(Stage::start(case.topology, fleet).await?);
+    }
+    case::run(case, standing.as_mut().context("a stage stands")?, pace, number).await
 }
 
 /// What was asked for, in the order of the faults: those with the same needs stand together there.

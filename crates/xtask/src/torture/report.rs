@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::case::Outcome;
 use super::measure::Spread;
+use super::outcome::Outcome;
 
 /// What all cases of a run have in common.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Run {
     pub sends_per_second: f64,
     /// Whether the program was built with optimisations.
     pub release: bool,
+    /// How many cases it is to have; the report of one that is under way, or was cut short, holds fewer.
+    pub cases: usize,
 }
 
 /// Everything. Times are in milliseconds, sizes in bytes.
@@ -32,6 +34,7 @@ pub fn json(run: &Run, outcomes: &[Outcome]) -> Value {
         "members": run.members,
         "sends_per_second": run.sends_per_second,
         "release": run.release,
+        "cases": run.cases,
         "faults": outcomes.iter().map(one).collect::<Vec<_>>(),
     })
 }
@@ -53,6 +56,8 @@ fn one(outcome: &Outcome) -> Value {
         "altered": verdict.altered,
         "strays": verdict.strays,
         "unkept": verdict.unkept,
+        "logged": measures.logged,
+        "repeated": measures.repeated,
         "detect_ms": measures.detect.map(ms),
         "recover_ms": measures.recover.map(ms),
         "acknowledge": spread(&measures.acknowledge),
@@ -62,8 +67,10 @@ fn one(outcome: &Outcome) -> Value {
             "clients": back.clients, "half_ms": ms(back.half), "p99_ms": ms(back.most), "all_ms": ms(back.all),
         })),
         "away": spread(&measures.away),
-        "handovers": spread(&measures.handovers),
+        "interruptions": spread(&measures.interruptions),
         "cuts": measures.cuts,
+        "retries": measures.retries,
+        "duplicates": measures.duplicates,
         "sockets_ended": measures.ends,
         "refused": measures.refused,
         "sessions_begun_afresh": measures.afresh,
@@ -73,6 +80,9 @@ fn one(outcome: &Outcome) -> Value {
         "moments": moments.map(|moment| json!({
             "fault": moment.label, "from_ms": ms(moment.from), "to_ms": ms(moment.to),
         })).collect::<Vec<_>>(),
+        "single_speakers": outcome.hearing.map(|hearing| json!({
+            "sent": hearing.sent, "lost": hearing.verdict.lost, "took": spread(&hearing.took),
+        })),
         "curve": curve.map(|point| json!({
             "at_ms": ms(point.at), "deliver": spread(&point.deliver),
             "acknowledged_per_second": point.acknowledged, "refused_per_second": point.refused,
@@ -118,8 +128,9 @@ pub mod tests {
             name: name.to_owned(),
             about: "Something <breaks> & is mended".to_owned(),
             measures,
-            moments: vec![Moment { label: name.to_owned(), from: 5.0, to: 8.0 }],
+            moments: vec![Moment { label: name.to_owned(), from: 5.0, to: 8.0, drains: false }],
             memory: Vec::new(),
+            hearing: None,
             notes: vec!["a note".to_owned()],
             warnings: Vec::new(),
             failures: Vec::new(),
@@ -129,8 +140,15 @@ pub mod tests {
 
     #[test]
     fn a_failure_of_one_is_that_of_the_whole() {
-        let run =
-            Run { seed: 7, seconds: 6, nodes: 3, members: 200, sends_per_second: 200.0, release: false };
+        let run = Run {
+            seed: 7,
+            seconds: 6,
+            nodes: 3,
+            members: 200,
+            sends_per_second: 200.0,
+            release: false,
+            cases: 2,
+        };
         let mut bad = outcome("two");
         assert_eq!(json(&run, &[outcome("one"), bad.clone()])["sound"], true);
         bad.failures.push("1 lost".to_owned());

@@ -195,6 +195,11 @@ impl Stage {
         self.fronts.iter().map(|front| front.through(&url)).collect()
     }
 
+    /// Where clients go that want a node and not any of them.
+    pub fn node_urls(&self) -> Vec<String> {
+        self.seats.iter().map(|seat| seat.node.ws_url()).collect()
+    }
+
     /// The memory of each node, by name, bytes.
     pub fn memory(&self) -> Vec<(String, u64)> {
         let of = |seat: &Seat| Some((seat.node.name().to_owned(), seat.node.rss_bytes().ok()?));

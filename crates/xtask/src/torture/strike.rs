@@ -89,10 +89,18 @@ pub async fn strike(fault: Fault, stage: &mut Stage, scene: &Scene, rng: &mut St
             stage.seat(&name).and_then(|seat| seat.redis.as_ref()).context("a link to Redis")?.pause();
             Undo::MendLinks
         }
-        Fault::NetworkCut | Fault::NetworkDelay => Undo::MendLinks,
+        Fault::NetworkCut => Undo::MendLinks,
+        Fault::NetworkDelay => {
+            delay_links_to_redis(stage, rng);
+            Undo::MendLinks
+        }
         Fault::PostgresStop => {
             stage.postgres.stop().await?;
             Undo::StartPostgres
+        }
+        Fault::PostgresHang => {
+            stage.seats.iter().for_each(|seat| seat.database.pause());
+            Undo::MendLinks
         }
         Fault::PostgresKillBackends => {
             stage.postgres.terminate_backends().await?;
@@ -141,11 +149,7 @@ pub async fn hold(strikes: &mut [Strike], stage: &Stage, rng: &mut StdRng, lasts
 impl Strike {
     async fn tick(&mut self, stage: &Stage, rng: &mut StdRng) -> Result<()> {
         match self.fault {
-            Fault::NetworkDelay => {
-                for link in stage.seats.iter().filter_map(|seat| seat.redis.as_ref()) {
-                    link.delay(Duration::from_millis(rng.random_range(50..=300)));
-                }
-            }
+            Fault::NetworkDelay => delay_links_to_redis(stage, rng),
             Fault::NetworkCut => {
                 let nodes = stage.seats.iter().flat_map(|seat| [seat.redis.as_ref(), Some(&seat.database)]);
                 let links: Vec<&Link> = stage.fronts.iter().chain(nodes.flatten()).collect();
@@ -213,6 +217,12 @@ impl Strike {
     /// Whether undoing it only makes ready for the next, and needs everything else to work again.
     pub fn is_for_later(&self) -> bool {
         matches!(self.undo, Undo::AddNode | Undo::MendRedis | Undo::RenewStandby)
+    }
+}
+
+fn delay_links_to_redis(stage: &Stage, rng: &mut StdRng) {
+    for link in stage.seats.iter().filter_map(|seat| seat.redis.as_ref()) {
+        link.delay(Duration::from_millis(rng.random_range(50..=300)));
     }
 }
 

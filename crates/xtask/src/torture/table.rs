@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::case::{Memory, Outcome, milliseconds};
 use super::measure::Spread;
+use super::outcome::{Memory, Outcome, milliseconds};
 
 const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
@@ -12,8 +12,8 @@ const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-/// The columns after the name: title and width. The five in the middle are those that must be 0.
-const COLUMNS: [(&str, usize); 12] = [
+/// The columns after the name: title and width. The six in the middle are those that must be 0.
+const COLUMNS: [(&str, usize); 13] = [
     ("sent", 8),
     ("acked", 8),
     ("delivered", 10),
@@ -22,13 +22,14 @@ const COLUMNS: [(&str, usize); 12] = [
     ("swapped", 8),
     ("altered", 8),
     ("unkept", 7),
+    ("repeated", 9),
     ("noticed", 9),
     ("recovered", 10),
     ("delivery p50/p99/max", 24),
     ("memory MB", 10),
 ];
 /// The first and the last of the columns that must be 0.
-pub const ZEROS: std::ops::Range<usize> = 3..8;
+pub const ZEROS: std::ops::Range<usize> = 3..9;
 
 /// The table, and what is to be said about each line; with colours, or without.
 pub fn table(outcomes: &[Outcome], colours: bool) -> String {
@@ -76,7 +77,7 @@ pub fn table(outcomes: &[Outcome], colours: bool) -> String {
 }
 
 /// The cells of a line, in the order of [`COLUMNS`].
-pub fn cells(outcome: &Outcome) -> [String; 12] {
+pub fn cells(outcome: &Outcome) -> [String; 13] {
     let (measures, verdict) = (&outcome.measures, &outcome.measures.verdict);
     [
         measures.sent.to_string(),
@@ -88,6 +89,7 @@ pub fn cells(outcome: &Outcome) -> [String; 12] {
         // Strays are messages of conversations that nobody here is in: another tenant's, say.
         (verdict.altered + verdict.strays).to_string(),
         verdict.unkept.to_string(),
+        measures.repeated.to_string(),
         measures.detect.map_or("–".to_owned(), milliseconds),
         match measures.recover {
             _ if outcome.moments.is_empty() => "–".to_owned(),
