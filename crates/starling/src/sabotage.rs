@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use starling_conversation_store::{
@@ -14,9 +15,12 @@ use starling_conversation_store::{
     Created, Error, LastSeen, ListCursor, NewConversation, Page, PoolStatus, Range, ReadMark,
 };
 use starling_hub::{Encoded, OwnedEvent, RoomId, ShardItem, Shards};
+use tokio_postgres::NoTls;
 
 /// One message of so many is treated badly.
 const EVERY: u64 = 20;
+/// From the answer to the commit, where it comes after the answer.
+const LATER: Duration = Duration::from_millis(300);
 
 /// What is done badly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +31,10 @@ pub enum Sabotage {
     Double,
     /// A message is shown after the one that follows it.
     Swap,
-    /// A `send` is answered with `ok`, and not committed.
+    /// A `send` is answered with `ok` first, and committed a little later.
     EarlyOk,
+    /// A `send` repeated with its key becomes a second message.
+    RetryTwice,
     /// A message is shown in another conversation, of whichever tenant.
     Leak,
 }
@@ -42,8 +48,11 @@ impl Sabotage {
             "double" => Sabotage::Double,
             "swap" => Sabotage::Swap,
             "early-ok" => Sabotage::EarlyOk,
+            "retry-twice" => Sabotage::RetryTwice,
             "leak" => Sabotage::Leak,
-            other => bail!("STARLING_SABOTAGE: `{other}` is none of lose, double, swap, early-ok, leak"),
+            other => bail!(
+                "STARLING_SABOTAGE: `{other}` is none of lose, double, swap, early-ok, retry-twice, leak"
+            ),
         }))
     }
 }
@@ -110,32 +119,72 @@ impl Shards for BadShards {
     }
 }
 
-/// A log that says of some messages that they have been committed when they have not.
+/// A log that commits too late, or does not know retries.
 pub struct BadLog {
     inner: Arc<dyn ConversationStore>,
-    count: AtomicU64,
+    sabotage: Sabotage,
 }
 
 impl BadLog {
     /// Stands before the true one.
-    pub fn before(inner: Arc<dyn ConversationStore>) -> Arc<dyn ConversationStore> {
-        Arc::new(BadLog { inner, count: AtomicU64::new(1) })
+    pub fn before(inner: Arc<dyn ConversationStore>, sabotage: Sabotage) -> Arc<dyn ConversationStore> {
+        Arc::new(BadLog { inner, sabotage })
     }
+}
+
+/// Appends in a transaction, and commits it only after the answer. What stands in the log in the end is what was answered, unless the
+/// node dies before.
+async fn append_late(batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>> {
+    let url = std::env::var("DATABASE_URL").context("DATABASE_URL")?;
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    tokio::spawn(connection);
+    client.batch_execute("BEGIN").await?;
+    let rows = client
+        .query(
+            "SELECT seq, id, duplicate FROM starling_append($1, $2, $3, $4, $5, $6, $7) ORDER BY item",
+            &[
+                &column(batch, |message| message.conversation),
+                &column(batch, |message| message.id),
+                &column(batch, |message| &*message.sender),
+                &column(batch, |message| message.key.as_str()),
+                &column(batch, |message| message.role.as_str()),
+                &column(batch, |message| &*message.content),
+                &column(batch, |message| message.metadata.as_deref()),
+            ],
+        )
+        .await?;
+    tokio::spawn(async move {
+        tokio::time::sleep(LATER).await;
+        client.batch_execute("COMMIT").await
+    });
+    let answer = |row: &tokio_postgres::Row| -> Result<Result<Appended, AppendError>> {
+        Ok(match row.try_get::<_, Option<i64>>(0)? {
+            Some(seq) => {
+                let (id, duplicate) = (row.try_get(1)?, row.try_get(2)?);
+                Ok(Appended { id, seq: seq.try_into()?, at_ms: 0, duplicate })
+            }
+            None => Err(AppendError::NoSuchConversation),
+        })
+    };
+    rows.iter().map(answer).collect()
+}
+
+fn column<'a, T>(batch: &'a [Append], of: impl Fn(&'a Append) -> T) -> Vec<T> {
+    batch.iter().map(of).collect()
 }
 
 #[async_trait]
 impl ConversationStore for BadLog {
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
-        let claimed: Vec<bool> =
-            batch.iter().map(|_| self.count.fetch_add(1, Ordering::Relaxed).is_multiple_of(EVERY)).collect();
-        let kept = batch.iter().zip(&claimed).filter(|(_, claimed)| !**claimed);
-        let kept: Vec<Append> = kept.map(|(message, _)| message.clone()).collect();
-        let mut answers = self.inner.append(&kept).await?.into_iter();
-        let claim = || Appended { id: uuid::Uuid::new_v4(), seq: 1, at_ms: 0, duplicate: true };
-        Ok(claimed
-            .into_iter()
-            .filter_map(|claimed| if claimed { Some(Ok(claim())) } else { answers.next() })
-            .collect())
+        if self.sabotage == Sabotage::EarlyOk {
+            let late = append_late(batch).await;
+            return late.map_err(|error| Error::Unavailable(format!("{error:#}")));
+        }
+        let anew = |message: &Append| {
+            let key = uuid::Uuid::new_v4().to_string();
+            Append { key, ..message.clone() }
+        };
+        self.inner.append(&batch.iter().map(anew).collect::<Vec<_>>()).await
     }
 
     async fn migrate(&self) -> Result<(), Error> {

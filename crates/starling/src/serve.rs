@@ -171,7 +171,9 @@ fn sabotaged(
     use crate::sabotage::{BadLog, BadShards, Sabotage};
     Ok(match Sabotage::wanted()? {
         None => (log, shards),
-        Some(Sabotage::EarlyOk) => (BadLog::before(log), shards),
+        Some(sabotage @ (Sabotage::EarlyOk | Sabotage::RetryTwice)) => {
+            (BadLog::before(log, sabotage), shards)
+        }
         Some(sabotage) => (log, BadShards::before(shards, sabotage)),
     })
 }
