@@ -11,6 +11,7 @@ use tracing::Instrument;
 
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::Hub;
+use crate::lane::{Bound, Weigh};
 use crate::metrics::METRICS;
 use crate::node_message::{NodeMessage, encode_message};
 use crate::reply::Completion;
@@ -27,8 +28,18 @@ pub(crate) struct AppendJob {
     pub done: Completion<Sent>,
 }
 
-/// How many messages one transaction takes: at some 13 µs each, no more than a few milliseconds.
-pub(crate) const APPEND_BATCH_MAX: usize = 512;
+/// What one transaction takes: at some 13 µs for each message, no more than a few milliseconds, and no statement that is so large
+/// that it fails, and its senders' retries with it, where the database is slow.
+pub(crate) const APPEND_BATCH_MAX: Bound = Bound { items: 512, bytes: 4 << 20 };
+/// What may wait for the database on all lanes together, bytes.
+pub(crate) const APPEND_QUEUE_BYTES: usize = 128 << 20;
+
+impl Weigh for AppendJob {
+    fn bytes(&self) -> usize {
+        let Append { key, content, metadata, .. } = &self.message;
+        size_of::<AppendJob>() + key.len() + content.len() + metadata.as_ref().map_or(0, |text| text.len())
+    }
+}
 
 impl Hub {
     /// Puts a message on the lane of its conversation; answers at once if the lane is full.

@@ -32,7 +32,7 @@ pub struct HubConfig {
     pub members_per_conversation_max: usize,
     /// How many batches may be on their way to the database at once. Each conversation always takes the same lane.
     pub append_lanes: usize,
-    /// How many messages may wait for the database on each lane before senders are told `unavailable`.
+    /// How many messages may wait for the database on each lane (and 128 MiB on all) before senders are told `unavailable`.
     pub append_queue: usize,
 }
 

@@ -16,9 +16,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::append::{APPEND_BATCH_MAX, AppendJob};
+use crate::append::{APPEND_BATCH_MAX, APPEND_QUEUE_BYTES, AppendJob};
 use crate::heads::CommittedHeads;
-use crate::lane::{self, Lane};
+use crate::lane::{self, Bound, Lane, LaneEnd, Weigh};
 use crate::latency::LatencyWindow;
 use crate::limits::Limits;
 use crate::linger::Lingering;
@@ -35,15 +35,17 @@ use crate::untold::Lanes;
 use crate::{CommandError, HubConfig, Map, Set, clock};
 
 /// How many publications may wait for the broker. What does not fit is found in the log.
-const PUBLISH_QUEUE: usize = 65_536;
+const PUBLISH_QUEUE: Bound = Bound { items: 65_536, bytes: 64 << 20 };
 /// How many publications go in one call.
-const PUBLISH_BATCH_MAX: usize = 512;
+const PUBLISH_BATCH_MAX: Bound = Bound { items: 512, bytes: 4 << 20 };
 /// How many publications of topics may wait for the broker.
-const TOPIC_QUEUE: usize = 8_192;
+const TOPIC_QUEUE: Bound = Bound { items: 8_192, bytes: 64 << 20 };
 /// How long a resume waits for what its session did last to be written.
 const CHANGES_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 /// How many changes of presence and of sessions may wait for the session store.
-const PRESENCE_QUEUE: usize = 65_536;
+const PRESENCE_QUEUE: Bound = Bound { items: 65_536, bytes: 64 << 20 };
+/// How many of these changes are written at once.
+const PRESENCE_BATCH_MAX: Bound = Bound { items: 2_048, bytes: 4 << 20 };
 /// How many conversations may wait to be repaired; the next tick finds those that did not fit.
 const REPAIR_QUEUE: usize = 4_096;
 /// The most bytes of one page that is read from the log, contents and metadata.
@@ -99,7 +101,7 @@ pub struct Hub {
     pub(crate) publish_lane: Lane<Publication>,
     pub(crate) topic_lane: Lane<TopicJob>,
     pub(crate) presence_lane: Lane<StoreChange>,
-    pub(crate) repair_lane: Lane<Arc<Room>>,
+    pub(crate) repair_lane: mpsc::Sender<Arc<Room>>,
     /// Newest numbers that this node committed and has not yet told in a beat.
     pub(crate) committed_heads: CommittedHeads,
     /// Conversations whose head in the database is to be looked up: an append had no answer.
@@ -166,15 +168,32 @@ pub(crate) enum StoreChange {
     AllPresence(oneshot::Sender<bool>),
 }
 
+impl Weigh for StoreChange {
+    fn bytes(&self) -> usize {
+        let publication = if let StoreChange::Publish(publication) = self { publication.bytes() } else { 0 };
+        // Names are short.
+        size_of::<StoreChange>() + publication
+    }
+}
+
+impl Weigh for Publication {
+    fn bytes(&self) -> usize {
+        size_of::<Publication>() + self.body.len()
+    }
+}
+
 impl Hub {
     /// Puts the hub together and starts its lanes. [`Hub::start`] begins to receive.
     pub fn new(parts: HubParts) -> Arc<Hub> {
+        let append_lanes = parts.config.append_lanes.max(1);
+        let append_queue =
+            Bound { items: parts.config.append_queue, bytes: APPEND_QUEUE_BYTES / append_lanes };
         let (append_lanes, append_ends): (Vec<_>, Vec<_>) =
-            (0..parts.config.append_lanes.max(1)).map(|_| Lane::new(parts.config.append_queue)).unzip();
+            (0..append_lanes).map(|_| Lane::new(append_queue)).unzip();
         let (publish_lane, publish_end) = Lane::new(PUBLISH_QUEUE);
         let (topic_lane, topic_end) = Lane::new(TOPIC_QUEUE);
         let (presence_lane, presence_end) = Lane::new(PRESENCE_QUEUE);
-        let (repair_lane, repair_end) = Lane::new(REPAIR_QUEUE);
+        let (repair_lane, repair_end) = mpsc::channel(REPAIR_QUEUE);
         let runtime = parts.runtime;
         let hub = Arc::new(Hub {
             name: parts.config.node.as_str().into(),
@@ -220,7 +239,7 @@ impl Hub {
         }
         hub.work(&runtime, publish_end, PUBLISH_BATCH_MAX, Hub::publish_batch);
         hub.work(&runtime, topic_end, PUBLISH_BATCH_MAX, Hub::publish_topics_batch);
-        hub.work(&runtime, presence_end, PUBLISH_BATCH_MAX * 4, Hub::write_changes);
+        hub.work(&runtime, presence_end, PRESENCE_BATCH_MAX, Hub::write_changes);
         runtime.spawn(hub.clone().repair_all(repair_end));
         hub
     }
@@ -420,11 +439,11 @@ impl Hub {
     fn work<T, F>(
         self: &Arc<Self>,
         runtime: &Handle,
-        end: mpsc::Receiver<T>,
-        batch_max: usize,
+        end: LaneEnd<T>,
+        batch_max: Bound,
         work: impl Fn(Arc<Hub>, Vec<T>) -> F + Send + 'static,
     ) where
-        T: Send + 'static,
+        T: Weigh + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let hub = self.clone();

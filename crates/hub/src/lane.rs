@@ -1,34 +1,65 @@
 //! Lanes: queues whose work is done in batches.
 //!
 //! While one batch is under way the next one gathers; there are no timers. When little is asked a batch is one and nothing
-//! waits; when much is asked the batches grow by themselves.
+//! waits; when much is asked the batches grow by themselves. What waits and what one batch takes is bounded in items and in bytes.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
+
+/// Something that may wait on a lane.
+pub trait Weigh {
+    /// The memory that it holds while it waits, bytes, roughly.
+    fn bytes(&self) -> usize;
+}
+
+/// How much a lane holds, or a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// Items at most.
+    pub items: usize,
+    /// Bytes at most. A batch is one item at least, whatever it weighs.
+    pub bytes: usize,
+}
 
 /// The end of a lane that takes work.
 pub struct Lane<T> {
     sender: mpsc::Sender<T>,
+    bytes: Arc<AtomicUsize>,
+    bytes_max: usize,
 }
 
-impl<T> Clone for Lane<T> {
-    fn clone(&self) -> Lane<T> {
-        Lane { sender: self.sender.clone() }
-    }
+/// The end of a lane that [`run`] works on.
+pub struct LaneEnd<T> {
+    receiver: mpsc::Receiver<T>,
+    /// What waits, and what is being worked on.
+    bytes: Arc<AtomicUsize>,
 }
 
-impl<T: Send + 'static> Lane<T> {
-    /// A lane that holds `queue_max` items, and the end that [`run`] works on.
-    pub fn new(queue_max: usize) -> (Lane<T>, mpsc::Receiver<T>) {
-        let (sender, receiver) = mpsc::channel(queue_max);
-        (Lane { sender }, receiver)
+impl<T: Weigh + Send + 'static> Lane<T> {
+    /// A lane that holds so much, and the end that [`run`] works on.
+    pub fn new(bound: Bound) -> (Lane<T>, LaneEnd<T>) {
+        let (sender, receiver) = mpsc::channel(bound.items);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let end = LaneEnd { receiver, bytes: bytes.clone() };
+        (Lane { sender, bytes, bytes_max: bound.bytes }, end)
     }
 
     /// Puts an item on the lane, at once; gives it back if the lane is full or closed.
     pub fn push(&self, item: T) -> Result<(), T> {
-        self.sender.try_send(item).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(item) | mpsc::error::TrySendError::Closed(item) => item,
+        let bytes = item.bytes();
+        // Counted before it is there, since it may be taken at once.
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.bytes_max {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(item);
+        }
+        self.sender.try_send(item).map_err(|error| {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match error {
+                mpsc::error::TrySendError::Full(item) | mpsc::error::TrySendError::Closed(item) => item,
+            }
         })
     }
 
@@ -39,59 +70,137 @@ impl<T: Send + 'static> Lane<T> {
 }
 
 /// Works on a lane until all its senders are gone.
-pub async fn run<T, F>(mut receiver: mpsc::Receiver<T>, batch_max: usize, mut work: impl FnMut(Vec<T>) -> F)
+pub async fn run<T, F>(mut end: LaneEnd<T>, batch: Bound, mut work: impl FnMut(Vec<T>) -> F)
 where
+    T: Weigh,
     F: Future<Output = ()>,
 {
     loop {
-        let mut batch = Vec::new();
-        if receiver.recv_many(&mut batch, batch_max).await == 0 {
+        let mut gathered = Vec::new();
+        if end.receiver.recv_many(&mut gathered, batch.items).await == 0 {
             return;
         }
-        work(batch).await;
+        while !gathered.is_empty() {
+            let (count, bytes) = fitting(&gathered, batch.bytes);
+            let rest = gathered.split_off(count);
+            work(std::mem::replace(&mut gathered, rest)).await;
+            // Only now: while it is worked on it is held.
+            end.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
+}
+
+/// How many of the first items make one batch, and what they weigh.
+fn fitting<T: Weigh>(items: &[T], bytes_max: usize) -> (usize, usize) {
+    let mut sum = 0;
+    for (count, item) in items.iter().enumerate() {
+        let bytes = item.bytes();
+        if count > 0 && sum + bytes > bytes_max {
+            return (count, sum);
+        }
+        sum += bytes;
+    }
+    (items.len(), sum)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use parking_lot::Mutex;
     use tokio::sync::Semaphore;
 
     use super::*;
 
+    /// An item that weighs as much as it says.
+    #[derive(Debug, PartialEq)]
+    struct Load(usize);
+
+    impl Weigh for Load {
+        fn bytes(&self) -> usize {
+            self.0
+        }
+    }
+
+    /// A lane whose batches are taken down as their items' weights; each waits for a permit.
+    struct Watched {
+        batches: Arc<Mutex<Vec<Vec<usize>>>>,
+        started: Arc<Semaphore>,
+        gate: Arc<Semaphore>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Watched {
+        fn begin(end: LaneEnd<Load>, batch: Bound) -> Watched {
+            let batches: Arc<Mutex<Vec<Vec<usize>>>> = Arc::default();
+            let (started, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+            let task = tokio::spawn({
+                let (batches, started, gate) = (batches.clone(), started.clone(), gate.clone());
+                run(end, batch, move |batch: Vec<Load>| {
+                    let (batches, started, gate) = (batches.clone(), started.clone(), gate.clone());
+                    async move {
+                        batches.lock().push(batch.iter().map(|load| load.0).collect());
+                        started.add_permits(1);
+                        gate.acquire().await.expect("open").forget();
+                    }
+                })
+            });
+            Watched { batches, started, gate, task }
+        }
+
+        async fn has_started(&self) {
+            self.started.acquire().await.expect("open").forget();
+        }
+    }
+
     #[tokio::test]
     async fn what_comes_while_a_batch_is_under_way_is_the_next_batch() {
-        let (lane, receiver) = Lane::new(100);
-        let (batches, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
-        let started = Arc::new(Semaphore::new(0));
-        let task = tokio::spawn({
-            let (batches, gate, started) = (batches.clone(), gate.clone(), started.clone());
-            run(receiver, 50, move |batch: Vec<u32>| {
-                let (batches, gate, started) = (batches.clone(), gate.clone(), started.clone());
-                async move {
-                    batches.lock().push(batch.len());
-                    started.add_permits(1);
-                    gate.acquire().await.expect("open").forget();
-                }
-            })
-        });
-        lane.push(0).expect("room");
-        started.acquire().await.expect("open").forget();
-        for n in 1..=60 {
-            lane.push(n).expect("room");
+        let (lane, end) = Lane::new(Bound { items: 100, bytes: 1_000 });
+        let watched = Watched::begin(end, Bound { items: 50, bytes: 1_000 });
+        lane.push(Load(1)).expect("room");
+        watched.has_started().await;
+        for _ in 1..=60 {
+            lane.push(Load(1)).expect("room");
         }
-        gate.add_permits(3);
+        watched.gate.add_permits(3);
         drop(lane);
-        task.await.expect("ends");
-        assert_eq!(*batches.lock(), [1, 50, 10]);
+        watched.task.await.expect("ends");
+        assert_eq!(watched.batches.lock().iter().map(Vec::len).collect::<Vec<_>>(), [1, 50, 10]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_holds_so_many_bytes_and_one_item_at_least() {
+        let (lane, end) = Lane::new(Bound { items: 100, bytes: 1_000 });
+        for bytes in [40, 50, 20, 150, 30, 70, 1] {
+            lane.push(Load(bytes)).expect("room");
+        }
+        drop(lane);
+        let watched = Watched::begin(end, Bound { items: 50, bytes: 100 });
+        watched.gate.add_permits(10);
+        watched.task.await.expect("ends");
+        assert_eq!(*watched.batches.lock(), [vec![40, 50], vec![20], vec![150], vec![30, 70], vec![1]]);
     }
 
     #[tokio::test]
     async fn a_full_lane_gives_the_item_back() {
-        let (lane, _receiver) = Lane::new(1);
-        assert_eq!(lane.push(1), Ok(()));
-        assert_eq!(lane.push(2), Err(2));
+        let (lane, _end) = Lane::new(Bound { items: 1, bytes: 1_000 });
+        assert_eq!(lane.push(Load(1)), Ok(()));
+        assert_eq!(lane.push(Load(2)), Err(Load(2)));
+        assert_eq!(lane.bytes.load(Ordering::Relaxed), 1, "what was given back does not wait");
+    }
+
+    #[tokio::test]
+    async fn a_lane_holds_so_many_bytes_until_they_have_been_worked_on() {
+        let (lane, end) = Lane::new(Bound { items: 100, bytes: 100 });
+        let watched = Watched::begin(end, Bound { items: 50, bytes: 1_000 });
+        lane.push(Load(60)).expect("room");
+        watched.has_started().await;
+        assert_eq!(lane.push(Load(41)), Err(Load(41)), "the first is still held");
+        lane.push(Load(40)).expect("room");
+        watched.gate.add_permits(1);
+        watched.has_started().await;
+        lane.push(Load(60)).expect("the first is done");
+        assert_eq!(lane.push(Load(1)), Err(Load(1)));
+        watched.gate.add_permits(2);
+        drop(lane);
+        watched.task.await.expect("ends");
     }
 }

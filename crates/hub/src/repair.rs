@@ -27,7 +27,7 @@ const ATTEMPTS: u32 = 5;
 impl Hub {
     /// Has a conversation's hole read from the log, soon and once.
     pub(crate) fn repair(&self, room: &Arc<Room>) {
-        if !room.repairing.swap(true, Ordering::AcqRel) && self.repair_lane.push(room.clone()).is_err() {
+        if !room.repairing.swap(true, Ordering::AcqRel) && self.repair_lane.try_send(room.clone()).is_err() {
             // The next tick finds it by its hole.
             room.repairing.store(false, Ordering::Release);
         }

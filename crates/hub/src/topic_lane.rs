@@ -9,6 +9,7 @@ use tracing::Instrument;
 
 use crate::CommandError;
 use crate::hub::Hub;
+use crate::lane::Weigh;
 use crate::reply::Completion;
 use crate::trace::{Origin, belong_to};
 
@@ -17,6 +18,12 @@ pub(crate) struct TopicJob {
     pub publication: TopicPublication,
     pub origin: Origin,
     pub done: Completion<Published>,
+}
+
+impl Weigh for TopicJob {
+    fn bytes(&self) -> usize {
+        size_of::<TopicJob>() + self.publication.body.len()
+    }
 }
 
 impl Hub {

@@ -197,7 +197,7 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "append_queue",
                 Kind::Positive(1_000_000),
                 "16384",
-                "Messages that may wait for the database on each lane, before senders are told `unavailable`.",
+                "Messages that may wait for the database on each lane, before senders are told `unavailable`. All lanes together hold 128 MiB at most.",
             ),
         ],
     ),
