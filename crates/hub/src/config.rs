@@ -34,6 +34,8 @@ pub struct HubConfig {
     pub append_lanes: usize,
     /// How many messages may wait for the database on each lane (and 128 MiB on all) before senders are told `unavailable`.
     pub append_queue: usize,
+    /// How many reads of the log for sockets that are behind may be under way at once, so that sends find connections to the database.
+    pub log_reads_at_once: usize,
 }
 
 /// Limits of one tenant; 0: none.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use starling_auth::{Identity, TicketKey, TokenError, Verifier};
-use starling_conversation_store::{ConversationStore, LastSeen, Page, Range};
+use starling_conversation_store::{ConversationStore, LastSeen, Range};
 use starling_fanout::{Fanout, Publication};
 use starling_session_store::{ConversationKey, NodeRecord, PresenceChange, SessionChange, SessionStore};
 use starling_telemetry::TRACE_TARGET;
@@ -22,6 +22,7 @@ use crate::lane::{self, Bound, Lane, LaneEnd, Weigh};
 use crate::latency::LatencyWindow;
 use crate::limits::Limits;
 use crate::linger::Lingering;
+use crate::log_reads::{self, LogPage, LogReads};
 use crate::metrics::METRICS;
 use crate::node_message::{NodeMessage, traceparent_of};
 use crate::room::Room;
@@ -52,6 +53,8 @@ const REPAIR_QUEUE: usize = 4_096;
 pub(crate) const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// The most bytes that are read from the log at once for one socket that is behind.
 const CATCH_UP_BYTES_MAX: usize = 128 * 1024;
+/// The most messages that are read from the log at once for one socket that is behind.
+const CATCH_UP_PAGE: u32 = 100;
 
 /// What the hub is put together from.
 pub struct HubParts {
@@ -102,6 +105,10 @@ pub struct Hub {
     pub(crate) topic_lane: Lane<TopicJob>,
     pub(crate) presence_lane: Lane<StoreChange>,
     pub(crate) repair_lane: mpsc::Sender<Arc<Room>>,
+    /// Reads of the log for sockets that are behind.
+    log_reads: Arc<LogReads>,
+    /// Where the hub's own tasks run.
+    runtime: Handle,
     /// Newest numbers that this node committed and has not yet told in a beat.
     pub(crate) committed_heads: CommittedHeads,
     /// Conversations whose head in the database is to be looked up: an append had no answer.
@@ -194,7 +201,7 @@ impl Hub {
         let (topic_lane, topic_end) = Lane::new(TOPIC_QUEUE);
         let (presence_lane, presence_end) = Lane::new(PRESENCE_QUEUE);
         let (repair_lane, repair_end) = mpsc::channel(REPAIR_QUEUE);
-        let runtime = parts.runtime;
+        let (runtime, log_reads_at_once) = (parts.runtime, parts.config.log_reads_at_once);
         let hub = Arc::new(Hub {
             name: parts.config.node.as_str().into(),
             node: parts.config.lease().into(),
@@ -218,6 +225,8 @@ impl Hub {
             topic_lane,
             presence_lane,
             repair_lane,
+            log_reads: LogReads::new(log_reads_at_once),
+            runtime: runtime.clone(),
             committed_heads: CommittedHeads::default(),
             suspects: Mutex::default(),
             last_seen: Mutex::default(),
@@ -267,12 +276,19 @@ impl Hub {
         self.verifier.verify(token, clock::now_ms()).await
     }
 
-    /// A page of a conversation's log after a number, from the primary, to serve a socket.
-    pub async fn read_log(&self, room: &Room, after: u64, limit: u32) -> Result<Page, CommandError> {
-        Ok(self
-            .conversations
-            .messages(room.conversation, Range::After(after), limit, CATCH_UP_BYTES_MAX, true)
-            .await?)
+    /// A page of a conversation's log after a number, from the primary, to serve a socket. Sockets that want the same at the same time
+    /// share it; with many that want different ones, it waits its turn.
+    pub fn read_log(
+        &self,
+        room: &Arc<Room>,
+        after: u64,
+    ) -> impl Future<Output = Result<LogPage, CommandError>> + use<> {
+        let (store, room) = (self.conversations.clone(), room.clone());
+        self.log_reads.read(&self.runtime, (room.conversation, after), async move {
+            let (id, range) = (room.conversation, Range::After(after));
+            let page = store.messages(id, range, CATCH_UP_PAGE, CATCH_UP_BYTES_MAX, true).await?;
+            Ok(log_reads::events(&room.key.name, page))
+        })
     }
 
     /// Counters that the gateway keeps for the node's record.

@@ -142,7 +142,7 @@ impl Hub {
 }
 
 /// The event of a message that stands in the log.
-pub fn from_log(conversation: &Arc<str>, message: Message) -> Encoded {
+pub(crate) fn from_log(conversation: &Arc<str>, message: Message) -> Encoded {
     Encoded::new(OwnedEvent::Message {
         conversation: conversation.clone(),
         seq: message.seq,

@@ -24,6 +24,9 @@ use crate::config::{BadConfig, Values, proxies, secret_file};
 
 /// The fewest bytes of a secret.
 const SECRET_BYTES_MIN: usize = 32;
+/// How many reads of the log for sockets that are behind are under way at most: more of them don't make the database any faster. They
+/// never take more than half of the connections, so that sends find some.
+const LOG_READS_AT_ONCE_MAX: usize = 16;
 
 /// The checked configuration of all parts.
 pub struct Setup {
@@ -196,6 +199,8 @@ fn hub(values: &Values, node: String) -> Result<HubConfig, BadConfig> {
         members_per_conversation_max: values.parsed("limit_conversation_members")?,
         append_lanes: values.parsed("append_lanes")?,
         append_queue: values.parsed("append_queue")?,
+        log_reads_at_once: (values.parsed::<usize>("database_pool_size")? / 2)
+            .clamp(1, LOG_READS_AT_ONCE_MAX),
     })
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::catch_up::Reading;
+use super::catch_up::{Reading, Unreadable};
 use super::commands::Running;
 use super::conn::Phase;
 use super::{Service, Shard, Table};
@@ -26,6 +26,8 @@ pub(crate) struct ConnTask {
     pub(super) reading: Option<Reading>,
     /// The subscription that was served from the log last: they take turns.
     pub(super) served: usize,
+    /// Set while the log can't be read.
+    pub(super) unreadable: Option<Box<Unreadable>>,
     /// Until when not to read, to keep the connection's rate of bytes.
     pub(super) paused: Option<Pin<Box<tokio::time::Sleep>>>,
     /// What came with the handshake, not yet decoded.
@@ -37,7 +39,16 @@ pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 impl ConnTask {
     /// A task for a connection that its shard holds under `key`; `early` is what came with the handshake.
     pub fn new(shard: Rc<Shard>, key: u32, early: Bytes) -> ConnTask {
-        ConnTask { shard, key, running: None, reading: None, served: 0, paused: None, early }
+        ConnTask {
+            shard,
+            key,
+            running: None,
+            reading: None,
+            served: 0,
+            unreadable: None,
+            paused: None,
+            early,
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! `STARLING_SEEDS=n` plays so many (from `STARLING_FIRST_SEED`, by default 0).
 
 mod broker;
+mod catch_up_tests;
 mod chance;
 mod client;
 mod line;

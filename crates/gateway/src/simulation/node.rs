@@ -170,6 +170,7 @@ fn hub_config(name: &str, life: &str) -> HubConfig {
         members_per_conversation_max: 100,
         append_lanes: 2,
         append_queue: 1_000,
+        log_reads_at_once: 2,
     }
 }
 

@@ -1,0 +1,264 @@
+//! Reads of the log for sockets that are behind.
+//!
+//! Thousands may fall behind in one moment: when an inbox runs over, or when all come back at once. Their reads must not take the
+//! connections that sends need, so only a few are under way at a time; whoever wants what is being read already gets that; and
+//! while the database does not answer, nobody is kept in a queue to be told so.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{Shared, WeakShared};
+use parking_lot::Mutex;
+use starling_conversation_store::{ConversationId, Page};
+use starling_wire::protocol::ErrorCode;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
+
+use crate::encoded::Encoded;
+use crate::repair::from_log;
+use crate::{CommandError, Map};
+
+/// For how long after a read without an answer others are told the same without asking. Those who were told ask again at their own pace.
+const FAULT_HOLDS: Duration = Duration::from_millis(250);
+
+/// A page of a conversation's log: numbers and events, which are encoded once for all sockets that get them.
+pub type LogPage = Arc<[(u64, Encoded)]>;
+
+type Answer = Result<LogPage, CommandError>;
+/// After which number of which conversation.
+type Wanted = (ConversationId, u64);
+type Told = oneshot::Receiver<Answer>;
+
+/// Reads of the log for sockets that are behind.
+pub(crate) struct LogReads {
+    slots: Semaphore,
+    /// What is being read or waits for a slot. No more than there are sockets, since each wants one thing at a time.
+    under_way: Mutex<Map<Wanted, WeakShared<Told>>>,
+    /// The last read that had no answer.
+    fault: Mutex<Option<(Instant, CommandError)>>,
+}
+
+impl LogReads {
+    /// So many at once.
+    pub fn new(at_once: usize) -> Arc<LogReads> {
+        let slots = Semaphore::new(at_once.max(1));
+        Arc::new(LogReads { slots, under_way: Mutex::default(), fault: Mutex::default() })
+    }
+
+    /// Reads what is wanted by `read`, on `runtime`, unless that is being read already; `read` is dropped then.
+    pub fn read<F>(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        wanted: Wanted,
+        read: F,
+    ) -> impl Future<Output = Answer> + use<F>
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let shared = self.join(wanted).unwrap_or_else(|| {
+            let (teller, told) = oneshot::channel();
+            let shared = told.shared();
+            if let Some(weak) = shared.downgrade() {
+                self.under_way.lock().insert(wanted, weak);
+            }
+            runtime.spawn(self.clone().perform(wanted, teller, read));
+            shared
+        });
+        async move {
+            let gone = |_| Err(CommandError::unavailable("the node is stopping"));
+            shared.await.unwrap_or_else(gone)
+        }
+    }
+
+    fn join(&self, wanted: Wanted) -> Option<Shared<Told>> {
+        self.under_way.lock().get(&wanted)?.upgrade()
+    }
+
+    async fn perform(
+        self: Arc<Self>,
+        wanted: Wanted,
+        teller: oneshot::Sender<Answer>,
+        read: impl Future<Output = Answer>,
+    ) {
+        let Ok(_slot) = self.slots.acquire().await else { return };
+        if teller.is_closed() {
+            self.forget(wanted, &teller);
+            return;
+        }
+        let answer = match self.known_fault() {
+            Some(fault) => Err(fault),
+            None => {
+                let answer = read.await;
+                self.learn(&answer);
+                answer
+            }
+        };
+        self.forget(wanted, &teller);
+        // All who wanted it may have gone.
+        let _ = teller.send(answer);
+    }
+
+    /// Who comes from now on has it read anew: the log may have grown.
+    fn forget(&self, wanted: Wanted, teller: &oneshot::Sender<Answer>) {
+        let mut under_way = self.under_way.lock();
+        // If all had gone, somebody may have come since and be waiting for a read of his own.
+        let is_awaited = || under_way.get(&wanted).is_some_and(|told| told.upgrade().is_some());
+        if !teller.is_closed() || !is_awaited() {
+            under_way.remove(&wanted);
+        }
+    }
+
+    fn known_fault(&self) -> Option<CommandError> {
+        let fault = self.fault.lock();
+        fault.as_ref().filter(|(at, _)| at.elapsed() < FAULT_HOLDS).map(|(_, fault)| fault.clone())
+    }
+
+    /// An absent database is absent for all; what is wrong with one conversation says nothing about others.
+    fn learn(&self, answer: &Answer) {
+        match answer {
+            Ok(_) => *self.fault.lock() = None,
+            Err(fault) if fault.code == ErrorCode::Unavailable => {
+                *self.fault.lock() = Some((Instant::now(), fault.clone()));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// A page, as events.
+pub(crate) fn events(conversation: &Arc<str>, page: Page) -> LogPage {
+    page.messages.into_iter().map(|message| (message.seq, from_log(conversation, message))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    /// A log that answers when it is told to.
+    #[derive(Default)]
+    struct Log {
+        asked: AtomicUsize,
+        at_once: AtomicUsize,
+        most_at_once: AtomicUsize,
+        answers: Notify,
+    }
+
+    impl Log {
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::Relaxed)
+        }
+
+        async fn read(self: Arc<Self>, answer: Answer) -> Answer {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let now = self.at_once.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most_at_once.fetch_max(now, Ordering::Relaxed);
+            self.answers.notified().await;
+            self.at_once.fetch_sub(1, Ordering::Relaxed);
+            answer
+        }
+    }
+
+    fn reading(
+        reads: &Arc<LogReads>,
+        log: &Arc<Log>,
+        wanted: Wanted,
+        answer: Answer,
+    ) -> impl Future<Output = Answer> + use<> {
+        let log = log.clone();
+        reads.read(&Handle::current(), wanted, log.read(answer))
+    }
+
+    fn page() -> Answer {
+        Ok(Arc::from([]))
+    }
+
+    /// Lets every task come to where it waits: this is one thread.
+    async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_want_the_same_share_one_read_and_who_comes_later_gets_a_new_one() {
+        let (reads, log) = (LogReads::new(4), Arc::new(Log::default()));
+        let all = tokio::spawn(join_all((0..1_000).map(|_| reading(&reads, &log, (1, 7), page()))));
+        let other = tokio::spawn(reading(&reads, &log, (1, 8), page()));
+        settle().await;
+        assert_eq!(log.asked(), 2);
+        log.answers.notify_waiters();
+        let all = all.await.expect("ends");
+        other.await.expect("ends").expect("a page");
+        let first = all[0].as_ref().expect("a page");
+        assert!(all.iter().flatten().all(|page| Arc::ptr_eq(page, first)) && all.iter().all(Result::is_ok));
+        assert!(reads.under_way.lock().is_empty());
+        let later = tokio::spawn(reading(&reads, &log, (1, 7), page()));
+        settle().await;
+        log.answers.notify_waiters();
+        later.await.expect("ends").expect("a page");
+        assert_eq!(log.asked(), 3);
+    }
+
+    #[tokio::test]
+    async fn few_are_under_way_at_once_however_many_are_wanted() {
+        let (reads, log) = (LogReads::new(3), Arc::new(Log::default()));
+        let all = tokio::spawn(join_all((0..100).map(|room| reading(&reads, &log, (room, 0), page()))));
+        while !all.is_finished() {
+            settle().await;
+            log.answers.notify_waiters();
+        }
+        assert_eq!((log.asked(), log.most_at_once.load(Ordering::Relaxed)), (100, 3));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_read() {
+        let (reads, log) = (LogReads::new(1), Arc::new(Log::default()));
+        let first = tokio::spawn(reading(&reads, &log, (1, 0), page()));
+        drop(reading(&reads, &log, (2, 0), page()));
+        settle().await;
+        log.answers.notify_waiters();
+        first.await.expect("ends").expect("a page");
+        settle().await;
+        assert_eq!(log.asked(), 1);
+        assert!(reads.under_way.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_database_is_away_those_who_wait_are_told_and_then_it_is_asked_again() {
+        let (reads, log) = (LogReads::new(1), Arc::new(Log::default()));
+        let away = || Err(CommandError::unavailable("away"));
+        let all = tokio::spawn(join_all((0..100).map(|room| reading(&reads, &log, (room, 0), away()))));
+        settle().await;
+        log.answers.notify_waiters();
+        let all = all.await.expect("ends");
+        assert!(all.iter().all(Result::is_err));
+        assert_eq!(log.asked(), 1, "one asked for all");
+        tokio::time::advance(FAULT_HOLDS).await;
+        let again = tokio::spawn(reading(&reads, &log, (1, 0), page()));
+        settle().await;
+        log.answers.notify_waiters();
+        again.await.expect("ends").expect("a page");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_one_conversation_is_not_wrong_with_others() {
+        let (reads, log) = (LogReads::new(1), Arc::new(Log::default()));
+        let broken = || Err(CommandError::new(ErrorCode::Internal, "broken"));
+        let first = tokio::spawn(reading(&reads, &log, (1, 0), broken()));
+        let second = tokio::spawn(reading(&reads, &log, (2, 0), page()));
+        settle().await;
+        log.answers.notify_waiters();
+        settle().await;
+        log.answers.notify_waiters();
+        first.await.expect("ends").expect_err("a fault");
+        second.await.expect("ends").expect("a page");
+    }
+}
