@@ -1,4 +1,5 @@
-//! The checker checks itself: nodes that break a promise on purpose are caught, each by the count that stands for it.
+//! The checker checks itself: nodes that break a promise on purpose are caught, each by the count that stands for it, and what can't be
+//! done at all does not pass.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +33,28 @@ async fn nodes_that_lose_double_swap_leak_or_lie_are_caught_and_nodes_that_do_no
         let caught = together.iter().map(|(name, fault, by)| caught(&program, name, fault, by));
         futures_util::future::try_join_all(caught).await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_case_whose_stage_does_not_stand_fails_alone_and_the_report_tells() -> Result<()> {
+    let folder = Folder::new("no-stage")?;
+    let (report, page) = (folder.path().join("report.json"), folder.path().join("report.html"));
+    let launch = Launch::new("xtask", env!("CARGO_BIN_EXE_xtask"), folder.path())
+        // No node of this program ever serves; and the second case needs other servers than the first.
+        .args(["torture", "--short", "--fault", "none", "--fault", "disk-full", "--program", "/bin/false"])
+        .args(["--json".as_ref(), report.as_os_str(), "--html".as_ref(), page.as_os_str()])
+        .end_by(Signal::INT);
+    let torture = Process::start(launch).await?;
+    let status = torture.ended(LIMIT).await?;
+    ensure!(status.code() == Some(1), "{status}: {}", torture.log());
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&report)?)?;
+    for (at, name) in ["none", "disk-full"].into_iter().enumerate() {
+        let case = &report["faults"][at];
+        ensure!(case["fault"] == name && case["failures"][0].is_string(), "{case}");
+    }
+    ensure!(report["cases"] == 2 && report["sound"] == false, "{report}");
+    ensure!(std::fs::read_to_string(&page)?.contains("It broke"), "the page says something else");
     Ok(())
 }
 
