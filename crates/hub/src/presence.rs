@@ -69,15 +69,15 @@ impl Hub {
         }
     }
 
-    /// A session's socket dropped: its user counts as there for a while longer.
-    pub(crate) fn linger(&self, session: &Session, rooms: Vec<Arc<Room>>) {
+    /// A session's socket dropped: its user counts as there for a while longer. Answers who lingered under the same session, to be
+    /// let go.
+    #[must_use]
+    pub(crate) fn linger(&self, session: &Session, rooms: Vec<Arc<Room>>) -> Option<Lingerer> {
         let dropped_at_ms = clock::now_ms();
         let lingerer =
             Lingerer { user: session.user.clone(), rooms, until: Instant::now() + LINGER, dropped_at_ms };
-        if let Some(older) = self.lingering.add(session.id.clone(), lingerer) {
-            self.let_go(&older);
-        }
         self.saw(&session.tenant, &session.user, dropped_at_ms);
+        self.lingering.add(session.id.clone(), lingerer)
     }
 
     /// The session goes on somewhere else, or has ended.

@@ -316,26 +316,31 @@ impl Hub {
 
     /// A socket is gone: what it was in ends, but for the session, which waits for its client.
     pub fn dropped(&self, session: &Arc<Session>) {
+        // First its people linger, then it is nobody's: a socket that takes the session over in this moment finds one or the other.
+        self.drop_attachments(session);
         if self.sessions.remove(session) {
             let (id, at_ms) = (session.id.to_string(), clock::now_ms());
             self.change(StoreChange::Detached { session: id, at_ms });
         }
-        self.drop_attachments(session);
     }
 
     pub(crate) fn drop_attachments(&self, session: &Arc<Session>) {
-        let (rooms, topics) = {
+        let (rooms, topics, older) = {
+            // Held until its people linger: the other one who drops the same session, by another thread, comes after that.
             let mut state = session.state();
-            (std::mem::take(&mut state.joined), std::mem::take(&mut state.topics))
+            let rooms: Vec<Arc<Room>> = std::mem::take(&mut state.joined).into_values().collect();
+            let older = self.linger(session, rooms.clone());
+            (rooms, std::mem::take(&mut state.topics), older)
         };
         for topic in topics.values() {
             self.topics.detach(topic, session.socket.shard);
         }
-        let rooms: Vec<Arc<Room>> = rooms.into_values().collect();
         for room in &rooms {
             room.state().detach(session.socket.shard);
         }
-        self.linger(session, rooms);
+        if let Some(older) = older {
+            self.let_go(&older);
+        }
     }
 
     /// Has a session's socket closed.
