@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use starling_gateway::{AddressLimits, Gateway, GatewayConfig, Origins};
+use starling_gateway::{AddressLimits, Gateway, GatewayConfig, Origins, RequestLimits};
 
 fn main() -> anyhow::Result<()> {
     let address = std::env::args().nth(1).context("which address? For example 127.0.0.1:9001")?;
@@ -14,6 +14,7 @@ fn main() -> anyhow::Result<()> {
         connect_timeout: Duration::from_secs(3_600),
         origins: Origins::Any,
         address_limits: AddressLimits { connections: 0, handshakes_per_second: 0 },
+        request_limits: RequestLimits { connection_per_second: 0, user_per_second: 0 },
         trusted_proxies: Vec::new(),
         commands_per_second: 0,
         bytes_per_second: 0,

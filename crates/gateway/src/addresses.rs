@@ -1,14 +1,13 @@
 //! Limits of one address: open connections, and handshakes per second.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-/// How many addresses are remembered; beyond that, those without a connection are forgotten.
-const ADDRESSES_MAX: usize = 100_000;
+use crate::rate::Allowance;
+use crate::swept::SweptMap;
 
 /// What one address may do; 0: no limit.
 #[derive(Clone, Copy, Debug)]
@@ -23,14 +22,15 @@ pub struct AddressLimits {
 pub(crate) struct Addresses {
     limits: AddressLimits,
     began: Instant,
-    entries: Mutex<HashMap<IpAddr, Entry>>,
+    /// Those with a connection, of which the process can't have more than files, and those of the last seconds.
+    entries: Mutex<SweptMap<IpAddr, Entry>>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Entry {
     open: u32,
-    /// The generic cell rate algorithm's theoretical arrival time, microseconds since `began`.
-    until_us: u64,
+    /// Its clock begins at `began`.
+    handshakes: Allowance,
 }
 
 /// Why an address may not connect now.
@@ -55,27 +55,32 @@ impl Addresses {
 
     /// Counts a connection in, if its address may have one more.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Option<AddressGuard>, Refusal> {
-        let AddressLimits { connections, handshakes_per_second } = self.limits;
+        self.count(address, self.limits.handshakes_per_second)
+    }
+
+    /// Counts a request in that a load balancer hands on for this address, for as long as it is under way: as a connection, but as
+    /// no handshake.
+    pub fn enter_request(self: &Arc<Self>, address: IpAddr) -> Result<Option<AddressGuard>, Refusal> {
+        self.count(address, 0)
+    }
+
+    fn count(
+        self: &Arc<Self>,
+        address: IpAddr,
+        handshakes_per_second: u32,
+    ) -> Result<Option<AddressGuard>, Refusal> {
+        let connections = self.limits.connections;
         if connections == 0 && handshakes_per_second == 0 {
             return Ok(None);
         }
         let address = subject(address);
         let now = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut entries = self.entries.lock();
-        if entries.len() >= ADDRESSES_MAX {
-            entries.retain(|_, entry| entry.open > 0 || entry.until_us > now);
-        }
-        let entry = entries.entry(address).or_default();
+        let entry = entries.entry(address, |entry| entry.open > 0 || !entry.handshakes.is_whole(now));
         if connections > 0 && entry.open >= connections {
             return Err(Refusal::Connections);
         }
-        if handshakes_per_second > 0 {
-            let next = entry.until_us.max(now) + 1_000_000 / u64::from(handshakes_per_second);
-            if next > now + 1_000_000 {
-                return Err(Refusal::Handshakes);
-            }
-            entry.until_us = next;
-        }
+        entry.handshakes.take(now, 1, handshakes_per_second).map_err(|_| Refusal::Handshakes)?;
         entry.open += 1;
         Ok(Some(AddressGuard { addresses: self.clone(), address }))
     }
@@ -94,7 +99,7 @@ impl Drop for AddressGuard {
 }
 
 /// Whom an address stands for: one holder of IPv6 has a whole /64.
-fn subject(address: IpAddr) -> IpAddr {
+pub(crate) fn subject(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
         v4 => v4,
@@ -115,6 +120,14 @@ mod tests {
         assert!(matches!(addresses.enter(HERE), Err(Refusal::Connections)));
         drop(first);
         assert!(addresses.enter(HERE).is_ok());
+    }
+
+    #[test]
+    fn requests_count_while_they_are_under_way_and_are_no_handshakes() {
+        let addresses = Addresses::new(AddressLimits { connections: 2, handshakes_per_second: 1 });
+        assert!((0..100).all(|_| addresses.enter_request(HERE).is_ok()));
+        let _held = [addresses.enter_request(HERE), addresses.enter(HERE)];
+        assert!(matches!(addresses.enter_request(HERE), Err(Refusal::Connections)));
     }
 
     #[test]

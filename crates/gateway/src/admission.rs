@@ -1,38 +1,50 @@
 //! How many handshakes and sessions a node begins a second, of all clients together: after another node's death everybody comes at
 //! once, and a node that tried to serve all of them would serve nobody.
 //!
-//! Two gates, each a generic cell rate algorithm (ITU-T I.371) with a burst of a second. At the first, before a token is looked at
-//! or a socket upgraded, whoever is too many is sent away with a time to return. At the second, where it is known who resumes, new
-//! sessions get only the half of the burst, so that those who were in the middle of something come first.
+//! Two gates. At the first, before a token is looked at or a socket upgraded, whoever is too many is sent away with a time to
+//! return; it can't tell who resumes, so it lets through more than the second one takes. At the second, where that is known, new
+//! sessions get only the half of the burst: as long as there are enough who resume, and were in the middle of something, they get
+//! all of it.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rand::Rng;
 
+use crate::rate::{Allowance, BURST_US};
+
 /// The longest that a client is sent away for.
 const AWAY_MAX: Duration = Duration::from_secs(30);
+/// The shortest, but for chance.
+const AWAY_MIN: Duration = Duration::from_secs(1);
+/// How many handshakes are taken for each session that may begin: as many come to the second gate to choose from.
+const HANDSHAKES_PER_SESSION: u32 = 3;
 
 /// The gates of a node.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    /// Per second; 0: everybody.
+    /// Handshakes per second; 0: everybody.
     rate: u32,
     began: Instant,
     gates: Mutex<Gates>,
 }
 
-/// Each gate's theoretical arrival time, microseconds since `began`.
+/// What each gate has taken, and sent away; times are microseconds since the beginning.
 #[derive(Debug, Default)]
 struct Gates {
-    handshakes: u64,
-    sessions: u64,
-    /// When those who were sent away so far are all back, at the rate that is taken.
-    returning: u64,
+    handshakes: Allowance,
+    sessions: Allowance,
+    handshakes_away: Away,
+    resumed_away: Away,
+    new_away: Away,
 }
 
+/// When those who were sent away so far are all back, at the rate that is taken.
+#[derive(Debug, Default)]
+struct Away(u64);
+
 impl Admission {
-    /// Gates that take so many a second.
+    /// Gates that take so many handshakes a second, and a third as many sessions.
     pub fn new(rate: u32) -> Admission {
         Admission { rate, began: Instant::now(), gates: Mutex::default() }
     }
@@ -40,41 +52,41 @@ impl Admission {
     /// Whether a handshake may begin. Otherwise when to return: later for each who is sent away, so that they come back at the
     /// rate that can be taken.
     pub fn handshake(&self) -> Result<(), Duration> {
-        let now = self.now_us();
-        let mut gates = self.gates.lock();
-        if self.takes(&mut gates.handshakes, now, 1_000_000) {
-            return Ok(());
-        }
-        gates.returning = gates.returning.max(now + 1_000_000) + 1_000_000 / u64::from(self.rate);
-        let away = Duration::from_micros(gates.returning - now);
-        drop(gates);
-        Err(jittered(away.min(AWAY_MAX)))
+        self.gates.lock().handshake(self.now_us(), self.rate).map_err(jittered)
     }
 
-    /// Whether a session may begin, or go on. Otherwise when to return.
+    /// Whether a session may begin, or go on. Otherwise when to return, likewise.
     pub fn session(&self, resumes: bool) -> Result<(), Duration> {
-        let burst_us = if resumes { 1_000_000 } else { 500_000 };
-        if self.takes(&mut self.gates.lock().sessions, self.now_us(), burst_us) {
-            return Ok(());
-        }
-        Err(jittered(Duration::from_secs(2)))
-    }
-
-    fn takes(&self, gate: &mut u64, now: u64, burst_us: u64) -> bool {
-        if self.rate == 0 {
-            return true;
-        }
-        let step = 1_000_000 / u64::from(self.rate);
-        let next = (*gate).max(now) + step;
-        if next > now + burst_us.max(step) {
-            return false;
-        }
-        *gate = next;
-        true
+        self.gates.lock().session(self.now_us(), self.rate, resumes).map_err(jittered)
     }
 
     fn now_us(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Gates {
+    fn handshake(&mut self, now_us: u64, rate: u32) -> Result<(), Duration> {
+        self.handshakes.take(now_us, 1, rate).map_err(|_| self.handshakes_away.next(now_us, rate))
+    }
+
+    fn session(&mut self, now_us: u64, rate: u32, resumes: bool) -> Result<(), Duration> {
+        let rate = if rate == 0 { 0 } else { (rate / HANDSHAKES_PER_SESSION).max(1) };
+        let (burst_us, away) = match resumes {
+            true => (BURST_US, &mut self.resumed_away),
+            false => (BURST_US / 2, &mut self.new_away),
+        };
+        self.sessions.take_within(now_us, 1, rate, burst_us).map_err(|_| away.next(now_us, rate))
+    }
+}
+
+impl Away {
+    /// When the next who is sent away may return: never further ahead than anybody is sent away, however many were refused.
+    fn next(&mut self, now_us: u64, rate: u32) -> Duration {
+        let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let step = 1_000_000 / u64::from(rate.max(1));
+        self.0 = (self.0.max(now_us + us(AWAY_MIN)) + step).min(now_us + us(AWAY_MAX));
+        Duration::from_micros(self.0 - now_us)
     }
 }
 
@@ -84,7 +96,12 @@ fn jittered(away: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
     use super::*;
+
+    const SECOND: u64 = 1_000_000;
 
     #[test]
     fn without_a_rate_everybody_is_taken() {
@@ -94,21 +111,66 @@ mod tests {
 
     #[test]
     fn a_burst_ends_and_each_who_is_sent_away_returns_later() {
-        let admission = Admission::new(100);
-        let answers: Vec<_> = (0..2_000).map(|_| admission.handshake()).collect();
+        let mut gates = Gates::default();
+        let answers: Vec<_> = (0..2_000).map(|_| gates.handshake(0, 100)).collect();
         let taken = answers.iter().filter(|answer| answer.is_ok()).count();
-        assert!((100..1_000).contains(&taken), "{taken}");
+        assert_eq!(taken, 100);
         let away: Vec<Duration> = answers.into_iter().filter_map(Result::err).collect();
         assert!(away[0] < Duration::from_secs(2), "{:?}", away[0]);
-        assert!(away.last().is_some_and(|last| *last > Duration::from_secs(10)), "{:?}", away.last());
-        assert!(away.iter().all(|away| *away <= AWAY_MAX.mul_f64(1.25)));
+        assert!(away.is_sorted() && away.last().is_some_and(|last| *last > Duration::from_secs(10)));
+        assert!(away.iter().all(|away| *away <= AWAY_MAX));
+    }
+
+    #[test]
+    fn however_many_were_sent_away_half_a_minute_later_that_is_over() {
+        let mut gates = Gates::default();
+        for _ in 0..1_000_000 {
+            let _sent_away = gates.handshake(0, 500);
+        }
+        let later = 31 * SECOND;
+        while gates.handshake(later, 500).is_ok() {}
+        let away = gates.handshake(later, 500).expect_err("one too many");
+        assert!(away < Duration::from_secs(2), "{away:?}");
     }
 
     #[test]
     fn in_a_storm_those_who_resume_come_first() {
-        let admission = Admission::new(1_000);
-        while admission.session(false).is_ok() {}
-        let resumed = (0..400).filter(|_| admission.session(true).is_ok()).count();
+        let mut gates = Gates::default();
+        while gates.session(0, 3_000, false).is_ok() {}
+        let resumed = (0..400).filter(|_| gates.session(0, 3_000, true).is_ok()).count();
         assert_eq!(resumed, 400);
+    }
+
+    #[test]
+    fn as_long_as_the_storm_lasts_those_who_resume_come_first() {
+        // 20,000 newcomers and 5,000 who resume at once; every fifth who comes is one of these.
+        const RATE: u32 = 6_000;
+        let mut gates = Gates::default();
+        let mut coming: BinaryHeap<Reverse<(u64, u64)>> = (0..25_000).map(|n| Reverse((n, n))).collect();
+        let (mut resumed, mut new) = (Vec::new(), Vec::new());
+        while let Some(Reverse((now, n))) = coming.pop() {
+            let resumes = n % 5 == 0;
+            let taken = gates.handshake(now, RATE).and_then(|()| gates.session(now, RATE, resumes));
+            match taken {
+                Ok(()) if resumes => resumed.push(now),
+                Ok(()) => new.push(now),
+                Err(away) => {
+                    let away = u64::try_from(away.as_micros()).expect("seconds");
+                    // Some return early and some late, as by chance.
+                    coming.push(Reverse((now + away * (75 + n * 7_919 % 50) / 100, n)));
+                }
+            }
+        }
+        assert_eq!((resumed.len(), new.len()), (5_000, 20_000));
+        let seconds = |taken: &[u64], part: f64| {
+            taken[((taken.len() - 1) as f64 * part) as usize] as f64 / SECOND as f64
+        };
+        for part in [0.5, 0.99, 1.0] {
+            println!("{part}: {} s resumed, {} s new", seconds(&resumed, part), seconds(&new, part));
+        }
+        // At 2,000 sessions a second all need 12.5 s, and those who resume alone 2.5 s.
+        assert!(seconds(&resumed, 0.99) < 8.0, "{} s", seconds(&resumed, 0.99));
+        assert!(seconds(&resumed, 0.99) < seconds(&new, 0.6), "those who resume do not wait for newcomers");
+        assert!(seconds(&new, 1.0) < 30.0, "{} s", seconds(&new, 1.0));
     }
 }

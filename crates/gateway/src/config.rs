@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::addresses::AddressLimits;
+pub use crate::requests::RequestLimits;
 
 /// What an operator can set about the gateway.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct GatewayConfig {
     pub origins: Origins,
     /// Limits of one address.
     pub address_limits: AddressLimits,
+    /// Limits of HTTP requests.
+    pub request_limits: RequestLimits,
     /// Load balancers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// Commands per second on one connection; 0: no limit.
@@ -41,7 +44,7 @@ pub struct GatewayConfig {
     pub connection_max_age: Duration,
     /// By how much more than the mean of all nodes a node may hold before it asks some clients to go to others, percent; 0: any.
     pub shed_above_percent: u32,
-    /// Handshakes a second that the node takes, of all clients together; 0: no limit.
+    /// Handshakes a second that the node takes, of all clients together, and three times of what sessions may begin; 0: no limit.
     pub handshakes_per_second: u32,
     /// How long a client's message may be, bytes. The protocol's own limit, except for the echo.
     pub message_bytes_max: u32,

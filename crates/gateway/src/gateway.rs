@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use starling_hub::Hub;
@@ -15,6 +15,7 @@ use crate::addresses::Addresses;
 use crate::admission::Admission;
 use crate::config::GatewayConfig;
 use crate::metrics::METRICS;
+use crate::requests::Requests;
 use crate::shard::{self, DrainPlan, Inbox, Inboxes, Item, PaceLimits, Service, ShardSettings};
 use crate::upgrade::Front;
 use crate::{http, listener, rebalance, tls};
@@ -80,7 +81,8 @@ impl Gateway {
         start_shards(&config, &Service::Hub(hub.clone()), &front, ends)?;
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(listener::accept(listener, inboxes.clone(), front.clone(), stopped));
-        let rebalancing = tokio::spawn(rebalance::run(config.clone(), hub.clone(), inboxes.clone()));
+        let asked = front.asked.clone();
+        let rebalancing = tokio::spawn(rebalance::run(config.clone(), hub.clone(), inboxes.clone(), asked));
         tokio::select! {
             // An error means that the other end is gone, which is a wish to stop, too.
             _ = drain.wait_for(|drain| *drain) => {}
@@ -120,7 +122,8 @@ pub(crate) fn front(
         router: OnceLock::new(),
         closing: AtomicBool::new(false),
         draining: AtomicBool::new(false),
-        requests: AtomicU64::new(0),
+        requests: Requests::new(config.request_limits),
+        asked: Arc::default(),
         started: Instant::now(),
         hub,
         path,
@@ -160,6 +163,7 @@ pub(crate) fn shard_settings(config: &GatewayConfig, service: &Service, front: &
             bytes_per_second: config.bytes_per_second,
         },
         admission: front.admission.clone(),
+        asked: front.asked.clone(),
     }
 }
 

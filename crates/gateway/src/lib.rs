@@ -13,13 +13,16 @@ mod gateway;
 mod http;
 mod listener;
 mod metrics;
+mod rate;
 mod rebalance;
+mod requests;
 mod shard;
 #[cfg(test)]
 mod simulation;
+mod swept;
 mod tls;
 mod upgrade;
 
-pub use config::{AddressLimits, GatewayConfig, Origins, TlsConfig};
+pub use config::{AddressLimits, GatewayConfig, Origins, RequestLimits, TlsConfig};
 pub use gateway::{Error, Gateway};
 pub use shard::{Inbox, Inboxes};

@@ -26,6 +26,8 @@ pub(crate) struct GatewayMetrics {
     pub limited_connections: Counter,
     pub limited_handshakes: Counter,
     pub limited_sessions: Counter,
+    pub limited_requests: Counter,
+    pub limited_user_requests: Counter,
     pub draining: Gauge,
     pub moved: Counter,
     pub queue_bytes: Gauge,
@@ -33,7 +35,61 @@ pub(crate) struct GatewayMetrics {
     errors: Vec<(ErrorCode, Counter)>,
     closes: Vec<(u16, Counter)>,
     closed_other: Counter,
-    refusals: [(&'static str, Counter); 8],
+    /// By [`HandshakeRefusal`].
+    refusals: [Counter; HandshakeRefusal::ALL.len()],
+}
+
+/// Why a handshake was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandshakeRefusal {
+    /// Its address is at a limit.
+    Address,
+    /// The node is on its way out.
+    Draining,
+    /// It does not begin with GET.
+    Method,
+    /// A page of another origin.
+    Origin,
+    /// Too many come at once.
+    Storm,
+    /// It offers nothing that is spoken here.
+    Subprotocol,
+    /// TLS did not come about.
+    Tls,
+    /// Its token is no good.
+    Token,
+    /// It is no upgrade to WebSocket.
+    Upgrade,
+}
+
+impl HandshakeRefusal {
+    /// All, in the order of the enum.
+    const ALL: [HandshakeRefusal; 9] = [
+        HandshakeRefusal::Address,
+        HandshakeRefusal::Draining,
+        HandshakeRefusal::Method,
+        HandshakeRefusal::Origin,
+        HandshakeRefusal::Storm,
+        HandshakeRefusal::Subprotocol,
+        HandshakeRefusal::Tls,
+        HandshakeRefusal::Token,
+        HandshakeRefusal::Upgrade,
+    ];
+
+    /// The value of the label `reason`.
+    fn label(self) -> &'static str {
+        match self {
+            HandshakeRefusal::Address => "address",
+            HandshakeRefusal::Draining => "draining",
+            HandshakeRefusal::Method => "method",
+            HandshakeRefusal::Origin => "origin",
+            HandshakeRefusal::Storm => "storm",
+            HandshakeRefusal::Subprotocol => "subprotocol",
+            HandshakeRefusal::Tls => "tls",
+            HandshakeRefusal::Token => "token",
+            HandshakeRefusal::Upgrade => "upgrade",
+        }
+    }
 }
 
 const OPS: [&str; 14] = [
@@ -68,10 +124,6 @@ const CODES: [ErrorCode; 9] = [
 const CLOSES: [u16; 16] =
     [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, 1012, 4400, 4401, 4408, 4409, 4410, 4429];
 
-/// Why handshakes are refused.
-const REFUSALS: [&str; 8] =
-    ["address", "draining", "method", "origin", "subprotocol", "tls", "token", "upgrade"];
-
 /// The handles.
 pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMetrics {
     connections: gauge!("starling_connections"),
@@ -93,6 +145,8 @@ pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMe
     limited_connections: counter!("starling_limited_total", "limit" => "address_connections"),
     limited_handshakes: counter!("starling_limited_total", "limit" => "address_handshakes"),
     limited_sessions: counter!("starling_limited_total", "limit" => "node_sessions"),
+    limited_requests: counter!("starling_limited_total", "limit" => "connection_requests"),
+    limited_user_requests: counter!("starling_limited_total", "limit" => "user_requests"),
     draining: gauge!("starling_draining"),
     moved: counter!("starling_moved_connections_total"),
     queue_bytes: gauge!("starling_queue_bytes"),
@@ -104,8 +158,8 @@ pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMe
         .map(|code| (code, counter!("starling_connections_closed_total", "code" => code.to_string())))
         .into(),
     closed_other: counter!("starling_connections_closed_total", "code" => "other"),
-    refusals: REFUSALS
-        .map(|reason| (reason, counter!("starling_handshakes_refused_total", "reason" => reason))),
+    refusals: HandshakeRefusal::ALL
+        .map(|refusal| counter!("starling_handshakes_refused_total", "reason" => refusal.label())),
 });
 
 impl GatewayMetrics {
@@ -132,10 +186,24 @@ impl GatewayMetrics {
     }
 
     /// Counts a handshake that was refused.
-    pub fn refused(&self, reason: &'static str) {
-        match self.refusals.iter().find(|(known, _)| *known == reason) {
-            Some((_, counter)) => counter.increment(1),
-            None => counter!("starling_handshakes_refused_total", "reason" => reason).increment(1),
-        }
+    pub fn refused(&self, refusal: HandshakeRefusal) {
+        self.refusals[refusal as usize].increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_telemetry::catalogue;
+
+    use super::*;
+
+    #[test]
+    fn the_catalogue_lists_the_reasons_of_refusals_and_no_others() {
+        let mut metrics = catalogue::metrics();
+        let metric = metrics.find(|metric| metric.name == "starling_handshakes_refused_total");
+        let (name, values) = metric.expect("listed").labels[0];
+        let listed: Vec<&str> = values.split('`').skip(1).step_by(2).collect();
+        assert_eq!((name, listed), ("reason", HandshakeRefusal::ALL.map(HandshakeRefusal::label).to_vec()));
+        assert!(HandshakeRefusal::ALL.iter().enumerate().all(|(at, refusal)| *refusal as usize == at));
     }
 }

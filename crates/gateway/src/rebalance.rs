@@ -8,15 +8,15 @@ use starling_hub::Hub;
 use tokio::time::MissedTickBehavior;
 
 use crate::GatewayConfig;
-use crate::shard::{Inboxes, Item};
+use crate::shard::{Asked, Inboxes, Item};
 
-/// How often is looked. Clients that were asked to go have gone by the next time.
+/// How often is looked. Clients that were asked to go, and are still here the next time, count as gone.
 const EVERY: Duration = Duration::from_secs(15);
 /// Fewer clients than this too many are not worth moving.
 const WORTH: u64 = 50;
 
 /// Looks every while, for ever.
-pub(crate) async fn run(config: GatewayConfig, hub: Arc<Hub>, inboxes: Arc<Inboxes>) {
+pub(crate) async fn run(config: GatewayConfig, hub: Arc<Hub>, inboxes: Arc<Inboxes>, asked: Arc<Asked>) {
     if config.shed_above_percent == 0 {
         return;
     }
@@ -25,7 +25,7 @@ pub(crate) async fn run(config: GatewayConfig, hub: Arc<Hub>, inboxes: Arc<Inbox
     interval.tick().await;
     loop {
         interval.tick().await;
-        let own = hub.gauges().connections.load(Ordering::Relaxed);
+        let own = hub.gauges().connections.load(Ordering::Relaxed).saturating_sub(asked.count());
         let others: Vec<u64> = hub.other_nodes().iter().map(|node| node.connections).collect();
         let most = u64::from(config.drain_clients_per_second) * EVERY.as_secs() * others.len() as u64;
         let surplus = surplus(own, &others, config.shed_above_percent).min(most);

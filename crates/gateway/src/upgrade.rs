@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -28,7 +28,6 @@ use starling_wire::protocol::Encoding;
 use starling_wire::websocket::deflate::{self, Deflater, Params};
 use starling_wire::websocket::{self, Decoder, DecoderConfig};
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 use tracing::Instrument;
 
 use crate::addresses::{AddressGuard, Addresses};
@@ -36,8 +35,9 @@ use crate::admission::Admission;
 use crate::config::Origins;
 use crate::http::error::ApiError;
 use crate::listener::{self, Accepted};
-use crate::metrics::METRICS;
-use crate::shard::{Conn, ConnTask, Pace, Phase, Service, Shard, Socket};
+use crate::metrics::{HandshakeRefusal, METRICS};
+use crate::requests::{self, ConnectionAllowance, Requests};
+use crate::shard::{Asked, Conn, ConnTask, Pace, Phase, Service, Shard, Socket};
 
 /// How long TLS, and each request's head, may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,8 +62,10 @@ pub(crate) struct Front {
     pub closing: AtomicBool,
     /// The node is on its way out.
     pub draining: AtomicBool,
-    /// HTTP requests under way.
-    pub requests: AtomicU64,
+    /// HTTP requests that were taken.
+    pub requests: Requests,
+    /// Connections that were asked to go to other nodes.
+    pub asked: Arc<Asked>,
     pub started: Instant,
     pub hub: Option<Arc<Hub>>,
     /// The path of the WebSocket; any, for the echo.
@@ -92,7 +94,7 @@ impl Front {
 
     /// HTTP requests under way.
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.requests.under_way()
     }
 
     /// Whether this address is a load balancer of ours.
@@ -100,10 +102,10 @@ impl Front {
         self.trusted_proxies.contains(&peer)
     }
 
-    /// Counts in the client that a trusted load balancer speaks for.
-    fn enter_forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Option<AddressGuard>, Refused> {
+    /// The client that a trusted load balancer speaks for.
+    pub fn forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         if !self.trusts(peer) {
-            return Ok(None);
+            return None;
         }
         let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
         let chain: Vec<IpAddr> = forwarded
@@ -111,10 +113,18 @@ impl Front {
             .filter_map(|part| part.trim().parse().ok())
             .collect();
         // The last one that is not ours: what stands before it anybody could have written.
-        let client = chain.into_iter().rev().find(|address| !self.trusts(*address)).unwrap_or(peer);
+        Some(chain.into_iter().rev().find(|address| !self.trusts(*address)).unwrap_or(peer))
+    }
+
+    /// Counts in the client that a trusted load balancer speaks for.
+    fn enter_forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Option<AddressGuard>, Refused> {
+        let Some(client) = self.forwarded(peer, headers) else { return Ok(None) };
         self.addresses.enter(client).map_err(|refusal| {
             listener::count(refusal);
-            Refused::new("address", CommandError::rate_limited("too many connections of this address", 1_000))
+            Refused::new(
+                HandshakeRefusal::Address,
+                CommandError::rate_limited("too many connections of this address", 1_000),
+            )
         })
     }
 }
@@ -127,16 +137,19 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
     let Some(socket) = secure(&front, stream).await else { return };
     let agreed: Rc<RefCell<Option<Agreed>>> = Rc::default();
     let service = {
-        let (shard, agreed) = (shard.clone(), agreed.clone());
+        let (shard, agreed, allowance) =
+            (shard.clone(), agreed.clone(), Rc::<ConnectionAllowance>::default());
         service_fn(move |request: Request<Incoming>| {
             let (front, agreed, shard) = (front.clone(), agreed.clone(), shard.clone());
+            let allowance = allowance.clone();
             async move {
                 let span = tracing::info_span!(target: TRACE_TARGET, "request", path = request.uri().path());
                 if let Some(traceparent) = request.headers().get("traceparent").and_then(|v| v.to_str().ok())
                 {
                     set_parent(&span, traceparent);
                 }
-                Ok::<_, Infallible>(answer(&front, &shard, peer, request, &agreed).instrument(span).await)
+                let answer = answer(&front, &shard, peer, request, &agreed, &allowance);
+                Ok::<_, Infallible>(answer.instrument(span).await)
             }
         })
     };
@@ -179,7 +192,7 @@ async fn secure(front: &Front, stream: std::net::TcpStream) -> Option<Socket> {
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(Socket::Tls(Box::new(stream))),
         _ => {
-            METRICS.refused("tls");
+            METRICS.refused(HandshakeRefusal::Tls);
             None
         }
     }
@@ -227,6 +240,7 @@ pub(crate) fn enter(
         expiry_due_s: i64::MAX,
         phase: Phase::Open,
         pace: Pace::default(),
+        asked: None,
         _address: address,
         behind: 0,
         early: None,
@@ -241,6 +255,7 @@ async fn answer(
     peer: IpAddr,
     request: Request<Incoming>,
     agreed: &RefCell<Option<Agreed>>,
+    allowance: &ConnectionAllowance,
 ) -> Response<Body> {
     if front.path.is_none_or(|path| request.uri().path() == path) {
         return match agree(front, shard, peer, &request).await {
@@ -255,46 +270,20 @@ async fn answer(
         };
     }
     match front.router.get() {
-        Some(router) => {
-            let _counted = RequestUnderWay::new(&front.requests);
-            // A router answers always.
-            match router.clone().oneshot(request.map(Body::new)).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            }
-        }
-        None => {
-            let error = CommandError::unavailable("the node is starting");
-            Refused::new("starting", error).response()
-        }
-    }
-}
-
-/// Counts a request for as long as it is under way, however it ends.
-struct RequestUnderWay<'a>(&'a AtomicU64);
-
-impl<'a> RequestUnderWay<'a> {
-    fn new(requests: &'a AtomicU64) -> RequestUnderWay<'a> {
-        requests.fetch_add(1, Ordering::Relaxed);
-        RequestUnderWay(requests)
-    }
-}
-
-impl Drop for RequestUnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        Some(router) => requests::answer(front, router, peer, allowance, request).await,
+        None => ApiError::from(CommandError::unavailable("the node is starting")).into_response(),
     }
 }
 
 /// Why an upgrade was refused.
 pub(crate) struct Refused {
-    reason: &'static str,
+    reason: HandshakeRefusal,
     status: Option<StatusCode>,
     error: CommandError,
 }
 
 impl Refused {
-    fn new(reason: &'static str, error: CommandError) -> Refused {
+    fn new(reason: HandshakeRefusal, error: CommandError) -> Refused {
         Refused { reason, status: None, error }
     }
 
@@ -323,32 +312,37 @@ async fn agree(
     let headers = request.headers();
     if request.method() != Method::GET {
         let error = CommandError::bad_request("a WebSocket begins with GET");
-        return Err(Refused { reason: "method", status: Some(StatusCode::METHOD_NOT_ALLOWED), error });
+        return Err(Refused {
+            reason: HandshakeRefusal::Method,
+            status: Some(StatusCode::METHOD_NOT_ALLOWED),
+            error,
+        });
     }
     let accept = websocket::validate_upgrade(headers).map_err(|error| Refused {
-        reason: "upgrade",
+        reason: HandshakeRefusal::Upgrade,
         status: Some(error.status()),
         error: CommandError::bad_request(error.to_string()),
     })?;
     if front.closing.load(Ordering::Relaxed) {
         return Err(Refused::new(
-            "draining",
+            HandshakeRefusal::Draining,
             CommandError::unavailable("this node is stopping; connect again"),
         ));
     }
+    // What is limited for one client alone comes first, so that nobody uses up what the node takes of all.
+    let guard = front.enter_forwarded(peer, headers)?;
+    check_origin(&front.origins, headers)?;
     front.admission.handshake().map_err(|away| {
         let error = CommandError::unavailable("too many clients come at once");
-        Refused::new("storm", error.retry_after(away))
+        Refused::new(HandshakeRefusal::Storm, error.retry_after(away))
     })?;
-    check_origin(&front.origins, headers)?;
-    let guard = front.enter_forwarded(peer, headers)?;
     let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     let offered = offered.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty());
     let chosen = match &shard.service {
         Service::Echo => None,
         Service::Hub(_) => websocket::choose_subprotocol(offered).ok_or_else(|| {
             let message = "unknown sub-protocols; offer starling.v1.json or starling.v1.msgpack, or none";
-            Refused::new("subprotocol", CommandError::bad_request(message))
+            Refused::new(HandshakeRefusal::Subprotocol, CommandError::bad_request(message))
         })?,
     };
     let identity = match (&shard.service, bearer(headers)) {
@@ -390,7 +384,7 @@ async fn authenticate(hub: &Hub, token: &str) -> Result<Identity, Refused> {
         Some(checked) => checked,
         None => hub.authenticate(token).await,
     };
-    checked.map_err(|error| Refused::new("token", error.into()))
+    checked.map_err(|error| Refused::new(HandshakeRefusal::Token, error.into()))
 }
 
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -415,7 +409,7 @@ pub(crate) fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(),
         return Ok(());
     }
     Err(Refused::new(
-        "origin",
+        HandshakeRefusal::Origin,
         CommandError::forbidden("pages of this origin may not connect (allowed_origins)"),
     ))
 }

@@ -276,6 +276,11 @@ impl Hub {
         self.verifier.verify(token, clock::now_ms()).await
     }
 
+    /// Whether there is a key to verify tokens with.
+    pub fn has_keys(&self) -> bool {
+        self.verifier.has_keys()
+    }
+
     /// A page of a conversation's log after a number, from the primary, to serve a socket. Sockets that want the same at the same time
     /// share it; with many that want different ones, it waits its turn.
     pub fn read_log(

@@ -333,6 +333,18 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "Bytes from one connection; it is read slower beyond that.",
             ),
             setting(
+                "limit_connection_requests_per_second",
+                Kind::Number(MANY),
+                "1000",
+                "HTTP requests on one connection; behind `trusted_proxies`, of one address. An answer counts once more for each further 16 KiB.",
+            ),
+            setting(
+                "limit_user_requests_per_second",
+                Kind::Number(MANY),
+                "5000",
+                "HTTP requests of one user on one node, counted likewise.",
+            ),
+            setting(
                 "limit_session_joins",
                 Kind::Positive(NAMES_MAX),
                 "1000",
@@ -365,8 +377,8 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
             setting(
                 "limit_handshakes_per_second",
                 Kind::Number(MANY),
-                "2000",
-                "Handshakes on one node, of all clients together. Who is too many is told when to come again; resumed sessions come first.",
+                "6000",
+                "Handshakes on one node, of all clients together; a third as many sessions may begin, resumed ones first. Who is too many is told when to come again.",
             ),
             setting(
                 "limit_tenant_connections",

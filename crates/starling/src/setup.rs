@@ -13,7 +13,7 @@ use starling_conversation_store::Error as DatabaseError;
 use starling_conversation_store::postgres::PostgresConfig;
 use starling_fanout::TopicSettings;
 use starling_fanout::redis::RedisConfig as FanoutConfig;
-use starling_gateway::{AddressLimits, GatewayConfig, Origins, TlsConfig};
+use starling_gateway::{AddressLimits, GatewayConfig, Origins, RequestLimits, TlsConfig};
 use starling_hub::{HubConfig, TenantLimits};
 use starling_session_store::redis::RedisConfig as SessionStoreConfig;
 use starling_telemetry::{LogFormat, TelemetryConfig};
@@ -161,6 +161,10 @@ fn gateway(values: &Values) -> Result<GatewayConfig, BadConfig> {
         address_limits: AddressLimits {
             connections: values.parsed("limit_address_connections")?,
             handshakes_per_second: values.parsed("limit_address_handshakes_per_second")?,
+        },
+        request_limits: RequestLimits {
+            connection_per_second: values.parsed("limit_connection_requests_per_second")?,
+            user_per_second: values.parsed("limit_user_requests_per_second")?,
         },
         trusted_proxies: proxies(values)?,
         commands_per_second: values.parsed("limit_connection_commands_per_second")?,

@@ -71,12 +71,7 @@ pub const CONNECTIONS: Section = Section {
     title: "Connections and sessions",
     metrics: &[
         gauge("starling_connections", Unit::Count, "Sockets that are open.", &[]),
-        gauge(
-            "starling_sessions",
-            Unit::Count,
-            "Sessions on this node, those within their resume window included.",
-            &[],
-        ),
+        gauge("starling_sessions", Unit::Count, "Sessions that are attached to a socket of this node.", &[]),
         counter("starling_connections_opened_total", "Handshakes that became a WebSocket.", &[]),
         counter(
             "starling_connections_closed_total",
@@ -88,7 +83,7 @@ pub const CONNECTIONS: Section = Section {
             "Handshakes that were answered with an HTTP error.",
             &[(
                 "reason",
-                "`address` (a limit), `draining`, `method`, `origin`, `subprotocol`, `tls`, `token`, `upgrade`",
+                "`address` (a limit), `draining`, `method`, `origin`, `storm` (too many come at once), `subprotocol`, `tls`, `token`, `upgrade`",
             )],
         ),
         histogram(
@@ -373,8 +368,8 @@ pub const LIMITS: Section = Section {
         "What was refused because of a limit.",
         &[(
             "limit",
-            "`address_connections`, `address_handshakes`, `node_sessions`, `connection_commands`, `connection_bytes`, `user_writes`, \
-             `tenant_connections`, `tenant_conversations`, `joins`, `topics`",
+            "`address_connections`, `address_handshakes`, `node_sessions`, `connection_commands`, `connection_bytes`, \
+             `connection_requests`, `user_requests`, `user_writes`, `tenant_connections`, `tenant_conversations`, `joins`, `topics`",
         )],
     )],
 };

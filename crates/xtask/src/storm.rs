@@ -1,4 +1,5 @@
-//! `cargo xtask storm`: very many clients lose their node at the same moment and come back to the others, as they are told to.
+//! `cargo xtask storm`: very many clients lose their node at the same moment and come back to the others, as they are told to. With
+//! `--newcomers` others, who have no session yet, want to get in at the same time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use rand::Rng;
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding, Failure};
 use starling_testkit::node::{Cluster, Node};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::workspace;
@@ -18,7 +20,9 @@ use crate::workspace;
 const MEMBERS: usize = 100;
 /// How many clients connect at the same time before the storm.
 const AT_ONCE: usize = 64;
-/// How long a client may take to come back.
+/// How many sockets this process and each node can open to one address.
+const SOCKETS_MAX: usize = 18_000;
+/// How long a client may take to get in.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Kills a node that holds very many clients, and measures how they come back to the others.
@@ -30,17 +34,32 @@ pub struct Arguments {
     /// How many nodes are left
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
     left: u8,
-    /// Handshakes a second that a node takes; 0: as many as come
-    #[arg(long, default_value_t = 2_000)]
+    /// How many come for the first time at that moment, beside those who come back
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=18_000))]
+    newcomers: u32,
+    /// Handshakes a second that a node takes, three for each session; 0: as many as come
+    #[arg(long, default_value_t = 6_000)]
     rate: u32,
     /// Runs this program, and builds none
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
 }
 
-/// Runs it. Returns whether everybody came back, in the same session.
+/// How those fared who came.
+#[derive(Default)]
+struct Arrivals {
+    /// After how long each was in.
+    took: Vec<Duration>,
+    /// Times that one was told when to return.
+    sent_away: Arc<AtomicU64>,
+    failed: u64,
+}
+
+/// Runs it. Returns whether everybody got in, and those who came back in the same session.
 pub async fn run(arguments: &Arguments) -> Result<bool> {
     let (clients, left) = (arguments.clients as usize, usize::from(arguments.left));
+    let newcomers = arguments.newcomers as usize;
+    ensure!(clients + newcomers <= SOCKETS_MAX, "at most {SOCKETS_MAX} clients and newcomers together");
     let program = match &arguments.program {
         Some(program) => std::path::absolute(program)?,
         None => workspace::build_program(true).await?,
@@ -57,52 +76,73 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
     let survivors: Vec<&Node> = cluster.nodes()[1..].iter().collect();
     let urls: Arc<Vec<String>> = Arc::new(survivors.iter().map(|node| node.ws_url()).collect());
     let cpu_before = cpu_of(&survivors)?;
-    let sent_away = Arc::new(AtomicU64::new(0));
-    let begun = Instant::now();
-    let mut coming = JoinSet::new();
+    let (mut back, mut new) = (Arrivals::default(), Arrivals::default());
+    let (begin, began) = watch::channel(false);
+    let (mut coming_back, mut coming) = (JoinSet::new(), JoinSet::new());
     for (client, token) in crowd {
-        coming.spawn(come_back(client, token, urls.clone(), sent_away.clone()));
+        coming_back.spawn(come_back(client, token, urls.clone(), back.sent_away.clone()));
+    }
+    for n in 0..newcomers {
+        let token = cluster.token(&format!("new{n}"));
+        coming.spawn(come_first(began.clone(), token, urls.clone(), new.sent_away.clone()));
     }
     cluster.node(0).kill().await?;
     let killed = Instant::now();
-    let (mut back, mut afresh, mut gone) = (Vec::with_capacity(clients), 0, 0);
-    let mut kept = Vec::with_capacity(clients);
-    while let Some(came) = coming.join_next().await {
-        match came? {
-            Ok((at, client)) => {
-                afresh += u64::from(client.welcome()["resumed"] != true);
-                back.push(at.saturating_duration_since(killed));
-                kept.push(client);
-            }
-            Err(error) => {
-                gone += 1;
-                if gone == 1 {
-                    println!("one did not come back: {error:#}");
-                }
-            }
-        }
-    }
+    let _ = begin.send(true);
+    // Those who come for the first time must not wait until the others have been counted.
+    let (resumed, first) = tokio::join!(back.count(coming_back, killed), new.count(coming, killed));
+    let (resumed, first) = (resumed?, first?);
     let cpu = cpu_of(&survivors)? - cpu_before;
-    ensure!(!back.is_empty(), "nobody came back");
-    back.sort_unstable();
-    let at = |part: f64| back[((back.len() - 1) as f64 * part) as usize].as_secs_f64();
-    println!("after kill -9, {} of {clients} are back:", back.len());
-    println!("  half       {:8.2} s", at(0.5));
-    println!("  99 %       {:8.2} s", at(0.99));
-    println!("  all        {:8.2} s", at(1.0));
-    println!("  sent away  {:8} times, with a time to return", sent_away.load(Ordering::Relaxed));
+    let afresh = resumed.iter().filter(|client| client.welcome()["resumed"] != true).count();
+    back.print(&format!("after kill -9, {} of {clients} are back", back.took.len()))?;
     println!("  begun afresh {afresh:6} (their session was not resumed)");
+    if newcomers > 0 {
+        new.print(&format!("{} of {newcomers} newcomers are in", new.took.len()))?;
+    }
     println!(
-        "  the others' CPU {:.2} s in {:.2} s: {:.0} µs a client",
-        cpu,
-        begun.elapsed().as_secs_f64(),
-        cpu * 1e6 / back.len() as f64
+        "the others' CPU {cpu:.2} s in {:.2} s: {:.0} µs a client",
+        killed.elapsed().as_secs_f64(),
+        cpu * 1e6 / (back.took.len() + new.took.len()) as f64
     );
     for node in &survivors {
         println!("  {}: {} MiB", node.name(), node.rss_bytes()? >> 20);
     }
-    drop(kept);
-    Ok(gone == 0 && afresh == 0)
+    drop((resumed, first));
+    Ok(back.failed + new.failed == 0 && afresh == 0)
+}
+
+impl Arrivals {
+    /// Waits for all, and keeps their connections.
+    async fn count(&mut self, mut coming: JoinSet<Arrival>, since: Instant) -> Result<Vec<Client>> {
+        let mut kept = Vec::with_capacity(coming.len());
+        while let Some(came) = coming.join_next().await {
+            match came? {
+                Ok((at, client)) => {
+                    self.took.push(at.saturating_duration_since(since));
+                    kept.push(client);
+                }
+                Err(error) => {
+                    self.failed += 1;
+                    if self.failed == 1 {
+                        println!("one did not get in: {error:#}");
+                    }
+                }
+            }
+        }
+        self.took.sort_unstable();
+        Ok(kept)
+    }
+
+    fn print(&self, title: &str) -> Result<()> {
+        ensure!(!self.took.is_empty(), "nobody got in");
+        let at = |part: f64| self.took[((self.took.len() - 1) as f64 * part) as usize].as_secs_f64();
+        println!("{title}:");
+        println!("  half       {:8.2} s", at(0.5));
+        println!("  99 %       {:8.2} s", at(0.99));
+        println!("  all        {:8.2} s", at(1.0));
+        println!("  sent away  {:8} times, with a time to return", self.sent_away.load(Ordering::Relaxed));
+        Ok(())
+    }
 }
 
 /// Clients of one node, each in a conversation.
@@ -139,24 +179,47 @@ fn user(n: usize) -> String {
     format!("u{n}")
 }
 
+/// When somebody got in, and the connection.
+type Arrival = Result<(Instant, Client)>;
+
 /// Waits for the end of its socket, and resumes at one of the other nodes.
 async fn come_back(
     mut client: Client,
     token: String,
     urls: Arc<Vec<String>>,
     sent_away: Arc<AtomicU64>,
-) -> Result<(Instant, Client)> {
+) -> Arrival {
     let resume = {
         let welcome = client.welcome();
         json!({"session": welcome["session"], "ticket": welcome["ticket"], "cursors": {}})
     };
-    let deadline = Instant::now() + PATIENCE;
     client.closed(PATIENCE).await?;
     drop(client);
+    persist(Some(resume), &token, &urls, &sent_away).await
+}
+
+/// Waits for the beginning, and connects to one of the nodes.
+async fn come_first(
+    mut began: watch::Receiver<bool>,
+    token: String,
+    urls: Arc<Vec<String>>,
+    sent_away: Arc<AtomicU64>,
+) -> Arrival {
+    began.wait_for(|began| *began).await?;
+    persist(None, &token, &urls, &sent_away).await
+}
+
+/// Tries to get in at any node until it works, and returns when it is told to.
+async fn persist(resume: Option<Value>, token: &str, urls: &[String], sent_away: &AtomicU64) -> Arrival {
+    let deadline = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(100);
     loop {
         let url = &urls[rand::rng().random_range(0..urls.len())];
-        let failure = match Client::resume(url, &token, Encoding::Json, resume.clone()).await {
+        let attempt = match &resume {
+            Some(resume) => Client::resume(url, token, Encoding::Json, resume.clone()).await,
+            None => Client::connect(url, token, Encoding::Json).await,
+        };
+        let failure = match attempt {
             Ok(client) => return Ok((Instant::now(), client)),
             Err(failure) => failure,
         };

@@ -119,7 +119,6 @@ impl From<ConversationView> for Conversation {
         (status = 403, description = "The token lacks the scope", body = ErrorResponse),
         (status = 409, description = "It was there, and the caller is not a member", body = ErrorResponse),
         (status = 413, description = "A field or the body is too large", body = ErrorResponse),
-        (status = 429, description = "Too often; try again after `Retry-After` seconds", body = ErrorResponse),
         Failures,
     ),
 )]

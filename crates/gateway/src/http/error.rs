@@ -127,6 +127,9 @@ pub(super) enum Failures {
     /// No token, or one that is not valid.
     #[response(status = 401, headers(("WWW-Authenticate" = String, description = "`Bearer`")))]
     Unauthorized(ErrorResponse),
+    /// Too often; nothing was done.
+    #[response(status = 429, headers(("Retry-After" = u64, description = "When to try again, seconds")))]
+    RateLimited(ErrorResponse),
     /// A fault of Starling's; it has been logged.
     #[response(status = 500)]
     Internal(ErrorResponse),

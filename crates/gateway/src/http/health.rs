@@ -167,6 +167,8 @@ enum Reason {
     Draining,
     /// It does not hear the other nodes: the link through Redis is down, or its own probes do not come back.
     Deaf,
+    /// It has no key to verify tokens with: the key set has not been fetched yet, or is empty.
+    NoKeys,
 }
 
 /// Shows the node's health: 200 while the process works.
@@ -202,7 +204,7 @@ pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> 
 )]
 pub(super) async fn ready(State(monitor): State<Arc<Monitor>>) -> Response {
     let ApiState { hub, front } = &monitor.state;
-    answer(reasons(front.is_draining(), hub.hears()))
+    answer(reasons(front.is_draining(), hub.hears(), hub.has_keys()))
 }
 
 impl Monitor {
@@ -267,8 +269,8 @@ fn overall(database: &Dependency, redis: &Redis) -> HealthStatus {
     if fine(database.status) && fine(redis.status) { HealthStatus::Ok } else { HealthStatus::Degraded }
 }
 
-fn reasons(draining: bool, hears: bool) -> Vec<Reason> {
-    let reasons = [(draining, Reason::Draining), (!hears, Reason::Deaf)];
+fn reasons(draining: bool, hears: bool, has_keys: bool) -> Vec<Reason> {
+    let reasons = [(draining, Reason::Draining), (!hears, Reason::Deaf), (!has_keys, Reason::NoKeys)];
     reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
 }
 
@@ -287,14 +289,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_node_is_ready_unless_it_drains_or_is_deaf() {
-        for (draining, hears, status, body) in [
-            (false, true, 200, r#"{"ready":true,"reasons":[]}"#),
-            (true, true, 503, r#"{"ready":false,"reasons":["draining"]}"#),
-            (false, false, 503, r#"{"ready":false,"reasons":["deaf"]}"#),
-            (true, false, 503, r#"{"ready":false,"reasons":["draining","deaf"]}"#),
+    async fn a_node_is_ready_unless_it_drains_is_deaf_or_has_no_keys() {
+        for (draining, hears, has_keys, status, body) in [
+            (false, true, true, 200, r#"{"ready":true,"reasons":[]}"#),
+            (true, true, true, 503, r#"{"ready":false,"reasons":["draining"]}"#),
+            (false, false, true, 503, r#"{"ready":false,"reasons":["deaf"]}"#),
+            (false, true, false, 503, r#"{"ready":false,"reasons":["no_keys"]}"#),
+            (true, false, false, 503, r#"{"ready":false,"reasons":["draining","deaf","no_keys"]}"#),
         ] {
-            let response = answer(reasons(draining, hears));
+            let response = answer(reasons(draining, hears, has_keys));
             assert_eq!(response.status(), status);
             assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503);
             let shown = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("body");

@@ -171,7 +171,6 @@ pub(super) async fn list(
         (status = 403, description = "`sender` or `role` without the scope `admin`", body = ErrorResponse),
         (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
         (status = 413, description = "A field or the body is too large", body = ErrorResponse),
-        (status = 429, description = "Too often; try again after `Retry-After` seconds", body = ErrorResponse),
         Failures,
     ),
 )]

@@ -4,6 +4,7 @@
 
 mod auth;
 mod body;
+pub(crate) mod compression;
 mod console;
 mod conversations;
 pub(crate) mod error;
@@ -28,14 +29,8 @@ use axum::routing::{delete, get, post, put};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use starling_hub::Hub;
-use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::SizeAbove;
 
 use crate::upgrade::Front;
-
-/// Answers from this size on are compressed for those who accept it, bytes: what is smaller fits one packet anyway.
-const COMPRESS_BYTES_MIN: u64 = 1024;
 
 /// What the HTTP API is made from.
 #[derive(Clone)]
@@ -52,17 +47,17 @@ impl FromRef<ApiState> for Arc<Hub> {
     }
 }
 
-/// Everything on the public port but the WebSocket.
+/// Everything on the public port but the WebSocket. To be called on the control threads.
 pub(crate) fn router(state: ApiState) -> Router {
-    api()
+    let router = api()
         .with_state(state.clone())
         .merge(health::routes(state))
         .merge(console::routes())
         .merge(openapi::routes())
         .method_not_allowed_fallback(error::method_not_allowed)
         .fallback(error::no_such_path)
-        .layer(map_response(set_default_headers))
-        .layer(compression())
+        .layer(map_response(set_default_headers));
+    compression::compressed(router)
 }
 
 fn api() -> Router<ApiState> {
@@ -85,17 +80,8 @@ fn api() -> Router<ApiState> {
         .route("/v1/sessions/{session}", delete(operate::end_session))
 }
 
-/// The fastest level: answers are compressed on the thread of a shard, which sockets wait for.
-fn compression() -> CompressionLayer<SizeAbove> {
-    CompressionLayer::new()
-        .no_deflate()
-        .no_zstd()
-        .quality(CompressionLevel::Fastest)
-        .compress_when(SizeAbove::new(COMPRESS_BYTES_MIN))
-}
-
 /// Answers are for whoever holds the token, and true for the moment: nobody on the way may keep them.
-async fn set_default_headers(mut response: Response) -> Response {
+pub(crate) async fn set_default_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

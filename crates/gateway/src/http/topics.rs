@@ -45,7 +45,6 @@ pub(super) struct Publication {
         (status = 201, description = "It has been published", body = Publication),
         (status = 403, description = "The token does not allow this topic", body = ErrorResponse),
         (status = 413, description = "`data` or the body is too large", body = ErrorResponse),
-        (status = 429, description = "Too often; try again after `Retry-After` seconds", body = ErrorResponse),
         Failures,
     ),
 )]

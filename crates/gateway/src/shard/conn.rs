@@ -12,6 +12,7 @@ use starling_wire::protocol::{CloseReason, Command, Encoding, Request};
 use starling_wire::websocket::deflate::Deflater;
 use starling_wire::websocket::{self, Decoder};
 
+use super::leaving::AskedGuard;
 use super::outbox::{Kind, Outbox};
 use super::socket::Socket;
 use crate::addresses::AddressGuard;
@@ -63,6 +64,8 @@ pub(crate) struct Conn {
     pub phase: Phase,
     /// Command and byte rates.
     pub pace: super::pace::Pace,
+    /// Set when it has been asked to go to another node.
+    pub asked: Option<AskedGuard>,
     /// Counts the connection against its address while it is held.
     pub _address: Option<AddressGuard>,
     /// Subscriptions that are to be served from the log.

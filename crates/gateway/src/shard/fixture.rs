@@ -26,6 +26,7 @@ pub fn shard_with(change: impl FnOnce(&mut ShardSettings)) -> Rc<Shard> {
         deflate: None,
         pace: PaceLimits { commands_per_second: 0, bytes_per_second: 0 },
         admission: crate::admission::Admission::new(0).into(),
+        asked: Default::default(),
     };
     change(&mut settings);
     Shard::new(0, Service::Echo, settings, 0)

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 pub(crate) use conn::{Conn, Phase};
 pub(crate) use inbox::Item;
 pub use inbox::{Inbox, Inboxes};
-pub(crate) use leaving::DrainPlan;
+pub(crate) use leaving::{Asked, DrainPlan};
 pub(crate) use pace::{Pace, PaceLimits};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -82,6 +82,8 @@ pub(crate) struct ShardSettings {
     pub pace: PaceLimits,
     /// How many sessions may begin.
     pub admission: Arc<Admission>,
+    /// Connections of all shards that were asked to go to other nodes.
+    pub asked: Arc<Asked>,
 }
 
 /// A shard.
@@ -109,6 +111,8 @@ pub(crate) struct Table {
     next_generation: u32,
     /// Bytes in all outboxes at the last tick.
     queued: usize,
+    /// Counts those who were asked to go to other nodes.
+    asked: Arc<Asked>,
     /// Spreads what must not happen to all at once.
     random: SmallRng,
 }
@@ -158,7 +162,7 @@ pub(crate) async fn tick_forever(shard: Rc<Shard>) {
 impl Shard {
     /// A shard without sockets. [`Shard::take_turns`] and [`tick_forever`] keep it going.
     pub fn new(index: u16, service: Service, settings: ShardSettings, seed: u64) -> Rc<Shard> {
-        let table = RefCell::new(Table::new(settings.heartbeat_s, seed));
+        let table = RefCell::new(Table::new(&settings, seed));
         Rc::new(Shard { index, service, settings, table, started: Instant::now() })
     }
 
@@ -205,17 +209,18 @@ impl Shard {
 }
 
 impl Table {
-    fn new(heartbeat_s: u32, seed: u64) -> Table {
+    fn new(settings: &ShardSettings, seed: u64) -> Table {
         Table {
             conns: Slab::new(),
             rooms: Map::default(),
             touched: Vec::new(),
             dirty: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
-            timers: Timers::new(heartbeat_s),
+            timers: Timers::new(settings.heartbeat_s),
             tick: 0,
             next_generation: 1,
             queued: 0,
+            asked: settings.asked.clone(),
             random: SmallRng::seed_from_u64(seed),
         }
     }

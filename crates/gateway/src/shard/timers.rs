@@ -34,7 +34,7 @@ pub(super) struct Timers {
     /// Connections that are as old as they may get.
     ages: BinaryHeap<Reverse<(u32, Entry)>>,
     /// Connections that were asked to go elsewhere, and are closed if they have not by then.
-    leaving: VecDeque<(u32, Entry)>,
+    leaving: BinaryHeap<Reverse<(u32, Entry)>>,
     /// When tokens end, Unix seconds.
     expiries: BinaryHeap<Reverse<(i64, Entry)>>,
 }
@@ -47,7 +47,7 @@ impl Timers {
             connects: VecDeque::new(),
             closing: VecDeque::new(),
             ages: BinaryHeap::new(),
-            leaving: VecDeque::new(),
+            leaving: BinaryHeap::new(),
             expiries: BinaryHeap::new(),
         }
     }
@@ -71,7 +71,7 @@ impl Timers {
     }
 
     pub fn leaving(&mut self, until: u32, key: u32, generation: u32) {
-        self.leaving.push_back((until, (key, generation)));
+        self.leaving.push(Reverse((until, (key, generation))));
     }
 
     pub fn closing(&mut self, until: u32, key: u32, generation: u32) {
@@ -189,9 +189,11 @@ impl Table {
     }
 
     fn end_leaving(&mut self) {
-        while let Some((_, (key, generation))) =
-            self.timers.leaving.pop_front_if(|(due, _)| *due <= self.tick)
-        {
+        while let Some(Reverse((due, (key, generation)))) = self.timers.leaving.peek().copied() {
+            if due > self.tick {
+                return;
+            }
+            self.timers.leaving.pop();
             if self.conns.get(key as usize).is_some_and(|conn| conn.generation == generation) {
                 self.close(key, CloseReason::Restart, "moving to another node; reconnect with resume");
             }

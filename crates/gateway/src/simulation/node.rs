@@ -23,7 +23,7 @@ use super::world::Servers;
 use crate::gateway::{self, shard_settings, take_leave};
 use crate::shard::{self, ConnTask, Inboxes, Service, Shard, Socket};
 use crate::upgrade::{self, Front};
-use crate::{AddressLimits, GatewayConfig, Origins};
+use crate::{AddressLimits, GatewayConfig, Origins, RequestLimits};
 
 /// Signs tickets on all nodes.
 const SECRET: &[u8; 32] = b"a secret of the simulation's own";
@@ -181,6 +181,7 @@ fn gateway_config(plan: &Plan) -> GatewayConfig {
         connect_timeout: Duration::from_secs(10),
         origins: Origins::Any,
         address_limits: AddressLimits { connections: 0, handshakes_per_second: 0 },
+        request_limits: RequestLimits { connection_per_second: 0, user_per_second: 0 },
         trusted_proxies: Vec::new(),
         commands_per_second: 0,
         bytes_per_second: 0,

@@ -138,6 +138,21 @@ async fn a_key_set_may_change_while_the_node_runs() {
     assert_eq!(ada.refused("refresh", json!({"token": by(&second, "third")})).await, "unauthorized");
 }
 
+#[tokio::test]
+async fn a_node_is_not_ready_before_it_has_seen_a_key() {
+    let (signer, mut key) = Signer::eddsa();
+    key["kid"] = json!("first");
+    let keys = Arc::new(Mutex::new(json!("no key set yet")));
+    let url = serve(keys.clone()).await;
+    let node = node("EdDSA").env("STARLING_JWT_JWKS_URL", &url).without_waiting().start().await.unwrap();
+    let answer = wait::until(SOON, "an answer", async || Ok(node.get("/ready").await.ok())).await.unwrap();
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json().unwrap(), json!({"ready": false, "reasons": ["no_keys"]}));
+    *keys.lock() = json!({"keys": [key]});
+    node.ready().await.unwrap();
+    connect(&node, &signer.token(Token::of("ada").header("kid", "first"))).await.unwrap();
+}
+
 /// Serves a key set for as long as the test runs.
 async fn serve(keys: Arc<Mutex<Value>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -4,6 +4,7 @@ mod access;
 mod conversations;
 mod examples;
 mod health;
+mod limits;
 mod messages;
 mod operate;
 mod page;

@@ -134,6 +134,18 @@ async fn long_answers_are_compressed_for_those_who_ask() {
     for encoding in ["gzip", "br"] {
         assert_eq!(unpacked_by_curl(&node, &ada, path, encoding).await, plain.body, "{encoding}");
     }
+    // Large ones are compressed whole, on other threads, so their length is known.
+    let message = json!({"key": "long", "content": "all work and no play ".repeat(3_000)});
+    json_of(&call_with(&node, &ada, "POST", path, &message).await, 201);
+    let plain = call(&node, &ada, "GET", path).await;
+    for encoding in ["gzip", "br"] {
+        let packed = request(&node, &ada, "GET", path).header("accept-encoding", encoding).send().await;
+        let packed = packed.expect("an answer");
+        assert_eq!(packed.header("content-encoding"), Some(encoding));
+        assert_eq!(packed.header("content-length"), Some(packed.body.len().to_string().as_str()));
+        assert!(packed.body.len() < plain.body.len() / 10, "{encoding}: {} bytes", packed.body.len());
+        assert_eq!(unpacked_by_curl(&node, &ada, path, encoding).await, plain.body, "{encoding}");
+    }
 }
 
 async fn encoded(node: &Node, token: &str, path: &str, accepted: &str) -> (Option<String>, usize) {

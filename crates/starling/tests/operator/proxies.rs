@@ -55,3 +55,34 @@ async fn the_word_of_a_peer_that_is_not_trusted_is_ignored() {
     assert_refused(&node, "203.0.113.2").await;
     assert_eq!(refusals(&node).await, before + 1.0);
 }
+
+#[tokio::test]
+async fn who_is_refused_for_itself_uses_up_nothing_of_what_the_node_takes_of_all() {
+    let node = Node::builder()
+        .env("STARLING_TRUSTED_PROXIES", "127.0.0.1")
+        .env("STARLING_LIMIT_HANDSHAKES_PER_SECOND", "10")
+        .env("STARLING_LIMIT_ADDRESS_HANDSHAKES_PER_SECOND", "1")
+        .start()
+        .await
+        .unwrap();
+    let _first = open(&node, "203.0.113.1").await.unwrap();
+    for _ in 0..100 {
+        match open(&node, "203.0.113.1").await {
+            // The first seconds of a busy machine may be more than one.
+            Ok(_) => {}
+            Err(Failure::NotUpgraded { status, .. }) => assert_eq!(status, 429),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let _second = open(&node, "203.0.113.2").await.unwrap();
+    for n in 0..100 {
+        let elsewhere = Upgrade::to(&node.ws_url()).header("origin", "https://elsewhere.example");
+        match elsewhere.header("x-forwarded-for", &format!("198.51.100.{n}")).open().await {
+            Err(Failure::NotUpgraded { status, .. }) => assert_eq!(status, 403),
+            other => panic!("{other:?}"),
+        }
+    }
+    open(&node, "203.0.113.3").await.unwrap();
+    let storm = node.metric("starling_handshakes_refused_total", "reason=\"storm\"").await;
+    assert_eq!(storm.unwrap(), 0.0);
+}

@@ -1,0 +1,263 @@
+//! HTTP requests that are not the WebSocket: how many are taken, of whom.
+//!
+//! A request is counted on its connection, or where a load balancer speaks for others, on the address that it speaks for; and on its
+//! user. A large answer counts for several, since it costs as much.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use starling_auth::Identity;
+use starling_hub::CommandError;
+use tower::ServiceExt;
+
+use crate::addresses::subject;
+use crate::http::compression::AnswerBytes;
+use crate::http::error::ApiError;
+use crate::http::set_default_headers;
+use crate::listener;
+use crate::metrics::METRICS;
+use crate::rate::Allowance;
+use crate::swept::SweptMap;
+use crate::upgrade::{Front, bearer};
+
+/// How much of an answer one request is good for, bytes; what is more counts as further requests.
+const BYTES_PER_REQUEST: u64 = 16 * 1024;
+
+/// How many HTTP requests are taken a second, with a burst of as many; 0: no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Of one connection; of a trusted load balancer, of one address that it speaks for.
+    pub connection_per_second: u32,
+    /// Of one user.
+    pub user_per_second: u32,
+}
+
+/// What has been taken.
+pub(crate) struct Requests {
+    limits: RequestLimits,
+    began: Instant,
+    under_way: AtomicU64,
+    /// Of addresses that load balancers speak for.
+    addresses: Mutex<SweptMap<IpAddr, Allowance>>,
+    users: Mutex<SweptMap<User, Allowance>>,
+}
+
+/// Tenant and user.
+type User = (Arc<str>, Arc<str>);
+
+/// A connection's own allowance; its clock is that of [`Requests`].
+pub(crate) type ConnectionAllowance = Cell<Allowance>;
+
+/// On whom a request is counted.
+struct Payers<'a> {
+    requests: &'a Requests,
+    connection: &'a ConnectionAllowance,
+    forwarded: Option<IpAddr>,
+    user: Option<User>,
+}
+
+impl Requests {
+    pub fn new(limits: RequestLimits) -> Requests {
+        Requests {
+            limits,
+            began: Instant::now(),
+            under_way: AtomicU64::new(0),
+            addresses: Mutex::default(),
+            users: Mutex::default(),
+        }
+    }
+
+    /// How many are under way.
+    pub fn under_way(&self) -> u64 {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Answers a request, if those on whom it is counted may have one more.
+pub(crate) async fn answer(
+    front: &Front,
+    router: &Router,
+    peer: IpAddr,
+    connection: &ConnectionAllowance,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    let requests = &front.requests;
+    let _counted = UnderWay::new(&requests.under_way);
+    let forwarded = front.forwarded(peer, request.headers());
+    let mut payers = Payers { requests, connection, forwarded: forwarded.map(subject), user: None };
+    let _held = match forwarded.map(|address| front.addresses.enter_request(address)) {
+        None => None,
+        Some(Ok(guard)) => guard,
+        Some(Err(refusal)) => {
+            listener::count(refusal);
+            return refuse("too many requests of this address at once", 1_000).await;
+        }
+    };
+    if let Err(away_us) = payers.take_for_source() {
+        METRICS.limited_requests.increment(1);
+        return refuse("too many requests", away_us.div_ceil(1_000)).await;
+    }
+    if let Some(identity) = identify(front, &request) {
+        payers.user = Some((identity.tenant.clone(), identity.user.clone()));
+        if let Err(away_us) = payers.take_for_user() {
+            METRICS.limited_user_requests.increment(1);
+            return refuse("too many requests of this user", away_us.div_ceil(1_000)).await;
+        }
+        // So that the token is not looked at twice.
+        request.extensions_mut().insert(identity);
+    }
+    // A router answers always.
+    let response = match router.clone().oneshot(request.map(Body::new)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let bytes = response.extensions().get::<AnswerBytes>().map_or(0, |bytes| bytes.0);
+    payers.charge(bytes.saturating_sub(1) / BYTES_PER_REQUEST);
+    response
+}
+
+/// Whose token it is, where that can be told without waiting; otherwise the call itself finds out.
+fn identify(front: &Front, request: &Request<Incoming>) -> Option<Identity> {
+    front.hub.as_ref()?.authenticate_now(bearer(request.headers())?)?.ok()
+}
+
+async fn refuse(message: &'static str, retry_after_ms: u64) -> Response<Body> {
+    let error = ApiError::from(CommandError::rate_limited(message, retry_after_ms));
+    set_default_headers(error.into_response()).await
+}
+
+impl Payers<'_> {
+    /// `Err`: how long to wait, microseconds.
+    fn take_for_source(&self) -> Result<(), u64> {
+        let (now, rate) = (self.requests.now_us(), self.requests.limits.connection_per_second);
+        self.with_source(now, |allowance| allowance.take(now, 1, rate))
+    }
+
+    /// `Err`: how long to wait, microseconds.
+    fn take_for_user(&self) -> Result<(), u64> {
+        let (now, rate) = (self.requests.now_us(), self.requests.limits.user_per_second);
+        self.with_user(now, |allowance| allowance.take(now, 1, rate)).unwrap_or(Ok(()))
+    }
+
+    /// What the answer is more than one request's.
+    fn charge(&self, cells: u64) {
+        if cells == 0 {
+            return;
+        }
+        let (now, limits) = (self.requests.now_us(), self.requests.limits);
+        self.with_source(now, |allowance| allowance.charge(now, cells, limits.connection_per_second));
+        self.with_user(now, |allowance| allowance.charge(now, cells, limits.user_per_second));
+    }
+
+    fn with_source<T>(&self, now_us: u64, act: impl FnOnce(&mut Allowance) -> T) -> T {
+        match self.forwarded {
+            Some(address) if self.requests.limits.connection_per_second > 0 => {
+                let mut addresses = self.requests.addresses.lock();
+                act(addresses.entry(address, |allowance| !allowance.is_whole(now_us)))
+            }
+            _ => {
+                let mut allowance = self.connection.get();
+                let done = act(&mut allowance);
+                self.connection.set(allowance);
+                done
+            }
+        }
+    }
+
+    fn with_user<T>(&self, now_us: u64, act: impl FnOnce(&mut Allowance) -> T) -> Option<T> {
+        let user = self.user.clone().filter(|_| self.requests.limits.user_per_second > 0)?;
+        let mut users = self.requests.users.lock();
+        Some(act(users.entry(user, |allowance| !allowance.is_whole(now_us))))
+    }
+}
+
+/// Counts a request for as long as it is under way, however it ends.
+struct UnderWay<'a>(&'a AtomicU64);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a AtomicU64) -> UnderWay<'a> {
+        count.fetch_add(1, Ordering::Relaxed);
+        UnderWay(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    /// So slow that no test lives to see an allowance become whole.
+    const LIMITS: RequestLimits = RequestLimits { connection_per_second: 20, user_per_second: 30 };
+
+    fn taken(take: impl Fn() -> Result<(), u64>) -> usize {
+        (0..1_000).take_while(|_| take().is_ok()).count()
+    }
+
+    fn payers<'a>(
+        requests: &'a Requests,
+        connection: &'a ConnectionAllowance,
+        forwarded: Option<IpAddr>,
+        user: &str,
+    ) -> Payers<'a> {
+        Payers { requests, connection, forwarded, user: Some(("t".into(), user.into())) }
+    }
+
+    #[test]
+    fn a_connection_has_its_own_allowance_and_so_has_each_address_behind_a_load_balancer() {
+        let requests = Requests::new(LIMITS);
+        let (one, other) = (Cell::default(), Cell::default());
+        let by = |connection, forwarded| {
+            let payers = payers(&requests, connection, forwarded, "ada");
+            taken(|| payers.take_for_source())
+        };
+        // On a slow machine some more are allowed meanwhile.
+        assert!((20..500).contains(&by(&one, None)));
+        assert!((20..500).contains(&by(&other, None)));
+        let elsewhere = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1));
+        assert!((20..500).contains(&by(&one, Some(HERE))), "the balancer's own connection does not count");
+        assert!((20..500).contains(&by(&one, Some(elsewhere))));
+    }
+
+    #[test]
+    fn a_user_has_one_allowance_over_all_connections_and_pays_for_large_answers() {
+        let requests = Requests::new(LIMITS);
+        let (one, other) = (Cell::default(), Cell::default());
+        let ada = payers(&requests, &one, None, "ada");
+        assert!((30..500).contains(&taken(|| ada.take_for_user())));
+        let bob = payers(&requests, &other, None, "bob");
+        bob.charge(64 * 1_000);
+        let away_us = bob.take_for_user().expect_err("64,000 are more than 30");
+        assert!(away_us > 1_000 * 1_000_000, "{away_us}");
+        assert!(bob.take_for_source().is_err());
+        assert!(payers(&requests, &other, None, "eve").take_for_user().is_ok());
+    }
+
+    #[test]
+    fn without_limits_nothing_is_remembered() {
+        let requests = Requests::new(RequestLimits { connection_per_second: 0, user_per_second: 0 });
+        let connection = Cell::default();
+        let ada = payers(&requests, &connection, Some(HERE), "ada");
+        assert_eq!(taken(|| ada.take_for_source().and_then(|()| ada.take_for_user())), 1_000);
+        ada.charge(1 << 40);
+        assert!(ada.take_for_source().is_ok());
+    }
+}
