@@ -25,6 +25,9 @@ const WEBSOCKET_PATH: &str = "/v1/ws";
 /// The hard limit of a socket's outbox, in soft limits: an answer of the largest size fits.
 const HARD_PER_SOFT: usize = 16;
 
+/// How long taking leave of the other nodes may take at least, where the clients took all the time of the drain.
+const LEAVE_MIN: Duration = Duration::from_secs(3);
+
 /// Why the gateway can't start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -199,6 +202,6 @@ pub(crate) async fn take_leave(config: &GatewayConfig, front: &Front, hub: &Hub,
     while front.connections() + front.requests() > 0 && began.elapsed() < config.drain {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    hub.leave().await;
+    hub.leave(config.drain.saturating_sub(began.elapsed()).max(LEAVE_MIN)).await;
     tracing::info!(left = front.connections(), seconds = began.elapsed().as_secs_f32(), "drained");
 }

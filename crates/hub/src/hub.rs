@@ -25,6 +25,7 @@ use crate::linger::Lingering;
 use crate::log_reads::{self, LogPage, LogReads};
 use crate::metrics::METRICS;
 use crate::node_message::{NodeMessage, traceparent_of};
+use crate::peers::Peers;
 use crate::room::Room;
 use crate::rooms::Rooms;
 use crate::session::Sessions;
@@ -117,15 +118,21 @@ pub struct Hub {
     pub(crate) last_seen: Mutex<Vec<LastSeen>>,
     /// What is known of the other nodes.
     pub(crate) nodes: Mutex<Vec<NodeRecord>>,
+    /// Which of them can be heard.
+    pub(crate) peers: Peers,
+    /// Held while the lease is renewed or ended.
+    pub(crate) beating: tokio::sync::Mutex<()>,
+    /// This node has taken leave of the others.
+    pub(crate) left: AtomicBool,
     /// Whether the link to the broker carried this node's last probes.
     pub(crate) link: crate::link::Link,
     /// Whether the session store may lack what this node wrote: to be written again.
     pub(crate) presence_lost: AtomicBool,
     /// Where this node could not publish: to be told when it can.
     pub(crate) untold: Lanes,
-    /// Where something was or may have been missed and could not be read yet: it is with the next tick.
+    /// Where something was or may have been missed of the log, and is to be read.
     pub(crate) missed: Lanes,
-    /// Where it could not be read who is there: it is when the broker is back.
+    /// Where who is there is to be read.
     pub(crate) unread: Lanes,
     /// Who went while the session store did not take it.
     pub(crate) unwritten: Mutex<Set<(ConversationKey, Arc<str>)>>,
@@ -231,6 +238,9 @@ impl Hub {
             suspects: Mutex::default(),
             last_seen: Mutex::default(),
             nodes: Mutex::default(),
+            peers: Peers::default(),
+            beating: tokio::sync::Mutex::default(),
+            left: AtomicBool::new(false),
             link: crate::link::Link::default(),
             presence_lost: AtomicBool::new(false),
             untold: Lanes::default(),
@@ -260,8 +270,12 @@ impl Hub {
         self.beat().await;
         tokio::spawn(self.clone().beat_forever());
         tokio::spawn(self.clone().tick_forever());
+        tokio::spawn(self.clone().tend_log_forever());
+        tokio::spawn(self.clone().recover_forever());
         if self.clustered {
+            tokio::spawn(self.clone().tend_link_forever());
             tokio::spawn(self.clone().listen_forever());
+            tokio::spawn(self.clone().read_presence_forever());
         }
         Ok(())
     }
@@ -333,7 +347,7 @@ impl Hub {
     /// Publishes to the other nodes. What does not fit is lost, and found by them through the beats' heads.
     pub(crate) fn publish(&self, publication: Publication) {
         if let Err(publication) = self.publish_lane.push(publication) {
-            self.untold.lost(&publication);
+            self.untold.lost(&publication, self.committed_heads.has_room());
             METRICS.publications_dropped.increment(1);
         }
     }
@@ -389,7 +403,8 @@ impl Hub {
         crate::trace::belong_to(&span, batch.len(), traceparents);
         if let Err(error) = self.fanout.publish(&batch).instrument(span).await {
             METRICS.publications_dropped.increment(batch.len() as u64);
-            batch.iter().for_each(|publication| self.untold.lost(publication));
+            let heads = self.committed_heads.has_room();
+            batch.iter().for_each(|publication| self.untold.lost(publication, heads));
             tracing::debug!(%error, lost = batch.len(), "publications were lost; other nodes are told to look for them");
         }
     }

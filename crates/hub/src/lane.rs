@@ -63,6 +63,11 @@ impl<T: Weigh + Send + 'static> Lane<T> {
         })
     }
 
+    /// Whether nothing waits and no work is under way.
+    pub fn is_idle(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) == 0
+    }
+
     /// How many items wait.
     pub fn depth(&self) -> usize {
         self.sender.max_capacity() - self.sender.capacity()
@@ -193,6 +198,7 @@ mod tests {
         let watched = Watched::begin(end, Bound { items: 50, bytes: 1_000 });
         lane.push(Load(60)).expect("room");
         watched.has_started().await;
+        assert!(lane.depth() == 0 && !lane.is_idle(), "it is under way");
         assert_eq!(lane.push(Load(41)), Err(Load(41)), "the first is still held");
         lane.push(Load(40)).expect("room");
         watched.gate.add_permits(1);
@@ -200,7 +206,9 @@ mod tests {
         lane.push(Load(60)).expect("the first is done");
         assert_eq!(lane.push(Load(1)), Err(Load(1)));
         watched.gate.add_permits(2);
+        let bytes = lane.bytes.clone();
         drop(lane);
         watched.task.await.expect("ends");
+        assert_eq!(bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -5,6 +5,7 @@
 //! that have somebody who wants them.
 
 mod append;
+mod beat;
 pub mod clock;
 mod commands;
 mod config;
@@ -23,10 +24,12 @@ mod log_reads;
 mod metrics;
 mod node_message;
 mod online;
+mod peers;
 mod presence;
 mod presence_reads;
 mod random;
 mod receive;
+mod recovery;
 mod repair;
 mod reply;
 mod room;

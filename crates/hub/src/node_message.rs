@@ -85,6 +85,8 @@ pub enum NodeMessage {
     Drain { node: Arc<str> },
     /// A node could not publish for a while: whoever hears this may have missed something of the lane that it comes by.
     Missed { node: Arc<str> },
+    /// A node is there and can tell the others so: each second.
+    Here { node: Arc<str> },
     /// A node stops, in order.
     Leaving { node: Arc<str> },
 }
@@ -137,14 +139,27 @@ impl NodeMessage {
     }
 }
 
-/// Whether this is a [`CommittedMessage`].
-pub fn is_message(body: &[u8]) -> bool {
-    body.first() == Some(&KIND_MESSAGE)
+/// What a publication is, as far as it matters when it is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A [`CommittedMessage`].
+    Message,
+    /// A [`NodeMessage::Here`]: there will be another one.
+    Here,
+    /// A [`NodeMessage::Restored`]: concerns conversations of all lanes, although it takes one.
+    Restored,
+    /// Any other.
+    Other,
 }
 
-/// Whether what is said concerns conversations of all lanes, although it takes one.
-pub fn concerns_all_lanes(body: &[u8]) -> bool {
-    body.first() == Some(&KIND_OTHER) && body[1..].starts_with(br#"{"Restored""#)
+/// What an encoded publication is.
+pub fn kind_of(body: &[u8]) -> Body {
+    match body {
+        [KIND_MESSAGE, ..] => Body::Message,
+        [KIND_OTHER, json @ ..] if json.starts_with(br#"{"Here""#) => Body::Here,
+        [KIND_OTHER, json @ ..] if json.starts_with(br#"{"Restored""#) => Body::Restored,
+        _ => Body::Other,
+    }
 }
 
 /// Reads what another node sent. `None`: not of this version; to be ignored.

@@ -142,24 +142,31 @@ impl Hub {
         }
     }
 
-    /// Reads from the session store who is in these rooms by other nodes, and tells what changed. Without the store, what is known stays.
-    pub(crate) async fn read_presence(&self, rooms: &[Arc<Room>]) {
+    /// Reads from the session store who is in these rooms by other nodes, and tells what changed. `false`: the store did
+    /// not answer; what is known stays, and is read later.
+    pub(crate) async fn read_presence(&self, rooms: &[Arc<Room>]) -> bool {
         if !self.clustered {
-            return;
+            return true;
         }
-        for chunk in rooms.chunks(PRESENCE_PER_READ) {
+        for (index, chunk) in rooms.chunks(PRESENCE_PER_READ).enumerate() {
             let begun: Vec<usize> = chunk.iter().map(|room| room.state().presence_reads.begin()).collect();
             let keys: Vec<_> = chunk.iter().map(|room| presence_key(room)).collect();
             let answers = self.session_store.presence(&keys).await;
             if let Err(error) = &answers {
                 tracing::debug!(%error, "presence could not be read; it will be, later");
-                chunk.iter().for_each(|room| self.unread.enter(room.lane));
+                // A store that is away is not asked for each of them.
+                rooms[index * PRESENCE_PER_READ..].iter().for_each(|room| self.unread.enter(room.lane));
             }
+            let failed = answers.is_err();
             let mut answers = answers.unwrap_or_default().into_iter();
             for (room, begun) in chunk.iter().zip(begun) {
                 self.take_presence(room, begun, answers.next());
             }
+            if failed {
+                return false;
+            }
         }
+        true
     }
 
     /// Everybody who is there by this node, and those who went while that could not be written. To be written after all

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use starling_fanout::{Delivery, Receiver};
 use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::CloseReason;
-use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::encoded::{Encoded, OwnedEvent};
@@ -19,12 +19,11 @@ use crate::shards::ShardItem;
 /// The hub's ear: holds no hub alive.
 pub(crate) struct Ear {
     hub: Weak<Hub>,
-    runtime: Handle,
 }
 
 impl Ear {
     pub(crate) fn new(hub: &Arc<Hub>) -> Ear {
-        Ear { hub: Arc::downgrade(hub), runtime: Handle::current() }
+        Ear { hub: Arc::downgrade(hub) }
     }
 }
 
@@ -50,7 +49,8 @@ impl Receiver for Ear {
                     "publications may have been lost; reading what is missing from the log"
                 );
                 hub.link.reset();
-                self.runtime.spawn(async move { hub.recover_from_gap(lane).await });
+                hub.topics.doubt();
+                hub.miss(lane);
             }
         }
     }
@@ -134,8 +134,7 @@ impl Hub {
             }
             NodeMessage::Restored { node } => {
                 if node != self.node {
-                    let hub = self.clone();
-                    Handle::current().spawn(async move { hub.read_presence(&hub.rooms.joined()).await });
+                    self.unread.enter_all();
                 }
             }
             NodeMessage::Drain { node } => {
@@ -143,8 +142,10 @@ impl Hub {
                     self.drain_wanted.notify_one();
                 }
             }
-            NodeMessage::Missed { .. } => lane.into_iter().for_each(|lane| self.missed.enter(lane)),
+            NodeMessage::Missed { .. } => lane.into_iter().for_each(|lane| self.miss(Some(lane))),
+            NodeMessage::Here { node } => self.peers.hear(&node, Instant::now()),
             NodeMessage::Leaving { node } => {
+                self.peers.leave(&node, Instant::now());
                 self.nodes.lock().retain(|record| record.node != *node);
                 self.forget_nodes(&[&node]);
             }

@@ -105,12 +105,12 @@ impl Hub {
         tokio::time::sleep(PATIENCE).await;
         let mut failures = 0;
         loop {
-            let after = {
+            let (after, known) = {
                 let state = room.state();
                 if !state.has_hole() {
                     return;
                 }
-                state.head()
+                (state.head(), state.known())
             };
             METRICS.repairs.increment(1);
             match self
@@ -119,9 +119,11 @@ impl Hub {
                 .await
             {
                 Ok(page) if page.messages.is_empty() => {
-                    // The conversation was deleted meanwhile, or the database was set back: nothing will come.
-                    tracing::warn!(conversation = %room.key.name, after, "the log lacks messages that were published");
-                    return;
+                    // The conversation was deleted meanwhile, or the database was set back: nothing will come. What was
+                    // heard since the log was asked may be there by now.
+                    if room.state().give_up(known) {
+                        tracing::warn!(conversation = %room.key.name, after, known, "the log lacks messages that were published");
+                    }
                 }
                 Ok(page) => {
                     for message in page.messages {

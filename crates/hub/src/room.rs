@@ -193,6 +193,16 @@ impl RoomState {
         self.sequencer.known()
     }
 
+    /// Takes it that the log ends with what was handed out, unless numbers above `known` were heard of meanwhile. `true`: it
+    /// was not so before.
+    pub fn give_up(&mut self, known: u64) -> bool {
+        let gives_up = self.sequencer.has_hole() && self.sequencer.known() == known;
+        if gives_up {
+            self.sequencer.give_up();
+        }
+        gives_up
+    }
+
     /// Whether numbers are missing.
     pub fn has_hole(&self) -> bool {
         self.joined > 0 && self.sequencer.has_hole()

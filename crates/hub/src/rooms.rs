@@ -197,6 +197,19 @@ impl Rooms {
         all
     }
 
+    /// What is known of who is there may be old: of rooms where nobody here is joined, it is read again before somebody joins.
+    pub fn doubt_presence(&self) {
+        for part in &self.parts {
+            for slot in part.lock().values() {
+                if let Slot::Ready(room) = slot
+                    && room.state().joined() == 0
+                {
+                    room.state().online_known = false;
+                }
+            }
+        }
+    }
+
     /// Forgets rooms that nobody has used for a while; all unused ones with `all` (after a gap, when what is cached may be old).
     pub fn sweep(&self, now_s: u64, all: bool) {
         for part in &self.parts {
@@ -205,10 +218,6 @@ impl Rooms {
             part.retain(|_, slot| match slot {
                 Slot::Loading(loading) => Arc::strong_count(loading) > 1,
                 Slot::Ready(room) => {
-                    if all && room.state().joined() == 0 {
-                        // Somebody may be about to join.
-                        room.state().online_known = false;
-                    }
                     let idle = now_s.saturating_sub(room.used_at_s.load(Ordering::Relaxed));
                     let keep = !all && idle < if crowded { 1 } else { IDLE_SECONDS };
                     keep || room.state().joined() > 0 || Arc::strong_count(room) > 1

@@ -82,6 +82,12 @@ impl<T> Sequencer<T> {
         }
     }
 
+    /// What was thought to exist beyond what went out does not: the log lacks it.
+    pub fn give_up(&mut self) {
+        self.known = self.head();
+        self.waiting.clear();
+    }
+
     /// Whether numbers are known to exist that have not gone out.
     pub fn has_hole(&self) -> bool {
         self.known >= self.next
@@ -132,6 +138,20 @@ mod tests {
         s.learn(5);
         assert!(s.has_hole());
         assert_eq!(s.head(), 4);
+    }
+
+    #[test]
+    fn a_hole_that_the_log_can_not_fill_is_none_and_the_numbers_may_come_again() {
+        let (mut s, mut out) = (Sequencer::new(3), vec![]);
+        assert_eq!(feed(&mut s, 6, &mut out), Fed::Waits);
+        s.learn(9);
+        s.give_up();
+        assert!(!s.has_hole());
+        assert_eq!((s.head(), s.known()), (3, 3));
+        for seq in 4..=6 {
+            assert_eq!(feed(&mut s, seq, &mut out), Fed::Released);
+        }
+        assert_eq!(out, [4, 5, 6]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What clients keep when something under them is gone: their session after kill -9 of the node and after FLUSHALL, the
 //! others' view of who is there, and every message of a conversation that went on while they did not read.
 
+mod cut_off;
 mod presence;
 mod redis;
 mod resume;

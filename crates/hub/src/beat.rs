@@ -1,0 +1,160 @@
+//! This node's lease: renewed each second, and ended when it leaves.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use starling_session_store::{NodeRecord, SessionState};
+use starling_wire::protocol::CloseReason;
+use tokio::time::{Instant, timeout_at};
+
+use crate::hub::Hub;
+use crate::node_message::NodeMessage;
+use crate::tick::every_second;
+
+/// How often it is looked whether what waits for the servers has been done.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl Hub {
+    /// The lease is renewed apart from everything else: a database that hangs must not make a node look dead.
+    pub(crate) async fn beat_forever(self: Arc<Self>) {
+        let mut interval = every_second();
+        while self.goes_on(&mut interval).await {
+            let _turn = self.beating.lock().await;
+            // A beat after the lease was ended would begin another one.
+            if !self.has_left() {
+                self.beat().await;
+            }
+        }
+    }
+
+    /// Renews this node's lease, learns who lives, and writes anew what the store lost.
+    pub(crate) async fn beat(self: &Arc<Self>) {
+        match self.session_store.beat(&self.record_of_lease()).await {
+            Ok(beat) => {
+                let mut known = beat.living;
+                known.sort_by(|a, b| a.node.cmp(&b.node));
+                let now = Instant::now();
+                for record in known.iter().filter(|record| self.clustered && record.node != *self.node) {
+                    self.peers.expect(&record.node, now);
+                }
+                let died: Vec<String> = {
+                    let mut nodes = self.nodes.lock();
+                    let lives = |old: &NodeRecord| known.iter().any(|new| new.node == old.node);
+                    let died = nodes.iter().filter(|old| !lives(old)).map(|old| old.node.clone()).collect();
+                    *nodes = known;
+                    died
+                };
+                if !died.is_empty() {
+                    self.forget_nodes(&died.iter().map(String::as_str).collect::<Vec<_>>());
+                    // What a node did last, a message or a change of members, it may not have told any more.
+                    self.topics.doubt();
+                    self.miss(None);
+                }
+                if beat.lost || self.presence_lost.swap(false, Ordering::Relaxed) {
+                    self.write_all_again().await;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the session store did not take the beat"),
+        }
+    }
+
+    /// What this node says of itself.
+    pub fn record(&self) -> NodeRecord {
+        let gauges = &self.gauges;
+        NodeRecord {
+            node: self.name.to_string(),
+            address: self.config.address.clone(),
+            connections: gauges.connections.load(Ordering::Relaxed),
+            sessions: (self.sessions.count() + self.lingering.count()) as u64,
+            version: self.config.version.clone(),
+            started_at_ms: self.started_at_ms,
+            draining: gauges.draining.load(Ordering::Relaxed),
+            tenants: self
+                .sessions
+                .per_tenant()
+                .into_iter()
+                .map(|(tenant, n)| (tenant.to_string(), n))
+                .collect(),
+            messages: gauges.messages.load(Ordering::Relaxed),
+            deliveries: gauges.deliveries.load(Ordering::Relaxed),
+            delivery_p50_us: gauges.delivery_p50_us.load(Ordering::Relaxed),
+            delivery_p99_us: gauges.delivery_p99_us.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends what this node does among the others, within this time, whatever hangs: what waits for the log is written and told, then
+    /// everybody learns that the node goes, so that nobody waits for its lease.
+    pub async fn leave(&self, limit: Duration) {
+        let began = Instant::now();
+        // The other half is for taking leave.
+        if timeout_at(began + limit / 2, self.work_done()).await.is_err() {
+            tracing::warn!(
+                "some messages still wait for the log; who has joined elsewhere is shown them by the log"
+            );
+        }
+        self.left.store(true, Ordering::Relaxed);
+        self.publish_message(0, &NodeMessage::Leaving { node: self.node.clone() });
+        let leaving = async { tokio::join!(self.end_lease(), self.write_last_seen(), self.work_done()) };
+        if timeout_at(began + limit, leaving).await.is_err() {
+            tracing::warn!("leave could not be taken in time; the lease runs out by itself");
+        }
+    }
+
+    /// Whether this node has taken leave of the others: it says nothing more of itself.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    async fn end_lease(&self) {
+        let _turn = self.beating.lock().await;
+        if let Err(error) = self.session_store.leave(&self.node).await {
+            tracing::debug!(%error, "the lease could not be ended; it runs out by itself");
+        }
+    }
+
+    /// Waits until nothing waits for the log, the session store or the broker. Looked for in the order in which one leads to another.
+    async fn work_done(&self) {
+        let done = || {
+            self.append_lanes.iter().all(|lane| lane.is_idle())
+                && self.topic_lane.is_idle()
+                && self.presence_lane.is_idle()
+                && self.publish_lane.is_idle()
+        };
+        while !done() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn record_of_lease(&self) -> NodeRecord {
+        NodeRecord { node: self.node.to_string(), ..self.record() }
+    }
+
+    /// Writes this node's sessions and presence again, after the store lost them.
+    async fn write_all_again(self: &Arc<Self>) {
+        let sessions: Vec<SessionState> =
+            self.sessions.all().iter().map(|session| session.to_state()).collect();
+        match self.session_store.restore(&self.node, &sessions).await {
+            Ok(elsewhere) => {
+                for id in elsewhere {
+                    if let Some(session) = self.sessions.get(&id) {
+                        // The store may know less than this node: a client that moved here while it was away is where it wants
+                        // to be. Coming back settles it; 4409 would tell the client to stay away.
+                        self.close(&session, CloseReason::Restart);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "sessions could not be written again; the next tick tries");
+                self.presence_lost.store(true, Ordering::Relaxed);
+                return;
+            }
+        }
+        if !self.rewrite_presence().await {
+            self.presence_lost.store(true, Ordering::Relaxed);
+        }
+        self.unread.enter_all();
+        // Whoever read the store before this was written has taken this node's people for gone.
+        self.publish_message(0, &NodeMessage::Restored { node: self.node.clone() });
+    }
+}
