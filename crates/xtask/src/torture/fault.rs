@@ -201,6 +201,8 @@ impl Case {
     pub fn of(fault: Fault, redis: Option<RedisKind>) -> Result<Vec<Self>, String> {
         let kinds = match (fault, redis) {
             (Fault::RedisFailover, None) => vec![RedisKind::Sentinel, RedisKind::Cluster],
+            // The second one stands on what the failover of Redis needs, which comes next.
+            (Fault::Combination, None) => vec![RedisKind::Alone, RedisKind::Sentinel],
             (Fault::RedisFailover, Some(RedisKind::Alone)) => {
                 return Err("a Redis alone has nothing to fail over to".to_owned());
             }
@@ -213,13 +215,15 @@ impl Case {
             }
             (_, redis) => vec![redis.unwrap_or(RedisKind::Alone)],
         };
-        let database = match fault {
-            Fault::PostgresFailover | Fault::Combination => DatabaseKind::Pair,
+        let database = |redis| match fault {
+            Fault::PostgresFailover => DatabaseKind::Pair,
+            // One of the two has something to fail over to.
+            Fault::Combination if redis == RedisKind::Alone => DatabaseKind::Pair,
             Fault::DiskFull => DatabaseKind::SmallDisk,
             _ => DatabaseKind::Alone,
         };
-        let case =
-            |redis| Self { fault, topology: Topology { redis, database, clocks: fault == Fault::ClockJump } };
+        let clocks = fault == Fault::ClockJump;
+        let case = |redis| Self { fault, topology: Topology { redis, database: database(redis), clocks } };
         Ok(kinds.into_iter().map(case).collect())
     }
 

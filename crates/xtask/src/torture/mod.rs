@@ -50,7 +50,7 @@ pub struct Arguments {
     /// Draws the same targets, times and combinations again as the run that printed it
     #[arg(long)]
     seed: Option<u64>,
-    /// The Redis for all faults. Without it: one server, and for redis-failover both others
+    /// The Redis for all faults. Without it: one server, for redis-failover both others, and for combination Sentinel, too
     #[arg(long, value_enum)]
     redis: Option<RedisKind>,
     /// How many nodes
