@@ -12,6 +12,7 @@ use crate::linger::Lingerer;
 use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
 use crate::online::Shift;
+use crate::presence_reads::Begun;
 use crate::room::{Room, RoomState};
 use crate::session::Session;
 use crate::tick::presence_key;
@@ -149,24 +150,40 @@ impl Hub {
             return true;
         }
         for (index, chunk) in rooms.chunks(PRESENCE_PER_READ).enumerate() {
-            let begun: Vec<usize> = chunk.iter().map(|room| room.state().presence_reads.begin()).collect();
-            let keys: Vec<_> = chunk.iter().map(|room| presence_key(room)).collect();
-            let answers = self.session_store.presence(&keys).await;
-            if let Err(error) = &answers {
-                tracing::debug!(%error, "presence could not be read; it will be, later");
+            let mut doubtful = self.read_presence_of(chunk).await;
+            if let Some(rooms) = doubtful {
+                doubtful = self.read_presence_of(&rooms).await;
+            }
+            let Some(doubtful) = doubtful else {
                 // A store that is away is not asked for each of them.
                 rooms[index * PRESENCE_PER_READ..].iter().for_each(|room| self.unread.enter(room.lane));
-            }
-            let failed = answers.is_err();
-            let mut answers = answers.unwrap_or_default().into_iter();
-            for (room, begun) in chunk.iter().zip(begun) {
-                self.take_presence(room, begun, answers.next());
-            }
-            if failed {
                 return false;
-            }
+            };
+            doubtful.iter().for_each(|room| self.unread.enter(room.lane));
         }
         true
+    }
+
+    /// Reads once. Answers the rooms that are to be read again; `None`: the store did not answer.
+    async fn read_presence_of(&self, rooms: &[Arc<Room>]) -> Option<Vec<Arc<Room>>> {
+        if rooms.is_empty() {
+            return Some(Vec::new());
+        }
+        let begun: Vec<Begun> = rooms.iter().map(|room| room.state().presence_reads.begin()).collect();
+        let keys: Vec<_> = rooms.iter().map(|room| presence_key(room)).collect();
+        let answers = self.session_store.presence(&keys).await;
+        if let Err(error) = &answers {
+            tracing::debug!(%error, "presence could not be read; it will be, later");
+        }
+        let failed = answers.is_err();
+        let mut answers = answers.unwrap_or_default().into_iter();
+        let mut again = Vec::new();
+        for (room, begun) in rooms.iter().zip(begun) {
+            if self.take_presence(room, begun, answers.next()) {
+                again.push(room.clone());
+            }
+        }
+        (!failed).then_some(again)
     }
 
     /// Everybody who is there by this node, and those who went while that could not be written. To be written after all
@@ -231,10 +248,11 @@ impl Hub {
         PresenceChange { conversation: conversation.clone(), user: user.clone(), devices }
     }
 
-    fn take_presence(&self, room: &Room, begun: usize, answer: Option<Vec<PresenceEntry>>) {
+    /// Takes over what the store answered. Answers whether it is to be read again.
+    fn take_presence(&self, room: &Room, begun: Begun, answer: Option<Vec<PresenceEntry>>) -> bool {
         let mut state = room.state();
-        let heard = state.presence_reads.end(begun);
-        let (Some(entries), Some(heard)) = (answer, heard) else { return };
+        let ended = state.presence_reads.end(begun, answer.is_some());
+        let (Some(entries), Some(heard)) = (answer, ended.heard) else { return ended.again };
         let before: Set<Arc<str>> = state.online.users().cloned().collect();
         let node = self.node.clone();
         state.online.keep_nodes(|other| other == &*node);
@@ -247,7 +265,7 @@ impl Hub {
         let known = std::mem::replace(&mut state.online_known, true);
         // Who joined while the store was away was shown what was known then.
         if !known && state.joined() == 0 {
-            return;
+            return ended.again;
         }
         for user in state.online.users().filter(|user| !before.contains(*user)) {
             state.tell_presence(room, &*self.shards, user, true, None);
@@ -255,5 +273,6 @@ impl Hub {
         for user in before.iter().filter(|user| state.online.devices(user) == 0) {
             state.tell_presence(room, &*self.shards, user, false, Some(clock::now_ms()));
         }
+        ended.again
     }
 }

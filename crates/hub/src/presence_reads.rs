@@ -1,4 +1,5 @@
-//! What is heard of presence while the session store is being read: it is newer than what the store answers.
+//! What is heard of presence while the session store is being read: it is newer than what the store answers. And of two reads at the
+//! same time nobody knows which one the store answered later.
 
 use std::sync::Arc;
 
@@ -14,13 +15,33 @@ pub struct PresenceReads {
     readers: usize,
     heard: Vec<Heard>,
     overrun: bool,
+    /// How many answers have been taken over since nobody read.
+    taken: usize,
+    /// An answer was not taken over.
+    refused: bool,
+}
+
+/// Where a read began.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    heard: usize,
+    taken: usize,
+}
+
+/// What comes of a read.
+#[derive(Debug)]
+pub struct Ended {
+    /// What was heard since it began, in order, and is newer than its answer; `None`: the answer is of no use.
+    pub heard: Option<Vec<Heard>>,
+    /// Some answer was of no use, and nobody reads any more: it is to be read again.
+    pub again: bool,
 }
 
 impl PresenceReads {
     /// A read begins. Answers what [`PresenceReads::end`] is to be given.
-    pub fn begin(&mut self) -> usize {
+    pub fn begin(&mut self) -> Begun {
         self.readers += 1;
-        self.heard.len()
+        Begun { heard: self.heard.len(), taken: self.taken }
     }
 
     /// Something was heard.
@@ -35,14 +56,19 @@ impl PresenceReads {
         }
     }
 
-    /// A read ends. Answers what was heard since it began, in order; `None` if that was too much to keep.
-    pub fn end(&mut self, begun: usize) -> Option<Vec<Heard>> {
-        let heard = (!self.overrun).then(|| self.heard.get(begun..).unwrap_or_default().to_vec());
+    /// A read ends, with or without an answer. An answer is of no use if another one was taken over since the read began, since it may
+    /// be the older one, or if more was heard than could be kept.
+    pub fn end(&mut self, begun: Begun, answered: bool) -> Ended {
+        let useful = answered && !self.overrun && begun.taken == self.taken;
+        let heard = useful.then(|| self.heard.get(begun.heard..).unwrap_or_default().to_vec());
+        self.taken += usize::from(useful);
+        self.refused |= answered && !useful;
         self.readers = self.readers.saturating_sub(1);
+        let again = self.readers == 0 && self.refused;
         if self.readers == 0 {
             *self = PresenceReads::default();
         }
-        heard
+        Ended { heard, again }
     }
 }
 
@@ -54,34 +80,57 @@ mod tests {
         reads.hear(&user.into(), &"node".into(), 1);
     }
 
-    fn users(heard: Option<Vec<Heard>>) -> Vec<String> {
-        heard.unwrap().into_iter().map(|(user, _, _)| user.to_string()).collect()
+    fn users(ended: Ended) -> Vec<String> {
+        ended.heard.unwrap().into_iter().map(|(user, _, _)| user.to_string()).collect()
     }
 
     #[test]
-    fn every_reader_gets_what_came_since_it_began_whichever_ends_first() {
+    fn a_reader_gets_what_came_since_it_began() {
         let mut reads = PresenceReads::default();
         heard(&mut reads, "before");
         let first = reads.begin();
         heard(&mut reads, "ann");
         let second = reads.begin();
         heard(&mut reads, "bob");
-        assert_eq!(users(reads.end(first)), ["ann", "bob"]);
-        heard(&mut reads, "cy");
-        assert_eq!(users(reads.end(second)), ["bob", "cy"]);
-        assert_eq!(reads.begin(), 0);
+        assert_eq!(users(reads.end(second, true)), ["bob"]);
+        let ended = reads.end(first, false);
+        assert!(ended.heard.is_none() && !ended.again, "without an answer there is nothing to take over");
+        assert_eq!(
+            users({
+                let begun = reads.begin();
+                reads.end(begun, true)
+            }),
+            [""; 0]
+        );
     }
 
     #[test]
-    fn a_read_during_which_too_much_was_heard_counts_as_failed_and_the_next_one_does_not() {
+    fn of_two_reads_at_the_same_time_the_first_answer_is_taken_and_it_is_read_again() {
+        let mut reads = PresenceReads::default();
+        let (first, second) = (reads.begin(), reads.begin());
+        let ended = reads.end(second, true);
+        assert!(ended.heard.is_some() && !ended.again, "the other one is still under way");
+        let third = reads.begin();
+        let ended = reads.end(first, true);
+        assert!(ended.heard.is_none() && !ended.again, "it may be older than what was taken");
+        let ended = reads.end(third, true);
+        assert!(ended.heard.is_some() && ended.again, "it began when the second one had ended");
+        let again = reads.begin();
+        let ended = reads.end(again, true);
+        assert!(ended.heard.is_some() && !ended.again);
+    }
+
+    #[test]
+    fn a_read_during_which_too_much_was_heard_is_of_no_use_and_the_next_one_is() {
         let mut reads = PresenceReads::default();
         let begun = reads.begin();
         for _ in 0..=HEARD_MAX {
             heard(&mut reads, "ann");
         }
-        assert!(reads.end(begun).is_none());
+        let ended = reads.end(begun, true);
+        assert!(ended.heard.is_none() && ended.again);
         let begun = reads.begin();
         heard(&mut reads, "ann");
-        assert_eq!(users(reads.end(begun)), ["ann"]);
+        assert_eq!(users(reads.end(begun, true)), ["ann"]);
     }
 }
