@@ -59,7 +59,7 @@ impl Behind {
             members: Vec::new(),
         });
         let node = Node::start(&plan, &servers, "node", "node").await;
-        let pipe = node.accept(&user, &mut Chance::new(plan.seed, "client")).expect("it serves");
+        let pipe = node.accept(&user, i64::MAX, &mut Chance::new(plan.seed, "client")).expect("it serves");
         let mut behind = Behind { servers, pipe, _node: node };
         behind.ask(json!({"op": "connect"})).await;
         for n in 1..=MESSAGES {

@@ -38,6 +38,8 @@ pub struct Client {
     /// Sends that are not acknowledged, by key.
     outstanding: BTreeMap<String, Outstanding>,
     keys: u64,
+    /// Since when it has been away, if it goes back to where it was and no node believes it to be there.
+    away_since: Option<Instant>,
     /// Sockets that the node does not know to be gone, until when.
     ghosts: Vec<(Pipe, Instant)>,
 }
@@ -56,6 +58,8 @@ struct Connection {
     next_id: u64,
     awaited: BTreeMap<u64, (Awaited, Instant)>,
     connected: bool,
+    /// Since when the client had been away before it.
+    away_since: Option<Instant>,
     /// Joined conversations; of those joined on this connection, who is there.
     joined: BTreeMap<String, Option<BTreeMap<String, bool>>>,
     join_again_at: Instant,
@@ -75,6 +79,8 @@ enum Over {
     Quit,
     /// To be opened anew.
     Lost,
+    /// To be opened anew after this long.
+    Away(Duration),
     /// To be opened anew, and the node does not notice for this long.
     Vanished(Duration),
     /// The other one, opened before this one ends, takes over.
@@ -96,6 +102,7 @@ impl Client {
             cursors: BTreeMap::new(),
             outstanding: BTreeMap::new(),
             keys: 0,
+            away_since: None,
             ghosts: Vec::new(),
         }
     }
@@ -115,13 +122,19 @@ impl Client {
                     }
                 },
             };
-            let mut connection = Connection::new(node, pipe);
+            let mut connection = Connection::new(node, pipe, self.away_since.take());
             match self.serve(&mut connection).await {
                 Over::Quit => break,
                 Over::Moved(opened) => {
                     // The older one ends when the newer one has had the time to take over.
                     self.ghosts.push((connection.pipe, Instant::now() + Duration::from_millis(300)));
                     next = Some(*opened);
+                }
+                Over::Away(time) => {
+                    self.ghosts.retain(|(_, until)| *until > Instant::now());
+                    self.away_since = self.ghosts.is_empty().then(Instant::now);
+                    drop(connection);
+                    tokio::time::sleep(time).await;
                 }
                 Over::Vanished(time) => self.ghosts.push((connection.pipe, Instant::now() + time)),
                 Over::Lost => {
@@ -148,7 +161,7 @@ impl Client {
         };
         // As a load balancer that does not know yet who is there.
         let node = nodes.get(self.chance.index(nodes.len().max(1)))?.clone();
-        let pipe = node.accept(&self.user, &mut self.chance)?;
+        let pipe = node.accept(&self.user, self.world.token_ends_at_ms(), &mut self.chance)?;
         Some((node, pipe))
     }
 
@@ -199,6 +212,7 @@ impl Client {
             match deed {
                 Deed::Send { conversation } => self.compose(conversation, now),
                 Deed::Cut => return Some(Over::Lost),
+                Deed::Away(time) => return Some(Over::Away(time)),
                 Deed::Vanish(time) => return Some(Over::Vanished(time)),
                 Deed::Stall(time) => tokio::time::sleep(time).await,
                 Deed::Quit => return Some(Over::Quit),
@@ -343,6 +357,13 @@ impl Client {
 
     fn connected(&mut self, connection: &mut Connection, ok: &Value) {
         connection.connected = true;
+        let resumed = ok["resumed"] == true;
+        if self.session.is_some() {
+            self.world.witness.borrow_mut().returns(resumed);
+        }
+        if let Some(since) = connection.away_since {
+            self.world.judge_return(self.number, since.elapsed(), resumed);
+        }
         self.session = Some((text(&ok["session"]).to_owned(), text(&ok["ticket"]).to_owned()));
         self.world.note(|| format!("client {} is connected: {ok}", self.number));
         if ok["gone"].as_array().is_some_and(|gone| !gone.is_empty()) {
@@ -363,13 +384,14 @@ impl Client {
 }
 
 impl Connection {
-    fn new(node: Rc<Node>, pipe: Pipe) -> Connection {
+    fn new(node: Rc<Node>, pipe: Pipe, away_since: Option<Instant>) -> Connection {
         Connection {
             node,
             pipe,
             next_id: 1,
             awaited: BTreeMap::new(),
             connected: false,
+            away_since,
             joined: BTreeMap::new(),
             join_again_at: Instant::now(),
             leave_at: None,

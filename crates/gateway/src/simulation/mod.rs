@@ -35,8 +35,8 @@ use witness::Verdict;
 
 /// Everybody's tenant.
 const TENANT: &str = "simulated";
-/// How many seeds are played by default: some 20 to 30 s of one core, with and without optimisation.
-const SEEDS: u64 = if cfg!(debug_assertions) { 1_000 } else { 5_000 };
+/// How many seeds are played by default: about a minute of one core, with and without optimisation.
+const SEEDS: u64 = if cfg!(debug_assertions) { 2_000 } else { 10_000 };
 
 #[test]
 fn every_promise_is_kept_whatever_the_seed() {
@@ -65,6 +65,8 @@ fn every_promise_is_kept_whatever_the_seed() {
                     sum.sent += verdict.sent;
                     sum.acknowledged += verdict.acknowledged;
                     sum.delivered += verdict.delivered;
+                    sum.resumed += verdict.resumed;
+                    sum.expired += verdict.expired;
                     sum.simulated_ms += verdict.simulated_ms;
                     // Whatever the order in which the threads are done.
                     sum.digest ^= verdict.digest.rotate_left((seed % 64) as u32);
@@ -78,10 +80,12 @@ fn every_promise_is_kept_whatever_the_seed() {
     let (mut failed, sum) = (failed.into_inner(), sum.into_inner());
     failed.sort_by_key(|(seed, _)| *seed);
     println!(
-        "{count} seeds from {first}: {} sent, {} acknowledged, {} delivered, {} s simulated, digest {:016x}, {} seeds failed",
+        "{count} seeds from {first}: {} sent, {} acknowledged, {} delivered, {} resumed, {} expired, {} s simulated, digest {:016x}, {} seeds failed",
         sum.sent,
         sum.acknowledged,
         sum.delivered,
+        sum.resumed,
+        sum.expired,
         sum.simulated_ms / 1_000,
         sum.digest,
         failed.len()
@@ -94,6 +98,10 @@ fn every_promise_is_kept_whatever_the_seed() {
         );
     }
     assert!(failed.is_empty(), "{} seeds failed; see above", failed.len());
+    assert!(
+        count < 100 || (sum.resumed > 0 && sum.expired > 0),
+        "no resume window was met, or none was missed"
+    );
 }
 
 /// A seed that failed can be looked at only if it fails again.

@@ -21,7 +21,7 @@ use super::plan::Plan;
 use super::sessions::SessionClient;
 use super::world::Servers;
 use crate::gateway::{self, shard_settings, take_leave};
-use crate::shard::{self, ConnTask, Inboxes, Service, Shard, Socket};
+use crate::shard::{self, ConnTask, Inboxes, Item, Service, Shard, Socket};
 use crate::upgrade::{self, Front};
 use crate::{AddressLimits, GatewayConfig, Origins, RequestLimits};
 
@@ -53,7 +53,7 @@ impl Node {
             fails_one_in: plan.calls_fail_one_in,
             chance: Chance::new(plan.seed, &format!("{what} {life}")).into(),
         };
-        let config = hub_config(name, life);
+        let config = hub_config(plan, name, life);
         let fanout = servers.broker.client(&config.lease(), power.clone());
         let (inboxes, ends) = Inboxes::holding(plan.inbox_items, plan.shards);
         let verifier =
@@ -105,8 +105,8 @@ impl Node {
         Rc::new(node)
     }
 
-    /// Opens a connection of a user, if the node takes any.
-    pub fn accept(&self, user: &Arc<str>, chance: &mut Chance) -> Option<Pipe> {
+    /// Opens a connection of a user, if the node takes any, with a token that ends at a time in Unix milliseconds.
+    pub fn accept(&self, user: &Arc<str>, expires_at_ms: i64, chance: &mut Chance) -> Option<Pipe> {
         if !self.serves() {
             return None;
         }
@@ -115,7 +115,7 @@ impl Node {
             user: user.clone(),
             tenant: super::TENANT.into(),
             scopes: Arc::default(),
-            expires_at_ms: i64::MAX,
+            expires_at_ms,
         };
         let shard = &self.shards[chance.index(self.shards.len())];
         let key = upgrade::enter(shard, Socket::Memory(far), None, Encoding::Json, None, Some(identity));
@@ -147,6 +147,13 @@ impl Node {
         }
     }
 
+    /// As it does when it has far more clients than others.
+    pub async fn shed(&self, count: usize) {
+        for shard in 0..self.inboxes.count() {
+            self.inboxes.send(shard, Item::Shed(count)).await;
+        }
+    }
+
     /// As SIGTERM does.
     pub async fn drain(&self) {
         take_leave(&self.config, &self.front, &self.hub, &self.inboxes).await;
@@ -154,13 +161,13 @@ impl Node {
     }
 }
 
-fn hub_config(name: &str, life: &str) -> HubConfig {
+fn hub_config(plan: &Plan, name: &str, life: &str) -> HubConfig {
     HubConfig {
         node: name.to_owned(),
         life: life.to_owned(),
         address: None,
         version: "simulated".to_owned(),
-        resume_window: Duration::from_secs(120),
+        resume_window: plan.resume_window,
         heartbeat: Duration::from_secs(25),
         replay_limit: 1_000,
         limits: TenantLimits { user_writes_per_minute: 0, connections: 0, conversations: 0 },
@@ -191,7 +198,7 @@ fn gateway_config(plan: &Plan) -> GatewayConfig {
         drain_notice: Duration::from_millis(500),
         drain: plan.drain,
         drain_clients_per_second: 2,
-        connection_max_age: Duration::ZERO,
+        connection_max_age: plan.connection_max_age,
         shed_above_percent: 0,
         handshakes_per_second: 0,
         message_bytes_max: 128 * 1024,

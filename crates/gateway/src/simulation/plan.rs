@@ -22,12 +22,16 @@ pub enum Scenario {
     SlowReaders,
     /// A node that does nothing for a while, perhaps for longer than its lease.
     Freeze,
+    /// Clients away for longer than a session outlives its socket, or for nearly as long.
+    Absence,
+    /// Connections that come of age, tokens that end, nodes that ask some of their clients to go elsewhere.
+    Moves,
     /// All of it.
     Mixed,
 }
 
 /// Every scenario, in the order in which seeds take them.
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 10] = [
     Scenario::Order,
     Scenario::Links,
     Scenario::Crash,
@@ -35,6 +39,8 @@ pub const SCENARIOS: [Scenario; 8] = [
     Scenario::Outages,
     Scenario::SlowReaders,
     Scenario::Freeze,
+    Scenario::Absence,
+    Scenario::Moves,
     Scenario::Mixed,
 ];
 
@@ -60,6 +66,11 @@ pub enum Fault {
     Drain {
         slot: usize,
     },
+    /// It asks so many of each shard's clients to go elsewhere.
+    Shed {
+        slot: usize,
+        count: usize,
+    },
     LogAway {
         time: Duration,
     },
@@ -84,6 +95,8 @@ pub enum Deed {
     Cut,
     /// Its socket is cut, and the node does not notice for this long.
     Vanish(Duration),
+    /// It is not there for this long.
+    Away(Duration),
     /// It does not read for this long.
     Stall(Duration),
     /// It goes for good.
@@ -120,6 +133,12 @@ pub struct Plan {
     pub queue_bytes: usize,
     pub pipe_bytes: usize,
     pub drain: Duration,
+    /// For how long a session outlives its socket.
+    pub resume_window: Duration,
+    /// For how long a token is good, until nothing breaks any more.
+    pub token: Option<Duration>,
+    /// How old a connection gets; zero: as old as it likes.
+    pub connection_max_age: Duration,
     /// Whether inboxes and queues are so small that what may be lost is: presence as it is told, not as it is asked for.
     pub is_tight: bool,
     /// When nothing breaks any more and calls are answered.
@@ -140,9 +159,25 @@ impl Plan {
         let nodes = chance.pick(&[2, 2, 3]);
         let conversations = chance.pick(&[1, 1, 2]);
         let faults = faults(scenario, nodes, chance);
-        let clients =
+        let moves = scenario == Scenario::Moves || (all && chance.one_in(4));
+        let resume_window = match scenario {
+            Scenario::Absence => chance.millis(2_000, 12_000),
+            Scenario::Mixed => chance.pick(&[Duration::from_secs(120), Duration::from_secs(5)]),
+            _ => Duration::from_secs(120),
+        };
+        let mut clients: Vec<Script> =
             (0..chance.between(3, 4)).map(|_| script(scenario, conversations, slow, chance)).collect();
-        let last = faults.iter().map(|(at, fault)| *at + fault.time()).max().unwrap_or_default();
+        if scenario == Scenario::Absence || all {
+            let one_in = if all { 3 } else { 1 };
+            for script in &mut clients {
+                if chance.one_in(one_in) {
+                    script.leave_for_a_while(resume_window, chance);
+                }
+            }
+        }
+        let breaks = faults.iter().map(|(at, fault)| *at + fault.time());
+        let returns = clients.iter().flat_map(|script| &script.deeds).map(|(at, deed)| *at + deed.time());
+        let last = breaks.chain(returns).max().unwrap_or_default();
         let network_ms = chance.pick(&[1, 2, 5, if rough { 30 } else { 10 }]);
         Plan {
             seed,
@@ -170,7 +205,30 @@ impl Plan {
             pipe_bytes: if slow { chance.pick(&[300, 2_000]) } else { 64 * 1024 },
             is_tight: slow,
             drain: chance.millis(2_000, 5_000),
+            resume_window,
+            token: (moves && chance.one_in(2)).then(|| chance.millis(2_000, 6_000)),
+            connection_max_age: Duration::from_secs(if moves { chance.pick(&[0, 2, 5]) } else { 0 }),
             calm_after: last.max(Duration::from_millis(BUSY_MS)),
+        }
+    }
+}
+
+impl Script {
+    /// Has the client be away once, for about as long as a session outlives its socket, or for much longer.
+    fn leave_for_a_while(&mut self, resume_window: Duration, chance: &mut Chance) {
+        let share = chance.pick(&[0.2, 0.9, 1.0, 1.1, 3.0]);
+        let time = resume_window.min(Duration::from_secs(12)).mul_f64(share) + chance.millis(0, 6_000);
+        self.deeds.push((chance.millis(500, BUSY_MS), Deed::Away(time)));
+        self.deeds.sort_by_key(|(at, _)| *at);
+    }
+}
+
+impl Deed {
+    /// How long the client does nothing else.
+    fn time(self) -> Duration {
+        match self {
+            Deed::Away(time) | Deed::Stall(time) => time,
+            Deed::Send { .. } | Deed::Cut | Deed::Vanish(_) | Deed::Quit => Duration::ZERO,
         }
     }
 }
@@ -186,6 +244,7 @@ impl Fault {
             | Fault::RedisAway { time, .. } => time,
             Fault::Crash { back_after, .. } => back_after.unwrap_or_default(),
             Fault::Deafen { .. } | Fault::Drain { .. } => Duration::from_secs(5),
+            Fault::Shed { .. } => Duration::ZERO,
         }
     }
 }
@@ -208,6 +267,22 @@ fn faults(scenario: Scenario, nodes: usize, chance: &mut Chance) -> Vec<(Duratio
                 faults.push((chance.millis(500, 4_500), fault(scenario, slot(chance), chance)));
             }
         }
+        Scenario::Absence | Scenario::Moves if chance.one_in(2) => {}
+        Scenario::Moves => {
+            for _ in 0..chance.between(1, 3) {
+                faults.push((chance.millis(1_000, BUSY_MS), fault(scenario, slot(chance), chance)));
+            }
+        }
+        Scenario::Absence => {
+            let of = chance.pick(&[
+                Scenario::Links,
+                Scenario::Crash,
+                Scenario::Drain,
+                Scenario::Outages,
+                Scenario::Freeze,
+            ]);
+            faults.push((chance.millis(500, 8_000), fault(of, slot(chance), chance)));
+        }
         Scenario::Mixed => {
             for _ in 0..chance.between(1, 4) {
                 let of = chance.pick(&[
@@ -216,6 +291,7 @@ fn faults(scenario: Scenario, nodes: usize, chance: &mut Chance) -> Vec<(Duratio
                     Scenario::Drain,
                     Scenario::Outages,
                     Scenario::Freeze,
+                    Scenario::Moves,
                 ]);
                 faults.push((chance.millis(500, 5_000), fault(of, slot(chance), chance)));
             }
@@ -230,6 +306,7 @@ fn fault(scenario: Scenario, slot: usize, chance: &mut Chance) -> Fault {
         Scenario::Links if chance.one_in(3) => Fault::Deafen { slot },
         Scenario::Links => Fault::CutLink { slot, time: chance.millis(10, 6_000) },
         Scenario::Drain => Fault::Drain { slot },
+        Scenario::Moves => Fault::Shed { slot, count: chance.index(3) + 1 },
         Scenario::Freeze => Fault::Freeze { slot, time: chance.millis(100, 12_000) },
         Scenario::Outages => match chance.index(4) {
             0 | 1 => Fault::LogAway { time: chance.millis(100, 3_000) },

@@ -33,6 +33,9 @@ pub struct Witness {
     acknowledged: BTreeMap<Sending, Vec<(u64, String)>>,
     /// What must not happen and was seen at once.
     seen: Vec<String>,
+    /// How many clients went on with their session, and how many had lost it.
+    resumed: usize,
+    expired: usize,
     /// Follows from the course of the run: two runs that are the same have the same.
     digest: u64,
 }
@@ -43,6 +46,10 @@ pub struct Verdict {
     pub sent: usize,
     pub acknowledged: usize,
     pub delivered: usize,
+    /// Clients that came back and went on with their session.
+    pub resumed: usize,
+    /// Clients that came back too late for that.
+    pub expired: usize,
     /// Acknowledged but not in the log, or in the log but not shown to somebody.
     pub lost: usize,
     /// Shown twice, or twice in the log.
@@ -92,6 +99,11 @@ impl Witness {
         self.mix(&[time::elapsed_ms(), client as u64, bytes as u64]);
     }
 
+    /// A client that had a session is connected again.
+    pub fn returns(&mut self, resumed: bool) {
+        *(if resumed { &mut self.resumed } else { &mut self.expired }) += 1;
+    }
+
     pub fn sends(&mut self, sending: Sending, content: String) {
         self.sent.insert(sending, content);
     }
@@ -134,6 +146,8 @@ impl Witness {
             sent: self.sent.len(),
             acknowledged: self.acknowledged.len(),
             delivered: self.shown.values().map(Vec::len).sum(),
+            resumed: self.resumed,
+            expired: self.expired,
             digest: self.digest,
             simulated_ms: time::elapsed_ms(),
             ..Verdict::default()

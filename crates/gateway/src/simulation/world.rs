@@ -16,7 +16,7 @@ use super::client::Client;
 use super::line::Outage;
 use super::log::Log;
 use super::node::Node;
-use super::plan::{Fault, Plan};
+use super::plan::{Deed, Fault, Plan};
 use super::sabotage::Sabotage;
 use super::witness::{Shown, Verdict, Witness};
 use super::{TENANT, sessions, time};
@@ -26,6 +26,8 @@ use super::{TENANT, sessions, time};
 const HEALS_WITHIN: Duration = Duration::from_secs(30);
 /// For how long it has to stay right.
 const QUIET: Duration = Duration::from_millis(1_500);
+/// How exactly a resume window ends: a node may hear of a connection's end when a pipe that is full has drained.
+const RETURN_SLACK: Duration = Duration::from_secs(1);
 /// How soon after a node's death nobody shows its people as there, unless they came back.
 const DEATH_SHOWN_WITHIN: Duration = Duration::from_secs(15);
 
@@ -47,6 +49,11 @@ pub struct World {
     pub slots: RefCell<Vec<Rc<Node>>>,
     pub witness: RefCell<Witness>,
     pub clients: RefCell<Vec<ClientState>>,
+    resume_window: Duration,
+    /// For how long a token is good, and from when on, since the start, all of them are good for ever.
+    token: Option<(Duration, Duration)>,
+    /// Nothing but clients ends a connection.
+    is_fair: bool,
     sabotage: Option<Sabotage>,
     /// Held back, to be shown after the next one.
     swapped: RefCell<Option<(usize, String, Shown)>>,
@@ -111,6 +118,24 @@ impl World {
         self.witness.borrow_mut().fault(format!("at {} ms: {words}", time::elapsed_ms()));
     }
 
+    /// When a token ends that is given out now, Unix milliseconds.
+    pub fn token_ends_at_ms(&self) -> i64 {
+        let elapsed = Duration::from_millis(time::elapsed_ms());
+        let token = self.token.filter(|(_, until)| elapsed < *until);
+        token.map_or(i64::MAX, |(time, _)| {
+            time::now_ms().saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
+        })
+    }
+
+    /// A client is back after a while: where nothing breaks, it goes on with its session within the resume window, and not after it.
+    pub fn judge_return(&self, client: usize, away: Duration, resumed: bool) {
+        let (least, most) =
+            (self.resume_window.saturating_sub(RETURN_SLACK), self.resume_window + RETURN_SLACK);
+        if self.is_fair && (resumed && away > most || !resumed && away < least) {
+            self.fault(&format!("client {client} was away for {away:?}, and resumed: {resumed}"));
+        }
+    }
+
     /// Takes down what a client was shown.
     pub fn show(&self, client: usize, conversation: &str, mut shown: Shown) {
         self.shown.set(self.shown.get() + 1);
@@ -151,6 +176,9 @@ impl World {
             slots: RefCell::default(),
             witness: RefCell::default(),
             clients: RefCell::new(vec![ClientState::default(); plan.clients.len()]),
+            resume_window: plan.resume_window,
+            token: plan.token.map(|token| (token, plan.calm_after)),
+            is_fair: plan.faults.is_empty() && plan.calls_fail_one_in == 0,
             sabotage,
             swapped: RefCell::default(),
             shown: std::cell::Cell::default(),
@@ -331,6 +359,7 @@ impl Faults {
                 let name = if same_name { node.name.clone() } else { format!("node-{slot}-{turn}") };
                 self.replace(slot, turn, &name).await;
             }
+            Fault::Shed { slot, count } => self.node(slot).shed(count).await,
             Fault::Drain { slot } => {
                 let node = self.node(slot);
                 self.replace(slot, turn, &format!("node-{slot}-{turn}")).await;
@@ -359,9 +388,13 @@ impl Faults {
         self.servers.sessions_outage.set(false);
     }
 
-    /// Whoever did not come back from a node that died is shown as gone in time. Only where nothing else breaks.
+    /// Whoever did not come back from a node that died is shown as gone in time. Only where nothing else breaks, and nobody is away.
     async fn death_is_shown(self) {
-        if self.plan.faults.len() > 1 || self.plan.calls_fail_one_in > 0 {
+        let mut deeds = self.plan.clients.iter().flat_map(|script| &script.deeds);
+        if self.plan.faults.len() > 1
+            || self.plan.calls_fail_one_in > 0
+            || deeds.any(|(_, deed)| matches!(deed, Deed::Away(_)))
+        {
             return;
         }
         tokio::time::sleep(DEATH_SHOWN_WITHIN).await;
