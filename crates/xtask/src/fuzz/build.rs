@@ -9,13 +9,12 @@ use crate::workspace;
 
 /// What makes the compiler count which edges of the program are taken, for libFuzzer to see; as `cargo fuzz` does without a
 /// sanitizer. Checks that a release leaves out are in.
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 7] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "--cfg=fuzzing",
-    "-Ccodegen-units=1",
     "-Cdebug-assertions",
     "-Coverflow-checks",
 ];
