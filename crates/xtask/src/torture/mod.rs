@@ -34,6 +34,8 @@ use stage::{Fleet, Stage};
 
 /// How long the short form does each fault.
 const SHORT: u64 = 6;
+/// What the short form in the tests draws its combinations from.
+const SHORT_SEED: u64 = 1;
 
 /// Breaks things on purpose under load, one fault after the other, and counts what was lost, doubled, swapped or altered.
 #[derive(clap::Args)]
@@ -113,7 +115,8 @@ pub async fn short() -> Result<Tally> {
         faults: Vec::new(),
         seconds: SHORT,
         short: true,
-        seed: None,
+        // The same each time: a test that draws anew finds on one change what another broke.
+        seed: Some(SHORT_SEED),
         redis: None,
         nodes: 3,
         clients: 200,
