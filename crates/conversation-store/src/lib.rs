@@ -52,8 +52,8 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// out.
     async fn open_many(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error>;
 
-    /// The newest number of each of these conversations, in one query; those that are gone are left out.
-    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error>;
+    /// Where each of these conversations stands, in one query; those that are gone are left out.
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error>;
 
     /// A range of the log, ascending by number. Ends early, with `more: true`, before the page's
     /// contents and metadata exceed `bytes_max`, but holds at least one message if there is one.
@@ -71,11 +71,11 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// batch: the mark's new value if it rose, `None` if it stood there or above already, or no member.
     async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error>;
 
-    /// Adds a member. `Ok(false)`: was one already.
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<bool, Error>;
+    /// Adds a member. `Ok(None)`: no such conversation.
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error>;
 
-    /// Removes a member. `Ok(false)`: was none.
-    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error>;
+    /// Removes a member. `Ok(None)`: no such conversation.
+    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error>;
 
     /// Changes title and metadata; `None` leaves as is, `Some(None)` clears. `Ok(false)`: no such conversation.
     async fn update(
@@ -85,8 +85,12 @@ pub trait ConversationStore: Send + Sync + 'static {
         metadata: Option<Option<String>>,
     ) -> Result<bool, Error>;
 
-    /// Deletes a conversation with all that belongs to it. `Ok(false)`: no such conversation.
+    /// Deletes a conversation, at once for everybody. Its messages are out of reach then, and remain until
+    /// [`erase`](Self::erase) has been there. `Ok(false)`: no such conversation.
     async fn delete(&self, id: ConversationId) -> Result<bool, Error>;
+
+    /// Erases some of the messages of deleted conversations, for some tens of milliseconds. `Ok(true)`: there may be more.
+    async fn erase(&self) -> Result<bool, Error>;
 
     /// The conversations that `user` is a member of, newest activity first.
     async fn conversations_of(

@@ -149,6 +149,26 @@ pub struct Created {
     pub member: bool,
 }
 
+/// What became of adding or removing a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MembersChange {
+    /// `false`: it was so already.
+    pub changed: bool,
+    /// How often the conversation's members have changed by now: see [`Conversation::members_version`].
+    pub version: u64,
+}
+
+/// Where a conversation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConversationHead {
+    /// Its number in the database.
+    pub id: ConversationId,
+    /// Newest number, 0 when empty.
+    pub head: u64,
+    /// How often its members have changed: see [`Conversation::members_version`].
+    pub members_version: u64,
+}
+
 /// A conversation with its members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conversation {
@@ -168,6 +188,9 @@ pub struct Conversation {
     pub head: u64,
     /// Everybody in it, ascending by user.
     pub members: Vec<Member>,
+    /// How often somebody was added or removed since it was made. Each change raises it by one in its own transaction, so that
+    /// whoever hears of changes late, twice, swapped or not at all can tell.
+    pub members_version: u64,
 }
 
 /// Somebody in a conversation.

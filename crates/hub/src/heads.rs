@@ -71,6 +71,7 @@ mod tests {
             created_at_ms: 0,
             head: 0,
             members: Vec::new(),
+            members_version: 0,
         };
         Arc::new(Room::new(RoomKey { tenant: "t".into(), name: "c".into() }, id, 1, conversation))
     }

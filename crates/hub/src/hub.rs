@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use starling_auth::{Identity, TicketKey, TokenError, Verifier};
-use starling_conversation_store::{ConversationStore, LastSeen, Range};
+use starling_conversation_store::{ConversationStore, Range};
 use starling_fanout::{Fanout, Publication};
 use starling_session_store::{ConversationKey, NodeRecord, PresenceChange, SessionChange, SessionStore};
 use starling_telemetry::TRACE_TARGET;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -30,6 +30,7 @@ use crate::room::Room;
 use crate::rooms::Rooms;
 use crate::session::Sessions;
 use crate::shards::Shards;
+use crate::sightings::Sightings;
 use crate::topic::Topics;
 use crate::topic_lane::TopicJob;
 use crate::typing::Typists;
@@ -48,8 +49,10 @@ const CHANGES_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 const PRESENCE_QUEUE: Bound = Bound { items: 65_536, bytes: 64 << 20 };
 /// How many of these changes are written at once.
 const PRESENCE_BATCH_MAX: Bound = Bound { items: 2_048, bytes: 4 << 20 };
-/// How many conversations may wait to be repaired; the next tick finds those that did not fit.
+/// How many conversations may wait to be repaired, or for their members to be read; the next tick finds those that did not fit.
 const REPAIR_QUEUE: usize = 4_096;
+/// How many changes of conversations and members are made at once; further ones wait.
+const CHANGES_AT_ONCE: usize = 64;
 /// The most bytes of one page that is read from the log, contents and metadata.
 pub(crate) const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// The most bytes that are read from the log at once for one socket that is behind.
@@ -106,16 +109,22 @@ pub struct Hub {
     pub(crate) topic_lane: Lane<TopicJob>,
     pub(crate) presence_lane: Lane<StoreChange>,
     pub(crate) repair_lane: mpsc::Sender<Arc<Room>>,
+    /// Conversations whose members are to be read anew.
+    pub(crate) look_lane: mpsc::Sender<Arc<Room>>,
+    /// Changes of conversations and members that are under way.
+    pub(crate) change_slots: Arc<Semaphore>,
+    /// A conversation was deleted: its messages are to be erased.
+    pub(crate) erase_wanted: Notify,
     /// Reads of the log for sockets that are behind.
     log_reads: Arc<LogReads>,
     /// Where the hub's own tasks run.
-    runtime: Handle,
+    pub(crate) runtime: Handle,
     /// Newest numbers that this node committed and has not yet told in a beat.
     pub(crate) committed_heads: CommittedHeads,
     /// Conversations whose head in the database is to be looked up: an append had no answer.
     pub(crate) suspects: Mutex<VecDeque<Arc<Room>>>,
     /// Users whose last-seen time is to be written.
-    pub(crate) last_seen: Mutex<Vec<LastSeen>>,
+    pub(crate) last_seen: Mutex<Sightings>,
     /// What is known of the other nodes.
     pub(crate) nodes: Mutex<Vec<NodeRecord>>,
     /// Which of them can be heard.
@@ -208,6 +217,7 @@ impl Hub {
         let (topic_lane, topic_end) = Lane::new(TOPIC_QUEUE);
         let (presence_lane, presence_end) = Lane::new(PRESENCE_QUEUE);
         let (repair_lane, repair_end) = mpsc::channel(REPAIR_QUEUE);
+        let (look_lane, look_end) = mpsc::channel(REPAIR_QUEUE);
         let (runtime, log_reads_at_once) = (parts.runtime, parts.config.log_reads_at_once);
         let hub = Arc::new(Hub {
             name: parts.config.node.as_str().into(),
@@ -232,6 +242,9 @@ impl Hub {
             topic_lane,
             presence_lane,
             repair_lane,
+            look_lane,
+            change_slots: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
+            erase_wanted: Notify::new(),
             log_reads: LogReads::new(log_reads_at_once),
             runtime: runtime.clone(),
             committed_heads: CommittedHeads::default(),
@@ -259,6 +272,7 @@ impl Hub {
         hub.work(&runtime, publish_end, PUBLISH_BATCH_MAX, Hub::publish_batch);
         hub.work(&runtime, topic_end, PUBLISH_BATCH_MAX, Hub::publish_topics_batch);
         hub.work(&runtime, presence_end, PRESENCE_BATCH_MAX, Hub::write_changes);
+        runtime.spawn(hub.clone().look_forever(look_end));
         runtime.spawn(hub.clone().repair_all(repair_end));
         hub
     }
@@ -272,6 +286,8 @@ impl Hub {
         tokio::spawn(self.clone().tick_forever());
         tokio::spawn(self.clone().tend_log_forever());
         tokio::spawn(self.clone().recover_forever());
+        tokio::spawn(self.clone().compare_forever());
+        tokio::spawn(self.clone().erase_forever());
         if self.clustered {
             tokio::spawn(self.clone().tend_link_forever());
             tokio::spawn(self.clone().listen_forever());

@@ -10,6 +10,7 @@ pub mod clock;
 mod commands;
 mod config;
 mod encoded;
+mod erasing;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -21,6 +22,8 @@ mod limits;
 mod linger;
 mod link;
 mod log_reads;
+mod members;
+mod members_version;
 mod metrics;
 mod node_message;
 mod online;
@@ -37,6 +40,7 @@ mod rooms;
 mod sequencer;
 mod session;
 mod shards;
+mod sightings;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod tick;

@@ -48,6 +48,23 @@ pub struct Head {
     pub seq: u64,
 }
 
+/// Somebody became a member, or is none any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberChange {
+    /// Whose.
+    pub tenant: Arc<str>,
+    /// The conversation's name.
+    pub name: Arc<str>,
+    /// Its number in the database.
+    pub conversation: i64,
+    /// Which of the changes of its members this is, by the database's count.
+    pub version: u64,
+    /// Who.
+    pub user: Arc<str>,
+    /// Whether they are a member now.
+    pub member: bool,
+}
+
 /// What nodes tell each other, messages of conversations apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeMessage {
@@ -65,7 +82,10 @@ pub enum NodeMessage {
     /// A read mark rose.
     Read { tenant: Arc<str>, name: Arc<str>, user: Arc<str>, seq: u64 },
     /// Somebody became a member, or is none any more.
-    Member { tenant: Arc<str>, name: Arc<str>, user: Arc<str>, member: bool },
+    Member(MemberChange),
+    /// A conversation's members are at this version; or (`None`) they, or whether it is there at all, may have changed: whoever
+    /// knows older ones reads them anew.
+    Members { tenant: Arc<str>, name: Arc<str>, conversation: i64, version: Option<u64> },
     /// Title or metadata changed: what is cached is old.
     Changed { tenant: Arc<str>, name: Arc<str> },
     /// The conversation is gone.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_conversation_store::LastSeen;
 use starling_session_store::{ConversationKey, PresenceChange, PresenceEntry};
 use tokio::time::Instant;
 
@@ -24,8 +23,6 @@ pub(crate) const LINGER: Duration = Duration::from_secs(10);
 const PRESENCE_PER_READ: usize = 500;
 /// How many departures are remembered while the session store does not take them.
 const UNWRITTEN_MAX: usize = 65_536;
-/// How many last-seen times wait to be written at most, and go in one statement.
-const LAST_SEEN_MAX: usize = 20_000;
 
 impl Hub {
     /// Counts a session of a user in. To be called with the room's state locked, by the shard that attaches the socket.
@@ -103,22 +100,20 @@ impl Hub {
 
     /// Remembers when a user was last seen, to be written with the next tick.
     pub(crate) fn saw(&self, tenant: &Arc<str>, user: &Arc<str>, at_ms: i64) {
-        let mut last_seen = self.last_seen.lock();
-        if last_seen.len() < LAST_SEEN_MAX {
-            last_seen.push(LastSeen { tenant: tenant.clone(), user: user.clone(), at_ms });
-        }
+        self.last_seen.lock().enter(tenant, user, at_ms);
     }
 
     pub(crate) async fn write_last_seen(&self) {
-        let batch = std::mem::take(&mut *self.last_seen.lock());
+        let batch = self.last_seen.lock().take();
         if batch.is_empty() {
             return;
         }
         if let Err(error) = self.conversations.touch_users(&batch).await {
             tracing::debug!(%error, "last-seen times could not be written; the next tick tries");
             let mut waiting = self.last_seen.lock();
-            let room = LAST_SEEN_MAX.saturating_sub(waiting.len());
-            waiting.extend(batch.into_iter().take(room));
+            for seen in batch {
+                waiting.enter(&seen.tenant, &seen.user, seen.at_ms);
+            }
         }
     }
 
@@ -127,8 +122,10 @@ impl Hub {
     pub(crate) fn forget_nodes(&self, gone: &[&str]) {
         let lives = |node: &str| !gone.contains(&node);
         let now = clock::now_ms();
-        for room in self.rooms.joined() {
+        // Also of rooms that somebody is about to join.
+        for room in self.rooms.all() {
             let mut state = room.state();
+            state.presence_reads.lose_node();
             for user in state.online.keep_nodes(lives) {
                 state.tell_presence(&room, &*self.shards, &user, false, Some(now));
                 self.saw(&room.key.tenant, &user, now);

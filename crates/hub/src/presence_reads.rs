@@ -14,6 +14,7 @@ const HEARD_MAX: usize = 16_384;
 pub struct PresenceReads {
     readers: usize,
     heard: Vec<Heard>,
+    /// More happened than is kept.
     overrun: bool,
     /// How many answers have been taken over since nobody read.
     taken: usize,
@@ -54,6 +55,11 @@ impl PresenceReads {
         } else {
             self.overrun = true;
         }
+    }
+
+    /// A node is gone with everybody who was there by it. The answer of a read that is under way may still hold them.
+    pub fn lose_node(&mut self) {
+        self.overrun |= self.readers > 0;
     }
 
     /// A read ends, with or without an answer. An answer is of no use if another one was taken over since the read began, since it may
@@ -118,6 +124,18 @@ mod tests {
         let again = reads.begin();
         let ended = reads.end(again, true);
         assert!(ended.heard.is_some() && !ended.again);
+    }
+
+    #[test]
+    fn a_read_during_which_a_node_went_is_of_no_use() {
+        let mut reads = PresenceReads::default();
+        reads.lose_node();
+        let begun = reads.begin();
+        assert!(reads.end(begun, true).heard.is_some(), "it went before");
+        let begun = reads.begin();
+        reads.lose_node();
+        let ended = reads.end(begun, true);
+        assert!(ended.heard.is_none() && ended.again);
     }
 
     #[test]

@@ -103,8 +103,9 @@ impl Hub {
                 }
             }
             NodeMessage::Read { tenant, name, user, seq } => self.apply_read(&tenant, &name, &user, seq),
-            NodeMessage::Member { tenant, name, user, member } => {
-                self.apply_member(&tenant, &name, &user, member);
+            NodeMessage::Member(change) => self.apply_member(&change),
+            NodeMessage::Members { tenant, name, conversation, version } => {
+                self.doubt_members(&tenant, &name, conversation, version);
             }
             NodeMessage::Changed { tenant, name } => self.rooms.doubt_load(&tenant, &name),
             NodeMessage::Deleted { tenant, name, conversation } => {
@@ -173,36 +174,6 @@ impl Hub {
         *mark = seq;
         let event = OwnedEvent::Read { conversation: name.clone(), user: user.clone(), seq };
         state.broadcast(room.id, &*self.shards, event, None);
-    }
-
-    /// Takes over a change of membership; tells those who joined, and the user's sessions here.
-    pub(crate) fn apply_member(&self, tenant: &Arc<str>, name: &Arc<str>, user: &Arc<str>, member: bool) {
-        self.rooms.doubt_load(tenant, name);
-        let sessions = self.sessions.of_user(tenant, user);
-        let event = OwnedEvent::Member { conversation: name.clone(), user: user.clone(), member };
-        if let Some(room) = self.rooms.known(tenant, name) {
-            {
-                let mut state = room.state();
-                state.members_version += 1;
-                if member {
-                    state.members.entry(user.clone()).or_insert(0);
-                } else {
-                    state.members.remove(user);
-                }
-                // The user's own sockets are told below, joined or not, and only once.
-                state.broadcast(room.id, &*self.shards, event.clone(), Some(user));
-            }
-            if !member {
-                for session in &sessions {
-                    self.evict(session, &room);
-                }
-            }
-        }
-        let event = Arc::new(Encoded::new(event));
-        for session in sessions {
-            let socket = session.socket;
-            self.shards.post(socket.shard, ShardItem::Event { socket, event: event.clone() });
-        }
     }
 
     /// A conversation is gone: everybody who joined is told that they are no members any more.

@@ -3,19 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_conversation_store::Conversation;
 use starling_fanout::LANES;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::Map;
 use crate::hub::Hub;
+use crate::members::READ_AT_ONCE;
 use crate::room::Room;
 use crate::tick::TICK;
 
 /// How often a node looks whether it still hears the others.
 const LISTEN: Duration = Duration::from_millis(100);
-/// How many conversations are read anew in one query, with all their members.
-const ROOMS_PER_READ: usize = 200;
 
 impl Hub {
     /// While this node can't hear the others, or another one can't tell or may have ended before it could, the log is asked for what
@@ -29,7 +26,7 @@ impl Hub {
                 asked = None;
             } else if asked.is_none_or(|asked| asked.elapsed() >= TICK) {
                 asked = Some(Instant::now());
-                self.check_heads(&self.rooms.joined()).await;
+                self.check_heads(&self.rooms.in_use(self.seconds())).await;
             }
         }
     }
@@ -70,55 +67,14 @@ impl Hub {
         }
     }
 
-    /// Reads members and marks of conversations anew, and evicts who is no member any more. `false`: some could not be read,
-    /// and are missed still.
+    /// Reads members and marks of conversations anew. `false`: some could not be read, and are missed still.
     async fn read_anew(&self, rooms: &[Arc<Room>]) -> bool {
-        let mut all = true;
-        for chunk in rooms.chunks(ROOMS_PER_READ) {
-            let versions: Vec<u64> = chunk.iter().map(|room| room.state().members_version).collect();
-            let ids: Vec<i64> = chunk.iter().map(|room| room.conversation).collect();
-            let opened = match self.conversations.open_many(&ids).await {
-                Ok(opened) => opened,
-                Err(error) => {
-                    tracing::debug!(%error, "conversations could not be read anew; they will be, later");
-                    rooms.iter().for_each(|room| self.missed.enter(room.lane));
-                    return false;
-                }
-            };
-            let mut opened: Map<i64, Conversation> =
-                opened.into_iter().map(|conversation| (conversation.id, conversation)).collect();
-            for (room, version) in chunk.iter().zip(versions) {
-                match opened.remove(&room.conversation) {
-                    Some(conversation) => all &= self.refresh(room, version, &conversation),
-                    None => self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation),
-                }
-            }
-        }
-        all
-    }
-
-    /// Takes over what the database says of a conversation whose members were of this version when it was asked. `false`: they
-    /// changed since, and it is missed still.
-    fn refresh(&self, room: &Arc<Room>, version: u64, conversation: &Conversation) -> bool {
-        let before: Vec<Arc<str>> = {
-            let mut state = room.state();
-            if state.members_version != version {
-                // What was heard meanwhile is newer; what else was missed, the next look finds.
-                drop(state);
-                self.missed.enter(room.lane);
+        for (index, chunk) in rooms.chunks(READ_AT_ONCE).enumerate() {
+            if !self.read_members(chunk).await {
+                // A database that is away is not asked for each of them.
+                rooms[index * READ_AT_ONCE..].iter().for_each(|room| self.missed.enter(room.lane));
                 return false;
             }
-            let before = state.members.keys().cloned().collect();
-            state.refresh(conversation);
-            before
-        };
-        for user in before {
-            if !room.is_member(&user) {
-                self.apply_member(&room.key.tenant, &room.key.name, &user, false);
-            }
-        }
-        if room.state().has_hole() {
-            self.repair(room);
         }
         true
     }

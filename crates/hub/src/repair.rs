@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use starling_conversation_store::{Message, Range};
+use starling_conversation_store::{ConversationHead, Message, Range};
 use starling_wire::protocol::{Json, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -59,7 +59,7 @@ impl Hub {
         }
     }
 
-    /// Looks up the heads of these conversations, in one query for many, and repairs those that moved. `false`: the database
+    /// Looks up where these conversations stand, in one query for many, and reads what moved. `false`: the database
     /// did not answer.
     pub(crate) async fn check_heads(&self, rooms: &[Arc<Room>]) -> bool {
         for chunk in rooms.chunks(HEADS_PER_QUERY) {
@@ -72,11 +72,11 @@ impl Hub {
                     return false;
                 }
             };
-            let heads: crate::Map<i64, u64> = heads.into_iter().collect();
+            let heads: crate::Map<i64, ConversationHead> =
+                heads.into_iter().map(|head| (head.id, head)).collect();
             for room in chunk {
                 match heads.get(&room.conversation) {
-                    Some(head) if room.learn_head(*head) => self.repair(room),
-                    Some(_) => {}
+                    Some(head) => self.learn(room, head),
                     None => self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation),
                 }
             }

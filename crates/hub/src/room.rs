@@ -10,6 +10,7 @@ use starling_wire::protocol::Timestamp;
 
 use crate::Map;
 use crate::encoded::{Encoded, OwnedEvent};
+use crate::members_version::MembersVersion;
 use crate::node_message::Head;
 use crate::online::Online;
 use crate::presence_reads::PresenceReads;
@@ -39,6 +40,8 @@ pub struct Room {
     pub used_at_s: AtomicU64,
     /// Whether a repair of its order is under way.
     pub repairing: AtomicBool,
+    /// Whether its members are about to be read anew.
+    pub looking: AtomicBool,
     /// Whether a shard's inbox was full when a message came: its sockets are told the head until it fits.
     pub overrun: AtomicBool,
     state: Mutex<RoomState>,
@@ -48,8 +51,8 @@ pub struct Room {
 pub struct RoomState {
     /// Everybody in the conversation, with their read marks.
     pub members: Map<Arc<str>, u64>,
-    /// How often members changed: what was read of them before a change is old.
-    pub members_version: u64,
+    /// Which changes of the members `members` holds.
+    pub members_version: MembersVersion,
     /// Who made it.
     pub owner: Arc<str>,
     /// Who is there, on all nodes.
@@ -77,10 +80,11 @@ impl Room {
             lane,
             used_at_s: AtomicU64::new(0),
             repairing: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
             state: Mutex::new(RoomState {
                 members: members_of(&conversation),
-                members_version: 0,
+                members_version: MembersVersion::loaded(conversation.members_version),
                 owner: conversation.owner.into(),
                 online: Online::default(),
                 online_known: false,
@@ -208,13 +212,12 @@ impl RoomState {
         self.joined > 0 && self.sequencer.has_hole()
     }
 
-    /// Takes over what the database says about members and head.
-    pub fn refresh(&mut self, conversation: &Conversation) {
-        let marks = std::mem::take(&mut self.members);
-        self.members = members_of(conversation);
-        for (user, read) in marks {
-            if let Some(mark) = self.members.get_mut(&user) {
-                *mark = (*mark).max(read);
+    /// Takes over what the database says about members and head. Answers the members as they were.
+    pub fn refresh(&mut self, conversation: &Conversation) -> Map<Arc<str>, u64> {
+        let before = std::mem::replace(&mut self.members, members_of(conversation));
+        for (user, read) in &before {
+            if let Some(mark) = self.members.get_mut(user) {
+                *mark = (*mark).max(*read);
             }
         }
         self.owner = conversation.owner.as_str().into();
@@ -223,6 +226,7 @@ impl RoomState {
         } else {
             self.sequencer.learn(conversation.head);
         }
+        before
     }
 
     /// Read marks above 0, by user.

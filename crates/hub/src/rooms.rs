@@ -41,9 +41,16 @@ enum Slot {
 struct Loading {
     room: OnceCell<Option<Arc<Room>>>,
     /// What was published meanwhile.
-    early: Mutex<Vec<(u64, Arc<Encoded>)>>,
+    early: Mutex<Vec<Early>>,
     /// Whether members changed meanwhile.
     stale: AtomicBool,
+}
+
+/// A message that was published while its conversation was being loaded.
+struct Early {
+    conversation: i64,
+    seq: u64,
+    event: Arc<Encoded>,
 }
 
 struct KeyRef<'a>(&'a str, &'a str);
@@ -134,7 +141,7 @@ impl Rooms {
                 Slot::Loading(loading) => {
                     let mut early = loading.early.lock();
                     if early.len() < EARLY_MAX {
-                        early.push((seq, Arc::new(event())));
+                        early.push(Early { conversation, seq, event: Arc::new(event()) });
                     }
                     return None;
                 }
@@ -184,16 +191,8 @@ impl Rooms {
 
     /// All rooms with a joined socket.
     pub fn joined(&self) -> Vec<Arc<Room>> {
-        let mut all = Vec::new();
-        for part in &self.parts {
-            for slot in part.lock().values() {
-                if let Slot::Ready(room) = slot
-                    && room.state().joined() > 0
-                {
-                    all.push(room.clone());
-                }
-            }
-        }
+        let mut all = self.all();
+        all.retain(|room| room.state().joined() > 0);
         all
     }
 
@@ -210,6 +209,13 @@ impl Rooms {
         }
     }
 
+    /// All rooms that somebody is joined to or uses right now, for when words of others may not be heard. The rest is forgotten, so
+    /// that the next use reads the database: whoever sends without a join must not go on after being removed.
+    pub fn in_use(&self, now_s: u64) -> Vec<Arc<Room>> {
+        self.sweep(now_s, true);
+        self.all()
+    }
+
     /// Forgets rooms that nobody has used for a while; all unused ones with `all` (after a gap, when what is cached may be old).
     pub fn sweep(&self, now_s: u64, all: bool) {
         for part in &self.parts {
@@ -224,6 +230,19 @@ impl Rooms {
                 }
             });
         }
+    }
+
+    /// All rooms.
+    pub fn all(&self) -> Vec<Arc<Room>> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            let part = part.lock();
+            all.extend(part.values().filter_map(|slot| match slot {
+                Slot::Ready(room) => Some(room.clone()),
+                Slot::Loading(_) => None,
+            }));
+        }
+        all
     }
 
     async fn load(
@@ -253,8 +272,11 @@ impl Rooms {
                 part.remove(key);
             }
             Some(room) => {
-                for (seq, event) in loading.early.lock().drain(..) {
-                    room.feed(shards, seq, event);
+                for early in loading.early.lock().drain(..) {
+                    // Late words of one that was deleted, and made again under its name, say nothing about this one.
+                    if early.conversation == room.conversation {
+                        room.feed(shards, early.seq, early.event);
+                    }
                 }
                 part.insert(key.clone(), Slot::Ready(room.clone()));
             }
@@ -266,5 +288,53 @@ impl Rooms {
         let hash = self.hasher.hash_one((tenant, name));
         // The high bits: the map inside uses the low ones.
         &self.parts[(hash >> 60) as usize % PARTS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_conversation_store::Conversation;
+
+    use super::*;
+    use crate::encoded::OwnedEvent;
+    use crate::sequencer::Fed;
+    use crate::shards::ShardItem;
+
+    struct Deaf;
+
+    impl Shards for Deaf {
+        fn post(&self, _: u16, _: ShardItem) -> bool {
+            true
+        }
+    }
+
+    fn event() -> Encoded {
+        Encoded::new(OwnedEvent::Member { conversation: "c".into(), user: "ann".into(), member: true })
+    }
+
+    #[test]
+    fn what_was_said_of_a_deleted_conversation_is_not_taken_for_the_one_that_has_its_name_now() {
+        let (rooms, loading) = (Rooms::new(1), Arc::new(Loading::default()));
+        let key = RoomKey { tenant: "t".into(), name: "c".into() };
+        rooms.part("t", "c").lock().insert(key.clone(), Slot::Loading(loading.clone()));
+        assert!(rooms.feed(&Deaf, "t", "c", 1, 500, event).is_none(), "late, of the deleted one");
+        assert!(rooms.feed(&Deaf, "t", "c", 2, 2, event).is_none(), "of the one that is being loaded");
+
+        let read = Conversation {
+            id: 2,
+            conversation: "c".into(),
+            owner: "ann".into(),
+            title: None,
+            metadata: None,
+            created_at_ms: 0,
+            head: 1,
+            members: Vec::new(),
+            members_version: 0,
+        };
+        let room = Arc::new(Room::new(key.clone(), 1, 1, read));
+        rooms.settle(&Deaf, &key, &loading, Some(&room));
+        assert_eq!(room.state().head(), 2);
+        room.state().attach(0);
+        assert_eq!(room.feed(&Deaf, 3, Arc::new(event())), Fed::Released, "the next one is shown");
     }
 }

@@ -11,8 +11,9 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use starling_conversation_store::{
-    Append, AppendError, Appended, Conversation, ConversationId, ConversationList, ConversationStore,
-    Created, Error, LastSeen, ListCursor, NewConversation, Page, PoolStatus, Range, ReadMark,
+    Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
+    ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange, NewConversation, Page,
+    PoolStatus, Range, ReadMark,
 };
 use starling_hub::{Encoded, OwnedEvent, RoomId, ShardItem, Shards};
 use tokio_postgres::NoTls;
@@ -211,7 +212,7 @@ impl ConversationStore for BadLog {
         self.inner.open_many(ids).await
     }
 
-    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error> {
         self.inner.heads(ids).await
     }
 
@@ -230,11 +231,11 @@ impl ConversationStore for BadLog {
         self.inner.mark_read(batch).await
     }
 
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
         self.inner.add_member(id, user).await
     }
 
-    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
         self.inner.remove_member(id, user).await
     }
 
@@ -249,6 +250,10 @@ impl ConversationStore for BadLog {
 
     async fn delete(&self, id: ConversationId) -> Result<bool, Error> {
         self.inner.delete(id).await
+    }
+
+    async fn erase(&self) -> Result<bool, Error> {
+        self.inner.erase().await
     }
 
     async fn conversations_of(

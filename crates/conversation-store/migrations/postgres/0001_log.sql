@@ -21,6 +21,7 @@ CREATE TABLE conversations (
     created_at timestamptz(3)   NOT NULL,
     active_at  timestamptz(3)   NOT NULL,  -- time of the newest message, or of creation
     head       bigint           NOT NULL DEFAULT 0,  -- number of the newest message
+    members_version bigint      NOT NULL DEFAULT 0,  -- how often somebody was added or removed
     UNIQUE (tenant, name)
 ) WITH (fillfactor = 50);
 
@@ -150,6 +151,39 @@ BEGIN
         END IF;
         -- Another node was quicker; its row is seen on the next turn (or is deleted by then).
     END LOOP;
+END
+$$;
+
+-- Makes somebody a member, or a member no more, and counts the change. No row: there is no such conversation. The row's lock
+-- puts all changes of a conversation in one order, and each statement sees what was committed before the lock was granted.
+CREATE FUNCTION starling_set_member(given_id bigint, given_user text, wanted boolean)
+RETURNS TABLE (changed boolean, version bigint)
+LANGUAGE plpgsql VOLATILE
+AS $$
+#variable_conflict use_column
+DECLARE
+    found_tenant  text;
+    found_version bigint;
+    is_changed    boolean;
+BEGIN
+    SELECT c.tenant, c.members_version INTO found_tenant, found_version
+    FROM conversations c WHERE c.id = given_id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF wanted THEN
+        INSERT INTO members (conversation_id, user_name, tenant, joined_at)
+        VALUES (given_id, given_user, found_tenant, date_trunc('milliseconds', clock_timestamp()))
+        ON CONFLICT (conversation_id, user_name) DO NOTHING;
+    ELSE
+        DELETE FROM members m WHERE m.conversation_id = given_id AND m.user_name = given_user;
+    END IF;
+    is_changed := FOUND;
+    IF is_changed THEN
+        found_version := found_version + 1;
+        UPDATE conversations c SET members_version = found_version WHERE c.id = given_id;
+    END IF;
+    RETURN QUERY SELECT is_changed, found_version;
 END
 $$;
 

@@ -20,6 +20,7 @@ CREATE TABLE conversations (
     created_at_ms INTEGER NOT NULL,
     active_at_ms  INTEGER NOT NULL,   -- time of the newest message, or of creation
     head          INTEGER NOT NULL DEFAULT 0,  -- number of the newest message
+    members_version INTEGER NOT NULL DEFAULT 0,  -- how often somebody was added or removed
     UNIQUE (tenant, name)
 ) STRICT;
 

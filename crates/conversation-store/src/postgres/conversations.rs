@@ -21,7 +21,8 @@ const ERASE_MESSAGES_MAX: i64 = 5_000;
 macro_rules! with_members {
     ($which:literal) => {
         concat!(
-            "SELECT c.id, c.name, c.owner, c.title, c.metadata, c.created_at, c.head, m.users, m.reads
+            "SELECT c.id, c.name, c.owner, c.title, c.metadata, c.created_at, c.head, m.users, m.reads,
+                    c.members_version
             FROM conversations c LEFT JOIN LATERAL (
                 SELECT array_agg(user_name ORDER BY user_name) AS users,
                        array_agg(read_seq ORDER BY user_name) AS reads
@@ -108,31 +109,16 @@ pub(super) async fn update(
     Ok(!rows.is_empty())
 }
 
-/// Deletes the conversation in one transaction, then its messages in pieces, so that a long log neither holds locks nor
-/// takes longer than a statement may.
+/// Deletes the conversation and notes that its messages are to be erased.
 pub(super) async fn delete(database: &Database, id: ConversationId) -> Result<bool, Error> {
     let rows = database.rows(DELETE, &[(&id, Type::INT8)]).await?;
-    let deleted = rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default();
-    if deleted {
-        erase(database).await;
-    }
-    Ok(deleted)
+    Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
 }
 
-/// Erases the messages of deleted conversations. Where it fails, the next deletion or migration goes on.
-pub(super) async fn erase(database: &Database) {
-    loop {
-        let erased = database.rows(ERASE, &[(&ERASE_MESSAGES_MAX, Type::INT8)]).await;
-        let more = erased.and_then(|rows| rows.first().map(|row| column(row, 0)).transpose());
-        match more {
-            Ok(Some(true)) => {}
-            Ok(_) => return,
-            Err(error) => {
-                tracing::warn!(%error, "messages of a deleted conversation remain until the next deletion");
-                return;
-            }
-        }
-    }
+/// Erases one piece of a deleted conversation: a long log in one statement would hold locks, and take longer than a statement may.
+pub(super) async fn erase(database: &Database) -> Result<bool, Error> {
+    let rows = database.rows(ERASE, &[(&ERASE_MESSAGES_MAX, Type::INT8)]).await?;
+    Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
 }
 
 pub(super) async fn of_member(
@@ -189,6 +175,7 @@ fn conversation(row: &Row) -> Result<Conversation, Error> {
         created_at_ms,
         head,
         members: members.map(|(user, read)| Member { user, read: from_database(read) }).collect(),
+        members_version: from_database(column(row, 9)?),
     })
 }
 

@@ -5,15 +5,9 @@ use tokio_postgres::types::Type;
 use super::database::Database;
 use super::row::column;
 use crate::batch::{from_database, highest_marks, to_database};
-use crate::{ConversationId, Error, ReadMark};
+use crate::{ConversationId, Error, MembersChange, ReadMark};
 
-// The lock on the conversation makes a deletion wait, or this find nothing.
-const ADD: &str = "
-    WITH conversation AS (SELECT id, tenant FROM conversations WHERE id = $1 FOR KEY SHARE)
-    INSERT INTO members (conversation_id, user_name, tenant, joined_at)
-    SELECT id, $2, tenant, date_trunc('milliseconds', clock_timestamp()) FROM conversation
-    ON CONFLICT (conversation_id, user_name) DO NOTHING RETURNING conversation_id";
-const REMOVE: &str = "DELETE FROM members WHERE conversation_id = $1 AND user_name = $2 RETURNING user_name";
+const SET: &str = "SELECT changed, version FROM starling_set_member($1, $2, $3)";
 const SHARE: &str = "
     SELECT EXISTS (
         SELECT FROM members a JOIN members b ON b.conversation_id = a.conversation_id
@@ -35,14 +29,17 @@ const MARK: &str = r#"
     WHERE m.conversation_id = l.conversation_id AND m.user_name = l.user_name AND m.read_seq < l.seq
     RETURNING l.item, m.read_seq"#;
 
-pub(super) async fn add(database: &Database, id: ConversationId, user: &str) -> Result<bool, Error> {
-    let rows = database.rows(ADD, &[(&id, Type::INT8), (&user, Type::TEXT)]).await?;
-    Ok(!rows.is_empty())
-}
-
-pub(super) async fn remove(database: &Database, id: ConversationId, user: &str) -> Result<bool, Error> {
-    let rows = database.rows(REMOVE, &[(&id, Type::INT8), (&user, Type::TEXT)]).await?;
-    Ok(!rows.is_empty())
+/// Makes somebody a member, or a member no more.
+pub(super) async fn set(
+    database: &Database,
+    id: ConversationId,
+    user: &str,
+    member: bool,
+) -> Result<Option<MembersChange>, Error> {
+    let rows = database.rows(SET, &[(&id, Type::INT8), (&user, Type::TEXT), (&member, Type::BOOL)]).await?;
+    let change =
+        |row| Ok(MembersChange { changed: column(row, 0)?, version: from_database(column(row, 1)?) });
+    rows.first().map(change).transpose()
 }
 
 pub(super) async fn share(database: &Database, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {

@@ -9,7 +9,7 @@ use super::PostgresStore;
 use super::database::{Database, Parameter};
 use super::row::{Rows, column, to_ms};
 use crate::batch::{from_database, to_database};
-use crate::{ConversationId, Error, Message, Page, Range, Role};
+use crate::{ConversationHead, ConversationId, Error, Message, Page, Range, Role};
 
 /// A page of the log in one direction. It looks at one message more than asked for, to tell whether there are more, and
 /// adds up sizes on the way, so that no more is sent than the page may hold.
@@ -34,7 +34,7 @@ macro_rules! page {
 
 const BEFORE: &str = page!("<", "DESC");
 const AFTER: &str = page!(">", "ASC");
-const HEADS: &str = "SELECT id, head FROM conversations WHERE id = ANY ($1)";
+const HEADS: &str = "SELECT id, head, members_version FROM conversations WHERE id = ANY ($1)";
 
 pub(super) async fn page(
     store: &PostgresStore,
@@ -77,12 +77,16 @@ fn is_behind(rows: &Rows, range: Range) -> Result<bool, Error> {
 pub(super) async fn heads(
     database: &Database,
     ids: &[ConversationId],
-) -> Result<Vec<(ConversationId, u64)>, Error> {
+) -> Result<Vec<ConversationHead>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let rows = database.rows(HEADS, &[(&ids, Type::INT8_ARRAY)]).await?;
-    rows.iter().map(|row| Ok((column(row, 0)?, from_database(column(row, 1)?)))).collect()
+    let head = |row| {
+        let (head, members_version) = (from_database(column(row, 1)?), from_database(column(row, 2)?));
+        Ok(ConversationHead { id: column(row, 0)?, head, members_version })
+    };
+    rows.iter().map(head).collect()
 }
 
 fn message(row: &Row) -> Result<Message, Error> {

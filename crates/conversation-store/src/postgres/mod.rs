@@ -23,8 +23,9 @@ pub use config::PostgresConfig;
 
 use crate::instruments::{Instruments, Work};
 use crate::{
-    Append, AppendError, Appended, Conversation, ConversationId, ConversationList, ConversationStore,
-    Created, Error, LastSeen, ListCursor, NewConversation, Page, PoolStatus, Range, ReadMark,
+    Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
+    ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange, NewConversation, Page,
+    PoolStatus, Range, ReadMark,
 };
 use database::{Database, Parameter};
 use row::Rows;
@@ -72,13 +73,7 @@ impl PostgresStore {
 #[async_trait]
 impl ConversationStore for PostgresStore {
     async fn migrate(&self) -> Result<(), Error> {
-        let call = async {
-            schema::migrate(&self.primary).await?;
-            // What a node that died in the middle of a deletion left behind.
-            conversations::erase(&self.primary).await;
-            Ok(())
-        };
-        self.instruments.call(Work::Write, call).await
+        self.instruments.call(Work::Write, schema::migrate(&self.primary)).await
     }
 
     async fn check(&self) -> Result<(), Error> {
@@ -108,7 +103,7 @@ impl ConversationStore for PostgresStore {
         self.instruments.call(Work::Read, conversations::open_many(&self.primary, ids)).await
     }
 
-    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error> {
         self.instruments.call(Work::Read, messages::heads(&self.primary, ids)).await
     }
 
@@ -128,12 +123,12 @@ impl ConversationStore for PostgresStore {
         self.instruments.call(Work::Write, members::mark_read(&self.primary, batch)).await
     }
 
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
-        self.instruments.call(Work::Write, members::add(&self.primary, id, user)).await
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
+        self.instruments.call(Work::Write, members::set(&self.primary, id, user, true)).await
     }
 
-    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
-        self.instruments.call(Work::Write, members::remove(&self.primary, id, user)).await
+    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
+        self.instruments.call(Work::Write, members::set(&self.primary, id, user, false)).await
     }
 
     async fn update(
@@ -148,6 +143,10 @@ impl ConversationStore for PostgresStore {
 
     async fn delete(&self, id: ConversationId) -> Result<bool, Error> {
         self.instruments.call(Work::Write, conversations::delete(&self.primary, id)).await
+    }
+
+    async fn erase(&self) -> Result<bool, Error> {
+        self.instruments.call(Work::Write, conversations::erase(&self.primary)).await
     }
 
     async fn conversations_of(

@@ -21,9 +21,10 @@ const ADD_MEMBER: &str = "
     INSERT INTO members (conversation_id, user_name, tenant, joined_at_ms) VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (conversation_id, user_name) DO NOTHING";
 const OPEN: &str = "
-    SELECT id, name, owner, title, metadata, created_at_ms, head FROM conversations WHERE tenant = ?1 AND name = ?2";
+    SELECT id, name, owner, title, metadata, created_at_ms, head, members_version
+    FROM conversations WHERE tenant = ?1 AND name = ?2";
 const OPEN_ID: &str = "
-    SELECT id, name, owner, title, metadata, created_at_ms, head FROM conversations WHERE id = ?1";
+    SELECT id, name, owner, title, metadata, created_at_ms, head, members_version FROM conversations WHERE id = ?1";
 const MEMBERS: &str = "SELECT user_name, read_seq FROM members WHERE conversation_id = ?1 ORDER BY user_name";
 const UPDATE: &str = "
     UPDATE conversations SET title = CASE WHEN ?2 THEN ?3 ELSE title END,
@@ -69,7 +70,7 @@ pub(super) fn create(connection: &Connection, new: &NewConversation) -> Result<C
 }
 
 pub(super) fn open(connection: &Connection, tenant: &str, name: &str) -> Result<Option<Conversation>, Error> {
-    let found = connection.prepare_cached(OPEN)?.query_row((tenant, name), summary).optional()?;
+    let found = connection.prepare_cached(OPEN)?.query_row((tenant, name), versioned).optional()?;
     found.map(|found| with_members(connection, found)).transpose()
 }
 
@@ -77,20 +78,33 @@ pub(super) fn open_many(connection: &Connection, ids: &[ConversationId]) -> Resu
     let mut statement = connection.prepare_cached(OPEN_ID)?;
     let mut opened = Vec::with_capacity(ids.len());
     for id in ids {
-        if let Some(found) = statement.query_row([id], summary).optional()? {
+        if let Some(found) = statement.query_row([id], versioned).optional()? {
             opened.push(with_members(connection, found)?);
         }
     }
     Ok(opened)
 }
 
-fn with_members(connection: &Connection, found: ConversationSummary) -> Result<Conversation, Error> {
+fn with_members(
+    connection: &Connection,
+    (found, members_version): (ConversationSummary, u64),
+) -> Result<Conversation, Error> {
     let ConversationSummary { id, conversation, owner, title, metadata, created_at_ms, head } = found;
     let mut statement = connection.prepare_cached(MEMBERS)?;
     let members = statement
         .query_map([id], |row| Ok(Member { user: row.get(0)?, read: from_database(row.get(1)?) }))?
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Conversation { id, conversation, owner, title, metadata, created_at_ms, head, members })
+    Ok(Conversation {
+        id,
+        conversation,
+        owner,
+        title,
+        metadata,
+        created_at_ms,
+        head,
+        members,
+        members_version,
+    })
 }
 
 pub(super) fn update(
@@ -158,6 +172,11 @@ pub(super) fn count(connection: &Connection, tenant: &str, at_most: u64) -> Resu
     let counted =
         connection.prepare_cached(COUNT)?.query_row((tenant, to_database(at_most)), |row| row.get(0))?;
     Ok(from_database(counted))
+}
+
+/// A conversation, and how often its members have changed.
+fn versioned(row: &Row<'_>) -> rusqlite::Result<(ConversationSummary, u64)> {
+    Ok((summary(row)?, from_database(row.get(7)?)))
 }
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<ConversationSummary> {

@@ -4,13 +4,16 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::clock::now_ms;
 use crate::batch::{from_database, highest_marks, to_database};
-use crate::{ConversationId, Error, ReadMark};
+use crate::{ConversationId, Error, MembersChange, ReadMark};
 
 const ADD: &str = "
     INSERT INTO members (conversation_id, user_name, tenant, joined_at_ms)
     SELECT id, ?2, tenant, ?3 FROM conversations WHERE id = ?1
     ON CONFLICT (conversation_id, user_name) DO NOTHING";
 const REMOVE: &str = "DELETE FROM members WHERE conversation_id = ?1 AND user_name = ?2";
+const VERSION: &str = "SELECT members_version FROM conversations WHERE id = ?1";
+const COUNT_CHANGE: &str =
+    "UPDATE conversations SET members_version = members_version + 1 WHERE id = ?1 RETURNING members_version";
 const SHARE: &str = "
     SELECT EXISTS (
         SELECT 1 FROM members a JOIN members b ON b.conversation_id = a.conversation_id
@@ -21,12 +24,21 @@ const MARK: &str = "
       AND members.read_seq < min(?3, c.head)
     RETURNING read_seq";
 
-pub(super) fn add(connection: &Connection, id: ConversationId, user: &str) -> Result<bool, Error> {
-    Ok(connection.prepare_cached(ADD)?.execute((id, user, now_ms()))? > 0)
-}
-
-pub(super) fn remove(connection: &Connection, id: ConversationId, user: &str) -> Result<bool, Error> {
-    Ok(connection.prepare_cached(REMOVE)?.execute((id, user))? > 0)
+/// Makes somebody a member, or a member no more, and counts the change.
+pub(super) fn set(
+    connection: &Connection,
+    id: ConversationId,
+    user: &str,
+    member: bool,
+) -> Result<Option<MembersChange>, Error> {
+    let changed = if member {
+        connection.prepare_cached(ADD)?.execute((id, user, now_ms()))? > 0
+    } else {
+        connection.prepare_cached(REMOVE)?.execute((id, user))? > 0
+    };
+    let version = if changed { COUNT_CHANGE } else { VERSION };
+    let version = connection.prepare_cached(version)?.query_row([id], |row| row.get(0)).optional()?;
+    Ok(version.map(|version| MembersChange { changed, version: from_database(version) }))
 }
 
 pub(super) fn share(connection: &Connection, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {

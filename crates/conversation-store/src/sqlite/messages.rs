@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::batch::{from_database, to_database};
-use crate::{ConversationId, Error, Message, Page, Range, Role};
+use crate::{ConversationHead, ConversationId, Error, Message, Page, Range, Role};
 
 const BEFORE: &str = "
     SELECT seq, id, sender, role, content, metadata, at_ms FROM messages
@@ -11,7 +11,7 @@ const BEFORE: &str = "
 const AFTER: &str = "
     SELECT seq, id, sender, role, content, metadata, at_ms FROM messages
     WHERE conversation_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
-const HEAD: &str = "SELECT head FROM conversations WHERE id = ?1";
+const HEAD: &str = "SELECT head, members_version FROM conversations WHERE id = ?1";
 
 pub(super) fn page(
     connection: &Connection,
@@ -45,16 +45,15 @@ pub(super) fn page(
     Ok(page)
 }
 
-pub(super) fn heads(
-    connection: &Connection,
-    ids: &[ConversationId],
-) -> Result<Vec<(ConversationId, u64)>, Error> {
+pub(super) fn heads(connection: &Connection, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error> {
     let mut heads = Vec::with_capacity(ids.len());
     let mut statement = connection.prepare_cached(HEAD)?;
     for id in ids {
-        if let Some(head) = statement.query_row([id], |row| row.get(0)).optional()? {
-            heads.push((*id, from_database(head)));
-        }
+        let head = |row: &Row<'_>| {
+            let (head, members_version) = (from_database(row.get(0)?), from_database(row.get(1)?));
+            Ok(ConversationHead { id: *id, head, members_version })
+        };
+        heads.extend(statement.query_row([id], head).optional()?);
     }
     Ok(heads)
 }

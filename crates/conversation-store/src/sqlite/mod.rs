@@ -25,8 +25,9 @@ pub use config::{Durability, SqliteConfig};
 
 use crate::instruments::{Instruments, Work};
 use crate::{
-    Append, AppendError, Appended, Conversation, ConversationId, ConversationList, ConversationStore,
-    Created, Error, LastSeen, ListCursor, NewConversation, Page, PoolStatus, Range, ReadMark,
+    Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
+    ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange, NewConversation, Page,
+    PoolStatus, Range, ReadMark,
 };
 use file::DatabaseFile;
 use readers::Readers;
@@ -58,32 +59,12 @@ impl SqliteStore {
             instruments: Instruments::new("sqlite"),
         })
     }
-
-    /// Erases the messages of deleted conversations. Where it fails, the next deletion or migration goes on.
-    async fn erase(&self) {
-        loop {
-            match self.writer.write(conversations::erase).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "messages of a deleted conversation remain until the next deletion");
-                    return;
-                }
-            }
-        }
-    }
 }
 
 #[async_trait]
 impl ConversationStore for SqliteStore {
     async fn migrate(&self) -> Result<(), Error> {
-        let call = async {
-            self.writer.write(schema::migrate).await?;
-            // What a program that died in the middle of a deletion left behind.
-            self.erase().await;
-            Ok(())
-        };
-        self.instruments.call(Work::Write, call).await
+        self.instruments.call(Work::Write, self.writer.write(schema::migrate)).await
     }
 
     async fn check(&self) -> Result<(), Error> {
@@ -120,7 +101,7 @@ impl ConversationStore for SqliteStore {
         self.instruments.call(Work::Read, call).await
     }
 
-    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error> {
         let ids = ids.to_vec();
         let call = self.readers.read(move |database| messages::heads(database, &ids));
         self.instruments.call(Work::Read, call).await
@@ -144,15 +125,15 @@ impl ConversationStore for SqliteStore {
         self.instruments.call(Work::Write, call).await
     }
 
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
         let user = user.to_owned();
-        let call = self.writer.write(move |database| members::add(database, id, &user));
+        let call = self.writer.write(move |database| members::set(database, id, &user, true));
         self.instruments.call(Work::Write, call).await
     }
 
-    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
+    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
         let user = user.to_owned();
-        let call = self.writer.write(move |database| members::remove(database, id, &user));
+        let call = self.writer.write(move |database| members::set(database, id, &user, false));
         self.instruments.call(Work::Write, call).await
     }
 
@@ -169,14 +150,12 @@ impl ConversationStore for SqliteStore {
     }
 
     async fn delete(&self, id: ConversationId) -> Result<bool, Error> {
-        let call = async {
-            let deleted = self.writer.write(move |database| conversations::delete(database, id)).await?;
-            if deleted {
-                self.erase().await;
-            }
-            Ok(deleted)
-        };
+        let call = self.writer.write(move |database| conversations::delete(database, id));
         self.instruments.call(Work::Write, call).await
+    }
+
+    async fn erase(&self) -> Result<bool, Error> {
+        self.instruments.call(Work::Write, self.writer.write(conversations::erase)).await
     }
 
     async fn conversations_of(

@@ -97,7 +97,7 @@ pub async fn a_key_repeated_in_a_batch_finds_the_first(place: Place) -> Result<(
         [(4, false), (2, true), (2, true), (5, false)]
     );
     assert_eq!(again[1], Appended { duplicate: true, ..answers[1] });
-    assert_eq!(store.heads(&[id]).await?, [(id, 5)]);
+    assert_eq!(store.heads(&[id]).await?.first().map(|head| head.head), Some(5));
     Ok(())
 }
 
@@ -117,7 +117,7 @@ pub async fn a_key_sent_through_two_stores_at_once_is_stored_once(place: Place) 
                 (all[there].seq, all[there].id, all[there].at_ms)
             );
         }
-        assert_eq!(stores[0].heads(&[id]).await?, [(id, 3 * (round + 1))]);
+        assert_eq!(stores[0].heads(&[id]).await?.first().map(|head| head.head), Some(3 * (round + 1)));
     }
     Ok(())
 }

@@ -33,6 +33,7 @@ pub async fn creating_again_tells_of_the_one_that_is_there(place: Place) -> Resu
             created_at_ms,
             head: 0,
             members: ["Bob", "ann", "owner", "zoe"].map(member).to_vec(),
+            members_version: 0,
         })
     );
 
@@ -93,6 +94,7 @@ pub async fn deleted_and_made_again_is_another(place: Place) -> Result<()> {
     assert_eq!(store.open("t", "c").await?, None);
     assert_eq!(store.append(&[message(old, "c")]).await?, [Err(AppendError::NoSuchConversation)]);
     assert!(store.heads(&[old]).await?.is_empty());
+    while store.erase().await? {}
     assert!(store.messages(old, Range::Newest, 10, usize::MAX, true).await?.messages.is_empty());
     assert!(store.conversations_of("t", "ann", None, 10).await?.conversations.is_empty());
 
@@ -146,9 +148,11 @@ pub async fn a_deletion_among_appends_leaves_nothing_behind(place: Place) -> Res
             Ok(())
         });
     }
-    let busy = async || Ok(stores[0].heads(&[id]).await?.first().is_some_and(|(_, head)| *head > 20));
+    let busy = async || Ok(stores[0].heads(&[id]).await?.first().is_some_and(|head| head.head > 20));
     wait::until_true(Duration::from_secs(30), "some messages", busy).await?;
     ensure!(stores[0].delete(id).await?);
+    ensure!(stores[1].open("t", "c").await?.is_none(), "gone, whatever is still to be erased");
+    while stores[0].erase().await? {}
     while let Some(writer) = writers.join_next().await {
         writer??;
     }

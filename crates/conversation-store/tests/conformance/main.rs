@@ -59,6 +59,8 @@ conformance! {
         heads_of_many_in_one_call;
     members:
         members_come_and_go,
+        the_version_tells_whether_members_changed,
+        changes_made_at_once_are_numbered_without_a_hole,
         read_marks_never_fall_and_end_at_the_head,
         of_marks_set_at_once_the_highest_stays,
         sharing_needs_a_common_conversation;

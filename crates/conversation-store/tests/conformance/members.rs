@@ -1,7 +1,7 @@
 //! Members and their read marks.
 
 use anyhow::{Result, ensure};
-use starling_conversation_store::{NewConversation, ReadMark};
+use starling_conversation_store::{MembersChange, NewConversation, ReadMark};
 use tokio::task::JoinSet;
 
 use crate::place::{Place, Store, append, conversation, new};
@@ -9,16 +9,71 @@ use crate::place::{Place, Store, append, conversation, new};
 pub async fn members_come_and_go(place: Place) -> Result<()> {
     let store = place.store().await?;
     let id = conversation(&store, "c").await?;
-    ensure!(store.add_member(id, "ann").await?);
-    ensure!(!store.add_member(id, "ann").await?, "twice");
-    ensure!(store.add_member(id, "Ann").await?, "another user");
+    let (changed, same) = (|version| change(true, version), |version| change(false, version));
+    assert_eq!(store.add_member(id, "ann").await?, changed(1));
+    assert_eq!(store.add_member(id, "ann").await?, same(1), "twice");
+    assert_eq!(store.add_member(id, "Ann").await?, changed(2), "another user");
     assert_eq!(users(&store).await?, ["Ann", "ann", "owner"]);
-    ensure!(store.remove_member(id, "ann").await?);
-    ensure!(!store.remove_member(id, "ann").await?, "twice");
+    assert_eq!(store.remove_member(id, "ann").await?, changed(3));
+    assert_eq!(store.remove_member(id, "ann").await?, same(3), "twice");
     assert_eq!(users(&store).await?, ["Ann", "owner"]);
-    ensure!(!store.add_member(id + 1_000, "ann").await?, "no such conversation");
-    ensure!(store.remove_member(id, "owner").await? && store.remove_member(id, "Ann").await?);
+    assert_eq!(store.add_member(id + 1_000, "ann").await?, None, "no such conversation");
+    assert_eq!(store.remove_member(id + 1_000, "ann").await?, None, "no such conversation");
+    assert_eq!(store.remove_member(id, "owner").await?, changed(4));
+    assert_eq!(store.remove_member(id, "Ann").await?, changed(5));
     assert!(users(&store).await?.is_empty());
+    Ok(())
+}
+
+pub async fn the_version_tells_whether_members_changed(place: Place) -> Result<()> {
+    let store = place.store().await?;
+    let given = NewConversation { members: vec!["ann".into(), "bob".into()], ..new("t", "c", "owner") };
+    let id = store.create(&given).await?.id;
+    let versions = async || -> Result<[Option<u64>; 2]> {
+        let (opened, heads) = (store.open("t", "c").await?, store.heads(&[id]).await?);
+        Ok([opened.map(|opened| opened.members_version), heads.first().map(|head| head.members_version)])
+    };
+    assert_eq!(versions().await?, [Some(0); 2], "as it was made");
+    store.remove_member(id, "bob").await?;
+    assert_eq!(versions().await?, [Some(1); 2]);
+    store.add_member(id, "ann").await?;
+    assert_eq!(versions().await?, [Some(1); 2], "nothing changed");
+    append(&store, id, &["a", "b"]).await?;
+    store.mark_read(&[ReadMark { conversation: id, user: "ann".into(), seq: 2 }]).await?;
+    store.update(id, Some(Some("title".into())), None).await?;
+    assert_eq!(versions().await?, [Some(1); 2], "members did not change");
+    store.delete(id).await?;
+    assert_eq!(versions().await?, [None; 2]);
+    assert_eq!(store.remove_member(id, "ann").await?, None);
+    Ok(())
+}
+
+/// Whoever hears of all changes, in whatever order, can put them in order: no two have the same number, and none is left out.
+pub async fn changes_made_at_once_are_numbered_without_a_hole(place: Place) -> Result<()> {
+    const EACH: u64 = 8;
+    let stores = [place.store().await?, place.store().await?];
+    let id = conversation(&stores[0], "c").await?;
+    let mut changers = JoinSet::new();
+    for (number, user) in ["ann", "bob", "ann", "cy"].into_iter().enumerate() {
+        let store = stores[number % 2].clone();
+        changers.spawn(async move {
+            let mut answers = Vec::new();
+            for _ in 0..EACH {
+                answers.push(store.add_member(id, user).await?);
+                answers.push(store.remove_member(id, user).await?);
+            }
+            anyhow::Ok(answers)
+        });
+    }
+    let mut versions = Vec::new();
+    while let Some(answers) = changers.join_next().await {
+        versions.extend(answers??.into_iter().flatten().filter(|c| c.changed).map(|c| c.version));
+    }
+    versions.sort_unstable();
+    let newest = stores[1].open("t", "c").await?.map_or(0, |c| c.members_version);
+    assert_eq!(versions, (1..=newest).collect::<Vec<_>>());
+    ensure!(newest >= 4 * EACH, "two changers of one user may hinder each other, the others not: {newest}");
+    assert_eq!(users(&stores[0]).await?, ["owner"]);
     Ok(())
 }
 
@@ -100,6 +155,11 @@ pub async fn sharing_needs_a_common_conversation(place: Place) -> Result<()> {
     ensure!(store.share_conversation("other", "ann", "cid").await?);
     ensure!(!store.share_conversation("t", "ann", "nobody").await?);
     Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as the store answers")]
+fn change(changed: bool, version: u64) -> Option<MembersChange> {
+    Some(MembersChange { changed, version })
 }
 
 async fn users(store: &Store) -> Result<Vec<String>> {

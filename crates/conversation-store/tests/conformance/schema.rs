@@ -15,9 +15,9 @@ pub async fn many_stores_migrate_at_once(place: Place) -> Result<()> {
     {
         place.run_sql(&format!("DROP {kind} {name}")).await?;
     }
-    for name in ["starling_append", "starling_create", "starling_delete", "starling_erase"] {
+    for name in ["append", "create", "set_member", "delete", "erase"] {
         // SQLite has none.
-        let _ = place.run_sql(&format!("DROP FUNCTION {name}")).await;
+        let _ = place.run_sql(&format!("DROP FUNCTION starling_{name}")).await;
     }
     let mut stores = JoinSet::new();
     for _ in 0..4 {

@@ -56,6 +56,7 @@ pub fn attachment(room: RoomId, head: u64, cursor: u64) -> Attachment {
         created_at_ms: 0,
         head,
         members: Vec::new(),
+        members_version: 0,
     };
     let key = RoomKey { tenant: "t".into(), name: "room".into() };
     Attachment { room, log: Arc::new(Room::new(key, room, 1, conversation)), head, cursor }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use starling_conversation_store::{
-    Append, AppendError, Appended, Conversation, ConversationId, ConversationList, ConversationStore,
-    Created, Error, LastSeen, ListCursor, Member, Message, NewConversation, Page, PoolStatus, Range,
-    ReadMark,
+    Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
+    ConversationStore, Created, Error, LastSeen, ListCursor, Member, MembersChange, Message, NewConversation,
+    Page, PoolStatus, Range, ReadMark,
 };
 
 use super::line::{Line, NoAnswer};
@@ -80,6 +80,7 @@ impl Log {
             created_at_ms: time::now_ms(),
             head: 0,
             members: users.into_iter().map(|user| Member { user, read: 0 }).collect(),
+            members_version: 0,
         };
         let tenant = new.tenant.clone();
         state.conversations.push(Entry { tenant, conversation, messages: Vec::new(), keys: HashMap::new() });
@@ -144,6 +145,23 @@ impl State {
 }
 
 impl Entry {
+    fn set_member(&mut self, user: &str, wanted: bool) -> MembersChange {
+        let Conversation { members, members_version, .. } = &mut self.conversation;
+        let changed = match (members.binary_search_by(|member| (*member.user).cmp(user)), wanted) {
+            (Err(at), true) => {
+                members.insert(at, Member { user: user.to_owned(), read: 0 });
+                true
+            }
+            (Ok(at), false) => {
+                members.remove(at);
+                true
+            }
+            _ => false,
+        };
+        *members_version += u64::from(changed);
+        MembersChange { changed, version: *members_version }
+    }
+
     fn append(&mut self, message: &Append, sabotage: Option<Sabotage>) -> Appended {
         let key = (message.sender.clone(), message.key.clone());
         if let Some(first) = self.keys.get(&key) {
@@ -219,10 +237,14 @@ impl ConversationStore for LogClient {
         .await
     }
 
-    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<(ConversationId, u64)>, Error> {
+    async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error> {
         self.ask(|log| {
             let mut state = log.state.lock();
-            ids.iter().filter_map(|id| Some((*id, state.entry(*id)?.conversation.head))).collect()
+            let mut head = |id: &ConversationId| {
+                let Conversation { id, head, members_version, .. } = state.entry(*id)?.conversation;
+                Some(ConversationHead { id, head, members_version })
+            };
+            ids.iter().filter_map(&mut head).collect()
         })
         .await
     }
@@ -255,28 +277,12 @@ impl ConversationStore for LogClient {
         .await
     }
 
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
-        self.ask(|log| {
-            let mut state = log.state.lock();
-            let Some(Entry { conversation, .. }) = state.entry(id) else { return false };
-            let at = conversation.members.binary_search_by(|member| (*member.user).cmp(user));
-            if let Err(at) = at {
-                conversation.members.insert(at, Member { user: user.to_owned(), read: 0 });
-            }
-            at.is_err()
-        })
-        .await
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
+        self.ask(|log| Some(log.state.lock().entry(id)?.set_member(user, true))).await
     }
 
-    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<bool, Error> {
-        self.ask(|log| {
-            let mut state = log.state.lock();
-            let Some(Entry { conversation, .. }) = state.entry(id) else { return false };
-            let before = conversation.members.len();
-            conversation.members.retain(|member| member.user != user);
-            conversation.members.len() < before
-        })
-        .await
+    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
+        self.ask(|log| Some(log.state.lock().entry(id)?.set_member(user, false))).await
     }
 
     async fn update(
@@ -290,6 +296,10 @@ impl ConversationStore for LogClient {
 
     async fn delete(&self, _id: ConversationId) -> Result<bool, Error> {
         not_simulated()
+    }
+
+    async fn erase(&self) -> Result<bool, Error> {
+        Ok(false)
     }
 
     async fn conversations_of(

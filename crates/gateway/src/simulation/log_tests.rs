@@ -60,6 +60,7 @@ async fn the_simulated_log_answers_as_sqlite_does() {
         };
         let (limit, bytes_max) = (chance.between(1, 20) as u32, chance.pick(&[1, 40, 1_000]));
         let (reader, read) = (chance.pick(&["ann", "bob", "cy"]), chance.between(0, 300));
+        let (member, add) = (chance.pick(&["bob", "cy", "dan"]), chance.between(0, 1) == 1);
         let mut answers = Vec::new();
         for (store, id) in stores.iter().zip(ids) {
             let messages: Vec<Append> = batch
@@ -81,10 +82,20 @@ async fn the_simulated_log_answers_as_sqlite_does() {
             let page = store.messages(id, range, limit, bytes_max, true).await.expect("a page");
             let mark = ReadMark { conversation: id, user: reader.into(), seq: read };
             let marked = store.mark_read(&[mark]).await.expect("marked");
-            let heads = store.heads(&[id, 999]).await.expect("heads").into_iter().map(|(_, head)| head);
-            let opened =
-                store.open("t", "room").await.expect("opened").map(|opened| (opened.head, opened.members));
-            answers.push((appended, view(page), marked, heads.collect::<Vec<_>>(), opened));
+            let heads = store
+                .heads(&[id, 999])
+                .await
+                .expect("heads")
+                .into_iter()
+                .map(|head| (head.head, head.members_version));
+            let changed = if add {
+                store.add_member(id, member).await.expect("added")
+            } else {
+                store.remove_member(id, member).await.expect("removed")
+            };
+            let opened = store.open("t", "room").await.expect("opened");
+            let opened = opened.map(|opened| (opened.head, opened.members, opened.members_version));
+            answers.push((appended, view(page), marked, heads.collect::<Vec<_>>(), changed, opened));
         }
         assert_eq!(answers[0], answers[1]);
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use starling_auth::Identity;
-use starling_conversation_store::{ConversationSummary, ListCursor, NewConversation, Role};
+use starling_conversation_store::{ConversationSummary, ListCursor, MembersChange, NewConversation, Role};
 use starling_wire::protocol::{self, Create, Created, History, HistoryPage, Json, Sent, Timestamp};
 
 use crate::CommandError;
 use crate::hub::Hub;
 use crate::metrics::METRICS;
-use crate::node_message::NodeMessage;
+use crate::node_message::{MemberChange, NodeMessage};
 use crate::room::Room;
 
 /// A conversation, as the HTTP API shows it.
@@ -57,7 +57,11 @@ pub struct Posted {
 
 impl Hub {
     /// `create`
-    pub async fn create(&self, identity: &Identity, create: Create) -> Result<Created, CommandError> {
+    pub async fn create(
+        self: &Arc<Self>,
+        identity: &Identity,
+        create: Create,
+    ) -> Result<Created, CommandError> {
         let Identity { tenant, user, scopes, .. } = identity;
         if !scopes.may_create() {
             return Err(CommandError::forbidden("the token lacks the scope conversations:create"));
@@ -80,15 +84,9 @@ impl Hub {
             metadata: create.metadata.map(|json| json.as_str().to_owned()),
             members: create.members,
         };
-        let created = self.conversations.create(&new).await?;
-        if created.created {
-            let name: Arc<str> = conversation.as_str().into();
-            self.rooms.doubt_load(tenant, &name);
-            let others = new.members.iter().filter(|member| **member != **user);
-            for member in std::iter::once(&new.owner).chain(others) {
-                self.tell_member(tenant, &name, &member.as_str().into(), true);
-            }
-        } else if !created.member {
+        let hub = self.clone();
+        let created = self.to_the_end(async move { hub.create_and_tell(new).await }).await?;
+        if !created.created && !created.member {
             return Err(CommandError::conflict("a conversation of that name exists"));
         }
         Ok(Created { conversation, created: created.created })
@@ -149,33 +147,35 @@ impl Hub {
     }
 
     /// Deletes a conversation; for the owner or an admin.
-    pub async fn delete_conversation(&self, identity: &Identity, name: &str) -> Result<(), CommandError> {
+    pub async fn delete_conversation(
+        self: &Arc<Self>,
+        identity: &Identity,
+        name: &str,
+    ) -> Result<(), CommandError> {
         let room = self.owned_room(identity, name).await?;
-        if !self.conversations.delete(room.conversation).await? {
-            return Err(CommandError::no_such_conversation());
-        }
-        let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
-        self.apply_deleted(&tenant, &name, room.conversation);
-        let message = NodeMessage::Deleted { tenant, name, conversation: room.conversation };
-        self.publish_message(room.lane, &message);
-        Ok(())
+        let hub = self.clone();
+        self.to_the_end(async move { hub.delete_and_tell(&room).await }).await
     }
 
     /// Adds a member; for the owner or an admin.
-    pub async fn add_member(&self, identity: &Identity, name: &str, user: &str) -> Result<(), CommandError> {
+    pub async fn add_member(
+        self: &Arc<Self>,
+        identity: &Identity,
+        name: &str,
+        user: &str,
+    ) -> Result<(), CommandError> {
         let room = self.owned_room(identity, name).await?;
         if room.state().members.len() >= self.config.members_per_conversation_max && !room.is_member(user) {
             return Err(self.too_many_members());
         }
-        if self.conversations.add_member(room.conversation, user).await? {
-            self.tell_member(&room.key.tenant, &room.key.name, &user.into(), true);
-        }
+        let (hub, user) = (self.clone(), user.into());
+        self.to_the_end(async move { hub.set_member_and_tell(&room, user, true).await }).await?;
         Ok(())
     }
 
     /// Removes a member; for the owner, an admin, or the member itself.
     pub async fn remove_member(
-        &self,
+        self: &Arc<Self>,
         identity: &Identity,
         name: &str,
         user: &str,
@@ -185,10 +185,10 @@ impl Hub {
         } else {
             self.owned_room(identity, name).await?
         };
-        if !self.conversations.remove_member(room.conversation, user).await? {
+        let (hub, user) = (self.clone(), user.into());
+        if !self.to_the_end(async move { hub.set_member_and_tell(&room, user, false).await }).await? {
             return Err(CommandError::new(protocol::ErrorCode::NotFound, "no such member"));
         }
-        self.tell_member(&room.key.tenant, &room.key.name, &user.into(), false);
         Ok(())
     }
 
@@ -232,11 +232,81 @@ impl Hub {
         Ok(room)
     }
 
-    fn tell_member(&self, tenant: &Arc<str>, name: &Arc<str>, user: &Arc<str>, member: bool) {
-        self.apply_member(tenant, name, user, member);
-        let message =
-            NodeMessage::Member { tenant: tenant.clone(), name: name.clone(), user: user.clone(), member };
-        self.publish_message(starling_fanout::lane_of(tenant, name), &message);
+    async fn create_and_tell(
+        &self,
+        new: NewConversation,
+    ) -> Result<starling_conversation_store::Created, CommandError> {
+        let created = self.conversations.create(&new).await?;
+        if created.created {
+            let (tenant, name): (Arc<str>, Arc<str>) = (new.tenant.into(), new.conversation.into());
+            self.rooms.doubt_load(&tenant, &name);
+            let others = new.members.into_iter().filter(|member| *member != new.owner);
+            for user in std::iter::once(new.owner.clone()).chain(others) {
+                let (tenant, name) = (tenant.clone(), name.clone());
+                let conversation = created.id;
+                let user = user.into();
+                self.tell_member(MemberChange { tenant, name, conversation, version: 0, user, member: true });
+            }
+        }
+        Ok(created)
+    }
+
+    /// Adds or removes a member and tells everybody what is so now, also where nothing changed or nobody knows: somebody may have
+    /// missed it when it did. `false`: it was so already.
+    async fn set_member_and_tell(
+        &self,
+        room: &Room,
+        user: Arc<str>,
+        member: bool,
+    ) -> Result<bool, CommandError> {
+        let conversation = room.conversation;
+        let change = if member {
+            self.conversations.add_member(conversation, &user).await
+        } else {
+            self.conversations.remove_member(conversation, &user).await
+        };
+        match change {
+            Ok(Some(MembersChange { changed: true, version })) => {
+                let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
+                self.tell_member(MemberChange { tenant, name, conversation, version, user, member });
+                Ok(true)
+            }
+            Ok(Some(MembersChange { version, .. })) => {
+                self.tell_doubt(room, Some(version));
+                Ok(false)
+            }
+            Ok(None) => {
+                self.tell_deleted(room);
+                Err(CommandError::no_such_conversation())
+            }
+            Err(error) => {
+                // It may have been committed although the answer was lost on the way.
+                self.tell_doubt(room, None);
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn delete_and_tell(&self, room: &Room) -> Result<(), CommandError> {
+        match self.conversations.delete(room.conversation).await {
+            Ok(deleted) => {
+                // Also where it was gone already: somebody may have missed that.
+                self.tell_deleted(room);
+                self.erase_wanted.notify_one();
+                if deleted { Ok(()) } else { Err(CommandError::no_such_conversation()) }
+            }
+            Err(error) => {
+                self.tell_doubt(room, None);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn tell_deleted(&self, room: &Room) {
+        let (tenant, name, conversation) =
+            (room.key.tenant.clone(), room.key.name.clone(), room.conversation);
+        self.apply_deleted(&tenant, &name, conversation);
+        self.publish_message(room.lane, &NodeMessage::Deleted { tenant, name, conversation });
     }
 
     async fn check_conversations(&self, tenant: &str) -> Result<(), CommandError> {

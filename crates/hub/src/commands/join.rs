@@ -135,11 +135,10 @@ impl Hub {
         }
         match self.conversations.heads(&[room.conversation]).await {
             Ok(heads) => {
-                let head = heads.first().map_or(0, |(_, head)| *head);
-                if room.learn_head(head) {
-                    self.repair(room);
+                if let Some(head) = heads.first() {
+                    self.learn(room, head);
                 }
-                Some(after.min(head))
+                Some(after.min(heads.first().map_or(0, |head| head.head)))
             }
             Err(error) => {
                 tracing::debug!(%error, "a cursor could not be checked");
@@ -148,12 +147,14 @@ impl Hub {
         }
     }
 
-    /// Takes a session out of a room that its user may no longer read.
+    /// Takes a session out of a room that its user may no longer read; not if they were made a member again meanwhile.
     pub(crate) fn evict(&self, session: &Arc<Session>, room: &Arc<Room>) {
         let joined = {
             let mut state = session.state();
             match state.joined.get(&room.key.name) {
-                Some(found) if Arc::ptr_eq(found, room) => state.joined.remove(&room.key.name).is_some(),
+                Some(found) if Arc::ptr_eq(found, room) && !room.is_member(&session.user) => {
+                    state.joined.remove(&room.key.name).is_some()
+                }
                 _ => false,
             }
         };

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use starling_conversation_store::ReadMark;
+use starling_conversation_store::{LastSeen, ReadMark};
 use starling_wire::protocol::{PresenceList, PresenceUser, Timestamp};
 
-use crate::CommandError;
 use crate::encoded::OwnedEvent;
 use crate::hub::Hub;
 use crate::node_message::NodeMessage;
 use crate::reply::{Answer, Handling, Reply};
 use crate::room::Room;
 use crate::session::Session;
+use crate::{CommandError, Map};
 
 impl Hub {
     /// `read`: raises the user's mark, in the database and for everybody who joined.
@@ -100,7 +100,7 @@ impl Hub {
         users.sort_by(|a, b| a.user.cmp(&b.user));
         let away: Vec<String> =
             users.iter().filter(|user| !user.online).map(|user| user.user.to_string()).collect();
-        for seen in self.seen(tenant, &away).await? {
+        for seen in self.seen(tenant, &away).await {
             if let Ok(at) = users.binary_search_by(|user| user.user.cmp(&seen.user)) {
                 users[at].last_seen = Some(Timestamp(seen.at_ms));
             }
@@ -108,23 +108,33 @@ impl Hub {
         Ok(PresenceList { users })
     }
 
-    /// When users were last seen: by the database, or by this node a moment ago.
-    pub(crate) async fn seen(
-        &self,
-        tenant: &Arc<str>,
-        users: &[String],
-    ) -> Result<Vec<starling_conversation_store::LastSeen>, CommandError> {
+    /// When users were last seen: by this node a moment ago, or by the database. With the database away what it knows is left out:
+    /// who is there is worth more than since when the others are not.
+    pub(crate) async fn seen(&self, tenant: &Arc<str>, users: &[String]) -> Vec<LastSeen> {
         if users.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        let mut seen = self.conversations.last_seen(tenant, users).await?;
-        for fresh in self.last_seen.lock().iter().filter(|fresh| fresh.tenant == *tenant) {
-            match seen.iter_mut().find(|known| known.user == fresh.user) {
-                Some(known) => known.at_ms = known.at_ms.max(fresh.at_ms),
-                None if users.iter().any(|user| **user == *fresh.user) => seen.push(fresh.clone()),
-                None => {}
+        let mut seen = self.conversations.last_seen(tenant, users).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "last-seen times could not be read; they are left out");
+            Vec::new()
+        });
+        let mut fresh: Map<&str, i64> = Map::default();
+        for user in users {
+            // Locked for each by itself: the shards' threads need it too.
+            let at_ms = self.last_seen.lock().of(tenant, user);
+            fresh.extend(at_ms.map(|at_ms| (user.as_str(), at_ms)));
+        }
+        for known in &mut seen {
+            if let Some(at_ms) = fresh.remove(&*known.user) {
+                known.at_ms = known.at_ms.max(at_ms);
             }
         }
-        Ok(seen)
+        let tenant = || tenant.clone();
+        seen.extend(fresh.into_iter().map(|(user, at_ms)| LastSeen {
+            tenant: tenant(),
+            user: user.into(),
+            at_ms,
+        }));
+        seen
     }
 }

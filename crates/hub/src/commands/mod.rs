@@ -89,6 +89,21 @@ impl Hub {
         Ok(Reply::Refreshed(Refreshed { expires_at }))
     }
 
+    /// Does to its end what was begun, whether or not whoever asked still waits (a client that closes its connection takes its
+    /// request's future with it): what the database has committed must be told.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, CommandError>> + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let stopping = || CommandError::unavailable("the node is stopping");
+        let slot = self.change_slots.clone().acquire_owned().await.map_err(|_| stopping())?;
+        let change = async move {
+            let _slot = slot;
+            change.await
+        };
+        self.runtime.spawn(change).await.unwrap_or_else(|_| Err(stopping()))
+    }
+
     pub(crate) fn touch(&self, room: &crate::room::Room) {
         room.used_at_s.store(self.seconds(), std::sync::atomic::Ordering::Relaxed);
     }

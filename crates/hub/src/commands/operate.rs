@@ -110,7 +110,7 @@ impl Hub {
         }
         let devices = self.devices(tenant, user).await?;
         let last_seen = match devices {
-            0 => self.seen(tenant, &[user.to_owned()]).await?.first().map(|seen| Timestamp(seen.at_ms)),
+            0 => self.seen(tenant, &[user.to_owned()]).await.first().map(|seen| Timestamp(seen.at_ms)),
             _ => None,
         };
         Ok(UserPresence { user: user.to_owned(), online: devices > 0, devices, last_seen })

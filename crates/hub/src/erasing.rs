@@ -1,0 +1,40 @@
+//! Erasing the messages of deleted conversations, when nobody waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::hub::Hub;
+
+/// How often a node looks whether there is something to erase that another one left behind.
+const LOOK: Duration = Duration::from_secs(600);
+/// When a node tries again after the database refused, or was away.
+const RETRY: Duration = Duration::from_secs(30);
+
+impl Hub {
+    /// Erases at the start, after each deletion by this node, and now and then.
+    pub(crate) async fn erase_forever(self: Arc<Self>) {
+        loop {
+            let wait = if self.erase_all().await { LOOK } else { RETRY };
+            // Called or not: the next look is due.
+            let _ = tokio::time::timeout(wait, self.erase_wanted.notified()).await;
+        }
+    }
+
+    /// `false`: the database did not do it; the rest waits for the next time.
+    async fn erase_all(&self) -> bool {
+        loop {
+            let began = Instant::now();
+            match self.conversations.erase().await {
+                // Half of the time is left to those who wait for the database.
+                Ok(true) => tokio::time::sleep(began.elapsed()).await,
+                Ok(false) => return true,
+                Err(error) => {
+                    tracing::debug!(%error, "messages of a deleted conversation remain for now");
+                    return false;
+                }
+            }
+        }
+    }
+}
