@@ -360,9 +360,9 @@ impl Client {
         let resumed = ok["resumed"] == true;
         if self.session.is_some() {
             self.world.witness.borrow_mut().returns(resumed);
-        }
-        if let Some(since) = connection.away_since {
-            self.world.judge_return(self.number, since.elapsed(), resumed);
+            if let Some(since) = connection.away_since {
+                self.world.judge_return(self.number, since.elapsed(), resumed);
+            }
         }
         self.session = Some((text(&ok["session"]).to_owned(), text(&ok["ticket"]).to_owned()));
         self.world.note(|| format!("client {} is connected: {ok}", self.number));

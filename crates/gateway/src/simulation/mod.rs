@@ -36,7 +36,7 @@ use witness::Verdict;
 /// Everybody's tenant.
 const TENANT: &str = "simulated";
 /// How many seeds are played by default: about a minute of one core, with and without optimisation.
-const SEEDS: u64 = if cfg!(debug_assertions) { 2_000 } else { 10_000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 4_000 } else { 10_000 };
 
 #[test]
 fn every_promise_is_kept_whatever_the_seed() {
