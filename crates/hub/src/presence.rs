@@ -1,5 +1,6 @@
 //! Who is there: counted on each node, told to the others, kept in the session store under the node's lease.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,7 +167,7 @@ impl Hub {
         if rooms.is_empty() {
             return Some(Vec::new());
         }
-        let begun: Vec<Begun> = rooms.iter().map(|room| room.state().presence_reads.begin()).collect();
+        let mut reading = Reading::begin(self, rooms);
         let keys: Vec<_> = rooms.iter().map(|room| presence_key(room)).collect();
         let answers = self.session_store.presence(&keys).await;
         if let Err(error) = &answers {
@@ -175,7 +176,7 @@ impl Hub {
         let failed = answers.is_err();
         let mut answers = answers.unwrap_or_default().into_iter();
         let mut again = Vec::new();
-        for (room, begun) in rooms.iter().zip(begun) {
+        while let Some((room, begun)) = reading.under_way.pop_front() {
             if self.take_presence(room, begun, answers.next()) {
                 again.push(room.clone());
             }
@@ -271,5 +272,29 @@ impl Hub {
             state.tell_presence(room, &*self.shards, user, false, Some(clock::now_ms()));
         }
         ended.again
+    }
+}
+
+/// Reads of rooms' presence that are under way. Those that are given up, because the client that they are for has gone, end without an
+/// answer: a room that believed that it is still being read would take no answer any more.
+struct Reading<'a> {
+    hub: &'a Hub,
+    under_way: VecDeque<(&'a Arc<Room>, Begun)>,
+}
+
+impl<'a> Reading<'a> {
+    fn begin(hub: &'a Hub, rooms: &'a [Arc<Room>]) -> Reading<'a> {
+        let under_way = rooms.iter().map(|room| (room, room.state().presence_reads.begin())).collect();
+        Reading { hub, under_way }
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        for (room, begun) in self.under_way.drain(..) {
+            if room.state().presence_reads.end(begun, false).again {
+                self.hub.unread.enter(room.lane);
+            }
+        }
     }
 }
