@@ -232,7 +232,7 @@ const STYLE: &str = "
 @media(prefers-color-scheme:dark){:root{--back:#14171a;--card:#1b1f23;--ink:#e8e6e1;--soft:#98a2ab;--line:#2c3238;--good:#4cc38a;
 --bad:#ff6b62;--late:#e0a33e;--p50:#6cb0ff;--p99:#b497f0;--max:#e0a76a;--acks:#3f4d59;--refusals:#e5605a;--fault:#f4c95d2b}}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-main{max-width:1280px;margin:0 auto;padding:40px 24px 80px}.eyebrow{margin:0;color:var(--soft);letter-spacing:.06em;font-size:13px}
+main{max-width:1440px;margin:0 auto;padding:40px 24px 80px}.eyebrow{margin:0;color:var(--soft);letter-spacing:.06em;font-size:13px}
 h1{margin:4px 0 8px;font-size:38px;line-height:1.15;letter-spacing:-.02em}.good{color:var(--good)}.bad{color:var(--bad)}
 .lead{max-width:70ch;color:var(--soft);margin:0 0 24px}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin-bottom:28px}
