@@ -16,7 +16,7 @@ use super::summary::Outcome;
 use crate::workspace;
 
 /// How long one program may run. A test that hangs should fail, and not the machine that waits for it.
-const LIMIT: Duration = Duration::from_secs(30 * 60);
+const LIMIT: Duration = Duration::from_secs(50 * 60);
 
 /// A program to run.
 #[derive(Clone)]
