@@ -65,8 +65,9 @@ fn of_code(code: &str) -> Kind {
         // A lock was not to be had; a transaction may not write here (a primary that became a standby).
         "55P03" | "25006" => Kind::Unavailable,
         _ => match code.get(..2) {
-            // Connection, rolled back (serialization, deadlock), out of resources, ended by an operator, system error.
-            Some("08" | "40" | "53" | "57" | "58") => Kind::Unavailable,
+            // Connection, rolled back (serialization, deadlock), out of resources, ended by an operator, system error; and a fault of
+            // PostgreSQL's own, as when it finds a page half written because the disk was full: another try, later, may do.
+            Some("08" | "40" | "53" | "57" | "58" | "XX") => Kind::Unavailable,
             // Wrong password or role, no such database.
             Some("28" | "3D") => Kind::Address,
             _ => Kind::Refused,
@@ -80,14 +81,16 @@ mod tests {
 
     #[test]
     fn codes_say_who_has_to_act() {
-        for code in ["08006", "40001", "40P01", "53300", "57014", "57P01", "57P03", "58030", "55P03", "25006"]
-        {
+        for code in [
+            "08006", "40001", "40P01", "53300", "57014", "57P01", "57P03", "58030", "55P03", "25006",
+            "XX000", "XX001",
+        ] {
             assert_eq!(of_code(code), Kind::Unavailable, "{code}");
         }
         for code in ["28P01", "28000", "3D000"] {
             assert_eq!(of_code(code), Kind::Address, "{code}");
         }
-        for code in ["42P01", "42883", "22021", "23505", "XX000", ""] {
+        for code in ["42P01", "42883", "22021", "23505", ""] {
             assert_eq!(of_code(code), Kind::Refused, "{code}");
         }
     }
