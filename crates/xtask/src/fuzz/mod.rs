@@ -21,7 +21,7 @@ use target::{Report, Target};
 /// How long each target runs where nobody says.
 const SECONDS: u64 = 60;
 /// How many run at once.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 3;
 
 /// Feeds everything that reads bytes from strangers with what a fuzzer thinks of.
 #[derive(clap::Args)]
