@@ -2,7 +2,9 @@
 
 mod count;
 mod javascript;
+mod names;
 mod runner;
+mod silent;
 mod summary;
 
 use std::time::Instant;
@@ -38,7 +40,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
         if let Err(error) = &outcome.result {
             println!("=== {} failed: {error:#}", step.name);
         }
-        summary.add(&step.name, begun.elapsed(), &outcome);
+        summary.add(&step.name, begun.elapsed(), outcome);
     }
     starling_testkit::sweep_leftovers()?;
     print!("{summary}");
@@ -102,7 +104,7 @@ async fn autobahn() -> Outcome {
             print!("{report}");
             let count = Count { passed: report.passed(), failed: report.failed() };
             let result = if report.is_sound() { Ok(()) } else { Err(anyhow!("cases have failed")) };
-            Outcome { count, result }
+            Outcome { count, ..Outcome::check(result) }
         }
         Err(error) => Outcome::check(Err(error)),
     }
@@ -112,7 +114,7 @@ async fn torture_briefly() -> Outcome {
     match torture::short().await {
         Ok(torture::Tally { passed, failed }) => {
             let result = if failed == 0 { Ok(()) } else { Err(anyhow!("something broke")) };
-            Outcome { count: Count { passed, failed }, result }
+            Outcome { count: Count { passed, failed }, ..Outcome::check(result) }
         }
         Err(error) => Outcome::check(Err(error)),
     }
@@ -122,7 +124,7 @@ async fn fuzz() -> Outcome {
     match fuzz::all().await {
         Ok(fuzz::Tally { passed, failed }) => {
             let result = if failed == 0 { Ok(()) } else { Err(anyhow!("something was found")) };
-            Outcome { count: Count { passed, failed }, result }
+            Outcome { count: Count { passed, failed }, ..Outcome::check(result) }
         }
         Err(error) => Outcome::check(Err(error)),
     }

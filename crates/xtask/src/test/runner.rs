@@ -1,4 +1,4 @@
-//! Runs a program, shows what it writes, and counts the tests in it.
+//! Runs a program, shows what it writes, counts the tests in it, and ends what hangs.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,17 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::count::Count;
+use super::names::{Failure, Names};
+use super::silent;
 use super::summary::Outcome;
 use crate::workspace;
 
-/// How long one program may run. A test that hangs should fail, and not the machine that waits for it.
+/// How long one program may run.
 const LIMIT: Duration = Duration::from_secs(50 * 60);
+
+/// How long a program that runs tests may write nothing. A test that hangs should fail alone, and not all that come after
+/// it.
+const SILENCE_MAX: Duration = Duration::from_secs(8 * 60);
 
 /// A program to run.
 #[derive(Clone)]
@@ -26,7 +32,8 @@ pub struct Task {
     env: Vec<(String, OsString)>,
     folder: PathBuf,
     /// Reads the counts out of a line.
-    count: fn(&str) -> Option<Count>,
+    count: Option<fn(&str) -> Option<Count>>,
+    silence_max: Duration,
 }
 
 impl Task {
@@ -37,7 +44,8 @@ impl Task {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: Vec::new(),
             folder: workspace::root(),
-            count: |_| None,
+            count: None,
+            silence_max: SILENCE_MAX,
         }
     }
 
@@ -60,25 +68,26 @@ impl Task {
 
     /// Counts tests in its output.
     pub fn counting(mut self, count: fn(&str) -> Option<Count>) -> Self {
-        self.count = count;
+        self.count = Some(count);
         self
     }
 
     /// Runs it to its end.
     pub async fn run(&self) -> Outcome {
-        let mut count = Count::default();
-        let result = self.run_counting(&mut count).await;
-        Outcome { count, result: result.with_context(|| self.to_string()) }
+        let mut seen = Seen::default();
+        let result = self.run_counting(&mut seen).await.with_context(|| self.to_string());
+        Outcome { count: seen.count, failures: seen.failures(), result }
     }
 
-    async fn run_counting(&self, count: &mut Count) -> Result<()> {
+    async fn run_counting(&self, seen: &mut Seen) -> Result<()> {
         let mut command = Command::new(&self.program);
         command.args(&self.args).envs(self.env.iter().cloned()).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
         let mut child = Group(command.spawn().context("start")?);
         let output = child.0.stdout.take().context("its output")?;
+        let id = child.0.id().context("its id")?;
         let run = async {
-            self.show(output, count).await?;
+            self.show(output, id, seen).await?;
             child.0.wait().await.context("wait for its end")
         };
         let status = tokio::select! {
@@ -94,16 +103,61 @@ impl Task {
         Ok(())
     }
 
-    async fn show(&self, output: ChildStdout, count: &mut Count) -> Result<()> {
+    async fn show(&self, output: ChildStdout, id: u32, seen: &mut Seen) -> Result<()> {
         let mut lines = BufReader::new(output);
         let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).await? > 0 {
+        loop {
+            // What was read of a line stays in it when the time is up.
+            let read = match timeout(self.silence_max, lines.read_until(b'\n', &mut line)).await {
+                Ok(read) => read?,
+                Err(_) if self.count.is_none() => continue,
+                Err(_) => {
+                    seen.silent(silent::end(id), self.silence_max);
+                    continue;
+                }
+            };
+            if read == 0 {
+                return Ok(());
+            }
             let text = String::from_utf8_lossy(&line);
             print!("{text}");
-            *count += (self.count)(text.trim_end()).unwrap_or_default();
+            if let Some(count) = self.count {
+                let text = text.trim_end();
+                seen.count += count(text).unwrap_or_default();
+                seen.names.read(text);
+            }
             line.clear();
         }
-        Ok(())
+    }
+}
+
+/// What was seen in the output of a program that runs tests.
+#[derive(Default)]
+struct Seen {
+    count: Count,
+    names: Names,
+    hung: Vec<Failure>,
+}
+
+impl Seen {
+    /// A program wrote nothing for so long that it was ended, in this state.
+    fn silent(&mut self, ended: Vec<silent::Ended>, after: Duration) {
+        let running = self.names.take_running();
+        let minutes = after.as_secs_f64() / 60.0;
+        for silent::Ended { program, threads } in ended {
+            println!("{program} wrote nothing for {minutes:.1} minutes, and was ended");
+            self.count.failed += 1;
+            let mut lines: Vec<String> =
+                running.iter().map(|name| format!("had not ended: {name}")).collect();
+            lines.extend(threads);
+            self.hung.push(Failure { name: format!("{program}, which hung"), lines });
+        }
+    }
+
+    fn failures(self) -> Vec<Failure> {
+        let mut failures = self.hung;
+        failures.extend(self.names.into_failures());
+        failures
     }
 }
 
@@ -159,6 +213,29 @@ mod tests {
         let outcome = run_all(&[fails, passes]).await;
         assert_eq!(outcome.count, Count { passed: 3, failed: 1 });
         assert!(outcome.result.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_hangs_is_ended_and_what_comes_after_it_is_run() {
+        // As cargo does: one program after the other, whatever comes of them.
+        let script = "exec 2>/dev/null
+            sh -c 'echo test a::b has been running for over 60 seconds; exec sleep 600' || true
+            echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 101";
+        let mut task = Task::new("sh", &["-c", script]).counting(count::cargo);
+        task.silence_max = Duration::from_millis(300);
+        let outcome = task.run().await;
+        assert_eq!(outcome.count, Count { passed: 2, failed: 1 });
+        let [Failure { name, lines }] = &outcome.failures[..] else { panic!("{:?}", outcome.failures) };
+        assert!(name.contains("sleep") && name.contains("hung"), "{name}");
+        assert_eq!(lines[0], "had not ended: a::b");
+        assert!(lines[1].contains("sleep"), "its thread is told: {lines:?}");
+    }
+
+    #[tokio::test]
+    async fn a_program_without_tests_may_be_silent() {
+        let mut task = Task::new("sh", &["-c", "sleep 0.3"]);
+        task.silence_max = Duration::from_millis(50);
+        task.run().await.result.unwrap();
     }
 
     #[tokio::test]
