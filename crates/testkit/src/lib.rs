@@ -1,6 +1,6 @@
 //! What tests of Starling stand on: real servers as child processes ([`redis`], [`postgres`], [`node`], [`balancer`]), faulty
-//! links between them ([`proxy`]), clients that know the protocol and not the code ([`client`], [`http`], [`token`]), a place
-//! for traces to go ([`collector`]), and whatever has to be on the machine for that ([`install`]).
+//! links between them ([`proxy`]), clients that know the protocol and not the code ([`client`], [`http`], [`token`]), somebody whose
+//! keys are trusted ([`issuer`]), a place for traces to go ([`collector`]), and whatever has to be on the machine for that ([`install`]).
 //!
 //! Every server listens on a free port of the loopback, keeps its files in a temporary folder, and is ended by its own
 //! process id when its value is dropped; when the test's process dies, the kernel ends the servers too.
@@ -11,6 +11,7 @@ pub mod collector;
 mod folder;
 pub mod http;
 pub mod install;
+pub mod issuer;
 pub mod node;
 mod port;
 pub mod postgres;

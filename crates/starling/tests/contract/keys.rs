@@ -1,21 +1,17 @@
 //! Tokens that others sign: key files, key sets, and the one algorithm that is configured.
 
-use std::sync::Arc;
-
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{self, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding};
+use starling_testkit::issuer::Issuer;
 use starling_testkit::node::{Node, NodeBuilder};
 use starling_testkit::token::Token;
 use starling_testkit::wait;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 use crate::talk::{SOON, Talk};
 
@@ -116,20 +112,18 @@ async fn a_key_file_vouches_for_tokens_of_its_algorithm_and_for_no_others() {
 
 #[tokio::test]
 async fn a_key_set_may_change_while_the_node_runs() {
-    let keys = Arc::new(Mutex::new(json!({"keys": []})));
-    let url = serve(keys.clone()).await;
     let entry = |kid: &str, mut key: Value| {
         key["kid"] = json!(kid);
         key
     };
     let (first, first_key) = Signer::eddsa();
     let (second, second_key) = Signer::eddsa();
-    *keys.lock() = json!({"keys": [entry("first", first_key.clone())]});
-    let node = node("EdDSA").env("STARLING_JWT_JWKS_URL", &url).start().await.unwrap();
+    let issuer = Issuer::start(json!({"keys": [entry("first", first_key.clone())]})).await.unwrap();
+    let node = node("EdDSA").env("STARLING_JWT_JWKS_URL", &issuer.url()).start().await.unwrap();
     let by = |signer: &Signer, kid: &str| signer.token(Token::of("ada").header("kid", kid));
     let mut ada = connect(&node, &by(&first, "first")).await.unwrap();
     assert_unauthorized(&node, &by(&second, "first"), "another's signature under a known key's name").await;
-    *keys.lock() = json!({"keys": [entry("first", first_key), entry("second", second_key)]});
+    issuer.serve(json!({"keys": [entry("first", first_key), entry("second", second_key)]}));
     // The set is not fetched anew for each unknown name, only now and then.
     wait::until_true(SOON, "the new key", async || Ok(connect(&node, &by(&second, "second")).await.is_ok()))
         .await
@@ -142,31 +136,13 @@ async fn a_key_set_may_change_while_the_node_runs() {
 async fn a_node_is_not_ready_before_it_has_seen_a_key() {
     let (signer, mut key) = Signer::eddsa();
     key["kid"] = json!("first");
-    let keys = Arc::new(Mutex::new(json!("no key set yet")));
-    let url = serve(keys.clone()).await;
-    let node = node("EdDSA").env("STARLING_JWT_JWKS_URL", &url).without_waiting().start().await.unwrap();
+    let issuer = Issuer::start(json!("no key set yet")).await.unwrap();
+    let node =
+        node("EdDSA").env("STARLING_JWT_JWKS_URL", &issuer.url()).without_waiting().start().await.unwrap();
     let answer = wait::until(SOON, "an answer", async || Ok(node.get("/ready").await.ok())).await.unwrap();
     assert_eq!(answer.status, 503);
     assert_eq!(answer.json().unwrap(), json!({"ready": false, "reasons": ["no_keys"]}));
-    *keys.lock() = json!({"keys": [key]});
+    issuer.serve(json!({"keys": [key]}));
     node.ready().await.unwrap();
     connect(&node, &signer.token(Token::of("ada").header("kid", "first"))).await.unwrap();
-}
-
-/// Serves a key set for as long as the test runs.
-async fn serve(keys: Arc<Mutex<Value>>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let body = keys.lock().to_string();
-            let _ = socket.read(&mut [0; 4096]).await;
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-                body.len()
-            );
-            let _ = socket.write_all((head + &body).as_bytes()).await;
-        }
-    });
-    url
 }

@@ -5,12 +5,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
+use serde_json::json;
 use starling_testkit::client::{Client, Encoding, Failure, Upgrade};
 use starling_testkit::http::Request;
+use starling_testkit::issuer::Issuer;
 use starling_testkit::node::{Node, SECRET};
 use starling_testkit::token::Token;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::witness::Witness;
 use crate::{Memory, SOON, TURN, mib};
@@ -199,12 +199,12 @@ async fn what_a_key_set_publishes_signs_no_token_and_names_of_keys_lead_nowhere(
         {"kty": "oct", "kid": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(SECRET)},
         {"kty": "RSA", "kid": "weak", "alg": "RS256", "n": "AQAB", "e": "AQAB"},
     ]});
-    let url = serve(set.clone()).await;
+    let issuer = Issuer::start(set.clone()).await.unwrap();
     let node = Node::builder()
         .secret("")
         .env("STARLING_TICKET_SECRET", "a secret that only signs tickets, and no tokens")
         .env("STARLING_JWT_ALGORITHM", "EdDSA")
-        .env("STARLING_JWT_JWKS_URL", &url)
+        .env("STARLING_JWT_JWKS_URL", &issuer.url())
         .start()
         .await
         .unwrap();
@@ -237,22 +237,4 @@ async fn what_a_key_set_publishes_signs_no_token_and_names_of_keys_lead_nowhere(
     }
     ada.command("ping", json!({})).await.unwrap();
     assert!(Client::connect(&node.ws_url(), &good, Encoding::Json).await.is_ok());
-}
-
-/// Serves a key set for as long as the test runs.
-async fn serve(set: Value) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let body = set.to_string();
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let _ = socket.read(&mut [0; 4096]).await;
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-                body.len()
-            );
-            let _ = socket.write_all((head + &body).as_bytes()).await;
-        }
-    });
-    url
 }

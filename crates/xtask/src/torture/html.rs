@@ -259,19 +259,11 @@ svg .max{stroke:var(--max);stroke-width:1.1}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::torture::report::tests::outcome;
+    use crate::torture::report::tests::{outcome, run};
 
     #[test]
     fn the_page_stands_alone_and_shows_what_happened() {
-        let run = Run {
-            seed: 7,
-            seconds: 6,
-            nodes: 3,
-            members: 200,
-            sends_per_second: 200.0,
-            release: false,
-            cases: 1,
-        };
+        let run = run(1);
         let mut bad = outcome("storm");
         let good = page(&run, &[outcome("kill-node")]);
         assert!(

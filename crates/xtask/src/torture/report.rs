@@ -138,17 +138,14 @@ pub mod tests {
         }
     }
 
+    /// A run of so many cases.
+    pub fn run(cases: usize) -> Run {
+        Run { seed: 7, seconds: 6, nodes: 3, members: 200, sends_per_second: 200.0, release: false, cases }
+    }
+
     #[test]
     fn a_failure_of_one_is_that_of_the_whole() {
-        let run = Run {
-            seed: 7,
-            seconds: 6,
-            nodes: 3,
-            members: 200,
-            sends_per_second: 200.0,
-            release: false,
-            cases: 2,
-        };
+        let run = run(2);
         let mut bad = outcome("two");
         assert_eq!(json(&run, &[outcome("one"), bad.clone()])["sound"], true);
         bad.failures.push("1 lost".to_owned());
