@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(50 * 60);
 
 /// How long a program that runs tests may write nothing. A test that hangs should fail alone, and not all that come after
 /// it.
-const SILENCE_MAX: Duration = Duration::from_secs(8 * 60);
+const SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// A program to run.
 #[derive(Clone)]
