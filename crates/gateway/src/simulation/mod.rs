@@ -116,6 +116,8 @@ fn a_seed_is_always_the_same_run() {
 /// The checker is checked: what is done wrong on purpose is found, and called by its name.
 #[test]
 fn every_sabotage_is_found() {
+    // What the cluster mends by itself shows in few runs: publications that are lost without a word, in two of sixteen.
+    const RUNS: u64 = 48;
     type Count = fn(&Verdict) -> usize;
     let expected: [(Sabotage, Count); 9] = [
         (Sabotage::LosePublications, |verdict| verdict.lost),
@@ -130,8 +132,8 @@ fn every_sabotage_is_found() {
     ];
     for (sabotage, count) in expected {
         let caught =
-            (0..16).filter(|seed| count(&world::run(&Plan::of(*seed), Some(sabotage), false)) > 0).count();
-        println!("{sabotage:?}: found in {caught} of 16 runs");
+            (0..RUNS).filter(|seed| count(&world::run(&Plan::of(*seed), Some(sabotage), false)) > 0).count();
+        println!("{sabotage:?}: found in {caught} of {RUNS} runs");
         assert!(caught > 0, "{sabotage:?} was not found");
     }
 }
