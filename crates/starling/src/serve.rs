@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::Failure;
 use crate::config::{BadConfig, Values};
-use crate::setup::Setup;
+use crate::setup::{Database, Setup};
 use crate::{first_link, metrics_port};
 
 /// Threads for the database, Redis and HTTP's waiting: the sockets have threads of their own.
@@ -41,11 +41,11 @@ pub fn serve(values: &Values) -> Result<(), Failure> {
 
 /// Brings the schema up to date.
 pub fn migrate(values: &Values) -> Result<(), Failure> {
-    let setup = Setup::read(values)?;
+    let database = Database { migrate: true, ..Database::read(values)? };
     runtime()?.block_on(async {
         use_crypto();
-        let store = open_database(&setup).await?;
-        wait_for_database(&*store, true, setup.start_timeout).await?;
+        let store = open_database(&database).await?;
+        wait_for_database(&*store, &database).await?;
         println!("the schema is up to date");
         Ok(())
     })
@@ -59,7 +59,7 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     let verifier =
         Verifier::new(keys.algorithm, keys.source, keys.options).map_err(|e| BadConfig(e.to_string()))?;
     // Connects to nothing yet, but opens a database file.
-    let conversations = open_database_of(&setup.database_url, setup.postgres.as_ref()).await?;
+    let conversations = open_database(&setup.database).await?;
 
     // All ports are open before work begins: a mistake shows at once, and a client that comes early waits instead of failing.
     let tls = setup.gateway.tls.is_some();
@@ -74,7 +74,7 @@ async fn run(setup: Setup) -> Result<(), Failure> {
 
     let lease = setup.hub.lease();
     let stores = async {
-        wait_for_database(&*conversations, setup.migrate, setup.start_timeout).await?;
+        wait_for_database(&*conversations, &setup.database).await?;
         open_redis(setup.redis_url.as_deref(), &lease, setup.topics).await
     };
     let stores = tokio::select! {
@@ -110,17 +110,10 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open_database(setup: &Setup) -> Result<Arc<dyn ConversationStore>, Failure> {
-    open_database_of(&setup.database_url, setup.postgres.as_ref()).await
-}
-
-async fn open_database_of(
-    url: &str,
-    postgres: Option<&starling_conversation_store::postgres::PostgresConfig>,
-) -> Result<Arc<dyn ConversationStore>, Failure> {
-    let opened = match postgres {
+async fn open_database(database: &Database) -> Result<Arc<dyn ConversationStore>, Failure> {
+    let opened = match &database.postgres {
         Some(config) => PostgresStore::connect(config.clone()).map(|store| Arc::new(store) as Arc<_>),
-        None => connect(url).await,
+        None => connect(&database.url).await,
     };
     opened.map_err(|error| match error {
         starling_conversation_store::Error::Address(_) => BadConfig(error.to_string()).into(),
@@ -129,16 +122,13 @@ async fn open_database_of(
 }
 
 /// Waits until the database answers, and brings its schema up to date.
-async fn wait_for_database(
-    store: &dyn ConversationStore,
-    migrate: bool,
-    limit: Duration,
-) -> Result<(), Failure> {
+async fn wait_for_database(store: &dyn ConversationStore, database: &Database) -> Result<(), Failure> {
+    let limit = database.start_timeout;
     let began = Instant::now();
     let mut pause = Duration::from_millis(100);
     loop {
         let ready = match store.check().await {
-            Ok(()) if migrate => store.migrate().await.map(|()| true),
+            Ok(()) if database.migrate => store.migrate().await.map(|()| true),
             Ok(()) => store.is_migrated().await,
             Err(error) => Err(error),
         };

@@ -35,13 +35,19 @@ pub struct Setup {
     pub telemetry: TelemetryConfig,
     pub metrics_listen: std::net::SocketAddr,
     pub redis_url: Option<String>,
-    pub database_url: String,
-    pub postgres: Option<PostgresConfig>,
+    pub database: Database,
     pub topics: TopicSettings,
     pub keys: Keys,
+    pub shards: usize,
+}
+
+/// Where the log is, and what is done with it at the start.
+pub struct Database {
+    pub url: String,
+    /// Where it is PostgreSQL.
+    pub postgres: Option<PostgresConfig>,
     pub migrate: bool,
     pub start_timeout: std::time::Duration,
-    pub shards: usize,
 }
 
 /// How tokens are checked and tickets signed.
@@ -60,7 +66,7 @@ impl Setup {
         gateway(values)?;
         hub(values, node_name(values)?)?;
         telemetry(values, String::new())?;
-        database(values)?;
+        Database::read(values)?;
         redis(values)?;
         if own_secret_file(values).is_none() {
             keys(values, None)?;
@@ -92,13 +98,22 @@ impl Setup {
             hub: hub(values, node)?,
             metrics_listen: values.parsed("metrics_listen")?,
             redis_url: values.text("redis_url"),
-            database_url: values.parsed("database_url")?,
-            postgres: database(values)?,
+            database: Database::read(values)?,
             topics,
             keys: keys(values, own_secret)?,
+            shards,
+        })
+    }
+}
+
+impl Database {
+    /// Reads what says where the log is, and nothing else: who migrates needs no key to tokens.
+    pub fn read(values: &Values) -> Result<Self, BadConfig> {
+        Ok(Self {
+            url: values.parsed("database_url")?,
+            postgres: postgres(values)?,
             migrate: values.parsed("database_migrate")?,
             start_timeout: values.seconds("start_timeout_seconds")?,
-            shards,
         })
     }
 }
@@ -223,7 +238,7 @@ fn telemetry(values: &Values, node: String) -> Result<TelemetryConfig, BadConfig
     })
 }
 
-fn database(values: &Values) -> Result<Option<PostgresConfig>, BadConfig> {
+fn postgres(values: &Values) -> Result<Option<PostgresConfig>, BadConfig> {
     let url: String = values.parsed("database_url")?;
     match url.split_once("://") {
         Some(("postgres" | "postgresql", _)) => {
