@@ -73,30 +73,45 @@ pub fn reference() -> String {
 
 fn written(setting: &Setting, value: &str) -> String {
     match setting.kind {
-        Kind::Secret => "\"********\"".into(),
+        Kind::Secret => format!("\"{MASK}\""),
         Kind::Number(_) | Kind::Positive(_) | Kind::Switch => value.to_owned(),
         Kind::Url => toml::Value::String(masked(value)).to_string(),
         _ => toml::Value::String(value.to_owned()).to_string(),
     }
 }
 
-/// A URL without its password, also where it can't be parsed.
+/// What stands for a secret.
+const MASK: &str = "********";
+
+/// A URL without its passwords, also where it can't be parsed. PostgreSQL's may hold a `/` or a `?` as they are, so what comes
+/// before the last `@` is what may be secret, not what a URL's grammar takes for it.
 fn masked(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return "********".into() };
-    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let mut shown = match rest[..authority_end].rsplit_once('@') {
-        None => rest.to_owned(),
-        Some((user, host)) => {
-            let user = user.split_once(':').map_or(user.to_owned(), |(user, _)| format!("{user}:********"));
-            format!("{user}@{host}{}", &rest[authority_end..])
-        }
+    let Some((scheme, rest)) = url.split_once("://") else { return MASK.into() };
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    let place = match place.rsplit_once('@') {
+        // The password may hold the `?`, and nobody can tell where it ends.
+        None if query.is_some_and(|query| query.contains('@')) => return format!("{scheme}://{MASK}"),
+        None => place.to_owned(),
+        Some((user, host)) => match user.split_once(':') {
+            None => place.to_owned(),
+            Some((user, _)) => format!("{user}:{MASK}@{host}"),
+        },
     };
-    if let Some(at) = shown.find("assword=") {
-        let start = at + "assword=".len();
-        let end = shown[start..].find('&').map_or(shown.len(), |end| start + end);
-        shown.replace_range(start..end, "********");
+    match query {
+        None => format!("{scheme}://{place}"),
+        Some(query) => {
+            let pairs: Vec<_> = query.split('&').map(masked_pair).collect();
+            format!("{scheme}://{place}?{}", pairs.join("&"))
+        }
     }
-    format!("{scheme}://{shown}")
+}
+
+/// A pair of a query, without its value where that is a password.
+fn masked_pair(pair: &str) -> String {
+    match pair.split_once('=') {
+        Some((name, _)) if name.to_ascii_lowercase().ends_with("password") => format!("{name}={MASK}"),
+        _ => pair.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -112,5 +127,29 @@ mod tests {
         );
         assert_eq!(masked("sqlite://data/starling.db"), "sqlite://data/starling.db");
         assert_eq!(masked("postgres://a:p@ss@db/x"), "postgres://a:********@db/x");
+        assert_eq!(
+            masked("postgres://h/x?password=secret&sslpassword=secret&a=b"),
+            "postgres://h/x?password=********&sslpassword=********&a=b"
+        );
+    }
+
+    #[test]
+    fn a_password_is_masked_whatever_stands_in_it() {
+        assert_eq!(masked("postgres://ann:se/cr/et@db/x"), "postgres://ann:********@db/x");
+        assert_eq!(masked("postgres://ann:s/e:c@r/et@db/x?a=b"), "postgres://ann:********@db/x?a=b");
+        assert_eq!(masked("redis://:se/cret@h:1/2"), "redis://:********@h:1/2");
+        // tokio-postgres takes these, too.
+        assert_eq!(masked("postgres://ann:se?cret@db/x"), "postgres://********");
+        assert_eq!(masked("postgres://ann:se?password=cret@db/x"), "postgres://********");
+        assert_eq!(masked("redis-sentinel://h:1?sentinelPassword=se@cret"), "redis-sentinel://********");
+    }
+
+    #[test]
+    fn what_is_no_password_is_shown() {
+        assert_eq!(masked("postgres://ann@db/x"), "postgres://ann@db/x");
+        assert_eq!(masked("postgres://db:5432/x?sslmode=require"), "postgres://db:5432/x?sslmode=require");
+        let with_both = "postgres://ann:secret@db/x?application_name=a@b";
+        assert_eq!(masked(with_both), "postgres://ann:********@db/x?application_name=a@b");
+        assert_eq!(masked("sqlite://data/a@b.db"), "sqlite://data/a@b.db");
     }
 }
