@@ -12,6 +12,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::PostgresConfig;
 use super::dsn::Dsn;
 use super::error;
+use super::outage::Doubt;
 use crate::{Error, PoolStatus};
 
 /// A parameter and its type; the type is sent along, so that no statement needs to be prepared to learn it.
@@ -25,6 +26,7 @@ pub(super) struct Database {
     tls: Option<MakeRustlsConnect>,
     statement_timeout: Duration,
     prepared_statements: bool,
+    pub(super) doubt: Doubt,
 }
 
 impl Database {
@@ -51,16 +53,19 @@ impl Database {
             .build()
             .map_err(|error| Error::Address(error.to_string()))?;
         let (statement_timeout, prepared_statements) = (config.statement_timeout, config.prepared_statements);
-        let database = Self { name, pool, tls, statement_timeout, prepared_statements };
+        let doubt = Doubt::default();
+        let database = Self { name, pool, tls, statement_timeout, prepared_statements, doubt };
         database.close_idle_connections(config.idle_timeout);
         Ok(database)
     }
 
     /// One statement, one round trip.
     pub(super) async fn rows(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
-        let connection = Borrowed::of(self).await?;
-        let answer = timeout(self.statement_timeout, self.ask(connection.get()?, sql, parameters)).await;
-        self.finish(connection, answer.ok())
+        let answer = self.round_trip(sql, parameters).await;
+        if let Err(error) = &answer {
+            self.doubt(error);
+        }
+        answer
     }
 
     /// Statements without parameters or answer as one transaction, under a lock with this number, as far as `plan` says
@@ -91,6 +96,11 @@ impl Database {
         }
     }
 
+    /// Which server this is: `primary` or `replica`.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// What the pool looks like.
     pub(super) fn status(&self) -> PoolStatus {
         let status = self.pool.status();
@@ -101,6 +111,12 @@ impl Database {
             idle: status.available,
             waiting: status.waiting,
         }
+    }
+
+    async fn round_trip(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
+        let connection = Borrowed::of(self).await?;
+        let answer = timeout(self.statement_timeout, self.ask(connection.get()?, sql, parameters)).await;
+        self.finish(connection, answer.ok())
     }
 
     async fn ask(

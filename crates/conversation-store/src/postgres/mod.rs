@@ -12,6 +12,7 @@ mod dsn;
 mod error;
 mod members;
 mod messages;
+mod outage;
 mod row;
 mod schema;
 mod tls;

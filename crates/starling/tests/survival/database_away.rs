@@ -68,3 +68,33 @@ async fn sockets_joins_typing_presence_and_topics_need_no_database() -> Result<(
     bob.wait_for(|event| event["ev"] == "message" && event["content"] == "is it back?").await.map(drop)?;
     Ok(())
 }
+
+/// An operator reads why sends fail, without asking for more than the usual log, and is not drowned in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_says_once_that_the_database_is_away_and_once_that_it_is_back() -> Result<()> {
+    const AWAY: &str = "PostgreSQL does not answer";
+    const BACK: &str = "PostgreSQL answers again";
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(1).unlimited().start().await?;
+    let node = cluster.node(0);
+    let said = |text: &str| node.log().lines().filter(|line| line.contains(text)).count();
+    let mut ada = Client::connect(&node.ws_url(), &cluster.token("ada"), Encoding::Json).await?;
+    ada.command("create", json!({"conversation": "c"})).await?;
+    ensure!(said(AWAY) == 0, "{}", node.log());
+
+    cluster.postgres()?.stop().await?;
+    for _ in 0..100 {
+        ensure!(say(&mut ada, "c", "is it there?").await.is_err(), "a send without a database");
+    }
+    until_true(SOON, "the log to say that the database is away", async || Ok(said(AWAY) > 0)).await?;
+    let line = node.log().lines().find(|line| line.contains(AWAY)).unwrap_or_default().to_owned();
+    ensure!(line.contains("WARN") && line.contains("primary"), "{line}");
+    ensure!(said(BACK) == 0, "{}", node.log());
+
+    // The node looks by itself: nobody needs to send anything.
+    cluster.postgres()?.start_again().await?;
+    until_true(SOON, "the log to say that the database is back", async || Ok(said(BACK) > 0)).await?;
+    // Twice, where the machine was so slow that the database seemed to be away once more.
+    ensure!(said(AWAY) <= 2 && said(BACK) <= 2, "{}", node.log());
+    Ok(())
+}
