@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::{LastSeen, ReadMark};
+use starling_session_store::PresenceEntry;
 use starling_wire::protocol::{PresenceList, PresenceUser, Timestamp};
 
 use crate::encoded::OwnedEvent;
@@ -75,20 +76,21 @@ impl Hub {
     ) -> Result<PresenceList, CommandError> {
         let room = self.member_room(tenant, user, name).await?;
         // What was known when the last socket here left is old, also where the store says that nobody is there.
-        let elsewhere = if self.clustered && !room.state().online_known {
+        let entries = if self.clustered && !room.state().online_known {
             let mut answers = self.session_store.presence(&[crate::tick::presence_key(&room)]).await?;
             Some(answers.pop().unwrap_or_default())
         } else {
             None
         };
+        // Counted before the room is locked: the shards' threads wait for it, and there may be thousands of members.
+        let elsewhere = entries.as_deref().map(|entries| self.devices_elsewhere(entries));
         let mut users: Vec<PresenceUser> = {
             let state = room.state();
             let devices = |user: &str| match &elsewhere {
                 None => state.online.devices(user),
-                Some(entries) => {
-                    let others =
-                        entries.iter().filter(|entry| entry.user == user && entry.node != *self.node);
-                    state.online.on_node(user, &self.node) + others.map(|entry| entry.devices).sum::<u32>()
+                Some(elsewhere) => {
+                    let others = elsewhere.get(user).copied().unwrap_or(0);
+                    state.online.on_node(user, &self.node).saturating_add(others)
                 }
             };
             let view = |user: &Arc<str>| {
@@ -106,6 +108,16 @@ impl Hub {
             }
         }
         Ok(PresenceList { users })
+    }
+
+    /// With how many sessions each user is there on other nodes.
+    fn devices_elsewhere<'a>(&self, entries: &'a [PresenceEntry]) -> Map<&'a str, u32> {
+        let mut devices: Map<&str, u32> = Map::default();
+        for entry in entries.iter().filter(|entry| entry.node != *self.node) {
+            let count = devices.entry(&entry.user).or_default();
+            *count = count.saturating_add(entry.devices);
+        }
+        devices
     }
 
     /// When users were last seen: by this node a moment ago, or by the database. With the database away what it knows is left out:
