@@ -62,7 +62,10 @@ impl Hub {
             return Err(CommandError::new(ErrorCode::NotFound, "no such node lives"));
         };
         let message = NodeMessage::Drain { node: record.node.as_str().into() };
-        Ok(self.fanout.publish_to(&record.node, message.encode()).await?)
+        self.fanout.publish_to(&record.node, message.encode()).await.map_err(|error| {
+            tracing::debug!(%error, node, "a node could not be told to drain");
+            CommandError::unavailable("the node could not be told to drain; nothing was done")
+        })
     }
 
     /// Sessions of the tenant, of one user or of all.
@@ -91,7 +94,12 @@ impl Hub {
             self.close(&session, CloseReason::Ended);
         } else if let Some(node) = ended.node {
             let message = NodeMessage::Ended { session: session.into() };
-            self.fanout.publish_to(&node, message.encode()).await?;
+            self.fanout.publish_to(&node, message.encode()).await.map_err(|error| {
+                tracing::debug!(%error, node, "a node could not be told that a session has ended");
+                CommandError::unavailable(
+                    "the session has ended and its ticket is void, but its node could not be told to close the socket; try again",
+                )
+            })?;
         }
         Ok(())
     }
