@@ -95,6 +95,9 @@ impl From<starling_fanout::Error> for CommandError {
 
 impl From<starling_session_store::Error> for CommandError {
     fn from(error: starling_session_store::Error) -> CommandError {
+        if let starling_session_store::Error::Cursor = error {
+            return CommandError::bad_request("`cursor` must be what `next` of the page before said");
+        }
         tracing::debug!(%error, "the session store did not answer");
         CommandError::unavailable("sessions are not available for the moment; nothing was accepted")
     }

@@ -60,7 +60,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// that id in that tenant.
     async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error>;
 
-    /// A page of sessions of a tenant, of one user or of all.
+    /// A page of sessions of a tenant, of one user or of all. [`Error::Cursor`] for a `cursor` that no page answered as its `next`.
     async fn sessions(
         &self,
         tenant: &str,

@@ -223,6 +223,9 @@ pub enum Error {
     /// The store can't be reached or took too long. Try again.
     #[error("the session store is not available: {0}")]
     Unavailable(String),
+    /// A cursor that no page of sessions ended with.
+    #[error("no page of sessions ended there")]
+    Cursor,
     /// The address in `REDIS_URL` can't be used. The operator's to mend.
     #[error("redis_url: {0}")]
     Address(String),

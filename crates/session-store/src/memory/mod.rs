@@ -23,7 +23,7 @@ pub struct MemoryConfig {
     pub lease_ms: u64,
     /// Where leases and limits take the time from; `attach` and `detach` are told the time.
     pub clock: Clock,
-    /// Most sessions, those within their resume window included. One takes some 500 bytes.
+    /// Most sessions, those within their resume window included. One takes some 700 bytes.
     pub sessions_max: usize,
     /// Most users whose allowance is kept, that is: who took from it within its period.
     pub limits_max: usize,
@@ -143,7 +143,7 @@ impl SessionStore for MemoryStore {
     ) -> Result<SessionList, Error> {
         let now_ms = self.config.clock.now_ms();
         let State { leases, sessions, .. } = &mut *self.state.lock();
-        Ok(sessions.page(tenant, user, cursor, limit, leases, now_ms))
+        sessions.page(tenant, user, cursor, limit, leases, now_ms)
     }
 
     async fn set_presence(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {

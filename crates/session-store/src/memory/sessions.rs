@@ -1,8 +1,9 @@
 //! The sessions, by id.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::leases::{Leases, Life};
 use crate::{
@@ -16,6 +17,8 @@ const LOOKED_AT_MAX: usize = 10_000;
 const SWEEP_EVERY_MS: i64 = 1_000;
 /// For how long the end of a session is remembered, milliseconds.
 const ENDED_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+/// What a cursor begins with; the last session of its page follows.
+const CURSOR: &str = "after:";
 /// The resume window of sessions whose own is not known because they were restored first, milliseconds.
 const WINDOW_MS: i64 = 120_000;
 
@@ -28,9 +31,11 @@ pub(super) struct Sessions {
     window_ms: i64,
     /// When the sessions of dead nodes were last looked for.
     swept_at_ms: i64,
-    records: BTreeMap<Box<str>, Record>,
+    records: BTreeMap<Arc<str>, Record>,
+    /// The same ones by whose they are: tenant and user.
+    by_user: HashMap<(Box<str>, Box<str>), BTreeSet<Arc<str>>>,
     /// When sessions without a socket may be dropped; each session stands here once at most.
-    expiries: BinaryHeap<Reverse<(i64, Box<str>)>>,
+    expiries: BinaryHeap<Reverse<(i64, Arc<str>)>>,
 }
 
 #[derive(Debug)]
@@ -57,6 +62,7 @@ impl Sessions {
             window_ms: WINDOW_MS,
             swept_at_ms: i64::MIN,
             records: BTreeMap::new(),
+            by_user: HashMap::new(),
             expiries: BinaryHeap::new(),
         }
     }
@@ -176,21 +182,19 @@ impl Sessions {
         limit: u32,
         leases: &Leases,
         now_ms: i64,
-    ) -> SessionList {
+    ) -> Result<SessionList, Error> {
         let limit = limit.max(1) as usize;
-        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let after = cursor.map(|cursor| cursor.strip_prefix(CURSOR).ok_or(Error::Cursor)).transpose()?;
         let mut page = SessionList::default();
         let mut last = None;
-        for (looked_at, (id, record)) in self.records.range::<str, _>((from, Bound::Unbounded)).enumerate() {
+        for (looked_at, (id, record)) in self.after(after, tenant, user).enumerate() {
             if looked_at == LOOKED_AT_MAX {
                 page.next = last;
                 break;
             }
             let life = leases.life(&record.node, now_ms);
-            let wanted = *record.tenant == *tenant
-                && user.is_none_or(|user| *record.user == *user)
-                && record.ended_at_ms.is_none()
-                && !record.is_over(life, now_ms);
+            let wanted =
+                *record.tenant == *tenant && record.ended_at_ms.is_none() && !record.is_over(life, now_ms);
             if wanted && page.sessions.len() == limit {
                 page.next = last;
                 break;
@@ -206,18 +210,48 @@ impl Sessions {
                     created_at_ms: record.created_at_ms,
                 });
             }
-            last = Some(id.to_string());
+            last = Some(format!("{CURSOR}{id}"));
         }
-        page
+        Ok(page)
+    }
+
+    /// Sessions in the order of their ids: all of a user, or of all tenants where no user is named.
+    fn after(
+        &self,
+        after: Option<&str>,
+        tenant: &str,
+        user: Option<&str>,
+    ) -> Box<dyn Iterator<Item = (&Arc<str>, &Record)> + '_> {
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let Some(user) = user else { return Box::new(self.records.range::<str, _>(range)) };
+        let Some(ids) = self.by_user.get(&(tenant.into(), user.into())) else {
+            return Box::new(std::iter::empty());
+        };
+        Box::new(ids.range::<str, _>(range).filter_map(|id| self.records.get_key_value(id)))
     }
 
     fn put(&mut self, id: &str, mut record: Record) {
+        let before = self.remove(id);
         // An entry of the one before is still waiting.
-        record.queued = self.records.get(id).is_some_and(|before| before.queued);
-        self.records.insert(id.into(), record);
+        record.queued = before.is_some_and(|before| before.queued);
+        let id: Arc<str> = id.into();
+        self.by_user.entry(record.owner()).or_default().insert(id.clone());
+        self.records.insert(id, record);
     }
 
-    fn expire_later(&mut self, id: Box<str>) {
+    fn remove(&mut self, id: &str) -> Option<Record> {
+        let record = self.records.remove(id)?;
+        let owner = record.owner();
+        if let Some(ids) = self.by_user.get_mut(&owner) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.by_user.remove(&owner);
+            }
+        }
+        Some(record)
+    }
+
+    fn expire_later(&mut self, id: Arc<str>) {
         let Some(record) = self.records.get_mut(&id).filter(|record| !record.queued) else { return };
         if let Some(at_ms) = record.expires_at() {
             record.queued = true;
@@ -232,7 +266,7 @@ impl Sessions {
             let Some(record) = self.records.get_mut(&id) else { continue };
             record.queued = false;
             match record.expires_at() {
-                Some(at_ms) if at_ms < now_ms => _ = self.records.remove(&id),
+                Some(at_ms) if at_ms < now_ms => _ = self.remove(&id),
                 Some(_) => self.expire_later(id),
                 None => {}
             }
@@ -240,9 +274,14 @@ impl Sessions {
         if self.records.len() >= self.max && now_ms.saturating_sub(self.swept_at_ms) >= SWEEP_EVERY_MS {
             self.swept_at_ms = now_ms;
             // Those of dead nodes stand in no queue.
-            self.records.retain(|_, record| {
-                record.queued || !record.is_over(leases.life(&record.node, now_ms), now_ms)
-            });
+            let over = |record: &Record| record.is_over(leases.life(&record.node, now_ms), now_ms);
+            let over: Vec<Arc<str>> = (self.records.iter())
+                .filter(|(_, record)| !record.queued && over(record))
+                .map(|(id, _)| id.clone())
+                .collect();
+            for id in over {
+                self.remove(&id);
+            }
         }
         if self.records.len() >= self.max {
             return Err(Error::Unavailable(format!("there are {} sessions", self.max)));
@@ -282,6 +321,10 @@ impl Record {
             conversations: session.conversations.iter().take(NAMES_PER_SESSION_MAX).cloned().collect(),
             topics: session.topics.iter().take(NAMES_PER_SESSION_MAX).cloned().collect(),
         }
+    }
+
+    fn owner(&self) -> (Box<str>, Box<str>) {
+        (self.tenant.clone(), self.user.clone())
     }
 
     fn is_same(&self, node: &str, session: &SessionState) -> bool {

@@ -33,7 +33,7 @@ impl Sessions {
         };
         let limit = limit.clamp(1, PAGE_MAX) as usize;
         let nodes = self.registry.recent().await?;
-        let mut from = cursor.and_then(Position::read);
+        let mut from = cursor.map(|cursor| Position::read(cursor).ok_or(Error::Cursor)).transpose()?;
         let mut sessions = Vec::new();
         for _ in 0..READS_MAX {
             // One more than asked for tells whether there is more.

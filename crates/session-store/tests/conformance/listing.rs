@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use starling_session_store::{SessionList, SessionSummary};
+use starling_session_store::{Error, SessionList, SessionSummary};
 
 use crate::world::{WINDOW_MS, World, attach, beat, fresh, now_ms, resume};
 
@@ -105,4 +105,27 @@ pub async fn a_tenant_sees_its_own(world: &World<'_>) {
     assert_eq!(names(all(world, "other", Some("alice"), 10).await), BTreeSet::from(["s2".into()]));
     assert_eq!(names(all(world, "acme:alice", Some("bob"), 10).await), BTreeSet::from(["s3".into()]));
     assert_eq!(names(all(world, "nobody", None, 10).await), BTreeSet::new());
+}
+
+pub async fn a_session_that_is_somebody_elses_now_is_listed_under_them_alone(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let mut session = fresh("s1", "n1");
+    attach(&world.a, &session).await;
+    session.user = "bob".into();
+    attach(&world.a, &session).await;
+    assert_eq!(all(world, "acme", Some("alice"), 10).await, []);
+    for user in [Some("bob"), None] {
+        let listed = all(world, "acme", user, 10).await;
+        assert_eq!(listed.len(), 1, "{user:?}");
+        assert_eq!((&*listed[0].session, &*listed[0].user), ("s1", "bob"));
+    }
+}
+
+pub async fn a_cursor_that_no_page_gave_is_refused(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    attach(&world.a, &fresh("s1", "n1")).await;
+    for user in [None, Some("alice")] {
+        let page = world.b.sessions("acme", user, Some("nonsense"), 10).await;
+        assert!(matches!(page, Err(Error::Cursor)), "{page:?}");
+    }
 }

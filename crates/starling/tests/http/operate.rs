@@ -82,7 +82,10 @@ async fn sessions_are_listed_by_page_and_by_user() {
         json_of(&call(&node, &root, "GET", "/v1/sessions?user=nobody").await, 200)["sessions"],
         json!([])
     );
-    for query in ["?user=a%20b", "?limit=201", "?cursor=%25"] {
+    // Neither what is no cursor at all nor the cursor of something else begins at the first page again.
+    for query in
+        ["?user=a%20b", "?limit=201", "?cursor=%25", "?cursor=bm9uc2Vuc2U", "?user=ada&cursor=bm9uc2Vuc2U"]
+    {
         refused(&call(&node, &root, "GET", &format!("/v1/sessions{query}")).await, 400, "bad_request");
     }
 }
