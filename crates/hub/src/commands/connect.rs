@@ -164,15 +164,16 @@ impl Hub {
         resume: Option<Resume>,
         socket: SocketId,
     ) -> Result<PreparedConnect, CommandError> {
-        self.check_connections(&identity.tenant)?;
         let now_ms = clock::now_ms();
-        self.saw(&identity.tenant, &identity.user, now_ms);
         if let Some(resume) = resume
             && let Some(prepared) = self.clone().resume(&identity, resume, socket).await?
         {
+            self.saw(&identity.tenant, &identity.user, now_ms);
             METRICS.resumed.increment(1);
             return Ok(prepared);
         }
+        self.check_connections(&identity.tenant)?;
+        self.saw(&identity.tenant, &identity.user, now_ms);
         METRICS.new_sessions.increment(1);
         let id: Arc<str> = URL_SAFE_NO_PAD.encode(crate::random::session_id()).into();
         let attaching = Attaching::begin(&self, &id);
@@ -217,6 +218,10 @@ impl Hub {
         let (mut names, mut topic_names, created_at_ms) = match self.session_store.attach(&attach).await {
             Ok(Attached::Refused) => return Ok(None),
             Ok(Attached::Resumed { previous_node, conversations, topics, created_at_ms }) => {
+                // One that moves from an older socket takes that one's place; one whose socket dropped needs a free place.
+                if previous_node.is_none() {
+                    self.check_connections(&identity.tenant)?;
+                }
                 previous = previous_node;
                 (conversations, topics, created_at_ms)
             }

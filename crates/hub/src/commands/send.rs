@@ -16,22 +16,26 @@ use crate::session::Session;
 use crate::trace::Origin;
 
 impl Hub {
-    /// `send` of a socket: without waiting, where all that it needs is cached.
+    /// `send` of a socket: without waiting, where all that it needs is cached and writes are not limited.
     pub(super) fn handle_send(
         self: Arc<Self>,
         session: &Arc<Session>,
         id: u64,
         send: protocol::Send,
     ) -> Handling {
-        let known = self.known_member_room(&session.tenant, &session.user, &send.conversation);
-        let done = Completion::Socket { socket: session.socket, id, began: Instant::now() };
+        let known = match self.limits_writes(&session.tenant) {
+            // Whether the name is cached or not, the allowance comes first: else what is refused would tell which names exist.
+            true => None,
+            false => self.known_member_room(&session.tenant, &session.user, &send.conversation),
+        };
         match known {
             Some(Err(error)) => return Handling::Now(Err(error).into()),
-            Some(Ok(room)) if !self.limits_writes(&session.tenant) => {
+            Some(Ok(room)) => {
+                let done = Completion::Socket { socket: session.socket, id, began: Instant::now() };
                 self.accept(room, session.user.clone(), Role::User, send, done);
                 return Handling::Later;
             }
-            _ => {}
+            None => {}
         }
         let (hub, session) = (self, session.clone());
         Handling::Async(Box::pin(async move {
@@ -40,7 +44,8 @@ impl Hub {
         }))
     }
 
-    /// Appends a message to a conversation that its sender is a member of, and waits until it is committed.
+    /// Appends a message to a conversation that its sender is a member of, and waits until it is committed. Takes from the sender's
+    /// allowance first: a name that nobody knows costs a question to the database.
     pub async fn send(
         &self,
         tenant: &Arc<str>,
@@ -48,8 +53,8 @@ impl Hub {
         role: Role,
         send: protocol::Send,
     ) -> Result<Sent, CommandError> {
-        let room = self.member_room(tenant, sender, &send.conversation).await?;
         self.take_write(tenant, sender).await?;
+        let room = self.member_room(tenant, sender, &send.conversation).await?;
         self.commit(room, sender.clone(), role, send).await
     }
 

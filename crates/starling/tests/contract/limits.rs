@@ -86,6 +86,31 @@ async fn a_write_that_was_refused_has_not_happened() {
 }
 
 #[tokio::test]
+async fn sends_to_names_that_do_not_exist_are_writes_too_and_tell_nothing() {
+    for arrangement in BOTH {
+        let nodes = arrangement.nodes_with(&[("STARLING_LIMIT_USER_WRITES_PER_MINUTE", "6")]).await;
+        let tenant = format!("invented-{arrangement:?}");
+        let mut owner = connect(&nodes[0], "owner", &tenant).await.unwrap();
+        owner.ask("create", json!({"conversation": "c"})).await;
+        // Cached on the node, as a busy conversation is.
+        owner.join("c").await;
+        for (user, names) in [("ada", ["x", "y"]), ("bob", ["c", "c"])] {
+            let mut stranger = connect(&nodes[0], user, &tenant).await.unwrap();
+            let mut answers = Vec::new();
+            for n in 0..20 {
+                let name = names[n % 2];
+                let send = json!({"conversation": format!("{name}"), "key": "k", "content": "x"});
+                answers.push(stranger.refused("send", send).await);
+            }
+            let allowed = answers.iter().filter(|code| *code == "not_found").count();
+            let limited = answers.iter().filter(|code| *code == "rate_limited").count();
+            // One more every ten seconds, should the machine be slow.
+            assert!((6..=9).contains(&allowed) && allowed + limited == 20, "{user}: {answers:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn commands_of_one_connection_are_limited_per_second() {
     let nodes =
         Arrangement::Alone.nodes_with(&[("STARLING_LIMIT_CONNECTION_COMMANDS_PER_SECOND", "10")]).await;
@@ -209,6 +234,27 @@ async fn connections_of_one_tenant_are_limited_over_all_nodes() {
         wait::until_true(SOON, "a free place", async || Ok(connect(&nodes[0], "bob", &tenant).await.is_ok()))
             .await
             .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_moves_takes_its_place_along_where_a_tenant_has_all_its_connections() {
+    for arrangement in BOTH {
+        let nodes = arrangement.nodes_with(&[("STARLING_LIMIT_TENANT_CONNECTIONS", "2")]).await;
+        let tenant = format!("moves-{arrangement:?}");
+        let (ada, _other) = twice(&nodes, "ada", &tenant).await;
+        let there = nodes.last().unwrap();
+        let token = |user: &str| Token::of(user).tenant(&tenant).sign(there.secret());
+        // The nodes tell each other once a second.
+        let full = async || Ok(connect(there, "bob", &tenant).await.is_err());
+        wait::until_true(SOON, "the limit", full).await.unwrap();
+        let resume = ada.resumption();
+        let url = there.ws_url();
+        let moved = Client::resume(&url, &token("ada"), Encoding::MessagePack, resume).await.unwrap();
+        assert_eq!(moved.welcome()["resumed"], true);
+        // What can't be resumed is a new session, and one too many.
+        let foreign = Client::resume(&url, &token("bob"), Encoding::MessagePack, moved.resumption()).await;
+        assert_eq!(foreign.unwrap_err().code(), Some("rate_limited"));
     }
 }
 
