@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use starling_hub::Hub;
+use starling_hub::{Hub, vital};
 use starling_wire::websocket::deflate::DeflateConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -83,7 +83,8 @@ impl Gateway {
         let _ = front.router.set(http::router(state));
         start_shards(&config, &Service::Hub(hub.clone()), &front, ends)?;
         let (stop, stopped) = watch::channel(false);
-        let accepting = tokio::spawn(listener::accept(listener, inboxes.clone(), front.clone(), stopped));
+        let accepting = listener::accept(listener, inboxes.clone(), front.clone(), stopped);
+        let accepting = tokio::spawn(vital("accept", accepting));
         let asked = front.asked.clone();
         let rebalancing = tokio::spawn(rebalance::run(config.clone(), hub.clone(), inboxes.clone(), asked));
         tokio::select! {

@@ -35,6 +35,7 @@ use crate::topic::Topics;
 use crate::topic_lane::TopicJob;
 use crate::typing::Typists;
 use crate::untold::Lanes;
+use crate::vital::vital;
 use crate::{CommandError, HubConfig, Map, Set, clock};
 
 /// How many publications may wait for the broker. What does not fit is found in the log.
@@ -267,13 +268,13 @@ impl Hub {
             gauges: NodeGauges::default(),
         });
         for end in append_ends {
-            hub.work(&runtime, end, APPEND_BATCH_MAX, Hub::append_batch);
+            hub.work("append", &runtime, end, APPEND_BATCH_MAX, Hub::append_batch);
         }
-        hub.work(&runtime, publish_end, PUBLISH_BATCH_MAX, Hub::publish_batch);
-        hub.work(&runtime, topic_end, PUBLISH_BATCH_MAX, Hub::publish_topics_batch);
-        hub.work(&runtime, presence_end, PRESENCE_BATCH_MAX, Hub::write_changes);
-        runtime.spawn(hub.clone().look_forever(look_end));
-        runtime.spawn(hub.clone().repair_all(repair_end));
+        hub.work("publish", &runtime, publish_end, PUBLISH_BATCH_MAX, Hub::publish_batch);
+        hub.work("publish_topics", &runtime, topic_end, PUBLISH_BATCH_MAX, Hub::publish_topics_batch);
+        hub.work("presence", &runtime, presence_end, PRESENCE_BATCH_MAX, Hub::write_changes);
+        runtime.spawn(vital("look", hub.clone().look_forever(look_end)));
+        runtime.spawn(vital("repair", hub.clone().repair_all(repair_end)));
         hub
     }
 
@@ -282,16 +283,16 @@ impl Hub {
     pub async fn start(self: &Arc<Self>) -> Result<(), starling_fanout::Error> {
         self.fanout.start(Arc::new(crate::receive::Ear::new(self))).await?;
         self.beat().await;
-        tokio::spawn(self.clone().beat_forever());
-        tokio::spawn(self.clone().tick_forever());
-        tokio::spawn(self.clone().tend_log_forever());
-        tokio::spawn(self.clone().recover_forever());
-        tokio::spawn(self.clone().compare_forever());
-        tokio::spawn(self.clone().erase_forever());
+        tokio::spawn(vital("beat", self.clone().beat_forever()));
+        tokio::spawn(vital("tick", self.clone().tick_forever()));
+        tokio::spawn(vital("tend_log", self.clone().tend_log_forever()));
+        tokio::spawn(vital("recover", self.clone().recover_forever()));
+        tokio::spawn(vital("compare", self.clone().compare_forever()));
+        tokio::spawn(vital("erase", self.clone().erase_forever()));
         if self.clustered {
-            tokio::spawn(self.clone().tend_link_forever());
-            tokio::spawn(self.clone().listen_forever());
-            tokio::spawn(self.clone().read_presence_forever());
+            tokio::spawn(vital("tend_link", self.clone().tend_link_forever()));
+            tokio::spawn(vital("listen", self.clone().listen_forever()));
+            tokio::spawn(vital("read_presence", self.clone().read_presence_forever()));
         }
         Ok(())
     }
@@ -490,6 +491,7 @@ impl Hub {
 
     fn work<T, F>(
         self: &Arc<Self>,
+        name: &'static str,
         runtime: &Handle,
         end: LaneEnd<T>,
         batch_max: Bound,
@@ -499,6 +501,6 @@ impl Hub {
         F: Future<Output = ()> + Send + 'static,
     {
         let hub = self.clone();
-        runtime.spawn(lane::run(end, batch_max, move |batch| work(hub.clone(), batch)));
+        runtime.spawn(vital(name, lane::run(end, batch_max, move |batch| work(hub.clone(), batch))));
     }
 }

@@ -49,6 +49,7 @@ mod topic_lane;
 mod trace;
 mod typing;
 mod untold;
+mod vital;
 
 pub use commands::{
     Attachment, ConversationPage, ConversationView, Posted, PreparedConnect, PreparedJoin, PreparedSubscribe,
@@ -65,6 +66,7 @@ pub use reply::{Answer, Handling, Reply};
 pub use room::{Room, RoomKey};
 pub use session::Session;
 pub use shards::{RoomId, ShardItem, Shards, SocketId};
+pub use vital::vital;
 
 /// A map whose keys come from outside: seeded per process against crafted collisions.
 pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, Seeds>;

@@ -12,6 +12,7 @@ use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::{Hub, PAGE_BYTES_MAX};
 use crate::metrics::METRICS;
 use crate::room::Room;
+use crate::vital::vital;
 
 /// How long a hole may stand before the log is read: what is missing is mostly just on its way from another node.
 const PATIENCE: Duration = Duration::from_millis(25);
@@ -47,7 +48,8 @@ impl Hub {
         while let Some(room) = rooms.recv().await {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             let hub = self.clone();
-            tokio::spawn(async move {
+            // A room whose repair failed would never be repaired again.
+            tokio::spawn(vital("repair_one", async move {
                 hub.repair_one(&room).await;
                 room.repairing.store(false, Ordering::Release);
                 // Something may have come between the last look and the flag.
@@ -55,7 +57,7 @@ impl Hub {
                     hub.repair(&room);
                 }
                 drop(slot);
-            });
+            }));
         }
     }
 

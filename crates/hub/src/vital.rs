@@ -1,0 +1,149 @@
+//! Tasks that a node can't do without.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
+/// Does the work of a task whose end would break a promise, and ends the node if it panics: with a dead append lane or a dead beat a
+/// node would go on taking clients and say that it is well. They are better off elsewhere.
+pub async fn vital<T>(task: &'static str, work: impl Future<Output = T>) -> T {
+    if let Ok(done) = AssertUnwindSafe(work).catch_unwind().await {
+        return done;
+    }
+    tracing::error!(task, "a task has failed; the node ends, so that its clients resume elsewhere");
+    std::process::abort();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use starling_auth::{Algorithm, KeySource, TicketKey, Verifier, VerifierOptions};
+    use starling_fanout::memory::MemoryFanout;
+    use starling_fanout::{
+        Error, Fanout, LinkStatus, Position, Publication, Receiver, TopicHistory, TopicPublication,
+        TopicSettings,
+    };
+    use starling_session_store::memory::MemoryStore;
+
+    use crate::{Hub, HubConfig, HubParts, ShardItem, Shards, TenantLimits};
+
+    /// Which call of the fan-out panics, for the process that is to end by it.
+    const FAULT: &str = "STARLING_TEST_FAULT";
+    const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
+
+    #[test]
+    fn a_node_whose_lane_or_loop_panics_ends() {
+        for fault in ["publish", "probe"] {
+            let mut child = Command::new(std::env::current_exe().expect("this program"));
+            let child = child.args(["--exact", "vital::tests::a_node_with_a_fault", "--nocapture"]);
+            let output = child.env(FAULT, fault).output().expect("the same program again");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains(&format!("a fault of {fault}")), "{said}");
+            // No exit status: by a signal.
+            assert_eq!(output.status.code(), None, "{fault}: {said}");
+        }
+    }
+
+    /// The process of the test above; nothing without it.
+    #[tokio::test]
+    async fn a_node_with_a_fault() {
+        let Ok(fault) = std::env::var(FAULT) else { return };
+        let sound = MemoryFanout::alone("a", TopicSettings { history: 1, history_seconds: 1 });
+        let hub = hub(Arc::new(Faulty { fault, sound })).await;
+        hub.start().await.expect("a start");
+        // Far longer than it takes; then the node lives on without its lane, and the test above fails.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+
+    async fn hub(fanout: Arc<dyn Fanout>) -> Arc<Hub> {
+        let conversations = starling_conversation_store::connect("sqlite://:memory:").await.expect("a log");
+        conversations.migrate().await.expect("a schema");
+        let secret = KeySource::Secret(SECRET.to_vec());
+        let verifier = Verifier::new(Algorithm::HS256, secret, VerifierOptions::default());
+        Hub::new(HubParts {
+            config: HubConfig {
+                node: "a".to_owned(),
+                life: HubConfig::new_life(),
+                address: None,
+                version: String::new(),
+                resume_window: Duration::from_secs(60),
+                heartbeat: Duration::from_secs(25),
+                replay_limit: 1,
+                limits: TenantLimits { user_writes_per_minute: 0, connections: 0, conversations: 0 },
+                tenants: Default::default(),
+                joins_per_session_max: 1,
+                topics_per_session_max: 1,
+                members_per_conversation_max: 1,
+                append_lanes: 1,
+                append_queue: 1,
+                log_reads_at_once: 1,
+            },
+            conversations,
+            sessions: Arc::new(MemoryStore::new()),
+            fanout,
+            verifier: Arc::new(verifier.expect("a secret of 32 bytes")),
+            tickets: TicketKey::from_secret(SECRET).expect("a secret of 32 bytes"),
+            shards: Arc::new(NoShards),
+            shard_count: 1,
+            runtime: tokio::runtime::Handle::current(),
+        })
+    }
+
+    struct NoShards;
+
+    impl Shards for NoShards {
+        fn post(&self, _shard: u16, _item: ShardItem) -> bool {
+            true
+        }
+    }
+
+    /// A broker's client with a fault that it should not have.
+    struct Faulty {
+        fault: String,
+        sound: Arc<dyn Fanout>,
+    }
+
+    impl Faulty {
+        fn enter(&self, call: &str) {
+            assert!(self.fault != call, "a fault of {call}");
+        }
+    }
+
+    #[async_trait]
+    impl Fanout for Faulty {
+        async fn start(&self, receiver: Arc<dyn Receiver>) -> Result<(), Error> {
+            self.sound.start(receiver).await
+        }
+        async fn publish(&self, _batch: &[Publication]) -> Result<(), Error> {
+            self.enter("publish");
+            Ok(())
+        }
+        async fn publish_to(&self, node: &str, body: Bytes) -> Result<(), Error> {
+            self.sound.publish_to(node, body).await
+        }
+        async fn publish_topics(&self, batch: &[TopicPublication]) -> Vec<Result<Position, Error>> {
+            self.sound.publish_topics(batch).await
+        }
+        async fn topic_history(
+            &self,
+            tenant: &str,
+            topic: &str,
+            since: Option<&Position>,
+        ) -> Result<TopicHistory, Error> {
+            self.sound.topic_history(tenant, topic, since).await
+        }
+        async fn probe(&self, _nonce: u64) -> Result<(), Error> {
+            self.enter("probe");
+            Ok(())
+        }
+        async fn reconnect(&self) {}
+        fn link(&self) -> Option<LinkStatus> {
+            Some(LinkStatus { connected: true, subscribed: true, fault: None })
+        }
+    }
+}
