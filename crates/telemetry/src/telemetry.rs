@@ -20,7 +20,7 @@ pub struct TelemetryConfig {
     pub log_format: LogFormat,
     /// Which of them are written, in the syntax of `RUST_LOG`: `info`, `warn,starling_hub=debug`, ….
     pub filter: String,
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the base URL of an OTLP/HTTP collector, such as `http://localhost:4318`. `None`: no traces.
+    /// The base URL of an OTLP/HTTP collector, such as `http://localhost:4318`. `None`: no traces.
     pub otlp_endpoint: Option<String>,
     /// This node's name: stands in every JSON line, and in traces as `service.instance.id`.
     pub node: String,
@@ -28,17 +28,17 @@ pub struct TelemetryConfig {
     pub version: String,
 }
 
-/// Why telemetry could not be installed. The first two are the operator's to mend, and name what to mend.
+/// Why telemetry could not be installed. The first two are the operator's to mend, and begin with the setting's key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TelemetryError {
     /// The filter can't be read.
-    #[error("RUST_LOG: {0}")]
+    #[error("log: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// The endpoint is no URL to export to.
-    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {problem}")]
+    #[error("otlp_endpoint: {problem}")]
     Endpoint {
-        /// What is wrong with it.
+        /// What is wrong with it. Without the URL, which may hold a password.
         problem: String,
     },
     /// The exporter of traces can't be set up.
@@ -200,13 +200,14 @@ mod tests {
     fn a_bad_filter_or_endpoint_is_named() {
         let error =
             |config: TelemetryConfig| subscriber(&config, Box::new(io::sink())).err().unwrap().to_string();
-        assert!(error(config(LogFormat::Auto, "starling=loud")).starts_with("RUST_LOG: "));
-        for endpoint in ["nonsense", "ftp://collector/", ""] {
+        assert!(error(config(LogFormat::Auto, "starling=loud")).starts_with("log: "));
+        for endpoint in ["nonsense", "", "ftp://ann:hush@collector/", "http://ann:hush@:4318", "hush"] {
             let config = TelemetryConfig {
                 otlp_endpoint: Some(endpoint.to_owned()),
                 ..config(LogFormat::Auto, "info")
             };
-            assert!(error(config).starts_with("OTEL_EXPORTER_OTLP_ENDPOINT: "));
+            let error = error(config);
+            assert!(error.starts_with("otlp_endpoint: ") && !error.contains("hush"), "{error}");
         }
     }
 }

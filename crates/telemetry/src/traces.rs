@@ -51,16 +51,18 @@ pub(crate) fn tracer(provider: &SdkTracerProvider) -> SdkTracer {
     provider.tracer("starling")
 }
 
-/// The endpoint is a base URL, below which OTLP has one path for each kind of signal.
+/// The endpoint is a base URL, below which OTLP has one path for each kind of signal. Errors leave it out: it may hold a password.
 fn traces_url(endpoint: &str) -> Result<String, TelemetryError> {
     let problem = |problem: String| TelemetryError::Endpoint { problem };
-    let url = Url::parse(endpoint).map_err(|error| problem(format!("{endpoint:?} is not a URL: {error}")))?;
+    let url = Url::parse(endpoint).map_err(|error| problem(format!("is not a URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(problem(format!(
-            "{endpoint:?} is not an http or https URL (OTLP over gRPC is not spoken)"
-        )));
+        let why = format!("{}:// is not http:// or https:// (OTLP over gRPC is not spoken)", url.scheme());
+        return Err(problem(why));
     }
-    Ok(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+    // As parsed, since the exporter is stricter about what has to be percent-encoded, and repeats what it refuses.
+    let url = format!("{}/v1/traces", url.as_str().trim_end_matches('/'));
+    url.parse::<http::Uri>().map_err(|error| problem(format!("is not a URL: {error}")))?;
+    Ok(url)
 }
 
 /// An HTTP client that works from any thread. Batches are exported by a thread of their own, which has no runtime, and the
@@ -96,13 +98,14 @@ impl HttpClient for RuntimeClient {
 /// An answer holds at most a message about rejected spans; a longer one is not read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Errors are logged by whoever exports, and so leave out the URL, which may hold a password.
 async fn send(client: &reqwest::Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-    let mut answer = client.execute(request.try_into()?).await?;
+    let mut answer = client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = answer.status();
     *response.headers_mut() = std::mem::take(answer.headers_mut());
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
+    while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
         if body.len() + chunk.len() > ANSWER_BYTES_MAX {
             return Err("the collector's answer is too long".into());
         }
@@ -110,4 +113,20 @@ async fn send(client: &reqwest::Client, request: Request<Bytes>) -> Result<Respo
     }
     *response.body_mut() = body.into();
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_have_a_path_below_the_endpoint() {
+        for (endpoint, url) in [
+            ("http://collector:4318", "http://collector:4318/v1/traces"),
+            ("https://collector/a/", "https://collector/a/v1/traces"),
+            ("http://ann:pass@collector/a b", "http://ann:pass@collector/a%20b/v1/traces"),
+        ] {
+            assert_eq!(traces_url(endpoint).unwrap(), url);
+        }
+    }
 }
