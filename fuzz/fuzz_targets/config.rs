@@ -6,6 +6,8 @@
 mod config;
 #[path = "../../crates/starling/src/settings.rs"]
 mod settings;
+#[path = "../../crates/starling/src/tenants.rs"]
+mod tenants;
 
 use config::Values;
 use libfuzzer_sys::fuzz_target;

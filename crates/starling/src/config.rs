@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use starling_hub::TenantLimits;
-
 use crate::settings::{self, Kind, Setting};
+use crate::tenants::{self, OwnLimits};
 
 /// A bad configuration: what is wrong, with the key that it is about.
 #[derive(Debug, thiserror::Error)]
@@ -38,36 +37,6 @@ pub struct Values {
     pub tenants: HashMap<String, OwnLimits>,
     /// Variables that look like settings and are none.
     pub unknown_variables: Vec<String>,
-}
-
-/// What the file sets for one tenant; for the rest the general limits hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnLimits {
-    user_writes_per_minute: Option<u32>,
-    connections: Option<u64>,
-    conversations: Option<u64>,
-}
-
-impl OwnLimits {
-    /// What is set, by key.
-    pub fn entries(self) -> impl Iterator<Item = (&'static str, u64)> {
-        let writes = self.user_writes_per_minute.map(u64::from);
-        let all = [
-            ("user_writes_per_minute", writes),
-            ("connections", self.connections),
-            ("conversations", self.conversations),
-        ];
-        all.into_iter().filter_map(|(key, limit)| Some((key, limit?)))
-    }
-
-    /// These limits, completed by the general ones.
-    pub fn over(self, general: TenantLimits) -> TenantLimits {
-        TenantLimits {
-            user_writes_per_minute: self.user_writes_per_minute.unwrap_or(general.user_writes_per_minute),
-            connections: self.connections.unwrap_or(general.connections),
-            conversations: self.conversations.unwrap_or(general.conversations),
-        }
-    }
 }
 
 impl Values {
@@ -149,10 +118,10 @@ impl Values {
 
     /// Reads the text of a file of that name.
     pub fn read_text(&mut self, name: &dyn Display, text: &str) -> Result<(), BadConfig> {
-        let table: toml::Table = text.parse().map_err(|error| BadConfig(format!("{name}: {error}")))?;
+        let table: toml::Table = text.parse().map_err(|error| no_toml(name, text, &error))?;
         for (key, value) in table {
             if key == "tenants" {
-                self.tenants = read_tenants(&value)?;
+                self.tenants = tenants::read(&value)?;
                 continue;
             }
             let setting =
@@ -203,6 +172,17 @@ impl Values {
     }
 }
 
+/// What is wrong with a text that is no TOML, and where. Without the line itself, which may hold a secret.
+fn no_toml(name: &dyn Display, text: &str, error: &toml::de::Error) -> BadConfig {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let place = before.map_or(String::new(), |before| {
+        let line = before.split('\n').count();
+        let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
+        format!("line {line}, column {column}: ")
+    });
+    BadConfig(format!("{name}: {place}{}", error.message()))
+}
+
 /// An unknown key or flag, with the known one that looks most like it.
 pub fn unknown(what: &str, key: &str) -> BadConfig {
     let near = settings::all().map(|setting| (distance(setting.key, key), setting.key)).min();
@@ -235,32 +215,6 @@ fn check(setting: &Setting, value: &str) -> Result<(), String> {
         Kind::Word(words) if words.contains(&value) => Ok(()),
         Kind::Word(words) => Err(format!("one of {}", words.join(", "))),
     }
-}
-
-fn read_tenants(value: &toml::Value) -> Result<HashMap<String, OwnLimits>, BadConfig> {
-    let bad = |what: String| BadConfig(format!("tenants: {what}"));
-    let table = value.as_table().ok_or_else(|| bad("not a table; write [tenants.NAME]".into()))?;
-    let mut tenants = HashMap::new();
-    for (name, limits) in table {
-        let limits = limits.as_table().ok_or_else(|| bad(format!("{name} is not a table")))?;
-        let mut of = OwnLimits::default();
-        for (key, value) in limits {
-            let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
-            let number = number.ok_or_else(|| bad(format!("{name}.{key} is not a whole number")))?;
-            match key.as_str() {
-                "user_writes_per_minute" => {
-                    let number =
-                        u32::try_from(number).map_err(|_| bad(format!("{name}.{key} is too large")))?;
-                    of.user_writes_per_minute = Some(number);
-                }
-                "connections" => of.connections = Some(number),
-                "conversations" => of.conversations = Some(number),
-                _ => return Err(bad(format!("{name}: unknown key `{key}`"))),
-            }
-        }
-        tenants.insert(name.clone(), of);
-    }
-    Ok(tenants)
 }
 
 /// How many letters differ (Levenshtein).
@@ -336,7 +290,21 @@ mod tests {
             error("", &[("STARLING_LISTEN", "here")]).contains("STARLING_LISTEN: `here` is not an address")
         );
         assert!(!error("redis_url = \"user:password@host\"", &[]).contains("password"));
-        assert!(error("[tenants.a]\nfoo = 1", &[]).contains("unknown key `foo`"));
+    }
+
+    #[test]
+    fn what_is_no_toml_is_placed_and_not_repeated() {
+        let error = |file| gather(file, &[], &[]).map(|_| ()).expect_err("bad").to_string();
+        for (file, place) in [
+            ("shards = 1\njwt_secret = \"hush\nshards = 2", "line 2, column 19: "),
+            ("jwt_secret = hush", "line 1, column 14: "),
+            ("jwt_secret = \"ä\" hush", "line 1, column 18: "),
+            ("jwt_secret = 'hush'\njwt_secret = 'hush'", "line 2, column 1: "),
+        ] {
+            let error = error(file);
+            assert!(error.contains(&format!("starling.toml: {place}")), "{error}");
+            assert!(!error.contains("hush"), "{error}");
+        }
     }
 
     #[test]

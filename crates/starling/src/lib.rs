@@ -12,6 +12,7 @@ mod serve;
 mod settings;
 mod setup;
 mod show_config;
+mod tenants;
 
 use std::process::ExitCode;
 

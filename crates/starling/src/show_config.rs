@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::config::{Origin, Values};
 use crate::settings::{self, Kind, Setting};
+use crate::tenants;
 
 /// The configuration that holds, as a file that could be used, secrets masked.
 pub fn effective(values: &Values) -> String {
@@ -32,7 +33,7 @@ pub fn effective(values: &Values) -> String {
     let mut tenants: Vec<_> = values.tenants.iter().collect();
     tenants.sort_by_key(|(name, _)| *name);
     for (name, limits) in tenants {
-        let _ = writeln!(out, "[tenants.{name}]");
+        let _ = writeln!(out, "[tenants.{}]", tenants::key(name));
         for (key, limit) in limits.entries() {
             let _ = writeln!(out, "{key} = {limit}");
         }
@@ -66,7 +67,8 @@ pub fn reference() -> String {
     }
     out.push_str(
         "\n## Limits of single tenants\n\nIn the file only. What is not named here holds for all tenants by the settings \
-         above.\n\n```toml\n[tenants.acme]\nuser_writes_per_minute = 600\nconnections = 5000\nconversations = 100000\n```\n",
+         above.\n\n```toml\n[tenants.acme]\nuser_writes_per_minute = 600\nconnections = 5000\nconversations = 100000\n```\n\n\
+         A name with a `.`, `:` or `@` stands in quotes: `[tenants.\"acme.example\"]`.\n",
     );
     out
 }
@@ -117,6 +119,18 @@ fn masked_pair(pair: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_of_tenants_can_be_read_back() {
+        let mut given = Values::default();
+        let file = "[tenants.acme]\nconnections = 3\n[tenants.\"a:b\"]\nconversations = 4\n\
+                    [tenants.\"a.b\"]\nuser_writes_per_minute = 5\n[tenants.\"a@b\"]\nconnections = 6";
+        given.read_text(&"given", file).expect("good");
+        let shown = effective(&given);
+        let mut again = Values::default();
+        again.read_text(&"shown", &shown).expect(&shown);
+        assert_eq!((given.tenants.len(), again.tenants), (4, given.tenants), "{shown}");
+    }
 
     #[test]
     fn passwords_are_masked() {

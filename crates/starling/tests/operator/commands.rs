@@ -74,6 +74,20 @@ async fn the_configuration_is_shown_without_its_secrets() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_read_is_refused_without_the_secret_on_the_broken_line() {
+    // The closing quote is missing.
+    let file = "heartbeat_seconds = 9\njwt_secret = \"hush-token-hush-token-hush-token-hush\n";
+    for command in ["config", "serve", "token"] {
+        let node = Node::builder().arg(command).arg("--config").arg("starling.toml");
+        let node = if command == "token" { node.arg("--user").arg("ann") } else { node };
+        let (status, log) = finished(node.file("starling.toml", file)).await;
+        assert_eq!(status, BAD, "{log}");
+        assert!(log.contains("starling.toml: line 2, column "), "{log}");
+        assert!(!log.contains("hush"), "{log}");
+    }
+}
+
+#[tokio::test]
 async fn the_help_is_what_it_was() {
     // Where there is no terminal, the width is the variable's.
     let (status, help) = finished(Node::builder().arg("--help").env("COLUMNS", "100")).await;
