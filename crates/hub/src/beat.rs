@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use starling_session_store::{NodeRecord, SessionState};
-use starling_wire::protocol::CloseReason;
+use starling_session_store::NodeRecord;
 use tokio::time::{Instant, timeout_at};
 
 use crate::hub::Hub;
@@ -132,23 +131,9 @@ impl Hub {
 
     /// Writes this node's sessions and presence again, after the store lost them.
     async fn write_all_again(self: &Arc<Self>) {
-        let sessions: Vec<SessionState> =
-            self.sessions.all().iter().map(|session| session.to_state()).collect();
-        match self.session_store.restore(&self.node, &sessions).await {
-            Ok(elsewhere) => {
-                for id in elsewhere {
-                    if let Some(session) = self.sessions.get(&id) {
-                        // The store may know less than this node: a client that moved here while it was away is where it wants
-                        // to be. Coming back settles it; 4409 would tell the client to stay away.
-                        self.close(&session, CloseReason::Restart);
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "sessions could not be written again; the next tick tries");
-                self.presence_lost.store(true, Ordering::Relaxed);
-                return;
-            }
+        if !self.write_sessions_again().await {
+            self.presence_lost.store(true, Ordering::Relaxed);
+            return;
         }
         if !self.rewrite_presence().await {
             self.presence_lost.store(true, Ordering::Relaxed);

@@ -122,6 +122,8 @@ pub struct Hub {
     pub(crate) runtime: Handle,
     /// Newest numbers that this node committed and has not yet told in a beat.
     pub(crate) committed_heads: CommittedHeads,
+    /// What was said of this node's sessions alone may have been missed: they are to be compared with the session store.
+    pub(crate) sessions_doubted: Notify,
     /// Conversations whose head in the database is to be looked up: an append had no answer.
     pub(crate) suspects: Mutex<VecDeque<Arc<Room>>>,
     /// Users whose last-seen time is to be written.
@@ -249,6 +251,7 @@ impl Hub {
             log_reads: LogReads::new(log_reads_at_once),
             runtime: runtime.clone(),
             committed_heads: CommittedHeads::default(),
+            sessions_doubted: Notify::new(),
             suspects: Mutex::default(),
             last_seen: Mutex::default(),
             nodes: Mutex::default(),
@@ -292,6 +295,7 @@ impl Hub {
         if self.clustered {
             tokio::spawn(vital("tend_link", self.clone().tend_link_forever()));
             tokio::spawn(vital("listen", self.clone().listen_forever()));
+            tokio::spawn(vital("check_sessions", self.clone().check_sessions_forever()));
             tokio::spawn(vital("read_presence", self.clone().read_presence_forever()));
         }
         Ok(())

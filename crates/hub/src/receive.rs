@@ -51,6 +51,10 @@ impl Receiver for Ear {
                 hub.link.reset();
                 hub.topics.doubt();
                 hub.miss(lane);
+                if lane.is_none() {
+                    // A session may have been ended, or attached elsewhere: that is said once, and to its node alone.
+                    hub.sessions_doubted.notify_one();
+                }
             }
         }
     }

@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_fanout::LANES;
+use starling_session_store::SessionState;
+use starling_wire::protocol::CloseReason;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::hub::Hub;
+use crate::hub::{Hub, StoreChange};
 use crate::members::READ_AT_ONCE;
 use crate::room::Room;
 use crate::tick::TICK;
+use crate::{Map, clock};
 
+/// How often this node's sessions are compared with the session store at most, however often the link breaks.
+const CHECK_SESSIONS_EVERY: Duration = Duration::from_secs(10);
 /// How often a node looks whether it still hears the others.
 const LISTEN: Duration = Duration::from_millis(100);
 
@@ -65,6 +70,49 @@ impl Hub {
                 tokio::time::sleep(TICK).await;
             }
         }
+    }
+
+    /// Compares this node's sessions with the session store, at once after this node may have missed what became of them.
+    pub(crate) async fn check_sessions_forever(self: Arc<Self>) {
+        while !self.has_left() {
+            self.sessions_doubted.notified().await;
+            while !self.write_sessions_again().await {
+                tokio::time::sleep(TICK).await;
+            }
+            tokio::time::sleep(CHECK_SESSIONS_EVERY).await;
+        }
+    }
+
+    /// Writes this node's sessions to the store, as far as they are its own still; those that were ended or attached elsewhere are
+    /// closed. `false`: the store did not answer.
+    pub(crate) async fn write_sessions_again(&self) -> bool {
+        let sessions = self.sessions.all();
+        let states: Vec<SessionState> = sessions.iter().map(|session| session.to_state()).collect();
+        let refused = match self.session_store.restore(&self.node, &states).await {
+            Ok(refused) => refused,
+            Err(error) => {
+                tracing::debug!(%error, "sessions could not be written again; that is tried anew");
+                return false;
+            }
+        };
+        let refused: Map<&str, bool> =
+            refused.iter().map(|refused| (refused.session.as_str(), refused.ended)).collect();
+        for session in sessions {
+            match refused.get(&*session.id) {
+                // An operator's word that did not arrive.
+                Some(true) => self.close(&session, CloseReason::Ended),
+                // The store may know less than this node: a client that moved here while it was away is where it wants to be. Coming
+                // back settles it; 4409 would tell the client to stay away.
+                Some(false) => self.close(&session, CloseReason::Restart),
+                // Its socket dropped meanwhile, and that may have been written before.
+                None if !self.sessions.holds(&session.id) => {
+                    let (session, at_ms) = (session.id.to_string(), clock::now_ms());
+                    self.change(StoreChange::Detached { session, at_ms });
+                }
+                None => {}
+            }
+        }
+        true
     }
 
     /// Reads members and marks of conversations anew. `false`: some could not be read, and are missed still.

@@ -45,9 +45,10 @@ pub trait SessionStore: Send + Sync + 'static {
     async fn attach(&self, attach: &Attach) -> Result<Attached, Error>;
 
     /// Writes attached sessions again after the store lost them. Never overwrites a session that has been attached
-    /// elsewhere or ended in the meantime. Answers the sessions that were (they are to be closed here). It also gives those
-    /// that are there their whole lifetime again: in Redis a session that is attached for 7 days without any change is forgotten.
-    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<String>, Error>;
+    /// elsewhere or ended in the meantime. Answers the sessions that were (they are to be closed here), so a node that may have missed
+    /// the word of it learns it by this. It also gives those that are there their whole lifetime again: in Redis a session that is
+    /// attached for 7 days without any change is forgotten.
+    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<NotRestored>, Error>;
 
     /// Notes that sockets dropped, at this time; the sessions are kept for the resume window. Only if still
     /// attached to `node`.

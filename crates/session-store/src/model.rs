@@ -109,6 +109,15 @@ pub struct SessionState {
     pub topics: Vec<String>,
 }
 
+/// A session that was not written again, since it is not its node's any more: its socket is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotRestored {
+    /// The session's id.
+    pub session: String,
+    /// Whether an operator ended it; otherwise it has been attached elsewhere.
+    pub ended: bool,
+}
+
 /// What a session joined or left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionChange {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use starling_session_store::memory::{MemoryConfig, MemoryStore};
 use starling_session_store::{
-    Allowance, Attach, Attached, Beat, Clock, ConversationKey, Ended, Error, NodeRecord, PresenceChange,
-    PresenceEntry, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+    Allowance, Attach, Attached, Beat, Clock, ConversationKey, Ended, Error, NodeRecord, NotRestored,
+    PresenceChange, PresenceEntry, SessionChange, SessionList, SessionState, SessionStore, Verdict,
 };
 
 use super::line::{Line, NoAnswer};
@@ -59,7 +59,7 @@ impl SessionStore for SessionClient {
         self.ask(self.store.attach(attach)).await
     }
 
-    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<String>, Error> {
+    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<NotRestored>, Error> {
         self.ask(self.store.restore(node, sessions)).await
     }
 

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use crate::{
     Allowance, Allowances, Attach, Attached, Beat, Clock, ConversationKey, Ended, Error, LEASE_MS,
-    NodeRecord, PresenceChange, PresenceEntry, SessionChange, SessionList, SessionState, SessionStore,
-    Verdict,
+    NodeRecord, NotRestored, PresenceChange, PresenceEntry, SessionChange, SessionList, SessionState,
+    SessionStore, Verdict,
 };
 use leases::Leases;
 use presence::Presence;
@@ -112,7 +112,7 @@ impl SessionStore for MemoryStore {
         sessions.attach(attach, leases, now_ms)
     }
 
-    async fn restore(&self, node: &str, restored: &[SessionState]) -> Result<Vec<String>, Error> {
+    async fn restore(&self, node: &str, restored: &[SessionState]) -> Result<Vec<NotRestored>, Error> {
         let now_ms = self.config.clock.now_ms();
         let State { leases, sessions, .. } = &mut *self.state.lock();
         sessions.restore(node, restored, leases, now_ms)

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::leases::{Leases, Life};
 use crate::{
-    Attach, Attached, Change, Ended, Error, NAMES_PER_SESSION_MAX, SessionChange, SessionList, SessionState,
-    SessionSummary,
+    Attach, Attached, Change, Ended, Error, NAMES_PER_SESSION_MAX, NotRestored, SessionChange, SessionList,
+    SessionState, SessionSummary,
 };
 
 /// How many sessions a page looks at before it answers with what it has.
@@ -120,12 +120,15 @@ impl Sessions {
         sessions: &[SessionState],
         leases: &Leases,
         now_ms: i64,
-    ) -> Result<Vec<String>, Error> {
-        let mut elsewhere = Vec::new();
+    ) -> Result<Vec<NotRestored>, Error> {
+        let mut refused = Vec::new();
         for session in sessions {
             match self.records.get(&*session.session) {
                 Some(there) if !there.is_same(node, session) => {
-                    elsewhere.push(session.session.clone());
+                    refused.push(NotRestored {
+                        session: session.session.clone(),
+                        ended: there.is_ended(session),
+                    });
                     continue;
                 }
                 Some(_) => {}
@@ -133,7 +136,7 @@ impl Sessions {
             }
             self.put(&session.session, Record::restored(node, session, now_ms, self.window_ms));
         }
-        Ok(elsewhere)
+        Ok(refused)
     }
 
     pub(super) fn detach(&mut self, node: &str, sessions: &[String], now_ms: i64) {
@@ -328,10 +331,15 @@ impl Record {
     }
 
     fn is_same(&self, node: &str, session: &SessionState) -> bool {
-        *self.node == *node
-            && *self.tenant == *session.tenant
-            && *self.user == *session.user
-            && self.ended_at_ms.is_none()
+        *self.node == *node && self.is_of(session) && self.ended_at_ms.is_none()
+    }
+
+    fn is_ended(&self, session: &SessionState) -> bool {
+        self.is_of(session) && self.ended_at_ms.is_some()
+    }
+
+    fn is_of(&self, session: &SessionState) -> bool {
+        *self.tenant == *session.tenant && *self.user == *session.user
     }
 
     /// When the socket went, by a detach or with its node; `None` while attached.

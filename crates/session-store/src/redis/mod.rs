@@ -29,8 +29,8 @@ use fred::types::Value;
 
 use crate::gcra::{self, Cells};
 use crate::{
-    Allowance, Attach, Attached, Beat, ConversationKey, Ended, Error, LEASE_MS, NodeRecord, PresenceChange,
-    PresenceEntry, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+    Allowance, Attach, Attached, Beat, ConversationKey, Ended, Error, LEASE_MS, NodeRecord, NotRestored,
+    PresenceChange, PresenceEntry, SessionChange, SessionList, SessionState, SessionStore, Verdict,
 };
 use command::Command;
 use keys::Keys;
@@ -175,7 +175,7 @@ impl SessionStore for RedisStore {
         self.link.meters.attach.measure(attached).await
     }
 
-    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<String>, Error> {
+    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<NotRestored>, Error> {
         self.link.meters.restore.measure(self.sessions.restore(node, sessions)).await
     }
 

@@ -13,7 +13,9 @@ use super::registry::{Nodes, Registry};
 use super::reply::Reply;
 use super::script::Scripts;
 use crate::clock::system_now_ms;
-use crate::{Attach, Attached, Change, Ended, Error, NAMES_PER_SESSION_MAX, SessionChange, SessionState};
+use crate::{
+    Attach, Attached, Change, Ended, Error, NAMES_PER_SESSION_MAX, NotRestored, SessionChange, SessionState,
+};
 
 /// Lifetime of an attached session that nothing happens to, and of the indexes, milliseconds.
 pub(super) const LIFETIME_MS: i64 = 7 * 24 * 60 * 60 * 1000;
@@ -25,6 +27,10 @@ const ENDED_MS: i64 = 24 * 60 * 60 * 1000;
 const WINDOW_MS: i64 = 120_000;
 /// How often an attach may have to learn more about the nodes or the store before it decides.
 const ATTEMPTS: usize = 4;
+/// What is answered where a session is not restored, since it is attached elsewhere.
+const ELSEWHERE: i64 = 0;
+/// The same, since it was ended.
+const ENDED: i64 = 2;
 /// Fields of a session beside its names.
 const FIELDS: i64 = 11;
 
@@ -93,10 +99,14 @@ impl Sessions {
         Err(Error::Unavailable(format!("session {} is attached too often at once", attach.session)))
     }
 
-    pub(super) async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<String>, Error> {
+    pub(super) async fn restore(
+        &self,
+        node: &str,
+        sessions: &[SessionState],
+    ) -> Result<Vec<NotRestored>, Error> {
         let now_ms = system_now_ms();
         let expires_ms = now_ms.saturating_add(LIFETIME_MS);
-        let mut elsewhere = Vec::new();
+        let mut refused = Vec::new();
         for chunk in sessions.chunks(PIPELINE_MAX) {
             let mut commands = Vec::with_capacity(chunk.len());
             for session in chunk {
@@ -124,15 +134,17 @@ impl Sessions {
             let answers = self.link.pipeline(Lane::Sessions, commands).await?;
             let mut entries = Vec::new();
             for (session, answer) in chunk.iter().zip(answers) {
-                if answer.as_i64() == Some(0) {
-                    elsewhere.push(session.session.clone());
+                let answer = answer.as_i64();
+                if let Some(ELSEWHERE | ENDED) = answer {
+                    refused
+                        .push(NotRestored { session: session.session.clone(), ended: answer == Some(ENDED) });
                 } else if self.clustered {
                     entries.extend(self.enter(&session.tenant, &session.user, &session.session));
                 }
             }
             self.link.pipeline(Lane::Sessions, entries).await?;
         }
-        Ok(elsewhere)
+        Ok(refused)
     }
 
     pub(super) async fn detach(&self, node: &str, sessions: &[String], now_ms: i64) -> Result<(), Error> {

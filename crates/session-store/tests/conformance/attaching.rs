@@ -1,4 +1,8 @@
-use starling_session_store::{Attached, Change, Ended, ResumeAttach, SessionChange};
+use std::sync::Arc;
+
+use starling_session_store::{
+    Attached, Change, Ended, ResumeAttach, SessionChange, SessionState, SessionStore,
+};
 
 use crate::world::{WINDOW_MS, World, attach, beat, fresh, now_ms, previous, record, resume, state};
 
@@ -103,7 +107,9 @@ pub async fn an_ended_session_is_refused_and_stays_so(world: &World<'_>) {
     for session in ["s1", "s2", "s3"] {
         assert_eq!(attach(&world.b, &resume(session, "n1")).await, Attached::Refused, "{session}");
     }
-    assert_eq!(world.a.restore("n1", &[state("s1")]).await.expect("the store answers"), ["s1"]);
+    assert_eq!(refused(&world.a, "n1", &[state("s1")]).await, [("s1".into(), true)]);
+    // Whoever had it before is told the same.
+    assert_eq!(refused(&world.b, "n2", &[state("s1")]).await, [("s1".into(), true)]);
     assert_eq!(attach(&world.b, &resume("s1", "n1")).await, Attached::Refused);
     assert_eq!(world.b.sessions("acme", None, None, 10).await.expect("the store answers").sessions, []);
 }
@@ -214,9 +220,9 @@ pub async fn a_wiped_store_is_restored_and_nothing_newer_is_overwritten(world: &
     early.resume = Some(ResumeAttach { ticket_issued_at_ms: now_ms() - 5_000 });
     assert_eq!(attach(&world.b, &early).await, Attached::Rebuilt);
     let states = [state("s1"), state("s2"), state("s3")];
-    assert_eq!(world.a.restore("n1", &states).await.expect("the store answers"), ["s2"]);
+    assert_eq!(refused(&world.a, "n1", &states).await, [("s2".into(), false)]);
     // Once more does no harm.
-    assert_eq!(world.a.restore("n1", &states).await.expect("the store answers"), ["s2"]);
+    assert_eq!(refused(&world.a, "n1", &states).await, [("s2".into(), false)]);
     let expected = Attached::Resumed {
         previous_node: Some("n1".into()),
         conversations: vec!["plans".into()],
@@ -227,13 +233,13 @@ pub async fn a_wiped_store_is_restored_and_nothing_newer_is_overwritten(world: &
     assert_eq!(previous(&attach(&world.b, &resume("s2", "n2")).await), Some("n2"));
     let mut foreign = state("s3");
     foreign.user = "mallory".into();
-    assert_eq!(world.a.restore("n1", &[foreign]).await.expect("the store answers"), ["s3"]);
+    assert_eq!(refused(&world.a, "n1", &[foreign]).await, [("s3".into(), false)]);
 }
 
 pub async fn thousands_are_restored_and_dropped_at_once(world: &World<'_>) {
     world.a.beat(&record("n1")).await.expect("the store answers");
     let states: Vec<_> = (0..2_500).map(|i| state(&format!("s{i}"))).collect();
-    assert_eq!(world.a.restore("n1", &states).await.expect("the store answers"), [""; 0]);
+    assert_eq!(refused(&world.a, "n1", &states).await, []);
     let ids: Vec<_> = states.iter().map(|state| state.session.clone()).collect();
     let changes: Vec<_> = ids.iter().map(|id| change(id, Change::Joined("more".into()))).collect();
     world.a.update(&changes).await.expect("the store answers");
@@ -246,4 +252,10 @@ pub async fn thousands_are_restored_and_dropped_at_once(world: &World<'_>) {
         };
         assert_eq!((previous_node, conversations), (None, vec!["more".into(), "plans".into()]));
     }
+}
+
+/// Restores sessions; answers those that were not, and whether since they were ended.
+async fn refused(store: &Arc<dyn SessionStore>, node: &str, states: &[SessionState]) -> Vec<(String, bool)> {
+    let refused = store.restore(node, states).await.expect("the store answers");
+    refused.into_iter().map(|refused| (refused.session, refused.ended)).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding, Failure};
 use starling_testkit::http::Request;
@@ -98,6 +98,36 @@ async fn a_node_that_alone_is_cut_off_says_so_and_is_whole_again_when_the_link_i
     ensure!(publication(&mut ada).await?.1 == 7, "not what Bob published");
     say(&mut bob, "c", "heard").await?;
     ensure!(message(&mut ada).await? == (2, "heard".into()), "not what Bob said then");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_ended_while_its_node_heard_nothing_is_closed_soon_after() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let redis = Redis::start().await?;
+    let database = Postgres::shared().await?.create_database("unheard").await?;
+    let mut link = Link::to(redis.address()).await?;
+    let start = |url: &str| Node::builder().unlimited().redis(url).database(&database).start();
+    let (deaf, other) = tokio::try_join!(start(&link.through(&redis.url())), start(&redis.url()))?;
+    let mut ada = Client::connect(&deaf.ws_url(), &deaf.token("ada"), Encoding::Json).await?;
+    let mut bob = Client::connect(&deaf.ws_url(), &deaf.token("bob"), Encoding::MessagePack).await?;
+    ada.set_patience(SOON);
+
+    link.refuse().await;
+    link.cut();
+    until_true(SOON, "the link to be cut", async || Ok(link.connections() == 0)).await?;
+    let admin = Token::of("root").scope("admin").sign(other.secret());
+    let session = ada.welcome()["session"].as_str().context("a session")?.to_owned();
+    let url = format!("{}/v1/sessions/{session}", other.http_url());
+    let ended = Request::new("DELETE", &url).bearer(&admin).send().await?;
+    ensure!(ended.status == 204, "{}", ended.text());
+    ada.command("ping", Value::Null).await.context("nobody has told her node")?;
+
+    link.accept().await?;
+    let closed = ada.closed(SOON).await?;
+    ensure!(closed.code == Some(4410), "{closed:?}");
+    // Whoever was not meant stays.
+    bob.command("ping", Value::Null).await?;
     Ok(())
 }
 
