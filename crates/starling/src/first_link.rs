@@ -1,6 +1,6 @@
 //! What a newcomer sees: links to open, with tokens.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,28 +11,44 @@ use crate::cli::SCOPE;
 /// How long the printed tokens are valid, seconds: a day of trying out.
 const TTL_SECONDS: u64 = 86_400;
 
-/// Prints links for two people. Only for a node that serves alone with a secret of its own.
-pub fn print(secret: &[u8], address: SocketAddr, tls: bool) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+/// Shows links for two people, with tokens. Only for a node that serves alone with a secret of its own. Tokens are for eyes at a
+/// terminal: where there is none, a log is kept of what is written, and so one line tells how to make a token.
+pub fn show(secret: &[u8], address: SocketAddr, tls: bool) {
     let scheme = if tls { "https" } else { "http" };
     let host = if address.ip().is_unspecified() {
         format!("127.0.0.1:{}", address.port())
     } else {
         address.to_string()
     };
+    let url = format!("{scheme}://{host}");
+    // Standard output may be a pipe or a file while somebody watches: `starling | tee log`. What can't be written is not missed.
+    if stdout().is_terminal() {
+        let _ = stdout().write_all(links(secret, &url).as_bytes());
+    } else if stderr().is_terminal() {
+        let _ = stderr().write_all(links(secret, &url).as_bytes());
+    } else {
+        tracing::info!(
+            %url,
+            "a page to try it out is served here; `starling token --user alice`, run in the same folder with the same \
+             configuration, prints a token for it"
+        );
+    }
+}
+
+fn links(secret: &[u8], url: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let link = |user: &str, scope: &str| {
         let token = sign_hs256(secret, user, "default", scope, now_ms, TTL_SECONDS);
-        format!("{scheme}://{host}/#token={token}")
+        format!("{url}/#token={token}")
     };
-    let (bold, dim, end) =
-        if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
-    println!(
-        "\n{bold}Starling serves on {scheme}://{host}{end}\n\n\
+    let (bold, dim, end) = ("\x1b[1m", "\x1b[2m", "\x1b[0m");
+    format!(
+        "\n{bold}Starling serves on {url}{end}\n\n\
          Open this as alice, who may also see the nodes:\n\n  {}\n\n\
          and this in another window as bob:\n\n  {}\n\n\
-         {dim}The links hold for a day. More: starling token --user carol{end}\n",
+         {dim}The links hold for a day. More: starling token --user carol{end}\n\n",
         link("alice", &format!("{SCOPE} admin")),
         link("bob", SCOPE),
-    );
+    )
 }

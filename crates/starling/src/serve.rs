@@ -103,7 +103,7 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     hub.start().await.map_err(|error| anyhow!(error))?;
     tracing::info!(%address, node = %hub.node(), shards = setup.shards, "serving");
     if let Some(secret) = &keys.own_secret {
-        first_link::print(secret, address, tls);
+        first_link::show(secret, address, tls);
     }
     gateway.run(hub, inboxes, ends, drain).await.map_err(|error| anyhow!(error))?;
     let _ = tokio::task::spawn_blocking(move || telemetry.shutdown(FLUSH)).await;
