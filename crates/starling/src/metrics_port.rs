@@ -1,16 +1,34 @@
-//! The metrics port.
+//! The metrics port. It shares the process's descriptors with the public port, so that what it holds is bounded.
 
+use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use starling_telemetry::Metrics;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 
 /// The text format of Prometheus.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Connections at a time. Few ask for metrics, and each connection is for one answer.
+const CONNECTIONS_MAX: usize = 64;
+/// How long the head of a request may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take altogether; Prometheus itself waits for 10 s by default.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is kept of a request at most, and of an answer before it is written, bytes.
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// How long nothing is accepted after that failed, as when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Opens the metrics port.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -24,7 +42,41 @@ pub async fn serve(listener: TcpListener, metrics: Metrics) {
         async move { ([(CONTENT_TYPE, TEXT)], metrics.render()) }
     };
     let router = Router::new().route("/metrics", get(answer));
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the metrics port has failed");
+    let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS_MAX);
+    loop {
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            // Of one peer, who has gone already.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) =>
+            {
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the metrics port can't take a connection");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        open.retain(|connection| !connection.is_finished());
+        // An answer takes milliseconds, so that the oldest is one that only waits.
+        if open.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        open.push_back(tokio::spawn(serve_one(socket, router.clone())).abort_handle());
     }
+}
+
+/// One request and its answer, so that nobody keeps a connection between them.
+async fn serve_one(socket: TcpStream, router: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+    // Who breaks off, or is too slow, comes again.
+    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
 }

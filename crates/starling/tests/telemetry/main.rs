@@ -3,6 +3,7 @@
 mod exposition;
 mod logs;
 mod metrics;
+mod metrics_port;
 mod traces;
 
 use std::time::Duration;
