@@ -129,7 +129,7 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "permessage_deflate",
                 Kind::Switch,
                 "false",
-                "Whether compression is negotiated with clients that offer it. Costs processor time, and memory for each such connection.",
+                "Whether compression is negotiated with clients that offer it. Costs processor time; no memory is kept between messages.",
             ),
         ],
     ),
@@ -312,7 +312,7 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
         ],
     ),
     (
-        "Limits (0: none)",
+        "Limits (0: none, unless it says otherwise)",
         &[
             setting(
                 "limit_user_writes_per_minute",
@@ -348,19 +348,19 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "limit_session_joins",
                 Kind::Positive(NAMES_MAX),
                 "1000",
-                "Conversations that one session may be in.",
+                "Conversations that one session may be in; not 0.",
             ),
             setting(
                 "limit_session_topics",
                 Kind::Positive(NAMES_MAX),
                 "1000",
-                "Topics that one session may be subscribed to.",
+                "Topics that one session may be subscribed to; not 0.",
             ),
             setting(
                 "limit_conversation_members",
                 Kind::Positive(1_000_000),
                 "10000",
-                "Members of a conversation.",
+                "Members of a conversation; not 0.",
             ),
             setting(
                 "limit_address_connections",
