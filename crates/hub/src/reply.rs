@@ -78,6 +78,8 @@ pub enum Answer {
     Join(PreparedJoin),
     /// `subscribe` succeeded: attach the socket to the topic.
     Subscribe(PreparedSubscribe),
+    /// `refresh` succeeded: take the socket out of the topics that the new token does not allow, and look when it ends.
+    Refreshed(protocol::Refreshed, Vec<RoomId>),
     /// `leave` or `unsubscribe`: take the socket out of the room, if it is in one.
     Leave(Option<RoomId>),
 }

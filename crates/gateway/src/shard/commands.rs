@@ -187,11 +187,13 @@ impl ConnTask {
 
     fn answer(&mut self, table: &mut Table, id: u64, answer: Answer) {
         match answer {
-            Answer::Reply(reply) => {
-                self.reply(table, id, &reply);
-                if let Ok(Reply::Refreshed(_)) = reply {
-                    self.watch_expiry(table);
+            Answer::Reply(reply) => self.reply(table, id, &reply),
+            Answer::Refreshed(refreshed, topics) => {
+                for topic in topics {
+                    table.unsubscribe(self.key, topic);
                 }
+                self.reply(table, id, &Ok(Reply::Refreshed(refreshed)));
+                self.watch_expiry(table);
             }
             Answer::Refused(error) => {
                 let (reason, text) = match error.code {

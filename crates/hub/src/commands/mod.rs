@@ -72,21 +72,29 @@ impl Hub {
                 Handling::Async(Box::pin(async move { hub.prepare_subscribe(session, topic, since).await }))
             }
             Command::Refresh { token } => {
-                Handling::Async(Box::pin(
-                    async move { Answer::Reply(hub.refresh_token(&session, &token).await) },
-                ))
+                Handling::Async(Box::pin(async move { hub.refresh_token(&session, &token).await }))
             }
         }
     }
 
-    async fn refresh_token(&self, session: &Session, token: &str) -> Result<Reply, CommandError> {
-        let identity = self.authenticate(token).await.map_err(CommandError::from)?;
+    async fn refresh_token(&self, session: &Session, token: &str) -> Answer {
+        let identity = match self.authenticate(token).await {
+            Ok(identity) => identity,
+            Err(error) => return Err(error.into()).into(),
+        };
         if identity.user != session.user || identity.tenant != session.tenant {
-            return Err(CommandError::forbidden("the new token is of another user or tenant"));
+            return Err(CommandError::forbidden("the new token is of another user or tenant")).into();
         }
         let expires_at = Timestamp(identity.expires_at_ms);
-        session.state().identity = identity;
-        Ok(Reply::Refreshed(Refreshed { expires_at }))
+        let lost: Vec<Arc<str>> = {
+            let mut state = session.state();
+            let lost = state.topics.keys().filter(|topic| !identity.scopes.may_subscribe(topic)).cloned();
+            let lost = lost.collect();
+            state.identity = identity;
+            lost
+        };
+        let rooms = lost.iter().filter_map(|topic| self.drop_topic(session, topic)).collect();
+        Answer::Refreshed(Refreshed { expires_at }, rooms)
     }
 
     /// Does to its end what was begun, whether or not whoever asked still waits (a client that closes its connection takes its

@@ -76,3 +76,30 @@ fn a_refresh_brings_the_scope_of_the_new_token() {
         assert_eq!(ada.refused("publish", json!({"topic": "a", "data": 1})).await, "forbidden");
     });
 }
+
+#[test]
+fn a_refresh_by_a_token_that_allows_less_ends_the_subscriptions_to_the_rest() {
+    everywhere(async |place| {
+        let claims = |scope: &str| place.claims("ada").scope(scope).sign(SECRET);
+        let mut ada = place.connect_with(0, &claims("subscribe:lost subscribe:kept.*")).await;
+        let mut bob = place.connect(1, "bob").await;
+        for topic in ["lost", "kept.a"] {
+            ada.ask("subscribe", json!({"topic": topic})).await;
+            bob.ask("publish", json!({"topic": topic, "data": "before"})).await;
+            ada.event("publication", |event| event["topic"] == topic).await;
+        }
+        ada.ask("refresh", json!({"token": claims("subscribe:kept.a")})).await;
+        for topic in ["lost", "kept.a"] {
+            bob.ask("publish", json!({"topic": topic, "data": "after"})).await;
+        }
+        let shown = ada.event("publication", |event| event["data"] == "after").await;
+        assert_eq!(shown["topic"], "kept.a");
+        assert_eq!(ada.rest("publication").await, [] as [serde_json::Value; 0]);
+        assert_eq!(ada.refused("subscribe", json!({"topic": "lost"})).await, "forbidden");
+        // With a token that allows it, it can be subscribed to again.
+        ada.ask("refresh", json!({"token": claims("subscribe:*")})).await;
+        ada.ask("subscribe", json!({"topic": "lost"})).await;
+        bob.ask("publish", json!({"topic": "lost", "data": "again"})).await;
+        ada.event("publication", |event| event["data"] == "again").await;
+    });
+}
