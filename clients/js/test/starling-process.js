@@ -63,11 +63,18 @@ export async function startNode({ bin, name, env = {}, port }) {
   return node;
 }
 
+const given = new Set();
+
+/** A port that nobody listens on, and that this process has given to nobody. */
 async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const server = createServer().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address();
+    server.close();
+    await once(server, "close");
+    if (given.has(port)) continue;
+    given.add(port);
+    return port;
+  }
 }

@@ -180,9 +180,11 @@ async fn a_call_that_waits_too_long_is_cancelled() -> Result<()> {
     };
     wait::until_true(LIMIT, "the server to stop waiting", cancelled).await?;
     client.batch_execute("ROLLBACK").await?;
-    // The same key again: had the first one been carried out all the same, this would be a duplicate.
-    let appended = append(&hasty, id, "late").await?;
+    // The same key again: had the first one been carried out all the same, this would be a duplicate. By the patient one, whose
+    // own call can't be the one that was carried out.
+    let appended = append(&patient, id, "late").await?;
     assert_eq!((appended.seq, appended.duplicate), (1, false));
+    wait::until_true(LIMIT, "a connection that works", async || Ok(hasty.check().await.is_ok())).await?;
     drop(client);
     console.await??;
     Ok(())

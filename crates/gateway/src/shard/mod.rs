@@ -40,6 +40,7 @@ use starling_wire::websocket::deflate::DeflateConfig;
 pub(crate) use task::ConnTask;
 use timers::Timers;
 use tokio::task::LocalSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::admission::Admission;
 use crate::upgrade;
@@ -153,6 +154,9 @@ impl Drop for EndsTheNode {
 
 pub(crate) async fn tick_forever(shard: Rc<Shard>) {
     let mut interval = tokio::time::interval(Duration::from_secs(1));
+    // After a machine that stood still for some seconds the ticks that were missed would come at once, before a socket is
+    // read: everybody would be taken for silent.
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         shard.table.borrow_mut().on_tick(&shard.settings);

@@ -11,8 +11,10 @@ use tokio::task::AbortHandle;
 
 /// The resume window in all cases, milliseconds.
 pub const WINDOW_MS: u64 = 60_000;
-/// Short, so that the cases are; long enough for a machine that is busy compiling.
-const LEASE: Duration = Duration::from_millis(1_500);
+/// Short, so that the cases are; long enough for a machine that stands still for some seconds.
+const LEASE: Duration = Duration::from_secs(4);
+/// A busy machine is no reason for a failure, so this is long.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Two nodes' stores.
 pub struct World<'a> {
@@ -103,7 +105,7 @@ impl Drop for Life {
 }
 
 async fn store(url: String) -> Arc<dyn SessionStore> {
-    let config = RedisConfig { lease: LEASE, ..RedisConfig::new(url) };
+    let config = RedisConfig { lease: LEASE, command_timeout: COMMAND_TIMEOUT, ..RedisConfig::new(url) };
     let store = RedisStore::connect(config).await.expect("the address is right");
     store.check().await.expect("Redis is there");
     Arc::new(store)

@@ -150,8 +150,8 @@ fn commands_that_follow_connect_at_once_wait_for_it() {
 async fn without_connect_in_time_the_socket_closes_with_4408() {
     let nodes = Arrangement::Alone.nodes_with(&[("STARLING_CONNECT_TIMEOUT_SECONDS", "1")]).await;
     for encoding in Encoding::ALL {
-        let mut client = Upgrade::to(&nodes[0].ws_url()).encoding(encoding).open().await.unwrap();
         let begun = Instant::now();
+        let mut client = Upgrade::to(&nodes[0].ws_url()).encoding(encoding).open().await.unwrap();
         assert_eq!(client.close_code().await, Some(4408));
         assert!(
             begun.elapsed() >= Duration::from_millis(900),

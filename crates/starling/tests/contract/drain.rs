@@ -159,14 +159,15 @@ async fn a_node_that_holds_far_more_than_the_others_asks_half_of_the_surplus_to_
     for n in 0..120 {
         clients.push(connect(&nodes[0], "t", &format!("u{n}"), Encoding::Json).await);
     }
-    wait::until_true(Duration::from_secs(60), "some to be asked", async || {
-        Ok(nodes[0].metric("starling_moved_connections_total", "").await? > 0.0)
+    // The nodes of other tests belong to the same cluster, and hold a few: the mean is at most half. Each shard asks its share
+    // in a turn of its own.
+    wait::until_true(Duration::from_secs(60), "so many to be asked", async || {
+        Ok(nodes[0].metric("starling_moved_connections_total", "").await? >= 25.0)
     })
     .await
     .unwrap();
-    // The nodes of other tests belong to the same cluster, and hold a few: the mean is at most half.
     let moved = nodes[0].metric("starling_moved_connections_total", "").await.unwrap();
-    assert!((25.0..=60.0).contains(&moved), "{moved}");
+    assert!(moved <= 60.0, "{moved}");
     let mut told = 0;
     for client in &mut clients {
         let events = client.drain_events(Duration::from_millis(5)).await.unwrap();
@@ -196,7 +197,9 @@ async fn in_a_storm_of_handshakes_those_who_are_too_many_are_told_when_to_return
             }
             Err(other) => panic!("{other}"),
         }
-        assert!(taken <= 6 + 5 * begun.elapsed().as_secs(), "{taken} in {:?}", begun.elapsed());
+        // A burst of five, and one every 200 ms.
+        let allowed = 6.0 + 5.0 * begun.elapsed().as_secs_f64();
+        assert!(f64::from(taken) <= allowed, "{taken} of {allowed}");
     }
     assert!(taken >= 5, "{taken}");
     assert_eq!(nodes[0].get("/ready").await.unwrap().status, 200, "health checks are no handshakes");

@@ -83,8 +83,8 @@ fn typing_ends_by_itself_6_seconds_after_the_last_word_of_it() {
         ada.ask("typing", typing.clone()).await;
         bob.event("typing", |event| event["typing"] == true).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
-        ada.ask("typing", typing).await;
         let last = Instant::now();
+        ada.ask("typing", typing).await;
         let ended = bob.event("typing", |event| event["typing"] == false).await;
         assert_eq!(ended, json!({"ev": "typing", "conversation": "c", "user": "ada", "typing": false}));
         let after = last.elapsed();

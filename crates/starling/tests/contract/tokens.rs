@@ -9,7 +9,7 @@ use starling_testkit::token::Token;
 use crate::place::everywhere;
 use crate::talk::{Talk, assert_time};
 
-const SHORT: Duration = Duration::from_secs(3);
+const SHORT: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_socket_whose_token_expires_closes_with_4401() {

@@ -86,7 +86,16 @@ async fn one_user_at_full_speed_on_all_nodes_does_not_starve_the_rest() {
         "in {took:?} the loud one sent {accepted}, was refused {refused:?} times; the quiet one waited {slowest:?} at most"
     );
     assert!(refused.iter().all(|refused| *refused > 0), "{refused:?}");
-    // A burst of a minute's worth, and what comes back meanwhile, over both nodes together; not that for each.
-    let allowed = u64::from(WRITES_PER_MINUTE) + took.as_secs() * u64::from(WRITES_PER_MINUTE) / 60 + 2;
+    // A burst of a minute's worth, and what comes back meanwhile, over both nodes together; not that for each. A node whose
+    // Redis did not answer, on a machine that stood still, had to count for itself.
+    let mut bursts = 1;
+    for node in cluster.nodes() {
+        let unanswered =
+            node.metric("starling_session_store_errors_total", "command=\"take\"").await.unwrap()
+                + node.metric("starling_session_store_refused_total", "").await.unwrap();
+        bursts += u64::from(unanswered > 0.0);
+    }
+    let allowed =
+        bursts * u64::from(WRITES_PER_MINUTE) + took.as_secs() * u64::from(WRITES_PER_MINUTE) / 60 + 2;
     assert!(accepted <= allowed, "{accepted} of {allowed} in {took:?}");
 }

@@ -88,11 +88,11 @@ async fn a_node_that_alone_is_cut_off_says_so_and_is_whole_again_when_the_link_i
     // Only the database tells the deaf node.
     say(&mut bob, "c", "unheard").await?;
     ensure!(message(&mut ada).await? == (1, "unheard".into()), "not what Bob said");
-    ensure!(other.get("/ready").await?.status == 200, "the other one has become deaf, too");
+    other.ready().await.context("the other one has become deaf, too")?;
 
     link.resume();
     deaf.ready().await?;
-    ensure!(other.get("/ready").await?.status == 200, "the other one has become deaf");
+    other.ready().await.context("the other one has become deaf")?;
     // What comes by Redis alone comes again.
     publish(&mut bob, "t", 7).await?;
     ensure!(publication(&mut ada).await?.1 == 7, "not what Bob published");

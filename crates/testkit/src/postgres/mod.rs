@@ -4,7 +4,6 @@ mod pgbouncer;
 mod standby;
 
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -207,9 +206,10 @@ impl Postgres {
             .args(["-p", &self.port().to_string(), "-c", sql])
             .stdin(Stdio::null())
             .kill_on_drop(true)
-            .output()
-            .await
-            .context("run psql")?;
+            .output();
+        // A write whose standby is gone would wait for ever.
+        let output = tokio::time::timeout(LIMIT, output).await.context("psql takes too long")?;
+        let output = output.context("run psql")?;
         ensure!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -249,16 +249,18 @@ const SUPERUSER: &str = "postgres";
 
 async fn initialise(folder: &Path, user: Option<&User>) -> Result<()> {
     let program = install::program(Tool::Postgres, "initdb").await?;
-    let mut command = std::process::Command::new(program);
-    command.args(["-D", "data", "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]);
-    command.args(["--auth-local=trust", "--auth-host=scram-sha-256"]);
-    command.current_dir(folder).stdin(Stdio::null());
-    if let Some(user) = user {
-        command.uid(user.uid).gid(user.gid);
-    }
-    let output =
-        tokio::process::Command::from(command).kill_on_drop(true).output().await.context("run initdb")?;
-    ensure!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let launch = Launch::new("initdb", program, folder)
+        .args(["-D", "data", "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"])
+        .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
+        .user(user);
+    finished(launch).await
+}
+
+/// Runs a program of PostgreSQL's to its end. With all that it starts it ends where nobody waits for it any more.
+async fn finished(launch: Launch) -> Result<()> {
+    let process = Process::start(launch).await?;
+    let status = process.ended(LIMIT).await?;
+    ensure!(status.success(), "{status}: {}", process.log_tail());
     Ok(())
 }
 

@@ -1,14 +1,12 @@
 //! A second server that follows the first, and takes its place.
 
-use std::os::unix::process::CommandExt;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{LIMIT, Postgres, SUPERUSER, User};
+use super::{LIMIT, Postgres, SUPERUSER, User, finished};
 use crate::install::{self, Tool};
-use crate::{Folder, wait};
+use crate::{Folder, Launch, wait};
 
 impl Postgres {
     /// Copies a running server, and follows it by streaming replication. From now on a commit there is answered only when it
@@ -51,16 +49,12 @@ impl Postgres {
 
 async fn copy(primary: &Postgres, folder: &Folder, user: Option<&User>) -> Result<()> {
     let program = install::program(Tool::Postgres, "pg_basebackup").await?;
-    let mut command = std::process::Command::new(program);
-    command.args(["-D", "data", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", SUPERUSER]);
-    command.arg("-h").arg(primary.folder.path()).args(["-p", &primary.port().to_string()]);
-    command.current_dir(folder.path()).stdin(Stdio::null());
-    if let Some(user) = user {
-        command.uid(user.uid).gid(user.gid);
-    }
-    let output = tokio::process::Command::from(command).kill_on_drop(true).output().await;
-    let output = output.context("run pg_basebackup")?;
-    ensure!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let launch = Launch::new("pg_basebackup", program, folder.path())
+        .args(["-D", "data", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", SUPERUSER, "-h"])
+        .args([primary.folder.path()])
+        .args(["-p", &primary.port().to_string()])
+        .user(user);
+    finished(launch).await?;
     // The copy is to have no standby of its own yet, also where the primary had one when it was copied.
     let settings = folder.join("data/postgresql.auto.conf");
     let text = std::fs::read_to_string(&settings).context("read the copy's settings")?;
@@ -91,6 +85,8 @@ mod tests {
         // The next one in line can be made from it.
         let next = Postgres::standby_of(&standby).await.unwrap();
         standby.psql("INSERT INTO t VALUES (4)").await.unwrap();
-        assert_eq!(next.psql("SELECT sum(n) FROM t").await.unwrap().trim(), "10");
+        // A commit waits until the standby has it on its disk, not until it shows it.
+        let shown = async || Ok(next.psql("SELECT sum(n) FROM t").await?.trim() == "10");
+        wait::until_true(LIMIT, "the standby to show it", shown).await.unwrap();
     }
 }

@@ -12,6 +12,8 @@ use crate::workspace;
 
 /// How long it may take to open its port.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long its build may take.
+const BUILD_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// The gateway's example `echo` on a port of its own, ended when this is dropped.
 pub struct Echo {
@@ -28,7 +30,9 @@ impl Echo {
         if release {
             build.arg("--release");
         }
-        ensure!(build.status().await.context("run cargo")?.success(), "the echo could not be built");
+        build.kill_on_drop(true);
+        let built = timeout(BUILD_LIMIT, build.status()).await.context("the echo's build takes too long")?;
+        ensure!(built.context("run cargo")?.success(), "the echo could not be built");
         let folder = workspace::target()?.join(if release { "release" } else { "debug" });
         let mut command = Command::new(folder.join("examples/echo"));
         command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);

@@ -64,6 +64,22 @@ impl Report {
         self.count(|case| case.verdict != Verdict::Failed)
     }
 
+    /// The cases that have failed.
+    pub fn failures(&self) -> Vec<String> {
+        let failed = self.cases.iter().filter(|case| case.verdict == Verdict::Failed);
+        failed.map(|case| case.id.clone()).collect()
+    }
+
+    /// With what the cases gave that were run once more.
+    pub fn amended(mut self, again: Report) -> Report {
+        for case in again.cases {
+            if let Some(before) = self.cases.iter_mut().find(|before| before.id == case.id) {
+                *before = case;
+            }
+        }
+        self
+    }
+
     fn count(&self, of: impl Fn(&Case) -> bool) -> u64 {
         self.cases.iter().filter(|case| of(case)).count() as u64
     }
@@ -132,6 +148,7 @@ mod tests {
         let report = Report::read(lines).expect("report");
         assert!(!report.is_sound());
         assert_eq!((report.passed(), report.failed()), (3, 1));
+        assert_eq!(report.failures(), ["1.1.2"]);
         let lines: Vec<String> = report
             .to_string()
             .lines()
@@ -157,5 +174,13 @@ mod tests {
         assert!(Report::read("").is_err());
         assert!(Report::read("Traceback").is_err());
         assert!(Report::read("1.1.1\tUNIMPLEMENTED").is_err());
+    }
+
+    #[test]
+    fn a_case_that_was_run_once_more_counts_once() {
+        let first = Report::read("1.1.1\tOK\t\n1.1.2\tFAILED\tlate\n1.1.3\tFAILED\twrong\n").expect("report");
+        let again = Report::read("1.1.2\tOK\t\n1.1.3\tFAILED\twrong\n").expect("report");
+        let report = first.amended(again);
+        assert_eq!((report.passed(), report.failures()), (2, vec!["1.1.3".to_owned()]));
     }
 }

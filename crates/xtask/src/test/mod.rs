@@ -7,7 +7,7 @@ mod runner;
 mod silent;
 mod summary;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use starling_testkit::install::{self, Tool};
@@ -76,6 +76,14 @@ impl Step {
     }
 
     async fn run(&self) -> Outcome {
+        // A program that ran for too long has told its counts before this.
+        match tokio::time::timeout(runner::LIMIT + Duration::from_secs(60), self.work()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::check(Err(anyhow!("it ran for too long"))),
+        }
+    }
+
+    async fn work(&self) -> Outcome {
         match &self.work {
             Work::Install(tools) => {
                 let tools = tools.clone();

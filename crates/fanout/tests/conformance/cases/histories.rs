@@ -75,8 +75,9 @@ pub async fn history_ends_with_its_time_and_the_numbering_goes_on(setting: &Sett
     wait::until_true(LIMIT, "the end of a history", gone).await?;
     let next = a.fanout.publish_topics(&[setting.topic("short", "two")]).await.remove(0)?;
     assert_eq!(next, at(&begin, 2));
+    // It may have ended again on a machine that stands still.
     let history = a.fanout.topic_history(&tenant, "short", Some(&at(&begin, 1))).await?;
-    assert_eq!(history.publications, [(2, Bytes::from("two"))]);
+    assert!(!history.recovered || history.publications == [(2, Bytes::from("two"))], "{history:?}");
     Ok(())
 }
 
