@@ -15,7 +15,7 @@ fn main() -> anyhow::Result<()> {
         origins: Origins::Any,
         address_limits: AddressLimits { connections: 0, handshakes_per_second: 0 },
         request_limits: RequestLimits { connection_per_second: 0, user_per_second: 0 },
-        trusted_proxies: Vec::new(),
+        trusted_proxies: Default::default(),
         commands_per_second: 0,
         bytes_per_second: 0,
         queue_bytes: 32 << 20,

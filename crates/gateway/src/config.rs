@@ -1,11 +1,13 @@
 //! What an operator can set about the gateway.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::addresses::AddressLimits;
 pub use crate::requests::RequestLimits;
+
+use crate::proxies::Proxies;
 
 /// What an operator can set about the gateway.
 #[derive(Clone, Debug)]
@@ -23,7 +25,7 @@ pub struct GatewayConfig {
     /// Limits of HTTP requests.
     pub request_limits: RequestLimits,
     /// Load balancers whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Proxies,
     /// Commands per second on one connection; 0: no limit.
     pub commands_per_second: u32,
     /// Bytes per second on one connection; 0: no limit.

@@ -121,7 +121,7 @@ pub(crate) fn front(
         origins: config.origins.clone(),
         addresses: Addresses::new(config.address_limits),
         admission: Arc::new(Admission::new(config.handshakes_per_second)),
-        trusted_proxies: config.trusted_proxies.clone(),
+        proxies: config.trusted_proxies.clone(),
         tls,
         router: OnceLock::new(),
         closing: AtomicBool::new(false),

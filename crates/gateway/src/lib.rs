@@ -13,6 +13,7 @@ mod gateway;
 mod http;
 mod listener;
 mod metrics;
+mod proxies;
 mod rate;
 mod rebalance;
 mod requests;
@@ -25,4 +26,5 @@ mod upgrade;
 
 pub use config::{AddressLimits, GatewayConfig, Origins, RequestLimits, TlsConfig};
 pub use gateway::{Error, Gateway};
+pub use proxies::{NoNetwork, Proxies};
 pub use shard::{Inbox, Inboxes};

@@ -65,7 +65,7 @@ pub(crate) async fn accept(
             }
         };
         let peer = peer.ip().to_canonical();
-        let guard = if front.trusts(peer) { Ok(None) } else { front.addresses.enter(peer) };
+        let guard = if front.proxies.trusts(peer) { Ok(None) } else { front.addresses.enter(peer) };
         match guard {
             Ok(guard) => {
                 // A socket that takes no options is one whose peer has gone.

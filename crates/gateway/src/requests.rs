@@ -96,7 +96,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let requests = &front.requests;
     let _counted = UnderWay::new(&requests.under_way);
-    let forwarded = front.forwarded(peer, request.headers());
+    let forwarded = front.proxies.client(peer, request.headers());
     let mut payers = Payers { requests, connection, forwarded: forwarded.map(subject), user: None };
     let _held = match forwarded.map(|address| front.addresses.enter_request(address)) {
         None => None,

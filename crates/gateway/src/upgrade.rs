@@ -36,6 +36,7 @@ use crate::config::Origins;
 use crate::http::error::ApiError;
 use crate::listener::{self, Accepted};
 use crate::metrics::{HandshakeRefusal, METRICS};
+use crate::proxies::Proxies;
 use crate::requests::{self, ConnectionAllowance, Requests};
 use crate::shard::{Asked, Conn, ConnTask, Pace, Phase, Service, Shard, Socket};
 
@@ -54,7 +55,7 @@ pub(crate) struct Front {
     pub origins: Origins,
     pub addresses: Arc<Addresses>,
     pub admission: Arc<Admission>,
-    pub trusted_proxies: Vec<IpAddr>,
+    pub proxies: Proxies,
     pub tls: Option<TlsAcceptor>,
     /// Everything that is not the WebSocket.
     pub router: std::sync::OnceLock<Router>,
@@ -97,28 +98,9 @@ impl Front {
         self.requests.under_way()
     }
 
-    /// Whether this address is a load balancer of ours.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trusted_proxies.contains(&peer)
-    }
-
-    /// The client that a trusted load balancer speaks for.
-    pub fn forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
-        if !self.trusts(peer) {
-            return None;
-        }
-        let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let chain: Vec<IpAddr> = forwarded
-            .flat_map(|value| value.split(','))
-            .filter_map(|part| part.trim().parse().ok())
-            .collect();
-        // The last one that is not ours: what stands before it anybody could have written.
-        Some(chain.into_iter().rev().find(|address| !self.trusts(*address)).unwrap_or(peer))
-    }
-
     /// Counts in the client that a trusted load balancer speaks for.
     fn enter_forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Option<AddressGuard>, Refused> {
-        let Some(client) = self.forwarded(peer, headers) else { return Ok(None) };
+        let Some(client) = self.proxies.client(peer, headers) else { return Ok(None) };
         self.addresses.enter(client).map_err(|refusal| {
             listener::count(refusal);
             Refused::new(

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+
+use starling_gateway::Proxies;
 
 use crate::settings::{self, Kind, Setting};
 use crate::tenants::{self, OwnLimits};
@@ -241,12 +243,11 @@ pub fn secret_file(database_url: &str) -> Option<PathBuf> {
     }
 }
 
-/// Addresses of load balancers.
-pub fn proxies(values: &Values) -> Result<Vec<IpAddr>, BadConfig> {
-    let parse = |text: &String| {
-        text.parse().map_err(|_| BadConfig(format!("trusted_proxies: `{text}` is no address")))
-    };
-    values.list("trusted_proxies").iter().map(parse).collect()
+/// Addresses and networks of load balancers.
+pub fn proxies(values: &Values) -> Result<Proxies, BadConfig> {
+    let given = values.list("trusted_proxies");
+    Proxies::new(given.iter().map(String::as_str))
+        .map_err(|error| BadConfig(format!("trusted_proxies: {error}")))
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "trusted_proxies",
                 Kind::Text,
                 "",
-                "Addresses of load balancers whose `X-Forwarded-For` is believed, comma-separated. Limits per address then hold for the clients behind them.",
+                "Addresses (`10.0.0.1`) and networks (`10.0.0.0/8`, `fd00::/8`) of load balancers whose `X-Forwarded-For` is believed, comma-separated. Limits per address then hold for the clients behind them.",
             ),
             setting(
                 "permessage_deflate",

@@ -189,7 +189,7 @@ fn gateway_config(plan: &Plan) -> GatewayConfig {
         origins: Origins::Any,
         address_limits: AddressLimits { connections: 0, handshakes_per_second: 0 },
         request_limits: RequestLimits { connection_per_second: 0, user_per_second: 0 },
-        trusted_proxies: Vec::new(),
+        trusted_proxies: Default::default(),
         commands_per_second: 0,
         bytes_per_second: 0,
         queue_bytes: plan.queue_bytes,

@@ -4,7 +4,7 @@ use starling_testkit::client::{Client, Failure, Upgrade};
 use starling_testkit::node::Node;
 use starling_testkit::wait::{until, until_true};
 
-use crate::SOON;
+use crate::{BAD, SOON, finished};
 
 /// A node where an address may have one connection, and this peer is a load balancer.
 async fn node(trusted: &str) -> Node {
@@ -54,6 +54,36 @@ async fn the_word_of_a_peer_that_is_not_trusted_is_ignored() {
     let before = refusals(&node).await;
     assert_refused(&node, "203.0.113.2").await;
     assert_eq!(refusals(&node).await, before + 1.0);
+}
+
+#[tokio::test]
+async fn a_network_is_trusted_and_hops_may_have_ports() {
+    let node = node("fd00::/8, 127.0.0.0/8").await;
+    let _first = open(&node, "203.0.113.1:4711").await.unwrap();
+    // A forged address before it helps nobody.
+    assert_refused(&node, "198.51.100.7, 203.0.113.1:4712").await;
+    assert_refused(&node, "198.51.100.8, 203.0.113.1, 127.0.0.9:80, [fd00::1]:443").await;
+    let _second = open(&node, "[2001:db8::1]:4711").await.unwrap();
+    assert_refused(&node, "198.51.100.9, [2001:db8::1]:4712").await;
+}
+
+#[tokio::test]
+async fn what_stands_before_a_hop_that_cannot_be_read_is_not_believed() {
+    let node = node("127.0.0.1").await;
+    // All of them count as the load balancer itself; the request that found the node ready may still count.
+    let first = until(SOON, "a connection", async || Ok(open(&node, "203.0.113.1, unknown").await.ok()));
+    let _first = first.await.unwrap();
+    assert_refused(&node, "203.0.113.2, unknown").await;
+    assert_refused(&node, "203.0.113.3, 203.0.113.4:port").await;
+}
+
+#[tokio::test]
+async fn what_is_neither_an_address_nor_a_network_ends_the_start() {
+    for bad in ["10.0.0.0/33", "balancer.internal"] {
+        let builder = Node::builder().env("STARLING_TRUSTED_PROXIES", &format!("127.0.0.1, {bad}"));
+        let (status, log) = finished(builder).await;
+        assert!(status == BAD && log.contains("trusted_proxies") && log.contains(bad), "{status}: {log}");
+    }
 }
 
 #[tokio::test]
