@@ -1,5 +1,6 @@
 //! This node's lease: renewed each second, and ended when it leaves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -69,12 +70,7 @@ impl Hub {
             version: self.config.version.clone(),
             started_at_ms: self.started_at_ms,
             draining: gauges.draining.load(Ordering::Relaxed),
-            tenants: self
-                .sessions
-                .per_tenant()
-                .into_iter()
-                .map(|(tenant, n)| (tenant.to_string(), n))
-                .collect(),
+            tenants: self.limited_tenants(),
             messages: gauges.messages.load(Ordering::Relaxed),
             deliveries: gauges.deliveries.load(Ordering::Relaxed),
             delivery_p50_us: gauges.delivery_p50_us.load(Ordering::Relaxed),
@@ -125,6 +121,15 @@ impl Hub {
         }
     }
 
+    /// How many sessions there are of each tenant whose connections are limited: what the other nodes need for its limit.
+    fn limited_tenants(&self) -> BTreeMap<String, u64> {
+        let per_tenant = self.sessions.per_tenant().into_iter();
+        per_tenant
+            .filter(|(tenant, _)| self.config.limits_of(tenant).connections > 0)
+            .map(|(tenant, sessions)| (tenant.to_string(), sessions))
+            .collect()
+    }
+
     fn record_of_lease(&self) -> NodeRecord {
         NodeRecord { node: self.node.to_string(), ..self.record() }
     }
@@ -141,5 +146,43 @@ impl Hub {
         self.unread.enter_all();
         // Whoever read the store before this was written has taken this node's people for gone.
         self.publish_message(0, &NodeMessage::Restored { node: self.node.clone() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_auth::Identity;
+    use starling_fanout::TopicSettings;
+    use starling_fanout::memory::MemoryFanout;
+
+    use crate::session::Session;
+    use crate::{Hub, SocketId, TenantLimits, testing};
+
+    fn enter(hub: &Hub, session: &str, tenant: &str) {
+        let identity = Identity {
+            user: "ada".into(),
+            tenant: tenant.into(),
+            scopes: std::sync::Arc::default(),
+            expires_at_ms: i64::MAX,
+        };
+        let socket = SocketId { shard: 0, key: 0, generation: 0 };
+        let session = Session::new(session.into(), identity, 0, socket);
+        assert!(hub.sessions.insert(&session.into()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_beat_counts_the_tenants_whose_connections_are_limited() {
+        let fanout = MemoryFanout::alone("a", TopicSettings { history: 1, history_seconds: 1 });
+        let limits = TenantLimits { user_writes_per_minute: 0, connections: 9, conversations: 0 };
+        let limited = |config: &mut crate::HubConfig| {
+            config.tenants.insert("acme".to_owned(), limits);
+        };
+        let hub = testing::hub(limited, fanout).await;
+        for (session, tenant) in [("1", "acme"), ("2", "acme"), ("3", "other")] {
+            enter(&hub, session, tenant);
+        }
+        let record = hub.record();
+        assert_eq!(record.sessions, 3);
+        assert_eq!(record.tenants.into_iter().collect::<Vec<_>>(), [("acme".to_owned(), 2)]);
     }
 }

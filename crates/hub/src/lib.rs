@@ -43,6 +43,8 @@ mod shards;
 mod sightings;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+#[cfg(test)]
+mod testing;
 mod tick;
 mod topic;
 mod topic_lane;

@@ -22,19 +22,16 @@ mod tests {
 
     use async_trait::async_trait;
     use bytes::Bytes;
-    use starling_auth::{Algorithm, KeySource, TicketKey, Verifier, VerifierOptions};
     use starling_fanout::memory::MemoryFanout;
     use starling_fanout::{
         Error, Fanout, LinkStatus, Position, Publication, Receiver, TopicHistory, TopicPublication,
         TopicSettings,
     };
-    use starling_session_store::memory::MemoryStore;
 
-    use crate::{Hub, HubConfig, HubParts, ShardItem, Shards, TenantLimits};
+    use crate::testing;
 
     /// Which call of the fan-out panics, for the process that is to end by it.
     const FAULT: &str = "STARLING_TEST_FAULT";
-    const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
 
     #[test]
     fn a_node_whose_lane_or_loop_panics_ends() {
@@ -54,52 +51,10 @@ mod tests {
     async fn a_node_with_a_fault() {
         let Ok(fault) = std::env::var(FAULT) else { return };
         let sound = MemoryFanout::alone("a", TopicSettings { history: 1, history_seconds: 1 });
-        let hub = hub(Arc::new(Faulty { fault, sound })).await;
+        let hub = testing::hub(|_| {}, Arc::new(Faulty { fault, sound })).await;
         hub.start().await.expect("a start");
         // Far longer than it takes; then the node lives on without its lane, and the test above fails.
         tokio::time::sleep(Duration::from_secs(60)).await;
-    }
-
-    async fn hub(fanout: Arc<dyn Fanout>) -> Arc<Hub> {
-        let conversations = starling_conversation_store::connect("sqlite://:memory:").await.expect("a log");
-        conversations.migrate().await.expect("a schema");
-        let secret = KeySource::Secret(SECRET.to_vec());
-        let verifier = Verifier::new(Algorithm::HS256, secret, VerifierOptions::default());
-        Hub::new(HubParts {
-            config: HubConfig {
-                node: "a".to_owned(),
-                life: HubConfig::new_life(),
-                address: None,
-                version: String::new(),
-                resume_window: Duration::from_secs(60),
-                heartbeat: Duration::from_secs(25),
-                replay_limit: 1,
-                limits: TenantLimits { user_writes_per_minute: 0, connections: 0, conversations: 0 },
-                tenants: Default::default(),
-                joins_per_session_max: 1,
-                topics_per_session_max: 1,
-                members_per_conversation_max: 1,
-                append_lanes: 1,
-                append_queue: 1,
-                log_reads_at_once: 1,
-            },
-            conversations,
-            sessions: Arc::new(MemoryStore::new()),
-            fanout,
-            verifier: Arc::new(verifier.expect("a secret of 32 bytes")),
-            tickets: TicketKey::from_secret(SECRET).expect("a secret of 32 bytes"),
-            shards: Arc::new(NoShards),
-            shard_count: 1,
-            runtime: tokio::runtime::Handle::current(),
-        })
-    }
-
-    struct NoShards;
-
-    impl Shards for NoShards {
-        fn post(&self, _shard: u16, _item: ShardItem) -> bool {
-            true
-        }
     }
 
     /// A broker's client with a fault that it should not have.

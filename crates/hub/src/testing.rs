@@ -1,0 +1,57 @@
+//! A hub for tests: alone, with everything in the process and no sockets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_auth::{Algorithm, KeySource, TicketKey, Verifier, VerifierOptions};
+use starling_fanout::Fanout;
+use starling_session_store::memory::MemoryStore;
+
+use crate::{Hub, HubConfig, HubParts, ShardItem, Shards, TenantLimits};
+
+const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
+
+/// A hub with these settings changed and this fan-out, not started.
+pub async fn hub(change: impl FnOnce(&mut HubConfig), fanout: Arc<dyn Fanout>) -> Arc<Hub> {
+    let mut config = HubConfig {
+        node: "a".to_owned(),
+        life: HubConfig::new_life(),
+        address: None,
+        version: String::new(),
+        resume_window: Duration::from_secs(60),
+        heartbeat: Duration::from_secs(25),
+        replay_limit: 1,
+        limits: TenantLimits { user_writes_per_minute: 0, connections: 0, conversations: 0 },
+        tenants: Default::default(),
+        joins_per_session_max: 1,
+        topics_per_session_max: 1,
+        members_per_conversation_max: 1,
+        append_lanes: 1,
+        append_queue: 1,
+        log_reads_at_once: 1,
+    };
+    change(&mut config);
+    let conversations = starling_conversation_store::connect("sqlite://:memory:").await.expect("a log");
+    conversations.migrate().await.expect("a schema");
+    let secret = KeySource::Secret(SECRET.to_vec());
+    let verifier = Verifier::new(Algorithm::HS256, secret, VerifierOptions::default());
+    Hub::new(HubParts {
+        config,
+        conversations,
+        sessions: Arc::new(MemoryStore::new()),
+        fanout,
+        verifier: Arc::new(verifier.expect("a secret of 32 bytes")),
+        tickets: TicketKey::from_secret(SECRET).expect("a secret of 32 bytes"),
+        shards: Arc::new(NoShards),
+        shard_count: 1,
+        runtime: tokio::runtime::Handle::current(),
+    })
+}
+
+struct NoShards;
+
+impl Shards for NoShards {
+    fn post(&self, _shard: u16, _item: ShardItem) -> bool {
+        true
+    }
+}
