@@ -72,8 +72,8 @@ impl Hub {
         for (room, user) in self.typing.take_expired(Instant::now()) {
             self.tell_typing(&room, &user, false);
         }
-        self.retry_overrun();
         let joined = self.rooms.joined();
+        self.retry_overrun(&joined);
         self.gauge(joined.len());
         if tick.is_multiple_of(PERCENTILES_EVERY) {
             let (p50, p99) = self.gauges.delivery.take_percentiles();
@@ -123,8 +123,8 @@ impl Hub {
         }
     }
 
-    fn retry_overrun(&self) {
-        for room in self.rooms.joined() {
+    fn retry_overrun(&self, joined: &[Arc<Room>]) {
+        for room in joined {
             if room.overrun.load(Ordering::Relaxed) {
                 room.overrun.store(false, Ordering::Relaxed);
                 if !room.tell_head(&*self.shards) {
