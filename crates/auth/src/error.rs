@@ -105,26 +105,6 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// A short stable name, for metrics and logs.
-    pub fn kind(self) -> &'static str {
-        match self {
-            TokenError::Malformed => "malformed",
-            TokenError::TooLong => "too_long",
-            TokenError::WrongAlgorithm => "wrong_algorithm",
-            TokenError::UnknownKey => "unknown_key",
-            TokenError::BadSignature => "bad_signature",
-            TokenError::NoExpiry => "no_expiry",
-            TokenError::Expired => "expired",
-            TokenError::NotYetValid => "not_yet_valid",
-            TokenError::NoSubject => "no_subject",
-            TokenError::BadSubject => "bad_subject",
-            TokenError::BadTenant => "bad_tenant",
-            TokenError::BadClaims => "bad_claims",
-            TokenError::WrongAudience => "wrong_audience",
-            TokenError::KeysUnavailable => "keys_unavailable",
-        }
-    }
-
     /// Whether the same token may be good a moment later, through no deed of the client: answer `unavailable`, not
     /// `unauthorized`.
     pub fn is_temporary(self) -> bool {

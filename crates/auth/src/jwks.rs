@@ -93,7 +93,7 @@ impl Jwks {
         options: &VerifierOptions,
     ) -> Result<Jwks, SetupError> {
         let problem = |problem: String| SetupError::JwksUrl { problem };
-        let url = check_url(url, options.allow_plain_http)?;
+        let url = check_url(url)?;
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| problem("fetching keys needs a Tokio runtime".to_owned()))?;
         if rustls::crypto::CryptoProvider::get_default().is_none() {
@@ -345,12 +345,12 @@ pub(crate) fn read_keys(body: &[u8], algorithm: Algorithm) -> Result<Vec<SetKey>
     Ok(usable.collect())
 }
 
-fn check_url(text: &str, allow_plain_http: bool) -> Result<Url, SetupError> {
+fn check_url(text: &str) -> Result<Url, SetupError> {
     let problem = |problem: String| SetupError::JwksUrl { problem };
     let url = Url::parse(text).map_err(|error| problem(format!("not a URL: {error}")))?;
     match url.scheme() {
         "https" => Ok(url),
-        "http" if allow_plain_http || is_loopback(&url) => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
         "http" => Err(problem(
             "plain http would let anyone on the way choose the keys; use https (http is for this machine only)".to_owned(),
         )),
@@ -376,15 +376,14 @@ mod tests {
         for good in
             ["https://issuer.example/keys", "http://127.0.0.1:9/keys", "http://localhost/k", "http://[::1]/k"]
         {
-            assert!(check_url(good, false).is_ok(), "{good}");
+            assert!(check_url(good).is_ok(), "{good}");
         }
         for bad in
             ["http://issuer.example/keys", "http://localhost.evil.example/", "file:///etc/keys", "keys", ""]
         {
-            let error = check_url(bad, false).unwrap_err().to_string();
+            let error = check_url(bad).unwrap_err().to_string();
             assert!(error.starts_with("jwt_jwks_url: "), "{error}");
         }
-        assert!(check_url("http://issuer.example/keys", true).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,20 +31,13 @@ pub struct VerifierOptions {
     pub issuer: Option<String>,
     /// When given, it must be a token's `aud`, or among them. Otherwise `aud` is not looked at.
     pub audience: Option<String>,
-    /// Whether keys may be fetched over plain http from another machine.
-    pub allow_plain_http: bool,
     /// How often the key set is fetched again.
     pub jwks_refresh: Duration,
 }
 
 impl Default for VerifierOptions {
     fn default() -> VerifierOptions {
-        VerifierOptions {
-            issuer: None,
-            audience: None,
-            allow_plain_http: false,
-            jwks_refresh: Duration::from_secs(300),
-        }
+        VerifierOptions { issuer: None, audience: None, jwks_refresh: Duration::from_secs(300) }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use http::HeaderMap;
 
+use crate::http::auth;
 pub use crate::http::fuzzing::query;
 use crate::{Origins, upgrade};
 
 /// The token in a request's headers.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    upgrade::bearer(headers)
+    auth::bearer(headers)
 }
 
 /// Whether a page of the origin in a request's headers may connect.

@@ -20,6 +20,7 @@ use starling_hub::CommandError;
 use tower::ServiceExt;
 
 use crate::addresses::subject;
+use crate::http::auth::bearer;
 use crate::http::compression::AnswerBytes;
 use crate::http::error::ApiError;
 use crate::http::set_default_headers;
@@ -27,7 +28,7 @@ use crate::listener;
 use crate::metrics::METRICS;
 use crate::rate::Allowance;
 use crate::swept::SweptMap;
-use crate::upgrade::{Front, bearer};
+use crate::upgrade::Front;
 
 /// How much of an answer one request is good for, bytes; what is more counts as further requests.
 const BYTES_PER_REQUEST: u64 = 16 * 1024;

@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT};
+use http::header::{CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT};
 use http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -33,6 +33,7 @@ use tracing::Instrument;
 use crate::addresses::{AddressGuard, Addresses};
 use crate::admission::Admission;
 use crate::config::Origins;
+use crate::http::auth::{authenticate, bearer};
 use crate::http::error::ApiError;
 use crate::listener::{self, Accepted};
 use crate::metrics::{HandshakeRefusal, METRICS};
@@ -327,8 +328,9 @@ async fn agree(
             Refused::new(HandshakeRefusal::Subprotocol, CommandError::bad_request(message))
         })?,
     };
+    let no_identity = |error| Refused::new(HandshakeRefusal::Token, error);
     let identity = match (&shard.service, bearer(headers)) {
-        (Service::Hub(hub), Some(token)) => Some(authenticate(hub, token).await?),
+        (Service::Hub(hub), Some(token)) => Some(authenticate(hub, token).await.map_err(no_identity)?),
         _ => None,
     };
     let mut response = Response::new(Body::empty());
@@ -359,19 +361,6 @@ async fn agree(
     let encoding = chosen.unwrap_or(Encoding::Json);
     let traceparent = current_traceparent().map(Into::into);
     Ok((Agreed { encoding, deflate, identity, guard, traceparent }, response))
-}
-
-async fn authenticate(hub: &Hub, token: &str) -> Result<Identity, Refused> {
-    let checked = match hub.authenticate_now(token) {
-        Some(checked) => checked,
-        None => hub.authenticate(token).await,
-    };
-    checked.map_err(|error| Refused::new(HandshakeRefusal::Token, error.into()))
-}
-
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// A page of another site must not use a person's token; programs send no origin.

@@ -86,7 +86,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// The topic, made if it is not there, with a socket of `shard` counted in if that is given.
+    /// The topic, made if it is not there.
     pub fn enter(&self, key: &RoomKey, shards: usize, id: impl FnOnce() -> RoomId) -> Arc<Topic> {
         let mut inner = self.inner.lock();
         if let Some(topic) = inner.get(key) {

@@ -20,20 +20,31 @@ fn show(out: &mut String, json: &[u8], msgpack: &[u8]) {
     writeln!(out, "{text}\n{hex}\n").unwrap();
 }
 
+fn encode_ok(encoding: Encoding, id: u64, ok: &impl Serialize) -> Bytes {
+    payload_in(encoding, &encode_ok_frame(encoding, id, ok))
+}
+
+fn encode_error(encoding: Encoding, id: u64, error: &ErrorBody) -> Bytes {
+    payload_in(encoding, &encode_error_frame(encoding, id, error))
+}
+
+fn encode_event(encoding: Encoding, event: &Event<'_>) -> Bytes {
+    payload_in(encoding, &encode_event_frame(encoding, event))
+}
+
+/// The payload of a frame that is made as every other one is.
+fn payload_in(encoding: Encoding, whole: &Bytes) -> Bytes {
+    let payload = payload_of(whole);
+    assert_eq!(*whole, frame(encoding, &payload));
+    payload
+}
+
 fn ok(out: &mut String, ok: &impl Serialize) {
     show(out, &encode_ok(Encoding::Json, 7, ok), &encode_ok(Encoding::MsgPack, 7, ok));
-    for encoding in [Encoding::Json, Encoding::MsgPack] {
-        let frame = encode_ok_frame(encoding, 7, ok);
-        assert_eq!(payload_of(&frame), encode_ok(encoding, 7, ok));
-        assert_eq!(frame, self::frame(encoding, &encode_ok(encoding, 7, ok)));
-    }
 }
 
 fn event(out: &mut String, event: &Event<'_>) {
     show(out, &encode_event(Encoding::Json, event), &encode_event(Encoding::MsgPack, event));
-    for encoding in [Encoding::Json, Encoding::MsgPack] {
-        assert_eq!(encode_event_frame(encoding, event), frame(encoding, &encode_event(encoding, event)));
-    }
 }
 
 #[test]
@@ -125,12 +136,6 @@ fn errors() {
     ] {
         let error = ErrorBody { code, message: "why".into(), retry_after_ms };
         show(&mut out, &encode_error(Encoding::Json, 7, &error), &encode_error(Encoding::MsgPack, 7, &error));
-        for encoding in [Encoding::Json, Encoding::MsgPack] {
-            assert_eq!(
-                payload_of(&encode_error_frame(encoding, 7, &error)),
-                encode_error(encoding, 7, &error)
-            );
-        }
         // The HTTP side writes the same object with serde.
         let object = serde_json::to_string(&error).unwrap();
         assert!(

@@ -25,25 +25,25 @@ where
             // Looked at already, to count the request on its user.
             return Ok(Caller(identity));
         }
-        let token = bearer(&parts.headers)?;
-        let hub = Arc::<Hub>::from_ref(state);
-        let checked = match hub.authenticate_now(token) {
-            Some(checked) => checked,
-            None => hub.authenticate(token).await,
-        };
-        match checked {
-            Ok(identity) => Ok(Caller(identity)),
-            Err(error) if error.is_temporary() => Err(CommandError::unavailable(error.to_string()).into()),
-            Err(error) => Err(CommandError::unauthorized(error.to_string()).into()),
-        }
+        let no_token = || CommandError::unauthorized("this call needs a token: `Authorization: Bearer …`");
+        let token = bearer(&parts.headers).ok_or_else(no_token)?;
+        Ok(Caller(authenticate(&Arc::<Hub>::from_ref(state), token).await?))
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, CommandError> {
-    let refused = || CommandError::unauthorized("this call needs a token: `Authorization: Bearer …`");
-    let given = headers.get(AUTHORIZATION).ok_or_else(refused)?;
-    let (scheme, token) = given.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(refused)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(refused()) }
+/// The token in a request's headers.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Who a token says its bearer is; waits only where a key has to be fetched.
+pub(crate) async fn authenticate(hub: &Hub, token: &str) -> Result<Identity, CommandError> {
+    let checked = match hub.authenticate_now(token) {
+        Some(checked) => checked,
+        None => hub.authenticate(token).await,
+    };
+    Ok(checked?)
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
     fn read(value: &str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, value.parse().expect("header"));
-        bearer(&headers).ok().map(str::to_owned)
+        bearer(&headers).map(str::to_owned)
     }
 
     #[test]
@@ -63,6 +63,6 @@ mod tests {
         assert_eq!(read("Basic abc"), None);
         assert_eq!(read("Bearer"), None);
         assert_eq!(read("abc"), None);
-        assert!(bearer(&HeaderMap::new()).is_err());
+        assert_eq!(bearer(&HeaderMap::new()), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Requests are checked by the same decoders as frames, and every failure is the protocol's error object.
 
-mod auth;
+pub(crate) mod auth;
 mod body;
 pub(crate) mod compression;
 mod console;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use starling_auth::Identity;
 use starling_conversation_store::{ConversationSummary, ListCursor, MembersChange, NewConversation, Role};
 use starling_wire::protocol::{self, Create, Created, History, HistoryPage, Json, Sent, Timestamp};
@@ -14,15 +13,13 @@ use crate::node_message::{MemberChange, NodeMessage};
 use crate::room::Room;
 
 /// A conversation, as the HTTP API shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct ConversationView {
     /// Its name.
     pub conversation: String,
     /// Shown to people.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// A JSON object.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Json>,
     /// Who made it.
     pub owner: String,
@@ -31,7 +28,6 @@ pub struct ConversationView {
     /// Newest number, 0 when empty.
     pub head: u64,
     /// Everybody in it; absent in lists.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub members: Option<Vec<String>>,
 }
 

@@ -1,6 +1,5 @@
 //! What operators ask: nodes, sessions, somebody's presence, health.
 
-use serde::Serialize;
 use starling_auth::Identity;
 use starling_conversation_store::PoolStatus;
 use starling_fanout::LinkStatus;
@@ -17,7 +16,7 @@ const DEVICES_PER_PAGE: u32 = 200;
 const DEVICE_PAGES_MAX: usize = 50;
 
 /// Somebody's presence, over all conversations.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct UserPresence {
     /// Who.
     pub user: String,
@@ -26,7 +25,6 @@ pub struct UserPresence {
     /// With how many sessions.
     pub devices: u32,
     /// When last, if not connected and known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
 }
 

@@ -10,42 +10,21 @@ use super::transcode::push_transcoded;
 use super::{Encoding, ErrorBody, ErrorCode, Event, Json, uuid};
 use crate::websocket::{FrameBuffer, OpCode};
 
-/// Encodes `{"id": N, "ok": {...}}`.
-pub fn encode_ok<T: Serialize + ?Sized>(encoding: Encoding, id: u64, ok: &T) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    push_ok(&mut out, encoding, id, ok);
-    out
-}
-
-/// Encodes `{"id": N, "error": {...}}`.
-pub fn encode_error(encoding: Encoding, id: u64, error: &ErrorBody) -> Vec<u8> {
-    let mut out = Vec::with_capacity(96 + error.message.len());
-    push_error(&mut out, encoding, id, error);
-    out
-}
-
-/// Encodes `{"ev": NAME, ...}`.
-pub fn encode_event(encoding: Encoding, event: &Event<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(event_capacity(event));
-    push_event(&mut out, encoding, event);
-    out
-}
-
-/// [`encode_ok`], in a finished frame.
+/// `{"id": N, "ok": {...}}`, in a finished frame.
 pub fn encode_ok_frame<T: Serialize + ?Sized>(encoding: Encoding, id: u64, ok: &T) -> Bytes {
     let mut frame = FrameBuffer::with_capacity(256);
     push_ok(frame.payload(), encoding, id, ok);
     frame.finish(opcode(encoding))
 }
 
-/// [`encode_error`], in a finished frame.
+/// `{"id": N, "error": {...}}`, in a finished frame.
 pub fn encode_error_frame(encoding: Encoding, id: u64, error: &ErrorBody) -> Bytes {
     let mut frame = FrameBuffer::with_capacity(96 + error.message.len());
     push_error(frame.payload(), encoding, id, error);
     frame.finish(opcode(encoding))
 }
 
-/// [`encode_event`], in a finished frame: one buffer for all sockets of an encoding.
+/// `{"ev": NAME, ...}`, in a finished frame: one buffer for all sockets of an encoding.
 pub fn encode_event_frame(encoding: Encoding, event: &Event<'_>) -> Bytes {
     let mut frame = FrameBuffer::with_capacity(event_capacity(event));
     push_event(frame.payload(), encoding, event);

@@ -22,10 +22,7 @@ mod uuid;
 pub use close::CloseReason;
 pub use command::*;
 pub use decode::{decode, decode_create, decode_patch, decode_publish, decode_send};
-pub use encode::{
-    encode_error, encode_error_frame, encode_event, encode_event_frame, encode_ok, encode_ok_frame, frame,
-    payload_of,
-};
+pub use encode::{encode_error_frame, encode_event_frame, encode_ok_frame, frame, payload_of};
 pub use error::{ErrorBody, ErrorCode};
 pub use event::*;
 pub use json::Json;
@@ -64,11 +61,11 @@ pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 pub const DATA_BYTES_MAX: usize = 64 * 1024;
 /// An idempotency key, characters.
 pub const KEY_CHARS_MAX: usize = 64;
-/// A conversation's title, bytes of UTF-8. Not in the protocol's page; ours.
+/// A conversation's title, bytes of UTF-8 (1 KiB).
 pub const TITLE_BYTES_MAX: usize = 1024;
-/// Members named in one `create`. Not in the protocol's page; ours: more are added one by one.
+/// Members named in one `create`; more are added one by one.
 pub const CREATE_MEMBERS_MAX: usize = 1000;
-/// Cursors and topics together in one `resume`. Not in the protocol's page; ours.
+/// Cursors and topics together in one `resume`.
 pub const RESUME_ENTRIES_MAX: usize = 1000;
 /// Messages in a page of `history` where the client does not say how many.
 pub const HISTORY_LIMIT: u32 = 50;
