@@ -7,6 +7,7 @@ use starling_auth::Identity;
 use starling_conversation_store::Conversation;
 use starling_hub::{Attachment, Room, RoomId, RoomKey, Session, SocketId};
 use starling_wire::protocol::Encoding;
+use starling_wire::websocket::deflate::Params;
 use tokio::io::DuplexStream;
 
 use super::{PaceLimits, Service, Shard, ShardSettings, Socket};
@@ -34,8 +35,13 @@ pub fn shard_with(change: impl FnOnce(&mut ShardSettings)) -> Rc<Shard> {
 
 /// A connection, and the client's end of it.
 pub fn connect(shard: &Rc<Shard>) -> (u32, DuplexStream) {
+    connect_with(shard, None)
+}
+
+/// A connection that agreed on compression, and the client's end of it.
+pub fn connect_with(shard: &Rc<Shard>, deflate: Option<Params>) -> (u32, DuplexStream) {
     let (near, far) = tokio::io::duplex(1 << 16);
-    (crate::upgrade::enter(shard, Socket::Memory(far), None, Encoding::Json, None, None), near)
+    (crate::upgrade::enter(shard, Socket::Memory(far), None, Encoding::Json, deflate, None), near)
 }
 
 pub fn session() -> Arc<Session> {

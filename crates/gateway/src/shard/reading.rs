@@ -2,16 +2,34 @@
 
 use std::future::Future;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Buf;
 use starling_wire::protocol::{self, CloseReason, Encoding};
 use starling_wire::websocket::{self, Incoming};
 
-use super::conn::{Conn, Phase};
+use super::conn::{AWAITED_MAX, Conn, Phase};
 use super::deliver::bound;
 use super::outbox::Kind;
 use super::task::ConnTask;
 use super::{Service, Table};
 use crate::metrics::METRICS;
+
+/// How many commands of a connection wait to be begun at most; nothing more is decoded then.
+const BACKLOG_MAX: usize = AWAITED_MAX as usize;
+/// How many bytes of messages one go decodes, and the message more with which that is exceeded. What is not compressed is hardly ever
+/// more than this, since it comes by the scratch buffer.
+const BACKLOG_BYTES_MAX: usize = super::SCRATCH_BYTES;
+
+/// What has become of what came.
+struct Decoded {
+    /// How many bytes are done with.
+    taken: usize,
+    /// How many bytes came out of what of them was compressed.
+    inflated: usize,
+    /// Why to close, if that is so.
+    close: Option<(CloseReason, String)>,
+}
 
 impl ConnTask {
     /// Reads once. `true`: something was read, and there may be more.
@@ -37,10 +55,12 @@ impl ConnTask {
         if waits || conn.phase == Phase::Broken {
             return false;
         }
-        if !self.early.is_empty() {
-            let mut early = Vec::from(std::mem::take(&mut self.early));
-            if let Some((reason, text)) = self.decode(conn, &mut early) {
-                table.close(self.key, reason, &text);
+        if !self.unread.is_empty() {
+            let mut unread = std::mem::take(&mut self.unread);
+            let taken = self.take_input(table, &mut unread, 0);
+            unread.advance(taken);
+            if !unread.is_empty() {
+                self.unread = unread;
             }
             return true;
         }
@@ -57,25 +77,45 @@ impl ConnTask {
         }
         conn.heard_at = tick;
         METRICS.bytes_received.increment(length as u64);
-        let wait_us = conn.pace.bytes(self.shard.now_us(), length, self.shard.settings.pace);
-        if wait_us > 0 {
-            METRICS.limited_bytes.increment(1);
-            self.paused = Some(Box::pin(tokio::time::sleep(std::time::Duration::from_micros(wait_us))));
-        }
-        let close = self.decode(conn, &mut scratch[..length]);
-        if let Some((reason, text)) = close {
-            table.close(self.key, reason, &text);
+        let taken = self.take_input(table, &mut scratch[..length], length);
+        if taken < length {
+            self.unread = scratch[taken..length].into();
         }
         true
     }
 
-    /// Takes the frames of what was read. Answers why to close, if that is so.
-    fn decode(&self, conn: &mut Conn, bytes: &mut [u8]) -> Option<(CloseReason, String)> {
+    /// Takes the frames of what came, of which `new` bytes have just been read, and charges the connection for them. Answers how much of
+    /// it is done with; the rest is for later.
+    fn take_input(&mut self, table: &mut Table, input: &mut [u8], new: usize) -> usize {
+        let Some(conn) = table.conns.get_mut(self.key as usize) else { return input.len() };
+        let Decoded { taken, inflated, close } = self.decode(conn, input);
+        // What is compressed costs what it is unpacked.
+        let charged = new + inflated.saturating_sub(taken);
+        if charged > 0 {
+            let wait_us = conn.pace.bytes(self.shard.now_us(), charged, self.shard.settings.pace);
+            if wait_us > 0 {
+                METRICS.limited_bytes.increment(1);
+                self.paused = Some(Box::pin(tokio::time::sleep(Duration::from_micros(wait_us))));
+            }
+        }
+        if let Some((reason, text)) = close {
+            table.close(self.key, reason, &text);
+        }
+        taken
+    }
+
+    /// Takes frames until the backlog is full or nothing is left.
+    fn decode(&self, conn: &mut Conn, bytes: &mut [u8]) -> Decoded {
+        let length = bytes.len();
         // The decoder lends what it gives, so that the connection's other parts are taken apart from it.
         let mut decoder = std::mem::replace(&mut conn.decoder, idle_decoder());
         let mut feed = decoder.feed(bytes);
         let mut close = None;
-        while let Some(incoming) = feed.next() {
+        let mut message_bytes = 0;
+        while conn.backlog.len() < BACKLOG_MAX
+            && message_bytes < BACKLOG_BYTES_MAX
+            && let Some(incoming) = feed.next()
+        {
             let incoming = match incoming {
                 Ok(incoming) => incoming,
                 Err(error) => {
@@ -90,6 +130,11 @@ impl ConnTask {
                 }
             };
             METRICS.frames_received.increment(1);
+            message_bytes += match incoming {
+                Incoming::Text(text) => text.len(),
+                Incoming::Binary(bytes) => bytes.len(),
+                _ => 0,
+            };
             let ignored = conn.phase != Phase::Open || close.is_some();
             if ignored && !matches!(incoming, Incoming::Close(..)) {
                 continue;
@@ -98,9 +143,13 @@ impl ConnTask {
                 close = Some(reason);
             }
         }
-        drop(feed);
+        let inflated = feed.inflated();
+        let mut taken = feed.stop();
+        if decoder.is_ended() {
+            taken = length;
+        }
         conn.decoder = decoder;
-        close
+        Decoded { taken, inflated, close }
     }
 
     fn take_frame(&self, conn: &mut Conn, incoming: Incoming<'_>) -> Result<(), (CloseReason, String)> {
@@ -152,4 +201,55 @@ fn idle_decoder() -> websocket::Decoder {
         message_bytes_max: 0,
         deflate: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+    use starling_wire::protocol;
+    use starling_wire::websocket::deflate::{DeflateConfig, Deflater, negotiate};
+    use starling_wire::websocket::payload_of;
+
+    use super::super::fixture;
+    use super::*;
+
+    const MESSAGE_BYTES: usize = 64 * 1024;
+
+    /// Masked by zeros, so that the payload stands as it is.
+    fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(payload.len()).expect("a short payload").to_be_bytes();
+        [&[first, 0xfe][..], &length, &[0; 4], payload].concat()
+    }
+
+    #[tokio::test]
+    async fn of_a_read_that_unpacks_to_much_a_part_is_taken_and_the_rest_waits() {
+        let (params, _) =
+            negotiate("permessage-deflate", DeflateConfig::default()).expect("what is offered is taken");
+        let shard = fixture::shard_with(|settings| {
+            settings.message_bytes_max = 2 * MESSAGE_BYTES as u32;
+            settings.pace.bytes_per_second = 1_000;
+        });
+        let (key, _near) = fixture::connect_with(&shard, Some(params));
+        let mut task = ConnTask::new(shard.clone(), key, Bytes::new());
+        let message = protocol::frame(Encoding::Json, &vec![b'a'; MESSAGE_BYTES]);
+        let packed = Deflater::new(params, 9).compress(&message);
+        let one = client_frame(0xc1, payload_of(&packed));
+        let mut input: BytesMut = one.repeat(400).as_slice().into();
+        assert!(input.len() < super::super::SCRATCH_BYTES, "{} bytes are one read", input.len());
+
+        let mut table = shard.table.borrow_mut();
+        let conn = &mut table.conns[key as usize];
+        let Decoded { taken, inflated, close } = task.decode(conn, &mut input);
+        assert_eq!((taken, inflated, close), (one.len(), MESSAGE_BYTES, None));
+        input.advance(taken);
+        let mut parts = 1;
+        while !input.is_empty() {
+            let taken = task.take_input(&mut table, &mut input, 0);
+            input.advance(taken);
+            parts += 1;
+            assert!(task.paused.is_some(), "what was unpacked is counted, however little was read");
+        }
+        assert_eq!(parts, 400);
+        assert_eq!(table.conns[key as usize].phase, Phase::Open);
+    }
 }

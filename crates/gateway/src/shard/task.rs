@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::catch_up::{Reading, Unreadable};
 use super::commands::Running;
@@ -30,8 +30,8 @@ pub(crate) struct ConnTask {
     pub(super) unreadable: Option<Box<Unreadable>>,
     /// Until when not to read, to keep the connection's rate of bytes.
     pub(super) paused: Option<Pin<Box<tokio::time::Sleep>>>,
-    /// What came with the handshake, not yet decoded.
-    pub(super) early: Bytes,
+    /// What came but is not yet decoded: with the handshake, or in a read that was more than the backlog takes.
+    pub(super) unread: BytesMut,
 }
 
 pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
@@ -47,7 +47,7 @@ impl ConnTask {
             served: 0,
             unreadable: None,
             paused: None,
-            early,
+            unread: early.into(),
         }
     }
 }

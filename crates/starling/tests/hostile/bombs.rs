@@ -69,16 +69,57 @@ async fn compressed_nonsense_closes_and_harms_nobody() {
     witness.was_served().await;
 }
 
+/// Hundreds of large commands, in what is one read. Each of them is in order, and gets its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_large_commands_in_one_read_are_unpacked_a_few_at_a_time() {
+    const COMMANDS: usize = 500;
+    let _turn = TURN.lock().await;
+    let node = node().await;
+    let witness = Witness::of(&node).await;
+    let token = "a".repeat(64 << 10);
+    let mut bomb = Vec::new();
+    for id in 2..2 + COMMANDS {
+        // A second `connect` is refused at once, so that nothing of it is under way.
+        let command = format!(r#"{{"id":{id},"op":"connect","token":"{token}"}}"#);
+        bomb.extend(frame(FIN | COMPRESSED | TEXT, &packed(command.as_bytes())));
+    }
+    println!("{} bytes for {} MiB", bomb.len(), (COMMANDS * token.len()) >> 20);
+    assert!(bomb.len() < 128 << 10);
+    // The first one is for what a node makes once.
+    let mut before = None;
+    for _ in 0..5 {
+        let mut raw = Raw::connected(&node, "mallory", OFFER).await;
+        before.get_or_insert_with(|| peak_bytes(&node));
+        raw.send(&bomb).await.unwrap();
+        for id in 2..2 + COMMANDS {
+            let (_, answer) = raw.next().await.unwrap();
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with(&format!(r#"{{"id":{id},"#)), "{id}: {answer}");
+            assert!(answer.contains("conflict"), "{answer}");
+        }
+    }
+    let growth = peak_bytes(&node) - before.unwrap();
+    println!("at its largest the node was {} KiB larger", growth >> 10);
+    assert!(growth <= mib(16), "the node was {growth} bytes larger for a while");
+    witness.was_served().await;
+}
+
+/// The most memory that the node ever had.
+fn peak_bytes(node: &Node) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
 /// So many zeros, as a frame carries them.
 fn deflated(zeros: usize) -> Vec<u8> {
+    packed(&vec![0; zeros])
+}
+
+/// A message, as a frame carries it.
+fn packed(message: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-    let piece = vec![0; 64 << 10];
-    let mut left = zeros;
-    while left > 0 {
-        let length = left.min(piece.len());
-        encoder.write_all(&piece[..length]).unwrap();
-        left -= length;
-    }
+    encoder.write_all(message).unwrap();
     encoder.flush().unwrap();
     let mut bytes = encoder.get_ref().clone();
     // RFC 7692, section 7.2.1: the end of a flush is left out.

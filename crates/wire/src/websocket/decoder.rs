@@ -79,10 +79,10 @@ impl Decoder {
         }
     }
 
-    /// Takes what was read from the socket, to be unmasked in place. The [`Feed`] is to be gone through to its end; where it is
-    /// dropped before, the decoder has ended.
+    /// Takes what was read from the socket, to be unmasked in place. The [`Feed`] is to be gone through to its end, or
+    /// [stopped](Feed::stop); where it is dropped before, the decoder has ended.
     pub fn feed<'a>(&'a mut self, input: &'a mut [u8]) -> Feed<'a> {
-        Feed { decoder: self, input, at: 0 }
+        Feed { decoder: self, input, at: 0, inflated: 0 }
     }
 
     /// Whether nothing is kept between reads: no part of a frame or message.
@@ -116,13 +116,14 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes a part of the payload of a data frame into the message under way, which the first frame starts.
+    /// Takes a part of the payload of a data frame into the message under way, which the first frame starts. Gives how many bytes
+    /// the inflater made of it.
     pub(super) fn take_data(
         &mut self,
         header: &Header,
         offset: u64,
         payload: &[u8],
-    ) -> Result<(), DecodeError> {
+    ) -> Result<usize, DecodeError> {
         let pending = self.pending.get_or_insert_default();
         let message = pending.message.get_or_insert_with(|| Message {
             text: header.opcode == OpCode::Text,
@@ -135,9 +136,12 @@ impl Decoder {
             message.sent_bytes += header.length;
         }
         let last = header.fin && offset + payload.len() as u64 == header.length;
+        let mut inflated = 0;
         match &mut self.inflater {
             Some(inflater) if message.compressed => {
+                let before = message.bytes.len();
                 inflater.inflate(payload, last, &mut message.bytes, self.message_bytes_max as usize)?;
+                inflated = message.bytes.len() - before;
             }
             _ => {
                 if message.bytes.capacity() == 0 {
@@ -146,7 +150,8 @@ impl Decoder {
                 message.bytes.extend_from_slice(payload);
             }
         }
-        message.check_text(last)
+        message.check_text(last)?;
+        Ok(inflated)
     }
 
     /// Gives out the message that has just become whole.

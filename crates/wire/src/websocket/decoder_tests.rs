@@ -300,3 +300,28 @@ mod properties {
         }
     }
 }
+
+#[test]
+fn a_feed_that_is_stopped_goes_on_where_it_stood() {
+    let mut input = [
+        client_frame(0x81, b"one"),
+        client_frame(0x01, b"tw"),
+        client_frame(0x89, b"p"),
+        client_frame(0x80, b"o"),
+        client_frame(0x81, b"three"),
+    ]
+    .concat();
+    let whole = input.len();
+    let mut decoder = decoder(None);
+    let (mut seen, mut from) = (Vec::new(), 0);
+    while from < whole {
+        let mut feed = decoder.feed(&mut input[from..]);
+        let Some(incoming) = feed.next() else { panic!("nothing of {} bytes", whole - from) };
+        seen.push(format!("{:?}", incoming.unwrap()));
+        assert_eq!(feed.inflated(), 0);
+        from += feed.stop();
+        assert!(!decoder.is_ended());
+    }
+    assert_eq!(seen, [r#"Text("one")"#, "Ping([112])", r#"Text("two")"#, r#"Text("three")"#]);
+    assert!(decoder.is_idle());
+}

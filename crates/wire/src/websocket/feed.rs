@@ -11,6 +11,8 @@ pub struct Feed<'a> {
     pub(super) decoder: &'a mut Decoder,
     pub(super) input: &'a mut [u8],
     pub(super) at: usize,
+    /// Bytes that came out of the inflater.
+    pub(super) inflated: usize,
 }
 
 impl Feed<'_> {
@@ -51,6 +53,19 @@ impl Feed<'_> {
         }
     }
 
+    /// How many bytes compressed messages, or parts of them, have become so far.
+    pub fn inflated(&self) -> usize {
+        self.inflated
+    }
+
+    /// Ends here, behind the last message that was given out, and gives how much of the input has been taken. What follows is still
+    /// as it was read, and is what the decoder is to be fed next.
+    pub fn stop(mut self) -> usize {
+        let taken = self.at;
+        self.input = &mut std::mem::take(&mut self.input)[..taken];
+        taken
+    }
+
     /// Goes on until something is whole or the input is used up.
     fn advance(&mut self) -> Result<Option<Whole>, DecodeError> {
         loop {
@@ -77,7 +92,7 @@ impl Feed<'_> {
                 pending.control.reserve_exact(CONTROL_PAYLOAD_BYTES_MAX.min(header.length as usize));
                 pending.control.extend_from_slice(payload);
             } else {
-                self.decoder.take_data(&header, offset, &self.input[start..end])?;
+                self.inflated += self.decoder.take_data(&header, offset, &self.input[start..end])?;
             }
             if !whole {
                 self.set_frame(Some((header, offset + (end - start) as u64)));
