@@ -11,7 +11,7 @@ use starling_wire::websocket::{self, Incoming};
 use super::conn::{AWAITED_MAX, Conn, Phase};
 use super::deliver::bound;
 use super::outbox::Kind;
-use super::task::ConnTask;
+use super::task::{ConnTask, Goodbye};
 use super::{Service, Table};
 use crate::metrics::METRICS;
 
@@ -50,8 +50,8 @@ impl ConnTask {
     fn read_into(&mut self, table: &mut Table, scratch: &mut [u8], tick: u32, cx: &mut Context<'_>) -> bool {
         let Some(conn) = table.conns.get_mut(self.key as usize) else { return false };
         let open = conn.phase == Phase::Open;
-        // A client that asks faster than it is answered, or does not read its answers, waits.
-        let waits = open && (!conn.backlog.is_empty() || !conn.may_begin());
+        // A client that asks faster than it is answered, or does not read its answers, waits. One that has said goodbye says no more.
+        let waits = open && (!conn.backlog.is_empty() || !conn.may_begin() || self.goodbye.is_some());
         if waits || conn.phase == Phase::Broken {
             return false;
         }
@@ -104,8 +104,34 @@ impl ConnTask {
         taken
     }
 
+    /// Acts on the client's close frame once nothing that came before it waits to be begun: whether a message is sent must not depend on
+    /// how the network cuts what a client writes. `true`: so it was.
+    pub(super) fn take_goodbye(&mut self, table: &mut Table) -> bool {
+        let Some(Goodbye(code)) = self.goodbye else { return false };
+        let Some(conn) = table.conns.get_mut(self.key as usize) else { return false };
+        match conn.phase {
+            Phase::Open => {
+                let begun = self.running.is_none()
+                    && conn.backlog.is_empty()
+                    && conn.waiting.is_none()
+                    && conn.held.is_none();
+                if !begun {
+                    return false;
+                }
+                METRICS.closed(code.unwrap_or(1005));
+                conn.outbox.push(websocket::close_reply(code), Kind::Reply);
+            }
+            // This node has said it meanwhile, so that now both have.
+            Phase::Closing { .. } => {}
+            Phase::Closed | Phase::Ending | Phase::Broken => return false,
+        }
+        self.goodbye = None;
+        conn.phase = Phase::Closed;
+        true
+    }
+
     /// Takes frames until the backlog is full or nothing is left.
-    fn decode(&self, conn: &mut Conn, bytes: &mut [u8]) -> Decoded {
+    fn decode(&mut self, conn: &mut Conn, bytes: &mut [u8]) -> Decoded {
         let length = bytes.len();
         // The decoder lends what it gives, so that the connection's other parts are taken apart from it.
         let mut decoder = std::mem::replace(&mut conn.decoder, idle_decoder());
@@ -152,20 +178,14 @@ impl ConnTask {
         Decoded { taken, inflated, close }
     }
 
-    fn take_frame(&self, conn: &mut Conn, incoming: Incoming<'_>) -> Result<(), (CloseReason, String)> {
+    fn take_frame(&mut self, conn: &mut Conn, incoming: Incoming<'_>) -> Result<(), (CloseReason, String)> {
         match incoming {
             Incoming::Ping(payload) => {
                 let pong = websocket::pong_frame(payload);
                 conn.outbox.push_pong(pong, self.shard.settings.outbox_bytes_soft);
             }
             Incoming::Pong(_) => {}
-            Incoming::Close(code, _) => {
-                if conn.phase == Phase::Open {
-                    METRICS.closed(code.unwrap_or(1005));
-                    conn.outbox.push(websocket::close_reply(code), Kind::Reply);
-                }
-                conn.phase = Phase::Closed;
-            }
+            Incoming::Close(code, _) => self.goodbye = Some(Goodbye(code)),
             Incoming::Text(text) => match (&self.shard.service, conn.encoding) {
                 (Service::Echo, _) => conn.push(crate::echo::text(text), Kind::Reply),
                 (Service::Hub(_), Encoding::Json) => return take_request(conn, text.as_bytes()),

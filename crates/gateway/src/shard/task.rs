@@ -32,7 +32,13 @@ pub(crate) struct ConnTask {
     pub(super) paused: Option<Pin<Box<tokio::time::Sleep>>>,
     /// What came but is not yet decoded: with the handshake, or in a read that was more than the backlog takes.
     pub(super) unread: BytesMut,
+    /// The client's close frame, which is acted on when what came before it has been begun.
+    pub(super) goodbye: Option<Goodbye>,
 }
+
+/// What the client's close frame said: its code, if it gave one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Goodbye(pub(super) Option<u16>);
 
 pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
 
@@ -48,6 +54,7 @@ impl ConnTask {
             unreadable: None,
             paused: None,
             unread: early.into(),
+            goodbye: None,
         }
     }
 }
@@ -88,6 +95,7 @@ impl ConnTask {
         loop {
             let mut more = self.poll_running(table, cx);
             more |= self.begin_commands(table);
+            more |= self.take_goodbye(table);
             more |= self.serve_from_log(table, cx);
             let read = self.read(table, cx);
             reads += usize::from(read);

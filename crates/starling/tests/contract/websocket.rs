@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use starling_testkit::client::{Client, Encoding};
 
 use crate::place::{Arrangement, Place, everywhere};
@@ -151,6 +152,44 @@ fn a_pong_that_nobody_asked_for_is_harmless() {
         raw.frame(FIN | opcode, &payload).await;
         assert_eq!(raw.next().await.0, opcode);
     });
+}
+
+#[tokio::test]
+async fn what_was_said_before_goodbye_is_done_although_both_came_at_once() {
+    const MESSAGES: u64 = 20;
+    let nodes = Arrangement::Alone.nodes_with(&[]).await;
+    let mut said = vec![
+        json!({"id": 1, "op": "connect", "token": nodes[0].token("ada")}),
+        json!({"id": 2, "op": "create", "conversation": "goodbye"}),
+    ];
+    said.extend((0..MESSAGES).map(|n| {
+        json!({"id": 3 + n, "op": "send", "conversation": "goodbye", "key": n.to_string(), "content": "x"})
+    }));
+    // Masked by zeros, and all in one write.
+    let mut bytes = Vec::new();
+    for command in said {
+        let payload = command.to_string();
+        let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        bytes.extend([&[FIN | TEXT, 0xfe][..], &length, &[0; 4], payload.as_bytes()].concat());
+    }
+    bytes.extend([&[FIN | CLOSE, 0x82, 0, 0, 0, 0][..], &1000_u16.to_be_bytes()].concat());
+    let mut raw = Raw::open(&nodes[0], Encoding::Json.subprotocol()).await;
+    raw.bytes(&bytes).await;
+    let goodbye = loop {
+        let (opcode, payload) = raw.next().await;
+        if opcode == CLOSE {
+            break payload;
+        }
+    };
+    assert_eq!(goodbye, 1000_u16.to_be_bytes());
+    let mut ada = Client::connect(&nodes[0].ws_url(), &nodes[0].token("ada"), Encoding::Json).await.unwrap();
+    let joined = ada.ask("join", json!({"conversation": "goodbye"})).await;
+    // Those that were begun are written, if not before the goodbye was answered.
+    let mut head = joined["head"].as_u64().unwrap();
+    while head < MESSAGES {
+        head = ada.wait_for_event("message").await.unwrap()["seq"].as_u64().unwrap();
+    }
+    assert_eq!(head, MESSAGES);
 }
 
 #[tokio::test]
