@@ -109,7 +109,7 @@ impl ConnTask {
 
     fn begin(&mut self, table: &mut Table, request: Request) {
         let Some(conn) = table.conns.get_mut(self.key as usize) else { return };
-        let Request { id, command } = request;
+        let Request { id, command, is_connect } = request;
         if let Err(retry_after_ms) = conn.pace.command(self.shard.now_us(), self.shard.settings.pace) {
             METRICS.limited_commands.increment(1);
             let error = CommandError::rate_limited("too many commands on this connection", retry_after_ms);
@@ -118,6 +118,10 @@ impl ConnTask {
         }
         let command = match command {
             Ok(command) => command,
+            Err(_) if conn.session.is_none() && !is_connect => {
+                self.take_answer(table, id, connect_first());
+                return;
+            }
             Err(bad) => {
                 let error = CommandError::new(bad.code, bad.message);
                 self.take_answer(table, id, Answer::Reply(Err(error)));
@@ -156,7 +160,7 @@ impl ConnTask {
                 let socket = conn.id(self.shard.index, self.key);
                 hub.connect(identity, connect, socket)
             }
-            (None, _) => Handling::Now(Answer::Refused(CommandError::unauthorized("connect comes first"))),
+            (None, _) => Handling::Now(connect_first()),
         };
         drop(entered);
         match handling {
@@ -346,4 +350,9 @@ impl ConnTask {
             conn.reply(id, reply);
         }
     }
+}
+
+/// The answer to what comes before `connect`.
+fn connect_first() -> Answer {
+    Answer::Refused(CommandError::unauthorized("connect comes first"))
 }

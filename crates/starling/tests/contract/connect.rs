@@ -111,7 +111,14 @@ fn connect_without_any_token_is_unauthorized_and_closes() {
 #[test]
 fn a_command_before_connect_is_unauthorized_and_closes() {
     everywhere(async |place| {
-        for (op, fields) in [("ping", json!({})), ("join", json!({"conversation": "c"}))] {
+        // Also where it is no command at all, whose fault would be named to those who are connected.
+        for (op, fields) in [
+            ("ping", json!({})),
+            ("join", json!({"conversation": "c"})),
+            ("join", json!({})),
+            ("send", json!({"conversation": "not a name", "key": 1})),
+            ("nothing", json!({})),
+        ] {
             let mut client = place.socket(0).await;
             assert_eq!(client.refused(op, fields).await, "unauthorized");
             assert_eq!(client.close_code().await, Some(4401));

@@ -11,6 +11,8 @@ pub struct Request {
     pub id: u64,
     /// What is asked, or why it can't be understood (to be answered under the same id).
     pub command: Result<Command, BadRequest>,
+    /// Whether it is a `connect`, be it one that can't be understood.
+    pub is_connect: bool,
 }
 
 /// A frame with a usable id whose rest is not a command: unknown `op`, missing field, wrong type, bad name, too large.

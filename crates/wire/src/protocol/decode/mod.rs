@@ -36,7 +36,8 @@ pub fn decode(encoding: Encoding, frame: &[u8]) -> Result<Request, NotAFrame> {
         Field::Absent => return Err(NotAFrame("it has no `id`".to_owned())),
         _ => return Err(NotAFrame("`id` must be an integer from 1 to 2^53-1".to_owned())),
     };
-    Ok(Request { id, command: build::command(fields) })
+    let is_connect = matches!(&fields.op, Field::Value(op) if op == "connect");
+    Ok(Request { id, command: build::command(fields), is_connect })
 }
 
 /// Reads the body of `POST /v1/conversations`.
