@@ -19,6 +19,7 @@ const SETTLE_SECONDS: u32 = 2;
 impl Table {
     /// Takes one item of the inbox.
     pub(super) fn take(&mut self, item: ShardItem, shard: &Shard) {
+        let tick = self.tick;
         match item {
             ShardItem::Message { room, seq, event } => self.message(room, seq, event, shard),
             ShardItem::Head { room, seq } => self.head(room, seq, shard),
@@ -42,6 +43,7 @@ impl Table {
             ShardItem::Event { socket, event } => {
                 if let Some(conn) = self.conn(socket) {
                     conn.tell(&event, Kind::Ephemeral);
+                    bound(conn, &shard.settings, tick);
                     self.mark(socket.key);
                 }
             }
@@ -428,6 +430,24 @@ mod tests {
         assert!(served[..2].contains(&QUIET), "{served:?}");
         assert!(matches!(table.conns[key as usize].subs[1].state, SubState::Live));
         assert_eq!(served.iter().filter(|room| **room == BUSY).count(), 3, "{served:?}");
+    }
+
+    #[test]
+    fn events_for_a_socket_alone_wait_within_its_limit_too() {
+        let shard = shard();
+        let (key, _near) = connect(&shard);
+        let mut table = shard.table.borrow_mut();
+        let socket = table.conns[key as usize].id(0, key);
+        let event = Arc::new(Encoded::new(OwnedEvent::Typing {
+            conversation: "room".into(),
+            user: "u".repeat(1_000).into(),
+            typing: true,
+        }));
+        for _ in 0..100 {
+            table.take(ShardItem::Event { socket, event: event.clone() }, &shard);
+            let waiting = table.conns[key as usize].outbox.bytes();
+            assert!(waiting <= shard.settings.outbox_bytes_soft, "{waiting} bytes wait");
+        }
     }
 
     #[test]
