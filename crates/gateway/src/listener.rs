@@ -75,7 +75,10 @@ pub(crate) async fn accept(
             }
             Err(refusal) => {
                 count(refusal);
-                if let Ok(permit) = refusals.clone().try_acquire_owned() {
+                // Under TLS the answer would be no answer, and a TLS handshake is what the limit is to save.
+                if front.tls.is_none()
+                    && let Ok(permit) = refusals.clone().try_acquire_owned()
+                {
                     tokio::spawn(async move {
                         refuse(stream).await;
                         drop(permit);

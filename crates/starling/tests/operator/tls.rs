@@ -14,6 +14,7 @@ use starling_testkit::client::{Encoding, Message};
 use starling_testkit::install::{Tool, ensure_installed};
 use starling_testkit::node::{Node, NodeBuilder};
 use starling_testkit::wait::until_true;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -188,4 +189,23 @@ async fn what_is_wrong_with_certificate_or_key_is_named_before_the_port_is_bound
         assert!(log.contains(named), "{variable}={value} does not name {named}: {log}");
         assert!(!log.contains(&taken) && !log.contains("panicked"), "{variable}={value}: {log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_with_too_many_connections_is_not_answered_in_plain_text() {
+    let certificates = Certificates::make().await;
+    let node = certificates.node().env("STARLING_LIMIT_ADDRESS_CONNECTIONS", "2");
+    let node = node.without_waiting().start().await.unwrap();
+    let mut held = Vec::new();
+    let holds_two = async || {
+        held.push(TcpStream::connect(node.address()).await?);
+        Ok(held.len() == 2)
+    };
+    until_true(SOON, "connections", holds_two).await.unwrap();
+    let mut refused = TcpStream::connect(node.address()).await.unwrap();
+    // What is answered to those who say something; the connection may have ended before.
+    let _ = refused.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _ = timeout(SOON, refused.read_to_end(&mut answer)).await.expect("it ends");
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
 }
