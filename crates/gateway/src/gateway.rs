@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use starling_hub::{Hub, vital};
 use starling_wire::websocket::deflate::DeflateConfig;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::addresses::Addresses;
 use crate::admission::Admission;
@@ -46,6 +46,9 @@ pub enum Error {
     /// A shard's thread can't be started.
     #[error("a shard's thread can't be started: {0}")]
     Thread(std::io::Error),
+    /// A shard's runtime can't be made: most often, no file descriptors are left.
+    #[error("a shard can't be started: {0}")]
+    Runtime(std::io::Error),
 }
 
 /// A gateway whose port is open.
@@ -81,7 +84,7 @@ impl Gateway {
         let front = front(&config, front_tls, Some(hub.clone()), Some(WEBSOCKET_PATH));
         let state = http::ApiState { hub: hub.clone(), front: front.clone() };
         let _ = front.router.set(http::router(state));
-        start_shards(&config, &Service::Hub(hub.clone()), &front, ends)?;
+        start_shards(&config, &Service::Hub(hub.clone()), &front, ends).await?;
         let (stop, stopped) = watch::channel(false);
         let accepting = listener::accept(listener, inboxes.clone(), front.clone(), stopped);
         let accepting = tokio::spawn(vital("accept", accepting));
@@ -104,7 +107,7 @@ impl Gateway {
         let Gateway { config, listener, front_tls } = self;
         let front = front(&config, front_tls, None, None);
         let (inboxes, ends) = Inboxes::new(1);
-        start_shards(&config, &Service::Echo, &front, ends)?;
+        start_shards(&config, &Service::Echo, &front, ends).await?;
         let (_stop, stopped) = watch::channel(false);
         listener::accept(listener, inboxes, front, stopped).await;
         Ok(())
@@ -134,20 +137,28 @@ pub(crate) fn front(
     })
 }
 
-fn start_shards(
+/// Starts the shards, and waits until all of them can serve: the share of connections of one that can't would be lost.
+async fn start_shards(
     config: &GatewayConfig,
     service: &Service,
     front: &Arc<Front>,
     ends: Vec<Inbox>,
 ) -> Result<(), Error> {
     let settings = shard_settings(config, service, front);
+    let mut starts = Vec::with_capacity(ends.len());
     for (index, inbox) in ends.into_iter().enumerate() {
+        let (started, start) = oneshot::channel();
+        starts.push(start);
         let (service, settings, front) = (service.clone(), settings.clone(), front.clone());
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         std::thread::Builder::new()
             .name(format!("shard-{index}"))
-            .spawn(move || shard::run(index, inbox, service, settings, front))
+            .spawn(move || shard::run(index, inbox, service, settings, front, started))
             .map_err(Error::Thread)?;
+    }
+    for start in starts {
+        // One that ends without a word has panicked, which ends the node.
+        start.await.unwrap_or(Ok(())).map_err(Error::Runtime)?;
     }
     Ok(())
 }

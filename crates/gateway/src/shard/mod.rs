@@ -39,6 +39,7 @@ use starling_hub::{Hub, NodeGauges, RoomId, SocketId};
 use starling_wire::websocket::deflate::DeflateConfig;
 pub(crate) use task::ConnTask;
 use timers::Timers;
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 
@@ -118,21 +119,23 @@ pub(crate) struct Table {
     random: SmallRng,
 }
 
-/// Runs a shard on this thread until its inbox closes.
+/// Runs a shard on this thread until its inbox closes. `started` is told when it can serve, or why it can't.
 pub(crate) fn run(
     index: u16,
     inbox: Inbox,
     service: Service,
     settings: ShardSettings,
     front: Arc<upgrade::Front>,
+    started: oneshot::Sender<std::io::Result<()>>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, index, "a shard can't start");
+            let _ = started.send(Err(error));
             return;
         }
     };
+    let _ = started.send(Ok(()));
     let _ends_the_node = EndsTheNode;
     let shard = Shard::new(index, service, settings, rand::random());
     let local = LocalSet::new();
