@@ -11,8 +11,9 @@ use crate::cli::SCOPE;
 /// How long the printed tokens are valid, seconds: a day of trying out.
 const TTL_SECONDS: u64 = 86_400;
 
-/// Shows links for two people, with tokens. Only for a node that serves alone with a secret of its own. Tokens are for eyes at a
-/// terminal: where there is none, a log is kept of what is written, and so one line tells how to make a token.
+/// Shows links for two people, with tokens. Only for a node that serves alone with a secret of its own, and never among the log's
+/// lines. Where there is no terminal, what is written is likely kept: the tokens of a node that only this machine can reach are
+/// written all the same, and for any other a line of the log tells how to make one.
 pub fn show(secret: &[u8], address: SocketAddr, tls: bool) {
     let scheme = if tls { "https" } else { "http" };
     let host = if address.ip().is_unspecified() {
@@ -21,17 +22,34 @@ pub fn show(secret: &[u8], address: SocketAddr, tls: bool) {
         address.to_string()
     };
     let url = format!("{scheme}://{host}");
-    // Standard output may be a pipe or a file while somebody watches: `starling | tee log`. What can't be written is not missed.
-    if stdout().is_terminal() {
-        let _ = stdout().write_all(links(secret, &url).as_bytes());
-    } else if stderr().is_terminal() {
-        let _ = stderr().write_all(links(secret, &url).as_bytes());
-    } else {
-        tracing::info!(
+    // What can't be written is not missed.
+    match place(stdout().is_terminal(), stderr().is_terminal(), address.ip().is_loopback()) {
+        Place::Output => drop(stdout().write_all(links(secret, &url).as_bytes())),
+        Place::Error => drop(stderr().write_all(links(secret, &url).as_bytes())),
+        Place::Log => tracing::info!(
             %url,
             "a page to try it out is served here; `starling token --user alice`, run in the same folder with the same \
              configuration, prints a token for it"
-        );
+        ),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+    /// A line of the log, without tokens.
+    Log,
+}
+
+fn place(output_is_terminal: bool, error_is_terminal: bool, only_this_machine: bool) -> Place {
+    // Standard output may be a pipe or a file while somebody watches: `starling | tee log`.
+    match (output_is_terminal, error_is_terminal || only_this_machine) {
+        (true, _) => Place::Output,
+        (false, true) => Place::Error,
+        (false, false) => Place::Log,
     }
 }
 
@@ -51,4 +69,18 @@ fn links(secret: &[u8], url: &str) -> String {
         link("alice", &format!("{SCOPE} admin")),
         link("bob", SCOPE),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_for_eyes_at_a_terminal_or_for_this_machine_alone() {
+        assert_eq!(place(true, true, false), Place::Output);
+        assert_eq!(place(true, false, true), Place::Output);
+        assert_eq!(place(false, true, false), Place::Error);
+        assert_eq!(place(false, false, true), Place::Error);
+        assert_eq!(place(false, false, false), Place::Log);
+    }
 }

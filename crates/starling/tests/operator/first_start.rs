@@ -22,6 +22,11 @@ fn on_a_terminal(line: &str) -> NodeBuilder {
     Node::builder().secret("").program("script").arg("-qec").arg(line).arg("/dev/null")
 }
 
+/// A node that is started by this line of a shell, without a terminal.
+fn in_a_shell(line: &str) -> NodeBuilder {
+    Node::builder().secret("").program("sh").arg("-c").arg(line)
+}
+
 /// The tokens of both links, once they are shown, in their order.
 async fn shown(node: &Node) -> [String; 2] {
     let start = format!("{}/#token=", node.http_url());
@@ -62,12 +67,17 @@ async fn who_keeps_the_log_in_a_file_sees_the_links_all_the_same() {
 }
 
 #[tokio::test]
-async fn without_a_terminal_the_log_tells_how_to_make_a_token_and_holds_none() {
-    let node = Node::builder().secret("").start().await.unwrap();
-    until_true(SOON, "what to do", async || Ok(node.log().contains("starling token --user"))).await.unwrap();
-    assert!(node.log().contains(&format!("\"url\":\"{}\"", node.http_url())), "{}", node.log());
-    assert!(!node.log().contains("token="), "{}", node.log());
+async fn without_a_terminal_a_node_of_this_machine_shows_them_beside_the_log() {
+    let node = in_a_shell(&format!("exec {PROGRAM} > output")).start().await.unwrap();
+    let [alice, _] = shown(&node).await;
+    assert_eq!(get(&node, &alice, "/v1/nodes").await.status, 200);
+    let output = std::fs::read_to_string(node.folder().join("output")).unwrap();
+    assert!(!output.contains("token="), "{output}");
+}
 
+#[tokio::test]
+async fn the_secret_of_a_first_start_is_kept_and_signs_more_tokens() {
+    let node = Node::builder().secret("").start().await.unwrap();
     let mut command = Command::new(PROGRAM);
     command.args(["token", "--user", "alice"]).current_dir(node.folder()).env_clear().stdin(Stdio::null());
     let output = command.output().await.unwrap();
