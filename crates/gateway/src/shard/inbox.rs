@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use starling_hub::{ShardItem, Shards};
+use starling_hub::{ShardItem, Shards, SocketId};
+use starling_wire::protocol::CloseReason;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::TURN_MAX;
 use super::leaving::DrainPlan;
+use super::{Map, TURN_MAX};
 use crate::listener::Accepted;
 
 /// How many items a shard's inbox holds. What does not fit of a conversation is served from the log.
@@ -62,6 +63,8 @@ struct Overflow {
     /// Replies and events, with the number of items that must have been taken before: those in front of it in the inbox may be
     /// for the same socket.
     ordered: VecDeque<(u64, Item)>,
+    /// Sockets for which something did not even fit here that they can't go on without. They are closed; each stands here once.
+    doomed: Map<SocketId, CloseReason>,
 }
 
 impl Inboxes {
@@ -132,6 +135,10 @@ impl Entry {
             item
         };
         if overflow.ordered.len() >= OVERFLOW_MAX {
+            // A reply that never comes would be waited for by all that follows on its connection.
+            if let Item::Hub(ShardItem::Reply { socket, .. }) = item {
+                overflow.doomed.entry(socket).or_insert(CloseReason::Restart);
+            }
             return false;
         }
         // The inbox holds no more than this, and the shard may have taken a turn's items that it has not counted yet.
@@ -148,7 +155,15 @@ impl Entry {
         // As above. While the inbox is full the shard has not seen what is put here now.
         let Err(TrySendError::Full(item)) = self.sender.try_send(item) else { return true };
         if overflow.urgent.len() >= OVERFLOW_MAX {
-            return false;
+            match item {
+                Item::Hub(ShardItem::Close { socket, reason }) => _ = overflow.doomed.insert(socket, reason),
+                // Who is out of a room must not be shown what is said there.
+                Item::Hub(ShardItem::Evict { socket, .. }) => {
+                    overflow.doomed.entry(socket).or_insert(CloseReason::Restart);
+                }
+                _ => return false,
+            }
+            return true;
         }
         overflow.urgent.push_back(item);
         true
@@ -166,6 +181,8 @@ impl Inbox {
         let mut overflow = self.beside.overflow.lock();
         overflow.taken += taken as u64;
         items.extend(overflow.urgent.drain(..));
+        let doomed = std::mem::take(&mut overflow.doomed).into_iter();
+        items.extend(doomed.map(|(socket, reason)| Item::Hub(ShardItem::Close { socket, reason })));
         if overflow.ordered.is_empty() {
             return true;
         }
@@ -185,8 +202,7 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use starling_hub::{Reply, SocketId};
-    use starling_wire::protocol::CloseReason;
+    use starling_hub::Reply;
 
     use super::*;
 
@@ -261,5 +277,31 @@ mod tests {
         assert!(inboxes.post(0, ShardItem::Close { socket: SOCKET, reason: CloseReason::Ended }));
         let items = turn(&mut ends[0]).await;
         assert!(matches!(items.last(), Some(Item::Hub(ShardItem::Close { .. }))));
+    }
+
+    #[tokio::test]
+    async fn a_socket_whose_reply_fits_nowhere_is_closed_with_the_next_turn() {
+        let (inboxes, mut ends) = Inboxes::holding(TURN_MAX, 1);
+        while inboxes.post(0, reply(0)) {}
+        let closes = |items: &[Item]| {
+            let close = |item: &&Item| matches!(item, Item::Hub(ShardItem::Close { socket, .. }) if *socket == SOCKET);
+            items.iter().filter(close).count()
+        };
+        assert!(!inboxes.post(0, reply(1)));
+        assert_eq!(closes(&turn(&mut ends[0]).await), 1);
+        assert!(ends[0].beside.overflow.lock().doomed.is_empty(), "it is closed once");
+    }
+
+    #[tokio::test]
+    async fn a_close_that_fits_nowhere_comes_all_the_same() {
+        let (inboxes, mut ends) = Inboxes::holding(TURN_MAX, 1);
+        while inboxes.post(0, ShardItem::Head { room: 0, seq: 0 }) {}
+        let close = |key| ShardItem::Close { socket: SocketId { key, ..SOCKET }, reason: CloseReason::Ended };
+        let last = OVERFLOW_MAX as u32;
+        assert!((0..=last).all(|key| inboxes.post(0, close(key))));
+        let items = turn(&mut ends[0]).await;
+        let is_last =
+            |item: &Item| matches!(item, Item::Hub(ShardItem::Close { socket, .. }) if socket.key == last);
+        assert!(items.iter().any(is_last));
     }
 }
