@@ -153,6 +153,36 @@ async fn a_wrong_password_or_database_is_the_operators_to_mend() -> Result<()> {
     Ok(())
 }
 
+/// A primary that becomes a standby goes on answering on the connections that it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_to_a_server_that_takes_no_writes_is_not_used_again() -> Result<()> {
+    let url = Postgres::shared().await?.create_database("demoted").await?;
+    let patient = store(&url)?;
+    patient.migrate().await?;
+    let id = patient.create(&new("c")).await?.id;
+
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+    let console = tokio::spawn(connection);
+    client
+        .batch_execute("ALTER ROLE CURRENT_USER IN DATABASE demoted SET default_transaction_read_only = on")
+        .await?;
+    let store = PostgresStore::connect(PostgresConfig { pool_size_max: 1, ..PostgresConfig::new(&url) })?;
+    store.ping().await?;
+    // From now on new connections may write; the one that the store has still may not.
+    client
+        .batch_execute(
+            "SET default_transaction_read_only = off; ALTER ROLE CURRENT_USER IN DATABASE demoted RESET ALL",
+        )
+        .await?;
+    let error = failed(store.append(&[message(id, "k")]).await)?;
+    ensure!(error.is_transient() && error.to_string().contains("read-only"), "{error}");
+    let appended = append(&store, id, "k").await?;
+    assert_eq!((appended.seq, appended.duplicate), (1, false));
+    drop(client);
+    console.await??;
+    Ok(())
+}
+
 /// Somebody at a console holds a lock. The call ends in time, the server stops working on it, and its connection is not
 /// used for another call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

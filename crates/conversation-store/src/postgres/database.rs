@@ -142,7 +142,11 @@ impl Database {
         let Some(answer) = answer else {
             return Err(self.late(self.statement_timeout));
         };
-        connection.give_back();
+        if answer.as_ref().is_err_and(error::is_of_a_read_only_server) {
+            connection.discard();
+        } else {
+            connection.give_back();
+        }
         answer.map_err(|error| error::of_query(&error))
     }
 
@@ -190,6 +194,11 @@ impl<'a> Borrowed<'a> {
 
     fn give_back(mut self) {
         self.connection = None;
+    }
+
+    /// Nothing is to come on it any more, and nothing good would come of it.
+    fn discard(mut self) {
+        self.connection.take().map(Object::take);
     }
 }
 

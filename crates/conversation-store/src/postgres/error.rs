@@ -52,6 +52,12 @@ pub(super) fn chain(error: &dyn StdError) -> String {
     text
 }
 
+/// Whether a server took no write because it is none that does: a primary that became a standby keeps its connections, while
+/// its address may lead to the new one by now.
+pub(super) fn is_of_a_read_only_server(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&tokio_postgres::error::SqlState::READ_ONLY_SQL_TRANSACTION)
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Unavailable,
