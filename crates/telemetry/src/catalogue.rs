@@ -175,7 +175,7 @@ pub const DELIVERY: Section = Section {
         gauge("starling_queue_bytes", Unit::Bytes, "Bytes that wait in the queues of sockets.", &[]),
         counter(
             "starling_drops_total",
-            "Events that were dropped: ephemeral ones for good, durable ones to be read from the log, publications on their way to other nodes.",
+            "Times that events which waited for one socket were dropped, ephemeral ones for good and durable ones to be read from the log; and publications that were dropped on their way to other nodes, each.",
             &[("kind", "`ephemeral`, `durable`, `publication`")],
         ),
         counter(
