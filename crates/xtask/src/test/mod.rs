@@ -161,7 +161,14 @@ fn steps(quick: bool) -> Result<Vec<Step>> {
     };
     let mut steps = vec![
         Step { name: "install".to_owned(), work: Work::Install(tools) },
-        Step::new("format", [Task::cargo(&["fmt", "--all", "--check"])]),
+        Step::new(
+            "format",
+            [
+                Task::cargo(&["fmt", "--all", "--check"]),
+                // The fuzz targets have a lock file of their own, which nothing else would miss before they are built.
+                Task::cargo(&["tree", "--locked", "--depth", "0", "--manifest-path", "fuzz/Cargo.toml"]),
+            ],
+        ),
         Step::new(
             "clippy",
             [Task::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])],
