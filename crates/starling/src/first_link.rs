@@ -24,8 +24,10 @@ pub fn show(secret: &[u8], address: SocketAddr, tls: bool) {
     let url = format!("{scheme}://{host}");
     // What can't be written is not missed.
     match place(stdout().is_terminal(), stderr().is_terminal(), address.ip().is_loopback()) {
-        Place::Output => drop(stdout().write_all(links(secret, &url).as_bytes())),
-        Place::Error => drop(stderr().write_all(links(secret, &url).as_bytes())),
+        Place::Output => drop(stdout().write_all(links(secret, &url, true).as_bytes())),
+        Place::Error => {
+            drop(stderr().write_all(links(secret, &url, stderr().is_terminal()).as_bytes()));
+        }
         Place::Log => tracing::info!(
             %url,
             "a page to try it out is served here; `starling token --user alice`, run in the same folder with the same \
@@ -53,14 +55,14 @@ fn place(output_is_terminal: bool, error_is_terminal: bool, only_this_machine: b
     }
 }
 
-fn links(secret: &[u8], url: &str) -> String {
+fn links(secret: &[u8], url: &str, styled: bool) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let link = |user: &str, scope: &str| {
         let token = sign_hs256(secret, user, "default", scope, now_ms, TTL_SECONDS);
         format!("{url}/#token={token}")
     };
-    let (bold, dim, end) = ("\x1b[1m", "\x1b[2m", "\x1b[0m");
+    let (bold, dim, end) = if styled { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
     format!(
         "\n{bold}Starling serves on {url}{end}\n\n\
          Open this as alice, who may also see the nodes:\n\n  {}\n\n\

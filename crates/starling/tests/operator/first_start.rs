@@ -73,6 +73,7 @@ async fn without_a_terminal_a_node_of_this_machine_shows_them_beside_the_log() {
     assert_eq!(get(&node, &alice, "/v1/nodes").await.status, 200);
     let output = std::fs::read_to_string(node.folder().join("output")).unwrap();
     assert!(!output.contains("token="), "{output}");
+    assert!(!node.log().contains('\x1b'), "colours are for terminals: {}", node.log());
 }
 
 #[tokio::test]
