@@ -2,10 +2,24 @@
 
 use anyhow::{Context, Result};
 use starling_testkit::redis::{Redis, RedisCluster, RedisSentinel};
+use starling_testkit::wait;
 
-use super::cuts::{forget, recovered, works};
+use super::cuts::{forget, works};
 use crate::setting::{Kind, Node, Setting};
-use crate::witness::marked;
+use crate::witness::{LIMIT, marked};
+
+/// Waits until both were told of a gap, and everything works.
+async fn recovered(setting: &Setting, a: &Node, b: &Node) -> Result<()> {
+    for node in [a, b] {
+        node.inbox.wait_for_gap().await?;
+    }
+    // A node that reconnected to a server just before its end is told of another gap.
+    let working = async || {
+        forget([a, b]);
+        tokio::time::timeout(std::time::Duration::from_secs(5), works(setting, a, b)).await?.map(Some)
+    };
+    wait::until(LIMIT, "publications after a failover", working).await
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_server_is_found_again_and_numbers_anew() -> Result<()> {
