@@ -17,7 +17,7 @@ use starling_gateway::{AddressLimits, GatewayConfig, Origins, RequestLimits, Tls
 use starling_hub::{HubConfig, TenantLimits};
 use starling_session_store::redis::RedisConfig as SessionStoreConfig;
 use starling_telemetry::{LogFormat, TelemetryConfig};
-use starling_wire::protocol::{CLIENT_FRAME_BYTES_MAX, is_name};
+use starling_wire::protocol::{CLIENT_FRAME_BYTES_MAX, NAME_RULE, is_name};
 
 use crate::Failure;
 use crate::config::{BadConfig, Values, proxies, secret_file};
@@ -128,8 +128,7 @@ pub fn token(
 ) -> Result<String, Failure> {
     for (name, value) in [("--user", user), ("--tenant", tenant)] {
         if !is_name(value) {
-            let rule = "1 to 100 characters out of A-Z a-z 0-9 _ . : @ -, but not . or ..";
-            return Err(BadConfig(format!("{name}: `{value}` is no name; {rule}")).into());
+            return Err(BadConfig(format!("{name}: `{value}` is no name; {NAME_RULE}")).into());
         }
     }
     let secret = match (values.text("jwt_secret"), own_secret_file(values)) {
@@ -374,9 +373,7 @@ fn node_name(values: &Values) -> Result<String, BadConfig> {
         if is_name(&name) {
             return Ok(name);
         }
-        return Err(BadConfig(format!(
-            "node: `{name}` is no name; 1 to 100 characters out of A-Z a-z 0-9 _ . : @ -"
-        )));
+        return Err(BadConfig(format!("node: `{name}` is no name; {NAME_RULE}")));
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use starling_hub::TenantLimits;
-use starling_wire::protocol::is_name;
+use starling_wire::protocol::{NAME_RULE, is_name};
 
 use crate::config::BadConfig;
 
@@ -45,8 +45,7 @@ pub fn read(value: &toml::Value) -> Result<HashMap<String, OwnLimits>, BadConfig
     for (name, limits) in table {
         // No token names such a tenant, so that its limits would hold for nobody, unnoticed.
         if !is_name(name) {
-            let rule = "1 to 100 characters out of A-Z a-z 0-9 _ . : @ -, but not . or ..";
-            return Err(bad(format!("{name:?} is no name; {rule}")));
+            return Err(bad(format!("{name:?} is no name; {NAME_RULE}")));
         }
         let limits = limits.as_table().ok_or_else(|| bad(format!("{name} is not a table")))?;
         let mut of = OwnLimits::default();

@@ -23,7 +23,7 @@ pub struct MemoryConfig {
     pub lease_ms: u64,
     /// Where leases and limits take the time from; `attach` and `detach` are told the time.
     pub clock: Clock,
-    /// Most sessions, those within their resume window included. One takes some 700 bytes.
+    /// Most sessions, those within their resume window included. One takes some hundreds of bytes, and its names.
     pub sessions_max: usize,
     /// Most users whose allowance is kept, that is: who took from it within its period.
     pub limits_max: usize,

@@ -71,8 +71,9 @@ async fn without_a_terminal_a_node_of_this_machine_shows_them_beside_the_log() {
     let node = in_a_shell(&format!("exec {PROGRAM} > output")).start().await.unwrap();
     let [alice, _] = shown(&node).await;
     assert_eq!(get(&node, &alice, "/v1/nodes").await.status, 200);
-    let output = std::fs::read_to_string(node.folder().join("output")).unwrap();
-    assert!(!output.contains("token="), "{output}");
+    let output = || std::fs::read_to_string(node.folder().join("output"));
+    until_true(SOON, "the log", async || Ok(output()?.contains("serving"))).await.unwrap();
+    assert!(!output().unwrap().contains("token="), "{}", output().unwrap());
     assert!(!node.log().contains('\x1b'), "colours are for terminals: {}", node.log());
 }
 

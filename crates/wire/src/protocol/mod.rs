@@ -26,7 +26,7 @@ pub use encode::{encode_error_frame, encode_event_frame, encode_ok_frame, frame,
 pub use error::{ErrorBody, ErrorCode};
 pub use event::*;
 pub use json::Json;
-pub use name::{NAME_LENGTH_MAX, is_name};
+pub use name::{NAME_LENGTH_MAX, NAME_RULE, is_name};
 pub use reader::DEPTH_MAX;
 pub use reply::*;
 pub use timestamp::Timestamp;

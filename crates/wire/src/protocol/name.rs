@@ -3,7 +3,10 @@
 /// How long a name may be, characters (all of one byte).
 pub const NAME_LENGTH_MAX: usize = 100;
 
-/// Whether this is a name: 1–100 characters out of `A-Z a-z 0-9 _ . : @ -`, but not `.` or `..`.
+/// What a name is, for whoever gave something else.
+pub const NAME_RULE: &str = "1 to 100 characters out of A-Z a-z 0-9 _ . : @ -, but not . or ..";
+
+/// Whether this is a name, as [`NAME_RULE`] says.
 pub fn is_name(text: &str) -> bool {
     (1..=NAME_LENGTH_MAX).contains(&text.len())
         && text != "."
