@@ -1,11 +1,11 @@
 /** Sequence number in a conversation: 1, 2, 3 … without a hole. */
 export type Seq = number;
 
-/** Stable codes. The first nine come from the node, the others from this module. */
+/** Stable codes. The first nine come from the node, the others from this client. */
 export type ErrorCode =
   | "bad_request" | "unauthorized" | "forbidden" | "not_found" | "conflict" | "too_large"
   | "rate_limited" | "unavailable" | "internal"
-  | "timeout" | "closed" | "overflow" | "disconnected" | "gap" | "protocol" | "replaced" | "ended";
+  | "timeout" | "closed" | "overflow" | "disconnected" | "unreachable" | "gap" | "protocol" | "replaced" | "ended";
 
 export class StarlingError extends Error {
   constructor(code: ErrorCode, message?: string, retryAfterMs?: number);
@@ -20,22 +20,27 @@ export interface Position {
   offset: number;
 }
 
+/** How far a conversation was read: a number, and the log that it is a number of. */
+export type Cursor = Seq | { seq: Seq; log: string };
+
 export interface Snapshot {
   session: string;
   ticket: string;
-  cursors: Record<string, Seq>;
+  cursors: Record<string, Cursor>;
   topics: Record<string, Position>;
 }
 
 export interface Options {
   /** Address of a node or a balancer: `https://host`, `wss://host` or the full `…/v1/ws`. */
   url?: string;
-  /** Several addresses, tried one after the other. */
+  /** Several addresses, tried one after the other: after a failure, and after a connection was lost. */
   urls?: string[];
   /** A token, or a function that gets a fresh one; only with a function are tokens renewed before they expire. */
   token: string | (() => string | Promise<string>);
   /** Where there is no global WebSocket (Node before 22): the one of the package `ws`. */
   WebSocket?: new (url: string, protocol: string) => unknown;
+  /** Where there is no global `fetch`, or another one is wanted. */
+  fetch?: typeof fetch;
   /** What `snapshot()` of an earlier client gave, to go on there. */
   resume?: Snapshot;
   /** Commands that may be unsettled at once; above, they reject with `overflow`. Default 1000. */
@@ -46,6 +51,10 @@ export interface Options {
   sendTimeoutMs?: number;
   /** From opening a socket to the node's reply. Default 10,000. */
   dialTimeoutMs?: number;
+  /** Attempts after which `connect()` rejects if no node has answered, at least one for each address. Default 6; `Infinity` for ever. */
+  connectAttempts?: number;
+  /** The token function is called at most once in this time, but for three calls at once. Default 5,000. */
+  tokenIntervalMs?: number;
   /** The n-th wait is random below `min(backoffMaxMs, backoffBaseMs × 2ⁿ)`. Default 250. */
   backoffBaseMs?: number;
   /** Default 15,000. */
@@ -76,9 +85,28 @@ export interface JoinReply {
   /** Messages that follow as events. */
   replayed: number;
   truncated: boolean;
+  /** The id of the conversation's log. */
+  log?: string;
+  /** The number asked for belongs to a log that is no more: all of the new one follows. */
+  reset?: boolean;
   online: string[];
   /** How far each user has read. */
   reads: Record<string, Seq>;
+}
+
+export interface Conversation {
+  conversation: string;
+  title?: string;
+  metadata?: Record<string, unknown>;
+  owner: string;
+  /** RFC 3339, UTC. */
+  created_at: string;
+  /** Newest seq, 0 when empty. */
+  head: Seq;
+}
+
+export interface ConversationWithMembers extends Conversation {
+  members: string[];
 }
 
 export interface UserPresence {
@@ -103,7 +131,7 @@ export interface StateEvent {
   handover?: boolean;
   /** With `connected`: events that the node sends again because they were missed. */
   replayed?: number;
-  conversations?: Record<string, { head: Seq; replayed: number; truncated: boolean }>;
+  conversations?: Record<string, { head: Seq; replayed: number; truncated: boolean; log?: string; reset?: boolean }>;
   topics?: Record<string, Position & { recovered: boolean; replayed: number }>;
   /** With `connecting` and `reconnecting`: the close code and reason, and when the next attempt is due. */
   code?: number;
@@ -120,17 +148,26 @@ export interface Events {
   typing: { conversation: string; user: string; typing: boolean };
   presence: { conversation: string; user: string; online: boolean; last_seen?: string };
   member: { conversation: string; user: string; member: boolean };
+  /** The title or the metadata was changed; what is absent was removed. */
+  updated: { conversation: string; title?: string; metadata?: Record<string, unknown> };
+  /** The conversation was deleted, and is left by that; `member` follows. */
+  deleted: { conversation: string; log?: string };
   publication: { topic: string; offset: number; data: unknown; sender?: string };
   draining: { reconnect_after_ms: number };
   state: StateEvent;
+  /** The conversation's log was made again: forget what was shown of it. All messages of the new log follow. */
+  reset: { conversation: string; log?: string };
   /** Messages `from` to `to` were not replayed; they are read from the log, or `skipped`. */
   truncated: { conversation: string; from: Seq; to: Seq; skipped: boolean };
   /** Publications of this topic may have been missed. */
   gap: { topic: string };
   /** No longer in this conversation or topic: it can't be read any more. */
   gone: { conversation?: string; topic?: string; error: StarlingError };
-  /** A command was refused for the moment and is tried again after `pauseMs`. */
-  retry: { op: string; code: ErrorCode; pauseMs: number };
+  /**
+   * A command was refused for the moment and is tried again after `pauseMs`, at the time `at` (milliseconds since 1970, by this
+   * machine's clock). `conversation` and `key` say which one, where it has them.
+   */
+  retry: { op: string; code: ErrorCode; message?: string; pauseMs: number; at: number; conversation?: string; key?: string };
   /** What no call could reject with: the end of the connection, a failed refresh, a hole that nobody could fill. */
   error: StarlingError;
 }
@@ -144,7 +181,13 @@ export class Starling {
   readonly tenant: string | undefined;
   readonly node: string | undefined;
   readonly joined: string[];
+  /** The addresses that are tried one after the other; a new list holds from the next attempt on. */
+  urls: string[];
 
+  /**
+   * Resolves once connected. Rejects with the cause when trying again can't help (`forbidden`: the origin is not allowed; `not_found`: no node
+   * there; `unauthorized`: the token) or after `connectAttempts` (`unreachable`).
+   */
   connect(): Promise<Starling>;
   close(): void;
   cut(holdMs?: number): void;
@@ -156,8 +199,22 @@ export class Starling {
     members?: string[];
     metadata?: Record<string, unknown>;
   }): Promise<{ conversation: string; created: boolean }>;
-  join(conversation: string, options?: { after?: Seq }): Promise<JoinReply>;
-  leave(conversation: string): Promise<void>;
+  /** Newest activity first. */
+  list(options?: { cursor?: string | null; limit?: number }): Promise<{ conversations: Conversation[]; next: string | null }>;
+  describe(conversation: string): Promise<ConversationWithMembers>;
+  /** What is absent stays, `null` removes. */
+  update(
+    conversation: string,
+    changes: { title?: string | null; metadata?: Record<string, unknown> | null },
+  ): Promise<ConversationWithMembers>;
+  rename(conversation: string, title: string | null): Promise<ConversationWithMembers>;
+  delete(conversation: string): Promise<void>;
+  addMember(conversation: string, user: string): Promise<ConversationWithMembers>;
+  removeMember(conversation: string, user: string): Promise<void>;
+  /** `log`: the one that `after` is a number of, by default that of the earlier join. */
+  join(conversation: string, options?: { after?: Seq; log?: string }): Promise<JoinReply>;
+  /** Ends the flow of events; with `forGood` the membership too. */
+  leave(conversation: string, options?: { forGood?: boolean }): Promise<void>;
   send(
     conversation: string,
     content: string,

@@ -3,20 +3,24 @@
  * client does when a node misbehaves in ways that a real one does only by accident.
  */
 import { once } from "node:events";
+import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
 
 const FRAME_BYTES_MAX = 128 * 1024;
 const RESUME_ENTRIES_MAX = 1000;
 
 export class MockCluster {
-  conversations = new Map(); // name -> { log: [message], keys: Map(key -> message) }
+  conversations = new Map(); // name -> { id, log: [message], keys: Map(key -> message) }; `id` is the protocol's `log`
   sessions = new Map(); // id -> { user, joined: Set, peer }
   nodes = [];
   replayLimit = 1000;
   heartbeatMs = 25_000;
   tokenLifeMs = 3_600_000;
   refuseResume = false;
+  /** The nodes' clock. */
+  now = () => Date.now();
   #lastSession = 0;
+  #lastLog = 0;
 
   async node(name) {
     const node = new MockNode(this, name);
@@ -30,8 +34,19 @@ export class MockCluster {
   }
 
   conversation(name) {
-    if (!this.conversations.has(name)) this.conversations.set(name, { log: [], keys: new Map() });
+    if (!this.conversations.has(name)) this.conversations.set(name, { id: `log${++this.#lastLog}`, log: [], keys: new Map() });
     return this.conversations.get(name);
+  }
+
+  /** Deletes a conversation; `silent` for a node that could not tell it, or a database that was restored. */
+  delete(name, { silent = false } = {}) {
+    const { id } = this.conversation(name);
+    this.conversations.delete(name);
+    for (const { user, joined, peer } of this.sessions.values()) {
+      if (!joined.delete(name) || silent) continue;
+      peer?.say({ ev: "deleted", conversation: name, log: id });
+      peer?.say({ ev: "member", conversation: name, user, member: false });
+    }
   }
 
   /** Commits a message and, unless `silent`, hands it to everybody who joined. */
@@ -40,7 +55,7 @@ export class MockCluster {
     const known = keys.get(key);
     if (known) return { message: known, duplicate: true };
     const seq = log.length + 1;
-    const message = { conversation: name, seq, id: `m${seq}`, sender, role: "user", content, at: new Date().toISOString() };
+    const message = { conversation: name, seq, id: `m${seq}`, sender, role: "user", content, at: new Date(this.now()).toISOString() };
     log.push(message);
     if (key) keys.set(key, message);
     if (!silent) for (const { joined, peer } of this.sessions.values()) if (joined.has(name)) peer?.say({ ev: "message", ...message });
@@ -61,21 +76,39 @@ class MockNode {
   before = () => undefined;
   /** (frame, peer) => "swallow" | undefined: looked at after it was carried out, before the reply. */
   after = () => undefined;
+  /** (request) => { status, headers?, body? } | undefined: what is answered by HTTP. */
+  http = () => undefined;
+  /** The status that upgrades are refused with. */
+  refuseUpgrade = 0;
 
   constructor(cluster, name) {
     Object.assign(this, { cluster, name });
   }
 
   async listen() {
-    this.server = new WebSocketServer({ host: "127.0.0.1", port: 0 });
-    this.server.on("connection", (socket) => this.#accept(socket));
+    this.server = createServer((request, response) => this.#answer(request, response));
+    const sockets = new WebSocketServer({ noServer: true });
+    this.server.on("upgrade", (request, socket, head) => {
+      if (this.refuseUpgrade) socket.end(`HTTP/1.1 ${this.refuseUpgrade} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
+      else sockets.handleUpgrade(request, socket, head, (peer) => this.#accept(peer));
+    });
+    this.server.listen(0, "127.0.0.1");
     await once(this.server, "listening");
     this.url = `http://127.0.0.1:${this.server.address().port}`;
+  }
+
+  async #answer(request, response) {
+    let text = "";
+    for await (const part of request) text += part;
+    request.text = text;
+    const { status, headers = {}, body } = this.http(request) ?? { status: request.url.startsWith("/v1/ws") ? 426 : 404 };
+    response.writeHead(status, { connection: "close", ...headers }).end(body && JSON.stringify(body));
   }
 
   /** Every socket gone at once and nobody listens any more, as after kill -9. */
   kill() {
     this.server.close();
+    this.server.closeAllConnections();
     this.cut();
   }
 
@@ -112,11 +145,12 @@ class MockNode {
     for (const message of events) peer.say({ ev: "message", ...message });
   }
 
-  #replay(name, after) {
-    const { log } = this.cluster.conversation(name);
-    const missed = log.slice(after);
+  #replay(name, after, known) {
+    const { id, log } = this.cluster.conversation(name);
+    const reset = after > log.length || (known !== undefined && known !== id);
+    const missed = log.slice(reset ? 0 : after);
     const events = missed.slice(-this.cluster.replayLimit);
-    return [{ head: log.length, replayed: events.length, truncated: events.length < missed.length }, events];
+    return [{ head: log.length, replayed: events.length, truncated: events.length < missed.length, log: id, reset }, events];
   }
 
   do_connect(peer, { resume }) {
@@ -129,7 +163,7 @@ class MockNode {
     const ok = {
       session: session.id, ticket: `ticket-${session.id}`, user: session.user, tenant: "default", node: this.name,
       resumed: Boolean(known), heartbeat_ms: cluster.heartbeatMs, resume_window_ms: 120_000,
-      expires_at: new Date(Date.now() + cluster.tokenLifeMs).toISOString(),
+      expires_at: new Date(cluster.now() + cluster.tokenLifeMs).toISOString(),
     };
     if (!known) return [ok];
     const events = [];
@@ -139,7 +173,9 @@ class MockNode {
     for (const [name, position] of Object.entries(resume.topics ?? {})) ok.topics[name] = { ...position, recovered: true, replayed: 0 };
     ok.gone = [];
     for (const name of session.joined) {
-      const [part, missed] = this.#replay(name, resume.cursors[name] ?? cluster.conversation(name).log.length);
+      const cursor = resume.cursors[name];
+      const seq = cursor?.seq ?? cursor ?? cluster.conversation(name).log.length;
+      const [part, missed] = this.#replay(name, seq, cursor?.log);
       ok.conversations[name] = part;
       events.push(...missed);
     }
@@ -147,7 +183,7 @@ class MockNode {
   }
 
   do_refresh() {
-    return [{ expires_at: new Date(Date.now() + 3_600_000).toISOString() }];
+    return [{ expires_at: new Date(this.cluster.now() + this.cluster.tokenLifeMs).toISOString() }];
   }
 
   do_create(peer, { conversation = "made" }) {
@@ -155,9 +191,9 @@ class MockNode {
     return [{ conversation, created: true }];
   }
 
-  do_join(peer, { conversation, after }) {
+  do_join(peer, { conversation, after, log }) {
     peer.session.joined.add(conversation);
-    const [ok, events] = this.#replay(conversation, after ?? this.cluster.conversation(conversation).log.length);
+    const [ok, events] = this.#replay(conversation, after ?? this.cluster.conversation(conversation).log.length, log);
     return [{ ...ok, online: [], reads: {} }, events];
   }
 

@@ -1,43 +1,13 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, test } from "node:test";
-import WebSocket from "ws";
-import { Starling, StarlingError } from "../starling.js";
-import { MockCluster } from "./mock-cluster.js";
+import { beforeEach, test } from "node:test";
+import { StarlingError } from "../starling.js";
+import { numbers, ops, scripted } from "./scripted.js";
 import { nextEvent, until } from "./waiting.js";
 
-let cluster, a, b, clients;
-
-beforeEach(async () => {
-  cluster = new MockCluster();
-  a = await cluster.node("a");
-  b = await cluster.node("b");
-  clients = [];
-});
-
-afterEach(() => {
-  for (const client of clients) client.close();
-  cluster.close();
-});
-
-/** A client that has recorded every message and state since its birth. */
-function newClient(options = {}) {
-  const client = new Starling({ urls: [a.url, b.url], token: "t", WebSocket, backoffBaseMs: 5, backoffMaxMs: 40, ...options });
-  client.messages = [];
-  client.states = [];
-  client.on("message", (message) => client.messages.push(message.seq));
-  client.on("state", (state) => client.states.push(state));
-  clients.push(client);
-  return client;
-}
-
-async function connected(options) {
-  const client = newClient(options);
-  await client.connect();
-  return client;
-}
-
-const numbers = (to, from = 1) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
-const ops = (node, op) => node.commands.filter((command) => command.op === op);
+const stage = scripted();
+const { newClient, connected } = stage;
+let cluster, a, b;
+beforeEach(() => ({ cluster, a, b } = stage));
 
 test("repeats are dropped, swaps are put in order", async () => {
   const client = await connected();
@@ -128,7 +98,7 @@ test("after a cut it resumes elsewhere with its cursors and misses nothing", asy
   assert.deepEqual([state.node, state.resumed, state.replayed, state.handover], ["b", true, 5, false]);
   await until(() => client.messages.length === 6);
   assert.deepEqual(client.messages, numbers(6));
-  assert.deepEqual(ops(b, "connect")[0].resume.cursors, { c: 1 });
+  assert.deepEqual(ops(b, "connect")[0].resume.cursors, { c: { seq: 1, log: "log1" } });
   assert.deepEqual(client.states.map(({ state }) => state), ["connecting", "connected", "reconnecting", "connected"]);
 });
 
@@ -259,7 +229,7 @@ test("during a drain a reply on the old socket counts, an event there does not",
   assert.equal((await history).from, "the old socket");
   await until(() => client.node === "b" && client.messages.length === 1);
   assert.deepEqual(client.messages, [1]);
-  assert.equal(ops(b, "connect")[0].resume.cursors.c, 0);
+  assert.equal(ops(b, "connect")[0].resume.cursors.c.seq, 0);
 });
 
 test("a drain whose other nodes are not there is served by the old socket until they are", async () => {
@@ -297,15 +267,6 @@ test("a refused token is asked for once more, then it ends", async () => {
   assert.equal(asked, 2);
   await assert.rejects(newClient({ token: "fixed" }).connect(), { code: "unauthorized" });
   assert.equal(ops(a, "connect").length + ops(b, "connect").length, 3);
-});
-
-test("a token function's new token is shown before the old one expires", async () => {
-  cluster.tokenLifeMs = 100;
-  let asked = 0;
-  const client = await connected({ token: () => `token ${++asked}` });
-  await until(() => ops(a, "refresh").length === 1);
-  assert.equal(ops(a, "refresh")[0].token, "token 2");
-  assert.equal(client.states.length, 2);
 });
 
 test("a node that refuses for now is asked again after the time it names", async () => {

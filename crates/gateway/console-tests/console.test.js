@@ -187,7 +187,7 @@ test("the page keeps to itself: a strict policy, no other host, no token in sigh
   const origin = new URL(alice.page.url()).origin;
   assert.equal(alice.page.url(), `${origin}/`);
   assert.deepEqual(alice.requests.filter((url) => !url.startsWith(origin)), []);
-  for (const path of ["/", "/console/console.js", "/console/starling.svg", "/starling.js"]) {
+  for (const path of ["/", "/console/console.js", "/console/starling.svg", "/starling.js", "/starling/connection.js"]) {
     const response = await fetch(origin + path);
     assert.equal(response.status, 200, path);
     assert.match(response.headers.get("content-security-policy"), /default-src 'self'/, path);

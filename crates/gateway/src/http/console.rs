@@ -18,45 +18,69 @@ use rust_embed::RustEmbed;
 
 use super::error::{self, ApiError};
 
-/// The page may load from its own node only, and talk to it and to other nodes by WebSocket.
-const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; object-src 'none'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The page may load from its own node only, and talk to it and to other nodes by WebSocket and HTTP.
+const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss: http: https:; img-src 'self' data:; \
+                      object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[derive(RustEmbed)]
 #[folder = "console/"]
 struct Page;
 
-/// The JavaScript client, the same file that applications use.
+/// The modules of the JavaScript client, the same files that applications use.
+#[derive(RustEmbed)]
+#[folder = "../../clients/js/starling/"]
+struct ClientModules;
+
+/// The module of the JavaScript client that applications import.
 static CLIENT: &[u8] = include_bytes!("../../../../clients/js/starling.js");
 
-static FILES: LazyLock<HashMap<Cow<'static, str>, File>> = LazyLock::new(|| {
-    let embedded = Page::iter().filter_map(|name: Cow<'static, str>| {
-        let data = match Page::get(&name)?.data {
+/// Files by name.
+type Files = HashMap<Cow<'static, str>, File>;
+
+static FILES: LazyLock<Files> = LazyLock::new(embedded::<Page>);
+
+static CLIENT_FILES: LazyLock<Files> = LazyLock::new(embedded::<ClientModules>);
+
+static CLIENT_FILE: LazyLock<File> =
+    LazyLock::new(|| File::new("text/javascript; charset=utf-8", Bytes::from_static(CLIENT)));
+
+/// Collects what was built in from a folder.
+fn embedded<Folder: RustEmbed>() -> Files {
+    let files = Folder::iter().filter_map(|name: Cow<'static, str>| {
+        let data = match Folder::get(&name)?.data {
             Cow::Borrowed(bytes) => Bytes::from_static(bytes),
             Cow::Owned(bytes) => Bytes::from(bytes),
         };
         let file = File::new(content_type(&name)?, data);
         Some((name, file))
     });
-    embedded.collect()
-});
-
-static CLIENT_FILE: LazyLock<File> =
-    LazyLock::new(|| File::new("text/javascript; charset=utf-8", Bytes::from_static(CLIENT)));
-
-/// The routes of the page.
-pub(super) fn routes() -> Router {
-    Router::new()
-        .route("/", get(|headers: HeaderMap, uri: Uri| page_file("index.html".to_owned(), headers, uri)))
-        .route(
-            "/console/{file}",
-            get(|Path(name): Path<String>, headers: HeaderMap, uri: Uri| page_file(name, headers, uri)),
-        )
-        .route("/starling.js", get(|headers: HeaderMap| async move { CLIENT_FILE.answer(&headers) }))
+    files.collect()
 }
 
-async fn page_file(name: String, headers: HeaderMap, uri: Uri) -> Result<Response, ApiError> {
-    match FILES.get(name.as_str()) {
+/// The routes of the page and of the client.
+pub(super) fn routes() -> Router {
+    Router::new()
+        .route("/", get(|headers: HeaderMap, uri: Uri| answer(&FILES, "index.html".to_owned(), headers, uri)))
+        .route(
+            "/console/{file}",
+            get(|Path(name): Path<String>, headers: HeaderMap, uri: Uri| answer(&FILES, name, headers, uri)),
+        )
+        .route("/starling.js", get(|headers: HeaderMap| async move { CLIENT_FILE.answer(&headers) }))
+        .route(
+            "/starling/{file}",
+            get(|Path(name): Path<String>, headers: HeaderMap, uri: Uri| {
+                answer(&CLIENT_FILES, name, headers, uri)
+            }),
+        )
+}
+
+async fn answer(
+    files: &'static Files,
+    name: String,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    match files.get(name.as_str()) {
         Some(file) => Ok(file.answer(&headers)),
         None => Err(error::no_such_path(uri).await),
     }
@@ -157,6 +181,23 @@ mod tests {
             assert!(FILES.contains_key(name), "{name}");
         }
         assert!(CLIENT_FILE.body.len() > 1_000);
+    }
+
+    #[test]
+    fn every_module_that_the_client_imports_is_built_in() {
+        let mut seen = 0;
+        for file in CLIENT_FILES.values().chain([&*CLIENT_FILE]) {
+            let text = std::str::from_utf8(&file.body).expect("UTF-8");
+            for import in
+                text.lines().filter(|line| line.starts_with("import ") || line.starts_with("export {"))
+            {
+                let Some(path) = import.split('"').nth(1) else { continue };
+                let name = path.rsplit('/').next().expect("a name");
+                assert!(CLIENT_FILES.contains_key(name), "{path}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 10, "only {seen} imports were found");
     }
 
     #[test]

@@ -13,6 +13,7 @@ async fn the_page_is_served_with_a_strict_policy_and_only_once() {
         ("/console/console.css", "text/css; charset=utf-8"),
         ("/console/starling.svg", "image/svg+xml"),
         ("/starling.js", "text/javascript; charset=utf-8"),
+        ("/starling/connection.js", "text/javascript; charset=utf-8"),
         ("/openapi.json", "application/json"),
     ] {
         let response = node.get(path).await.expect("an answer");
