@@ -1,8 +1,67 @@
 //! What both implementations do to a batch before it goes to the database.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
-use crate::{ConversationId, LastSeen, ReadMark};
+use crate::{ConversationId, Error, LastSeen, ReadMark};
+
+/// The parts of a batch that are still to be tried, from first to last.
+///
+/// At first that is the whole batch. A part that failed because of one of its rows is split in halves, until the guilty rows stand
+/// alone. A batch of n rows takes 2n - 1 attempts at most, and no part is split after the time is up.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// The next one last.
+    waiting: Vec<Range<usize>>,
+    until: Instant,
+}
+
+impl Parts {
+    /// All of a batch of so many rows. Parts are split for that long.
+    pub(crate) fn of(rows: usize, limit: Duration) -> Self {
+        let whole = 0..rows;
+        Self { waiting: vec![whole], until: Instant::now() + limit }
+    }
+
+    /// The next part to try.
+    pub(crate) fn next(&mut self) -> Option<Range<usize>> {
+        self.waiting.pop()
+    }
+
+    /// Splits a part that failed. `false`: it is a single row, or time is up; its failure stands.
+    pub(crate) fn split(&mut self, part: &Range<usize>) -> bool {
+        if part.len() < 2 || Instant::now() >= self.until {
+            return false;
+        }
+        let middle = part.start + part.len() / 2;
+        self.waiting.push(middle..part.end);
+        self.waiting.push(part.start..middle);
+        true
+    }
+}
+
+/// The rows of a batch that the database refused while it took others, for one line in the log.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    count: usize,
+    first: Option<Error>,
+}
+
+impl Refusals {
+    /// Notes that one more row was refused.
+    pub(crate) fn note(&mut self, error: Error) {
+        self.count += 1;
+        self.first.get_or_insert(error);
+    }
+
+    /// Says how many rows of the batch were refused, and why the first one was.
+    pub(crate) fn log(&self, rows: &'static str, batch: usize) {
+        if let Some(error) = &self.first {
+            tracing::error!(%error, rows, refused = self.count, batch, "the database refused rows of a batch; the others are in");
+        }
+    }
+}
 
 /// The highest mark per member, ascending by (conversation, user) so that nodes take locks in one order, each with the
 /// position in the batch that it stands at. A lower mark of the same member has been overtaken before it was set.
@@ -42,6 +101,37 @@ pub(crate) fn from_database(seq: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Tries parts that fail where they hold a guilty row. Answers what became of each row, and how many attempts that took.
+    fn tried(rows: usize, guilty: &[usize], limit: Duration) -> (Vec<bool>, usize) {
+        let (mut parts, mut fates, mut attempts) = (Parts::of(rows, limit), Vec::new(), 0);
+        while let Some(part) = parts.next() {
+            attempts += 1;
+            assert_eq!(part.start, fates.len(), "in order");
+            let fails = guilty.iter().any(|row| part.contains(row));
+            if !(fails && parts.split(&part)) {
+                fates.extend(part.map(|_| !fails));
+            }
+        }
+        (fates, attempts)
+    }
+
+    #[test]
+    fn only_guilty_rows_fail_and_the_work_is_bounded() {
+        let hour = Duration::from_secs(3600);
+        for guilty in [vec![], vec![0], vec![511], vec![7, 8, 300], (0..512).collect()] {
+            let (fates, attempts) = tried(512, &guilty, hour);
+            let failed: Vec<usize> = (0..512).filter(|row| !fates[*row]).collect();
+            assert_eq!(failed, guilty);
+            assert!(attempts <= (1 + 18 * guilty.len()).min(1023), "{attempts} for {guilty:?}");
+        }
+        assert_eq!(tried(1, &[0], hour), (vec![false], 1));
+    }
+
+    #[test]
+    fn when_time_is_up_a_part_fails_as_a_whole() {
+        assert_eq!(tried(4, &[2], Duration::ZERO), (vec![false; 4], 1));
+    }
 
     #[test]
     fn of_several_marks_of_a_member_the_highest_counts() {

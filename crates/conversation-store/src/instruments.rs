@@ -20,6 +20,8 @@ pub(crate) struct Instruments {
     stored: Counter,
     duplicate: Counter,
     no_conversation: Counter,
+    refused_messages: Counter,
+    unavailable_messages: Counter,
     unavailable: Counter,
     refused: Counter,
     unsupported: Counter,
@@ -49,6 +51,8 @@ impl Instruments {
             stored: messages("stored"),
             duplicate: messages("duplicate"),
             no_conversation: messages("no_such_conversation"),
+            refused_messages: messages("refused"),
+            unavailable_messages: messages("unavailable"),
             unavailable: errors("unavailable"),
             refused: errors("refused"),
             unsupported: errors("unsupported"),
@@ -76,18 +80,22 @@ impl Instruments {
         call: impl Future<Output = Result<Vec<Result<Appended, AppendError>>, Error>>,
     ) -> Result<Vec<Result<Appended, AppendError>>, Error> {
         let answers = self.timed(&self.commit_seconds, call).await?;
-        let (mut stored, mut duplicate, mut no_conversation) = (0, 0, 0);
+        let (mut stored, mut duplicate, mut no_conversation, mut refused, mut unavailable) = (0, 0, 0, 0, 0);
         for answer in &answers {
             match answer {
                 Ok(appended) if appended.duplicate => duplicate += 1,
                 Ok(_) => stored += 1,
                 Err(AppendError::NoSuchConversation) => no_conversation += 1,
+                Err(AppendError::Refused) => refused += 1,
+                Err(AppendError::Unavailable) => unavailable += 1,
             }
         }
         self.commit_messages.record(answers.len() as f64);
         self.stored.increment(stored);
         self.duplicate.increment(duplicate);
         self.no_conversation.increment(no_conversation);
+        self.refused_messages.increment(refused);
+        self.unavailable_messages.increment(unavailable);
         Ok(answers)
     }
 

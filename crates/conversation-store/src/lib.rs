@@ -34,7 +34,8 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// Whether the schema is up to date, so that [`Self::migrate`] would have nothing to do.
     async fn is_migrated(&self) -> Result<bool, Error>;
 
-    /// Numbers and inserts a batch in one transaction and one round trip.
+    /// Numbers and inserts a batch in one transaction and one round trip. Where the database refuses it because of single
+    /// messages, in as many as it takes for these alone to fail, each with [`AppendError::Refused`].
     ///
     /// The answers stand in the order of `batch`. Within a conversation the numbers follow the order of the
     /// batch, without a hole. A message whose (conversation, sender, key) exists, in the log or earlier in the
@@ -68,7 +69,8 @@ pub trait ConversationStore: Send + Sync + 'static {
     ) -> Result<Page, Error>;
 
     /// Raises read marks; a mark never falls and never passes the conversation's head. Answers in the order of the
-    /// batch: the mark's new value if it rose, `None` if it stood there or above already, or no member.
+    /// batch: the mark's new value if it rose, `None` if it stood there or above already, or no member, or if the database refused
+    /// this one of several.
     async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error>;
 
     /// Adds a member. `Ok(None)`: no such conversation.
@@ -107,7 +109,8 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// How many conversations a tenant has, counting no further than `at_most`.
     async fn count_conversations(&self, tenant: &str, at_most: u64) -> Result<u64, Error>;
 
-    /// Remembers when users were last seen; a later time stays. One statement for all.
+    /// Remembers when users were last seen; a later time stays. One statement for all, unless the database refuses some of them,
+    /// which are left out then.
     async fn touch_users(&self, batch: &[LastSeen]) -> Result<(), Error>;
 
     /// When these users of a tenant were last seen; those never seen are left out.

@@ -73,13 +73,26 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
-/// Why one message of a batch is not in the log although the batch was committed.
+/// Why one message of a batch is not in the log although others of the batch are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
     /// The conversation is not, or no longer, there.
     #[error("no such conversation")]
     NoSuchConversation,
+    /// The database refused this very message. It has been logged.
+    #[error("the database refused the message")]
+    Refused,
+    /// The database went away before it was the message's turn, or while it was. Try again.
+    #[error("the database is not available")]
+    Unavailable,
+}
+
+impl AppendError {
+    /// What an error of a batch means for each of its messages.
+    pub(crate) fn of_batch(error: &Error) -> Self {
+        if error.is_transient() { Self::Unavailable } else { Self::Refused }
+    }
 }
 
 /// A message as it stands in the log.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use starling_conversation_store::postgres::{PostgresConfig, PostgresStore};
 use starling_conversation_store::{
-    Append, Appended, ConversationId, ConversationStore, Error, NewConversation, Range, Role, connect,
+    Append, Appended, ConversationId, ConversationStore, Error, LastSeen, NewConversation, Range, ReadMark,
+    Role, connect,
 };
 use starling_testkit::postgres::{PgBouncer, Postgres};
 use starling_testkit::{Folder, free_port, wait};
@@ -148,6 +149,129 @@ async fn a_wrong_password_or_database_is_the_operators_to_mend() -> Result<()> {
         match store(&url)?.check().await {
             Err(Error::Address(text)) => ensure!(!text.contains(&url), "{text}"),
             other => bail!("{url}: {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// What can't hold every text is refused at the start: later it would fail where somebody writes an emoji.
+#[tokio::test]
+async fn a_database_of_another_encoding_is_refused() -> Result<()> {
+    let postgres = Postgres::shared().await?;
+    let url = postgres.create_database("western").await?;
+    store(&url)?.check().await?;
+    for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII"] {
+        let name = format!("of_{}", encoding.to_lowercase());
+        let make = format!(
+            "CREATE DATABASE {name} OWNER starling ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        );
+        postgres.psql_in("postgres", &make).await?;
+        let store = store(&url.replace("/western", &format!("/{name}")))?;
+        for refused in [store.check().await, store.migrate().await] {
+            let error = failed(refused)?;
+            ensure!(matches!(error, Error::Unsupported(_)) && !error.is_transient(), "{error}");
+            let text = error.to_string();
+            ensure!(text.contains(encoding) && text.contains("ENCODING 'UTF8'"), "{text}");
+        }
+    }
+    Ok(())
+}
+
+/// Defaults that a database or a role may have must not decide whether a statement succeeds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_defaults_of_a_database_change_nothing() -> Result<()> {
+    const WRITERS: usize = 8;
+    const ROUNDS: usize = 25;
+    let postgres = Postgres::shared().await?;
+    for (number, isolation) in ["serializable", "repeatable read"].into_iter().enumerate() {
+        let name = format!("hostile_{number}");
+        let direct = postgres.create_database(&name).await?;
+        for (setting, value) in [
+            ("default_transaction_isolation", isolation),
+            ("statement_timeout", "300ms"),
+            ("lock_timeout", "200ms"),
+            ("client_encoding", "LATIN1"),
+            ("bytea_output", "escape"),
+            ("datestyle", "German"),
+            ("intervalstyle", "sql_standard"),
+            ("timezone", "Pacific/Chatham"),
+            ("standard_conforming_strings", "off"),
+            ("array_nulls", "off"),
+            ("plan_cache_mode", "force_custom_plan"),
+            ("default_transaction_deferrable", "on"),
+        ] {
+            let set = format!("ALTER DATABASE {name} SET {setting} = '{value}'");
+            postgres.psql_in("postgres", &set).await?;
+        }
+        let bouncer = PgBouncer::start(postgres).await?;
+        for (way, url) in [("direct", direct), ("pooled", bouncer.url_of(&name))] {
+            let stores = [store(&url)?, store(&url)?];
+            stores[0].check().await?;
+            stores[0].migrate().await?;
+            let mut ids = Vec::new();
+            for name in ["a", "b"] {
+                ids.push(stores[0].create(&new(name)).await?.id);
+            }
+            let before: u64 = stores[0].heads(&ids).await?.iter().map(|head| head.head).sum();
+            let mut writers: JoinSet<Result<()>> = JoinSet::new();
+            for writer in 0..WRITERS {
+                let (store, ids) = (Arc::clone(&stores[writer % 2]), ids.clone());
+                let key = format!("{way} {writer}");
+                writers.spawn(async move {
+                    for round in 0..ROUNDS {
+                        let batch: Vec<Append> = ids
+                            .iter()
+                            .map(|id| message(*id, &format!("{key} {round} \u{e4}\u{1f44b}")))
+                            .collect();
+                        // Not once may a call fail that would have succeeded elsewhere.
+                        for answer in store.append(&batch).await? {
+                            ensure!(!answer?.duplicate);
+                        }
+                        let mark = |id: &i64| ReadMark {
+                            conversation: *id,
+                            user: "owner".into(),
+                            seq: round as u64,
+                        };
+                        store.mark_read(&ids.iter().map(mark).collect::<Vec<_>>()).await?;
+                        let seen = LastSeen {
+                            tenant: "t".into(),
+                            user: "owner".into(),
+                            at_ms: 1_790_000_000_000 + round as i64,
+                        };
+                        store.touch_users(&[seen]).await?;
+                        store.messages(ids[0], Range::Newest, 50, usize::MAX, true).await?;
+                        store.update(ids[0], Some(Some(format!("title {round}"))), None).await?;
+                    }
+                    Ok(())
+                });
+            }
+            while let Some(writer) = writers.join_next().await {
+                writer??;
+            }
+            // A lock that is held for longer than the defaults would wait for it, first for a write, then for a read.
+            for table in ["conversations", "messages"] {
+                let hold =
+                    format!("BEGIN; LOCK {table} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1); COMMIT");
+                let held = tokio::spawn({
+                    let name = name.clone();
+                    async move { postgres.psql_in(&name, &format!("SET statement_timeout = 0; {hold}")).await }
+                });
+                let lock = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation";
+                let lock = format!("SET statement_timeout = 0; {lock} = '{table}'::regclass");
+                let is_held =
+                    async || Ok(postgres.psql_in(&name, &lock).await?.trim() == "1" || held.is_finished());
+                wait::until_true(LIMIT, "the lock", is_held).await?;
+                if table == "conversations" {
+                    stores[0].update(ids[0], Some(None), None).await?;
+                } else {
+                    stores[0].messages(ids[0], Range::Newest, 50, usize::MAX, true).await?;
+                }
+                held.await??;
+            }
+            let after: u64 = stores[0].heads(&ids).await?.iter().map(|head| head.head).sum();
+            assert_eq!(after - before, (WRITERS * ROUNDS * ids.len()) as u64);
+            let page = stores[1].messages(ids[0], Range::Newest, 1, usize::MAX, true).await?;
+            ensure!(page.messages[0].content.ends_with("\u{e4}\u{1f44b}"), "{}", page.messages[0].content);
         }
     }
     Ok(())
@@ -323,6 +447,64 @@ async fn what_was_deleted_is_erased_piece_by_piece_and_by_whoever_comes() -> Res
     assert_eq!(postgres.psql_in("erase", left).await?.trim(), "19000|2", "nor does a start");
     while next.erase().await? {}
     assert_eq!(postgres.psql_in("erase", left).await?.trim(), "0|0");
+    Ok(())
+}
+
+/// The first host takes connections and says nothing, as one does whose machine is up and whose server hangs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_host_leads_to_the_next() -> Result<()> {
+    let postgres = Postgres::shared().await?;
+    let url = postgres.create_database("second_host").await?;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let refuses = free_port()?;
+    let (start, end) = url.split_once('@').context("a host")?;
+    let first = silent.local_addr()?;
+    let of = |query: &str| format!("{start}@{first},{},{end}{query}", refuses.address());
+    for (url, limit) in [(of("?connect_timeout=1"), 1), (of(""), 3)] {
+        let store = store(&url)?;
+        let started = Instant::now();
+        store.migrate().await?;
+        ensure!(started.elapsed() >= Duration::from_secs(limit), "the first host was not tried");
+        store.create(&new("c")).await?;
+    }
+    Ok(())
+}
+
+/// As hosters print their URLs. The certificate's signature decides by which digest the connection is bound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channel_binding_holds_for_every_signature() -> Result<()> {
+    let postgres = Postgres::start().await?;
+    let url = postgres.url();
+    for (number, (key, signature)) in [
+        ("rsa:2048", "-sha256"),
+        ("rsa:2048", "-sha384"),
+        ("rsa:2048", "-sha512"),
+        ("rsa:2048", "-sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:-1"),
+        ("ec -pkeyopt ec_paramgen_curve:P-256", "-sha256"),
+        ("ec -pkeyopt ec_paramgen_curve:P-384", "-sha384"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let make = format!(
+            "openssl req -x509 -newkey {key} {signature} -nodes -days 2 -subj /CN=c{number} -keyout server.key -out server.crt && \
+             chmod 600 server.key"
+        );
+        postgres.psql(&format!("COPY (SELECT 1) TO PROGRAM '({make}) > openssl.log 2>&1'")).await?;
+        postgres.psql("ALTER SYSTEM SET ssl = on").await?;
+        postgres.psql("SELECT pg_reload_conf()").await?;
+        // Until the server shows this certificate, and no longer the one before.
+        let store = store(&format!("{url}?sslmode=require&channel_binding=require"))?;
+        eventually(signature, || store.ping()).await?;
+    }
+    for (query, works) in [
+        ("sslmode=require&channel_binding=prefer", true),
+        ("sslmode=require&channel_binding=disable", true),
+        // Nothing to bind to.
+        ("sslmode=disable&channel_binding=require", false),
+    ] {
+        assert_eq!(store(&format!("{url}?{query}"))?.ping().await.is_ok(), works, "{query}");
+    }
     Ok(())
 }
 

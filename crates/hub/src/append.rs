@@ -81,9 +81,21 @@ impl Hub {
         METRICS.commit_seconds.record(queued_at.elapsed());
         let appended = match result {
             Ok(appended) => appended,
-            Err(AppendError::NoSuchConversation | _) => {
+            Err(AppendError::NoSuchConversation) => {
                 self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation);
                 done.finish(&self.shards, Err(CommandError::no_such_conversation()));
+                return;
+            }
+            // The store has logged it.
+            Err(AppendError::Refused) => {
+                done.finish(&self.shards, Err(CommandError::internal()));
+                return;
+            }
+            Err(AppendError::Unavailable | _) => {
+                // The transaction may have been committed although the answer was lost on the way.
+                self.suspect(&room);
+                let why = "the database is not available; nothing was accepted";
+                done.finish(&self.shards, Err(CommandError::unavailable(why)));
                 return;
             }
         };

@@ -38,6 +38,10 @@ impl CommandError {
     pub fn conflict(message: impl Into<String>) -> CommandError {
         CommandError::new(ErrorCode::Conflict, message)
     }
+    /// A fault of the node's or of the database's, which whoever found it has logged.
+    pub fn internal() -> CommandError {
+        CommandError::new(ErrorCode::Internal, "an internal fault; it has been logged")
+    }
     /// More than a limit.
     pub fn too_large(message: impl Into<String>) -> CommandError {
         CommandError::new(ErrorCode::TooLarge, message)
@@ -81,7 +85,7 @@ impl From<starling_conversation_store::Error> for CommandError {
             CommandError::unavailable("the database is not available; nothing was accepted")
         } else {
             tracing::error!(%error, "the conversation store refused");
-            CommandError::new(ErrorCode::Internal, "an internal fault; it has been logged")
+            CommandError::internal()
         }
     }
 }

@@ -339,7 +339,10 @@ pub const STORE: Section = Section {
         counter(
             "starling_store_messages_total",
             "What became of the messages in batches.",
-            &[("database", DATABASES), ("outcome", "`stored`, `duplicate`, `no_such_conversation`")],
+            &[
+                ("database", DATABASES),
+                ("outcome", "`stored`, `duplicate`, `no_such_conversation`, `refused`, `unavailable`"),
+            ],
         ),
         counter(
             "starling_store_errors_total",

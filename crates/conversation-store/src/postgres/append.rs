@@ -6,24 +6,60 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::database::Database;
+use super::error::{Cause, Failed};
 use super::row::{column, to_ms};
-use crate::batch::from_database;
+use crate::batch::{Parts, Refusals, from_database};
 use crate::{Append, AppendError, Appended, Error};
 
 /// The function of the first migration; a later one would have another name, so that old and new nodes can run side
 /// by side.
 const APPEND: &str = "SELECT item, seq, id, at, duplicate FROM starling_append($1, $2, $3, $4, $5, $6, $7)";
 
+/// Appends a batch in one transaction. Where that fails because of a row, in several, so that only the guilty row fails.
 pub(super) async fn append(
     database: &Database,
     batch: &[Append],
 ) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+    let mut parts = Parts::of(batch.len(), database.statement_timeout());
+    let mut answers = Vec::with_capacity(batch.len());
+    let mut refusals = Refusals::default();
+    while let Some(part) = parts.next() {
+        match append_at_once(database, &batch[part.clone()]).await {
+            Ok(appended) => answers.extend(appended),
+            Err(failed) if failed.cause == Cause::Row && parts.split(&part) => {}
+            // One message, which the database refused.
+            Err(failed) if failed.cause == Cause::Row && part.len() == 1 => {
+                answers.push(Err(AppendError::of_batch(&failed.error)));
+                refusals.note(failed.error);
+            }
+            // The batch has failed as a whole.
+            Err(failed) if answers.is_empty() && part.len() == batch.len() => return Err(failed.error),
+            // Time is up for this part, whose messages may be faultless.
+            Err(failed) if failed.cause == Cause::Row => {
+                answers.extend(part.map(|_| Err(AppendError::Unavailable)));
+                refusals.note(failed.error);
+            }
+            // The rest would fail for the same reason, after as long a wait.
+            Err(failed) => answers.resize(batch.len(), Err(AppendError::of_batch(&failed.error))),
+        }
+        if answers.len() == batch.len() {
+            break;
+        }
+    }
+    refusals.log("messages", batch.len());
+    Ok(answers)
+}
+
+async fn append_at_once(
+    database: &Database,
+    batch: &[Append],
+) -> Result<Vec<Result<Appended, AppendError>>, Failed> {
     let mut columns = Columns::with_capacity(batch.len());
     for message in batch {
         columns.push(message);
     }
     let rows = database
-        .rows(
+        .write(
             APPEND,
             &[
                 (&columns.conversations, Type::INT8_ARRAY),
@@ -36,7 +72,7 @@ pub(super) async fn append(
             ],
         )
         .await?;
-    in_order(&rows, batch.len())
+    Ok(in_order(&rows, batch.len())?)
 }
 
 /// A batch turned on its side: one array per column.

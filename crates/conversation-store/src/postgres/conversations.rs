@@ -51,7 +51,7 @@ const COUNT: &str = "SELECT count(*) FROM (SELECT FROM conversations WHERE tenan
 
 pub(super) async fn create(database: &Database, new: &NewConversation) -> Result<Created, Error> {
     let rows = database
-        .rows(
+        .write(
             CREATE,
             &[
                 (&new.tenant, Type::TEXT),
@@ -95,7 +95,7 @@ pub(super) async fn update(
 ) -> Result<bool, Error> {
     let (set_title, set_metadata) = (title.is_some(), metadata.is_some());
     let rows = database
-        .rows(
+        .write(
             UPDATE,
             &[
                 (&id, Type::INT8),
@@ -111,13 +111,13 @@ pub(super) async fn update(
 
 /// Deletes the conversation and notes that its messages are to be erased.
 pub(super) async fn delete(database: &Database, id: ConversationId) -> Result<bool, Error> {
-    let rows = database.rows(DELETE, &[(&id, Type::INT8)]).await?;
+    let rows = database.write(DELETE, &[(&id, Type::INT8)]).await?;
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
 }
 
 /// Erases one piece of a deleted conversation: a long log in one statement would hold locks, and take longer than a statement may.
 pub(super) async fn erase(database: &Database) -> Result<bool, Error> {
-    let rows = database.rows(ERASE, &[(&ERASE_MESSAGES_MAX, Type::INT8)]).await?;
+    let rows = database.write(ERASE, &[(&ERASE_MESSAGES_MAX, Type::INT8)]).await?;
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
 }
 

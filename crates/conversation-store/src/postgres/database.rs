@@ -1,18 +1,21 @@
 //! A pool of connections to one server, and one way to ask it something.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime};
 use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{NoTls, Row};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{IsolationLevel, NoTls, Row};
 
 use super::PostgresConfig;
 use super::dsn::Dsn;
-use super::error;
+use super::error::{self, Cause, Failed};
+use super::hosts::Hosts;
 use super::outage::Doubt;
+use super::tls_stream::Tls;
 use crate::{Error, PoolStatus};
 
 /// A parameter and its type; the type is sent along, so that no statement needs to be prepared to learn it.
@@ -23,29 +26,61 @@ pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 pub(super) struct Database {
     name: &'static str,
     pool: Pool,
-    tls: Option<MakeRustlsConnect>,
+    tls: Option<Tls>,
     statement_timeout: Duration,
     prepared_statements: bool,
+    /// Begins a transaction whose settings are ours.
+    begin: Arc<str>,
+    /// Whether reads need such a transaction, too, because of this database's defaults.
+    reads_need_transaction: Arc<AtomicBool>,
+    /// Whether the log has been told of a doubtful setting of the server.
+    has_warned: Arc<AtomicBool>,
     pub(super) doubt: Doubt,
+}
+
+/// Lifts the limits that a database or a role may set, for one transaction: a migration may take long.
+const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN
+    ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
+/// How often a write is repeated at once that was rolled back because of another transaction, or cancelled before its settings held.
+const REPEATS: usize = 4;
+
+/// Sets what a statement relies on, whatever the defaults of the database and of the role are: other isolation levels roll
+/// transactions back that touch the same rows, and a short `statement_timeout` cancels what would have been done in time. Not
+/// `default_transaction_read_only`: hosters set it when the disk is full, and operators to freeze a database.
+fn begin(statement_timeout: Duration) -> String {
+    let timeout_ms = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {timeout_ms}; \
+         SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+    )
 }
 
 impl Database {
     /// Reads the URL and builds the pool; connects to nothing.
     pub(super) fn new(name: &'static str, url: &str, config: &PostgresConfig) -> Result<Self, Error> {
         let mut dsn = Dsn::parse(url)?;
-        dsn.config.connect_timeout(config.connect_timeout).keepalives_idle(Duration::from_secs(15));
+        // For each address of each host, and for all that belongs to a connection.
+        let connect_timeout = dsn.config.get_connect_timeout().copied().unwrap_or(config.connect_timeout);
+        dsn.config.connect_timeout(connect_timeout).keepalives_idle(Duration::from_secs(15));
         // A server that fell silent is noticed by the kernel as well, for connections that are not being waited for.
         dsn.config.tcp_user_timeout(config.statement_timeout.saturating_mul(2));
         let tls = dsn.tls(config.ca_file.as_deref())?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match &tls {
-            Some(tls) => Manager::from_config(dsn.config, tls.clone(), recycling),
-            None => Manager::from_config(dsn.config, NoTls, recycling),
+            Some(tls) => {
+                let hosts = Hosts::of(&dsn.config, tls.clone(), connect_timeout);
+                Manager::from_connect(dsn.config, hosts, recycling)
+            }
+            None => {
+                let hosts = Hosts::of(&dsn.config, NoTls, connect_timeout);
+                Manager::from_connect(dsn.config, hosts, recycling)
+            }
         };
         let pool = Pool::builder(manager)
             .max_size(config.pool_size_max.max(1))
             .wait_timeout(Some(config.wait_timeout))
-            .create_timeout(Some(config.connect_timeout))
+            // Whoever connects limits that by itself, for each host.
+            .create_timeout(None)
             .recycle_timeout(Some(config.recycle_timeout))
             // The connection used last is used next, so that those not needed grow idle and are closed.
             .queue_mode(QueueMode::Lifo)
@@ -54,18 +89,63 @@ impl Database {
             .map_err(|error| Error::Address(error.to_string()))?;
         let (statement_timeout, prepared_statements) = (config.statement_timeout, config.prepared_statements);
         let doubt = Doubt::default();
-        let database = Self { name, pool, tls, statement_timeout, prepared_statements, doubt };
+        let begin = begin(statement_timeout).into();
+        let reads_need_transaction = Arc::default();
+        let database = Self {
+            name,
+            pool,
+            tls,
+            statement_timeout,
+            prepared_statements,
+            begin,
+            reads_need_transaction,
+            has_warned: Arc::default(),
+            doubt,
+        };
         database.close_idle_connections(config.idle_timeout);
         Ok(database)
     }
 
-    /// One statement, one round trip.
+    /// One statement that only reads, in one round trip.
     pub(super) async fn rows(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
-        let answer = self.round_trip(sql, parameters).await;
-        if let Err(error) = &answer {
-            self.doubt(error);
+        let in_transaction = self.reads_need_transaction.load(Ordering::Relaxed);
+        let mut answer = self.round_trip(sql, parameters, in_transaction).await;
+        if !in_transaction && answer.as_ref().is_err_and(|failed| failed.cause == Cause::Defaults) {
+            self.reads_need_transaction.store(true, Ordering::Relaxed);
+            answer = self.round_trip(sql, parameters, true).await;
+        }
+        self.noted(answer).map_err(Error::from)
+    }
+
+    /// One statement that writes, as a transaction of its own in one round trip.
+    pub(super) async fn write(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Failed> {
+        let mut answer = self.round_trip(sql, parameters, true).await;
+        for _ in 0..REPEATS {
+            // It was rolled back, so that it can't be carried out twice.
+            let again = |failed: &Failed| matches!(failed.cause, Cause::Conflict | Cause::Defaults);
+            if !answer.as_ref().is_err_and(again) {
+                break;
+            }
+            answer = self.round_trip(sql, parameters, true).await;
+        }
+        self.noted(answer)
+    }
+
+    fn noted(&self, answer: Result<Vec<Row>, Failed>) -> Result<Vec<Row>, Failed> {
+        if let Err(failed) = &answer {
+            self.doubt(&failed.error);
         }
         answer
+    }
+
+    /// Whether nothing has been said of a doubtful setting yet. The next call answers no.
+    pub(super) fn is_first_warning(&self) -> bool {
+        !self.has_warned.swap(true, Ordering::Relaxed)
+    }
+
+    /// How long a statement may take.
+    pub(super) fn statement_timeout(&self) -> Duration {
+        self.statement_timeout
     }
 
     /// Statements without parameters or answer as one transaction, under a lock with this number, as far as `plan` says
@@ -76,7 +156,10 @@ impl Database {
     {
         let mut connection = Borrowed::of(self).await?;
         let work = async {
-            let transaction = connection.get_mut()?.transaction().await.map_err(|e| error::of_query(&e))?;
+            let transaction = connection.get_mut()?.build_transaction();
+            let transaction = transaction.isolation_level(IsolationLevel::ReadCommitted).start().await;
+            let transaction = transaction.map_err(|e| error::of_query(&e))?;
+            transaction.query_typed(NO_TIMEOUTS, &[]).await.map_err(|e| error::of_query(&e))?;
             // Held to the end of the transaction: a lock of the session would stay behind in PgBouncer.
             let lock: Parameter<'_> = (&lock, Type::INT8);
             transaction
@@ -113,9 +196,15 @@ impl Database {
         }
     }
 
-    async fn round_trip(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
+    async fn round_trip(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        in_transaction: bool,
+    ) -> Result<Vec<Row>, Failed> {
         let connection = Borrowed::of(self).await?;
-        let answer = timeout(self.statement_timeout, self.ask(connection.get()?, sql, parameters)).await;
+        let ask = self.ask(connection.get()?, sql, parameters, in_transaction);
+        let answer = timeout(self.statement_timeout, ask).await;
         self.finish(connection, answer.ok())
     }
 
@@ -124,30 +213,55 @@ impl Database {
         connection: &Object,
         sql: &str,
         parameters: &[Parameter<'_>],
+        in_transaction: bool,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         if !self.prepared_statements {
-            return connection.query_typed(sql, parameters).await;
+            return self.framed(connection, connection.query_typed(sql, parameters), in_transaction).await;
         }
         let types: Vec<Type> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
         let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
         let statement = connection.prepare_typed_cached(sql, &types).await?;
-        connection.query(&statement, &values).await
+        self.framed(connection, connection.query(&statement, &values), in_transaction).await
+    }
+
+    /// The answer to a statement, in a transaction of its own if that is wanted. All is sent at once, in this order, so that it
+    /// still is one round trip.
+    async fn framed(
+        &self,
+        connection: &Object,
+        statement: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
+        in_transaction: bool,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        if !in_transaction {
+            return statement.await;
+        }
+        let (begun, answer, committed) = tokio::join!(
+            biased;
+            connection.batch_execute(&self.begin),
+            statement,
+            // Rolls back what has failed.
+            connection.batch_execute("COMMIT"),
+        );
+        begun?;
+        let rows = answer?;
+        committed?;
+        Ok(rows)
     }
 
     fn finish(
         &self,
         connection: Borrowed<'_>,
         answer: Option<Result<Vec<Row>, tokio_postgres::Error>>,
-    ) -> Result<Vec<Row>, Error> {
+    ) -> Result<Vec<Row>, Failed> {
         let Some(answer) = answer else {
-            return Err(self.late(self.statement_timeout));
+            return Err(Failed::of_server(self.late(self.statement_timeout)));
         };
         if answer.as_ref().is_err_and(error::is_of_a_read_only_server) {
             connection.discard();
         } else {
             connection.give_back();
         }
-        answer.map_err(|error| error::of_query(&error))
+        answer.map_err(|error| Failed::of_query(&error))
     }
 
     fn late(&self, limit: Duration) -> Error {

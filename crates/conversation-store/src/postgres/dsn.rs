@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::chain;
+use super::hosts::HOSTS_MAX;
 use super::tls;
+use super::tls_stream::Tls;
 use crate::Error;
 
 /// A URL, read.
@@ -36,6 +37,8 @@ impl Dsn {
     /// # Errors
     /// [`Error::Address`], without repeating the URL.
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
+        // Files and variables often end with a line end.
+        let url = url.trim();
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
         let (mut ssl_mode, mut ca_file, mut rest) = ("prefer", None, Vec::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -54,6 +57,14 @@ impl Dsn {
             tokio_postgres::Config::from_str(&known).map_err(|error| Error::Address(chain(&error)))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(Error::Address("names no host".into()));
+        }
+        let (hosts, ports) =
+            (config.get_hosts().len().max(config.get_hostaddrs().len()), config.get_ports().len());
+        if hosts > HOSTS_MAX {
+            return Err(Error::Address(format!("names {hosts} hosts; {HOSTS_MAX} are the most")));
+        }
+        if ports > 1 && ports != hosts {
+            return Err(Error::Address(format!("names {hosts} hosts and {ports} ports")));
         }
         if config.get_application_name().is_none() {
             config.application_name("starling");
@@ -85,7 +96,7 @@ impl Dsn {
     ///
     /// # Errors
     /// [`Error::Address`] if the file can't be used.
-    pub(super) fn tls(&self, ca_file: Option<&Path>) -> Result<Option<MakeRustlsConnect>, Error> {
+    pub(super) fn tls(&self, ca_file: Option<&Path>) -> Result<Option<Tls>, Error> {
         match self.trust {
             Trust::Plain => Ok(None),
             trust => tls::connector(trust, self.ca_file.as_deref().or(ca_file)).map(Some),
@@ -132,6 +143,12 @@ mod tests {
     }
 
     #[test]
+    fn white_space_around_the_url_is_not_part_of_it() {
+        let dsn = Dsn::parse(" postgres://u@h/data\r\n").unwrap();
+        assert_eq!(dsn.config.get_dbname(), Some("data"));
+    }
+
+    #[test]
     fn a_unix_socket_needs_no_tls() {
         let dsn = Dsn::parse("postgres:///d?host=/run/postgresql&user=u").unwrap();
         assert_eq!((dsn.trust, dsn.config.get_ssl_mode()), (Trust::Plain, SslMode::Disable));
@@ -146,6 +163,8 @@ mod tests {
             "postgres://u:hunter2@h/d?sslmode=maybe",
             "postgres://u:hunter2@h/d?unknown=1",
             "postgres://u:hunter2@h/d?sslrootcert=%zz",
+            "postgres://u:hunter2@h/d?channel_binding=maybe",
+            "postgres://u:hunter2@a,b,c/d?port=1,2",
             "postgres:///d",
         ] {
             let error = Dsn::parse(url).unwrap_err();

@@ -6,6 +6,52 @@ use deadpool_postgres::{PoolError, TimeoutType};
 
 use crate::Error;
 
+/// A statement that failed: what it means to the caller, and what may have caused it.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: Error,
+    pub(super) cause: Cause,
+}
+
+/// What may have caused a statement to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The server or the way to it. The same statement for fewer rows would fail as well.
+    Server,
+    /// A default of the database or of the role, which a transaction may set otherwise.
+    Defaults,
+    /// Another transaction that ran at the same time. This one was rolled back and may be repeated at once.
+    Conflict,
+    /// Possibly a single row that the statement was about. The others may succeed without it.
+    Row,
+}
+
+impl Failed {
+    /// A failure of the server or of the way to it.
+    pub(super) fn of_server(error: Error) -> Self {
+        Self { error, cause: Cause::Server }
+    }
+
+    /// A failed statement.
+    pub(super) fn of_query(error: &tokio_postgres::Error) -> Self {
+        let cause = error.code().map_or(Cause::Server, |code| cause_of_code(code.code()));
+        Self { error: of_query(error), cause }
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Error {
+        failed.error
+    }
+}
+
+/// Something else than the statement failed: reading its answer, for example.
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::of_server(error)
+    }
+}
+
 /// What a failed statement, or a failed connection attempt, means.
 pub(super) fn of_query(error: &tokio_postgres::Error) -> Error {
     let Some(refusal) = error.as_db_error() else {
@@ -69,7 +115,8 @@ enum Kind {
 fn of_code(code: &str) -> Kind {
     match code {
         // A lock was not to be had; a transaction may not write here (a primary that became a standby).
-        "55P03" | "25006" => Kind::Unavailable,
+        // Ended by `idle_in_transaction_session_timeout` or `transaction_timeout`.
+        "55P03" | "25006" | "25P03" | "25P04" => Kind::Unavailable,
         _ => match code.get(..2) {
             // Connection, rolled back (serialization, deadlock), out of resources, ended by an operator, system error; and a fault of
             // PostgreSQL's own, as when it finds a page half written because the disk was full: another try, later, may do.
@@ -81,9 +128,50 @@ fn of_code(code: &str) -> Kind {
     }
 }
 
+/// Who may be at fault, by the same list. A trigger may raise any code, so what is not certainly about the whole statement may be
+/// about a row.
+fn cause_of_code(code: &str) -> Cause {
+    match code {
+        "40001" | "40P01" => Cause::Conflict,
+        // Cancelled (by `statement_timeout`, unless somebody at a console did it), no lock in time (`lock_timeout`), no such
+        // isolation level (SERIALIZABLE on a standby).
+        "57014" | "55P03" | "0A000" => Cause::Defaults,
+        // A policy of row-level security has refused a row, or a right is missing altogether.
+        "42501" => Cause::Row,
+        // A page can't be read or its file is gone: other rows may be elsewhere.
+        "58030" | "58P01" => Cause::Row,
+        _ => match code.get(..2) {
+            // Connection, feature, transaction state, login, rolled back, syntax and missing objects, out of resources, wrong
+            // state, ended by an operator, system error, configuration.
+            Some(
+                "08" | "0A" | "0B" | "0L" | "0P" | "25" | "26" | "28" | "2D" | "34" | "3B" | "3D" | "3F"
+                | "40" | "42" | "53" | "55" | "57" | "58" | "F0" | "HV",
+            ) => Cause::Server,
+            _ => Cause::Row,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn codes_say_whether_a_row_may_be_at_fault() {
+        for code in ["22021", "22P05", "23505", "23514", "44000", "54000", "P0001", "XX001", "42501", "AB123"]
+        {
+            assert_eq!(cause_of_code(code), Cause::Row, "{code}");
+        }
+        for code in ["40001", "40P01"] {
+            assert_eq!(cause_of_code(code), Cause::Conflict, "{code}");
+        }
+        for code in ["57014", "55P03", "0A000"] {
+            assert_eq!(cause_of_code(code), Cause::Defaults, "{code}");
+        }
+        for code in ["08006", "25006", "28P01", "3D000", "42883", "42P01", "53100", "53300", "57P01"] {
+            assert_eq!(cause_of_code(code), Cause::Server, "{code}");
+        }
+    }
 
     #[test]
     fn codes_say_who_has_to_act() {

@@ -3,8 +3,9 @@
 use tokio_postgres::types::Type;
 
 use super::database::Database;
+use super::error::{Cause, Failed};
 use super::row::column;
-use crate::batch::{from_database, highest_marks, to_database};
+use crate::batch::{Parts, Refusals, from_database, highest_marks, to_database};
 use crate::{ConversationId, Error, MembersChange, ReadMark};
 
 const SET: &str = "SELECT changed, version FROM starling_set_member($1, $2, $3)";
@@ -36,7 +37,7 @@ pub(super) async fn set(
     user: &str,
     member: bool,
 ) -> Result<Option<MembersChange>, Error> {
-    let rows = database.rows(SET, &[(&id, Type::INT8), (&user, Type::TEXT), (&member, Type::BOOL)]).await?;
+    let rows = database.write(SET, &[(&id, Type::INT8), (&user, Type::TEXT), (&member, Type::BOOL)]).await?;
     let change =
         |row| Ok(MembersChange { changed: column(row, 0)?, version: from_database(column(row, 1)?) });
     rows.first().map(change).transpose()
@@ -48,11 +49,34 @@ pub(super) async fn share(database: &Database, tenant: &str, one: &str, other: &
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
 }
 
+/// Raises marks in one transaction. Where that fails because of a row, in several, so that only the guilty row fails.
 pub(super) async fn mark_read(database: &Database, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
     let mut answers = vec![None; batch.len()];
     let marks = highest_marks(batch);
+    let mut parts = Parts::of(marks.len(), database.statement_timeout());
+    let mut refusals = Refusals::default();
+    while let Some(part) = parts.next() {
+        match mark_at_once(database, &marks[part.clone()], &mut answers).await {
+            Ok(()) => {}
+            Err(failed) if failed.cause == Cause::Row && parts.split(&part) => {}
+            Err(failed) if failed.cause == Cause::Row && part.len() < marks.len() => {
+                refusals.note(failed.error)
+            }
+            Err(failed) => return Err(failed.error),
+        }
+    }
+    refusals.log("read marks", batch.len());
+    Ok(answers)
+}
+
+/// Raises marks, and enters what they rose to at their positions.
+async fn mark_at_once(
+    database: &Database,
+    marks: &[(usize, &ReadMark)],
+    answers: &mut [Option<u64>],
+) -> Result<(), Failed> {
     if marks.is_empty() {
-        return Ok(answers);
+        return Ok(());
     }
     let conversations: Vec<i64> = marks.iter().map(|(_, mark)| mark.conversation).collect();
     let users: Vec<&str> = marks.iter().map(|(_, mark)| &*mark.user).collect();
@@ -62,11 +86,11 @@ pub(super) async fn mark_read(database: &Database, batch: &[ReadMark]) -> Result
         (&users as _, Type::TEXT_ARRAY),
         (&seqs as _, Type::INT8_ARRAY),
     ];
-    for row in database.rows(MARK, &parameters).await? {
+    for row in database.write(MARK, &parameters).await? {
         let item: i64 = column(&row, 0)?;
         let mark = usize::try_from(item - 1).ok().and_then(|item| marks.get(item));
         let (position, _) = mark.ok_or_else(|| Error::Refused(format!("no mark {item} was given")))?;
         answers[*position] = Some(from_database(column(&row, 1)?));
     }
-    Ok(answers)
+    Ok(())
 }

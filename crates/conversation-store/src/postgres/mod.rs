@@ -10,12 +10,14 @@ mod conversations;
 mod database;
 mod dsn;
 mod error;
+mod hosts;
 mod members;
 mod messages;
 mod outage;
 mod row;
 mod schema;
 mod tls;
+mod tls_stream;
 mod users;
 
 use async_trait::async_trait;

@@ -18,7 +18,11 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 /// Number of the lock that makes nodes migrate one after the other: the bytes of "starling".
 const LOCK: i64 = i64::from_be_bytes(*b"starling");
 
-const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
+/// The one encoding that holds whatever clients may write.
+const ENCODING: &str = "UTF8";
+
+const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+    current_setting('server_encoding'), current_database(), current_setting('synchronous_commit')";
 // Not by to_regclass: that may answer from a cache which another node's migration has not reached yet.
 const HAS_HISTORY: &str = "SELECT EXISTS (
     SELECT FROM pg_class WHERE relname = 'starling_migrations' AND relkind = 'r' AND pg_table_is_visible(oid))";
@@ -31,9 +35,21 @@ const NOTE: &str = "INSERT INTO starling_migrations (version, name) VALUES ($1, 
 pub(super) async fn check(database: &Database) -> Result<(), Error> {
     for row in database.rows(SERVER, &[]).await? {
         let (number, name): (i32, &str) = (column(&row, 0)?, column(&row, 1)?);
+        let (encoding, database_name): (&str, &str) = (column(&row, 2)?, column(&row, 3)?);
         if number / 10_000 < SERVER_VERSION_MIN {
             return Err(Error::Unsupported(format!(
                 "the database is PostgreSQL {name}, but Starling needs {SERVER_VERSION_MIN} or newer"
+            )));
+        }
+        if column::<&str>(&row, 4)? == "off" && database.is_first_warning() {
+            tracing::warn!(
+                "the database has synchronous_commit = off: where its server crashes, messages are lost that Starling has acknowledged"
+            );
+        }
+        if encoding != ENCODING {
+            return Err(Error::Unsupported(format!(
+                "the database {database_name} has the encoding {encoding}, which can't hold every text; Starling needs UTF8. Make \
+                 another one: CREATE DATABASE {database_name}_utf8 ENCODING 'UTF8' TEMPLATE template0 LOCALE 'C.UTF-8'"
             )));
         }
     }

@@ -11,16 +11,16 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dsn::Trust;
+use super::tls_stream::Tls;
 use crate::Error;
 
 /// Makes TLS connections that trust as `trust` says.
 ///
 /// # Errors
 /// [`Error::Address`] if the file with the authorities can't be read.
-pub(super) fn connector(trust: Trust, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
+pub(super) fn connector(trust: Trust, ca_file: Option<&Path>) -> Result<Tls, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -42,13 +42,32 @@ pub(super) fn connector(trust: Trust, ca_file: Option<&Path>) -> Result<MakeRust
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }
     };
-    Ok(MakeRustlsConnect::new(config))
+    Ok(Tls::new(config))
 }
 
+/// `sslrootcert=system`, as libpq has it.
+const SYSTEM: &str = "system";
+/// Where OpenSSL, and many programs after it, look for authorities instead of in the system's store.
+const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// The authorities in the file; without one, those of the system and those that browsers trust; where the variables are set, those
+/// that they name alone.
 fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
-    let Some(path) = ca_file else {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let Some(path) = ca_file.filter(|path| *path != Path::new(SYSTEM)) else {
+        let named =
+            VARIABLES.into_iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+        let found = rustls_native_certs::load_native_certs();
+        // The system's store often holds some that can't be read.
+        roots.add_parsable_certificates(found.certs);
+        if let Some(name) = named {
+            if roots.is_empty() {
+                let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
+                return Err(Error::Address(format!("{name} names no certificate that can be read{why}")));
+            }
+        } else {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
         return Ok(roots);
     };
     let unusable = |why: String| Error::Address(format!("the file of authorities {}: {why}", path.display()));

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 use tokio_postgres::types::Type;
 
 use super::database::Database;
+use super::error::{Cause, Failed};
 use super::row::{column, to_ms, to_time};
-use crate::batch::latest_sightings;
+use crate::batch::{Parts, Refusals, latest_sightings};
 use crate::{Error, LastSeen};
 
 // In the order given, which is the same on every node, so that none waits for another that waits for it.
@@ -18,20 +19,43 @@ const TOUCH: &str = "
     WHERE users.last_seen < excluded.last_seen";
 const LAST_SEEN: &str = "SELECT user_name, last_seen FROM users WHERE tenant = $1 AND user_name = ANY ($2)";
 
+/// Writes sightings in one transaction. Where that fails because of a row, in several, so that only the guilty row is left out.
 pub(super) async fn touch(database: &Database, batch: &[LastSeen]) -> Result<(), Error> {
     let sightings = latest_sightings(batch);
+    let mut parts = Parts::of(sightings.len(), database.statement_timeout());
+    let mut refusals = Refusals::default();
+    while let Some(part) = parts.next() {
+        match touch_at_once(database, &sightings[part.clone()]).await {
+            Ok(()) => {}
+            Err(failed) if failed.cause == Cause::Row && parts.split(&part) => {}
+            Err(failed) if failed.cause == Cause::Row && part.len() < sightings.len() => {
+                refusals.note(failed.error)
+            }
+            Err(failed) => return Err(failed.error),
+        }
+    }
+    refusals.log("sightings", batch.len());
+    Ok(())
+}
+
+async fn touch_at_once(database: &Database, sightings: &[&LastSeen]) -> Result<(), Failed> {
     if sightings.is_empty() {
         return Ok(());
     }
     let tenants: Vec<&str> = sightings.iter().map(|seen| &*seen.tenant).collect();
     let users: Vec<&str> = sightings.iter().map(|seen| &*seen.user).collect();
-    let times = sightings.iter().map(|seen| to_time(seen.at_ms)).collect::<Result<Vec<SystemTime>, _>>()?;
+    let times = sightings
+        .iter()
+        .map(|seen| to_time(seen.at_ms))
+        .collect::<Result<Vec<SystemTime>, _>>()
+        .map_err(|error| Failed { error, cause: Cause::Row })?;
     let parameters = [
         (&tenants as _, Type::TEXT_ARRAY),
         (&users as _, Type::TEXT_ARRAY),
         (&times as _, Type::TIMESTAMPTZ_ARRAY),
     ];
-    database.rows(TOUCH, &parameters).await.map(drop)
+    database.write(TOUCH, &parameters).await?;
+    Ok(())
 }
 
 pub(super) async fn last_seen(

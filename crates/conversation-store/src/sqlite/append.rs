@@ -1,13 +1,13 @@
 //! Numbering and inserting a batch of messages.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::clock::now_ms;
-use crate::batch::from_database;
+use crate::batch::{Refusals, from_database};
 use crate::{Append, AppendError, Appended, ConversationId, Error};
 
 const HEAD: &str = "SELECT head, active_at_ms FROM conversations WHERE id = ?1";
@@ -25,22 +25,91 @@ struct Head {
     moved: bool,
 }
 
+/// Appends a batch. A message that the database refuses fails alone; where it is a conversation's row that is refused, all of the
+/// batch's messages to it fail.
 pub(super) fn append(
     connection: &Connection,
     batch: &[Append],
 ) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+    let positions: Vec<usize> = (0..batch.len()).collect();
+    let mut answers = vec![Err(AppendError::Refused); batch.len()];
+    let mut refusals = Refusals::default();
+    match part(connection, batch, &positions, &mut answers, &mut refusals) {
+        Ok(()) => {}
+        Err(Error::Refused(_)) => {
+            refusals = Refusals::default();
+            for positions in by_conversation(batch) {
+                match part(connection, batch, &positions, &mut answers, &mut refusals) {
+                    Ok(()) => {}
+                    Err(error @ Error::Refused(_)) => {
+                        for position in positions {
+                            answers[position] = Err(AppendError::Refused);
+                        }
+                        refusals.note(error);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    refusals.log("messages", batch.len());
+    Ok(answers)
+}
+
+/// The positions of each conversation's messages.
+fn by_conversation(batch: &[Append]) -> Vec<Vec<usize>> {
+    let mut parts: BTreeMap<ConversationId, Vec<usize>> = BTreeMap::new();
+    for (position, message) in batch.iter().enumerate() {
+        parts.entry(message.conversation).or_default().push(position);
+    }
+    parts.into_values().collect()
+}
+
+/// Appends the messages at these positions, and enters the answers there. An error leaves nothing of them behind.
+fn part(
+    connection: &Connection,
+    batch: &[Append],
+    positions: &[usize],
+    answers: &mut [Result<Appended, AppendError>],
+    refusals: &mut Refusals,
+) -> Result<(), Error> {
+    connection.prepare_cached("SAVEPOINT part")?.execute([])?;
+    let done = append_at(connection, batch, positions, answers, refusals);
+    if done.is_err() {
+        connection.prepare_cached("ROLLBACK TO part")?.execute([])?;
+    }
+    connection.prepare_cached("RELEASE part")?.execute([])?;
+    done
+}
+
+fn append_at(
+    connection: &Connection,
+    batch: &[Append],
+    positions: &[usize],
+    answers: &mut [Result<Appended, AppendError>],
+    refusals: &mut Refusals,
+) -> Result<(), Error> {
     let now_ms = now_ms();
     let mut heads: HashMap<ConversationId, Option<Head>, RandomState> = HashMap::default();
-    let mut answers = Vec::with_capacity(batch.len());
-    for message in batch {
+    for position in positions {
+        let message = &batch[*position];
         let head = match heads.entry(message.conversation) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => unknown.insert(head_of(connection, message.conversation, now_ms)?),
         };
-        answers.push(match head {
-            Some(head) => Ok(insert(connection, message, head)?),
+        answers[*position] = match head {
+            // SQLite undoes a statement that it refuses, and that statement alone.
+            Some(head) => match insert(connection, message, head) {
+                Ok(appended) => Ok(appended),
+                Err(error @ Error::Refused(_)) => {
+                    refusals.note(error);
+                    Err(AppendError::Refused)
+                }
+                Err(error) => return Err(error),
+            },
             None => Err(AppendError::NoSuchConversation),
-        });
+        };
     }
     let mut update = connection.prepare_cached(MOVE)?;
     for (id, head) in &heads {
@@ -50,7 +119,7 @@ pub(super) fn append(
             update.execute((id, head.seq, head.at_ms))?;
         }
     }
-    Ok(answers)
+    Ok(())
 }
 
 /// Where the log ends, and the time of what follows: now, but never before what is there.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::clock::now_ms;
-use crate::batch::{from_database, highest_marks, to_database};
+use crate::batch::{Refusals, from_database, highest_marks, to_database};
 use crate::{ConversationId, Error, MembersChange, ReadMark};
 
 const ADD: &str = "
@@ -45,14 +45,22 @@ pub(super) fn share(connection: &Connection, tenant: &str, one: &str, other: &st
     Ok(connection.prepare_cached(SHARE)?.query_row((tenant, one, other), |row| row.get(0))?)
 }
 
+/// Raises marks. One that the database refuses is left out, unless it is the only one.
 pub(super) fn mark_read(connection: &Connection, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
     let mut answers = vec![None; batch.len()];
     let mut statement = connection.prepare_cached(MARK)?;
-    for (position, mark) in highest_marks(batch) {
+    let (marks, mut refusals) = (highest_marks(batch), Refusals::default());
+    for (position, mark) in &marks {
         let risen = statement
             .query_row((mark.conversation, &*mark.user, to_database(mark.seq)), |row| row.get(0))
-            .optional()?;
-        answers[position] = risen.map(from_database);
+            .optional()
+            .map_err(Error::from);
+        match risen {
+            Ok(risen) => answers[*position] = risen.map(from_database),
+            Err(error @ Error::Refused(_)) if marks.len() > 1 => refusals.note(error),
+            Err(error) => return Err(error),
+        }
     }
+    refusals.log("read marks", batch.len());
     Ok(answers)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::batch::latest_sightings;
+use crate::batch::{Refusals, latest_sightings};
 use crate::{Error, LastSeen};
 
 const TOUCH: &str = "
@@ -13,11 +13,18 @@ const TOUCH: &str = "
     WHERE last_seen_ms < excluded.last_seen_ms";
 const LAST_SEEN: &str = "SELECT last_seen_ms FROM users WHERE tenant = ?1 AND user_name = ?2";
 
+/// Writes sightings. One that the database refuses is left out, unless it is the only one.
 pub(super) fn touch(connection: &Connection, batch: &[LastSeen]) -> Result<(), Error> {
     let mut statement = connection.prepare_cached(TOUCH)?;
-    for seen in latest_sightings(batch) {
-        statement.execute((&*seen.tenant, &*seen.user, seen.at_ms))?;
+    let (sightings, mut refusals) = (latest_sightings(batch), Refusals::default());
+    for seen in &sightings {
+        match statement.execute((&*seen.tenant, &*seen.user, seen.at_ms)).map_err(Error::from) {
+            Ok(_) => {}
+            Err(error @ Error::Refused(_)) if sightings.len() > 1 => refusals.note(error),
+            Err(error) => return Err(error),
+        }
     }
+    refusals.log("sightings", batch.len());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 mod append;
 mod conversations;
+mod faulty_rows;
 mod history;
 mod members;
 mod place;
@@ -53,6 +54,10 @@ conformance! {
         lists_go_on_at_the_cursor,
         tenants_do_not_see_each_other,
         counting_stops_at_the_limit;
+    faulty_rows:
+        a_refused_message_fails_alone,
+        a_refused_conversation_fails_alone,
+        a_refused_mark_or_sighting_fails_alone;
     history:
         pages_before_after_and_newest,
         a_page_ends_at_its_bytes_but_holds_one_message,

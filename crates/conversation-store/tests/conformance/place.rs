@@ -95,14 +95,19 @@ impl Place {
         *self.only.lock().await = None;
     }
 
-    /// Changes the database behind the store's back, while no store is open.
+    /// Changes the database behind the store's back.
     pub async fn run_sql(&self, sql: &str) -> Result<()> {
+        self.run_sql_of(sql, sql).await
+    }
+
+    /// Changes the database behind the store's back, in the words of its engine.
+    pub async fn run_sql_of(&self, postgres: &str, sqlite: &str) -> Result<()> {
         match &self.engine {
             Engine::Postgres { name, .. } => {
-                Postgres::shared().await?.psql_in(name, sql).await?;
+                Postgres::shared().await?.psql_in(name, postgres).await?;
             }
             Engine::Sqlite(folder) => {
-                rusqlite::Connection::open(folder.join(SQLITE_FILE))?.execute_batch(sql)?;
+                rusqlite::Connection::open(folder.join(SQLITE_FILE))?.execute_batch(sqlite)?;
             }
         }
         Ok(())
