@@ -12,6 +12,8 @@
 //!
 //! What a person at a console sees, with `{3}` for lane 3:
 //!
+//! Another prefix may be set, and in a database other than 0 channels begin with `starling:v1:dbN`.
+//!
 //! | channel or key | what | lifetime |
 //! | --- | --- | --- |
 //! | `starling:v1:lanes` | publications of all lanes; without a cluster | |
@@ -43,7 +45,7 @@ use self::address::Address;
 use self::clients::{Clients, Order};
 use self::frame::{ORIGIN_MAX, Writer};
 use self::link::{Link, Shared};
-use self::names::{Channel, Channels};
+use self::names::{Channel, Channels, Names, PREFIX};
 use crate::meters::Meters;
 use crate::{
     BATCH_BYTES_MAX, BATCH_MAX, BODY_BYTES_MAX, Error, Fanout, LinkStatus, Position, Publication, Receiver,
@@ -62,6 +64,8 @@ pub struct RedisConfig {
     pub node: String,
     /// What is kept of topics.
     pub topics: TopicSettings,
+    /// What all channels and keys begin with.
+    pub prefix: String,
     /// How long a command may take. Opening a link may take twice as long.
     pub command_timeout: Duration,
 }
@@ -80,6 +84,7 @@ impl RedisConfig {
             url: url.into(),
             node: node.into(),
             topics: TopicSettings { history: 100, history_seconds: 60 },
+            prefix: PREFIX.into(),
             command_timeout: Duration::from_secs(2),
         }
     }
@@ -114,7 +119,7 @@ impl RedisFanout {
     /// [`Error::Address`] for an address that can't be used, [`Error::Unsupported`] for a name that is empty or too
     /// long.
     pub fn connect(config: RedisConfig) -> Result<Self, Error> {
-        let RedisConfig { url, node, topics, command_timeout } = config;
+        let RedisConfig { url, node, topics, prefix, command_timeout } = config;
         let address = Address::parse(&url)?;
         if node.is_empty() || node.len() > NODE_MAX {
             return Err(Error::Unsupported(format!("the node's name must have 1 to {NODE_MAX} bytes")));
@@ -122,9 +127,11 @@ impl RedisFanout {
         // The random part keeps a node that was started again, or wrongly shares its name, from taking others'
         // publications for its own.
         let origin = format!("{node}/{:08x}", rand::random::<u32>());
+        let names = Names::new(&prefix, address.config.database);
         let shared = Arc::new(Shared {
-            channels: Channels::new(address.is_cluster()),
-            node: Channel::of_node(&node),
+            channels: Channels::new(&names, address.is_cluster()),
+            node: names.of_node(&node),
+            names,
             writer: Writer::new(&origin),
             meters: Meters::register(),
             address,
@@ -206,7 +213,8 @@ impl Fanout for RedisFanout {
         if body.len() > BODY_BYTES_MAX {
             return Err(Error::TooLarge(body.len()));
         }
-        let result = self.send_direct(&Channel::of_node(node), self.shared.writer.direct(&body)).await;
+        let result =
+            self.send_direct(&self.shared.names.of_node(node), self.shared.writer.direct(&body)).await;
         self.shared.meters.direct.published(1, usize::from(result.is_err()), started);
         result
     }

@@ -54,7 +54,7 @@ impl Checks {
     pub(super) fn new(shared: &Shared) -> Self {
         let mut channels = vec![shared.node.clone()];
         if shared.address.is_cluster() {
-            channels.extend((0..LANES).map(|lane| Channel::of_check(lane, &shared.origin)));
+            channels.extend((0..LANES).map(|lane| shared.names.of_check(lane, &shared.origin)));
         }
         Self {
             heard: channels.iter().map(|_| AtomicU64::new(0)).collect(),

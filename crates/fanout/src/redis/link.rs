@@ -14,7 +14,7 @@ use super::address::Address;
 use super::checks::{Checks, Hearing};
 use super::clients::{self, Clients, Lifeline};
 use super::frame::Writer;
-use super::names::{Channel, Channels};
+use super::names::{Channel, Channels, Names};
 use super::receive;
 use crate::meters::Meters;
 use crate::{Delivery, Error, LinkStatus, Receiver};
@@ -30,6 +30,7 @@ const STABLE: Duration = Duration::from_secs(5);
 /// What all parts of a fan-out over Redis share, and nobody changes.
 pub(super) struct Shared {
     pub(super) address: Address,
+    pub(super) names: Names,
     pub(super) channels: Channels,
     /// This node's own channel.
     pub(super) node: Channel,

@@ -47,7 +47,7 @@ struct Inbox {
 
 impl Inbox {
     fn take(&mut self, message: Message) {
-        let purpose = Purpose::of(&message.channel);
+        let purpose = self.shared.names.purpose_of(&message.channel);
         let read = match message.value {
             Value::Bytes(frame) => Frame::read(frame, self.shared.writer.origin()),
             // A frame is no text, whatever it carries.

@@ -12,7 +12,6 @@ use super::batches;
 use super::clients::{Clients, Order};
 use super::frame::topic_names;
 use super::link::Shared;
-use super::names::topic_keys;
 use crate::{BODY_BYTES_MAX, Error, LANES, Position, TopicHistory, TopicPublication, TopicSettings, lane_of};
 
 /// How long a topic's numbering outlives its last use, seconds.
@@ -166,7 +165,7 @@ pub(super) async fn history(
 ) -> Result<TopicHistory, Error> {
     let lane = lane_of(tenant, topic);
     let slot = shared.channels.groups()[shared.channels.group(lane)].slot;
-    let (numbering, history) = topic_keys(lane, tenant, topic);
+    let (numbering, history) = shared.names.topic_keys(lane, tenant, topic);
     let arguments = vec![
         Value::Integer(2),
         Value::Bytes(numbering),
@@ -222,7 +221,7 @@ fn publish_arguments<'a>(
     let mut contents = Vec::with_capacity(2 * count);
     arguments.push(Value::Integer(2 * count as i64));
     for TopicPublication { tenant, topic, body } in publications {
-        let (numbering, history) = topic_keys(lane_of(tenant, topic), tenant, topic);
+        let (numbering, history) = shared.names.topic_keys(lane_of(tenant, topic), tenant, topic);
         arguments.push(Value::Bytes(numbering));
         arguments.push(Value::Bytes(history));
         contents.push(Value::Bytes(topic_names(tenant, topic)));
