@@ -1,9 +1,10 @@
 //! From `DATABASE_URL` to a store.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::postgres::{PostgresConfig, PostgresStore};
-use crate::sqlite::{SqliteConfig, SqliteStore};
+use crate::sqlite::{SqliteConfig, SqliteStore, path_of};
 use crate::{ConversationStore, Error};
 
 /// The store at `url`, with default settings: `postgres://…` or `postgresql://…`, `sqlite://PATH`, or
@@ -18,7 +19,6 @@ pub async fn connect(url: &str) -> Result<Arc<dyn ConversationStore>, Error> {
     match Address::parse(url)? {
         Address::Postgres(url) => Ok(Arc::new(PostgresStore::connect(PostgresConfig::new(url))?)),
         Address::Sqlite(path) => {
-            let path = path.to_owned();
             let opened =
                 tokio::task::spawn_blocking(move || SqliteStore::open(&path, SqliteConfig::default()));
             let store = opened.await.map_err(|error| Error::Unavailable(error.to_string()))??;
@@ -32,16 +32,16 @@ pub async fn connect(url: &str) -> Result<Arc<dyn ConversationStore>, Error> {
 enum Address<'a> {
     /// The whole URL.
     Postgres(&'a str),
-    /// What stands behind `sqlite://`.
-    Sqlite(&'a str),
+    /// The file, or `:memory:`.
+    Sqlite(PathBuf),
 }
 
 impl<'a> Address<'a> {
     fn parse(url: &'a str) -> Result<Self, Error> {
+        let url = url.trim();
         match url.split_once("://") {
             Some(("postgres" | "postgresql", _)) => Ok(Address::Postgres(url)),
-            Some(("sqlite", "")) => Err(Error::Address("sqlite:// needs a path behind it".into())),
-            Some(("sqlite", path)) => Ok(Address::Sqlite(path)),
+            Some(("sqlite", _)) => path_of(url).map(Address::Sqlite),
             Some((scheme, _)) => {
                 Err(Error::Address(format!("{scheme}:// is unknown; use postgres://… or sqlite://PATH")))
             }
@@ -60,8 +60,14 @@ mod tests {
         for url in ["postgres://starling@localhost/starling", "postgresql:///starling?host=/run/postgresql"] {
             assert_eq!(Address::parse(url).unwrap(), Address::Postgres(url));
         }
-        assert_eq!(Address::parse("sqlite://data/starling.db").unwrap(), Address::Sqlite("data/starling.db"));
-        assert_eq!(Address::parse("sqlite:///var/lib/s.db").unwrap(), Address::Sqlite("/var/lib/s.db"));
+        assert_eq!(
+            Address::parse("sqlite://data/starling.db").unwrap(),
+            Address::Sqlite("data/starling.db".into())
+        );
+        assert_eq!(
+            Address::parse("sqlite:///var/lib/s.db").unwrap(),
+            Address::Sqlite("/var/lib/s.db".into())
+        );
     }
 
     #[test]

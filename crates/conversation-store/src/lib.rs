@@ -119,6 +119,10 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// One cheap round trip to the primary, to tell health.
     async fn ping(&self) -> Result<(), Error>;
 
+    /// Puts the database in order for a stop, after which nothing is written any more: an SQLite file is complete then without its
+    /// `-wal` file. Without it nothing is lost either.
+    async fn close(&self) {}
+
     /// What the connection pools look like now, for health and metrics.
     fn pools(&self) -> Vec<PoolStatus>;
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use starling_conversation_store::Error as DatabaseError;
 use starling_gateway::Proxies;
 
 use crate::settings::{self, Kind, Setting};
@@ -102,6 +103,8 @@ impl Values {
         origin: Origin,
         name: &str,
     ) -> Result<(), BadConfig> {
+        // Files and variables often end with a line end. Of a secret every byte counts.
+        let value = if setting.is_secret() { value } else { value.trim().to_owned() };
         check(setting, &value).map_err(|wanted| {
             let shown =
                 if setting.is_secret() || setting.kind == Kind::Url { "the value" } else { value.as_str() };
@@ -235,12 +238,20 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// The file beside the database file in which the secret that was made is kept; `None`: nowhere.
-pub fn secret_file(database_url: &str) -> Option<PathBuf> {
-    match database_url.split_once("://") {
-        Some(("sqlite", ":memory:")) => None,
-        Some(("sqlite", path)) => Some(PathBuf::from(path).with_extension("secret")),
-        _ => Some(PathBuf::from("data/starling.secret")),
+pub fn secret_file(database_url: &str) -> Result<Option<PathBuf>, BadConfig> {
+    if !database_url.starts_with("sqlite://") {
+        return Ok(Some(PathBuf::from("data/starling.secret")));
     }
+    let path = sqlite_path(database_url)?;
+    Ok((path != Path::new(":memory:")).then(|| path.with_extension("secret")))
+}
+
+/// The file that `database_url` names where it is SQLite's.
+pub fn sqlite_path(database_url: &str) -> Result<PathBuf, BadConfig> {
+    starling_conversation_store::sqlite::path_of(database_url).map_err(|error| match error {
+        DatabaseError::Address(why) => BadConfig(format!("database_url: {why}")),
+        error => BadConfig(format!("database_url: {error}")),
+    })
 }
 
 /// Addresses and networks of load balancers.
@@ -276,6 +287,29 @@ mod tests {
         assert_eq!(values.get("topic_history"), Some(("300", Origin::Flag)));
         assert_eq!(values.get("redis_url"), Some(("redis://r", Origin::Variable)));
         assert_eq!(values.get("drain_seconds"), Some(("30", Origin::Default)));
+    }
+
+    #[test]
+    fn white_space_around_a_value_is_no_part_of_it_but_of_a_secret() {
+        let values = gather(
+            "node = ' n '",
+            &[
+                ("DATABASE_URL", "postgres://h/data\r\n"),
+                ("STARLING_SHARDS", "2\n"),
+                ("STARLING_JWT_SECRET", "s \n"),
+            ],
+            &[("redis_url", "\tredis://r\n")],
+        )
+        .expect("good");
+        for (key, value) in [
+            ("database_url", "postgres://h/data"),
+            ("redis_url", "redis://r"),
+            ("shards", "2"),
+            ("node", "n"),
+            ("jwt_secret", "s \n"),
+        ] {
+            assert_eq!(values.get(key).map(|(value, _)| value), Some(value), "{key}");
+        }
     }
 
     #[test]

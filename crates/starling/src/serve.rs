@@ -75,7 +75,7 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     let lease = setup.hub.lease();
     let stores = async {
         wait_for_database(&*conversations, &setup.database).await?;
-        open_redis(setup.redis_url.as_deref(), &lease, setup.topics).await
+        open_redis(setup.redis_url.as_deref(), &setup.redis_prefix, &lease, setup.topics).await
     };
     let stores = tokio::select! {
         stores = stores => Some(stores?),
@@ -89,6 +89,7 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     let shards: Arc<dyn Shards> = inboxes.clone();
     #[cfg(feature = "sabotage")]
     let (conversations, shards) = sabotaged(conversations, shards)?;
+    let log = Arc::clone(&conversations);
     let hub = Hub::new(HubParts {
         config: setup.hub,
         conversations,
@@ -106,6 +107,7 @@ async fn run(setup: Setup) -> Result<(), Failure> {
         first_link::show(secret, address, tls);
     }
     gateway.run(hub, inboxes, ends, drain).await.map_err(|error| anyhow!(error))?;
+    log.close().await;
     let _ = tokio::task::spawn_blocking(move || telemetry.shutdown(FLUSH)).await;
     Ok(())
 }
@@ -174,6 +176,7 @@ type Shared = (Arc<dyn SessionStore>, Arc<dyn Fanout>);
 /// goes on when it is back. Of a wrong version it must not be.
 async fn open_redis(
     url: Option<&str>,
+    prefix: &str,
     node: &str,
     topics: starling_fanout::TopicSettings,
 ) -> Result<Shared, Failure> {
@@ -181,9 +184,11 @@ async fn open_redis(
         return Ok((Arc::new(MemoryStore::new()), MemoryFanout::alone(node, topics)));
     };
     let bad = |error: &dyn std::fmt::Display| Failure::from(BadConfig(error.to_string()));
-    let sessions = RedisStore::connect(RedisConfig::new(url)).await.map_err(|error| bad(&error))?;
+    let config = RedisConfig { prefix: format!("{prefix}:"), ..RedisConfig::new(url) };
+    let sessions = RedisStore::connect(config).await.map_err(|error| bad(&error))?;
     let mut config = FanoutConfig::new(url, node);
     config.topics = topics;
+    config.prefix = prefix.to_owned();
     let fanout = RedisFanout::connect(config).map_err(|error| bad(&error))?;
     match sessions.check().await {
         Ok(()) => {}

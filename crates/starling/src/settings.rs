@@ -145,13 +145,19 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                     "`redis://`, `rediss://`, `redis-cluster://` or `redis-sentinel://`. Without it: sessions and fan-out inside the process, for one node.",
                 ),
             ),
+            setting(
+                "redis_prefix",
+                Kind::Text,
+                "starling",
+                "What the names of all keys and channels in Redis begin with, the same on all nodes. Clusters that share a Redis need different ones, or databases of their own (`redis://…/1`).",
+            ),
             known_as(
                 "DATABASE_URL",
                 setting(
                     "database_url",
                     Kind::Url,
                     "sqlite://data/starling.db",
-                    "`postgres://…` or `sqlite://PATH`.",
+                    "`postgres://…` or `sqlite://PATH`, where `~/` is the home folder.",
                 ),
             ),
             known_as(

@@ -1,11 +1,12 @@
 //! The checked configuration of all parts: whatever can be wrong about it is found here, before a port is bound.
 
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use starling_auth::{Algorithm, KeySource, TicketKey, VerifierOptions, sign_hs256};
@@ -20,7 +21,7 @@ use starling_telemetry::{LogFormat, TelemetryConfig};
 use starling_wire::protocol::{CLIENT_FRAME_BYTES_MAX, NAME_RULE, is_name};
 
 use crate::Failure;
-use crate::config::{BadConfig, Values, proxies, secret_file};
+use crate::config::{BadConfig, Values, proxies, secret_file, sqlite_path};
 
 /// The fewest bytes of a secret.
 const SECRET_BYTES_MIN: usize = 32;
@@ -35,6 +36,8 @@ pub struct Setup {
     pub telemetry: TelemetryConfig,
     pub metrics_listen: std::net::SocketAddr,
     pub redis_url: Option<String>,
+    /// What names in Redis begin with, with their version.
+    pub redis_prefix: String,
     pub database: Database,
     pub topics: TopicSettings,
     pub keys: Keys,
@@ -68,7 +71,7 @@ impl Setup {
         telemetry(values, String::new())?;
         Database::read(values)?;
         redis(values)?;
-        if own_secret_file(values).is_none() {
+        if own_secret_file(values)?.is_none() {
             keys(values, None)?;
         }
         values.parsed::<std::net::SocketAddr>("metrics_listen")?;
@@ -78,7 +81,7 @@ impl Setup {
     /// Reads everything. Makes and keeps a secret where none is configured and one node serves alone.
     pub fn read(values: &Values) -> Result<Setup, Failure> {
         Setup::check(values)?;
-        let own_secret = match own_secret_file(values) {
+        let own_secret = match own_secret_file(values)? {
             Some(file) => Some(own_secret(file.as_deref())?),
             None => None,
         };
@@ -98,6 +101,7 @@ impl Setup {
             hub: hub(values, node)?,
             metrics_listen: values.parsed("metrics_listen")?,
             redis_url: values.text("redis_url"),
+            redis_prefix: redis_prefix(values)?,
             database: Database::read(values)?,
             topics,
             keys: keys(values, own_secret)?,
@@ -131,7 +135,7 @@ pub fn token(
             return Err(BadConfig(format!("{name}: `{value}` is no name; {NAME_RULE}")).into());
         }
     }
-    let secret = match (values.text("jwt_secret"), own_secret_file(values)) {
+    let secret = match (values.text("jwt_secret"), own_secret_file(values)?) {
         (Some(secret), _) => secret_bytes("jwt_secret", &secret)?,
         (None, Some(file)) => own_secret(file.as_deref())?,
         (None, None) if values.get("jwt_public_key_file").or(values.get("jwt_jwks_url")).is_some() => {
@@ -249,7 +253,8 @@ fn postgres(values: &Values) -> Result<Option<PostgresConfig>, BadConfig> {
             config.read_url.iter().try_for_each(|url| check_database("database_read_url", url))?;
             Ok(Some(config))
         }
-        Some(("sqlite", path)) if !path.is_empty() => {
+        Some(("sqlite", _)) => {
+            sqlite_path(&url)?;
             if values.get("redis_url").is_some() {
                 let why = "several nodes can't share a SQLite file; with redis_url use postgres://…";
                 return Err(BadConfig(format!("database_url: {why}")));
@@ -267,8 +272,19 @@ fn check_database(key: &str, url: &str) -> Result<(), BadConfig> {
     })
 }
 
+/// What the names of keys and channels begin with. The version stands for their contents.
+fn redis_prefix(values: &Values) -> Result<String, BadConfig> {
+    let prefix: String = values.parsed("redis_prefix")?;
+    // Braces would decide the slot in a cluster.
+    if !is_name(&prefix) {
+        return Err(BadConfig(format!("redis_prefix: `{prefix}` is no name; {NAME_RULE}")));
+    }
+    Ok(format!("{prefix}:v1"))
+}
+
 /// Both parts that speak with Redis have to find its address good.
 fn redis(values: &Values) -> Result<(), BadConfig> {
+    redis_prefix(values)?;
     let Some(url) = values.text("redis_url") else { return Ok(()) };
     SessionStoreConfig::new(&url).check().map_err(|error| BadConfig(error.to_string()))?;
     FanoutConfig::new(&url, "").check().map_err(|error| BadConfig(error.to_string()))
@@ -338,34 +354,81 @@ fn secret_bytes(key: &str, secret: &str) -> Result<Vec<u8>, BadConfig> {
 }
 
 /// Whether this configuration calls for a secret of its own, and the file that keeps it.
-fn own_secret_file(values: &Values) -> Option<Option<std::path::PathBuf>> {
+fn own_secret_file(values: &Values) -> Result<Option<Option<std::path::PathBuf>>, BadConfig> {
     let configured = ["jwt_secret", "jwt_public_key_file", "jwt_jwks_url", "redis_url"];
     if configured.iter().any(|key| values.get(key).is_some()) {
-        return None;
+        return Ok(None);
     }
-    Some(secret_file(&values.text("database_url").unwrap_or_default()))
+    secret_file(&values.text("database_url").unwrap_or_default()).map(Some)
 }
 
-/// The secret that was made at the first start, or a new one, kept where only this user can read it.
+/// The secret that was made at the first start, or a new one, kept where only this user can read it. One that is there and can't
+/// be used ends the start: a new one in its place would make all tokens and tickets void.
 fn own_secret(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
     let made = || URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()).into_bytes();
     let Some(file) = file else { return Ok(made()) };
-    if let Ok(secret) = std::fs::read(file)
-        && secret.len() >= SECRET_BYTES_MIN
-    {
-        return Ok(secret);
-    }
-    let secret = made();
-    let write = || -> std::io::Result<()> {
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder)?;
+    let name = file.display();
+    match kept_secret(file) {
+        Ok(Some(secret)) => return Ok(secret),
+        Ok(None) => {}
+        Err(why) => {
+            return Err(anyhow!(
+                "{name}: the secret that signs tokens and tickets {why}. Put the right one back from a backup; or remove the \
+                 file to have a new one made, and all tokens and tickets become void"
+            )
+            .into());
         }
-        let options =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
-        options?.write_all(&secret)
+    }
+    keep_secret(file, &made()).with_context(|| format!("the secret could not be kept in {name}"))?;
+    // Whoever started at the same moment may have been quicker.
+    kept_secret(file)
+        .map_err(|why| anyhow!("{name}: the new secret {why}"))?
+        .ok_or_else(|| anyhow!("{name}: the new secret is gone").into())
+}
+
+/// The secret in the file; `None`: there is no file. Otherwise says what is wrong with it.
+fn kept_secret(file: &Path) -> Result<Option<Vec<u8>>, String> {
+    let secret = match std::fs::read(file) {
+        Ok(secret) => secret,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("can't be read: {error}")),
     };
-    write().with_context(|| format!("the secret could not be kept in {}", file.display()))?;
-    Ok(secret)
+    if secret.len() < SECRET_BYTES_MIN {
+        let bytes = secret.len();
+        return Err(format!("is cut short: {bytes} bytes, where {SECRET_BYTES_MIN} or more are needed"));
+    }
+    let mode = file.metadata().map_or(0o600, |known| known.permissions().mode());
+    if mode & 0o077 != 0 {
+        let name = file.display();
+        match std::fs::set_permissions(file, Permissions::from_mode(0o600)) {
+            Ok(()) => eprintln!(
+                "starling: warning: other users could read the secret in {name}; now only its owner can"
+            ),
+            Err(error) => eprintln!("starling: warning: other users can read the secret in {name}: {error}"),
+        }
+    }
+    Ok(Some(secret))
+}
+
+/// Writes a secret where there is none yet: first beside its place, so that nobody ever finds half of one.
+fn keep_secret(file: &Path, secret: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut beside = file.to_owned().into_os_string();
+    beside.push(format!(".{:08x}", rand::random::<u32>()));
+    let mut writing = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let written = writing.write_all(secret).and_then(|()| writing.sync_all()).and_then(|()| {
+        // Unlike a renaming, a link never takes the place of another file.
+        match std::fs::hard_link(&beside, file) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            // A file system without links.
+            Err(_) if !file.exists() => std::fs::rename(&beside, file),
+            linked => linked,
+        }
+    });
+    let _ = std::fs::remove_file(&beside);
+    written
 }
 
 fn node_name(values: &Values) -> Result<String, BadConfig> {

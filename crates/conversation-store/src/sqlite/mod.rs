@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod members;
 mod messages;
+mod path;
 mod queue;
 mod readers;
 mod schema;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use config::{Durability, SqliteConfig};
+pub use path::path_of;
 
 use crate::instruments::{Instruments, Work};
 use crate::{
@@ -38,6 +40,7 @@ pub struct SqliteStore {
     readers: Readers,
     /// Closed last, because it puts the write-ahead log in order then.
     writer: Writer,
+    file: Arc<DatabaseFile>,
     instruments: Instruments,
 }
 
@@ -55,7 +58,8 @@ impl SqliteStore {
         let connections = (0..readers.max(1)).map(|_| file.reader()).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             readers: Readers::start(connections, &file, queue_max, call_timeout)?,
-            writer: Writer::start(writer, file, queue_max, call_timeout)?,
+            writer: Writer::start(writer, Arc::clone(&file), queue_max, call_timeout)?,
+            file,
             instruments: Instruments::new("sqlite"),
         })
     }
@@ -199,6 +203,15 @@ impl ConversationStore for SqliteStore {
     async fn ping(&self) -> Result<(), Error> {
         let call = self.readers.read(|database| Ok(database.query_row("SELECT 1", [], |_| Ok(()))?));
         self.instruments.call(Work::Read, call).await
+    }
+
+    async fn close(&self) {
+        let file = Arc::clone(&self.file);
+        let done = tokio::task::spawn_blocking(move || file.checkpoint()).await;
+        if let Err(error) = done.map_err(|error| Error::Unavailable(error.to_string())).and_then(|done| done)
+        {
+            tracing::warn!(%error, "the database file lacks what stands in its -wal file; keep both together");
+        }
     }
 
     fn pools(&self) -> Vec<PoolStatus> {
