@@ -222,10 +222,8 @@ impl<'a> Reader<'a> for JsonReader<'a> {
         if self.kind()? != Kind::Number {
             return self.skip().map(|()| Err(Fault::Type));
         }
-        Ok(match self.number()?.parse::<u64>() {
-            Ok(number) if number <= INTEGER_MAX => Ok(number),
-            _ => Err(Fault::Range),
-        })
+        let number = json_text::whole_number(self.number()?).filter(|number| *number <= INTEGER_MAX);
+        Ok(number.ok_or(Fault::Range))
     }
 
     fn boolean(&mut self) -> Read<bool> {

@@ -95,6 +95,38 @@ pub(super) fn is_infinite(number: &str) -> bool {
         && number.parse::<f64>().is_ok_and(f64::is_infinite)
 }
 
+/// The value of a number of JSON, where it is whole, not negative and within 64 bits, however it is written: `5`, `5.0`, `50e-1`.
+/// Nothing is rounded: `5.00000000000000000001` is not whole.
+pub(super) fn whole_number(number: &str) -> Option<u64> {
+    if let Ok(number) = number.parse() {
+        return Some(number);
+    }
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    // The value is the digits, times ten to the power of `zeros`.
+    let significant = fraction.trim_end_matches('0');
+    let (digits, dropped) = match significant {
+        "" => (whole.trim_end_matches('0'), whole.len() - whole.trim_end_matches('0').len()),
+        _ => (whole, 0),
+    };
+    if digits.bytes().chain(significant.bytes()).all(|digit| digit == b'0') {
+        return Some(0);
+    }
+    // An exponent beyond 64 bits leaves no whole number that would fit.
+    let exponent: i64 = exponent.parse().ok()?;
+    let shift = i64::try_from(dropped).ok()?.checked_sub(i64::try_from(significant.len()).ok()?)?;
+    let zeros = u32::try_from(exponent.checked_add(shift)?).ok()?;
+    if negative {
+        return None;
+    }
+    let value = digits
+        .bytes()
+        .chain(significant.bytes())
+        .try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?;
+    value.checked_mul(10_u64.checked_pow(zeros)?)
+}
+
 /// Valid JSON without the white space between its parts.
 pub(super) fn compacted(json: &str) -> String {
     let mut compact = String::with_capacity(json.len());
@@ -198,6 +230,32 @@ mod tests {
         }
 
         #[test]
+        fn a_whole_number_has_one_value_however_it_is_written(
+            value in proptest::prop_oneof![1..1_000_u64, 1..=u64::MAX],
+            zeros in 0_usize..30, shift in 0_usize..30, letter in "[eE]", plus in "[+]?",
+        ) {
+            let digits = value.to_string();
+            let padded = format!("{digits:0>width$}", width = shift + 1);
+            let (whole, fraction) = padded.split_at(padded.len() - shift);
+            let spellings = [
+                digits.clone(),
+                format!("{digits}.{:0>zeros$}", "", zeros = zeros + 1),
+                format!("{digits}{letter}{plus}0"),
+                // The point moved to the left, and the exponent moves it back.
+                format!("{whole}.{fraction}{:0>zeros$}{letter}{plus}{shift}", "0"),
+                // To the right likewise.
+                format!("{digits}{:0>shift$}{letter}-{shift}", ""),
+            ];
+            for spelling in spellings {
+                proptest::prop_assert_eq!(number_length(spelling.as_bytes()), Some(spelling.len()));
+                proptest::prop_assert_eq!(whole_number(&spelling), Some(value), "{}", spelling);
+            }
+            // A tenth more is not whole, and less than nothing is no number of ours.
+            proptest::prop_assert_eq!(whole_number(&format!("{digits}.{:0>zeros$}1", "")), None);
+            proptest::prop_assert_eq!(whole_number(&format!("-{digits}.0")), None);
+        }
+
+        #[test]
         fn the_plain_part_ends_at_the_first_special_byte(bytes in proptest::collection::vec(0x18u8..0x60, 0..40)) {
             let expected = bytes.iter().position(|b| is_special(*b)).unwrap_or(bytes.len());
             proptest::prop_assert_eq!(plain_length(&bytes), expected);
@@ -223,6 +281,44 @@ mod tests {
         ] {
             assert_eq!(number_length(text.as_bytes()), length, "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_that_are_not_whole_or_too_large_have_no_value() {
+        for number in [
+            "0.5",
+            "5e-1",
+            "1.5e0",
+            "10e-2",
+            "-1",
+            "-1e3",
+            "-5.0",
+            "18446744073709551616",
+            "1e20",
+            "2e19",
+            "184467440737095516.16e2",
+            "1e99999999999999999999",
+            "1e-99999999999999999999",
+            "1e9223372036854775807",
+            "0.1e-9223372036854775808",
+        ] {
+            assert_eq!(whole_number(number), None, "{number}");
+        }
+        for (number, value) in [
+            ("-0", 0),
+            ("-0.00e7", 0),
+            ("0e99999999999999999999", 0),
+            ("0.000e-99999999999999999999", 0),
+            ("1e3", 1_000),
+            ("1000e-3", 1),
+            ("0.0012e4", 12),
+            ("1.8446744073709551615e19", u64::MAX),
+            ("9007199254740991.000", (1 << 53) - 1),
+        ] {
+            assert_eq!(whole_number(number), Some(value), "{number}");
+        }
+        assert_eq!(whole_number(&format!("1{}e-100000", "0".repeat(100_000))), Some(1));
+        assert_eq!(whole_number(&format!("0.{}1e100001", "0".repeat(100_000))), Some(1));
     }
 
     #[test]

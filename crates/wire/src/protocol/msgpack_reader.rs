@@ -245,10 +245,12 @@ impl<'a> Reader<'a> for MsgPackReader<'a> {
         if self.kind()? != Kind::Number {
             return self.skip().map(|()| Err(Fault::Type));
         }
-        Ok(match self.head()? {
-            Head::Unsigned(number) if number <= INTEGER_MAX => Ok(number),
-            _ => Err(Fault::Range),
-        })
+        let number = match self.head()? {
+            Head::Unsigned(number) => Some(number),
+            Head::Float(number) => whole(number),
+            _ => None,
+        };
+        Ok(number.filter(|number| *number <= INTEGER_MAX).ok_or(Fault::Range))
     }
 
     fn boolean(&mut self) -> Read<bool> {
@@ -308,6 +310,14 @@ impl<'a> Reader<'a> for MsgPackReader<'a> {
 
 fn signed<'a>(number: i64) -> Head<'a> {
     u64::try_from(number).map_or(Head::Negative(number), Head::Unsigned)
+}
+
+/// The integer that a double stands for, where it is one that doubles tell from its neighbours. Some encoders write every integer
+/// above 2^32 as a double, since JavaScript has no other numbers.
+fn whole(number: f64) -> Option<u64> {
+    // Both bounds are exact as doubles; -0.0 is 0.
+    let in_range = (0.0..=INTEGER_MAX as f64).contains(&number);
+    (in_range && number.fract() == 0.0).then_some(number as u64)
 }
 
 fn scan_text(bytes: &[u8], json: Option<&mut Vec<u8>>) -> Result<(), Fault> {

@@ -20,7 +20,7 @@ pub(super) struct Malformed(pub(super) &'static str);
 pub(super) enum Fault {
     /// Another type.
     Type,
-    /// A number that is negative, has a fraction, or is beyond 2^53-1.
+    /// A number that is negative, not whole, or beyond 2^53-1.
     Range,
     /// Text with U+0000.
     Nul,
@@ -73,7 +73,8 @@ pub(super) trait Reader<'a> {
     fn skip(&mut self) -> Result<(), Malformed>;
     /// Reads text, which may hold U+0000.
     fn text(&mut self) -> Read<Cow<'a, str>>;
-    /// Reads an integer from 0 to 2^53-1.
+    /// Reads an integer from 0 to 2^53-1. What counts is the value, not how it is written: `5.0`, `5e0` and a double with the value 5
+    /// are the integer 5.
     fn integer(&mut self) -> Read<u64>;
     /// Reads a truth value.
     fn boolean(&mut self) -> Read<bool>;

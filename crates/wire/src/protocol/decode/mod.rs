@@ -1,8 +1,8 @@
 //! From bytes to commands.
 //!
 //! A frame is read once, from left to right, with neither a tree nor a copy of it. Unknown fields are read past; `null` for
-//! an optional field means that it is absent; of repeated keys the last one counts. Integers are from 0 to 2^53-1, written
-//! without a fraction or an exponent (in MessagePack: any of the integer formats).
+//! an optional field means that it is absent; of repeated keys the last one counts. Integers are from 0 to 2^53-1;
+//! their value counts, not how it is written (`5`, `5.0`, `5e0`; in MessagePack any of the integer and float formats).
 
 mod build;
 mod fields;

@@ -322,6 +322,46 @@ fn what_has_no_usable_id_is_no_frame() {
 }
 
 #[test]
+fn integers_may_be_written_in_any_way_that_has_their_value() {
+    let join = |after| Command::Join { conversation: "c".into(), after: Some(after) };
+    for (written, value) in [
+        ("5", 5),
+        ("5.0", 5),
+        ("5e0", 5),
+        ("50e-1", 5),
+        ("0.5E1", 5),
+        ("-0", 0),
+        ("-0.0", 0),
+        ("1e3", 1_000),
+        ("4294967297.0", (1 << 32) + 1),
+        ("9007199254740991.0", (1 << 53) - 1),
+    ] {
+        let frame = format!(r#"{{"id":{written},"op":"join","conversation":"c","after":{written}}}"#);
+        for read in both(&frame) {
+            match value {
+                0 => assert!(read.is_err(), "{written} is no id"),
+                _ => assert_eq!(
+                    read.unwrap(),
+                    Request { id: value, command: Ok(join(value)), is_connect: false }
+                ),
+            }
+        }
+        assert_eq!(
+            accepted(&frame.replace(&format!("\"id\":{written}"), "\"id\":1")),
+            join(value),
+            "{written}"
+        );
+    }
+    for written in ["0.5", "5e-1", "-1.0", "9007199254740992.0", "1e16", "1e300", "5.0000001"] {
+        let bad = refused(&format!(r#"{{"id":1,"op":"join","conversation":"c","after":{written}}}"#));
+        assert_eq!(bad.message, "`after` must be an integer from 0 to 2^53-1", "{written}");
+    }
+    let with_doubles = b"\x84\xa2id\xca\x40\x40\x00\x00\xa2op\xa4join\xacconversation\xa1c\xa5after\xcb\x41\xf0\x00\x00\x00\x10\x00\x00";
+    let read = decode(Encoding::MsgPack, with_doubles).unwrap();
+    assert_eq!((read.id, read.command), (3, Ok(join((1 << 32) + 1))), "float32 and float64");
+}
+
+#[test]
 fn what_is_not_one_json_object_is_no_frame() {
     for frame in [
         "",
@@ -515,6 +555,8 @@ fn a_bad_body_says_what_is_wrong() {
     }
 }
 
+use proptest::strategy::Strategy as _;
+
 proptest::proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
@@ -523,5 +565,26 @@ proptest::proptest! {
         let mut map = b"\x82\xa2id\x01\xa4data".to_vec();
         map.extend(bytes);
         let _ = decode(Encoding::MsgPack, &map);
+    }
+    #[test]
+    fn a_number_is_an_integer_by_its_value_and_the_same_in_both_encodings(
+        number in proptest::prop_oneof![
+            proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL | proptest::num::f64::ZERO,
+            (-2_000_i64..2_000).prop_map(|number| number as f64),
+            (-2_000_i64..2_000).prop_map(|quarters| quarters as f64 / 4.0),
+            proptest::prelude::any::<i64>().prop_map(|number| number as f64),
+            ((1_i64 << 53) - 4..(1 << 53) + 4).prop_map(|number| number as f64),
+        ],
+    ) {
+        let frame = format!(r#"{{"id":1,"op":"read","conversation":"c","seq":{number:?}}}"#);
+        let whole = number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number);
+        for read in both(&frame) {
+            let read = read.unwrap().command;
+            if whole {
+                proptest::prop_assert_eq!(read, Ok(Command::Read { conversation: "c".into(), seq: number as u64 }));
+            } else {
+                proptest::prop_assert!(read.is_err(), "{}", number);
+            }
+        }
     }
 }
