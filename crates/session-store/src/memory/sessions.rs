@@ -34,6 +34,8 @@ pub(super) struct Sessions {
     records: BTreeMap<Arc<str>, Record>,
     /// The same ones by whose they are: tenant and user.
     by_user: HashMap<(Box<str>, Box<str>), BTreeSet<Arc<str>>>,
+    /// The same ones by tenant: a list of one tenant reads, counts and names no session of another.
+    by_tenant: HashMap<Box<str>, BTreeSet<Arc<str>>>,
     /// When sessions without a socket may be dropped; each session stands here once at most.
     expiries: BinaryHeap<Reverse<(i64, Arc<str>)>>,
 }
@@ -63,6 +65,7 @@ impl Sessions {
             swept_at_ms: i64::MIN,
             records: BTreeMap::new(),
             by_user: HashMap::new(),
+            by_tenant: HashMap::new(),
             expiries: BinaryHeap::new(),
         }
     }
@@ -196,8 +199,7 @@ impl Sessions {
                 break;
             }
             let life = leases.life(&record.node, now_ms);
-            let wanted =
-                *record.tenant == *tenant && record.ended_at_ms.is_none() && !record.is_over(life, now_ms);
+            let wanted = record.ended_at_ms.is_none() && !record.is_over(life, now_ms);
             if wanted && page.sessions.len() == limit {
                 page.next = last;
                 break;
@@ -218,7 +220,7 @@ impl Sessions {
         Ok(page)
     }
 
-    /// Sessions in the order of their ids: all of a user, or of all tenants where no user is named.
+    /// Sessions in the order of their ids: those of a user, or of the whole tenant where no user is named.
     fn after(
         &self,
         after: Option<&str>,
@@ -226,10 +228,11 @@ impl Sessions {
         user: Option<&str>,
     ) -> Box<dyn Iterator<Item = (&Arc<str>, &Record)> + '_> {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let Some(user) = user else { return Box::new(self.records.range::<str, _>(range)) };
-        let Some(ids) = self.by_user.get(&(tenant.into(), user.into())) else {
-            return Box::new(std::iter::empty());
+        let ids = match user {
+            Some(user) => self.by_user.get(&(tenant.into(), user.into())),
+            None => self.by_tenant.get(tenant),
         };
+        let Some(ids) = ids else { return Box::new(std::iter::empty()) };
         Box::new(ids.range::<str, _>(range).filter_map(|id| self.records.get_key_value(id)))
     }
 
@@ -239,6 +242,7 @@ impl Sessions {
         record.queued = before.is_some_and(|before| before.queued);
         let id: Arc<str> = id.into();
         self.by_user.entry(record.owner()).or_default().insert(id.clone());
+        self.by_tenant.entry(record.tenant.clone()).or_default().insert(id.clone());
         self.records.insert(id, record);
     }
 
@@ -249,6 +253,12 @@ impl Sessions {
             ids.remove(id);
             if ids.is_empty() {
                 self.by_user.remove(&owner);
+            }
+        }
+        if let Some(ids) = self.by_tenant.get_mut(&record.tenant) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.by_tenant.remove(&record.tenant);
             }
         }
         Some(record)

@@ -107,6 +107,41 @@ pub async fn a_tenant_sees_its_own(world: &World<'_>) {
     assert_eq!(names(all(world, "nobody", None, 10).await), BTreeSet::new());
 }
 
+pub async fn a_cursor_names_no_session_of_another_tenant(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    // Foreign sessions stand before, between and after a tenant's own, in every order that a store may keep.
+    for i in 0..30 {
+        let mut first = fresh(&format!("{}-{i:02}", ["own", "foreign", "third"][i % 3]), "n1");
+        first.tenant = ["acme", "other", "third"][i % 3].into();
+        attach(&world.a, &first).await;
+    }
+    // Those that are not listed any more stand in nobody else's cursor either.
+    world.a.end("other", "foreign-04").await.expect("the store answers");
+    for (tenant, user, own) in
+        [("acme", None, "own"), ("acme", Some("alice"), "own"), ("other", None, "foreign")]
+    {
+        for limit in [1, 3, 7] {
+            let mut cursor: Option<String> = None;
+            let mut listed = 0;
+            loop {
+                let page = world
+                    .b
+                    .sessions(tenant, user, cursor.as_deref(), limit)
+                    .await
+                    .expect("the store answers");
+                listed += page.sessions.len();
+                assert!(page.sessions.iter().all(|session| session.session.starts_with(own)), "{page:?}");
+                let Some(next) = page.next else { break };
+                for other in ["own", "foreign", "third"].into_iter().filter(|other| *other != own) {
+                    assert!(!next.contains(other), "{next}");
+                }
+                cursor = Some(next);
+            }
+            assert_eq!(listed, if tenant == "acme" { 10 } else { 9 }, "{tenant}, {limit}");
+        }
+    }
+}
+
 pub async fn a_session_that_is_somebody_elses_now_is_listed_under_them_alone(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
     let mut session = fresh("s1", "n1");

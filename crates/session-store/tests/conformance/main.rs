@@ -35,6 +35,7 @@ macro_rules! for_all_cases {
             listing::pages_hold_every_session_once,
             listing::sessions_of_dead_nodes_are_listed_as_not_attached,
             listing::a_tenant_sees_its_own,
+            listing::a_cursor_names_no_session_of_another_tenant,
             listing::a_session_that_is_somebody_elses_now_is_listed_under_them_alone,
             listing::a_cursor_that_no_page_gave_is_refused,
             presence::devices_on_several_nodes_are_told_apart,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding};
 use starling_testkit::node::Node;
@@ -41,6 +43,35 @@ async fn nodes_say_what_they_do() {
         assert!(shown[figure].is_u64(), "{figure}: {shown}");
     }
     refused(&call(&node, &root, "GET", "/v1/nodes?limit=0").await, 400, "bad_request");
+}
+
+#[tokio::test]
+async fn a_cursor_tells_an_administrator_nothing_of_other_tenants() {
+    let node = node().await;
+    let mut sockets = Vec::new();
+    for n in 0..12 {
+        let tenant = if n % 3 == 0 { "acme" } else { "rival" };
+        let token = Token::of("ada").tenant(tenant).sign(node.secret());
+        let socket = Client::connect(&node.ws_url(), &token, Encoding::Json).await.expect("a socket");
+        sockets.push((tenant, socket));
+    }
+    for own in ["acme", "rival"] {
+        let root = Token::of("root").tenant(own).scope("admin").sign(node.secret());
+        let (mut listed, mut cursor) = (0, String::new());
+        loop {
+            let path = format!("/v1/sessions?limit=1&cursor={cursor}");
+            let page = json_of(&call(&node, &root, "GET", &path).await, 200);
+            listed += page["sessions"].as_array().expect("a list").len();
+            let Some(next) = page["next"].as_str() else { break };
+            let inside = URL_SAFE_NO_PAD.decode(next).expect("base64");
+            let inside = String::from_utf8_lossy(&inside).into_owned();
+            for (tenant, socket) in &sockets {
+                assert!(*tenant == own || !inside.contains(&session(socket)), "{own} is shown {inside}");
+            }
+            next.clone_into(&mut cursor);
+        }
+        assert_eq!(listed, sockets.iter().filter(|(tenant, _)| *tenant == own).count());
+    }
 }
 
 #[tokio::test]
