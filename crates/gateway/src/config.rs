@@ -7,6 +7,7 @@ use std::time::Duration;
 pub use crate::addresses::AddressLimits;
 pub use crate::requests::RequestLimits;
 
+use crate::origin::Origins;
 use crate::proxies::Proxies;
 
 /// What an operator can set about the gateway.
@@ -18,7 +19,7 @@ pub struct GatewayConfig {
     pub heartbeat: Duration,
     /// How long the first command may take.
     pub connect_timeout: Duration,
-    /// Which pages of browsers may connect.
+    /// Which pages of browsers may connect, and call over HTTP.
     pub origins: Origins,
     /// Limits of one address.
     pub address_limits: AddressLimits,
@@ -50,17 +51,6 @@ pub struct GatewayConfig {
     pub handshakes_per_second: u32,
     /// How long a client's message may be, bytes. The protocol's own limit, except for the echo.
     pub message_bytes_max: u32,
-}
-
-/// Which pages of browsers may connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origins {
-    /// Those that this very host serves.
-    SameHost,
-    /// Any.
-    Any,
-    /// These: scheme, host and port, as browsers send them.
-    These(Vec<String>),
 }
 
 /// TLS on the public port.

@@ -1,10 +1,11 @@
 //! Ways for the fuzz targets to parsers that nobody else calls from outside. No part of what this crate promises.
 
-use http::HeaderMap;
+use http::{HeaderMap, Uri, Version};
 
 use crate::http::auth;
 pub use crate::http::fuzzing::query;
-use crate::{Origins, upgrade};
+use crate::pages::{Pages, Target};
+use crate::{Origins, host};
 
 /// The token in a request's headers.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -13,5 +14,7 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether a page of the origin in a request's headers may connect.
 pub fn allows_origin(origins: &Origins, headers: &HeaderMap) -> bool {
-    upgrade::check_origin(origins, headers).is_ok()
+    let uri = Uri::from_static("/");
+    let Ok(authority) = host::requested(Version::HTTP_11, &uri, headers) else { return false };
+    Pages::new(origins.clone()).page(headers, Target { authority, secure: false }).may_connect()
 }

@@ -15,6 +15,7 @@ use crate::addresses::Addresses;
 use crate::admission::Admission;
 use crate::config::GatewayConfig;
 use crate::metrics::METRICS;
+use crate::pages::Pages;
 use crate::requests::Requests;
 use crate::shard::{self, DrainPlan, Inbox, Inboxes, Item, PaceLimits, Service, ShardSettings};
 use crate::upgrade::Front;
@@ -121,7 +122,7 @@ pub(crate) fn front(
     path: Option<&'static str>,
 ) -> Arc<Front> {
     Arc::new(Front {
-        origins: config.origins.clone(),
+        pages: Pages::new(config.origins.clone()),
         addresses: Addresses::new(config.address_limits),
         admission: Arc::new(Admission::new(config.handshakes_per_second)),
         proxies: config.trusted_proxies.clone(),

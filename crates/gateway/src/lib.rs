@@ -10,9 +10,12 @@ mod echo;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
+mod host;
 mod http;
 mod listener;
 mod metrics;
+mod origin;
+mod pages;
 mod proxies;
 mod rate;
 mod rebalance;
@@ -24,7 +27,8 @@ mod swept;
 mod tls;
 mod upgrade;
 
-pub use config::{AddressLimits, GatewayConfig, Origins, RequestLimits, TlsConfig};
+pub use config::{AddressLimits, GatewayConfig, RequestLimits, TlsConfig};
 pub use gateway::{Error, Gateway};
+pub use origin::{NoOrigin, OriginPattern, Origins};
 pub use proxies::{NoNetwork, Proxies};
 pub use shard::{Inbox, Inboxes};

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderValue};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::addresses::{AddressGuard, Refusal};
 use crate::metrics::METRICS;
+use crate::pages::{Pages, Target};
 use crate::shard::{Inboxes, Item};
 use crate::upgrade::Front;
 
@@ -79,8 +82,9 @@ pub(crate) async fn accept(
                 if front.tls.is_none()
                     && let Ok(permit) = refusals.clone().try_acquire_owned()
                 {
+                    let front = front.clone();
                     tokio::spawn(async move {
-                        refuse(stream).await;
+                        refuse(stream, &front.pages).await;
                         drop(permit);
                     });
                 }
@@ -108,17 +112,43 @@ pub(crate) fn count(refusal: Refusal) {
 }
 
 /// Says no, cheaply, to a connection that its address may not have.
-async fn refuse(mut stream: TcpStream) {
-    const ANSWER: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-        connection: close\r\ncontent-length: 104\r\n\r\n{\"error\":{\"code\":\"rate_limited\",\"message\":\"too many \
-        connections of this address\",\"retry_after_ms\":1000}}";
+async fn refuse(mut stream: TcpStream, pages: &Pages) {
+    const HEAD: &[u8] =
+        b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+        connection: close\r\ncontent-length: 104\r\n";
+    const BODY: &[u8] =
+        b"\r\n{\"error\":{\"code\":\"rate_limited\",\"message\":\"too many connections of this address\",\
+        \"retry_after_ms\":1000}}";
     let answer = async {
-        let mut request = [0; 1_024];
+        let mut request = [0; 2_048];
         // What was sent must be read, or the answer is lost in the reset.
-        let _some = stream.read(&mut request).await?;
-        stream.write_all(ANSWER).await?;
+        let read = stream.read(&mut request).await?;
+        let mut answer = HEAD.to_vec();
+        for (name, value) in &shared(pages, &request[..read]) {
+            answer.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        answer.extend_from_slice(BODY);
+        stream.write_all(&answer).await?;
         stream.shutdown().await
     };
     // Whoever does not take its answer within a second is closed all the same.
     let _ = tokio::time::timeout(Duration::from_secs(1), answer).await;
+}
+
+/// The headers by which a listed page may read the answer, from what is there of the request's head.
+fn shared(pages: &Pages, head: &[u8]) -> HeaderMap {
+    let mut asked = HeaderMap::new();
+    for line in head.split(|byte| *byte == b'\n').skip(1).take_while(|line| !line.trim_ascii().is_empty()) {
+        // A line that has not come as a whole is none.
+        let Some(line) = line.strip_suffix(b"\r") else { continue };
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        if line[..colon].eq_ignore_ascii_case(b"origin")
+            && let Ok(value) = HeaderValue::from_bytes(line[colon + 1..].trim_ascii())
+        {
+            asked.append(ORIGIN, value);
+        }
+    }
+    let mut headers = HeaderMap::new();
+    pages.share(pages.page(&asked, Target::default()), asked.get(ORIGIN), &mut headers);
+    headers
 }

@@ -34,6 +34,12 @@ impl Proxies {
         self.0.iter().any(|network| network.contains(&peer))
     }
 
+    /// Whether a trusted load balancer says that its client used TLS. `None`: the peer is none, or says nothing.
+    pub(crate) fn client_used_tls(&self, peer: IpAddr, headers: &HeaderMap) -> Option<bool> {
+        let scheme = last_scheme(headers).filter(|_| self.trusts(peer))?;
+        Some(scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss"))
+    }
+
     /// The client that a trusted load balancer speaks for: of the addresses in `X-Forwarded-For` the last one that is not ours, since
     /// what stands before it anybody could have written. Where none is, or what stands there can't be read, the peer itself.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
@@ -45,6 +51,12 @@ impl Proxies {
         let client = hops.map_while(|hop| hop).find(|hop| !self.trusts(*hop));
         Some(client.unwrap_or(peer))
     }
+}
+
+/// The scheme that the proxy nearest to the node says; some append theirs to what they got.
+fn last_scheme(headers: &HeaderMap) -> Option<&str> {
+    let line = headers.get_all("x-forwarded-proto").iter().next_back()?;
+    line.to_str().ok()?.rsplit(',').next().map(str::trim)
 }
 
 /// The address of a hop; some load balancers write its port, too.
@@ -113,6 +125,25 @@ mod tests {
         }
         assert_eq!(client(&[]), address("192.0.2.1"));
         assert_eq!(client(&[b"198.51.100.1", b"unknown"]), address("192.0.2.1"));
+    }
+
+    #[test]
+    fn a_trusted_load_balancer_says_whether_its_client_used_tls() {
+        let proxies = Proxies::new(["10.0.0.0/8"]).expect("networks");
+        let said = |peer: &str, lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-proto", HeaderValue::from_static(line));
+            }
+            proxies.client_used_tls(address(peer), &headers)
+        };
+        assert_eq!(said("10.0.0.1", &["https"]), Some(true));
+        assert_eq!(said("10.0.0.1", &["HTTPS"]), Some(true));
+        assert_eq!(said("10.0.0.1", &["http"]), Some(false));
+        assert_eq!(said("10.0.0.1", &["http, https"]), Some(true));
+        assert_eq!(said("10.0.0.1", &["https", "http"]), Some(false));
+        assert_eq!(said("10.0.0.1", &[]), None);
+        assert_eq!(said("192.0.2.1", &["https"]), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::http::error::ApiError;
 use crate::http::set_default_headers;
 use crate::listener;
 use crate::metrics::METRICS;
+use crate::pages::Page;
 use crate::rate::Allowance;
 use crate::swept::SweptMap;
 use crate::upgrade::Front;
@@ -93,6 +94,7 @@ pub(crate) async fn answer(
     router: &Router,
     peer: IpAddr,
     connection: &ConnectionAllowance,
+    page: Page,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     let requests = &front.requests;
@@ -110,6 +112,9 @@ pub(crate) async fn answer(
     if let Err(away_us) = payers.take_for_source() {
         METRICS.limited_requests.increment(1);
         return refuse("too many requests", away_us.div_ceil(1_000)).await;
+    }
+    if let Some(answer) = front.pages.preflight(&request, page) {
+        return set_default_headers(answer).await;
     }
     if let Some(identity) = identify(front, &request) {
         payers.user = Some((identity.tenant.clone(), identity.user.clone()));

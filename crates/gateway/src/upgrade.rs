@@ -13,9 +13,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT};
+use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT};
 use http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -32,11 +32,12 @@ use tracing::Instrument;
 
 use crate::addresses::{AddressGuard, Addresses};
 use crate::admission::Admission;
-use crate::config::Origins;
+use crate::host;
 use crate::http::auth::{authenticate, bearer};
 use crate::http::error::ApiError;
 use crate::listener::{self, Accepted};
 use crate::metrics::{HandshakeRefusal, METRICS};
+use crate::pages::{Page, Pages, Target};
 use crate::proxies::Proxies;
 use crate::requests::{self, ConnectionAllowance, Requests};
 use crate::shard::{Asked, Conn, ConnTask, Pace, Phase, Service, Shard, Socket};
@@ -53,7 +54,7 @@ const DEFLATE_LEVEL: u32 = 1;
 
 /// What all shards need to know of the public port.
 pub(crate) struct Front {
-    pub origins: Origins,
+    pub pages: Pages,
     pub addresses: Arc<Addresses>,
     pub admission: Arc<Admission>,
     pub proxies: Proxies,
@@ -97,6 +98,13 @@ impl Front {
     /// HTTP requests under way.
     pub fn requests(&self) -> u64 {
         self.requests.under_way()
+    }
+
+    /// Where a request was sent to, as its client sees it.
+    fn target<'a>(&self, peer: IpAddr, request: &'a Request<Incoming>) -> Result<Target<'a>, host::BadHost> {
+        let authority = host::requested(request.version(), request.uri(), request.headers())?;
+        let by_proxy = self.proxies.client_used_tls(peer, request.headers());
+        Ok(Target { authority, secure: by_proxy.unwrap_or(self.tls.is_some()) })
     }
 
     /// Counts in the client that a trusted load balancer speaks for.
@@ -240,22 +248,33 @@ async fn answer(
     agreed: &RefCell<Option<Agreed>>,
     allowance: &ConnectionAllowance,
 ) -> Response<Body> {
-    if front.path.is_none_or(|path| request.uri().path() == path) {
-        return match agree(front, shard, peer, &request).await {
+    let is_upgrade = front.path.is_none_or(|path| request.uri().path() == path);
+    let target = front.target(peer, &request);
+    let page = front.pages.page(request.headers(), target.unwrap_or_default());
+    front.pages.log_refused(page, request.headers(), target.unwrap_or_default(), is_upgrade);
+    let origin = request.headers().get(ORIGIN).cloned();
+    let mut response = match (target, front.router.get()) {
+        (Ok(target), _) if is_upgrade => match agree(front, shard, peer, &request, target, page).await {
             Ok((parts, response)) => {
                 *agreed.borrow_mut() = Some(parts);
-                response
+                return response;
             }
             Err(refused) => {
                 METRICS.refused(refused.reason);
                 refused.response()
             }
-        };
-    }
-    match front.router.get() {
-        Some(router) => requests::answer(front, router, peer, allowance, request).await,
-        None => ApiError::from(CommandError::unavailable("the node is starting")).into_response(),
-    }
+        },
+        (Err(bad), _) => {
+            if is_upgrade {
+                METRICS.refused(HandshakeRefusal::Upgrade);
+            }
+            ApiError::from(CommandError::bad_request(bad.to_string())).into_response()
+        }
+        (Ok(_), Some(router)) => requests::answer(front, router, peer, allowance, page, request).await,
+        (Ok(_), None) => ApiError::from(CommandError::unavailable("the node is starting")).into_response(),
+    };
+    front.pages.share(page, origin.as_ref(), response.headers_mut());
+    response
 }
 
 /// Why an upgrade was refused.
@@ -291,6 +310,8 @@ async fn agree(
     shard: &Shard,
     peer: IpAddr,
     request: &Request<Incoming>,
+    target: Target<'_>,
+    page: Page,
 ) -> Result<(Agreed, Response<Body>), Refused> {
     let headers = request.headers();
     if request.method() != Method::GET {
@@ -300,6 +321,17 @@ async fn agree(
             status: Some(StatusCode::METHOD_NOT_ALLOWED),
             error,
         });
+    }
+    // RFC 6455, section 4.2.1. A proxy that speaks HTTP/1.0 to its servers would not pass on what follows, either.
+    let unfit = match target.authority {
+        _ if request.version() < Version::HTTP_11 => {
+            Some("a WebSocket begins with a request by HTTP/1.1 or later")
+        }
+        None => Some("the header `Host` is empty"),
+        Some(_) => None,
+    };
+    if let Some(why) = unfit {
+        return Err(Refused::new(HandshakeRefusal::Upgrade, CommandError::bad_request(why)));
     }
     let accept = websocket::validate_upgrade(headers).map_err(|error| Refused {
         reason: HandshakeRefusal::Upgrade,
@@ -314,7 +346,7 @@ async fn agree(
     }
     // What is limited for one client alone comes first, so that nobody uses up what the node takes of all.
     let guard = front.enter_forwarded(peer, headers)?;
-    check_origin(&front.origins, headers)?;
+    check_page(page)?;
     front.admission.handshake().map_err(|away| {
         let error = CommandError::unavailable("too many clients come at once");
         Refused::new(HandshakeRefusal::Storm, error.retry_after(away))
@@ -364,49 +396,13 @@ async fn agree(
 }
 
 /// A page of another site must not use a person's token; programs send no origin.
-pub(crate) fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refused> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or_default();
-    let allowed = match origins {
-        Origins::Any => true,
-        Origins::These(list) => list.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)),
-        Origins::SameHost => {
-            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-            let of = origin.split_once("://").map(|(_, authority)| authority);
-            of.is_some() && of.zip(host).is_some_and(|(of, host)| of.eq_ignore_ascii_case(host))
-        }
-    };
-    if allowed {
+fn check_page(page: Page) -> Result<(), Refused> {
+    if page.may_connect() {
         return Ok(());
     }
-    Err(Refused::new(
-        HandshakeRefusal::Origin,
-        CommandError::forbidden("pages of this origin may not connect (allowed_origins)"),
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(origin: &str, host: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(ORIGIN, origin.parse().expect("header"));
-        headers.insert(HOST, host.parse().expect("header"));
-        headers
-    }
-
-    #[test]
-    fn a_page_of_the_same_host_may_connect_and_of_another_may_not() {
-        let same = Origins::SameHost;
-        assert!(check_origin(&same, &headers("http://127.0.0.1:8080", "127.0.0.1:8080")).is_ok());
-        assert!(check_origin(&same, &headers("https://chat.example", "chat.example")).is_ok());
-        assert!(check_origin(&same, &headers("https://evil.example", "chat.example")).is_err());
-        assert!(check_origin(&same, &headers("null", "chat.example")).is_err());
-        assert!(check_origin(&same, &HeaderMap::new()).is_ok());
-        let these = Origins::These(vec!["https://app.example".into()]);
-        assert!(check_origin(&these, &headers("https://app.example", "chat.example")).is_ok());
-        assert!(check_origin(&these, &headers("https://chat.example", "chat.example")).is_err());
-        assert!(check_origin(&Origins::Any, &headers("null", "x")).is_ok());
-    }
+    let error = match page {
+        Page::Several => CommandError::bad_request("there is more than one `Origin` header"),
+        _ => CommandError::forbidden("pages of this origin may not connect (allowed_origins)"),
+    };
+    Err(Refused::new(HandshakeRefusal::Origin, error))
 }

@@ -117,13 +117,13 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "allowed_origins",
                 Kind::Text,
                 "",
-                "Origins of pages that may connect, comma-separated, or `*`. Without it: pages of the same host.",
+                "Origins of pages that may connect and call over HTTP (CORS), comma-separated: `https://app.example`, `https://*.app.example` (all sub-domains), `capacitor://localhost`, `null`; or `*`. Without it: pages of the same host.",
             ),
             setting(
                 "trusted_proxies",
                 Kind::Text,
                 "",
-                "Addresses (`10.0.0.1`) and networks (`10.0.0.0/8`, `fd00::/8`) of load balancers whose `X-Forwarded-For` is believed, comma-separated. Limits per address then hold for the clients behind them.",
+                "Addresses (`10.0.0.1`) and networks (`10.0.0.0/8`, `fd00::/8`) of load balancers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, comma-separated. Limits per address then hold for the clients behind them.",
             ),
             setting(
                 "permessage_deflate",

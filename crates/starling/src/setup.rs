@@ -160,17 +160,8 @@ fn gateway(values: &Values) -> Result<GatewayConfig, BadConfig> {
         (None, Some(_)) => return Err(BadConfig("tls_certificate_file: is needed with tls_key_file".into())),
     };
     let origins = values.list("allowed_origins");
-    let origins = match origins.as_slice() {
-        [] => Origins::SameHost,
-        [any] if any == "*" => Origins::Any,
-        list => {
-            if let Some(bad) = list.iter().find(|origin| !origin.contains("://") || origin.ends_with('/')) {
-                let like = "an origin looks like https://chat.example.com";
-                return Err(BadConfig(format!("allowed_origins: `{bad}` is no origin; {like}")));
-            }
-            Origins::These(origins)
-        }
-    };
+    let origins = Origins::new(origins.iter().map(String::as_str))
+        .map_err(|error| BadConfig(format!("allowed_origins: {error}")))?;
     Ok(GatewayConfig {
         listen: values.parsed("listen")?,
         heartbeat: values.seconds("heartbeat_seconds")?,

@@ -213,13 +213,31 @@ async fn pages_of_other_sites_are_refused_with_403_and_those_of_the_same_host_ar
 
 #[tokio::test]
 async fn allowed_origins_are_those_that_the_operator_names() {
-    let settings = [("STARLING_ALLOWED_ORIGINS", "https://one.example, https://two.example")];
+    let list = "https://one.example, https://two.example:443, http://*.three.example, capacitor://localhost, null, file://";
+    let settings = [("STARLING_ALLOWED_ORIGINS", list)];
     let nodes = Arrangement::Alone.nodes_with(&settings).await;
     let from = |origin: &str| Upgrade::to(&nodes[0].ws_url()).header("origin", origin);
-    for origin in ["https://one.example", "https://two.example"] {
+    for origin in [
+        "https://one.example",
+        "https://ONE.example:443",
+        "https://two.example",
+        "http://a.b.three.example",
+        "capacitor://localhost",
+        "null",
+        "file://",
+    ] {
         from(origin).open().await.unwrap();
     }
-    for origin in ["https://three.example", "http://one.example", &nodes[0].http_url()] {
+    for origin in [
+        "https://three.example",
+        "http://three.example",
+        "https://a.three.example",
+        "http://one.example",
+        "https://one.example:8443",
+        "capacitor://elsewhere",
+        "https://one.example https://two.example",
+        &nodes[0].http_url(),
+    ] {
         assert_eq!(not_upgraded(&from(origin)).await.0, 403, "{origin}");
     }
 }

@@ -2,8 +2,10 @@
 
 mod access;
 mod conversations;
+mod cors;
 mod examples;
 mod health;
+mod hosts;
 mod limits;
 mod messages;
 mod operate;

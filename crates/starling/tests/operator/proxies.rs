@@ -78,6 +78,29 @@ async fn what_stands_before_a_hop_that_cannot_be_read_is_not_believed() {
 }
 
 #[tokio::test]
+async fn a_trusted_load_balancer_says_whether_its_client_used_tls() {
+    let open = async |node: &Node, scheme: &str, origin: &str| {
+        let upgrade =
+            Upgrade::to(&node.ws_url()).header("x-forwarded-proto", scheme).header("origin", origin);
+        upgrade.open().await.map(drop).map_err(|failure| match failure {
+            Failure::NotUpgraded { status, .. } => status,
+            other => panic!("{other}"),
+        })
+    };
+    for (trusted, told_tls) in [("127.0.0.0/8", Err(403)), ("192.0.2.1", Ok(()))] {
+        let node =
+            Node::builder().unlimited().env("STARLING_TRUSTED_PROXIES", trusted).start().await.unwrap();
+        let (plain, secure) = (format!("http://{}", node.address()), format!("https://{}", node.address()));
+        assert_eq!(open(&node, "https", &plain).await, told_tls, "a page without TLS is another one");
+        for (scheme, origin) in [("https", &secure), ("http", &plain), ("http", &secure), ("HTTPS", &secure)]
+        {
+            assert_eq!(open(&node, scheme, origin).await, Ok(()), "{scheme} {origin}");
+        }
+        assert_eq!(open(&node, "https", "https://elsewhere.example").await, Err(403));
+    }
+}
+
+#[tokio::test]
 async fn what_is_neither_an_address_nor_a_network_ends_the_start() {
     for bad in ["10.0.0.0/33", "balancer.internal"] {
         let builder = Node::builder().env("STARLING_TRUSTED_PROXIES", &format!("127.0.0.1, {bad}"));
