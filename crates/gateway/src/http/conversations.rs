@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::auth::Caller;
 use super::body::WholeBody;
 use super::error::{ApiError, ErrorResponse, Failures};
-use super::names::Names;
+use super::names::{Name, Names};
 use super::paging::{self, PageParams, Params};
 
 /// A conversation to be.
@@ -24,16 +24,15 @@ use super::paging::{self, PageParams, Params};
 #[expect(dead_code, reason = "describes what `decode_create` reads")]
 pub(super) struct NewConversation {
     /// Its name; the node makes one up where there is none.
-    #[schema(nullable = false)]
-    conversation: Option<String>,
+    conversation: Option<Name>,
     /// Shown to people, at most 1 KiB.
-    #[schema(nullable = false)]
+    #[schema(max_length = 1024)]
     title: Option<String>,
     /// Users who are members from the start, beside the caller; at most 1,000.
-    #[schema(nullable = false)]
-    members: Option<Vec<String>>,
+    #[schema(max_items = 1000)]
+    members: Option<Vec<Name>>,
     /// At most 16 KiB as compact JSON.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
 }
 
@@ -43,6 +42,7 @@ pub(super) struct NewConversation {
 #[expect(dead_code, reason = "describes what `decode_patch` reads")]
 pub(super) struct ConversationPatch {
     /// Shown to people, at most 1 KiB.
+    #[schema(max_length = 1024)]
     title: Option<String>,
     /// At most 16 KiB as compact JSON.
     #[schema(value_type = Option<Object>)]
@@ -54,6 +54,7 @@ pub(super) struct ConversationPatch {
 #[schema(example = json!({"conversation": "picnic", "created": true}))]
 pub(super) struct Created {
     /// Its name.
+    #[schema(value_type = Name)]
     conversation: String,
     /// `false`: it was there, and the caller is a member of it.
     created: bool,
@@ -67,16 +68,18 @@ pub(super) struct Created {
 }))]
 pub(super) struct Conversation {
     /// Its name.
+    #[schema(value_type = Name)]
     conversation: String,
     /// Shown to people.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(max_length = 1024, nullable = false)]
     title: Option<String>,
     /// The application's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     metadata: Option<protocol::Json>,
     /// Who made it.
+    #[schema(value_type = Name)]
     owner: String,
     /// When.
     #[schema(value_type = String, format = DateTime)]
@@ -85,7 +88,7 @@ pub(super) struct Conversation {
     head: u64,
     /// Everybody in it; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<Vec<Name>>, nullable = false)]
     members: Option<Vec<String>>,
 }
 
@@ -160,7 +163,7 @@ pub(super) async fn list(
 /// Shows a conversation and its members; for members and the scope `admin`.
 #[utoipa::path(
     get, path = "/v1/conversations/{conversation}", operation_id = "getConversation", tag = "conversations", security(("bearer" = [])),
-    params(("conversation" = String, Path, description = "The conversation's name")),
+    params(("conversation" = Name, Path, description = "The conversation's name")),
     responses(
         (status = 200, description = "The conversation", body = Conversation),
         (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
@@ -179,7 +182,7 @@ pub(super) async fn show(
 /// Changes title and metadata; for the owner and the scope `admin`.
 #[utoipa::path(
     patch, path = "/v1/conversations/{conversation}", operation_id = "changeConversation", tag = "conversations", security(("bearer" = [])),
-    params(("conversation" = String, Path, description = "The conversation's name")),
+    params(("conversation" = Name, Path, description = "The conversation's name")),
     request_body = ConversationPatch,
     responses(
         (status = 200, description = "The conversation as it is now", body = Conversation),
@@ -204,7 +207,7 @@ pub(super) async fn change(
 /// Deletes a conversation with its messages; for the owner and the scope `admin`.
 #[utoipa::path(
     delete, path = "/v1/conversations/{conversation}", operation_id = "deleteConversation", tag = "conversations", security(("bearer" = [])),
-    params(("conversation" = String, Path, description = "The conversation's name")),
+    params(("conversation" = Name, Path, description = "The conversation's name")),
     responses(
         (status = 204, description = "It is gone"),
         (status = 403, description = "A member, but not the owner", body = ErrorResponse),
@@ -226,8 +229,8 @@ pub(super) async fn remove(
 #[utoipa::path(
     put, path = "/v1/conversations/{conversation}/members/{user}", operation_id = "addMember", tag = "conversations", security(("bearer" = [])),
     params(
-        ("conversation" = String, Path, description = "The conversation's name"),
-        ("user" = String, Path, description = "The user's name"),
+        ("conversation" = Name, Path, description = "The conversation's name"),
+        ("user" = Name, Path, description = "The user's name"),
     ),
     responses(
         (status = 200, description = "The conversation as it is now", body = Conversation),
@@ -251,8 +254,8 @@ pub(super) async fn add_member(
 #[utoipa::path(
     delete, path = "/v1/conversations/{conversation}/members/{user}", operation_id = "removeMember", tag = "conversations", security(("bearer" = [])),
     params(
-        ("conversation" = String, Path, description = "The conversation's name"),
-        ("user" = String, Path, description = "The user's name"),
+        ("conversation" = Name, Path, description = "The conversation's name"),
+        ("user" = Name, Path, description = "The user's name"),
     ),
     responses(
         (status = 204, description = "The user is no member any more"),

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Caller;
 use super::body::WholeBody;
 use super::error::{ApiError, ErrorResponse, Failures};
-use super::names::Names;
+use super::names::{Name, Names};
 use super::paging::{self, Params};
 
 /// The largest number that a client can name, 2^53-1, as over WebSocket.
@@ -25,10 +25,10 @@ const SEQ_MAX: u64 = (1 << 53) - 1;
 #[into_params(parameter_in = Query)]
 pub(super) struct LogParams {
     /// Only smaller numbers: the newest of them.
-    #[param(nullable = false)]
+    #[param(nullable = false, maximum = 9007199254740991_i64)]
     before: Option<u64>,
     /// Only larger numbers: the oldest of them.
-    #[param(nullable = false)]
+    #[param(nullable = false, maximum = 9007199254740991_i64)]
     after: Option<u64>,
     /// How many messages at most.
     #[param(nullable = false, minimum = 1, maximum = 200, default = 50)]
@@ -41,17 +41,17 @@ pub(super) struct LogParams {
 #[expect(dead_code, reason = "describes what `decode_send` reads")]
 pub(super) struct NewMessage {
     /// Idempotency key, 1 to 64 characters: with the same one again, nothing is added, and the first message is answered.
+    #[schema(min_length = 1, max_length = 64)]
     key: String,
     /// The text, at most 64 KiB.
+    #[schema(max_length = 65536)]
     content: String,
     /// At most 16 KiB as compact JSON.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
     /// The user whom it is to stand under, member or not; needs the scope `admin`.
-    #[schema(nullable = false)]
-    sender: Option<String>,
+    sender: Option<Name>,
     /// Who speaks; needs the scope `admin`.
-    #[schema(nullable = false)]
     role: Option<MessageRole>,
 }
 
@@ -76,6 +76,7 @@ pub(super) struct Sent {
     #[schema(format = "uuid")]
     id: String,
     /// Its number in the conversation, from 1.
+    #[schema(minimum = 1)]
     seq: u64,
     /// When it was committed.
     #[schema(value_type = String, format = DateTime)]
@@ -101,21 +102,22 @@ pub(super) struct MessagePage {
 }))]
 pub(super) struct Message {
     /// Where.
-    #[schema(value_type = String)]
+    #[schema(value_type = Name)]
     conversation: Arc<str>,
     /// Its number in the conversation, from 1.
+    #[schema(minimum = 1)]
     seq: u64,
     /// Its id.
     #[schema(format = "uuid")]
     id: String,
     /// The user whom it stands under.
-    #[schema(value_type = String)]
+    #[schema(value_type = Name)]
     sender: Arc<str>,
     /// Who speaks.
     #[schema(value_type = MessageRole)]
     role: &'static str,
-    /// The text.
-    #[schema(value_type = String)]
+    /// The text, at most 64 KiB.
+    #[schema(value_type = String, max_length = 65536)]
     content: Arc<str>,
     /// The application's own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,7 +138,7 @@ impl From<HistoryMessage> for Message {
 /// Reads a page of the log; for members and the scope `admin`.
 #[utoipa::path(
     get, path = "/v1/conversations/{conversation}/messages", operation_id = "listMessages", tag = "messages", security(("bearer" = [])),
-    params(("conversation" = String, Path, description = "The conversation's name"), LogParams),
+    params(("conversation" = Name, Path, description = "The conversation's name"), LogParams),
     responses(
         (status = 200, description = "A page", body = MessagePage),
         (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
@@ -163,7 +165,7 @@ pub(super) async fn list(
 /// For members; the scope `admin` may post into any conversation, under any name and role.
 #[utoipa::path(
     post, path = "/v1/conversations/{conversation}/messages", operation_id = "postMessage", tag = "messages", security(("bearer" = [])),
-    params(("conversation" = String, Path, description = "The conversation's name")),
+    params(("conversation" = Name, Path, description = "The conversation's name")),
     request_body = NewMessage,
     responses(
         (status = 201, description = "It is in the log", body = Sent),

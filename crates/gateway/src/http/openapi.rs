@@ -12,6 +12,7 @@ use utoipa::{Modify, OpenApi};
 use super::console::File;
 use super::error::{ErrorCodeName, ErrorObject};
 use super::messages::MessageRole;
+use super::names::Name;
 use super::{conversations, health, messages, operate, topics, users};
 
 static DOCUMENT: LazyLock<File> = LazyLock::new(|| {
@@ -52,7 +53,7 @@ pub(super) fn routes() -> Router {
         health::health,
         health::ready,
     ),
-    components(schemas(ErrorObject, ErrorCodeName, MessageRole)),
+    components(schemas(ErrorObject, ErrorCodeName, MessageRole, Name)),
     tags(
         (name = "conversations", description = "Conversations and their members"),
         (name = "messages", description = "The log of a conversation"),
@@ -80,7 +81,10 @@ mod tests {
     use std::collections::HashSet;
 
     use serde_json::Value;
-    use starling_wire::protocol::{decode_create, decode_patch, decode_publish, decode_send};
+    use starling_wire::protocol::{
+        CONTENT_BYTES_MAX, CREATE_MEMBERS_MAX, KEY_CHARS_MAX, NAME_LENGTH_MAX, TITLE_BYTES_MAX,
+        decode_create, decode_patch, decode_publish, decode_send, is_name,
+    };
 
     use super::*;
 
@@ -103,6 +107,58 @@ mod tests {
         decode_patch(example("ConversationPatch").as_bytes()).expect("patch");
         decode_send("picnic", example("NewMessage").as_bytes()).expect("send");
         decode_publish(example("NewPublication").as_bytes()).expect("publish");
+    }
+
+    #[test]
+    fn what_the_description_says_of_fields_is_what_the_decoders_do() {
+        let document = document();
+        let schemas = &document["components"]["schemas"];
+        let name = &schemas["Name"];
+        assert_eq!((&name["minLength"], &name["maxLength"]), (&1.into(), &NAME_LENGTH_MAX.into()));
+        // The characters, one by one; what stands before them excludes the two names that are none.
+        let pattern = name["pattern"].as_str().expect("a pattern");
+        let class = pattern
+            .strip_prefix(r"^(?!\.{1,2}$)[")
+            .and_then(|rest| rest.strip_suffix("]+$"))
+            .expect("a class");
+        let listed = class.replace("A-Z", "").replace("a-z", "").replace("0-9", "");
+        assert_eq!((listed.as_str(), class.len()), ("_.:@-", listed.len() + 9));
+        for byte in 0..=0x7f_u8 {
+            let character = char::from(byte);
+            let in_class = character.is_ascii_alphanumeric() || listed.contains(character);
+            assert_eq!(in_class, is_name(&format!("a{character}")), "{character:?}");
+        }
+        for (schema, field, key, limit) in [
+            ("NewConversation", "title", "maxLength", TITLE_BYTES_MAX),
+            ("NewConversation", "members", "maxItems", CREATE_MEMBERS_MAX),
+            ("ConversationPatch", "title", "maxLength", TITLE_BYTES_MAX),
+            ("NewMessage", "key", "maxLength", KEY_CHARS_MAX),
+            ("NewMessage", "content", "maxLength", CONTENT_BYTES_MAX),
+        ] {
+            assert_eq!(schemas[schema]["properties"][field][key], limit, "{schema}.{field}");
+        }
+        // Where a field of a request may be absent, it may be null, and the description says so.
+        for (schema, decode) in [
+            ("NewConversation", &(|body: &[u8]| decode_create(body).is_ok()) as &dyn Fn(&[u8]) -> bool),
+            ("ConversationPatch", &|body| decode_patch(body).is_ok()),
+            ("NewMessage", &|body| decode_send("picnic", body).is_ok()),
+            ("NewPublication", &|body| decode_publish(body).is_ok()),
+        ] {
+            let required: Vec<&str> = schemas[schema]["required"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            for (field, described) in schemas[schema]["properties"].as_object().expect("properties") {
+                let mut body = schemas[schema]["example"].clone();
+                body[field] = Value::Null;
+                let any = described.get("type").is_none() && described.get("oneOf").is_none();
+                let null = any || described.to_string().contains("\"null\"");
+                assert_eq!(null, decode(body.to_string().as_bytes()), "{schema}.{field}: {described}");
+                assert!(null || required.contains(&field.as_str()), "{schema}.{field}");
+            }
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
 use super::error::{ApiError, ErrorResponse, Failures};
-use super::names::Names;
+use super::names::{Name, Names};
 use super::paging::{self, PageParams, Params};
 
 /// A page of the cluster's nodes.
@@ -34,6 +34,7 @@ pub(super) struct NodeList {
 }))]
 pub(super) struct Node {
     /// Its name.
+    #[schema(value_type = Name)]
     node: String,
     /// Where it can be reached, if it was told.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,10 +79,13 @@ pub(super) struct SessionList {
 }))]
 pub(super) struct Session {
     /// Its id.
+    #[schema(value_type = Name)]
     session: String,
     /// Whose.
+    #[schema(value_type = Name)]
     user: String,
     /// The node that holds it, or held it last.
+    #[schema(value_type = Name)]
     node: String,
     /// Whether a socket is attached to it now.
     attached: bool,
@@ -95,7 +99,7 @@ pub(super) struct Session {
 #[into_params(parameter_in = Query)]
 pub(super) struct SessionParams {
     /// Only those of this user; otherwise those of the whole tenant.
-    #[param(nullable = false)]
+    #[param(value_type = Option<Name>, nullable = false)]
     user: Option<String>,
     /// `next` of the page before; absent or empty for the first page.
     #[param(nullable = false)]
@@ -141,7 +145,7 @@ pub(super) async fn nodes(
 /// Has a node drain and end, as SIGTERM does: it is ready no more, its clients go over to other nodes, the process exits with 0.
 #[utoipa::path(
     post, path = "/v1/nodes/{node}/drain", operation_id = "drainNode", tag = "operation", security(("bearer" = [])),
-    params(("node" = String, Path, description = "The node's name")),
+    params(("node" = Name, Path, description = "The node's name")),
     responses(
         (status = 202, description = "It has been told"),
         (status = 403, description = "The token lacks the scope `operate`", body = ErrorResponse),
@@ -194,7 +198,7 @@ pub(super) async fn sessions(
 /// Ends a session: its socket is closed with 4410, and it can't be resumed.
 #[utoipa::path(
     delete, path = "/v1/sessions/{session}", operation_id = "endSession", tag = "operation", security(("bearer" = [])),
-    params(("session" = String, Path, description = "The session's id")),
+    params(("session" = Name, Path, description = "The session's id")),
     responses(
         (status = 204, description = "It has ended"),
         (status = 403, description = "The token lacks the scope `admin`", body = ErrorResponse),

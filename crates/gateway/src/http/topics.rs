@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::auth::Caller;
 use super::body::WholeBody;
 use super::error::{ApiError, ErrorResponse, Failures};
-use super::names::Names;
+use super::names::{Name, Names};
 
 /// A publication to be.
 #[derive(ToSchema)]
@@ -31,6 +31,7 @@ pub(super) struct Publication {
     /// One life of the numbering; another one means that earlier offsets are void.
     epoch: String,
     /// Its number in this epoch, from 1.
+    #[schema(minimum = 1)]
     offset: u64,
 }
 
@@ -39,7 +40,7 @@ pub(super) struct Publication {
 /// The token's scope must allow it: `publish:NAME`, `publish:PREFIX*` or `admin`.
 #[utoipa::path(
     post, path = "/v1/topics/{topic}/publications", operation_id = "publish", tag = "topics", security(("bearer" = [])),
-    params(("topic" = String, Path, description = "The topic's name")),
+    params(("topic" = Name, Path, description = "The topic's name")),
     request_body = NewPublication,
     responses(
         (status = 201, description = "It has been published", body = Publication),

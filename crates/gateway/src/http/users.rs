@@ -11,13 +11,14 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::error::{ApiError, ErrorResponse, Failures};
-use super::names::Names;
+use super::names::{Name, Names};
 
 /// Whether somebody is connected.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"user": "bob", "online": false, "devices": 0, "last_seen": "2026-11-21T10:15:00.000Z"}))]
 pub(super) struct UserPresence {
     /// Who.
+    #[schema(value_type = Name)]
     user: String,
     /// Whether connected to any node.
     online: bool,
@@ -34,7 +35,7 @@ pub(super) struct UserPresence {
 /// For oneself, for those who share a conversation with the user, and for the scope `admin`.
 #[utoipa::path(
     get, path = "/v1/users/{user}/presence", operation_id = "getUserPresence", tag = "users", security(("bearer" = [])),
-    params(("user" = String, Path, description = "The user's name")),
+    params(("user" = Name, Path, description = "The user's name")),
     responses(
         (status = 200, description = "The user's presence", body = UserPresence),
         (status = 404, description = "No such user, or none that one shares a conversation with", body = ErrorResponse),
