@@ -69,7 +69,7 @@ pub enum TokenError {
     /// Its header names another algorithm than the configured one, `none` included.
     #[error("the token is signed with another algorithm than this server accepts")]
     WrongAlgorithm,
-    /// It names a key that is not in the key set, or none where there are several.
+    /// It names a key that is not in the key set, or none where there are more than a few.
     #[error("the token is signed with a key that this server does not know")]
     UnknownKey,
     /// The signature does not fit.
@@ -84,20 +84,23 @@ pub enum TokenError {
     /// `nbf` lies ahead.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// It has no `sub`.
-    #[error("the token has no sub claim")]
+    /// It lacks the claim that names the user.
+    #[error("the token lacks the claim that names the user (sub, or what jwt_user_claim says)")]
     NoSubject,
-    /// `sub` is no valid name.
-    #[error("the token's sub claim is not a valid user name")]
+    /// The claim that names the user is empty, or holds control characters.
+    #[error("the claim of the token that names the user is empty or holds control characters")]
     BadSubject,
-    /// `tenant` is no valid name.
-    #[error("the token's tenant claim is not a valid tenant name")]
+    /// The claim that names the tenant is no valid name.
+    #[error("the claim of the token that names the tenant is not a valid name")]
     BadTenant,
     /// A claim has the wrong type, or stands there twice.
     #[error("the token's claims are not of the types that they should have")]
     BadClaims,
-    /// `iss` or `aud` is not what the configuration asks for.
-    #[error("the token is from another issuer or for another audience")]
+    /// `iss` is not what the configuration asks for.
+    #[error("the token is from another issuer than this server accepts")]
+    WrongIssuer,
+    /// `aud` is not what the configuration asks for.
+    #[error("the token is for another audience than this server")]
     WrongAudience,
     /// The key set has not been fetched yet: nothing is wrong with the token, and it may be presented again.
     #[error("the keys to verify tokens with are not available at the moment")]

@@ -21,8 +21,11 @@ use crate::{Algorithm, SetupError, TokenError, VerifierOptions};
 
 /// A longer answer is refused, bytes. Real key sets have a few kilobytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// More keys than this are not looked at.
-const KEYS_MAX: usize = 64;
+/// More usable keys than this are not kept. An answer of the largest size holds some 1,500 keys for ES256.
+const KEYS_MAX: usize = 512;
+/// How many keys a token is held against where it names none, or where several have the name: as many as an issuer has while it
+/// changes keys, and not so many that a forged token costs much.
+const KEYS_TRIED_MAX: usize = 4;
 /// Until a connection to the endpoint must stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Until an answer must be there as a whole.
@@ -74,8 +77,8 @@ struct State {
 
 /// What a look-up found.
 pub(crate) enum Lookup {
-    /// The keys, with the index of the right one.
-    Found(Arc<KeySet>, usize),
+    /// The set, which has such a key.
+    Found(Arc<KeySet>),
     /// Not in the set; a fetch might bring it.
     Fetch,
     /// Not in the set, and a fetch is no help or not allowed now.
@@ -130,11 +133,11 @@ impl Jwks {
         Arc::clone(&self.shared.keys.read())
     }
 
-    /// Looks for the key that a token names; without a name, the only key there is.
+    /// Looks for the key that a token names; without a name, any key will do where there are few.
     pub(crate) fn find(&self, kid: Option<&str>) -> Lookup {
         let set = self.current();
-        if let Some(index) = set.position(kid) {
-            return Lookup::Found(set, index);
+        if set.has(kid) {
+            return Lookup::Found(set);
         }
         let mut state = self.shared.state.lock();
         if kid.is_none() && !set.keys.is_empty() {
@@ -158,14 +161,14 @@ impl Jwks {
                     return None;
                 }
                 let set = self.current();
-                if let Some(index) = set.position(kid) {
-                    return Some((set, index));
+                if set.has(kid) {
+                    return Some(set);
                 }
             }
             None
         };
         match timeout(WAIT_MAX, search).await {
-            Ok(Some((set, index))) => Lookup::Found(set, index),
+            Ok(Some(set)) => Lookup::Found(set),
             _ => Lookup::Missing(self.shared.state.lock().missing()),
         }
     }
@@ -183,16 +186,18 @@ impl Drop for Jwks {
 }
 
 impl KeySet {
-    /// The key at an index that a [`Lookup`] of this very set gave.
-    pub(crate) fn key(&self, index: usize) -> &VerifyingKey {
-        &self.keys[index].key
+    /// The keys that a token may be signed with that names this one, or none.
+    pub(crate) fn named(&self, kid: Option<&str>) -> impl Iterator<Item = &VerifyingKey> {
+        let few = self.keys.len() <= KEYS_TRIED_MAX;
+        let named = move |key: &&SetKey| match kid {
+            Some(kid) => key.jwk.common.key_id.as_deref() == Some(kid),
+            None => few,
+        };
+        self.keys.iter().filter(named).take(KEYS_TRIED_MAX).map(|key| &key.key)
     }
 
-    fn position(&self, kid: Option<&str>) -> Option<usize> {
-        match kid {
-            Some(kid) => self.keys.iter().position(|key| key.jwk.common.key_id.as_deref() == Some(kid)),
-            None => (self.keys.len() == 1).then_some(0),
-        }
+    fn has(&self, kid: Option<&str>) -> bool {
+        self.named(kid).next().is_some()
     }
 
     fn has_the_keys_of(&self, other: &[SetKey]) -> bool {
@@ -331,18 +336,17 @@ pub(crate) fn read_keys(body: &[u8], algorithm: Algorithm) -> Result<Vec<SetKey>
     }
     let set: Set =
         serde_json::from_slice(body).map_err(|error| format!("the answer is no key set: {error}"))?;
-    if set.keys.len() > KEYS_MAX {
-        warn!(
-            keys = set.keys.len(),
-            "the key set is too large; only the first {KEYS_MAX} keys are looked at"
-        );
-    }
-    let usable = set.keys.into_iter().take(KEYS_MAX).filter_map(|value| {
+    let mut usable = set.keys.into_iter().filter_map(|value| {
         let jwk: Jwk = serde_json::from_value(value).ok()?;
         let key = VerifyingKey::from_jwk(algorithm, &jwk)?;
         Some(SetKey { jwk, key })
     });
-    Ok(usable.collect())
+    let kept = usable.by_ref().take(KEYS_MAX).collect();
+    let left_out = usable.count();
+    if left_out > 0 {
+        warn!(left_out, "the key set is too large: only its first {KEYS_MAX} keys for {algorithm} are used");
+    }
+    Ok(kept)
 }
 
 fn check_url(text: &str) -> Result<Url, SetupError> {

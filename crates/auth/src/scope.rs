@@ -21,8 +21,13 @@ impl Scopes {
     /// Reads a space-separated list out of `admin`, `operate`, `conversations:create`, `subscribe:NAME`, `subscribe:PREFIX*`,
     /// `publish:NAME` and `publish:PREFIX*`. Unknown words are ignored: the token may be meant for others too.
     pub fn parse(scope: &str) -> Scopes {
+        Scopes::of_words(scope.split_ascii_whitespace())
+    }
+
+    /// The same out of a list of words. One with a space in it is unknown.
+    pub fn of_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Scopes {
         let mut scopes = Scopes::default();
-        for word in scope.split_ascii_whitespace().take(SCOPES_MAX) {
+        for word in words.into_iter().take(SCOPES_MAX) {
             match word.split_once(':') {
                 None if word == "admin" => scopes.admin = true,
                 None if word == "operate" => scopes.operate = true,
@@ -135,6 +140,16 @@ mod tests {
         let scopes = Scopes::parse(&scope);
         assert_eq!(scopes.publish.len(), SCOPES_MAX);
         assert!(!scopes.is_admin());
+    }
+
+    #[test]
+    fn a_list_of_words_grants_what_its_words_do() {
+        let words = ["openid", "admin x", " admin", "publish:room:1", "subscribe:a b"];
+        let scopes = Scopes::of_words(words);
+        assert!(scopes.may_publish("room:1") && !scopes.is_admin() && !scopes.may_subscribe("a"));
+        assert!(Scopes::of_words(["admin"]).is_admin());
+        let many: Vec<String> = (0..SCOPES_MAX).map(|i| format!("publish:t{i}")).collect();
+        assert!(!Scopes::of_words(many.iter().map(String::as_str).chain(["admin"])).is_admin());
     }
 
     proptest! {

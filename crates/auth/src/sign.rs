@@ -3,11 +3,13 @@
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Signs a token with HS256, valid from `now_ms` for `ttl_seconds`.
+use crate::ClaimNames;
+
+/// Signs a token with HS256, valid from `now_ms` for `ttl_seconds`, with the usual names of claims.
 ///
-/// What the claims say is not checked here; a verifier refuses a `user` or `tenant` that is no name.
+/// What the claims say is not checked here; a verifier refuses a `tenant` that is no name.
 pub fn sign_hs256(
     secret: &[u8],
     user: &str,
@@ -16,12 +18,20 @@ pub fn sign_hs256(
     now_ms: i64,
     ttl_seconds: u64,
 ) -> String {
+    sign_claims(secret, &ClaimNames::default().of(user, tenant, scope), now_ms, ttl_seconds)
+}
+
+/// Signs a token with HS256 that makes these claims, valid from `now_ms` for `ttl_seconds`. Of claims of one name the last one stands.
+pub fn sign_claims(secret: &[u8], claims: &[(&str, &str)], now_ms: i64, ttl_seconds: u64) -> String {
     let issued_at = now_ms.div_euclid(1_000);
     let expires_at = issued_at.saturating_add_unsigned(ttl_seconds);
     let header = json!({"alg": "HS256", "typ": "JWT"});
-    let claims = json!({"sub": user, "tenant": tenant, "scope": scope, "iat": issued_at, "exp": expires_at});
-    let encode = |part: serde_json::Value| URL_SAFE_NO_PAD.encode(part.to_string());
-    let message = format!("{}.{}", encode(header), encode(claims));
+    let mut all = json!({"iat": issued_at, "exp": expires_at});
+    for (name, claim) in claims {
+        all[*name] = (*claim).into();
+    }
+    let encode = |part: Value| URL_SAFE_NO_PAD.encode(part.to_string());
+    let message = format!("{}.{}", encode(header), encode(all));
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }

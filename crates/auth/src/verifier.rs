@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::cache::{TokenHash, VerifiedTokens};
 use crate::claims::Claims;
-use crate::jwks::{Jwks, Lookup};
+use crate::jwks::{Jwks, KeySet, Lookup};
 use crate::key::VerifyingKey;
 use crate::token::Parts;
-use crate::{Algorithm, Identity, SetupError, TOKEN_BYTES_MAX, TokenError};
+use crate::{Algorithm, ClaimNames, Identity, SetupError, TOKEN_BYTES_MAX, TokenError};
 
 /// Where the key comes from.
 #[derive(Clone)]
@@ -27,17 +27,24 @@ pub enum KeySource {
 /// What may be set beside the key.
 #[derive(Clone, Debug)]
 pub struct VerifierOptions {
-    /// When given, a token's `iss` must be this.
-    pub issuer: Option<String>,
-    /// When given, it must be a token's `aud`, or among them. Otherwise `aud` is not looked at.
-    pub audience: Option<String>,
+    /// When there are any, a token's `iss` must be one of these, to the letter. Otherwise it is not looked at, whatever it is.
+    pub issuers: Vec<String>,
+    /// When there are any, one of these must be a token's `aud`, or among them. Otherwise it is not looked at, whatever it is.
+    pub audiences: Vec<String>,
+    /// Which claims name the user, the tenant and the scopes.
+    pub claims: ClaimNames,
     /// How often the key set is fetched again.
     pub jwks_refresh: Duration,
 }
 
 impl Default for VerifierOptions {
     fn default() -> VerifierOptions {
-        VerifierOptions { issuer: None, audience: None, jwks_refresh: Duration::from_secs(300) }
+        VerifierOptions {
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            claims: ClaimNames::default(),
+            jwks_refresh: Duration::from_secs(300),
+        }
     }
 }
 
@@ -106,7 +113,7 @@ impl Verifier {
         };
         let Keys::Set(jwks) = &self.keys else { return Err(TokenError::UnknownKey) };
         match jwks.fetch_and_find(parts.header.kid.as_deref()).await {
-            Lookup::Found(set, index) => self.check(&parts, set.key(index), hash, set.generation, now_ms),
+            Lookup::Found(set) => self.check_by_set(&parts, &set, hash, now_ms),
             Lookup::Missing(error) => Err(error),
             Lookup::Fetch => Err(TokenError::KeysUnavailable),
         }
@@ -142,28 +149,40 @@ impl Verifier {
             return Progress::Done(Err(TokenError::WrongAlgorithm));
         }
         Progress::Done(match &self.keys {
-            Keys::One(key) => self.check(&parts, key, hash, generation, now_ms),
+            Keys::One(key) => self.check(&parts, [key], hash, generation, now_ms),
             Keys::Set(jwks) => match jwks.find(parts.header.kid.as_deref()) {
-                Lookup::Found(set, index) => self.check(&parts, set.key(index), hash, set.generation, now_ms),
+                Lookup::Found(set) => self.check_by_set(&parts, &set, hash, now_ms),
                 Lookup::Missing(error) => Err(error),
                 Lookup::Fetch => return Progress::Fetch(parts, hash),
             },
         })
     }
 
-    /// The signature first, so that nothing is said about the claims of a forged token.
-    fn check(
+    fn check_by_set(
         &self,
         parts: &Parts<'_>,
-        key: &VerifyingKey,
+        set: &KeySet,
+        hash: TokenHash,
+        now_ms: i64,
+    ) -> Result<Identity, TokenError> {
+        self.check(parts, set.named(parts.header.kid.as_deref()), hash, set.generation, now_ms)
+    }
+
+    /// The signature first, so that nothing is said about the claims of a forged token.
+    fn check<'k>(
+        &self,
+        parts: &Parts<'_>,
+        keys: impl IntoIterator<Item = &'k VerifyingKey>,
         hash: TokenHash,
         generation: u64,
         now_ms: i64,
     ) -> Result<Identity, TokenError> {
-        if !key.verifies(parts.message.as_bytes(), &parts.signature) {
+        let message = parts.message.as_bytes();
+        if !keys.into_iter().any(|key| key.verifies(message, &parts.signature)) {
             return Err(TokenError::BadSignature);
         }
-        let identity = parts.claims::<Claims>()?.check(&self.options, now_ms)?;
+        let claims = parts.claims(|json| Claims::read(json, &self.options.claims))?;
+        let identity = claims.check(&self.options, now_ms)?;
         self.verified.put(hash, generation, identity.clone());
         Ok(identity)
     }

@@ -186,13 +186,51 @@ async fn keys_of_no_use_are_left_out() {
 }
 
 #[tokio::test]
-async fn a_token_without_a_key_name_is_refused_where_there_are_several() {
-    let (one, two) = (TestKey::new(Algorithm::ES256), TestKey::new(Algorithm::ES256));
-    let issuer = Issuer::start(json!({"keys": [one.jwk(Some("one")), two.jwk(Some("two"))]})).await;
+async fn a_token_without_a_key_name_is_held_against_all_keys_where_they_are_few() {
+    let keys: Vec<TestKey> = (0..5).map(|_| TestKey::new(Algorithm::ES256)).collect();
+    let jwks = |count: usize| {
+        let jwks: Vec<Value> =
+            keys[..count].iter().enumerate().map(|(n, key)| key.jwk(Some(&format!("k{n}")))).collect();
+        json!({"keys": jwks})
+    };
+    let issuer = Issuer::start(jwks(4)).await;
     let verifier = issuer.verifier(Algorithm::ES256);
-    assert_eq!(who(&verifier, &two.sign(Some("two"), &claims())).await.as_deref(), Ok("ann"));
-    assert_eq!(who(&verifier, &one.sign(None, &claims())).await, Err(TokenError::UnknownKey));
-    assert_eq!(who(&verifier, &one.sign(Some("two"), &claims())).await, Err(TokenError::BadSignature));
+    for (n, key) in keys[..4].iter().enumerate() {
+        assert_eq!(who(&verifier, &key.sign(Some(&format!("k{n}")), &claims())).await.as_deref(), Ok("ann"));
+        assert_eq!(who(&verifier, &key.sign(None, &claims())).await.as_deref(), Ok("ann"), "key {n}");
+    }
+    assert_eq!(who(&verifier, &keys[4].sign(None, &claims())).await, Err(TokenError::BadSignature));
+    assert_eq!(who(&verifier, &keys[0].sign(Some("k1"), &claims())).await, Err(TokenError::BadSignature));
+
+    let issuer = Issuer::start(jwks(5)).await;
+    let verifier = issuer.verifier(Algorithm::ES256);
+    assert_eq!(who(&verifier, &keys[4].sign(Some("k4"), &claims())).await.as_deref(), Ok("ann"));
+    assert_eq!(who(&verifier, &keys[4].sign(None, &claims())).await, Err(TokenError::UnknownKey));
+}
+
+#[tokio::test]
+async fn of_two_keys_with_one_name_either_will_do() {
+    let (one, two) = (TestKey::new(Algorithm::ES256), TestKey::new(Algorithm::ES256));
+    let issuer = Issuer::start(json!({"keys": [one.jwk(Some("k")), two.jwk(Some("k"))]})).await;
+    let verifier = issuer.verifier(Algorithm::ES256);
+    for key in [&one, &two] {
+        assert_eq!(who(&verifier, &key.sign(Some("k"), &claims())).await.as_deref(), Ok("ann"));
+    }
+}
+
+#[tokio::test]
+async fn a_key_set_may_hold_hundreds_of_keys_and_those_of_other_kinds_take_no_place() {
+    let (first, last) = (TestKey::new(Algorithm::ES256), TestKey::new(Algorithm::ES256));
+    let mut keys = vec![first.jwk(Some("first"))];
+    // For another algorithm: of no use here.
+    keys.extend((0..600).map(|n| json!({"kty": "oct", "kid": format!("o{n}"), "k": "c2VjcmV0"})));
+    keys.extend((0..400).map(|n| first.jwk(Some(&format!("k{n}")))));
+    keys.push(last.jwk(Some("last")));
+    let issuer = Issuer::start(json!({"keys": keys})).await;
+    let verifier = issuer.verifier(Algorithm::ES256);
+    for (key, kid) in [(&first, "first"), (&first, "k63"), (&first, "k399"), (&last, "last")] {
+        assert_eq!(who(&verifier, &key.sign(Some(kid), &claims())).await.as_deref(), Ok("ann"), "{kid}");
+    }
 }
 
 /// Serves a key set on a port of its own.

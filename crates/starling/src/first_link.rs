@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use starling_auth::sign_hs256;
+use starling_auth::{ClaimNames, sign_claims};
 
 use crate::cli::SCOPE;
 
@@ -14,7 +14,7 @@ const TTL_SECONDS: u64 = 86_400;
 /// Shows links for two people, with tokens. Only for a node that serves alone with a secret of its own, and never among the log's
 /// lines. Where there is no terminal, what is written is likely kept: the tokens of a node that only this machine can reach are
 /// written all the same, and for any other a line of the log tells how to make one.
-pub fn show(secret: &[u8], address: SocketAddr, tls: bool) {
+pub fn show(secret: &[u8], claims: &ClaimNames, address: SocketAddr, tls: bool) {
     let scheme = if tls { "https" } else { "http" };
     let host = if address.ip().is_unspecified() {
         format!("127.0.0.1:{}", address.port())
@@ -24,9 +24,9 @@ pub fn show(secret: &[u8], address: SocketAddr, tls: bool) {
     let url = format!("{scheme}://{host}");
     // What can't be written is not missed.
     match place(stdout().is_terminal(), stderr().is_terminal(), address.ip().is_loopback()) {
-        Place::Output => drop(stdout().write_all(links(secret, &url, true).as_bytes())),
+        Place::Output => drop(stdout().write_all(links(secret, claims, &url, true).as_bytes())),
         Place::Error => {
-            drop(stderr().write_all(links(secret, &url, stderr().is_terminal()).as_bytes()));
+            drop(stderr().write_all(links(secret, claims, &url, stderr().is_terminal()).as_bytes()));
         }
         Place::Log => tracing::info!(
             %url,
@@ -55,11 +55,11 @@ fn place(output_is_terminal: bool, error_is_terminal: bool, only_this_machine: b
     }
 }
 
-fn links(secret: &[u8], url: &str, styled: bool) -> String {
+fn links(secret: &[u8], claims: &ClaimNames, url: &str, styled: bool) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let link = |user: &str, scope: &str| {
-        let token = sign_hs256(secret, user, "default", scope, now_ms, TTL_SECONDS);
+        let token = sign_claims(secret, &claims.of(user, "default", scope), now_ms, TTL_SECONDS);
         format!("{url}/#token={token}")
     };
     let (bold, dim, end) = if styled { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };

@@ -56,6 +56,7 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     let telemetry = Telemetry::install(&setup.telemetry).map_err(|error| BadConfig(error.to_string()))?;
     let metrics = Metrics::install(&setup.hub.version).map_err(|error| anyhow!("metrics: {error}"))?;
     let keys = setup.keys;
+    let claims = keys.options.claims.clone();
     let verifier =
         Verifier::new(keys.algorithm, keys.source, keys.options).map_err(|e| BadConfig(e.to_string()))?;
     // Connects to nothing yet, but opens a database file.
@@ -104,7 +105,7 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     hub.start().await.map_err(|error| anyhow!(error))?;
     tracing::info!(%address, node = %hub.node(), shards = setup.shards, "serving");
     if let Some(secret) = &keys.own_secret {
-        first_link::show(secret, address, tls);
+        first_link::show(secret, &claims, address, tls);
     }
     gateway.run(hub, inboxes, ends, drain).await.map_err(|error| anyhow!(error))?;
     log.close().await;

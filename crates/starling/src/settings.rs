@@ -234,8 +234,31 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "",
                 "The one algorithm that is accepted. Needed with a key file or a key set.",
             ),
-            setting("jwt_issuer", Kind::Text, "", "What `iss` in a token must be."),
-            setting("jwt_audience", Kind::Text, "", "What `aud` in a token must be or contain."),
+            setting(
+                "jwt_issuer",
+                Kind::Text,
+                "",
+                "What `iss` in a token must be, to the letter; several, comma-separated. Without it `iss` is not looked at.",
+            ),
+            setting(
+                "jwt_audience",
+                Kind::Text,
+                "",
+                "What `aud` in a token must be or contain; several, comma-separated: one of them. Without it `aud` is not looked at.",
+            ),
+            setting(
+                "jwt_user_claim",
+                Kind::Text,
+                "sub",
+                "The claim that names the user. What a name can't hold is escaped: `me+x@example.com` is the user `me..2Bx@example.com`.",
+            ),
+            setting("jwt_tenant_claim", Kind::Text, "tenant", "The claim that names the tenant."),
+            setting(
+                "jwt_scope_claim",
+                Kind::Text,
+                "scope",
+                "The claim with the scopes: text with spaces between them, or a list. Some issuers call it `scp`.",
+            ),
             setting(
                 "ticket_secret",
                 Kind::Secret,

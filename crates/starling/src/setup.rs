@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use starling_auth::{Algorithm, KeySource, TicketKey, VerifierOptions, sign_hs256};
+use starling_auth::{Algorithm, ClaimNames, KeySource, TicketKey, VerifierOptions, sign_claims, user_name};
 use starling_conversation_store::Error as DatabaseError;
 use starling_conversation_store::postgres::PostgresConfig;
 use starling_fanout::TopicSettings;
@@ -130,11 +130,13 @@ pub fn token(
     scope: &str,
     ttl_seconds: u64,
 ) -> Result<String, Failure> {
-    for (name, value) in [("--user", user), ("--tenant", tenant)] {
-        if !is_name(value) {
-            return Err(BadConfig(format!("{name}: `{value}` is no name; {NAME_RULE}")).into());
-        }
+    if user_name(user).is_none() {
+        return Err(BadConfig(format!("--user: {user:?} is empty or holds control characters")).into());
     }
+    if !is_name(tenant) {
+        return Err(BadConfig(format!("--tenant: `{tenant}` is no name; {NAME_RULE}")).into());
+    }
+    let names = claim_names(values)?;
     let secret = match (values.text("jwt_secret"), own_secret_file(values)?) {
         (Some(secret), _) => secret_bytes("jwt_secret", &secret)?,
         (None, Some(file)) => own_secret(file.as_deref())?,
@@ -147,7 +149,7 @@ pub fn token(
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-    Ok(sign_hs256(&secret, user, tenant, scope, now_ms, ttl_seconds))
+    Ok(sign_claims(&secret, &names.of(user, tenant, scope), now_ms, ttl_seconds))
 }
 
 fn gateway(values: &Values) -> Result<GatewayConfig, BadConfig> {
@@ -319,11 +321,28 @@ fn keys(values: &Values, own: Option<Vec<u8>>) -> Result<Keys, BadConfig> {
         tickets = tickets.with_previous(&previous).map_err(|error| BadConfig(error.to_string()))?;
     }
     let options = VerifierOptions {
-        issuer: values.text("jwt_issuer"),
-        audience: values.text("jwt_audience"),
+        issuers: values.list("jwt_issuer"),
+        audiences: values.list("jwt_audience"),
+        claims: claim_names(values)?,
         ..VerifierOptions::default()
     };
     Ok(Keys { algorithm, source, options, tickets, own_secret: own })
+}
+
+/// Which claims of tokens name the user, the tenant and the scopes.
+fn claim_names(values: &Values) -> Result<ClaimNames, BadConfig> {
+    let name = |key: &'static str| {
+        let name: String = values.parsed(key)?;
+        if matches!(name.as_str(), "exp" | "nbf" | "iat") {
+            return Err(BadConfig(format!("{key}: `{name}` is a time, and no name stands there")));
+        }
+        Ok(name)
+    };
+    Ok(ClaimNames {
+        user: name("jwt_user_claim")?,
+        tenant: name("jwt_tenant_claim")?,
+        scope: name("jwt_scope_claim")?,
+    })
 }
 
 fn no_key() -> BadConfig {

@@ -72,7 +72,8 @@ fn bad_tokens(place: &Place) -> Vec<(&'static str, String)> {
         ("forged", forge_claims(&good, &json!({"sub": "eve", "exp": 4_000_000_000_u64}))),
         ("no user", place.claims("ada").without("sub").sign(SECRET)),
         ("no end", place.claims("ada").without("exp").sign(SECRET)),
-        ("a user that is no name", place.claims("a b").sign(SECRET)),
+        ("a user of control characters", place.claims("a\u{0}b").sign(SECRET)),
+        ("a user of no characters", place.claims("").sign(SECRET)),
         ("a tenant that is no name", Token::of("ada").tenant("../other").sign(SECRET)),
     ]
 }

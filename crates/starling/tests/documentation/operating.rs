@@ -39,6 +39,21 @@ async fn every_variable_that_a_page_names_is_a_setting() {
     }
 }
 
+#[test]
+fn users_are_called_what_the_page_on_tokens_says() {
+    let text = page("docs/operating/tokens.md");
+    let table = text.split("| id in the token | user |\n|---|---|\n").nth(1).expect("the table");
+    let mut checked = 0;
+    for row in table.lines().take_while(|line| line.starts_with('|')) {
+        let cells: Vec<String> =
+            row.split('`').skip(1).step_by(2).map(|cell| cell.replace("\\|", "|")).collect();
+        let [id, user] = cells.as_slice() else { panic!("{row}") };
+        assert_eq!(starling_auth::user_name(id).as_deref(), Some(user.as_str()), "{row}");
+        checked += 1;
+    }
+    assert!(checked >= 8, "only {checked} rows were found");
+}
+
 #[tokio::test]
 async fn every_configuration_file_that_is_shown_is_a_good_one() {
     let program = tokio::task::spawn_blocking(program).await.unwrap().unwrap();

@@ -35,7 +35,7 @@ async fn no_call_is_answered_without_a_good_token() {
         Token::of("ada").unsigned(),
         Token::of("ada").sign("another secret, long enough for HS256"),
         Token::of("ada").expired_for(Duration::from_secs(60)).sign(node.secret()),
-        Token::of("a b").sign(node.secret()),
+        Token::of("a\tb").sign(node.secret()),
         Token::of("ada").without("exp").sign(node.secret()),
         forge_claims(&good, &json!({"sub": "root", "scope": "admin", "exp": 4_000_000_000_u64})),
     ];

@@ -24,10 +24,33 @@ async fn a_token_made_by_the_program_is_accepted_by_a_node_of_the_same_configura
 }
 
 #[tokio::test]
+async fn a_token_made_by_the_program_makes_the_claims_that_the_configuration_names() {
+    let configured = || {
+        Node::builder()
+            .env("STARLING_JWT_USER_CLAIM", "email")
+            .env("STARLING_JWT_TENANT_CLAIM", "org_id")
+            .env("STARLING_JWT_SCOPE_CLAIM", "scp")
+    };
+    let words = ["token", "--user", "me+x@example.com", "--tenant", "acme", "--scope", "admin"];
+    let (status, token) = finished(words.iter().fold(configured(), |node, word| node.arg(word))).await;
+    assert_eq!(status, 0, "{token}");
+    let node = configured().start().await.unwrap();
+    let me = Client::connect(&node.ws_url(), token.trim(), Encoding::Json).await.unwrap();
+    let welcome = me.welcome();
+    assert_eq!((&welcome["user"], &welcome["tenant"]), (&"me..2Bx@example.com".into(), &"acme".into()));
+    let nodes = Request::new("GET", &format!("{}/v1/nodes", node.http_url())).bearer(token.trim());
+    assert_eq!(nodes.send().await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn a_token_of_nobody_or_of_somebody_elses_key_is_not_made() {
     let token = || Node::builder().arg("token").arg("--user");
-    let (status, log) = finished(token().arg("no name")).await;
-    assert!(status == BAD && log.contains("--user"), "{status}: {log}");
+    for nobody in ["", "a\tb"] {
+        let (status, log) = finished(token().arg(nobody)).await;
+        assert!(status == BAD && log.contains("--user"), "{status}: {log}");
+    }
+    let (status, log) = finished(token().arg("ann").arg("--tenant").arg("no name")).await;
+    assert!(status == BAD && log.contains("--tenant"), "{status}: {log}");
     let foreign = token().arg("ann").secret("").env("STARLING_JWT_PUBLIC_KEY_FILE", "key.pem");
     let (status, log) = finished(foreign).await;
     assert!(status == BAD && log.contains("private key"), "{status}: {log}");
