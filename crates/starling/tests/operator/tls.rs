@@ -119,6 +119,41 @@ impl Secure {
     }
 }
 
+/// The status of an upgrade over TLS by a page of this origin.
+async fn upgrade_status(node: &Node, config: &Arc<ClientConfig>, host: &str, origin: &str) -> String {
+    let stream = TcpStream::connect(node.address()).await.unwrap();
+    let name = ServerName::from(node.address().ip());
+    let mut stream = TlsConnector::from(config.clone()).connect(name, stream).await.unwrap();
+    let head = format!(
+        "GET /v1/ws HTTP/1.1\r\nhost: {host}\r\norigin: {origin}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    timeout(SOON, stream.read_exact(&mut status)).await.expect("in time").unwrap();
+    String::from_utf8_lossy(&status).into_owned()
+}
+
+#[tokio::test]
+async fn where_tls_ends_here_a_page_of_the_same_host_without_tls_is_another() {
+    tokio::task::spawn_blocking(|| ensure_installed(&[Tool::Curl])).await.unwrap().unwrap();
+    let certificates = Certificates::make().await;
+    let node = certificates.node().without_waiting().start().await.unwrap();
+    let ready = format!("https://{}/ready", node.address());
+    until_true(SOON, "TLS", async || Ok(certificates.curl(&ready).await.0)).await.unwrap();
+    let config = certificates.client();
+    for (host, origin) in
+        [("chat.example", "https://chat.example"), ("chat.example:443", "https://chat.example")]
+    {
+        assert_eq!(upgrade_status(&node, &config, host, origin).await, "HTTP/1.1 101", "{origin} at {host}");
+    }
+    for (host, origin) in
+        [("chat.example", "http://chat.example"), ("chat.example:80", "http://chat.example")]
+    {
+        assert_eq!(upgrade_status(&node, &config, host, origin).await, "HTTP/1.1 403", "{origin} at {host}");
+    }
+}
+
 #[tokio::test]
 async fn http_and_websockets_are_served_over_tls_and_nothing_in_the_clear() {
     tokio::task::spawn_blocking(|| ensure_installed(&[Tool::Curl])).await.unwrap().unwrap();
