@@ -18,6 +18,7 @@ use crate::metrics::METRICS;
 use crate::pages::Pages;
 use crate::requests::Requests;
 use crate::shard::{self, DrainPlan, Inbox, Inboxes, Item, PaceLimits, Service, ShardSettings};
+use crate::tls::Certificate;
 use crate::upgrade::Front;
 use crate::{http, listener, rebalance, tls};
 
@@ -56,21 +57,26 @@ pub enum Error {
 pub struct Gateway {
     config: GatewayConfig,
     listener: TcpListener,
-    front_tls: Option<tokio_rustls::TlsAcceptor>,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Gateway {
     /// Opens the public port. Nobody is served yet.
     pub fn bind(config: GatewayConfig) -> Result<Gateway, Error> {
-        let front_tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let certificate = config.tls.as_ref().map(Certificate::read).transpose()?;
         let address = config.listen;
         let listener = listener::bind(address).map_err(|source| Error::Listen { address, source })?;
-        Ok(Gateway { config, listener, front_tls })
+        Ok(Gateway { config, listener, certificate })
     }
 
     /// The address of the public port: with port 0 configured, the one that was given.
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap_or(self.config.listen)
+    }
+
+    /// The certificate of the public port, so that it can be replaced; `None` without TLS.
+    pub fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.certificate.clone()
     }
 
     /// Serves until `drain` says so, then takes leave of all clients and returns.
@@ -81,8 +87,8 @@ impl Gateway {
         ends: Vec<Inbox>,
         mut drain: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let Gateway { config, listener, front_tls } = self;
-        let front = front(&config, front_tls, Some(hub.clone()), Some(WEBSOCKET_PATH));
+        let Gateway { config, listener, certificate } = self;
+        let front = front(&config, certificate.map(tls::acceptor), Some(hub.clone()), Some(WEBSOCKET_PATH));
         let state = http::ApiState { hub: hub.clone(), front: front.clone() };
         let _ = front.router.set(http::router(state));
         start_shards(&config, &Service::Hub(hub.clone()), &front, ends).await?;
@@ -105,8 +111,8 @@ impl Gateway {
 
     /// Gives every message back, for ever: to hold listener, shards and codec against conformance suites.
     pub async fn run_echo(self) -> Result<(), Error> {
-        let Gateway { config, listener, front_tls } = self;
-        let front = front(&config, front_tls, None, None);
+        let Gateway { config, listener, certificate } = self;
+        let front = front(&config, certificate.map(tls::acceptor), None, None);
         let (inboxes, ends) = Inboxes::new(1);
         start_shards(&config, &Service::Echo, &front, ends).await?;
         let (_stop, stopped) = watch::channel(false);

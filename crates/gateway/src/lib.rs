@@ -32,3 +32,4 @@ pub use gateway::{Error, Gateway};
 pub use origin::{NoOrigin, OriginPattern, Origins};
 pub use proxies::{NoNetwork, Proxies};
 pub use shard::{Inbox, Inboxes};
+pub use tls::Certificate;

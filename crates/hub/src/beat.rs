@@ -9,6 +9,7 @@ use starling_session_store::NodeRecord;
 use tokio::time::{Instant, timeout_at};
 
 use crate::hub::Hub;
+use crate::membership::Changes;
 use crate::node_message::NodeMessage;
 use crate::tick::every_second;
 
@@ -42,6 +43,11 @@ impl Hub {
                     let mut nodes = self.nodes.lock();
                     let lives = |old: &NodeRecord| known.iter().any(|new| new.node == old.node);
                     let died = nodes.iter().filter(|old| !lives(old)).map(|old| old.node.clone()).collect();
+                    // The first beat finds everybody; a store that was wiped knows nobody until they beat again.
+                    let comparable = !nodes.is_empty() && !beat.lost;
+                    if self.clustered && comparable {
+                        Changes::between(&nodes, &known, |node| self.peers.has_left(node)).log();
+                    }
                     *nodes = known;
                     died
                 };

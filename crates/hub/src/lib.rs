@@ -24,6 +24,7 @@ mod link;
 mod log_reads;
 mod members;
 mod members_version;
+mod membership;
 mod metrics;
 mod node_message;
 mod online;

@@ -63,6 +63,11 @@ impl Peers {
         }
     }
 
+    /// Whether this node has said lately that it goes.
+    pub fn has_left(&self, node: &str) -> bool {
+        matches!(self.inner.lock().get(node), Some(Peer::Left(_)))
+    }
+
     /// Whether some node may have committed what it did not tell.
     pub fn may_owe(&self, now: Instant) -> bool {
         let mut inner = self.inner.lock();

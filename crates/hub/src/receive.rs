@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::Hub;
+use crate::membership;
 use crate::metrics::METRICS;
 use crate::node_message::{self, CommittedMessage, Head, Heard, NodeMessage};
 use crate::room::RoomKey;
@@ -151,7 +152,13 @@ impl Hub {
             NodeMessage::Here { node } => self.peers.hear(&node, Instant::now()),
             NodeMessage::Leaving { node } => {
                 self.peers.leave(&node, Instant::now());
-                self.nodes.lock().retain(|record| record.node != *node);
+                let mut nodes = self.nodes.lock();
+                let before = nodes.len();
+                nodes.retain(|record| record.node != *node);
+                if nodes.len() < before {
+                    membership::log_left(&node);
+                }
+                drop(nodes);
                 self.forget_nodes(&[&node]);
             }
         }

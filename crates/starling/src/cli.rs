@@ -8,15 +8,15 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::config::{BadConfig, Values};
 use crate::settings;
 
-/// What a person wants.
-pub enum Wish {
-    /// Serve.
+/// The subcommand of a command line, with its own arguments.
+pub enum Subcommand {
+    /// Serves. Also what a command line without a subcommand asks for.
     Serve,
-    /// Make a token.
+    /// Prints a token.
     Token { user: String, tenant: String, scope: String, ttl_seconds: u64 },
-    /// Bring the schema up to date.
+    /// Brings the schema up to date.
     Migrate,
-    /// Show the configuration that holds.
+    /// Prints the effective configuration, or the reference of all settings.
     ShowConfig { markdown: bool },
 }
 
@@ -24,29 +24,34 @@ pub enum Wish {
 pub const SCOPE: &str = "conversations:create subscribe:* publish:*";
 
 /// Reads the command line. Errors, `--help` and `--version` are clap's.
-pub fn parse(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<(Wish, ArgMatches), clap::Error> {
+pub fn parse(
+    arguments: impl Iterator<Item = std::ffi::OsString>,
+) -> Result<(Subcommand, ArgMatches), clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
     let text =
         |matches: &ArgMatches, name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
-    let wish = match matches.subcommand() {
-        Some(("token", token)) => Wish::Token {
+    let subcommand = match matches.subcommand() {
+        Some(("token", token)) => Subcommand::Token {
             user: text(token, "user"),
             tenant: text(token, "tenant"),
             scope: text(token, "scope"),
             ttl_seconds: token.get_one::<u64>("ttl").copied().unwrap_or(3_600),
         },
-        Some(("migrate", _)) => Wish::Migrate,
-        Some(("config", config)) => Wish::ShowConfig { markdown: config.get_flag("markdown") },
-        _ => Wish::Serve,
+        Some(("migrate", _)) => Subcommand::Migrate,
+        Some(("config", config)) => Subcommand::ShowConfig { markdown: config.get_flag("markdown") },
+        _ => Subcommand::Serve,
     };
-    Ok((wish, matches))
+    Ok((subcommand, matches))
 }
 
-/// What is configured, of file, variables and flags.
+/// Reads the configuration: the file, the variables and the flags. A flag may stand before or behind the subcommand; behind it wins.
 pub fn values(matches: &ArgMatches) -> Result<Values, BadConfig> {
     let file = matches.get_one::<PathBuf>("config").map(PathBuf::as_path);
-    let flags = settings::all()
-        .filter_map(|setting| matches.get_one::<String>(setting.key).map(|value| (setting, value.clone())));
+    let behind = matches.subcommand().map(|(_, matches)| matches);
+    let flags = settings::all().filter_map(|setting| {
+        let flag = |matches: &ArgMatches| matches.get_one::<String>(setting.key).cloned();
+        Some((setting, behind.and_then(flag).or_else(|| flag(matches))?))
+    });
     Values::gather(file, std::env::vars_os(), flags)
 }
 
@@ -57,7 +62,11 @@ pub fn command() -> Command {
         .usage(AnsiColor::Green.on_default().bold())
         .literal(AnsiColor::Cyan.on_default())
         .placeholder(AnsiColor::Cyan.on_default());
-    let mut command = Command::new("starling")
+    let about_settings = "Takes every setting of `starling --help` as well.";
+    let others = [token(), migrate(), config()];
+    let others = others.map(|command| with_settings(command.after_help(about_settings), Shown::Nowhere));
+    let serve = Command::new("serve").about("Serve (what plain `starling` does)");
+    let command = Command::new("starling")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Conversations that do not break: a WebSocket gateway for people and agents.")
         .after_help(
@@ -66,7 +75,6 @@ pub fn command() -> Command {
              Plain `starling` serves on http://127.0.0.1:8080 with nothing beside it, and prints a link to open.",
         )
         .styles(styles)
-        .disable_help_subcommand(true)
         .arg(
             Arg::new("config")
                 .long("config")
@@ -75,17 +83,24 @@ pub fn command() -> Command {
                 .global(true)
                 .help("TOML file with settings"),
         )
-        .subcommand(Command::new("serve").about("Serve (what plain `starling` does)"))
-        .subcommand(token())
-        .subcommand(Command::new("migrate").about("Bring the database's schema up to date, and end"))
-        .subcommand(
-            Command::new("config").about("Print the configuration that holds, secrets masked").arg(
-                Arg::new("markdown")
-                    .long("markdown")
-                    .action(ArgAction::SetTrue)
-                    .help("Print the reference of all settings instead"),
-            ),
-        );
+        .subcommand(with_settings(serve, Shown::InLongHelp))
+        .subcommands(others);
+    with_settings(command, Shown::InLongHelp)
+}
+
+/// Where a command's help lists the settings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// In `--help`; `-h` has those of a first start.
+    InLongHelp,
+    /// Nowhere: they are taken all the same.
+    Nowhere,
+}
+
+/// Settings that `-h` shows: what somebody sets who starts a node for the first time.
+const IN_SHORT_HELP: [&str; 4] = ["listen", "redis_url", "database_url", "jwt_secret"];
+
+fn with_settings(mut command: Command, shown: Shown) -> Command {
     for (section, of_section) in settings::SECTIONS {
         for setting in *of_section {
             let mut help = setting.help.replace('`', "");
@@ -96,7 +111,8 @@ pub fn command() -> Command {
                 Arg::new(setting.key)
                     .long(setting.flag())
                     .value_name("VALUE")
-                    .global(true)
+                    .hide(shown == Shown::Nowhere)
+                    .hide_short_help(!IN_SHORT_HELP.contains(&setting.key))
                     .help_heading(*section)
                     .help(help),
             );
@@ -105,19 +121,32 @@ pub fn command() -> Command {
     command
 }
 
+fn migrate() -> Command {
+    Command::new("migrate").about("Bring the database's schema up to date, and end")
+}
+
+fn config() -> Command {
+    Command::new("config").about("Print the effective configuration, secrets masked").arg(
+        Arg::new("markdown")
+            .long("markdown")
+            .action(ArgAction::SetTrue)
+            .help("Print the reference of all settings instead"),
+    )
+}
+
 fn token() -> Command {
     let text = |name: &'static str| Arg::new(name).long(name).value_name("TEXT");
     Command::new("token")
-        .about("Print a token, signed with the secret that a node of this configuration accepts")
-        .arg(text("user").required(true).help("Whose"))
-        .arg(text("tenant").default_value("default").help("Whose tenant"))
-        .arg(text("scope").default_value(SCOPE).help("What it allows, space-separated"))
+        .about("Print a token, signed with the secret that a node with the same configuration uses")
+        .arg(text("user").required(true).help("The user that the token is for"))
+        .arg(text("tenant").default_value("default").help("The user's tenant"))
+        .arg(text("scope").default_value(SCOPE).help("What the token allows, space-separated"))
         .arg(
             Arg::new("ttl")
                 .long("ttl")
                 .value_name("SECONDS")
                 .value_parser(clap::value_parser!(u64).range(1..=315_360_000))
                 .default_value("3600")
-                .help("For how long it is valid"),
+                .help("How long the token is valid"),
         )
 }

@@ -71,6 +71,19 @@ impl Values {
             .filter(|(value, _)| !value.is_empty())
     }
 
+    /// The keys of the settings that do not have the value that they have in `before`; `tenants` stands for their limits.
+    pub fn changes_from(&self, before: &Values) -> Vec<&'static str> {
+        let value = |values: &Values, key| values.get(key).map(|(value, _)| value.to_owned());
+        let mut changed: Vec<&str> = settings::all()
+            .map(|setting| setting.key)
+            .filter(|key| value(self, key) != value(before, key))
+            .collect();
+        if self.tenants != before.tenants {
+            changed.push("tenants");
+        }
+        changed
+    }
+
     /// The text of a key.
     pub fn text(&self, key: &'static str) -> Option<String> {
         self.get(key).map(|(value, _)| value.to_owned())
@@ -185,18 +198,47 @@ fn no_toml(name: &dyn Display, text: &str, error: &toml::de::Error) -> BadConfig
         let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
         format!("line {line}, column {column}: ")
     });
-    BadConfig(format!("{name}: {place}{}", error.message()))
+    match error.span().and_then(|span| unquoted(text, span.start)) {
+        Some(key) => {
+            BadConfig(format!("{name}: {place}the value of `{key}` must stand in quotes: {key} = \"…\""))
+        }
+        None => BadConfig(format!("{name}: {place}{}", error.message())),
+    }
 }
 
-/// An unknown key or flag, with the known one that looks most like it.
-pub fn unknown(what: &str, key: &str) -> BadConfig {
-    let near = settings::all().map(|setting| (distance(setting.key, key), setting.key)).min();
-    match near {
-        Some((distance, near)) if distance <= 3 => {
-            BadConfig(format!("{what} `{key}`; did you mean `{near}`?"))
-        }
-        _ => BadConfig(format!("{what} `{key}`")),
+/// The key whose value, on the line of this place, is a text without quotes.
+fn unquoted(text: &str, place: usize) -> Option<&str> {
+    let start = text.get(..place)?.rfind('\n').map_or(0, |end| end + 1);
+    let line = text.get(start..)?.lines().next()?;
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_text = value.starts_with(|first: char| !matches!(first, '"' | '\'' | '[' | '{' | '#'));
+    (is_key && is_text).then_some(key)
+}
+
+/// An unknown key, with the known one that looks most like it.
+fn unknown(what: &str, key: &str) -> BadConfig {
+    match nearest(key, settings::all().map(|setting| setting.key)) {
+        Some(near) => BadConfig(format!("{what} `{key}`; did you mean `{near}`?")),
+        None => BadConfig(format!("{what} `{key}`")),
     }
+}
+
+/// The variable of a setting that looks most like this one, if one comes close.
+pub fn near_variable(name: &str) -> Option<String> {
+    let variables: Vec<String> = settings::all().map(Setting::variable).collect();
+    let short = |variable: &str| variable.trim_start_matches("STARLING_").to_owned();
+    let given = short(name);
+    let names: Vec<String> = variables.iter().map(|variable| short(variable)).collect();
+    let near = nearest(&given, names.iter().map(String::as_str))?;
+    Some(format!("STARLING_{near}"))
+}
+
+/// The name that differs least from this one, if it may have been meant: one slip for every four characters.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (slips, near) = known.map(|known| (strsim::damerau_levenshtein(known, name), known)).min()?;
+    (slips <= (name.len() / 4).max(1)).then_some(near)
 }
 
 /// Whether a value is of its setting's kind; else what was wanted.
@@ -220,21 +262,6 @@ fn check(setting: &Setting, value: &str) -> Result<(), String> {
         Kind::Word(words) if words.contains(&value) => Ok(()),
         Kind::Word(words) => Err(format!("one of {}", words.join(", "))),
     }
-}
-
-/// How many letters differ (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let next = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[b.len()]
 }
 
 /// The file beside the database file in which the secret that was made is kept; `None`: nowhere.
@@ -317,6 +344,7 @@ mod tests {
         let error =
             |file, variables: &[_]| gather(file, variables, &[]).map(|_| ()).expect_err("bad").to_string();
         assert!(error("hartbeat_seconds = 1", &[]).contains("did you mean `heartbeat_seconds`?"));
+        assert!(error("[tenants.acme]\nconections = 1", &[]).contains("did you mean `connections`?"));
         assert!(
             error("heartbeat_seconds = 0", &[])
                 .contains("heartbeat_seconds: `0` is not a whole number from 1")
@@ -340,6 +368,39 @@ mod tests {
             assert!(error.contains(&format!("starling.toml: {place}")), "{error}");
             assert!(!error.contains("hush"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_text_without_quotes_is_told_to_stand_in_quotes() {
+        for line in ["listen = 0.0.0.0:8080", "log = debug", "database_url = postgres://ann:hush@db/x"] {
+            let error =
+                gather(&format!("shards = 1\n{line}"), &[], &[]).map(|_| ()).expect_err("bad").to_string();
+            let key = line.split(' ').next().expect("a key");
+            assert!(
+                error.contains(&format!("the value of `{key}` must stand in quotes: {key} = \"…\"")),
+                "{error}"
+            );
+            assert!(error.contains("line 2") && !error.contains("hush"), "{error}");
+        }
+        let other = gather("listen = \"open", &[], &[]).map(|_| ()).expect_err("bad").to_string();
+        assert!(!other.contains("must stand in quotes"), "{other}");
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_told_what_may_have_been_meant() {
+        assert_eq!(near_variable("STARLING_LISTNE").as_deref(), Some("STARLING_LISTEN"));
+        assert_eq!(near_variable("STARLING_REPLY_LIMIT").as_deref(), Some("STARLING_REPLAY_LIMIT"));
+        for of_kubernetes in ["STARLING_PORT_8080_TCP", "STARLING_SERVICE_HOST", "STARLING_PORT"] {
+            assert_eq!(near_variable(of_kubernetes), None, "{of_kubernetes}");
+        }
+    }
+
+    #[test]
+    fn what_has_changed_is_named_by_its_key() {
+        let before = gather("heartbeat_seconds = 9\nlog = \"info\"", &[], &[]).expect("good");
+        let after = gather("log = \"debug\"\n[tenants.acme]\nconnections = 1", &[], &[]).expect("good");
+        assert_eq!(after.changes_from(&before), ["heartbeat_seconds", "log", "tenants"]);
+        assert!(before.changes_from(&before).is_empty());
     }
 
     #[test]

@@ -6,18 +6,24 @@ mod cli;
 mod config;
 mod first_link;
 mod metrics_port;
+mod output;
+mod reload;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod serve;
 mod settings;
 mod setup;
 mod show_config;
+mod signals;
 mod tenants;
 
+use std::fmt::Display;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use cli::Wish;
-use config::Values;
+use clap::ArgMatches;
+use cli::Subcommand;
+use output::{print, warn};
 
 /// Exit status of a bad configuration (EX_USAGE of sysexits.h).
 const BAD_CONFIG: u8 = 64;
@@ -27,7 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs the program as its command line and its environment say. Answers its exit status.
 pub fn main() -> ExitCode {
-    let (wish, matches) = match cli::parse(std::env::args_os()) {
+    let (subcommand, matches) = match cli::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => {
             // `--help` and `--version` come this way, too.
@@ -36,37 +42,36 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    if let Wish::ShowConfig { markdown: true } = wish {
-        print!("{}", show_config::reference());
-        return ExitCode::SUCCESS;
-    }
-    let done = cli::values(&matches).map_err(Failure::from).and_then(|values| run(&wish, &values));
-    match done {
+    match run(&subcommand, matches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("starling: {}", failure.message);
+            warn(&failure.message);
             ExitCode::from(failure.code)
         }
     }
 }
 
-fn run(wish: &Wish, values: &Values) -> Result<(), Failure> {
-    for name in &values.unknown_variables {
-        eprintln!("starling: warning: the variable {name} is unknown and is ignored");
+fn run(subcommand: &Subcommand, matches: ArgMatches) -> Result<(), Failure> {
+    if let Subcommand::ShowConfig { markdown: true } = subcommand {
+        return print(&show_config::reference());
     }
-    match wish {
-        Wish::ShowConfig { .. } => {
-            setup::Setup::check(values)?;
-            print!("{}", show_config::effective(values));
-            Ok(())
+    let values = cli::values(&matches)?;
+    for name in &values.unknown_variables {
+        let hint =
+            config::near_variable(name).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        warn(&format!("warning: the variable {name} is unknown and is ignored{hint}"));
+    }
+    match subcommand {
+        Subcommand::ShowConfig { .. } => {
+            setup::Setup::check(&values)?;
+            print(&show_config::effective(&values))
         }
-        Wish::Token { user, tenant, scope, ttl_seconds } => {
-            let token = setup::token(values, user, tenant, scope, *ttl_seconds)?;
-            println!("{token}");
-            Ok(())
+        Subcommand::Token { user, tenant, scope, ttl_seconds } => {
+            let token = setup::token(&values, user, tenant, scope, *ttl_seconds)?;
+            print(&format!("{token}\n"))
         }
-        Wish::Migrate => serve::migrate(values),
-        Wish::Serve => serve::serve(values),
+        Subcommand::Migrate => serve::migrate(&values),
+        Subcommand::Serve => serve::serve(&values, Arc::new(move || cli::values(&matches))),
     }
 }
 
@@ -74,6 +79,15 @@ fn run(wish: &Wish, values: &Values) -> Result<(), Failure> {
 pub struct Failure {
     message: String,
     code: u8,
+}
+
+impl Failure {
+    /// A failure at run time that a setting is about. The key stands in front of the message once, whether the error names it or not.
+    fn about(key: &str, error: impl Display) -> Failure {
+        let message = error.to_string();
+        let named = message.starts_with(&format!("{key}: "));
+        Failure { message: if named { message } else { format!("{key}: {message}") }, code: 1 }
+    }
 }
 
 impl From<config::BadConfig> for Failure {
@@ -85,5 +99,16 @@ impl From<config::BadConfig> for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Failure {
         Failure { message: format!("{error:#}"), code: 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_stands_once_before_a_message() {
+        assert_eq!(Failure::about("redis_url", "no answer").message, "redis_url: no answer");
+        assert_eq!(Failure::about("redis_url", "redis_url: too old").message, "redis_url: too old");
     }
 }

@@ -17,12 +17,13 @@ use starling_session_store::memory::MemoryStore;
 use starling_session_store::redis::{RedisConfig, RedisStore};
 use starling_telemetry::{Metrics, Telemetry};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 use crate::Failure;
 use crate::config::{BadConfig, Values};
+use crate::output::{print, warn};
+use crate::reload::Reload;
 use crate::setup::{Database, Setup};
+use crate::signals::Signals;
 use crate::{first_link, metrics_port};
 
 /// Threads for the database, Redis and HTTP's waiting: the sockets have threads of their own.
@@ -32,11 +33,14 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// The most files that are asked for: a connection is one.
 const FILES_MAX: u64 = 1_048_576;
 
+/// Reads the configuration that the program was started with once more.
+pub type ReadAgain = Arc<dyn Fn() -> Result<Values, BadConfig> + Send + Sync>;
+
 /// Serves until told to stop.
-pub fn serve(values: &Values) -> Result<(), Failure> {
+pub fn serve(values: &Values, read_again: ReadAgain) -> Result<(), Failure> {
     let setup = Setup::read(values)?;
     raise_file_limit();
-    runtime()?.block_on(run(setup))
+    runtime()?.block_on(run(setup, values.clone(), read_again))
 }
 
 /// Brings the schema up to date.
@@ -46,13 +50,13 @@ pub fn migrate(values: &Values) -> Result<(), Failure> {
         use_crypto();
         let store = open_database(&database).await?;
         wait_for_database(&*store, &database).await?;
-        println!("the schema is up to date");
-        Ok(())
+        print("the schema is up to date\n")
     })
 }
 
-async fn run(setup: Setup) -> Result<(), Failure> {
+async fn run(setup: Setup, values: Values, read_again: ReadAgain) -> Result<(), Failure> {
     use_crypto();
+    let Signals { mut drain, reload } = Signals::listen()?;
     let telemetry = Telemetry::install(&setup.telemetry).map_err(|error| BadConfig(error.to_string()))?;
     let metrics = Metrics::install(&setup.hub.version).map_err(|error| anyhow!("metrics: {error}"))?;
     let keys = setup.keys;
@@ -71,7 +75,9 @@ async fn run(setup: Setup) -> Result<(), Failure> {
     let address = gateway.address();
     let metrics_listener = metrics_port::bind(setup.metrics_listen).await?;
     tokio::spawn(metrics_port::serve(metrics_listener, metrics));
-    let mut drain = drain_on_signal()?;
+    let reloading =
+        Reload { read: read_again, filter: telemetry.filter(), certificate: gateway.certificate() };
+    tokio::spawn(reloading.run(reload, values));
 
     let lease = setup.hub.lease();
     let stores = async {
@@ -103,8 +109,14 @@ async fn run(setup: Setup) -> Result<(), Failure> {
         runtime: tokio::runtime::Handle::current(),
     });
     hub.start().await.map_err(|error| anyhow!(error))?;
-    tracing::info!(%address, node = %hub.node(), shards = setup.shards, "serving");
+    tracing::info!(%address, name = %hub.node(), shards = setup.shards, "serving");
     if let Some(secret) = &keys.own_secret {
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                "other machines can reach this node, and it signs tokens with a secret that it made itself; set jwt_secret \
+                 to one of your own before you use it for more than a trial"
+            );
+        }
         first_link::show(secret, &claims, address, tls);
     }
     gateway.run(hub, inboxes, ends, drain).await.map_err(|error| anyhow!(error))?;
@@ -120,7 +132,7 @@ async fn open_database(database: &Database) -> Result<Arc<dyn ConversationStore>
     };
     opened.map_err(|error| match error {
         starling_conversation_store::Error::Address(_) => BadConfig(error.to_string()).into(),
-        error => anyhow!("database_url: {error}").into(),
+        error => Failure::about("database_url", error),
     })
 }
 
@@ -149,9 +161,10 @@ async fn wait_for_database(store: &dyn ConversationStore, database: &Database) -
             }
             Err(error) if error.is_transient() => {
                 let waited = limit.as_secs();
-                return Err(anyhow!("database_url: {error} (after {waited} s; start_timeout_seconds)").into());
+                let message = format!("{error} (after {waited} s; start_timeout_seconds)");
+                return Err(Failure::about("database_url", message));
             }
-            Err(error) => return Err(anyhow!("database_url: {error}").into()),
+            Err(error) => return Err(Failure::about("database_url", error)),
         }
     }
 }
@@ -196,31 +209,9 @@ async fn open_redis(
         Err(starling_session_store::Error::Unavailable(error)) => {
             tracing::warn!(%error, "redis_url: Redis does not answer; the node is not ready until it does");
         }
-        Err(error) => return Err(anyhow!("redis_url: {error}").into()),
+        Err(error) => return Err(Failure::about("redis_url", error)),
     }
     Ok((Arc::new(sessions), Arc::new(fanout)))
-}
-
-/// The first signal begins a drain, the second ends the program at once.
-fn drain_on_signal() -> Result<watch::Receiver<bool>, Failure> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be heard")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be heard")?;
-    let (drain, drained) = watch::channel(false);
-    tokio::spawn(async move {
-        for again in [false, true] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if again {
-                eprintln!("starling: a second signal; ending at once");
-                std::process::exit(1);
-            }
-            // The other end is gone only when the program is about to end anyway.
-            let _ = drain.send(true);
-        }
-    });
-    Ok(drained)
 }
 
 fn runtime() -> Result<Runtime, Failure> {
@@ -243,6 +234,6 @@ fn raise_file_limit() {
     if let Ok((_, hard)) = rlimit::Resource::NOFILE.get()
         && let Err(error) = rlimit::Resource::NOFILE.set(hard.min(FILES_MAX), hard)
     {
-        eprintln!("starling: warning: the limit of open files could not be raised: {error}");
+        warn(&format!("warning: the limit of open files could not be raised: {error}"));
     }
 }

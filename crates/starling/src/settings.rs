@@ -365,13 +365,13 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "limit_connection_requests_per_second",
                 Kind::Number(MANY),
                 "1000",
-                "HTTP requests on one connection; behind `trusted_proxies`, of one address. An answer counts once more for each further 16 KiB.",
+                "HTTP requests per second on one connection; behind `trusted_proxies`, of one address. A response counts as one request per started 16 KiB.",
             ),
             setting(
                 "limit_user_requests_per_second",
                 Kind::Number(MANY),
                 "5000",
-                "HTTP requests of one user on one node, counted likewise.",
+                "HTTP requests per second of one user on one node, counted in the same way.",
             ),
             setting(
                 "limit_session_joins",
@@ -407,7 +407,7 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "limit_handshakes_per_second",
                 Kind::Number(MANY),
                 "6000",
-                "Handshakes on one node, of all clients together; a third as many sessions may begin, resumed ones first. Who is too many is told when to come again.",
+                "Handshakes per second on one node, of all clients together. At most a third as many sessions may start per second; resumes go first. Rejected clients are told when to retry.",
             ),
             setting(
                 "limit_tenant_connections",

@@ -17,7 +17,7 @@ use starling_fanout::redis::RedisConfig as FanoutConfig;
 use starling_gateway::{AddressLimits, GatewayConfig, Origins, RequestLimits, TlsConfig};
 use starling_hub::{HubConfig, TenantLimits};
 use starling_session_store::redis::RedisConfig as SessionStoreConfig;
-use starling_telemetry::{LogFormat, TelemetryConfig};
+use starling_telemetry::{LogFormat, TelemetryConfig, check_filter};
 use starling_wire::protocol::{CLIENT_FRAME_BYTES_MAX, NAME_RULE, is_name};
 
 use crate::Failure;
@@ -139,7 +139,7 @@ pub fn token(
     let names = claim_names(values)?;
     let secret = match (values.text("jwt_secret"), own_secret_file(values)?) {
         (Some(secret), _) => secret_bytes("jwt_secret", &secret)?,
-        (None, Some(file)) => own_secret(file.as_deref())?,
+        (None, Some(file)) => kept_secret(file.as_deref())?,
         (None, None) if values.get("jwt_public_key_file").or(values.get("jwt_jwks_url")).is_some() => {
             let why = "jwt_secret: is not set; tokens that a key file or key set vouches for are signed by whoever has the \
                        private key";
@@ -152,15 +152,24 @@ pub fn token(
     Ok(sign_claims(&secret, &names.of(user, tenant, scope), now_ms, ttl_seconds))
 }
 
-fn gateway(values: &Values) -> Result<GatewayConfig, BadConfig> {
-    let tls = match (values.text("tls_certificate_file"), values.text("tls_key_file")) {
+/// The files of the public port's certificate, if it is to speak TLS.
+pub fn tls(values: &Values) -> Result<Option<TlsConfig>, BadConfig> {
+    match (values.text("tls_certificate_file"), values.text("tls_key_file")) {
         (Some(certificate), Some(key)) => {
-            Some(TlsConfig { certificate: certificate.into(), key: key.into() })
+            Ok(Some(TlsConfig { certificate: certificate.into(), key: key.into() }))
         }
-        (None, None) => None,
-        (Some(_), None) => return Err(BadConfig("tls_key_file: is needed with tls_certificate_file".into())),
-        (None, Some(_)) => return Err(BadConfig("tls_certificate_file: is needed with tls_key_file".into())),
-    };
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(BadConfig("tls_key_file: is needed with tls_certificate_file".into())),
+        (None, Some(_)) => Err(BadConfig("tls_certificate_file: is needed with tls_key_file".into())),
+    }
+}
+
+/// Which lines are logged, in the syntax of `RUST_LOG`.
+pub fn log_filter(values: &Values) -> String {
+    values.text("log").unwrap_or_else(|| "info".into())
+}
+
+fn gateway(values: &Values) -> Result<GatewayConfig, BadConfig> {
     let origins = values.list("allowed_origins");
     let origins = Origins::new(origins.iter().map(String::as_str))
         .map_err(|error| BadConfig(format!("allowed_origins: {error}")))?;
@@ -182,7 +191,7 @@ fn gateway(values: &Values) -> Result<GatewayConfig, BadConfig> {
         bytes_per_second: values.parsed("limit_connection_bytes_per_second")?,
         queue_bytes: values.parsed("queue_bytes")?,
         deflate: values.parsed("permessage_deflate")?,
-        tls,
+        tls: tls(values)?,
         drain_notice: values.seconds("drain_notice_seconds")?,
         drain: values.seconds("drain_seconds")?,
         drain_clients_per_second: values.parsed("drain_clients_per_second")?,
@@ -225,9 +234,11 @@ fn telemetry(values: &Values, node: String) -> Result<TelemetryConfig, BadConfig
         Some("json") => LogFormat::Json,
         _ => LogFormat::Auto,
     };
+    let filter = log_filter(values);
+    check_filter(&filter).map_err(|error| BadConfig(error.to_string()))?;
     Ok(TelemetryConfig {
         log_format,
-        filter: values.text("log").unwrap_or_else(|| "info".into()),
+        filter,
         otlp_endpoint: values.text("otlp_endpoint"),
         node,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -439,6 +450,23 @@ fn keep_secret(file: &Path, secret: &[u8]) -> std::io::Result<()> {
     });
     let _ = std::fs::remove_file(&beside);
     written
+}
+
+/// The secret that a node has made at its first start. Made by nobody else: tokens signed with another one are refused.
+fn kept_secret(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let Some(file) = file else {
+        let why = "jwt_secret: is not set, and a node whose database is in memory keeps its secret nowhere";
+        return Err(BadConfig(why.into()).into());
+    };
+    if file.exists() {
+        return own_secret(Some(file));
+    }
+    Err(BadConfig(format!(
+        "jwt_secret: is not set, and there is no {}, in which a node keeps the secret that it made at its first start; run this in \
+         the node's working directory with the node's configuration",
+        file.display()
+    ))
+    .into())
 }
 
 fn node_name(values: &Values) -> Result<String, BadConfig> {

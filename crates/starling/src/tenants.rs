@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use starling_hub::TenantLimits;
 use starling_wire::protocol::{NAME_RULE, is_name};
 
-use crate::config::BadConfig;
+use crate::config::{BadConfig, nearest};
+
+/// The keys of a tenant's table.
+const KEYS: [&str; 3] = ["user_writes_per_minute", "connections", "conversations"];
 
 /// What the file sets for one tenant; for the rest the general limits hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +63,11 @@ pub fn read(value: &toml::Value) -> Result<HashMap<String, OwnLimits>, BadConfig
                 }
                 "connections" => of.connections = Some(number),
                 "conversations" => of.conversations = Some(number),
-                _ => return Err(bad(format!("{name}: unknown key `{key}`"))),
+                _ => {
+                    let hint = nearest(key, KEYS.into_iter());
+                    let hint = hint.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                    return Err(bad(format!("{name}: unknown key `{key}`{hint}")));
+                }
             }
         }
         tenants.insert(name.clone(), of);

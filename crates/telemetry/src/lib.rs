@@ -5,6 +5,7 @@
 //! branch.
 
 pub mod catalogue;
+mod filter;
 mod logs;
 mod metrics;
 mod process;
@@ -12,6 +13,7 @@ mod telemetry;
 mod trace_context;
 mod traces;
 
+pub use filter::{LogFilter, check_filter};
 pub use logs::LogFormat;
 pub use metrics::{Metrics, MetricsError};
 pub use telemetry::{Telemetry, TelemetryConfig, TelemetryError, TelemetryGuard};

@@ -8,8 +8,9 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use crate::filter::{self, LogFilter};
 use crate::logs::{LogFormat, LogWriter, log_layer};
 use crate::traces::{self, TRACE_TARGET};
 
@@ -32,9 +33,9 @@ pub struct TelemetryConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TelemetryError {
-    /// The filter can't be read.
+    /// The filter can't be read, or shows nothing because a level in it is misspelt.
     #[error("log: {0}")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(String),
     /// The endpoint is no URL to export to.
     #[error("otlp_endpoint: {problem}")]
     Endpoint {
@@ -60,6 +61,7 @@ pub struct Telemetry;
 pub struct TelemetryGuard {
     writer: LogWriter,
     tracer: Option<SdkTracerProvider>,
+    filter: LogFilter,
 }
 
 impl Telemetry {
@@ -79,6 +81,11 @@ impl Telemetry {
 }
 
 impl TelemetryGuard {
+    /// The handle that changes which lines are logged while the process runs.
+    pub fn filter(&self) -> LogFilter {
+        self.filter.clone()
+    }
+
     /// Exports the traces and writes the log lines that still wait. Takes no longer than `limit`, whatever the collector and
     /// standard output do. Blocks: inside a runtime, to be called by `tokio::task::spawn_blocking`, while the runtime that
     /// carries the export still runs.
@@ -98,8 +105,7 @@ fn subscriber(
     config: &TelemetryConfig,
     output: Box<dyn io::Write + Send>,
 ) -> Result<(impl SubscriberInitExt, TelemetryGuard), TelemetryError> {
-    // Spans for traces stay out of the log unless the operator asks for them by name: a later directive replaces this one.
-    let filter = EnvFilter::try_new(format!("{TRACE_TARGET}=off,{}", config.filter))?;
+    let (filter, handle) = reload::Layer::<EnvFilter, Registry>::new(filter::parse(&config.filter)?);
     let tracer = match &config.otlp_endpoint {
         Some(endpoint) => Some(traces::provider(endpoint, &config.node, &config.version)?),
         None => None,
@@ -115,7 +121,7 @@ fn subscriber(
         layers.push(layer.with_filter(only_traces).boxed());
     }
     let subscriber = Registry::default().with(layers);
-    Ok((subscriber, TelemetryGuard { writer, tracer }))
+    Ok((subscriber, TelemetryGuard { writer, tracer, filter: LogFilter::new(handle) }))
 }
 
 #[cfg(test)]
@@ -194,6 +200,23 @@ mod tests {
             on = !tracing::info_span!(target: TRACE_TARGET, "handshake").is_disabled();
         });
         assert!(on);
+    }
+
+    #[test]
+    fn the_filter_can_be_changed_while_the_process_runs() {
+        let screen = Screen::default();
+        let (subscriber, guard) =
+            subscriber(&config(LogFormat::Json, "warn"), Box::new(screen.clone())).unwrap();
+        tracing::dispatcher::with_default(&subscriber.into(), || {
+            tracing::info!("before");
+            assert!(guard.filter().change("inof").unwrap_err().to_string().contains("did you mean `info`?"));
+            tracing::info!("still before");
+            guard.filter().change("info").unwrap();
+            tracing::info!("after");
+        });
+        guard.shutdown(Duration::from_secs(5));
+        let text = String::from_utf8(screen.0.lock().unwrap().clone()).unwrap();
+        assert!(!text.contains("before") && text.contains("after"), "{text}");
     }
 
     #[test]

@@ -146,6 +146,11 @@ impl Process {
         Ok(())
     }
 
+    /// The file that its standard output and error go to.
+    pub fn log_path(&self) -> PathBuf {
+        self.launch.log()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.state().child.id()

@@ -27,11 +27,11 @@ pub struct Arguments {
     /// Keeps the database for the next run with --keep
     #[arg(long)]
     keep: bool,
-    /// Builds the program with optimisations
+    /// Builds the program without optimisations, instead of the one that `cargo run --release` builds
     #[arg(long)]
-    release: bool,
+    debug: bool,
     /// Runs this program, and builds none
-    #[arg(long, value_name = "PATH", conflicts_with = "release")]
+    #[arg(long, value_name = "PATH", conflicts_with = "debug")]
     program: Option<PathBuf>,
 }
 
@@ -50,7 +50,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
 async fn play(arguments: &Arguments) -> Result<()> {
     let program = match &arguments.program {
         Some(program) => std::path::absolute(program)?,
-        None => workspace::build_program(arguments.release).await?,
+        None => workspace::build_program(!arguments.debug).await?,
     };
     println!("Starting PostgreSQL, Redis, {} nodes and nginx …", arguments.nodes);
     let kept = arguments.keep.then(kept_folder);
@@ -85,11 +85,16 @@ fn show(cluster: &Cluster, balancer: &Balancer, postgres: &Postgres, kept: Optio
         "\nWith scope admin:\n\n  {}",
         link(&balancer.http_url(), &admin.sign(cluster.node(0).secret()))
     );
-    println!("\nMetrics:    {}", metrics(cluster).join("  "));
+    println!("\nSecret:     {}  (STARLING_JWT_SECRET, for tokens of your own)", cluster.node(0).secret());
+    println!("Metrics:    {}", metrics(cluster).join("  "));
     println!("Redis:      {}", cluster.redis_url());
     println!("PostgreSQL: {}", postgres.url());
     if let Some(folder) = kept {
         println!("            kept in {}", folder.display());
+    }
+    println!("Logs:");
+    for node in cluster.nodes() {
+        println!("  {:<8} {}", node.name(), node.log_path().display());
     }
     println!("\nCtrl-C stops all of it.");
 }

@@ -315,7 +315,7 @@ impl Hub {
     async fn take_over(&self, id: &Arc<str>, node: &str) {
         let message = NodeMessage::Superseded { session: id.clone(), to: self.node.clone() };
         if let Err(error) = self.fanout.publish_to(node, message.encode()).await {
-            tracing::debug!(%error, node, "the node that had a session could not be told");
+            tracing::debug!(%error, peer = node, "the node that had a session could not be told");
         }
     }
 

@@ -61,7 +61,7 @@ impl Hub {
         };
         let message = NodeMessage::Drain { node: record.node.as_str().into() };
         self.fanout.publish_to(&record.node, message.encode()).await.map_err(|error| {
-            tracing::debug!(%error, node, "a node could not be told to drain");
+            tracing::debug!(%error, peer = node, "a node could not be told to drain");
             CommandError::unavailable("the node could not be told to drain; nothing was done")
         })
     }
@@ -93,7 +93,7 @@ impl Hub {
         } else if let Some(node) = ended.node {
             let message = NodeMessage::Ended { session: session.into() };
             self.fanout.publish_to(&node, message.encode()).await.map_err(|error| {
-                tracing::debug!(%error, node, "a node could not be told that a session has ended");
+                tracing::debug!(%error, peer = node, "a node could not be told that a session has ended");
                 CommandError::unavailable(
                     "the session has ended and its ticket is void, but its node could not be told to close the socket; try again",
                 )

@@ -4,7 +4,7 @@ use starling_testkit::client::{Client, Encoding};
 use starling_testkit::http::Request;
 use starling_testkit::node::Node;
 
-use crate::{BAD, finished};
+use crate::{BAD, SOON, finished};
 
 #[tokio::test]
 async fn a_token_made_by_the_program_is_accepted_by_a_node_of_the_same_configuration() {
@@ -107,6 +107,69 @@ async fn a_file_that_cannot_be_read_is_refused_without_the_secret_on_the_broken_
         assert_eq!(status, BAD, "{log}");
         assert!(log.contains("starling.toml: line 2, column "), "{log}");
         assert!(!log.contains("hush"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_not_made_with_a_secret_that_no_node_has() {
+    let elsewhere = Node::builder().secret("").arg("token").arg("--user").arg("ann").without_waiting();
+    let elsewhere = elsewhere.start().await.unwrap();
+    let status = elsewhere.ended(SOON).await.unwrap();
+    let log = elsewhere.log();
+    assert_eq!(status.code(), Some(BAD), "{log}");
+    assert!(log.contains("jwt_secret: is not set, and there is no data/starling.secret"), "{log}");
+    assert!(!elsewhere.folder().join("data").exists(), "something was made");
+    let of_memory = Node::builder().secret("").arg("token").arg("--user").arg("ann");
+    let (status, log) = finished(of_memory.arg("--database-url").arg("sqlite://:memory:")).await;
+    assert!(status == BAD && log.contains("jwt_secret: is not set"), "{status}: {log}");
+}
+
+#[test]
+fn a_reader_that_goes_early_is_no_failure() {
+    for words in
+        [&["config"][..], &["config", "--markdown"], &["token", "--user", "ann"], &["--help"], &["help"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        // As `head` does once it has enough.
+        drop(reader);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_starling"));
+        command
+            .args(words)
+            .env_clear()
+            .env("STARLING_JWT_SECRET", "a secret that is long enough for all of it");
+        let output = command.stdout(writer).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && error.is_empty(), "{words:?}: {}: {error}", output.status);
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_variable_level_or_key_is_told_what_may_have_been_meant() {
+    let (status, log) = finished(Node::builder().arg("config").env("STARLING_REPLY_LIMIT", "7")).await;
+    assert!(status == 0 && log.contains("STARLING_REPLY_LIMIT is unknown"), "{status}: {log}");
+    assert!(log.contains("did you mean STARLING_REPLAY_LIMIT?"), "{log}");
+    for command in ["serve", "config"] {
+        let (status, log) = finished(Node::builder().arg(command).env("RUST_LOG", "inof")).await;
+        assert!(
+            status == BAD && log.contains("log: `inof` is not a level; did you mean `info`?"),
+            "{status}: {log}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_help_of_a_subcommand_is_short_and_its_settings_are_taken_all_the_same() {
+    for words in [["help", "token"], ["token", "--help"]] {
+        let (status, help) = finished(words.iter().fold(Node::builder(), |node, word| node.arg(word))).await;
+        assert!(status == 0 && help.contains("--user"), "{status}: {help}");
+        assert!(help.contains("every setting of `starling --help`"), "{help}");
+        assert!(!help.contains("--heartbeat-seconds"), "{help}");
+    }
+    let (status, help) = finished(Node::builder().arg("serve").arg("--help")).await;
+    assert!(status == 0 && help.contains("--heartbeat-seconds"), "{help}");
+    for words in [["config", "--replay-limit", "7"], ["--replay-limit", "7", "config"]] {
+        let (status, shown) = finished(words.iter().fold(Node::builder(), |node, word| node.arg(word))).await;
+        assert!(status == 0 && shown.contains("replay_limit = 7  # from a flag"), "{status}: {shown}");
     }
 }
 

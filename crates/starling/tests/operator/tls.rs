@@ -13,6 +13,7 @@ use starling_testkit::Folder;
 use starling_testkit::client::{Encoding, Message};
 use starling_testkit::install::{Tool, ensure_installed};
 use starling_testkit::node::{Node, NodeBuilder};
+use starling_testkit::process::Signal;
 use starling_testkit::wait::until_true;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -224,6 +225,29 @@ async fn what_is_wrong_with_certificate_or_key_is_named_before_the_port_is_bound
         assert!(log.contains(named), "{variable}={value} does not name {named}: {log}");
         assert!(!log.contains(&taken) && !log.contains("panicked"), "{variable}={value}: {log}");
     }
+}
+
+#[tokio::test]
+async fn after_sighup_new_connections_see_the_new_certificate_and_old_ones_go_on() {
+    let (old, new) = (Certificates::make().await, Certificates::make().await);
+    let node = old.node().without_waiting().start().await.unwrap();
+    until_true(SOON, "the start", async || Ok(node.log().contains("serving"))).await.unwrap();
+    let mut ada = Secure::open(&node, old.client()).await;
+    ada.ask(json!({"id": 1, "op": "connect", "token": node.token("ada")})).await;
+
+    // A key that does not fit: nothing changes, and the log says why.
+    std::fs::write(node.folder().join("server.key"), &new.key).unwrap();
+    node.signal(Signal::HUP).unwrap();
+    until_true(SOON, "the refusal", async || Ok(node.log().contains("nothing was changed"))).await.unwrap();
+    assert!(node.log().contains("tls_certificate_file: "), "{}", node.log());
+    Secure::open(&node, old.client()).await;
+
+    std::fs::write(node.folder().join("server.crt"), &new.certificate).unwrap();
+    node.signal(Signal::HUP).unwrap();
+    let changed = "\"certificate_changed\":true";
+    until_true(SOON, "the new certificate", async || Ok(node.log().contains(changed))).await.unwrap();
+    Secure::open(&node, new.client()).await;
+    ada.ask(json!({"id": 2, "op": "ping"})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -119,6 +119,70 @@ async fn no_token_ticket_secret_or_text_is_logged() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_others_log_the_death_of_a_node_and_an_outage_of_redis_each_once() -> Result<()> {
+    let cluster = Cluster::builder(2).env(DRAIN, "1").start().await?;
+    let (first, second) = (cluster.node(0), cluster.node(1));
+    let logged = async |text: &str| until_true(SOON, text, async || Ok(first.log().contains(text))).await;
+    second.kill().await?;
+    logged("a node is gone without a drain").await?;
+    second.start_again().await?;
+    logged("a node has joined the cluster").await?;
+    second.terminate(SOON).await?;
+    logged("a node has left the cluster").await?;
+    let log = first.log();
+    for (message, level) in [
+        ("a node is gone without a drain", "WARN"),
+        ("a node has joined the cluster", "INFO"),
+        ("a node has left the cluster", "INFO"),
+    ] {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(message)).collect();
+        ensure!(lines.iter().any(|line| line.contains(second.name()) && line.contains(level)), "{lines:?}");
+    }
+
+    cluster.redis()?.kill().await?;
+    until_true(SOON, "the outage", async || Ok(first.log().contains("Redis does not answer"))).await?;
+    cluster.redis()?.restart().await?;
+    until_true(SOON * 2, "the end of the outage", async || Ok(first.log().contains("Redis answers again")))
+        .await?;
+    let log = log_of_a_whole_life(first).await?;
+    ensure!(!log.contains("\"fred"), "lines of the Redis client: {log}");
+    ensure!(!log.contains("log.file"), "paths of a build: {log}");
+    for line in log.lines() {
+        if let Some(key) = key_that_stands_twice(line)? {
+            anyhow::bail!("{key} stands twice: {line}");
+        }
+    }
+    Ok(())
+}
+
+/// The first key of a JSON object that stands in it more than once.
+fn key_that_stands_twice(line: &str) -> Result<Option<String>> {
+    struct Keys(Vec<String>);
+    impl<'de> serde::Deserialize<'de> for Keys {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
+            struct Visitor;
+            impl<'de> serde::de::Visitor<'de> for Visitor {
+                type Value = Keys;
+                fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    out.write_str("an object")
+                }
+                fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                    let mut keys = Vec::new();
+                    while let Some((key, _)) = map.next_entry::<String, serde::de::IgnoredAny>()? {
+                        keys.push(key);
+                    }
+                    Ok(Keys(keys))
+                }
+            }
+            deserializer.deserialize_map(Visitor)
+        }
+    }
+    let Keys(mut keys) = serde_json::from_str(line).with_context(|| format!("not JSON: {line}"))?;
+    keys.sort();
+    Ok(keys.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone()))
+}
+
 /// A node that waits for nobody when it is to end.
 fn brief() -> NodeBuilder {
     Node::builder().env(DRAIN, "1")

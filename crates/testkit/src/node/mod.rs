@@ -227,6 +227,11 @@ impl Node {
         self.process.log()
     }
 
+    /// The file that its standard output and error go to.
+    pub fn log_path(&self) -> PathBuf {
+        self.process.log_path()
+    }
+
     /// The memory that it occupies (resident set), in bytes.
     ///
     /// # Errors

@@ -1,0 +1,21 @@
+//! What the program writes for people and pipes, outside the log.
+
+use std::io::{ErrorKind, Write, stderr, stdout};
+
+use anyhow::Context;
+
+use crate::Failure;
+
+/// Writes to standard output. A reader that has gone, as `head` does once it has enough, is no failure.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("standard output can't be written").map_err(Failure::from),
+    }
+}
+
+/// Writes a line to standard error, if anybody can still see it: a closed terminal must not end the program.
+pub fn warn(text: &str) {
+    let _ = writeln!(stderr(), "starling: {text}");
+}

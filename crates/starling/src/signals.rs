@@ -1,0 +1,120 @@
+//! Signals: which of them end the node, which has it read its configuration again, and which it ignores.
+
+use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
+
+use crate::output::warn;
+
+/// Signals whose default action would end the node without a drain, and that mean nothing to it.
+const IGNORED: [(&str, i32); 8] = [
+    ("SIGUSR1", libc::SIGUSR1),
+    ("SIGUSR2", libc::SIGUSR2),
+    ("SIGALRM", libc::SIGALRM),
+    ("SIGVTALRM", libc::SIGVTALRM),
+    ("SIGPROF", libc::SIGPROF),
+    ("SIGIO", libc::SIGIO),
+    ("SIGXCPU", libc::SIGXCPU),
+    ("SIGXFSZ", libc::SIGXFSZ),
+];
+
+/// What signals ask of the node.
+pub struct Signals {
+    /// Becomes `true` when the node is to drain. A second signal of that kind ends the process at once.
+    pub drain: watch::Receiver<bool>,
+    /// Is notified when the configuration is to be read again.
+    pub reload: Arc<Notify>,
+}
+
+impl Signals {
+    /// Listens from now on. To be called inside the runtime, before anything that takes long.
+    pub fn listen() -> Result<Signals, anyhow::Error> {
+        let (drain, drained) = watch::channel(false);
+        let drain = Arc::new(Drain { wanted: drain, asked: AtomicBool::new(false) });
+        let endings = [
+            ("SIGTERM", SignalKind::terminate()),
+            ("SIGINT", SignalKind::interrupt()),
+            ("SIGQUIT", SignalKind::quit()),
+        ];
+        for (name, kind) in endings {
+            let drain = drain.clone();
+            on_each(name, kind, move || drain.ask())?;
+        }
+        let (reload, terminal) = (Arc::new(Notify::new()), Terminal::look());
+        let wanted = reload.clone();
+        on_each("SIGHUP", SignalKind::hangup(), move || {
+            if terminal.is_gone() {
+                // The shell and the kernel may both send it, so that a second one means nothing more than the first.
+                drain.begin();
+            } else {
+                wanted.notify_one();
+            }
+        })?;
+        for (name, number) in IGNORED {
+            on_each(name, SignalKind::from_raw(number), move || {
+                tracing::info!(signal = name, "ignored a signal that has no meaning here");
+            })?;
+        }
+        Ok(Signals { drain: drained, reload })
+    }
+}
+
+/// Calls `react` whenever the signal comes.
+fn on_each(
+    name: &'static str,
+    kind: SignalKind,
+    react: impl Fn() + Send + Sync + 'static,
+) -> Result<(), anyhow::Error> {
+    let mut signal: Signal = signal(kind).with_context(|| format!("can't listen for {name}"))?;
+    tokio::spawn(async move {
+        while signal.recv().await.is_some() {
+            react();
+        }
+    });
+    Ok(())
+}
+
+struct Drain {
+    wanted: watch::Sender<bool>,
+    /// Whether a signal has asked for it already.
+    asked: AtomicBool,
+}
+
+impl Drain {
+    fn begin(&self) {
+        // The other end is gone only when the program is about to end anyway.
+        let _ = self.wanted.send(true);
+    }
+
+    fn ask(&self) {
+        if self.asked.swap(true, Ordering::Relaxed) {
+            warn("a second signal came; ending at once");
+            std::process::exit(1);
+        }
+        self.begin();
+    }
+}
+
+/// The terminal that the program was started on, as far as its standard streams tell.
+struct Terminal {
+    at_start: [bool; 3],
+}
+
+impl Terminal {
+    fn look() -> Terminal {
+        Terminal { at_start: Terminal::streams() }
+    }
+
+    fn streams() -> [bool; 3] {
+        [stdin().is_terminal(), stdout().is_terminal(), stderr().is_terminal()]
+    }
+
+    /// Whether it was closed. A stream of a closed terminal is none any more.
+    fn is_gone(&self) -> bool {
+        self.at_start.iter().zip(Terminal::streams()).any(|(before, now)| *before && !now)
+    }
+}
