@@ -104,7 +104,7 @@ impl TelemetryGuard {
 fn subscriber(
     config: &TelemetryConfig,
     output: Box<dyn io::Write + Send>,
-) -> Result<(impl SubscriberInitExt, TelemetryGuard), TelemetryError> {
+) -> Result<(impl SubscriberInitExt + use<>, TelemetryGuard), TelemetryError> {
     let (filter, handle) = reload::Layer::<EnvFilter, Registry>::new(filter::parse(&config.filter)?);
     let tracer = match &config.otlp_endpoint {
         Some(endpoint) => Some(traces::provider(endpoint, &config.node, &config.version)?),
