@@ -22,6 +22,7 @@ use starling_wire::protocol::{CLIENT_FRAME_BYTES_MAX, NAME_RULE, is_name};
 
 use crate::Failure;
 use crate::config::{BadConfig, Values, proxies, secret_file, sqlite_path};
+use crate::output::warn;
 
 /// The fewest bytes of a secret.
 const SECRET_BYTES_MIN: usize = 32;
@@ -139,7 +140,7 @@ pub fn token(
     let names = claim_names(values)?;
     let secret = match (values.text("jwt_secret"), own_secret_file(values)?) {
         (Some(secret), _) => secret_bytes("jwt_secret", &secret)?,
-        (None, Some(file)) => kept_secret(file.as_deref())?,
+        (None, Some(file)) => secret_of_a_node(file.as_deref())?,
         (None, None) if values.get("jwt_public_key_file").or(values.get("jwt_jwks_url")).is_some() => {
             let why = "jwt_secret: is not set; tokens that a key file or key set vouches for are signed by whoever has the \
                        private key";
@@ -422,10 +423,12 @@ fn kept_secret(file: &Path) -> Result<Option<Vec<u8>>, String> {
     if mode & 0o077 != 0 {
         let name = file.display();
         match std::fs::set_permissions(file, Permissions::from_mode(0o600)) {
-            Ok(()) => eprintln!(
-                "starling: warning: other users could read the secret in {name}; now only its owner can"
-            ),
-            Err(error) => eprintln!("starling: warning: other users can read the secret in {name}: {error}"),
+            Ok(()) => {
+                warn(&format!(
+                    "warning: other users could read the secret in {name}; now only its owner can"
+                ));
+            }
+            Err(error) => warn(&format!("warning: other users can read the secret in {name}: {error}")),
         }
     }
     Ok(Some(secret))
@@ -453,7 +456,7 @@ fn keep_secret(file: &Path, secret: &[u8]) -> std::io::Result<()> {
 }
 
 /// The secret that a node has made at its first start. Made by nobody else: tokens signed with another one are refused.
-fn kept_secret(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
+fn secret_of_a_node(file: Option<&Path>) -> Result<Vec<u8>, Failure> {
     let Some(file) = file else {
         let why = "jwt_secret: is not set, and a node whose database is in memory keeps its secret nowhere";
         return Err(BadConfig(why.into()).into());
