@@ -15,7 +15,12 @@ pub mod sqlite;
 pub use address::connect;
 pub use model::*;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+
+/// How many ended sessions are read at once.
+pub const ENDED_SESSIONS_MAX: u32 = 10_000;
 
 /// The durable log of conversations.
 ///
@@ -115,6 +120,23 @@ pub trait ConversationStore: Send + Sync + 'static {
 
     /// When these users of a tenant were last seen; those never seen are left out.
     async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error>;
+
+    /// Writes down that a session was ended, and forgets those that were ended longer ago than `kept`.
+    async fn end_session(&self, session: &str, kept: Duration) -> Result<(), Error>;
+
+    /// The sessions that were ended within this time by the database's clock, the latest first, [`ENDED_SESSIONS_MAX`] at most.
+    async fn ended_sessions(&self, within: Duration) -> Result<Vec<String>, Error>;
+
+    /// Those of these sessions that were ended, in one query.
+    async fn ended_among(&self, sessions: &[String]) -> Result<Vec<String>, Error>;
+
+    /// Those of these conversations that `user` is a member of, in one query.
+    async fn member_of(
+        &self,
+        tenant: &str,
+        user: &str,
+        conversations: &[String],
+    ) -> Result<Vec<String>, Error>;
 
     /// One cheap round trip to the primary, to tell health.
     async fn ping(&self) -> Result<(), Error>;

@@ -172,8 +172,8 @@ mod tests {
             expires_at_ms: i64::MAX,
         };
         let socket = SocketId { shard: 0, key: 0, generation: 0 };
-        let session = Session::new(session.into(), identity, 0, socket);
-        assert!(hub.sessions.insert(&session.into()).is_none());
+        let session = Session::new(session.into(), identity, 0, socket, 1);
+        assert!(matches!(hub.sessions.insert(&session.into(), "a"), Ok(None)));
     }
 
     #[tokio::test]

@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 use starling_auth::{Identity, TicketKey, TokenError, Verifier};
 use starling_conversation_store::{ConversationStore, Range};
 use starling_fanout::{Fanout, Publication};
-use starling_session_store::{ConversationKey, NodeRecord, PresenceChange, SessionChange, SessionStore};
+use starling_session_store::{
+    ConversationKey, Dropped, NodeRecord, PresenceChange, SessionChange, SessionStore, Stamp,
+};
 use starling_telemetry::TRACE_TARGET;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::append::{APPEND_BATCH_MAX, APPEND_QUEUE_BYTES, AppendJob};
+use crate::ended::{ENDED_BATCH_MAX, ENDED_QUEUE, EndedQuestion, EndedSessions};
 use crate::heads::CommittedHeads;
 use crate::lane::{self, Bound, Lane, LaneEnd, Weigh};
 use crate::latency::LatencyWindow;
@@ -148,8 +151,13 @@ pub struct Hub {
     pub(crate) unread: Lanes,
     /// Who went while the session store did not take it.
     pub(crate) unwritten: Mutex<Set<(ConversationKey, Arc<str>)>>,
-    /// Sessions whose sockets dropped while the session store did not take it, with when, Unix milliseconds.
-    pub(crate) undetached: Mutex<Map<String, i64>>,
+    /// Sessions whose sockets dropped while the session store did not take it: the stamp of the attach that ended, and when, Unix
+    /// milliseconds.
+    pub(crate) undetached: Mutex<Map<String, (Stamp, i64)>>,
+    /// Sessions that operators ended.
+    pub(crate) ended: EndedSessions,
+    /// Questions to the database whether a session was ended.
+    pub(crate) ended_lane: Lane<EndedQuestion>,
     /// An operator wants this node to drain.
     pub(crate) drain_wanted: Notify,
     pub(crate) started_at: Instant,
@@ -181,9 +189,9 @@ pub struct NodeGauges {
 pub(crate) enum StoreChange {
     Presence(PresenceChange),
     Session(SessionChange),
-    /// A socket dropped at this time.
+    /// The socket of an attach dropped at this time.
     Detached {
-        session: String,
+        dropped: Dropped,
         at_ms: i64,
     },
     /// To be published when all that came before has been written.
@@ -219,6 +227,7 @@ impl Hub {
         let (publish_lane, publish_end) = Lane::new(PUBLISH_QUEUE);
         let (topic_lane, topic_end) = Lane::new(TOPIC_QUEUE);
         let (presence_lane, presence_end) = Lane::new(PRESENCE_QUEUE);
+        let (ended_lane, ended_end) = Lane::new(ENDED_QUEUE);
         let (repair_lane, repair_end) = mpsc::channel(REPAIR_QUEUE);
         let (look_lane, look_end) = mpsc::channel(REPAIR_QUEUE);
         let (runtime, log_reads_at_once) = (parts.runtime, parts.config.log_reads_at_once);
@@ -265,6 +274,8 @@ impl Hub {
             unread: Lanes::default(),
             unwritten: Mutex::default(),
             undetached: Mutex::default(),
+            ended: EndedSessions::default(),
+            ended_lane,
             drain_wanted: Notify::new(),
             started_at: Instant::now(),
             started_at_ms: clock::now_ms(),
@@ -276,6 +287,7 @@ impl Hub {
         hub.work("publish", &runtime, publish_end, PUBLISH_BATCH_MAX, Hub::publish_batch);
         hub.work("publish_topics", &runtime, topic_end, PUBLISH_BATCH_MAX, Hub::publish_topics_batch);
         hub.work("presence", &runtime, presence_end, PRESENCE_BATCH_MAX, Hub::write_changes);
+        hub.work("ended", &runtime, ended_end, ENDED_BATCH_MAX, Hub::look_up_ended);
         runtime.spawn(vital("look", hub.clone().look_forever(look_end)));
         runtime.spawn(vital("repair", hub.clone().repair_all(repair_end)));
         hub
@@ -297,6 +309,7 @@ impl Hub {
             tokio::spawn(vital("listen", self.clone().listen_forever()));
             tokio::spawn(vital("check_sessions", self.clone().check_sessions_forever()));
             tokio::spawn(vital("read_presence", self.clone().read_presence_forever()));
+            tokio::spawn(vital("watch_ended", self.clone().watch_ended_forever()));
         }
         Ok(())
     }
@@ -394,7 +407,7 @@ impl Hub {
             Err(change) => {
                 match change {
                     StoreChange::Presence(change) => self.keep_departures(&[change]),
-                    StoreChange::Detached { session, at_ms } => self.keep_detached(vec![session], at_ms),
+                    StoreChange::Detached { dropped, at_ms } => self.keep_detached(vec![dropped], at_ms),
                     _ => {}
                 }
                 self.presence_lost.store(true, Ordering::Relaxed);
@@ -439,13 +452,11 @@ impl Hub {
             match change {
                 StoreChange::Presence(change) => presence.push(change),
                 StoreChange::Session(change) => sessions.push(change),
-                // Its client is back: the drop of the older socket must not undo that.
-                StoreChange::Detached { session, .. } if self.sessions.holds(&session) => {}
                 StoreChange::Publish(publication) => publications.push(publication),
                 StoreChange::Told(teller) => waiting.push(teller),
                 StoreChange::AllPresence(teller) => rewriters.push(teller),
-                StoreChange::Detached { session, at_ms } => {
-                    detached.push(session);
+                StoreChange::Detached { dropped, at_ms } => {
+                    detached.push(dropped);
                     detached_at_ms = detached_at_ms.max(at_ms);
                 }
             }
@@ -463,10 +474,10 @@ impl Hub {
             if fault.is_none() {
                 self.forget_departures(&all);
             }
-            // Those whose drop could not be written; who is back meanwhile is not meant.
+            // Those whose drop could not be written. One that has been attached again meanwhile has another stamp.
             let kept = std::mem::take(&mut *self.undetached.lock());
-            for (session, at_ms) in kept.into_iter().filter(|(session, _)| !self.sessions.holds(session)) {
-                detached.push(session);
+            for (session, (stamp, at_ms)) in kept {
+                detached.push(Dropped { session, stamp });
                 detached_at_ms = detached_at_ms.max(at_ms);
             }
         }

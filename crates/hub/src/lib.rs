@@ -10,11 +10,13 @@ pub mod clock;
 mod commands;
 mod config;
 mod encoded;
+mod ended;
 mod erasing;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heads;
+mod holding;
 mod hub;
 mod lane;
 mod latency;

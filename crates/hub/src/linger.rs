@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use starling_session_store::Stamp;
 use tokio::time::Instant;
 
 use crate::Map;
@@ -18,6 +19,8 @@ pub struct Lingerer {
     pub until: Instant,
     /// When the socket dropped, Unix milliseconds.
     pub dropped_at_ms: i64,
+    /// The stamp of the attach that ended with it.
+    pub stamp: Stamp,
 }
 
 /// All of them, by session.
@@ -44,10 +47,13 @@ impl Lingering {
     pub fn take(&self, session: &str) -> Option<Lingerer> {
         self.inner.lock().remove(session)
     }
-    /// Takes one out of its rooms of a lane; of what is in other lanes it stays.
-    pub fn take_lane(&self, session: &str, lane: u16) -> Option<Lingerer> {
+    /// Takes one out of its rooms of a lane, if it comes before the attach with this stamp; in other lanes it stays.
+    pub fn take_lane(&self, session: &str, lane: u16, before: Option<Stamp>) -> Option<Lingerer> {
         let mut inner = self.inner.lock();
         let lingerer = inner.get_mut(session)?;
+        if before.is_some_and(|stamp| stamp < lingerer.stamp) {
+            return None;
+        }
         let rooms: Vec<_> = lingerer.rooms.extract_if(.., |room| room.lane == lane).collect();
         let taken = Lingerer { user: lingerer.user.clone(), rooms, ..*lingerer };
         if lingerer.rooms.is_empty() {

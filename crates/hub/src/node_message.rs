@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use starling_session_store::Stamp;
 
 const KIND_MESSAGE: u8 = 1;
 const KIND_OTHER: u8 = 2;
@@ -94,10 +95,23 @@ pub enum NodeMessage {
     Heads(Vec<Head>),
     /// A session is attached to that node now; whoever still shows it as present in conversations of the lane that this comes
     /// by may stop.
-    Moved { session: Arc<str>, to: Arc<str> },
-    /// To one node: a session was attached elsewhere; close its socket with 4409.
-    Superseded { session: Arc<str>, to: Arc<str> },
-    /// To one node: an operator ended a session; close its socket with 4410.
+    Moved {
+        session: Arc<str>,
+        to: Arc<str>,
+        /// The stamp of that attach; nodes of older versions give none.
+        #[serde(default)]
+        stamp: Option<Stamp>,
+    },
+    /// That node holds a session by an attach with this stamp: a socket of an earlier attach is closed with 4409. A node that holds it by
+    /// a later one answers with its own.
+    Superseded {
+        session: Arc<str>,
+        to: Arc<str>,
+        /// Nodes of older versions give none.
+        #[serde(default)]
+        stamp: Option<Stamp>,
+    },
+    /// An operator ended a session: every socket of it is closed with 4410.
     Ended { session: Arc<str> },
     /// A node has written its presence again, after the session store lost it.
     Restored { node: Arc<str> },
@@ -249,6 +263,13 @@ mod tests {
             NodeMessage::Heads(vec![Head { tenant: "t".into(), name: "c".into(), conversation: 3, seq: 9 }]);
         assert_eq!(traceparent_of(&heads.encode()), None);
         assert_eq!(decode(&heads.encode()), Some(Heard::Other(heads)));
+    }
+
+    #[test]
+    fn a_message_of_a_version_without_stamps_is_read() {
+        let body = b"\x02{\"Superseded\":{\"session\":\"s\",\"to\":\"n\"}}";
+        let superseded = NodeMessage::Superseded { session: "s".into(), to: "n".into(), stamp: None };
+        assert_eq!(decode(&Bytes::from_static(body)), Some(Heard::Other(superseded)));
     }
 
     proptest! {

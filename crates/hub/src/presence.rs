@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_session_store::{ConversationKey, PresenceChange, PresenceEntry};
+use starling_session_store::{ConversationKey, Dropped, PresenceChange, PresenceEntry, Stamp};
 use tokio::time::Instant;
 
 use crate::hub::{Hub, StoreChange};
@@ -73,8 +73,13 @@ impl Hub {
     #[must_use]
     pub(crate) fn linger(&self, session: &Session, rooms: Vec<Arc<Room>>) -> Option<Lingerer> {
         let dropped_at_ms = clock::now_ms();
-        let lingerer =
-            Lingerer { user: session.user.clone(), rooms, until: Instant::now() + LINGER, dropped_at_ms };
+        let lingerer = Lingerer {
+            user: session.user.clone(),
+            rooms,
+            until: Instant::now() + LINGER,
+            dropped_at_ms,
+            stamp: session.stamp(),
+        };
         self.saw(&session.tenant, &session.user, dropped_at_ms);
         self.lingering.add(session.id.clone(), lingerer)
     }
@@ -86,9 +91,10 @@ impl Hub {
         }
     }
 
-    /// The session goes on at another node, whose presence in the rooms of this lane has been heard.
-    pub(crate) fn stop_lingering_in(&self, lane: u16, session: &str) {
-        if let Some(lingerer) = self.lingering.take_lane(session, lane) {
+    /// The session goes on at another node, by an attach with this stamp, and that node's presence in the rooms of this lane has been
+    /// heard.
+    pub(crate) fn stop_lingering_in(&self, lane: u16, session: &str, stamp: Option<Stamp>) {
+        if let Some(lingerer) = self.lingering.take_lane(session, lane, stamp) {
             self.let_go(&lingerer);
         }
     }
@@ -221,10 +227,18 @@ impl Hub {
 
     /// Remembers whose sockets dropped while that could not be written: the store would take them to be attached as long as this
     /// node lives.
-    pub(crate) fn keep_detached(&self, sessions: Vec<String>, at_ms: i64) {
+    pub(crate) fn keep_detached(&self, dropped: Vec<Dropped>, at_ms: i64) {
         let mut undetached = self.undetached.lock();
-        let room = UNWRITTEN_MAX.saturating_sub(undetached.len());
-        undetached.extend(sessions.into_iter().take(room).map(|session| (session, at_ms)));
+        for Dropped { session, stamp } in dropped {
+            if let Some(kept) = undetached.get_mut(&session) {
+                // The last attach of a session is the one that counts.
+                if kept.0 <= stamp {
+                    *kept = (stamp, at_ms);
+                }
+            } else if undetached.len() < UNWRITTEN_MAX {
+                undetached.insert(session, (stamp, at_ms));
+            }
+        }
     }
 
     /// Forgets departures that have been written.

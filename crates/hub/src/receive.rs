@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use starling_fanout::{Delivery, Receiver};
 use starling_telemetry::TRACE_TARGET;
-use starling_wire::protocol::CloseReason;
 use tokio::time::Instant;
 
 use crate::clock;
@@ -117,27 +116,19 @@ impl Hub {
                 self.apply_deleted(&tenant, &name, conversation);
             }
             NodeMessage::Heads(heads) => self.hear_heads(&heads),
-            NodeMessage::Moved { session, to } => {
+            NodeMessage::Moved { session, to, stamp } => {
                 if to != self.node
                     && let Some(lane) = lane
                 {
-                    self.stop_lingering_in(lane, &session);
+                    self.stop_lingering_in(lane, &session, stamp);
                 }
             }
-            NodeMessage::Superseded { session, to } => {
-                if to != self.node
-                    && let Some(session) = self.sessions.get(&session)
-                {
-                    self.close(&session, CloseReason::Superseded);
-                    // Not only when its socket is gone: until then its user would count as there twice.
-                    self.sessions.remove(&session);
-                    self.drop_attachments(&session);
+            NodeMessage::Superseded { session, to, stamp } => {
+                if to != self.node {
+                    self.hear_rival(&session, &to, stamp);
                 }
             }
-            NodeMessage::Ended { session } => {
-                self.stop_lingering(&session);
-                self.close_session(&session, CloseReason::Ended);
-            }
+            NodeMessage::Ended { session } => self.end_here(&session),
             NodeMessage::Restored { node } => {
                 if node != self.node {
                     self.unread.enter_all();
@@ -228,13 +219,6 @@ impl Hub {
             crate::online::Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
             crate::online::Shift::Went => state.tell_presence(room, &*self.shards, user, false, last_seen_ms),
             crate::online::Shift::None => {}
-        }
-    }
-
-    fn close_session(&self, id: &str, reason: CloseReason) {
-        if let Some(session) = self.sessions.get(id) {
-            let socket = session.socket;
-            self.shards.post(socket.shard, ShardItem::Close { socket, reason });
         }
     }
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_fanout::LANES;
-use starling_session_store::SessionState;
-use starling_wire::protocol::CloseReason;
+use starling_session_store::{Dropped, NotRestored, Restored, SessionState, Stamp, Taken};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::hub::{Hub, StoreChange};
@@ -83,33 +82,42 @@ impl Hub {
         }
     }
 
-    /// Writes this node's sessions to the store, as far as they are its own still; those that were ended or attached elsewhere are
-    /// closed. `false`: the store did not answer.
+    /// Writes this node's sessions to the store. Those that were ended, or that a later attach holds on another node, are closed; the
+    /// nodes of earlier attaches are told. `false`: the store did not answer.
     pub(crate) async fn write_sessions_again(&self) -> bool {
-        let sessions = self.sessions.all();
+        let mut sessions = self.sessions.all();
+        // These are closed already, and the store may not know that they were ended.
+        sessions.retain(|session| !self.ended.contains(&session.id));
         let states: Vec<SessionState> = sessions.iter().map(|session| session.to_state()).collect();
-        let refused = match self.session_store.restore(&self.node, &states).await {
-            Ok(refused) => refused,
+        let Restored { refused, taken } = match self.session_store.restore(&self.node, &states).await {
+            Ok(restored) => restored,
             Err(error) => {
                 tracing::debug!(%error, "sessions could not be written again; that is tried anew");
                 return false;
             }
         };
-        let refused: Map<&str, bool> =
-            refused.iter().map(|refused| (refused.session.as_str(), refused.ended)).collect();
-        for session in sessions {
+        let refused: Map<&str, &NotRestored> =
+            refused.iter().map(|refused| (refused.session.as_str(), refused)).collect();
+        for (session, written) in sessions.iter().zip(&states) {
             match refused.get(&*session.id) {
-                // An operator's word that did not arrive.
-                Some(true) => self.close(&session, CloseReason::Ended),
-                // The store may know less than this node: a client that moved here while it was away is where it wants to be. Coming
-                // back settles it; 4409 would tell the client to stay away.
-                Some(false) => self.close(&session, CloseReason::Restart),
+                // The message that an operator ended it did not arrive.
+                Some(NotRestored { ended: true, .. }) => self.end_here(&session.id),
+                // By another socket of this node, which takes its place in this moment, or breaks off and leaves it to this one.
+                Some(NotRestored { node, .. }) if **node == *self.node => {}
+                Some(_) => self.supersede(session),
                 // Its socket dropped meanwhile, and that may have been written before.
-                None if !self.sessions.holds(&session.id) => {
-                    let (session, at_ms) = (session.id.to_string(), clock::now_ms());
-                    self.change(StoreChange::Detached { session, at_ms });
+                None if self.sessions.get(&session.id).is_none_or(|now| !Arc::ptr_eq(&now, session)) => {
+                    let dropped = Dropped { session: session.id.to_string(), stamp: written.stamp };
+                    self.change(StoreChange::Detached { dropped, at_ms: clock::now_ms() });
                 }
                 None => {}
+            }
+        }
+        let stamps: Map<&str, Stamp> =
+            states.iter().map(|state| (state.session.as_str(), state.stamp)).collect();
+        for Taken { session, node } in &taken {
+            if let Some(stamp) = stamps.get(session.as_str()) {
+                self.take_over(&session.as_str().into(), node, *stamp).await;
             }
         }
         true

@@ -74,6 +74,8 @@ pub enum Answer {
     Connect(Box<PreparedConnect>),
     /// `connect` is out of the question: reply, then close, with 4401, or with 4429 where the fault is `rate_limited`.
     Refused(CommandError),
+    /// `connect` came to nothing because of what happened to the session meanwhile: close, without a reply.
+    Close(protocol::CloseReason),
     /// `join` succeeded: attach the socket to the room.
     Join(PreparedJoin),
     /// `subscribe` succeeded: attach the socket to the topic.

@@ -1,9 +1,12 @@
 //! Sessions of this node: who holds which socket, and what they are in.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use starling_auth::Identity;
+use starling_session_store::Stamp;
+use starling_wire::protocol::CloseReason;
 
 use crate::Map;
 use crate::room::Room;
@@ -22,6 +25,8 @@ pub struct Session {
     pub created_at_ms: i64,
     /// The socket.
     pub socket: SocketId,
+    /// The stamp of the attach that brought it here.
+    stamp: AtomicI64,
     state: Mutex<SessionState>,
 }
 
@@ -37,7 +42,13 @@ pub struct SessionState {
 
 impl Session {
     /// A session in nothing yet.
-    pub fn new(id: Arc<str>, identity: Identity, created_at_ms: i64, socket: SocketId) -> Session {
+    pub fn new(
+        id: Arc<str>,
+        identity: Identity,
+        created_at_ms: i64,
+        socket: SocketId,
+        stamp: Stamp,
+    ) -> Session {
         let state = SessionState { identity, joined: Map::default(), topics: Map::default() };
         Session {
             id,
@@ -45,8 +56,14 @@ impl Session {
             user: state.identity.user.clone(),
             created_at_ms,
             socket,
+            stamp: AtomicI64::new(stamp),
             state: Mutex::new(state),
         }
+    }
+
+    /// The stamp of the attach that brought it here, or of a later one whose place it took.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp.load(Ordering::Relaxed)
     }
 
     /// Access to what changes. Never held across an await.
@@ -76,36 +93,82 @@ struct Directory {
     by_id: Map<Arc<str>, Arc<Session>>,
     by_user: Map<(Arc<str>, Arc<str>), Vec<Arc<Session>>>,
     by_tenant: Map<Arc<str>, u64>,
-    /// Those that are about to be attached, with how often.
-    attaching: Map<Arc<str>, u32>,
+    /// Those that are about to be attached.
+    attaching: Map<Arc<str>, Attaching>,
+}
+
+/// A session that is about to be attached here, by one socket or several.
+#[derive(Default)]
+struct Attaching {
+    /// By how many.
+    count: u32,
+    /// The highest stamp that one of them got.
+    given: Stamp,
+    /// The highest stamp that another node said it holds the session with, and that node.
+    elsewhere: Option<(Stamp, Arc<str>)>,
+    /// An operator ended the session meanwhile.
+    ended: bool,
+}
+
+/// What another node's attach of a session means here.
+pub enum Rival {
+    /// It comes later than the attach of this session, which must be closed.
+    Wins(Arc<Session>),
+    /// This node holds the session by a later attach, with this stamp.
+    Loses(Stamp),
+    /// The session is not attached here.
+    Alone,
 }
 
 impl Sessions {
     /// Notes that a session is about to be attached here; [`Sessions::end_attaching`] belongs to it.
     pub fn begin_attaching(&self, id: &Arc<str>) {
-        *self.inner.lock().attaching.entry(id.clone()).or_default() += 1;
+        self.inner.lock().attaching.entry(id.clone()).or_default().count += 1;
+    }
+
+    /// The stamp that an attach got.
+    pub fn give_stamp(&self, id: &str, stamp: Stamp) {
+        if let Some(attaching) = self.inner.lock().attaching.get_mut(id) {
+            attaching.given = attaching.given.max(stamp);
+        }
     }
 
     /// The session has been attached, or will not be.
     pub fn end_attaching(&self, id: &Arc<str>) {
         let mut inner = self.inner.lock();
-        if let Some(count) = inner.attaching.get_mut(id) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(attaching) = inner.attaching.get_mut(id) {
+            attaching.count -= 1;
+            if attaching.count == 0 {
                 inner.attaching.remove(id);
             }
         }
     }
 
-    /// Whether a session is attached here, or about to be.
-    pub fn holds(&self, id: &str) -> bool {
+    /// The highest stamp of all attaches of a session that this node knows of; 0 if it knows none.
+    pub fn last_stamp(&self, id: &str) -> Stamp {
         let inner = self.inner.lock();
-        inner.by_id.contains_key(id) || inner.attaching.contains_key(id)
+        let attached = inner.by_id.get(id).map_or(0, |session| session.stamp());
+        let attaching = inner.attaching.get(id).map_or(0, |attaching| {
+            attaching.given.max(attaching.elsewhere.as_ref().map_or(0, |(stamp, _)| *stamp))
+        });
+        attached.max(attaching)
     }
 
-    /// Adds a session; answers the one of the same id that was there (to be closed).
-    pub fn insert(&self, session: &Arc<Session>) -> Option<Arc<Session>> {
+    /// Adds a session; answers the one of the same id that was there (to be closed). The error says why this one must be closed instead.
+    pub fn insert(&self, session: &Arc<Session>, node: &str) -> Result<Option<Arc<Session>>, CloseReason> {
         let mut inner = self.inner.lock();
+        if let Some(attaching) = inner.attaching.get(&session.id) {
+            if attaching.ended {
+                return Err(CloseReason::Ended);
+            }
+            let later = |(stamp, other): &(Stamp, Arc<str>)| (*stamp, &**other) > (session.stamp(), node);
+            if attaching.elsewhere.as_ref().is_some_and(later) {
+                return Err(CloseReason::Superseded);
+            }
+        }
+        if inner.by_id.get(&session.id).is_some_and(|there| there.stamp() > session.stamp()) {
+            return Err(CloseReason::Superseded);
+        }
         let old = inner.by_id.insert(session.id.clone(), session.clone());
         if let Some(old) = &old {
             inner.forget_user(old);
@@ -116,7 +179,46 @@ impl Sessions {
             .or_default()
             .push(session.clone());
         *inner.by_tenant.entry(session.tenant.clone()).or_default() += 1;
-        old
+        Ok(old)
+    }
+
+    /// Another node holds a session by an attach with this stamp (`None`: an older version, whose word is the last one). A session that
+    /// comes before it is removed here.
+    pub fn hear_rival(&self, id: &str, rival: Option<Stamp>, other: &Arc<str>, node: &str) -> Rival {
+        let mut inner = self.inner.lock();
+        if let Some(attaching) = inner.attaching.get_mut(id)
+            && let Some(stamp) = rival
+            && attaching.elsewhere.as_ref().is_none_or(|(known, _)| *known < stamp)
+        {
+            attaching.elsewhere = Some((stamp, other.clone()));
+        }
+        let Some(session) = inner.by_id.get(id).cloned() else { return Rival::Alone };
+        if rival.is_some_and(|stamp| (session.stamp(), node) > (stamp, &**other)) {
+            return Rival::Loses(session.stamp());
+        }
+        inner.by_id.remove(id);
+        inner.forget_user(&session);
+        Rival::Wins(session)
+    }
+
+    /// An operator ended a session. Answers the one that is attached here; one that is about to be will not be.
+    pub fn end(&self, id: &str) -> Option<Arc<Session>> {
+        let mut inner = self.inner.lock();
+        if let Some(attaching) = inner.attaching.get_mut(id) {
+            attaching.ended = true;
+        }
+        inner.by_id.get(id).cloned()
+    }
+
+    /// An attach that the session store knows of broke off before it replaced the session that is attached here: that one goes on in its
+    /// place. `false`: none is attached here.
+    pub fn inherit(&self, id: &str, stamp: Stamp) -> bool {
+        let inner = self.inner.lock();
+        let heir = inner.by_id.get(id);
+        if let Some(session) = heir {
+            session.stamp.fetch_max(stamp, Ordering::Relaxed);
+        }
+        heir.is_some()
     }
 
     /// Removes a session, unless another one stands under its id by now.

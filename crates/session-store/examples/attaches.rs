@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use starling_session_store::redis::{RedisConfig, RedisStore};
 use starling_session_store::{
-    Attach, Attached, Change, NodeRecord, ResumeAttach, SessionChange, SessionStore,
+    Attach, Attached, Change, Dropped, Held, Hold, NodeRecord, ResumeAttach, SessionChange, SessionStore,
 };
 use starling_testkit::redis::Redis;
 
@@ -33,14 +33,13 @@ async fn main() -> Result<()> {
             let mut tasks = tokio::task::JoinSet::new();
             for id in ids {
                 let store = store.clone();
-                tasks.spawn(async move { store.attach(&attach(&id, node, resume)).await });
+                tasks.spawn(async move { attach_wholly(&*store, &attach(&id, node, resume)).await });
             }
+            let mut dropped = Vec::new();
             while let Some(attached) = tasks.join_next().await {
-                if matches!(attached??, Attached::Refused | Attached::Rebuilt) {
-                    bail!("a session was not attached");
-                }
+                dropped.push(attached??);
             }
-            Ok(())
+            Ok(dropped)
         }
     };
     report("new", sessions, own.as_ref(), attaching(false, "n1")).await?;
@@ -49,28 +48,29 @@ async fn main() -> Result<()> {
         .map(|id| SessionChange { session: id.clone(), change: Change::Joined("plans".into()) })
         .collect();
     report("update", sessions, own.as_ref(), async { Ok(store.update(&joins).await?) }).await?;
-    report("resume, node living", sessions, own.as_ref(), attaching(true, "n2")).await?;
-    report("detach", sessions, own.as_ref(), async { Ok(store.detach("n2", &ids, now_ms()).await?) }).await?;
+    let held = report("resume, node living", sessions, own.as_ref(), attaching(true, "n2")).await?;
+    let detach = async { Ok(store.detach("n2", &held, now_ms()).await?) };
+    report("detach", sessions, own.as_ref(), detach).await?;
     report("resume, dropped", sessions, own.as_ref(), attaching(true, "n1")).await?;
     store.leave("n1").await?;
     report("resume, node dead", sessions, own.as_ref(), attaching(true, "n2")).await?;
     let begun = Instant::now();
     for _ in 0..1_000 {
-        store.attach(&attach("first", "n2", true)).await?;
+        attach_wholly(&store, &attach("first", "n2", true)).await?;
     }
     println!("one after the other: {:.0} µs each", begun.elapsed().as_secs_f64() * 1e3);
     Ok(())
 }
 
 /// Runs it, and prints the rate, this process's time and the time of the server per session.
-async fn report(
+async fn report<T>(
     what: &str,
     sessions: usize,
     redis: Option<&Redis>,
-    work: impl Future<Output = Result<()>>,
-) -> Result<()> {
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let (server, process, begun) = (cpu(redis).await?, own_cpu()?, Instant::now());
-    work.await?;
+    let outcome = work.await?;
     let (wall, process) = (begun.elapsed(), own_cpu()?.saturating_sub(process));
     let server = cpu(redis).await?.saturating_sub(server);
     let each = |time: Duration| time.as_secs_f64() * 1e6 / sessions as f64;
@@ -81,7 +81,7 @@ async fn report(
         each(process),
         each(server),
     );
-    Ok(())
+    Ok(outcome)
 }
 
 /// What the server has used of a processor.
@@ -104,6 +104,31 @@ fn own_cpu() -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
+/// Attaches from beginning to end, as a node does.
+async fn attach_wholly(store: &RedisStore, attach: &Attach) -> Result<Dropped> {
+    let stamp = match store.attach(attach).await? {
+        Attached::New { stamp } => stamp,
+        Attached::Resumed { stamp, .. } => {
+            let hold = Hold {
+                session: attach.session.clone(),
+                tenant: attach.tenant.clone(),
+                user: attach.user.clone(),
+                node: attach.node.clone(),
+                stamp,
+                created_at_ms: attach.now_ms,
+                now_ms: attach.now_ms,
+                window_ms: attach.window_ms,
+            };
+            if !matches!(store.hold(&hold).await?, Held::Held { .. }) {
+                bail!("a session was not held");
+            }
+            stamp
+        }
+        Attached::Refused | Attached::Rebuilt { .. } => bail!("a session was not attached"),
+    };
+    Ok(Dropped { session: attach.session.clone(), stamp })
+}
+
 fn attach(session: &str, node: &str, resume: bool) -> Attach {
     Attach {
         session: session.into(),
@@ -112,6 +137,8 @@ fn attach(session: &str, node: &str, resume: bool) -> Attach {
         node: node.into(),
         now_ms: now_ms(),
         resume: resume.then(|| ResumeAttach { ticket_issued_at_ms: now_ms() }),
+        waited: Duration::ZERO,
+        after: 0,
         window_ms: 120_000,
     }
 }

@@ -41,18 +41,26 @@ pub trait SessionStore: Send + Sync + 'static {
     /// All living nodes.
     async fn nodes(&self) -> Result<Vec<NodeRecord>, Error>;
 
-    /// Makes a new session, or attaches an old one here (see [`Attach`]).
+    /// The time of the store's clock, microseconds of Unix time, as far as that is known without asking: so nodes whose clocks differ
+    /// agree about which attach began first, also while the store is away.
+    fn now_us(&self) -> i64;
+
+    /// Makes a new session, or begins to attach an old one here (see [`Attach`]). The stamp in the answer is above that of every attach
+    /// of the session that began before, and below that of one that began later. Nothing is taken from whoever holds an old session: an attach that breaks off leaves no trace.
     async fn attach(&self, attach: &Attach) -> Result<Attached, Error>;
 
-    /// Writes attached sessions again after the store lost them. Never overwrites a session that has been attached
-    /// elsewhere or ended in the meantime. Answers the sessions that were (they are to be closed here), so a node that may have missed
-    /// the word of it learns it by this. It also gives those that are there their whole lifetime again: in Redis a session that is
-    /// attached for 7 days without any change is forgotten.
-    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<NotRestored>, Error>;
+    /// Completes the attach of an old session: this node holds it, unless an attach with a higher stamp does.
+    async fn hold(&self, hold: &Hold) -> Result<Held, Error>;
 
-    /// Notes that sockets dropped, at this time; the sessions are kept for the resume window. Only if still
-    /// attached to `node`.
-    async fn detach(&self, node: &str, sessions: &[String], now_ms: i64) -> Result<(), Error>;
+    /// Writes attached sessions again after the store lost them, or may have missed who holds them. A session that was ended, or that an
+    /// attach with a higher stamp holds, is not overwritten: its socket here must be closed. A node that may have missed a message about
+    /// its sessions learns of it this way. Every session that is written gets its whole lifetime again: Redis forgets a session that is
+    /// attached for 7 days without any change.
+    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Restored, Error>;
+
+    /// Notes that sockets dropped, at this time; the sessions are kept for the resume window. Only if that very attach still holds the
+    /// session.
+    async fn detach(&self, node: &str, dropped: &[Dropped], now_ms: i64) -> Result<(), Error>;
 
     /// Notes what sessions joined, left, subscribed to; one pipeline for the batch.
     async fn update(&self, batch: &[SessionChange]) -> Result<(), Error>;

@@ -14,6 +14,7 @@ pub(crate) struct Meters {
     pub(crate) leave: Meter,
     pub(crate) nodes: Meter,
     pub(crate) attach: Meter,
+    pub(crate) hold: Meter,
     pub(crate) restore: Meter,
     pub(crate) detach: Meter,
     pub(crate) update: Meter,
@@ -68,6 +69,7 @@ impl Meters {
             leave: Meter::of("leave"),
             nodes: Meter::of("nodes"),
             attach: Meter::of("attach"),
+            hold: Meter::of("hold"),
             restore: Meter::of("restore"),
             detach: Meter::of("detach"),
             update: Meter::of("update"),
@@ -90,9 +92,9 @@ impl Meters {
 
     pub(crate) fn count(&self, attached: &Attached) {
         let outcome = match attached {
-            Attached::New => 0,
+            Attached::New { .. } => 0,
             Attached::Resumed { .. } => 1,
-            Attached::Rebuilt => 2,
+            Attached::Rebuilt { .. } => 2,
             Attached::Refused => 3,
         };
         self.attached[outcome].increment(1);

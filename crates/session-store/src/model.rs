@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +44,12 @@ pub struct Beat {
     pub living: Vec<NodeRecord>,
 }
 
-/// A session that is to be attached to a socket of a node.
+/// The place of an attach in the order of all attaches of its session, over all nodes: the attach with the highest stamp holds the
+/// session. It says when the attach began, in microseconds of Unix time by the store's clock, or comes right after a stamp that it has
+/// to be above. Of two equal stamps the one of the node whose name sorts last is the higher one.
+pub type Stamp = i64;
+
+/// The attach of a session to a socket of a node, as it begins.
 #[derive(Clone, Debug)]
 pub struct Attach {
     /// The session's id.
@@ -58,6 +64,10 @@ pub struct Attach {
     pub now_ms: i64,
     /// `None`: a new session. `Some`: resume this one, whose ticket was made at that time.
     pub resume: Option<ResumeAttach>,
+    /// How long ago the attach began.
+    pub waited: Duration,
+    /// The stamp of this attach is above this one: what the ticket and the node know of earlier attaches.
+    pub after: Stamp,
     /// For how long a session outlives its socket, milliseconds.
     pub window_ms: u64,
 }
@@ -72,11 +82,16 @@ pub struct ResumeAttach {
 /// What became of an [`Attach`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attached {
-    /// A new session is written.
-    New,
-    /// The session was there, is within its window and is now attached here.
+    /// A new session is written and attached here.
+    New {
+        /// The stamp of this attach.
+        stamp: Stamp,
+    },
+    /// The session was there and is within its window. Whoever holds it goes on holding it until [`Hold`].
     Resumed {
-        /// The node and connection that it was attached to, if it was still attached: is to be told (close 4409).
+        /// The stamp of this attach.
+        stamp: Stamp,
+        /// The node whose socket holds the session, if it is attached.
         previous_node: Option<String>,
         /// What it was in.
         conversations: Vec<String>,
@@ -86,9 +101,47 @@ pub enum Attached {
         created_at_ms: i64,
     },
     /// The store does not know the session, but has itself been lost (wiped, restarted) since the ticket was
-    /// issued and less than a window ago: the ticket is enough. The session is now written and attached here.
-    Rebuilt,
+    /// issued and less than a window ago: the ticket is enough. Nothing is written until [`Hold`].
+    Rebuilt {
+        /// The stamp of this attach.
+        stamp: Stamp,
+    },
     /// The session's window has passed, it was ended by an operator, or it is somebody else's.
+    Refused,
+}
+
+/// The end of a resume: from now on this node holds the session, unless a later attach does.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// The session's id.
+    pub session: String,
+    /// Whose.
+    pub tenant: String,
+    /// Whose.
+    pub user: String,
+    /// The node that attaches it.
+    pub node: String,
+    /// The stamp that the attach got when it began.
+    pub stamp: Stamp,
+    /// When the session was first made, for a store that has lost it.
+    pub created_at_ms: i64,
+    /// Now.
+    pub now_ms: i64,
+    /// For how long a session outlives its socket, milliseconds.
+    pub window_ms: u64,
+}
+
+/// What became of a [`Hold`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// This node holds the session.
+    Held {
+        /// The node whose socket held it until now, if one did; it must be told (close 4409).
+        previous_node: Option<String>,
+    },
+    /// A later attach holds it.
+    Superseded,
+    /// The session was ended by an operator meanwhile, or is somebody else's.
     Refused,
 }
 
@@ -107,6 +160,35 @@ pub struct SessionState {
     pub conversations: Vec<String>,
     /// What it is subscribed to.
     pub topics: Vec<String>,
+    /// The stamp of the attach that holds it.
+    pub stamp: Stamp,
+}
+
+/// What became of sessions that were to be written again; all others are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Those that were not.
+    pub refused: Vec<NotRestored>,
+    /// Those that an earlier attach held, which its node may not know yet.
+    pub taken: Vec<Taken>,
+}
+
+/// A session that was taken from the node of an earlier attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The session's id.
+    pub session: String,
+    /// The node that held it; it must be told (close 4409).
+    pub node: String,
+}
+
+/// A session whose socket dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The session's id.
+    pub session: String,
+    /// The stamp of the attach that ended; a later one is not concerned.
+    pub stamp: Stamp,
 }
 
 /// A session that was not written again, since it is not its node's any more: its socket is to be closed.
@@ -114,8 +196,10 @@ pub struct SessionState {
 pub struct NotRestored {
     /// The session's id.
     pub session: String,
-    /// Whether an operator ended it; otherwise it has been attached elsewhere.
+    /// Whether an operator ended it; otherwise a later attach holds it.
     pub ended: bool,
+    /// The node that holds it, or held it last.
+    pub node: String,
 }
 
 /// What a session joined or left.

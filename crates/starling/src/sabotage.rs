@@ -282,6 +282,22 @@ impl ConversationStore for BadLog {
         self.inner.last_seen(tenant, users).await
     }
 
+    async fn end_session(&self, session: &str, kept: Duration) -> Result<(), Error> {
+        self.inner.end_session(session, kept).await
+    }
+
+    async fn ended_sessions(&self, within: Duration) -> Result<Vec<String>, Error> {
+        self.inner.ended_sessions(within).await
+    }
+
+    async fn ended_among(&self, sessions: &[String]) -> Result<Vec<String>, Error> {
+        self.inner.ended_among(sessions).await
+    }
+
+    async fn member_of(&self, tenant: &str, user: &str, names: &[String]) -> Result<Vec<String>, Error> {
+        self.inner.member_of(tenant, user, names).await
+    }
+
     async fn ping(&self) -> Result<(), Error> {
         self.inner.ping().await
     }

@@ -4,6 +4,7 @@ mod autobahn;
 mod cluster;
 mod docs;
 mod fuzz;
+mod race;
 mod storm;
 mod test;
 mod torture;
@@ -34,6 +35,8 @@ enum Command {
     Torture(torture::Arguments),
     /// Kills a node that holds very many clients, and measures how they come back
     Storm(storm::Arguments),
+    /// Has sockets race for the same sessions, through several nodes and with Redis breaking, and counts who is left
+    Race(race::Arguments),
     /// Feeds everything that reads bytes from strangers with what a fuzzer thinks of
     Fuzz(fuzz::Arguments),
     /// Writes the pages that are generated from the program
@@ -60,6 +63,7 @@ async fn run(command: Command) -> Result<bool> {
         Command::Cluster(arguments) => cluster::run(&arguments).await.map(|()| true),
         Command::Torture(arguments) => torture::run(&arguments).await,
         Command::Storm(arguments) => storm::run(&arguments).await,
+        Command::Race(arguments) => race::run(&arguments).await,
         Command::Fuzz(arguments) => fuzz::run(&arguments).await,
         Command::Docs(arguments) => docs::run(&arguments).await.map(|()| true),
     }

@@ -13,6 +13,9 @@ const SHARE: &str = "
     SELECT EXISTS (
         SELECT FROM members a JOIN members b ON b.conversation_id = a.conversation_id
         WHERE a.tenant = $1 AND a.user_name = $2 AND b.tenant = $1 AND b.user_name = $3)";
+const MEMBER_OF: &str = "
+    SELECT c.name FROM conversations c JOIN members m ON m.conversation_id = c.id
+    WHERE c.tenant = $1 AND c.name = ANY ($3) AND m.user_name = $2";
 // Locks first, in one order on every node; the update then looks at each row's newest version again.
 const MARK: &str = r#"
     WITH given AS (
@@ -47,6 +50,21 @@ pub(super) async fn share(database: &Database, tenant: &str, one: &str, other: &
     let parameters = [&tenant, &one, &other].map(|name| (name as _, Type::TEXT));
     let rows = database.rows(SHARE, &parameters).await?;
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
+}
+
+/// Those of these conversations that somebody is a member of.
+pub(super) async fn of(
+    database: &Database,
+    tenant: &str,
+    user: &str,
+    names: &[String],
+) -> Result<Vec<String>, Error> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let parameters = [(&tenant as _, Type::TEXT), (&user as _, Type::TEXT), (&names as _, Type::TEXT_ARRAY)];
+    let rows = database.rows(MEMBER_OF, &parameters).await?;
+    rows.iter().map(|row| column(row, 0)).collect()
 }
 
 /// Raises marks in one transaction. Where that fails because of a row, in several, so that only the guilty row fails.

@@ -9,6 +9,7 @@ mod config;
 mod conversations;
 mod database;
 mod dsn;
+mod ended;
 mod error;
 mod hosts;
 mod members;
@@ -19,6 +20,8 @@ mod schema;
 mod tls;
 mod tls_stream;
 mod users;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -177,6 +180,22 @@ impl ConversationStore for PostgresStore {
 
     async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error> {
         self.instruments.call(Work::Read, users::last_seen(&self.primary, tenant, users)).await
+    }
+
+    async fn end_session(&self, session: &str, kept: Duration) -> Result<(), Error> {
+        self.instruments.call(Work::Write, ended::end(&self.primary, session, kept)).await
+    }
+
+    async fn ended_sessions(&self, within: Duration) -> Result<Vec<String>, Error> {
+        self.instruments.call(Work::Read, ended::latest(&self.primary, within)).await
+    }
+
+    async fn ended_among(&self, sessions: &[String]) -> Result<Vec<String>, Error> {
+        self.instruments.call(Work::Read, ended::among(&self.primary, sessions)).await
+    }
+
+    async fn member_of(&self, tenant: &str, user: &str, names: &[String]) -> Result<Vec<String>, Error> {
+        self.instruments.call(Work::Read, members::of(&self.primary, tenant, user, names)).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

@@ -18,6 +18,9 @@ const SHARE: &str = "
     SELECT EXISTS (
         SELECT 1 FROM members a JOIN members b ON b.conversation_id = a.conversation_id
         WHERE a.tenant = ?1 AND a.user_name = ?2 AND b.tenant = ?1 AND b.user_name = ?3)";
+const IS_MEMBER: &str = "
+    SELECT 1 FROM conversations c JOIN members m ON m.conversation_id = c.id
+    WHERE c.tenant = ?1 AND c.name = ?2 AND m.user_name = ?3";
 const MARK: &str = "
     UPDATE members SET read_seq = min(?3, c.head) FROM conversations c
     WHERE members.conversation_id = ?1 AND members.user_name = ?2 AND c.id = ?1
@@ -43,6 +46,23 @@ pub(super) fn set(
 
 pub(super) fn share(connection: &Connection, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
     Ok(connection.prepare_cached(SHARE)?.query_row((tenant, one, other), |row| row.get(0))?)
+}
+
+/// Those of these conversations that somebody is a member of.
+pub(super) fn of(
+    connection: &Connection,
+    tenant: &str,
+    user: &str,
+    names: &[String],
+) -> Result<Vec<String>, Error> {
+    let mut statement = connection.prepare_cached(IS_MEMBER)?;
+    let mut found = Vec::new();
+    for name in names {
+        if statement.query_row((tenant, name, user), |_| Ok(())).optional()?.is_some() {
+            found.push(name.clone());
+        }
+    }
+    Ok(found)
 }
 
 /// Raises marks. One that the database refuses is left out, unless it is the only one.

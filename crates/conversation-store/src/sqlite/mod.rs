@@ -6,6 +6,7 @@ mod append;
 mod clock;
 mod config;
 mod conversations;
+mod ended;
 mod error;
 mod file;
 mod members;
@@ -19,6 +20,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -197,6 +199,29 @@ impl ConversationStore for SqliteStore {
     async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error> {
         let (tenant, users) = (tenant.to_owned(), users.to_vec());
         let call = self.readers.read(move |database| users::last_seen(database, &tenant, &users));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn end_session(&self, session: &str, kept: Duration) -> Result<(), Error> {
+        let session = session.to_owned();
+        let call = self.writer.write(move |database| ended::end(database, &session, kept));
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn ended_sessions(&self, within: Duration) -> Result<Vec<String>, Error> {
+        let call = self.readers.read(move |database| ended::latest(database, within));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn ended_among(&self, sessions: &[String]) -> Result<Vec<String>, Error> {
+        let sessions = sessions.to_vec();
+        let call = self.readers.read(move |database| ended::among(database, &sessions));
+        self.instruments.call(Work::Read, call).await
+    }
+
+    async fn member_of(&self, tenant: &str, user: &str, names: &[String]) -> Result<Vec<String>, Error> {
+        let (tenant, user, names) = (tenant.to_owned(), user.to_owned(), names.to_vec());
+        let call = self.readers.read(move |database| members::of(database, &tenant, &user, &names));
         self.instruments.call(Work::Read, call).await
     }
 

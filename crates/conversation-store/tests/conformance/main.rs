@@ -3,6 +3,7 @@
 
 mod append;
 mod conversations;
+mod ended;
 mod faulty_rows;
 mod history;
 mod members;
@@ -54,6 +55,8 @@ conformance! {
         lists_go_on_at_the_cursor,
         tenants_do_not_see_each_other,
         counting_stops_at_the_limit;
+    ended:
+        an_ended_session_stays_ended_until_it_is_forgotten;
     faulty_rows:
         a_refused_message_fails_alone,
         a_refused_conversation_fails_alone,
@@ -63,6 +66,7 @@ conformance! {
         a_page_ends_at_its_bytes_but_holds_one_message,
         heads_of_many_in_one_call;
     members:
+        those_that_somebody_is_in_are_told_from_those_that_are_not,
         members_come_and_go,
         the_version_tells_whether_members_changed,
         changes_made_at_once_are_numbered_without_a_hole,

@@ -166,3 +166,22 @@ async fn users(store: &Store) -> Result<Vec<String>> {
     let opened = store.open("t", "c").await?;
     Ok(opened.into_iter().flat_map(|c| c.members).map(|m| m.user).collect())
 }
+
+pub async fn those_that_somebody_is_in_are_told_from_those_that_are_not(place: Place) -> Result<()> {
+    let store = place.store().await?;
+    for name in ["a", "b"] {
+        let given = NewConversation { members: vec!["ann".into()], ..new("t", name, "owner") };
+        store.create(&given).await?;
+    }
+    conversation(&store, "c").await?;
+    let given = NewConversation { members: vec!["ann".into()], ..new("u", "d", "owner") };
+    store.create(&given).await?;
+    let mut asked = vec!["b".to_owned(), "c".to_owned(), "d".to_owned(), "a".to_owned()];
+    asked.extend((0..1_000).map(|number| format!("invented-{number}")));
+    let mut found = store.member_of("t", "ann", &asked).await?;
+    found.sort();
+    assert_eq!(found, ["a", "b"]);
+    assert!(store.member_of("t", "nobody", &asked).await?.is_empty());
+    assert!(store.member_of("t", "ann", &[]).await?.is_empty());
+    Ok(())
+}

@@ -13,6 +13,7 @@ use starling_wire::protocol::{CloseReason, Command, Connected, ErrorCode, Reques
 use tracing::Instrument;
 
 use super::conn::Phase;
+use super::deliver::close_text;
 use super::outbox::Kind;
 use super::task::{Boxed, ConnTask};
 use super::{Service, Table};
@@ -208,6 +209,7 @@ impl ConnTask {
                 table.close(self.key, reason, text);
             }
             Answer::Connect(prepared) => self.connect(table, id, *prepared),
+            Answer::Close(reason) => table.close(self.key, reason, close_text(reason)),
             Answer::Join(prepared) => match prepared.attach() {
                 Ok((joined, attachment)) => {
                     let room = attachment.room;
@@ -239,9 +241,12 @@ impl ConnTask {
             return prepared.abandon();
         }
         let session = prepared.session().clone();
+        let (connected, attachments, topics) = match prepared.attach() {
+            Ok(attached) => attached,
+            Err(reason) => return table.close(self.key, reason, close_text(reason)),
+        };
         conn.identity = None;
         conn.session = Some(session);
-        let (connected, attachments, topics) = prepared.attach();
         for attachment in attachments {
             table.subscribe(self.key, attachment.room, Some(attachment));
         }

@@ -368,7 +368,7 @@ fn measure(pending: &[Pending], delivered: u64, shard: &Shard) {
     }
 }
 
-fn close_text(reason: CloseReason) -> &'static str {
+pub(super) fn close_text(reason: CloseReason) -> &'static str {
     match reason {
         CloseReason::Superseded => "this session was attached somewhere else",
         CloseReason::Ended => "the session was ended by an operator",

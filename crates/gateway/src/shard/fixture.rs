@@ -48,7 +48,7 @@ pub fn session() -> Arc<Session> {
     let identity =
         Identity { user: "ann".into(), tenant: "t".into(), scopes: Arc::default(), expires_at_ms: i64::MAX };
     let socket = SocketId { shard: 0, key: 0, generation: 0 };
-    Arc::new(Session::new("s".into(), identity, 0, socket))
+    Arc::new(Session::new("s".into(), identity, 0, socket, 1))
 }
 
 /// To a conversation whose head is this, of a client that has it up to `cursor`.

@@ -177,6 +177,9 @@ impl Port {
         let mut state = self.state.lock();
         let is_heads = publication.body.get(1..).is_some_and(|rest| rest.starts_with(br#"{"Heads""#));
         let is_message = publication.body.first() == Some(&MESSAGE);
+        if sabotage == Some(Sabotage::HideEnds) {
+            return publication.body.get(1..).is_some_and(|rest| rest.starts_with(br#"{"Ended""#));
+        }
         if sabotage == Some(Sabotage::LosePublications) {
             return is_heads || (is_message && state.chance.one_in(2));
         }

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use starling_auth::{Identity, Scopes};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::TENANT;
 use super::chance::Chance;
 use super::node::Node;
 use super::pipe::Pipe;
@@ -18,6 +21,8 @@ use super::world::World;
 
 /// How long an answer may take before the client tries elsewhere.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The close code of a socket whose session is attached by a later one.
+const SUPERSEDED: u16 = 4409;
 /// How many sends may be under way.
 const UNDER_WAY_MAX: usize = 8;
 
@@ -42,6 +47,8 @@ pub struct Client {
     away_since: Option<Instant>,
     /// Sockets that the node does not know to be gone, until when.
     ghosts: Vec<(Pipe, Instant)>,
+    /// Sockets that it opened for its session before the last one. Nodes have to close them.
+    rivals: Vec<JoinHandle<()>>,
 }
 
 struct Outstanding {
@@ -83,6 +90,8 @@ enum Over {
     Away(Duration),
     /// To be opened anew, and the node does not notice for this long.
     Vanished(Duration),
+    /// The client opens another one, and after this time one more, which takes over.
+    Raced(Duration),
     /// The other one, opened before this one ends, takes over.
     Moved(Box<(Rc<Node>, Pipe)>),
 }
@@ -104,6 +113,7 @@ impl Client {
             keys: 0,
             away_since: None,
             ghosts: Vec::new(),
+            rivals: Vec::new(),
         }
     }
 
@@ -130,6 +140,17 @@ impl Client {
                     self.ghosts.push((connection.pipe, Instant::now() + Duration::from_millis(300)));
                     next = Some(*opened);
                 }
+                Over::Raced(apart) => {
+                    self.leave_behind(connection.pipe);
+                    if let Some((node, mut pipe)) = self.open(None) {
+                        self.world.note(|| format!("client {} races on {}", self.number, node.name));
+                        pipe.send(&self.connect_command(1));
+                        // It goes out at once. What comes back is for nobody: there will be a newer one.
+                        let _ = tokio::time::timeout(Duration::ZERO, pipe.next()).await;
+                        self.leave_behind(pipe);
+                        tokio::time::sleep(apart).await;
+                    }
+                }
                 Over::Away(time) => {
                     self.ghosts.retain(|(_, until)| *until > Instant::now());
                     self.away_since = self.ghosts.is_empty().then(Instant::now);
@@ -148,10 +169,33 @@ impl Client {
             }
         }
         self.world.note(|| format!("client {} goes", self.number));
+        self.rivals.iter().for_each(JoinHandle::abort);
         for outstanding in self.outstanding.into_values() {
             self.world.witness.borrow_mut().abandon(outstanding.sending);
         }
         self.world.clients.borrow_mut()[self.number].leave();
+    }
+
+    /// Leaves a socket open that the next one takes the place of, and waits for a node to close it.
+    fn leave_behind(&mut self, mut pipe: Pipe) {
+        let left = Left::new(self.world.clone(), self.number);
+        self.rivals.push(tokio::task::spawn_local(async move {
+            while let Some((_, frame)) = pipe.next().await {
+                // One that came too late for its session has another one now, which nobody wants.
+                if frame["ok"]["resumed"] == false {
+                    break;
+                }
+            }
+            drop(left);
+        }));
+    }
+
+    fn connect_command(&self, id: u64) -> Value {
+        let mut connect = json!({ "id": id, "op": "connect" });
+        if let Some((session, ticket)) = &self.session {
+            connect["resume"] = json!({ "session": session, "ticket": ticket, "cursors": self.cursors });
+        }
+        connect
     }
 
     fn open(&mut self, not: Option<&Rc<Node>>) -> Option<(Rc<Node>, Pipe)> {
@@ -172,11 +216,7 @@ impl Client {
         for outstanding in self.outstanding.values_mut() {
             outstanding.under_way = false;
         }
-        let mut connect = json!({ "op": "connect" });
-        if let Some((session, ticket)) = &self.session {
-            connect["resume"] = json!({ "session": session, "ticket": ticket, "cursors": self.cursors });
-        }
-        connection.ask(Awaited::Connect, connect);
+        connection.ask(Awaited::Connect, self.connect_command(0));
         loop {
             let now = Instant::now();
             self.ghosts.retain(|(_, until)| *until > now);
@@ -185,7 +225,15 @@ impl Client {
             }
             let wake = self.wakes_at(connection);
             let Ok(frame) = tokio::time::timeout_at(wake, connection.pipe.next()).await else { continue };
-            let Some((bytes, frame)) = frame else { return Over::Lost };
+            let Some((bytes, frame)) = frame else {
+                if connection.pipe.close_code == Some(SUPERSEDED) {
+                    self.world.fault(&format!(
+                        "client {} was closed as replaced, and has no later socket",
+                        self.number
+                    ));
+                }
+                return Over::Lost;
+            };
             self.world.witness.borrow_mut().hears(self.number, bytes);
             if let Some(over) = self.take(connection, &frame) {
                 return over;
@@ -215,6 +263,10 @@ impl Client {
                 Deed::Away(time) => return Some(Over::Away(time)),
                 Deed::Vanish(time) => return Some(Over::Vanished(time)),
                 Deed::Stall(time) => tokio::time::sleep(time).await,
+                // One without a session would begin two.
+                Deed::Race(_) if self.session.is_none() => {}
+                Deed::Race(apart) => return Some(Over::Raced(apart)),
+                Deed::BeEnded => self.be_ended(connection).await,
                 Deed::Quit => return Some(Over::Quit),
             }
         }
@@ -224,6 +276,21 @@ impl Client {
             self.send_waiting(connection, now);
         }
         None
+    }
+
+    /// An operator ends the client's session, by the node that it is on.
+    async fn be_ended(&self, connection: &Connection) {
+        let Some((session, _)) = &self.session else { return };
+        let operator = Identity {
+            user: "operator".into(),
+            tenant: TENANT.into(),
+            scopes: Arc::new(Scopes::parse("admin")),
+            expires_at_ms: i64::MAX,
+        };
+        if connection.node.hub.end_session(&operator, session).await.is_ok() {
+            self.world.note(|| format!("the session of client {} is ended", self.number));
+            self.world.ended.borrow_mut().insert(session.clone());
+        }
     }
 
     fn compose(&mut self, conversation: usize, now: Instant) {
@@ -364,6 +431,7 @@ impl Client {
                 self.world.judge_return(self.number, since.elapsed(), resumed);
             }
         }
+        self.world.clients.borrow_mut()[self.number].session = text(&ok["session"]).to_owned();
         self.session = Some((text(&ok["session"]).to_owned(), text(&ok["ticket"]).to_owned()));
         self.world.note(|| format!("client {} is connected: {ok}", self.number));
         if ok["gone"].as_array().is_some_and(|gone| !gone.is_empty()) {
@@ -403,6 +471,30 @@ impl Connection {
         self.pipe.send(&command);
         self.awaited.insert(self.next_id, (awaited, Instant::now() + PATIENCE));
         self.next_id += 1;
+    }
+}
+
+/// A socket that has been left behind, for as long as it is open.
+struct Left {
+    world: Rc<World>,
+    client: usize,
+}
+
+impl Left {
+    fn new(world: Rc<World>, client: usize) -> Left {
+        world.clients.borrow_mut()[client].left_behind += 1;
+        Left { world, client }
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        // At the end of a run everything is dropped, in whichever order.
+        if let Ok(mut clients) = self.world.clients.try_borrow_mut()
+            && let Some(client) = clients.get_mut(self.client)
+        {
+            client.left_behind -= 1;
+        }
     }
 }
 

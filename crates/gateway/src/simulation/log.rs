@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ struct State {
     /// A conversation's id is its place here, from 1.
     conversations: Vec<Entry>,
     last_seen: BTreeMap<(Arc<str>, Arc<str>), i64>,
+    /// Ended sessions, with when.
+    ended: BTreeMap<String, i64>,
     appends: u64,
 }
 
@@ -343,6 +346,43 @@ impl ConversationStore for LogClient {
                     at_ms: *at_ms,
                 })
                 .collect()
+        })
+        .await
+    }
+
+    async fn end_session(&self, session: &str, _kept: Duration) -> Result<(), Error> {
+        if self.log.sabotage == Some(Sabotage::HideEnds) {
+            return Ok(());
+        }
+        let session = session.to_owned();
+        self.ask(|log| _ = log.state.lock().ended.insert(session, time::now_ms())).await
+    }
+
+    async fn ended_sessions(&self, within: Duration) -> Result<Vec<String>, Error> {
+        let since_ms = time::now_ms().saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+        self.ask(|log| {
+            let state = log.state.lock();
+            let latest = state.ended.iter().filter(|(_, at_ms)| **at_ms > since_ms);
+            latest.map(|(session, _)| session.clone()).collect()
+        })
+        .await
+    }
+
+    async fn ended_among(&self, sessions: &[String]) -> Result<Vec<String>, Error> {
+        self.ask(|log| {
+            let state = log.state.lock();
+            sessions.iter().filter(|session| state.ended.contains_key(*session)).cloned().collect()
+        })
+        .await
+    }
+
+    async fn member_of(&self, tenant: &str, user: &str, names: &[String]) -> Result<Vec<String>, Error> {
+        self.ask(|log| {
+            let state = log.state.lock();
+            let is_member =
+                |entry: &Entry| entry.conversation.members.iter().any(|member| member.user == user);
+            let found = names.iter().filter(|name| state.named(tenant, name).is_some_and(is_member));
+            found.cloned().collect()
         })
         .await
     }

@@ -23,11 +23,13 @@ pub struct Pipe {
     node: Power,
     incoming: VecDeque<u8>,
     outgoing: VecDeque<u8>,
+    /// The code that the node closed it with.
+    pub close_code: Option<u16>,
 }
 
 impl Pipe {
     pub fn new(stream: DuplexStream, node: Power) -> Pipe {
-        Pipe { stream, node, incoming: VecDeque::new(), outgoing: VecDeque::new() }
+        Pipe { stream, node, incoming: VecDeque::new(), outgoing: VecDeque::new(), close_code: None }
     }
 
     /// Queues a command; it leaves while [`Pipe::next`] waits.
@@ -54,7 +56,11 @@ impl Pipe {
                         return Poll::Ready(object.map(|object| (payload.len(), object)));
                     }
                     PING => self.queue(PONG, &payload),
-                    CLOSE => return Poll::Ready(None),
+                    CLOSE => {
+                        let code = payload.first_chunk().copied();
+                        self.close_code = code.map(u16::from_be_bytes);
+                        return Poll::Ready(None);
+                    }
                     _ => {}
                 }
             }

@@ -26,12 +26,14 @@ pub enum Scenario {
     Absence,
     /// Connections that come of age, tokens that end, nodes that ask some of their clients to go elsewhere.
     Moves,
+    /// Clients that open one socket after the other for the same session, on several nodes, and operators that end sessions.
+    Races,
     /// All of it.
     Mixed,
 }
 
 /// Every scenario, in the order in which seeds take them.
-pub const SCENARIOS: [Scenario; 10] = [
+pub const SCENARIOS: [Scenario; 11] = [
     Scenario::Order,
     Scenario::Links,
     Scenario::Crash,
@@ -41,6 +43,7 @@ pub const SCENARIOS: [Scenario; 10] = [
     Scenario::Freeze,
     Scenario::Absence,
     Scenario::Moves,
+    Scenario::Races,
     Scenario::Mixed,
 ];
 
@@ -99,6 +102,10 @@ pub enum Deed {
     Away(Duration),
     /// It does not read for this long.
     Stall(Duration),
+    /// It opens another socket for its session, and after a while one more. The last one is the one that it goes on with.
+    Race(Duration),
+    /// An operator ends its session.
+    BeEnded,
     /// It goes for good.
     Quit,
 }
@@ -167,6 +174,11 @@ impl Plan {
         };
         let mut clients: Vec<Script> =
             (0..chance.between(3, 4)).map(|_| script(scenario, conversations, slow, chance)).collect();
+        if scenario == Scenario::Races || all {
+            for script in &mut clients {
+                script.race(if all { 2 } else { 1 }, chance);
+            }
+        }
         if scenario == Scenario::Absence || all {
             let one_in = if all { 3 } else { 1 };
             for script in &mut clients {
@@ -214,6 +226,20 @@ impl Plan {
 }
 
 impl Script {
+    /// Has the client open several sockets at about the same time, once in so many times, and more seldom its session ended.
+    fn race(&mut self, one_in: u64, chance: &mut Chance) {
+        for _ in 0..chance.between(1, 4) {
+            let (at, apart) = (chance.millis(500, BUSY_MS), chance.pick(&[2, 5, 20, 100, 400]));
+            if chance.one_in(one_in) {
+                self.deeds.push((at, Deed::Race(chance.millis(2, apart))));
+            }
+        }
+        if chance.one_in(4 * one_in) {
+            self.deeds.push((chance.millis(500, BUSY_MS), Deed::BeEnded));
+        }
+        self.deeds.sort_by_key(|(at, _)| *at);
+    }
+
     /// Has the client be away once, for about as long as a session outlives its socket, or for much longer.
     fn leave_for_a_while(&mut self, resume_window: Duration, chance: &mut Chance) {
         let share = chance.pick(&[0.2, 0.9, 1.0, 1.1, 3.0]);
@@ -228,7 +254,9 @@ impl Deed {
     fn time(self) -> Duration {
         match self {
             Deed::Away(time) | Deed::Stall(time) => time,
-            Deed::Send { .. } | Deed::Cut | Deed::Vanish(_) | Deed::Quit => Duration::ZERO,
+            Deed::Send { .. } | Deed::Cut | Deed::Vanish(_) | Deed::Race(_) | Deed::BeEnded | Deed::Quit => {
+                Duration::ZERO
+            }
         }
     }
 }
@@ -267,7 +295,13 @@ fn faults(scenario: Scenario, nodes: usize, chance: &mut Chance) -> Vec<(Duratio
                 faults.push((chance.millis(500, 4_500), fault(scenario, slot(chance), chance)));
             }
         }
-        Scenario::Absence | Scenario::Moves if chance.one_in(2) => {}
+        Scenario::Absence | Scenario::Moves | Scenario::Races if chance.one_in(2) => {}
+        Scenario::Races => {
+            for _ in 0..chance.between(1, 2) {
+                let of = chance.pick(&[Scenario::Links, Scenario::Outages, Scenario::Freeze]);
+                faults.push((chance.millis(500, BUSY_MS), fault(of, slot(chance), chance)));
+            }
+        }
         Scenario::Moves => {
             for _ in 0..chance.between(1, 3) {
                 faults.push((chance.millis(1_000, BUSY_MS), fault(scenario, slot(chance), chance)));

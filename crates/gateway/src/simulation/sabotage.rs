@@ -21,4 +21,10 @@ pub enum Sabotage {
     AlterEvent,
     /// The session store does not say who is there.
     HidePresence,
+    /// The session store gives all attaches the same place in their order.
+    SameStamps,
+    /// The session store says that every attach holds its session, and that nobody held it before.
+    HoldAll,
+    /// Nobody hears that a session was ended.
+    HideEnds,
 }

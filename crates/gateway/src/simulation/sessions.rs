@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use starling_session_store::memory::{MemoryConfig, MemoryStore};
 use starling_session_store::{
-    Allowance, Attach, Attached, Beat, Clock, ConversationKey, Ended, Error, NodeRecord, NotRestored,
-    PresenceChange, PresenceEntry, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+    Allowance, Attach, Attached, Beat, Clock, ConversationKey, Dropped, Ended, Error, Held, Hold, NodeRecord,
+    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState, SessionStore, Verdict,
 };
+use tokio::time::Instant;
 
 use super::line::{Line, NoAnswer};
 use super::sabotage::Sabotage;
@@ -55,16 +56,41 @@ impl SessionStore for SessionClient {
         self.ask(self.store.nodes()).await
     }
 
-    async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
-        self.ask(self.store.attach(attach)).await
+    fn now_us(&self) -> i64 {
+        self.store.now_us()
     }
 
-    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<NotRestored>, Error> {
+    async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
+        let asked = Instant::now();
+        // As a client of a server does that knows the server's clock.
+        let attach = async {
+            let waited = attach.waited + asked.elapsed();
+            self.store.attach(&Attach { waited, ..attach.clone() }).await
+        };
+        let mut attached = self.ask(attach).await?;
+        if self.sabotage == Some(Sabotage::SameStamps)
+            && let Attached::New { stamp } | Attached::Resumed { stamp, .. } | Attached::Rebuilt { stamp } =
+                &mut attached
+        {
+            *stamp = 1;
+        }
+        Ok(attached)
+    }
+
+    async fn hold(&self, hold: &Hold) -> Result<Held, Error> {
+        let held = self.ask(self.store.hold(hold)).await?;
+        Ok(match self.sabotage {
+            Some(Sabotage::HoldAll) => Held::Held { previous_node: None },
+            _ => held,
+        })
+    }
+
+    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Restored, Error> {
         self.ask(self.store.restore(node, sessions)).await
     }
 
-    async fn detach(&self, node: &str, sessions: &[String], now_ms: i64) -> Result<(), Error> {
-        self.ask(self.store.detach(node, sessions, now_ms)).await
+    async fn detach(&self, node: &str, dropped: &[Dropped], now_ms: i64) -> Result<(), Error> {
+        self.ask(self.store.detach(node, dropped, now_ms)).await
     }
 
     async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {
@@ -72,6 +98,9 @@ impl SessionStore for SessionClient {
     }
 
     async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
+        if self.sabotage == Some(Sabotage::HideEnds) {
+            return Ok(Some(Ended { node: None }));
+        }
         self.ask(self.store.end(tenant, session)).await
     }
 

@@ -49,6 +49,8 @@ pub struct World {
     pub slots: RefCell<Vec<Rc<Node>>>,
     pub witness: RefCell<Witness>,
     pub clients: RefCell<Vec<ClientState>>,
+    /// Sessions that operators ended.
+    pub ended: RefCell<BTreeSet<String>>,
     resume_window: Duration,
     /// For how long a token is good, and from when on, since the start, all of them are good for ever.
     token: Option<(Duration, Duration)>,
@@ -68,6 +70,10 @@ pub struct ClientState {
     pub cursors: BTreeMap<String, u64>,
     /// Conversations joined on the connection that stands; of those joined by `join`, who is there.
     pub joined: BTreeMap<String, Option<BTreeMap<String, bool>>>,
+    /// The session that it was last given.
+    pub session: String,
+    /// Sockets that it left open when it opened a later one for the same session.
+    pub left_behind: usize,
     pub has_left: bool,
     /// It has done all that it was to do.
     pub is_done: bool,
@@ -175,6 +181,7 @@ impl World {
             conversations: plan.conversations,
             slots: RefCell::default(),
             witness: RefCell::default(),
+            ended: RefCell::default(),
             clients: RefCell::new(vec![ClientState::default(); plan.clients.len()]),
             resume_window: plan.resume_window,
             token: plan.token.map(|token| (token, plan.calm_after)),
@@ -265,6 +272,19 @@ impl World {
         let readers = self.readers();
         if let Some(busy) = readers.iter().find(|reader| !self.clients.borrow()[**reader].is_done) {
             return Some(format!("client {busy} is still busy"));
+        }
+        for (number, client) in
+            self.clients.borrow().iter().enumerate().filter(|(_, client)| !client.has_left)
+        {
+            if client.left_behind > 0 {
+                return Some(format!(
+                    "client {number} has {} sockets beside the last one",
+                    client.left_behind
+                ));
+            }
+            if self.ended.borrow().contains(&client.session) {
+                return Some(format!("client {number} is in a session that was ended"));
+            }
         }
         for conversation in (0..self.conversations).map(Self::conversation) {
             let head = servers.log.head_of(&conversation);

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt;
 use starling_auth::{Identity, Ticket};
-use starling_session_store::{Attach, Attached, ResumeAttach, SessionState};
+use starling_session_store::{Attach, Attached, Dropped, Held, Hold, ResumeAttach, SessionState, Stamp};
 use starling_wire::protocol::{
     CloseReason, Connect, Connected, ErrorCode, Resume, ResumedConversation, Timestamp,
 };
+use tokio::time::Instant;
 
 use super::join::{Attachment, Replay};
 use super::topics::PreparedSubscribe;
@@ -28,7 +30,17 @@ const LOOKUPS_AT_ONCE: usize = 16;
 /// How long a ticket may be used after it was made, days. A socket may be open that long, its token refreshed; whether the session
 /// still goes on, the session store knows. With each resume a client gets a new ticket.
 pub const TICKET_DAYS: u32 = 30;
+/// How far a ticket's time may be from this node's clock, milliseconds: less than the other nodes believe.
+const TICKET_APART_MS: i64 = 4_000;
 const TICKET_LIFETIME_MS: i64 = TICKET_DAYS as i64 * 24 * 3_600_000;
+
+/// When an attach began.
+#[derive(Clone, Copy)]
+struct Began {
+    at: Instant,
+    /// The last stamp that an attach of the session had got on this node by then.
+    after: Stamp,
+}
 
 /// A session that has been found good. The shard that owns the socket completes it with [`PreparedConnect::attach`].
 pub struct PreparedConnect {
@@ -43,28 +55,72 @@ pub struct PreparedConnect {
     attaching: Attaching,
 }
 
-/// A session on its way to a socket of this node, from before the session store hears of it. If it does not get there, the
-/// store is told that the socket dropped.
+/// A session on its way to a socket of this node.
 struct Attaching {
     hub: Arc<Hub>,
     session: Arc<str>,
+    /// The stamp of this attach, once it has one.
+    stamp: Stamp,
+    /// Whether the session store may have the session as held by this attach.
+    holds: bool,
     arrived: bool,
 }
 
 impl Attaching {
     fn begin(hub: &Arc<Hub>, session: &Arc<str>) -> Attaching {
         hub.sessions.begin_attaching(session);
-        Attaching { hub: hub.clone(), session: session.clone(), arrived: false }
+        Attaching { hub: hub.clone(), session: session.clone(), stamp: 0, holds: false, arrived: false }
+    }
+
+    fn stamped(&mut self, stamp: Stamp) {
+        self.stamp = stamp;
+        self.hub.sessions.give_stamp(&self.session, stamp);
     }
 }
 
 impl Drop for Attaching {
     fn drop(&mut self) {
         self.hub.sessions.end_attaching(&self.session);
-        if !self.arrived {
-            let (session, at_ms) = (self.session.to_string(), clock::now_ms());
-            self.hub.change(StoreChange::Detached { session, at_ms });
+        // What this attach took from an older socket of this node goes back to it; else it is as if its socket had dropped.
+        if self.holds && !self.arrived && !self.hub.sessions.inherit(&self.session, self.stamp) {
+            let dropped = Dropped { session: self.session.to_string(), stamp: self.stamp };
+            self.hub.change(StoreChange::Detached { dropped, at_ms: clock::now_ms() });
         }
+    }
+}
+
+/// Why a `connect` does not succeed.
+enum NotConnected {
+    /// The client is told, and may try again.
+    Error(CommandError),
+    /// The socket is closed: the session was attached by a later socket, or ended, meanwhile.
+    Closed(CloseReason),
+}
+
+impl From<CommandError> for NotConnected {
+    fn from(error: CommandError) -> NotConnected {
+        NotConnected::Error(error)
+    }
+}
+
+/// What an attach of an old session begins with.
+struct Claim {
+    /// Conversations that it was in.
+    names: Vec<String>,
+    /// Topics that it was subscribed to.
+    topics: Vec<String>,
+    created_at_ms: i64,
+    /// Whether the session store knows the session, and so knows that it has not been ended.
+    is_known: bool,
+    /// Whether the session store gave the stamp, and is to be told when all is loaded.
+    is_stored: bool,
+}
+
+impl Claim {
+    /// The ticket is all that is known.
+    fn by_ticket(ticket: &Ticket, is_stored: bool) -> Claim {
+        let (names, topics) = (Vec::new(), Vec::new());
+        Claim { names, topics, created_at_ms: ticket.issued_at_ms, is_known: false, is_stored }
     }
 }
 
@@ -76,10 +132,14 @@ impl PreparedConnect {
 
     /// Attaches the session to the socket. To be called on the thread of its shard, as [`crate::PreparedJoin::attach`]. Topics are
     /// left to be completed one by one.
-    pub fn attach(self) -> (Connected, Vec<Attachment>, Vec<PreparedSubscribe>) {
+    ///
+    /// # Errors
+    /// The reason to close the socket with, if a later attach holds the session by now or it was ended.
+    pub fn attach(self) -> Result<(Connected, Vec<Attachment>, Vec<PreparedSubscribe>), CloseReason> {
         let PreparedConnect { hub, session, resumed, rooms, topics, mut gone, ticket, mut attaching } = self;
+        let older = hub.sessions.insert(&session, &hub.node)?;
         attaching.arrived = true;
-        if let Some(older) = hub.sessions.insert(&session) {
+        if let Some(older) = older {
             hub.close(&older, CloseReason::Superseded);
             hub.drop_attachments(&older);
         }
@@ -99,7 +159,8 @@ impl PreparedConnect {
         // Only now: the people of this session are counted in again, so that nobody sees them go, here or on other nodes.
         hub.stop_lingering(&session.id);
         if resumed {
-            let moved = NodeMessage::Moved { session: session.id.clone(), to: hub.node.clone() };
+            let (id, to, stamp) = (session.id.clone(), hub.node.clone(), Some(session.stamp()));
+            let moved = NodeMessage::Moved { session: id, to, stamp };
             // After the presence in each room, and by the same lane: what goes by another may overtake it, on a Redis Cluster.
             let lanes: BTreeSet<u16> = attachments.iter().map(|attachment| attachment.log.lane).collect();
             for lane in lanes {
@@ -121,7 +182,7 @@ impl PreparedConnect {
             topics: resumed.then(BTreeMap::new),
             gone: resumed.then_some(gone),
         };
-        (connected, attachments, topics)
+        Ok((connected, attachments, topics))
     }
 
     /// Takes back what was begun, if the socket closed meanwhile.
@@ -139,6 +200,11 @@ impl Hub {
         socket: SocketId,
     ) -> Handling {
         let hub = self.clone();
+        // Before the token is looked at, which may take long: of several attaches the one that began last wins.
+        let began = Began {
+            at: Instant::now(),
+            after: connect.resume.as_ref().map_or(0, |resume| self.sessions.last_stamp(&resume.session)),
+        };
         Handling::Async(Box::pin(async move {
             let identity = match (connect.token, identity) {
                 (Some(token), _) => match hub.authenticate(&token).await {
@@ -149,11 +215,14 @@ impl Hub {
                 (None, Some(identity)) => identity,
                 (None, None) => return Answer::Refused(CommandError::unauthorized("a token is needed")),
             };
-            match hub.prepare_connect(identity, connect.resume, socket).await {
+            match hub.prepare_connect(identity, connect.resume, socket, began).await {
                 Ok(prepared) => Answer::Connect(Box::new(prepared)),
                 // Waiting on this connection would be one connection too many.
-                Err(error) if error.code == ErrorCode::RateLimited => Answer::Refused(error),
-                Err(error) => Answer::Reply(Err(error)),
+                Err(NotConnected::Error(error)) if error.code == ErrorCode::RateLimited => {
+                    Answer::Refused(error)
+                }
+                Err(NotConnected::Error(error)) => Answer::Reply(Err(error)),
+                Err(NotConnected::Closed(reason)) => Answer::Close(reason),
             }
         }))
     }
@@ -163,10 +232,11 @@ impl Hub {
         identity: Identity,
         resume: Option<Resume>,
         socket: SocketId,
-    ) -> Result<PreparedConnect, CommandError> {
+        began: Began,
+    ) -> Result<PreparedConnect, NotConnected> {
         let now_ms = clock::now_ms();
         if let Some(resume) = resume
-            && let Some(prepared) = self.clone().resume(&identity, resume, socket).await?
+            && let Some(prepared) = self.clone().resume(&identity, resume, socket, began).await?
         {
             self.saw(&identity.tenant, &identity.user, now_ms);
             METRICS.resumed.increment(1);
@@ -176,15 +246,22 @@ impl Hub {
         self.saw(&identity.tenant, &identity.user, now_ms);
         METRICS.new_sessions.increment(1);
         let id: Arc<str> = URL_SAFE_NO_PAD.encode(crate::random::session_id()).into();
-        let attaching = Attaching::begin(&self, &id);
-        let attach = self.attach_request(&id, &identity, now_ms, None);
-        if let Err(error) = self.session_store.attach(&attach).await {
-            // Sessions are a cache of what the client holds in its ticket: the store gets it again when it is back.
-            tracing::debug!(%error, "a new session could not be written");
-            self.presence_lost.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
-        let ticket = self.ticket(&id, &identity, now_ms);
-        let session = Arc::new(Session::new(id, identity, now_ms, socket));
+        let mut attaching = Attaching::begin(&self, &id);
+        attaching.holds = true;
+        let attach = self.attach_request(&id, &identity, now_ms, began, None);
+        let stamp = match self.session_store.attach(&attach).await {
+            Ok(Attached::New { stamp }) => stamp,
+            Ok(_) => self.own_stamp(began.at.elapsed(), began.after),
+            Err(error) => {
+                // Sessions are a cache of what the client holds in its ticket: the store gets it again when it is back.
+                tracing::debug!(%error, "a new session could not be written");
+                self.presence_lost.store(true, Ordering::Relaxed);
+                self.own_stamp(began.at.elapsed(), began.after)
+            }
+        };
+        attaching.stamped(stamp);
+        let ticket = self.ticket(&id, &identity, now_ms, stamp);
+        let session = Arc::new(Session::new(id, identity, now_ms, socket, stamp));
         let (rooms, topics, gone) = (Vec::new(), Vec::new(), Vec::new());
         Ok(PreparedConnect { hub: self, session, resumed: false, rooms, topics, gone, ticket, attaching })
     }
@@ -195,7 +272,8 @@ impl Hub {
         identity: &Identity,
         resume: Resume,
         socket: SocketId,
-    ) -> Result<Option<PreparedConnect>, CommandError> {
+        began: Began,
+    ) -> Result<Option<PreparedConnect>, NotConnected> {
         let now_ms = clock::now_ms();
         let Ok(ticket) = self.tickets.open(&resume.ticket, now_ms, TICKET_LIFETIME_MS) else {
             return Ok(None);
@@ -203,49 +281,39 @@ impl Hub {
         if ticket.session != resume.session
             || ticket.tenant != *identity.tenant
             || ticket.user != *identity.user
+            || self.ended.contains(&ticket.session)
         {
             return Ok(None);
         }
         let id: Arc<str> = ticket.session.as_str().into();
-        let attaching = Attaching::begin(&self, &id);
-        if self.sessions.get(&id).is_some() || self.lingering.contains(&id) {
-            // It was here a moment ago: what it did last, and its drop, come before its return.
-            self.changes_written().await;
-        }
-        let attach = ResumeAttach { ticket_issued_at_ms: ticket.issued_at_ms };
-        let attach = self.attach_request(&id, identity, now_ms, Some(attach));
-        let mut previous = None;
-        let (mut names, mut topic_names, created_at_ms) = match self.session_store.attach(&attach).await {
-            Ok(Attached::Refused) => return Ok(None),
-            Ok(Attached::Resumed { previous_node, conversations, topics, created_at_ms }) => {
-                // One that moves from an older socket takes that one's place; one whose socket dropped needs a free place.
-                if previous_node.is_none() {
-                    self.check_connections(&identity.tenant)?;
-                }
-                previous = previous_node;
-                (conversations, topics, created_at_ms)
-            }
-            Ok(Attached::Rebuilt | Attached::New) => (Vec::new(), Vec::new(), ticket.issued_at_ms),
-            Err(error) => {
-                tracing::debug!(%error, "a session is resumed by its ticket alone");
-                self.presence_lost.store(true, std::sync::atomic::Ordering::Relaxed);
-                (Vec::new(), Vec::new(), ticket.issued_at_ms)
-            }
+        let mut attaching = Attaching::begin(&self, &id);
+        // Before anything else, since it is what decides between several attaches: the one that began last wins.
+        let Some(claim) = self.claim(&mut attaching, identity, &ticket, now_ms, began).await? else {
+            return Ok(None);
         };
+        let Claim { mut names, mut topics, created_at_ms, is_known, is_stored } = claim;
+        let stamp = attaching.stamp;
         names.extend(resume.cursors.keys().cloned());
-        topic_names.extend(resume.topics.keys().cloned());
-        let session = Arc::new(Session::new(id.clone(), identity.clone(), created_at_ms, socket));
-        let rooms = self.resumed_rooms(&session, names, &resume.cursors).await;
-        let previous = previous.filter(|node| *node != *self.node);
-        // Only now: while the rooms are looked up, a client that follows a drain is still served by its older socket, and it goes on
-        // being so where they can't be read.
-        match (&rooms, previous) {
-            (Ok(_), Some(node)) => self.take_over(&id, &node).await,
-            (Err(_), Some(node)) => self.give_back(&id, Attach { node, ..attach }).await,
-            (_, None) => {}
+        topics.extend(resume.topics.keys().cloned());
+        let session = Arc::new(Session::new(id.clone(), identity.clone(), created_at_ms, socket, stamp));
+        // A node that does not hear the others may have written to the store again what was ended elsewhere.
+        let is_certain = is_known && self.hears();
+        let ended = async { if is_certain { Ok(false) } else { self.was_ended(&id).await } };
+        let rooms = self.resumed_rooms(&session, names, &resume.cursors);
+        let (ended, rooms) = tokio::join!(ended, rooms);
+        if ended? {
+            self.end_here(&id);
+            return Ok(None);
         }
         let (rooms, gone) = rooms?;
-        let topics = topic_names
+        // Only now: while the rooms are looked up, a client that follows a drain is still served by its older socket, and it goes on
+        // being so where they can't be read.
+        if is_stored {
+            self.hold(&mut attaching, &session, now_ms).await?;
+        } else {
+            self.presence_lost.store(true, Ordering::Relaxed);
+        }
+        let topics = topics
             .into_iter()
             .collect::<BTreeSet<_>>()
             .into_iter()
@@ -253,7 +321,7 @@ impl Hub {
             .take(self.config.topics_per_session_max)
             .map(|name| self.clone().subscription(session.clone(), &name, resume.topics.get(&name).cloned()))
             .collect();
-        let ticket = self.ticket(&id, identity, now_ms);
+        let ticket = self.ticket(&id, identity, now_ms, stamp);
         Ok(Some(PreparedConnect {
             hub: self,
             session,
@@ -264,6 +332,103 @@ impl Hub {
             ticket,
             attaching,
         }))
+    }
+
+    /// Gives an attach of an old session its place in the order of all its attaches, and learns what the session was in. `None`: it has
+    /// ended.
+    async fn claim(
+        &self,
+        attaching: &mut Attaching,
+        identity: &Identity,
+        ticket: &Ticket,
+        now_ms: i64,
+        began: Began,
+    ) -> Result<Option<Claim>, CommandError> {
+        let id = attaching.session.clone();
+        // A ticket says when it was made to the millisecond; its attach began before that.
+        let of_ticket = ticket.issued_at_ms.saturating_add(1).saturating_mul(1_000);
+        let began = Began { after: began.after.max(of_ticket), ..began };
+        let resume = ResumeAttach { ticket_issued_at_ms: ticket.issued_at_ms };
+        let attach = self.attach_request(&id, identity, now_ms, began, Some(resume));
+        let was_here = self.sessions.get(&id).is_some() || self.lingering.contains(&id);
+        let mut attached = self.session_store.attach(&attach).await;
+        let stamp = match &attached {
+            Ok(Attached::Refused) => return Ok(None),
+            Ok(Attached::New { stamp } | Attached::Resumed { stamp, .. } | Attached::Rebuilt { stamp }) => {
+                *stamp
+            }
+            Err(_) => self.own_stamp(began.at.elapsed(), began.after),
+        };
+        attaching.stamped(stamp);
+        if was_here && attached.is_ok() {
+            // What it did last here, and its drop, may not have been written yet. The attach keeps its place.
+            self.changes_written().await;
+            attached = self.session_store.attach(&attach).await;
+        }
+        Ok(Some(match attached {
+            Ok(Attached::Refused) => return Ok(None),
+            Ok(Attached::Resumed { previous_node, conversations, topics, created_at_ms, .. }) => {
+                // One that moves from an older socket takes that one's place; one whose socket dropped needs a free place.
+                if previous_node.is_none() {
+                    self.check_connections(&identity.tenant)?;
+                }
+                Claim { names: conversations, topics, created_at_ms, is_known: true, is_stored: true }
+            }
+            Ok(Attached::Rebuilt { .. } | Attached::New { .. }) => Claim::by_ticket(ticket, true),
+            Err(error) => {
+                tracing::debug!(%error, "a session is resumed by its ticket alone");
+                Claim::by_ticket(ticket, false)
+            }
+        }))
+    }
+
+    /// Takes a session whose rooms have been loaded from whoever holds it, unless a later attach does.
+    async fn hold(
+        &self,
+        attaching: &mut Attaching,
+        session: &Session,
+        now_ms: i64,
+    ) -> Result<(), NotConnected> {
+        // Also if the answer is lost on its way.
+        attaching.holds = true;
+        let hold = Hold {
+            session: session.id.to_string(),
+            tenant: session.tenant.to_string(),
+            user: session.user.to_string(),
+            node: self.node.to_string(),
+            stamp: attaching.stamp,
+            created_at_ms: session.created_at_ms,
+            now_ms,
+            window_ms: millis(self.config.resume_window),
+        };
+        match self.session_store.hold(&hold).await {
+            Ok(Held::Held { previous_node }) => {
+                if let Some(node) = previous_node.filter(|node| *node != *self.node) {
+                    self.take_over(&session.id, &node, attaching.stamp).await;
+                }
+                Ok(())
+            }
+            Ok(Held::Superseded) => {
+                attaching.holds = false;
+                // So is an older socket of this node, which may not know yet.
+                if let Some(older) = self.sessions.get(&session.id)
+                    && older.stamp() < attaching.stamp
+                {
+                    self.supersede(&older);
+                }
+                Err(NotConnected::Closed(CloseReason::Superseded))
+            }
+            Ok(Held::Refused) => {
+                attaching.holds = false;
+                self.end_here(&session.id);
+                Err(NotConnected::Closed(CloseReason::Ended))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the session store could not be told of a resumed session");
+                self.presence_lost.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+        }
     }
 
     /// The rooms of a resumed session, and the names of those that its user may no longer read or that are too many.
@@ -277,6 +442,16 @@ impl Hub {
         names.retain(|name| once.insert(name.clone()));
         // What the session was in comes first; beyond the limit is what cursors alone name.
         let mut gone = names.split_off(names.len().min(self.config.joins_per_session_max));
+        // Names that this node does not know may be invented, however many: one query tells, instead of one for each.
+        let (known, unknown): (Vec<String>, Vec<String>) =
+            names.into_iter().partition(|name| self.rooms.known(&session.tenant, name).is_some());
+        let mut names = known;
+        if !unknown.is_empty() {
+            let found = self.conversations.member_of(&session.tenant, &session.user, &unknown).await?;
+            let found: BTreeSet<String> = found.into_iter().collect();
+            gone.extend(unknown.into_iter().filter(|name| !found.contains(name)));
+            names.extend(found);
+        }
         let found: Vec<(String, Option<u64>, Result<Arc<Room>, CommandError>)> =
             futures_util::stream::iter(names)
                 .map(|name| async move {
@@ -303,29 +478,13 @@ impl Hub {
         Ok((rooms, gone))
     }
 
-    /// Has the session store write a session down again for the node that had it until now and serves it still.
-    async fn give_back(&self, id: &Arc<str>, to: Attach) {
-        if !matches!(self.session_store.attach(&to).await, Ok(Attached::Resumed { .. })) {
-            // The store takes it to be here, so the next resume would not end the older socket.
-            self.take_over(id, &to.node).await;
-        }
-    }
-
-    /// Tells the node that had the session until now.
-    async fn take_over(&self, id: &Arc<str>, node: &str) {
-        let message = NodeMessage::Superseded { session: id.clone(), to: self.node.clone() };
-        if let Err(error) = self.fanout.publish_to(node, message.encode()).await {
-            tracing::debug!(%error, peer = node, "the node that had a session could not be told");
-        }
-    }
-
     /// A socket is gone: what it was in ends, but for the session, which waits for its client.
     pub fn dropped(&self, session: &Arc<Session>) {
         // First its people linger, then it is nobody's: a socket that takes the session over in this moment finds one or the other.
         self.drop_attachments(session);
         if self.sessions.remove(session) {
-            let (id, at_ms) = (session.id.to_string(), clock::now_ms());
-            self.change(StoreChange::Detached { session: id, at_ms });
+            let dropped = Dropped { session: session.id.to_string(), stamp: session.stamp() };
+            self.change(StoreChange::Detached { dropped, at_ms: clock::now_ms() });
         }
     }
 
@@ -359,6 +518,7 @@ impl Hub {
         id: &str,
         identity: &Identity,
         now_ms: i64,
+        began: Began,
         resume: Option<ResumeAttach>,
     ) -> Attach {
         Attach {
@@ -368,16 +528,23 @@ impl Hub {
             node: self.node.to_string(),
             now_ms,
             resume,
+            waited: began.at.elapsed(),
+            after: began.after,
             window_ms: millis(self.config.resume_window),
         }
     }
 
-    fn ticket(&self, id: &str, identity: &Identity, now_ms: i64) -> String {
+    /// A ticket of an attach. Its time is the stamp's, as far as other nodes believe that: so a later attach gets a higher stamp, even
+    /// where the session store has lost this one.
+    fn ticket(&self, id: &str, identity: &Identity, now_ms: i64, stamp: Stamp) -> String {
+        let (earliest, latest) =
+            (now_ms.saturating_sub(TICKET_APART_MS), now_ms.saturating_add(TICKET_APART_MS));
+        let issued_at_ms = (stamp / 1_000).clamp(earliest, latest);
         self.tickets.sign(&Ticket {
             session: id.to_owned(),
             tenant: identity.tenant.to_string(),
             user: identity.user.to_string(),
-            issued_at_ms: now_ms,
+            issued_at_ms,
         })
     }
 
@@ -411,6 +578,7 @@ impl Session {
             created_at_ms: self.created_at_ms,
             conversations: state.joined.keys().map(ToString::to_string).collect(),
             topics: state.topics.keys().map(ToString::to_string).collect(),
+            stamp: self.stamp(),
         }
     }
 }

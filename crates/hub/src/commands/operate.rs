@@ -2,9 +2,9 @@
 
 use starling_auth::Identity;
 use starling_conversation_store::PoolStatus;
-use starling_fanout::LinkStatus;
+use starling_fanout::{LinkStatus, Publication};
 use starling_session_store::{NodeRecord, SessionList, SessionSummary};
-use starling_wire::protocol::{CloseReason, ErrorCode, Timestamp};
+use starling_wire::protocol::{ErrorCode, Timestamp};
 
 use crate::hub::Hub;
 use crate::node_message::NodeMessage;
@@ -82,22 +82,26 @@ impl Hub {
         Ok(list)
     }
 
-    /// Ends a session: its socket is closed with 4410, its ticket is void.
+    /// Ends a session: every socket of it is closed with 4410, and its tickets are void for as long as they live.
     pub async fn end_session(&self, identity: &Identity, session: &str) -> Result<(), CommandError> {
         need_admin(identity)?;
-        let ended = self.session_store.end(&identity.tenant, session).await?;
-        let ended = ended.ok_or_else(|| CommandError::new(ErrorCode::NotFound, "no such session"))?;
-        self.stop_lingering(session);
-        if let Some(session) = self.sessions.get(session).filter(|found| found.tenant == identity.tenant) {
-            self.close(&session, CloseReason::Ended);
-        } else if let Some(node) = ended.node {
+        let is_here = || self.sessions.get(session).is_some_and(|found| found.tenant == identity.tenant);
+        match self.session_store.end(&identity.tenant, session).await {
+            Ok(Some(_)) => {}
+            // The store may have been lost a moment ago, or be away; what this node serves, it knows itself.
+            _ if is_here() => {}
+            Ok(None) => return Err(CommandError::new(ErrorCode::NotFound, "no such session")),
+            Err(error) => return Err(error.into()),
+        }
+        self.keep_end(session).await?;
+        self.end_here(session);
+        if self.clustered {
             let message = NodeMessage::Ended { session: session.into() };
-            self.fanout.publish_to(&node, message.encode()).await.map_err(|error| {
-                tracing::debug!(%error, peer = node, "a node could not be told that a session has ended");
-                CommandError::unavailable(
-                    "the session has ended and its ticket is void, but its node could not be told to close the socket; try again",
-                )
-            })?;
+            let publication = Publication { lane: 0, body: message.encode() };
+            if let Err(error) = self.fanout.publish(&[publication]).await {
+                // They read of it in the database, a second from now.
+                tracing::debug!(%error, "the other nodes could not be told that a session was ended");
+            }
         }
         Ok(())
     }

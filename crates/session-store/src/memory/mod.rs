@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::{
-    Allowance, Allowances, Attach, Attached, Beat, Clock, ConversationKey, Ended, Error, LEASE_MS,
-    NodeRecord, NotRestored, PresenceChange, PresenceEntry, SessionChange, SessionList, SessionState,
+    Allowance, Allowances, Attach, Attached, Beat, Clock, ConversationKey, Dropped, Ended, Error, Held, Hold,
+    LEASE_MS, NodeRecord, PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState,
     SessionStore, Verdict,
 };
 use leases::Leases;
@@ -106,19 +106,28 @@ impl SessionStore for MemoryStore {
         Ok(self.state.lock().leases.living(self.config.clock.now_ms()))
     }
 
-    async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
-        let now_ms = self.config.clock.now_ms();
-        let State { leases, sessions, .. } = &mut *self.state.lock();
-        sessions.attach(attach, leases, now_ms)
+    fn now_us(&self) -> i64 {
+        self.config.clock.now_us()
     }
 
-    async fn restore(&self, node: &str, restored: &[SessionState]) -> Result<Vec<NotRestored>, Error> {
+    async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
+        let State { leases, sessions, .. } = &mut *self.state.lock();
+        sessions.attach(attach, leases, self.config.clock.now_us())
+    }
+
+    async fn hold(&self, hold: &Hold) -> Result<Held, Error> {
+        let now_ms = self.config.clock.now_ms();
+        let State { leases, sessions, .. } = &mut *self.state.lock();
+        sessions.hold(hold, leases, now_ms)
+    }
+
+    async fn restore(&self, node: &str, restored: &[SessionState]) -> Result<Restored, Error> {
         let now_ms = self.config.clock.now_ms();
         let State { leases, sessions, .. } = &mut *self.state.lock();
         sessions.restore(node, restored, leases, now_ms)
     }
 
-    async fn detach(&self, node: &str, dropped: &[String], now_ms: i64) -> Result<(), Error> {
+    async fn detach(&self, node: &str, dropped: &[Dropped], now_ms: i64) -> Result<(), Error> {
         self.state.lock().sessions.detach(node, dropped, now_ms);
         Ok(())
     }

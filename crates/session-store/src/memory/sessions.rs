@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::leases::{Leases, Life};
 use crate::{
-    Attach, Attached, Change, Ended, Error, NAMES_PER_SESSION_MAX, NotRestored, SessionChange, SessionList,
-    SessionState, SessionSummary,
+    Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, NAMES_PER_SESSION_MAX, NotRestored,
+    Restored, SessionChange, SessionList, SessionState, SessionSummary, Stamp, Taken,
 };
 
 /// How many sessions a page looks at before it answers with what it has.
@@ -45,6 +45,12 @@ struct Record {
     tenant: Box<str>,
     user: Box<str>,
     node: Box<str>,
+    /// The node that held it when this one took it, if one did.
+    previous: Option<Box<str>>,
+    /// The stamp of the attach that holds it, or held it last.
+    stamp: Stamp,
+    /// The last stamp that was given although the one above is of the future.
+    claimed: Stamp,
     created_at_ms: i64,
     attached_at_ms: i64,
     dropped_at_ms: Option<i64>,
@@ -74,23 +80,23 @@ impl Sessions {
         &mut self,
         attach: &Attach,
         leases: &Leases,
-        store_now_ms: i64,
+        store_now_us: i64,
     ) -> Result<Attached, Error> {
+        let store_now_ms = store_now_us / 1_000;
         self.window_ms = i64::try_from(attach.window_ms).unwrap_or(i64::MAX);
         let window_ms = self.window_ms;
         let Some(resume) = attach.resume else {
             self.make_room(leases, store_now_ms)?;
-            self.put(&attach.session, Record::of(attach, window_ms));
-            return Ok(Attached::New);
+            let stamp = stamp_of(attach, store_now_us);
+            self.put(&attach.session, Record::of(attach, stamp, window_ms));
+            return Ok(Attached::New { stamp });
         };
         let Some(record) = self.records.get_mut(&*attach.session) else {
             let since_born_ms = attach.now_ms.saturating_sub(self.born_ms);
             if resume.ticket_issued_at_ms >= self.born_ms || since_born_ms >= window_ms {
                 return Ok(Attached::Refused);
             }
-            self.make_room(leases, store_now_ms)?;
-            self.put(&attach.session, Record::of(attach, window_ms));
-            return Ok(Attached::Rebuilt);
+            return Ok(Attached::Rebuilt { stamp: stamp_of(attach, store_now_us) });
         };
         if *record.tenant != *attach.tenant || *record.user != *attach.user || record.ended_at_ms.is_some() {
             return Ok(Attached::Refused);
@@ -105,16 +111,41 @@ impl Sessions {
             return Ok(Attached::Refused);
         }
         let previous_node = dropped_at_ms.is_none().then(|| record.node.to_string());
-        record.node = attach.node.as_str().into();
-        record.attached_at_ms = attach.now_ms;
+        let conversations = record.conversations.iter().cloned().collect();
+        let topics = record.topics.iter().cloned().collect();
+        let created_at_ms = record.created_at_ms;
+        let mut stamp = stamp_of(attach, store_now_us);
+        if record.stamp > store_now_us {
+            // Given by a clock that was ahead of this one: it is earlier all the same.
+            stamp = stamp.max(record.stamp.max(record.claimed).saturating_add(1));
+            record.claimed = stamp;
+        }
+        Ok(Attached::Resumed { stamp, previous_node, conversations, topics, created_at_ms })
+    }
+
+    pub(super) fn hold(&mut self, hold: &Hold, leases: &Leases, store_now_ms: i64) -> Result<Held, Error> {
+        let window_ms = i64::try_from(hold.window_ms).unwrap_or(i64::MAX);
+        let Some(record) = self.records.get_mut(&*hold.session) else {
+            self.make_room(leases, store_now_ms)?;
+            self.put(&hold.session, Record::held(hold, window_ms));
+            return Ok(Held::Held { previous_node: None });
+        };
+        if *record.tenant != *hold.tenant || *record.user != *hold.user || record.ended_at_ms.is_some() {
+            return Ok(Held::Refused);
+        }
+        if record.is_above(hold.stamp, &hold.node) {
+            return Ok(Held::Superseded);
+        }
+        if record.stamp != hold.stamp || *record.node != *hold.node {
+            record.previous = record.dropped_at_ms.is_none().then(|| record.node.clone());
+        }
+        let previous_node = record.previous.as_deref().map(str::to_owned);
+        record.node = hold.node.as_str().into();
+        record.stamp = hold.stamp;
+        record.attached_at_ms = hold.now_ms;
         record.dropped_at_ms = None;
         record.window_ms = window_ms;
-        Ok(Attached::Resumed {
-            previous_node,
-            conversations: record.conversations.iter().cloned().collect(),
-            topics: record.topics.iter().cloned().collect(),
-            created_at_ms: record.created_at_ms,
-        })
+        Ok(Held::Held { previous_node })
     }
 
     pub(super) fn restore(
@@ -123,31 +154,39 @@ impl Sessions {
         sessions: &[SessionState],
         leases: &Leases,
         now_ms: i64,
-    ) -> Result<Vec<NotRestored>, Error> {
-        let mut refused = Vec::new();
+    ) -> Result<Restored, Error> {
+        let mut restored = Restored::default();
         for session in sessions {
             match self.records.get(&*session.session) {
-                Some(there) if !there.is_same(node, session) => {
-                    refused.push(NotRestored {
-                        session: session.session.clone(),
-                        ended: there.is_ended(session),
-                    });
+                Some(there)
+                    if !there.is_of(session)
+                        || there.ended_at_ms.is_some()
+                        || there.is_above(session.stamp, node) =>
+                {
+                    let ended = there.is_of(session) && there.ended_at_ms.is_some();
+                    let (session, node) = (session.session.clone(), there.node.to_string());
+                    restored.refused.push(NotRestored { session, ended, node });
                     continue;
                 }
-                Some(_) => {}
+                Some(there) => {
+                    if *there.node != *node && there.dropped_at_ms.is_none() {
+                        let (session, node) = (session.session.clone(), there.node.to_string());
+                        restored.taken.push(Taken { session, node });
+                    }
+                }
                 None => self.make_room(leases, now_ms)?,
             }
             self.put(&session.session, Record::restored(node, session, now_ms, self.window_ms));
         }
-        Ok(refused)
+        Ok(restored)
     }
 
-    pub(super) fn detach(&mut self, node: &str, sessions: &[String], now_ms: i64) {
-        for session in sessions {
+    pub(super) fn detach(&mut self, node: &str, dropped: &[Dropped], now_ms: i64) {
+        for Dropped { session, stamp } in dropped {
             let Some((id, _)) = self.records.get_key_value(&**session) else { continue };
             let id = id.clone();
             let Some(record) = self.records.get_mut(&id) else { continue };
-            if *record.node == *node && record.dropped_at_ms.is_none() {
+            if *record.node == *node && record.stamp == *stamp && record.dropped_at_ms.is_none() {
                 record.dropped_at_ms = Some(now_ms);
                 self.expire_later(id);
             }
@@ -303,14 +342,42 @@ impl Sessions {
     }
 }
 
+/// When an attach began, by the store's clock.
+fn stamp_of(attach: &Attach, now_us: i64) -> Stamp {
+    let waited_us = i64::try_from(attach.waited.as_micros()).unwrap_or(i64::MAX);
+    now_us.saturating_sub(waited_us).max(attach.after.saturating_add(1))
+}
+
 impl Record {
-    fn of(attach: &Attach, window_ms: i64) -> Self {
+    fn of(attach: &Attach, stamp: Stamp, window_ms: i64) -> Self {
         Self {
             tenant: attach.tenant.as_str().into(),
             user: attach.user.as_str().into(),
             node: attach.node.as_str().into(),
+            stamp,
+            claimed: 0,
+            previous: None,
             created_at_ms: attach.now_ms,
             attached_at_ms: attach.now_ms,
+            dropped_at_ms: None,
+            window_ms,
+            ended_at_ms: None,
+            queued: false,
+            conversations: BTreeSet::new(),
+            topics: BTreeSet::new(),
+        }
+    }
+
+    fn held(hold: &Hold, window_ms: i64) -> Self {
+        Self {
+            tenant: hold.tenant.as_str().into(),
+            user: hold.user.as_str().into(),
+            node: hold.node.as_str().into(),
+            stamp: hold.stamp,
+            claimed: 0,
+            previous: None,
+            created_at_ms: hold.created_at_ms,
+            attached_at_ms: hold.now_ms,
             dropped_at_ms: None,
             window_ms,
             ended_at_ms: None,
@@ -325,6 +392,9 @@ impl Record {
             tenant: session.tenant.as_str().into(),
             user: session.user.as_str().into(),
             node: node.into(),
+            stamp: session.stamp,
+            claimed: 0,
+            previous: None,
             created_at_ms: session.created_at_ms,
             attached_at_ms: now_ms,
             dropped_at_ms: None,
@@ -340,12 +410,9 @@ impl Record {
         (self.tenant.clone(), self.user.clone())
     }
 
-    fn is_same(&self, node: &str, session: &SessionState) -> bool {
-        *self.node == *node && self.is_of(session) && self.ended_at_ms.is_none()
-    }
-
-    fn is_ended(&self, session: &SessionState) -> bool {
-        self.is_of(session) && self.ended_at_ms.is_some()
+    /// Whether the attach that holds it comes after the one with this stamp.
+    fn is_above(&self, stamp: Stamp, node: &str) -> bool {
+        (self.stamp, &*self.node) > (stamp, node)
     }
 
     fn is_of(&self, session: &SessionState) -> bool {

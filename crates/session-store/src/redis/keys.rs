@@ -5,7 +5,7 @@
 //! | `starling:v1:{instance}:NODE` | hash: `record` (JSON), `since` | the lease |
 //! | `starling:v1:{instance}s:active` | sorted set of nodes by last beat | a day |
 //! | `starling:v1:{instance}s:born` | when the store was found empty | 30 days |
-//! | `starling:v1:session:{ID}` | hash: `tenant`, `user`, `node`, `created_at` …, `in:CONVERSATION`, `on:TOPIC` | 7 days attached; window + 60 s dropped; a day ended |
+//! | `starling:v1:session:{ID}` | hash: `tenant`, `user`, `node`, `created_at`, `stamp` …, `in:CONVERSATION`, `on:TOPIC` | 7 days attached; window + 60 s dropped; a day ended |
 //! | `starling:v1:sessions:{TENANT:USER}` | sorted set of the user's sessions by expiry | 7 days |
 //! | `starling:v1:sessions:{TENANT}` | sorted set of the tenant's sessions by expiry | 7 days |
 //! | `starling:v1:presence:{TENANT:CONVERSATION}` | hash: `NODE/USER` → number of sessions | 2 hours |

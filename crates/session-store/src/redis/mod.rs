@@ -19,18 +19,21 @@ mod presence;
 mod registry;
 mod reply;
 mod script;
+mod server_clock;
 mod sessions;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fred::types::Value;
 
+use crate::clock::system_now_us;
 use crate::gcra::{self, Cells};
 use crate::{
-    Allowance, Attach, Attached, Beat, ConversationKey, Ended, Error, LEASE_MS, NodeRecord, NotRestored,
-    PresenceChange, PresenceEntry, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+    Allowance, Attach, Attached, Beat, ConversationKey, Dropped, Ended, Error, Held, Hold, LEASE_MS,
+    NodeRecord, PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState,
+    SessionStore, Verdict,
 };
 use command::Command;
 use keys::Keys;
@@ -167,20 +170,34 @@ impl SessionStore for RedisStore {
         self.link.meters.nodes.measure(self.registry.living()).await
     }
 
+    fn now_us(&self) -> i64 {
+        self.registry.clock.at(Instant::now()).unwrap_or_else(system_now_us)
+    }
+
     async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
+        let now = Instant::now();
+        let began = now.checked_sub(attach.waited).unwrap_or(now);
         let attached = async {
             let _turn = self.link.turn().await?;
-            self.link.within(self.sessions.attach(attach)).await
+            self.link.within(self.sessions.attach(attach, began)).await
         };
         self.link.meters.attach.measure(attached).await
     }
 
-    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Vec<NotRestored>, Error> {
+    async fn hold(&self, hold: &Hold) -> Result<Held, Error> {
+        let held = async {
+            let _turn = self.link.turn().await?;
+            self.sessions.hold(hold).await
+        };
+        self.link.meters.hold.measure(held).await
+    }
+
+    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Restored, Error> {
         self.link.meters.restore.measure(self.sessions.restore(node, sessions)).await
     }
 
-    async fn detach(&self, node: &str, sessions: &[String], now_ms: i64) -> Result<(), Error> {
-        self.link.meters.detach.measure(self.sessions.detach(node, sessions, now_ms)).await
+    async fn detach(&self, node: &str, dropped: &[Dropped], now_ms: i64) -> Result<(), Error> {
+        self.link.meters.detach.measure(self.sessions.detach(node, dropped, now_ms)).await
     }
 
     async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {

@@ -13,6 +13,7 @@ use super::keys::Keys;
 use super::link::{Again, Lane, Link};
 use super::reply::Reply;
 use super::script::Scripts;
+use super::server_clock::ServerClock;
 use crate::{Beat, Error, NodeRecord};
 
 /// For how long a dead node's last beat is remembered, milliseconds: longer than any resume window.
@@ -70,6 +71,8 @@ pub(super) struct Registry {
     /// How old an answer may be that a session is judged by: a small part of the lease.
     fresh_for: Duration,
     memory: Mutex<Option<Arc<Nodes>>>,
+    /// The server's clock, read with each answer.
+    pub(super) clock: ServerClock,
     /// Only one asks at a time; the others take its answer.
     asking: tokio::sync::Mutex<()>,
     /// Per node that beats through this store, when its lease began as last acknowledged.
@@ -85,6 +88,7 @@ impl Registry {
             lease,
             fresh_for: lease / 32,
             memory: Mutex::default(),
+            clock: ServerClock::new(),
             asking: tokio::sync::Mutex::default(),
             acknowledged: Mutex::default(),
         }
@@ -152,7 +156,9 @@ impl Registry {
             .with(i64::from(records));
         let asked = Instant::now();
         let answer = self.link.call(Lane::Any, Again::Yes, beat).await?;
+        let answered = Instant::now();
         let (since_ms, nodes) = read(asked, answer)?;
+        self.clock.read(asked, answered, nodes.now_ms);
         let nodes = Arc::new(nodes);
         let mut memory = self.memory.lock();
         if memory.as_ref().is_none_or(|known| known.asked < asked) {

@@ -9,6 +9,7 @@ pub(super) struct Scripts {
     pub(super) beat: Script,
     pub(super) detach: Script,
     pub(super) end: Script,
+    pub(super) hold: Script,
     pub(super) leave: Script,
     pub(super) page: Script,
     pub(super) restore: Script,
@@ -25,6 +26,7 @@ impl Scripts {
             beat: Script::from_lua(include_str!("lua/beat.lua")),
             detach: Script::from_lua(include_str!("lua/detach.lua")),
             end: Script::from_lua(include_str!("lua/end.lua")),
+            hold: Script::from_lua(include_str!("lua/hold.lua")),
             leave: Script::from_lua(include_str!("lua/leave.lua")),
             page: Script::from_lua(include_str!("lua/page.lua")),
             restore: Script::from_lua(include_str!("lua/restore.lua")),
@@ -35,12 +37,13 @@ impl Scripts {
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 11] {
+    pub(super) fn all(&self) -> [&Script; 12] {
         [
             &self.attach,
             &self.beat,
             &self.detach,
             &self.end,
+            &self.hold,
             &self.leave,
             &self.page,
             &self.restore,

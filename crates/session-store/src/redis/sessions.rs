@@ -14,7 +14,8 @@ use super::reply::Reply;
 use super::script::Scripts;
 use crate::clock::system_now_ms;
 use crate::{
-    Attach, Attached, Change, Ended, Error, NAMES_PER_SESSION_MAX, NotRestored, SessionChange, SessionState,
+    Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, NAMES_PER_SESSION_MAX, NotRestored,
+    Restored, SessionChange, SessionState, Taken,
 };
 
 /// Lifetime of an attached session that nothing happens to, and of the indexes, milliseconds.
@@ -27,12 +28,12 @@ const ENDED_MS: i64 = 24 * 60 * 60 * 1000;
 const WINDOW_MS: i64 = 120_000;
 /// How often an attach may have to learn more about the nodes or the store before it decides.
 const ATTEMPTS: usize = 4;
-/// What is answered where a session is not restored, since it is attached elsewhere.
-const ELSEWHERE: i64 = 0;
-/// The same, since it was ended.
+/// What `restore.lua` answers where a session is written again.
+const WRITTEN: i64 = 1;
+/// What it answers where the session was ended.
 const ENDED: i64 = 2;
 /// Fields of a session beside its names.
-const FIELDS: i64 = 11;
+const FIELDS: i64 = 14;
 
 #[derive(Debug)]
 pub(super) struct Sessions {
@@ -52,10 +53,9 @@ impl Sessions {
         Self { link, registry, scripts, keys, clustered, window_ms: AtomicI64::new(WINDOW_MS) }
     }
 
-    pub(super) async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
+    pub(super) async fn attach(&self, attach: &Attach, began: Instant) -> Result<Attached, Error> {
         let window_ms = i64::try_from(attach.window_ms).unwrap_or(i64::MAX);
         self.window_ms.store(window_ms, Ordering::Relaxed);
-        let attempt = format!("{:016x}", rand::random::<u64>());
         let mut mode = if attach.resume.is_some() { "resume" } else { "new" };
         let mut line = Value::from_static_str("|");
         let mut looked_up = (String::new(), -1);
@@ -64,7 +64,7 @@ impl Sessions {
         }
         for _ in 0..ATTEMPTS {
             let asked = Instant::now();
-            let script = Command::script(&self.scripts.attach, self.keys_of(attach))
+            let script = Command::script(&self.scripts.attach, self.attach_keys(attach))
                 .with(mode)
                 .with(&attach.session)
                 .with(&attach.tenant)
@@ -72,12 +72,14 @@ impl Sessions {
                 .with(&attach.node)
                 .with(attach.now_ms)
                 .with(window_ms)
-                .with(&attempt)
+                .with(attach.after)
                 .with(LIFETIME_MS)
                 .with(system_now_ms().saturating_add(LIFETIME_MS))
                 .with(line.clone())
                 .with(&looked_up.0)
-                .with(looked_up.1);
+                .with(looked_up.1)
+                .with(i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX))
+                .with(self.registry.clock.latest_at(began).unwrap_or(0));
             let answer = self.attach_once(attach, script).await?;
             match answer {
                 Answer::Attached(attached) => {
@@ -99,14 +101,34 @@ impl Sessions {
         Err(Error::Unavailable(format!("session {} is attached too often at once", attach.session)))
     }
 
-    pub(super) async fn restore(
-        &self,
-        node: &str,
-        sessions: &[SessionState],
-    ) -> Result<Vec<NotRestored>, Error> {
+    pub(super) async fn hold(&self, hold: &Hold) -> Result<Held, Error> {
+        let mut keys = vec![self.keys.session(&hold.session)];
+        if !self.clustered {
+            keys.extend(self.indexes(&hold.tenant, &hold.user));
+        }
+        let script = Command::script(&self.scripts.hold, keys)
+            .with(&hold.session)
+            .with(&hold.tenant)
+            .with(&hold.user)
+            .with(&hold.node)
+            .with(hold.stamp)
+            .with(hold.created_at_ms)
+            .with(hold.now_ms)
+            .with(i64::try_from(hold.window_ms).unwrap_or(i64::MAX))
+            .with(LIFETIME_MS)
+            .with(system_now_ms().saturating_add(LIFETIME_MS));
+        let mut reply = Reply::of(self.run(&hold.tenant, &hold.user, &hold.session, script).await?);
+        Ok(match reply.integer()? {
+            0 => Held::Superseded,
+            1 => Held::Held { previous_node: Some(reply.text()?).filter(|node| !node.is_empty()) },
+            _ => Held::Refused,
+        })
+    }
+
+    pub(super) async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Restored, Error> {
         let now_ms = system_now_ms();
         let expires_ms = now_ms.saturating_add(LIFETIME_MS);
-        let mut refused = Vec::new();
+        let mut restored = Restored::default();
         for chunk in sessions.chunks(PIPELINE_MAX) {
             let mut commands = Vec::with_capacity(chunk.len());
             for session in chunk {
@@ -123,7 +145,8 @@ impl Sessions {
                     .with(now_ms)
                     .with(self.window_ms.load(Ordering::Relaxed))
                     .with(LIFETIME_MS)
-                    .with(expires_ms);
+                    .with(expires_ms)
+                    .with(session.stamp);
                 let conversations = session.conversations.iter().map(|name| format!("in:{name}"));
                 let topics = session.topics.iter().map(|name| format!("on:{name}"));
                 for name in conversations.chain(topics).take(NAMES_PER_SESSION_MAX) {
@@ -134,30 +157,37 @@ impl Sessions {
             let answers = self.link.pipeline(Lane::Sessions, commands).await?;
             let mut entries = Vec::new();
             for (session, answer) in chunk.iter().zip(answers) {
-                let answer = answer.as_i64();
-                if let Some(ELSEWHERE | ENDED) = answer {
-                    refused
-                        .push(NotRestored { session: session.session.clone(), ended: answer == Some(ENDED) });
-                } else if self.clustered {
+                let mut reply = Reply::of(answer);
+                let (written, node, session_id) = (reply.integer()?, reply.text()?, session.session.clone());
+                if written != WRITTEN {
+                    let ended = written == ENDED;
+                    restored.refused.push(NotRestored { session: session_id, ended, node });
+                    continue;
+                }
+                if !node.is_empty() {
+                    restored.taken.push(Taken { session: session_id, node });
+                }
+                if self.clustered {
                     entries.extend(self.enter(&session.tenant, &session.user, &session.session));
                 }
             }
             self.link.pipeline(Lane::Sessions, entries).await?;
         }
-        Ok(refused)
+        Ok(restored)
     }
 
-    pub(super) async fn detach(&self, node: &str, sessions: &[String], now_ms: i64) -> Result<(), Error> {
-        let detach = |id: &String| {
-            Command::script(&self.scripts.detach, vec![self.keys.session(id)])
+    pub(super) async fn detach(&self, node: &str, dropped: &[Dropped], now_ms: i64) -> Result<(), Error> {
+        let detach = |dropped: &Dropped| {
+            Command::script(&self.scripts.detach, vec![self.keys.session(&dropped.session)])
                 .with(node)
                 .with(now_ms)
                 .with(GRACE_MS)
+                .with(dropped.stamp)
         };
-        for chunk in sessions.chunks(PIPELINE_MAX) {
+        for chunk in dropped.chunks(PIPELINE_MAX) {
             let answers = self.link.pipeline(Lane::Sessions, chunk.iter().map(detach).collect()).await?;
             let mut expire = Vec::new();
-            for (id, answer) in chunk.iter().zip(answers) {
+            for (Dropped { session: id, .. }, answer) in chunk.iter().zip(answers) {
                 let mut reply = Reply::of(answer);
                 if reply.integer()? == 0 {
                     continue;
@@ -218,26 +248,35 @@ impl Sessions {
         [self.keys.sessions_of_user(tenant, user), self.keys.sessions_of_tenant(tenant)]
     }
 
-    fn keys_of(&self, attach: &Attach) -> Vec<String> {
+    /// A resume writes no entry in the indexes: the hold that follows does.
+    fn attach_keys(&self, attach: &Attach) -> Vec<String> {
         let mut keys = Vec::with_capacity(3);
         keys.push(self.keys.session(&attach.session));
-        if !self.clustered {
+        if !self.clustered && attach.resume.is_none() {
             keys.extend(self.indexes(&attach.tenant, &attach.user));
         }
         keys
     }
 
-    /// Runs the script, in a cluster together with what it can't reach: an index entry of a session that is refused
-    /// is found to be stale by the next reader. By the connection that tells of drops: an attach that waits in a Redis that stalls must
-    /// not come after the drop of its socket.
     async fn attach_once(&self, attach: &Attach, script: Command) -> Result<Answer, Error> {
+        let answer = match attach.resume {
+            None => self.run(&attach.tenant, &attach.user, &attach.session, script).await?,
+            Some(_) => self.link.call(Lane::Sessions, Again::Yes, script).await?,
+        };
+        Answer::read(answer)
+    }
+
+    /// Runs a script that writes a session, in a cluster together with the indexes that it can't reach: the next reader removes an entry
+    /// of a session that was refused. By the connection that tells of drops: a hold that waits in a Redis that stalls must not come
+    /// after the drop of its socket.
+    async fn run(&self, tenant: &str, user: &str, session: &str, script: Command) -> Result<Value, Error> {
         if !self.clustered {
-            return Answer::read(self.link.call(Lane::Sessions, Again::Yes, script).await?);
+            return self.link.call(Lane::Sessions, Again::Yes, script).await;
         }
         let mut commands = vec![script];
-        commands.extend(self.enter(&attach.tenant, &attach.user, &attach.session));
+        commands.extend(self.enter(tenant, user, session));
         let answers = self.link.pipeline(Lane::Sessions, commands).await?;
-        Answer::read(answers.into_iter().next().unwrap_or(Value::Null))
+        Ok(answers.into_iter().next().unwrap_or(Value::Null))
     }
 
     fn enter(&self, tenant: &str, user: &str, session: &str) -> impl Iterator<Item = Command> {
@@ -271,8 +310,9 @@ impl Answer {
     pub(super) fn read(answer: Value) -> Result<Self, Error> {
         let mut reply = Reply::of(answer);
         Ok(match reply.integer()? {
-            0 => Self::Attached(Attached::New),
+            0 => Self::Attached(Attached::New { stamp: reply.integer()? }),
             1 => {
+                let stamp = reply.integer()?;
                 let (previous, created_at_ms) = (reply.text()?, reply.integer()?);
                 let mut names = reply.texts();
                 names.sort();
@@ -285,9 +325,15 @@ impl Answer {
                     }
                 }
                 let previous_node = Some(previous).filter(|node| !node.is_empty());
-                Self::Attached(Attached::Resumed { previous_node, conversations, topics, created_at_ms })
+                Self::Attached(Attached::Resumed {
+                    stamp,
+                    previous_node,
+                    conversations,
+                    topics,
+                    created_at_ms,
+                })
             }
-            2 => Self::Attached(Attached::Rebuilt),
+            2 => Self::Attached(Attached::Rebuilt { stamp: reply.integer()? }),
             4 => Self::Missing,
             5 => Self::WhoIs(reply.text()?),
             _ => Self::Attached(Attached::Refused),

@@ -1,10 +1,14 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use starling_session_store::{
-    Attached, Change, Ended, ResumeAttach, SessionChange, SessionState, SessionStore,
+    Attached, Change, Dropped, Ended, Held, ResumeAttach, SessionChange, SessionState, SessionStore, Taken,
 };
 
-use crate::world::{WINDOW_MS, World, attach, beat, fresh, now_ms, previous, record, resume, state};
+use crate::world::{
+    WINDOW_MS, World, attach, beat, claim, drop_socket, fresh, hold, now_ms, previous, record, resume, stamp,
+    state,
+};
 
 const WINDOW: i64 = WINDOW_MS as i64;
 
@@ -16,7 +20,8 @@ pub async fn a_dropped_session_is_resumed_with_all_it_was_in(world: &World<'_>) 
     let _a = world.live(&world.a, "n1").await;
     let _b = world.live(&world.b, "n2").await;
     let first = fresh("s1", "n1");
-    assert_eq!(attach(&world.a, &first).await, Attached::New);
+    let made = attach(&world.a, &first).await;
+    assert!(matches!(made, Attached::New { .. }), "{made:?}");
     let batch = [
         change("s1", Change::Joined("plans".into())),
         change("s1", Change::Joined("team:in:here".into())),
@@ -28,14 +33,18 @@ pub async fn a_dropped_session_is_resumed_with_all_it_was_in(world: &World<'_>) 
         change("nobody", Change::Joined("plans".into())),
     ];
     world.a.update(&batch).await.expect("the store answers");
-    world.a.detach("n1", &["s1".into(), "nobody".into()], now_ms()).await.expect("the store answers");
+    drop_socket(&world.a, "n1", "s1", stamp(&made), now_ms()).await;
+    drop_socket(&world.a, "n1", "nobody", stamp(&made), now_ms()).await;
+    let resumed = attach(&world.b, &resume("s1", "n2")).await;
+    assert!(stamp(&resumed) > stamp(&made));
     let expected = Attached::Resumed {
+        stamp: stamp(&resumed),
         previous_node: None,
         conversations: vec!["plans".into(), "team:in:here".into()],
         topics: vec!["prices".into()],
         created_at_ms: first.now_ms,
     };
-    assert_eq!(attach(&world.b, &resume("s1", "n2")).await, expected);
+    assert_eq!(resumed, expected);
     // What the drop was cannot come a second time: it is attached again.
     assert_eq!(previous(&attach(&world.a, &resume("s1", "n1")).await), Some("n2"));
     assert_eq!(attach(&world.a, &resume("nobody", "n1")).await, Attached::Refused);
@@ -56,10 +65,10 @@ pub async fn a_resume_of_an_attached_session_names_the_previous_node(world: &Wor
 pub async fn the_window_counts_from_the_drop(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
     let dropped_at_ms = now_ms();
-    attach(&world.a, &fresh("s1", "n1")).await;
-    world.a.detach("n1", &["s1".into()], dropped_at_ms).await.expect("the store answers");
+    let made = stamp(&attach(&world.a, &fresh("s1", "n1")).await);
+    drop_socket(&world.a, "n1", "s1", made, dropped_at_ms).await;
     // Said twice, the first time counts.
-    world.a.detach("n1", &["s1".into()], dropped_at_ms + 10_000).await.expect("the store answers");
+    drop_socket(&world.a, "n1", "s1", made, dropped_at_ms + 10_000).await;
     let mut late = resume("s1", "n2");
     late.now_ms = dropped_at_ms + WINDOW + 1;
     assert_eq!(attach(&world.b, &late).await, Attached::Refused);
@@ -89,9 +98,9 @@ pub async fn the_window_of_a_dead_node_counts_from_its_last_beat(world: &World<'
 
 pub async fn an_ended_session_is_refused_and_stays_so(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
-    attach(&world.a, &fresh("s1", "n1")).await;
-    attach(&world.a, &fresh("s2", "n1")).await;
-    world.a.detach("n1", &["s2".into()], now_ms()).await.expect("the store answers");
+    let first = stamp(&attach(&world.a, &fresh("s1", "n1")).await);
+    let second = stamp(&attach(&world.a, &fresh("s2", "n1")).await);
+    drop_socket(&world.a, "n1", "s2", second, now_ms()).await;
     attach(&world.a, &fresh("s3", "n3")).await;
     assert_eq!(world.b.end("other", "s1").await.expect("the store answers"), None);
     assert_eq!(world.b.end("acme", "nobody").await.expect("the store answers"), None);
@@ -103,7 +112,7 @@ pub async fn an_ended_session_is_refused_and_stays_so(world: &World<'_>) {
     // That node never lived.
     assert_eq!(world.b.end("acme", "s3").await.expect("the store answers"), Some(Ended { node: None }));
     world.a.update(&[change("s1", Change::Joined("plans".into()))]).await.expect("the store answers");
-    world.a.detach("n1", &["s1".into()], now_ms()).await.expect("the store answers");
+    drop_socket(&world.a, "n1", "s1", first, now_ms()).await;
     for session in ["s1", "s2", "s3"] {
         assert_eq!(attach(&world.b, &resume(session, "n1")).await, Attached::Refused, "{session}");
     }
@@ -135,7 +144,7 @@ pub async fn a_session_nobody_knows_is_refused(world: &World<'_>) {
     assert_eq!(attach(&world.b, &unknown).await, Attached::Refused);
 }
 
-pub async fn of_two_nodes_that_resume_at_once_one_is_told_of_the_other(world: &World<'_>) {
+pub async fn of_two_nodes_that_resume_at_once_the_one_that_began_last_holds_it(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
     let _b = world.live(&world.b, "n2").await;
     let _c = world.live(&world.b, "n3").await;
@@ -143,24 +152,118 @@ pub async fn of_two_nodes_that_resume_at_once_one_is_told_of_the_other(world: &W
         let session = format!("s{round}");
         attach(&world.a, &fresh(&session, "n3")).await;
         let (by_a, by_b) = (resume(&session, "n1"), resume(&session, "n2"));
-        let (on_a, on_b) = tokio::join!(attach(&world.a, &by_a), attach(&world.b, &by_b));
-        let winner = match (previous(&on_a), previous(&on_b)) {
-            (Some("n3"), Some("n1")) => "n2",
-            (Some("n2"), Some("n3")) => "n1",
-            other => panic!("round {round}: {other:?}"),
-        };
+        let (on_a, on_b) = tokio::join!(claim(&world.a, &by_a), claim(&world.b, &by_b));
+        assert_eq!((previous(&on_a), previous(&on_b)), (Some("n3"), Some("n3")), "round {round}");
+        let (on_a, on_b) = (stamp(&on_a), stamp(&on_b));
+        let (held_a, held_b) = tokio::join!(hold(&world.a, &by_a, on_a), hold(&world.b, &by_b, on_b));
+        let by = |node: &str| Held::Held { previous_node: Some(node.into()) };
+        let winner = if on_a > on_b { "n1" } else { "n2" };
+        let (first, last) = if on_a > on_b { (held_b, held_a) } else { (held_a, held_b) };
+        let loser = if on_a > on_b { "n2" } else { "n1" };
+        // The winner is told of whoever held it until then; the loser held it for a moment, or never.
+        match first {
+            Held::Superseded => assert_eq!(last, by("n3"), "round {round}"),
+            first => assert_eq!((first, last), (by("n3"), by(loser)), "round {round}"),
+        }
         let page = world.a.sessions("acme", None, None, 1_000).await.expect("the store answers");
         let held = page.sessions.iter().find(|listed| listed.session == session).expect("it is listed");
         assert_eq!((held.node.as_str(), held.attached), (winner, true), "round {round}");
     }
 }
 
-pub async fn only_the_node_that_holds_a_session_can_drop_it(world: &World<'_>) {
+pub async fn however_long_an_attach_takes_one_that_began_later_holds_the_session(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
     let _b = world.live(&world.b, "n2").await;
     attach(&world.a, &fresh("s1", "n1")).await;
+    let slow = resume("s1", "n1");
+    let began = stamp(&claim(&world.a, &slow).await);
+    let quick = resume("s1", "n2");
+    let later = stamp(&attach(&world.b, &quick).await);
+    assert!(later > began);
+    assert_eq!(hold(&world.a, &slow, began).await, Held::Superseded);
+    // Its socket is closed then, which is no drop of the other one.
+    drop_socket(&world.a, "n1", "s1", began, now_ms()).await;
+    drop_socket(&world.b, "n2", "s1", began, now_ms()).await;
+    assert_eq!(previous(&claim(&world.a, &resume("s1", "n1")).await), Some("n2"));
+    // The same answer, if it has to be asked for again.
+    assert_eq!(hold(&world.b, &quick, later).await, Held::Held { previous_node: Some("n1".into()) });
+}
+
+pub async fn an_attach_that_breaks_off_takes_nothing(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let _b = world.live(&world.b, "n2").await;
+    let made = stamp(&attach(&world.a, &fresh("s1", "n1")).await);
+    let begun = stamp(&claim(&world.b, &resume("s1", "n2")).await);
+    let page = world.a.sessions("acme", None, None, 10).await.expect("the store answers");
+    assert_eq!((page.sessions[0].node.as_str(), page.sessions[0].attached), ("n1", true));
+    drop_socket(&world.b, "n2", "s1", begun, now_ms()).await;
+    assert_eq!(previous(&claim(&world.b, &resume("s1", "n2")).await), Some("n1"));
+    // The older one goes on, and its drop is one.
+    drop_socket(&world.a, "n1", "s1", made, now_ms()).await;
+    assert_eq!(previous(&claim(&world.b, &resume("s1", "n2")).await), None);
+}
+
+pub async fn stamps_rise_above_all_that_is_known(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let made = stamp(&attach(&world.a, &fresh("s1", "n1")).await);
+    let now_us = now_ms() * 1_000;
+    assert!((now_us - made).abs() < 60_000_000, "{made} is not the time, {now_us}");
+    // What a ticket says may be far ahead of this store's clock.
+    let ahead = made + 3_600_000_000;
+    let mut after = resume("s1", "n1");
+    after.after = ahead;
+    let risen = stamp(&attach(&world.a, &after).await);
+    assert!(risen > ahead);
+    let next = stamp(&claim(&world.b, &resume("s1", "n2")).await);
+    assert!(next > risen, "{next} is not above {risen}");
+    let last = stamp(&claim(&world.a, &resume("s1", "n1")).await);
+    assert!(last > next, "{last} is not above {next}, which broke off");
+    let mut new = fresh("s2", "n1");
+    new.after = ahead;
+    assert!(stamp(&attach(&world.a, &new).await) > ahead);
+}
+
+pub async fn an_attach_that_waited_before_the_store_heard_of_it_keeps_its_place(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let _b = world.live(&world.b, "n2").await;
+    // Long before what comes now.
+    let mut made = fresh("s1", "n1");
+    made.waited = Duration::from_secs(20);
+    attach(&world.a, &made).await;
+    let later = resume("s1", "n2");
+    let of_later = stamp(&attach(&world.b, &later).await);
+    // A node that stood still, or a queue.
+    let mut earlier = resume("s1", "n1");
+    earlier.waited = Duration::from_secs(5);
+    let of_earlier = stamp(&claim(&world.a, &earlier).await);
+    assert!(of_earlier < of_later, "{of_earlier} is not below {of_later}");
+    assert_eq!(hold(&world.a, &earlier, of_earlier).await, Held::Superseded);
+    let between = world.a.now_us();
+    assert!(between > of_later - 1_000_000 && between < of_later + 30_000_000, "{between}, {of_later}");
+}
+
+pub async fn an_end_comes_before_whatever_is_being_attached(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    attach(&world.a, &fresh("s1", "n1")).await;
+    let resume = resume("s1", "n2");
+    let begun = stamp(&claim(&world.b, &resume).await);
+    assert!(world.a.end("acme", "s1").await.expect("the store answers").is_some());
+    assert_eq!(hold(&world.b, &resume, begun).await, Held::Refused);
+    let mut foreign = resume.clone();
+    foreign.user = "mallory".into();
+    assert_eq!(hold(&world.b, &foreign, begun).await, Held::Refused);
+}
+
+pub async fn only_the_attach_that_holds_a_session_can_drop_it(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let _b = world.live(&world.b, "n2").await;
+    let made = stamp(&attach(&world.a, &fresh("s1", "n1")).await);
+    let moved = stamp(&attach(&world.b, &resume("s1", "n2")).await);
+    drop_socket(&world.a, "n1", "s1", made, now_ms()).await;
+    assert_eq!(previous(&attach(&world.a, &resume("s1", "n1")).await), Some("n2"));
     attach(&world.b, &resume("s1", "n2")).await;
-    world.a.detach("n1", &["s1".into()], now_ms()).await.expect("the store answers");
+    // The drop of an earlier socket of the same node is late.
+    drop_socket(&world.b, "n2", "s1", moved, now_ms()).await;
     assert_eq!(previous(&attach(&world.a, &resume("s1", "n1")).await), Some("n2"));
 }
 
@@ -169,15 +272,16 @@ pub async fn names_that_look_like_publications_are_names(world: &World<'_>) {
         beat(&world.a, name).await;
         let mut first = fresh(name, name);
         (first.tenant, first.user) = (name.into(), name.into());
-        assert_eq!(attach(&world.a, &first).await, Attached::New);
+        attach(&world.a, &first).await;
         world.a.update(&[change(name, Change::Joined(name.into()))]).await.expect("the store answers");
         let mut again = resume(name, "n2");
         (again.tenant, again.user) = (name.into(), name.into());
-        assert_eq!(previous(&attach(&world.b, &again).await), Some(name));
+        let attached = attach(&world.b, &again).await;
+        assert_eq!(previous(&attached), Some(name));
         let page = world.b.sessions(name, Some(name), None, 10).await.expect("the store answers");
         assert_eq!(page.sessions.len(), 1);
         assert_eq!(page.sessions[0].session, name);
-        world.b.detach("n2", &[name.into()], now_ms()).await.expect("the store answers");
+        drop_socket(&world.b, "n2", name, stamp(&attached), now_ms()).await;
         assert!(world.b.end(name, name).await.expect("the store answers").is_some());
     }
     assert_eq!(world.b.nodes().await.expect("the store answers").len(), 5);
@@ -196,7 +300,8 @@ pub async fn a_wiped_store_believes_tickets_from_before_for_a_window(world: &Wor
         attach.now_ms = at_ms;
         attach
     };
-    assert_eq!(attach(&world.b, &ticket("s1", issued_at_ms, born_ms + 1_000)).await, Attached::Rebuilt);
+    let rebuilt = attach(&world.b, &ticket("s1", issued_at_ms, born_ms + 1_000)).await;
+    assert!(matches!(rebuilt, Attached::Rebuilt { .. }), "{rebuilt:?}");
     // It is there from now on.
     assert_eq!(previous(&attach(&world.b, &resume("s1", "n2")).await), Some("n2"));
     let after = ticket("s2", born_ms + 5_000, born_ms + 6_000);
@@ -204,7 +309,8 @@ pub async fn a_wiped_store_believes_tickets_from_before_for_a_window(world: &Wor
     let late = ticket("s2", issued_at_ms, born_ms + WINDOW + 5_000);
     assert_eq!(attach(&world.b, &late).await, Attached::Refused);
     let in_time = ticket("s2", issued_at_ms, born_ms + WINDOW - 5_000);
-    assert_eq!(attach(&world.b, &in_time).await, Attached::Rebuilt);
+    let rebuilt = attach(&world.b, &in_time).await;
+    assert!(matches!(rebuilt, Attached::Rebuilt { .. }), "{rebuilt:?}");
 }
 
 pub async fn a_wiped_store_is_restored_and_nothing_newer_is_overwritten(world: &World<'_>) {
@@ -213,27 +319,62 @@ pub async fn a_wiped_store_is_restored_and_nothing_newer_is_overwritten(world: &
     for session in ["s1", "s2", "s3"] {
         attach(&world.a, &fresh(session, "n1")).await;
     }
+    let states = [state("s1"), state("s2"), state("s3")];
     world.wipe().await;
     beat(&world.a, "n1").await;
     beat(&world.b, "n2").await;
     let mut early = resume("s2", "n2");
     early.resume = Some(ResumeAttach { ticket_issued_at_ms: now_ms() - 5_000 });
-    assert_eq!(attach(&world.b, &early).await, Attached::Rebuilt);
-    let states = [state("s1"), state("s2"), state("s3")];
+    early.after = states[1].stamp;
+    let rebuilt = attach(&world.b, &early).await;
+    assert!(matches!(rebuilt, Attached::Rebuilt { .. }), "{rebuilt:?}");
     assert_eq!(refused(&world.a, "n1", &states).await, [("s2".into(), false)]);
     // Once more does no harm.
     assert_eq!(refused(&world.a, "n1", &states).await, [("s2".into(), false)]);
+    let resumed = attach(&world.b, &resume("s1", "n2")).await;
     let expected = Attached::Resumed {
+        stamp: stamp(&resumed),
         previous_node: Some("n1".into()),
         conversations: vec!["plans".into()],
         topics: vec!["prices".into()],
         created_at_ms: states[0].created_at_ms,
     };
-    assert_eq!(attach(&world.b, &resume("s1", "n2")).await, expected);
+    assert_eq!(resumed, expected);
     assert_eq!(previous(&attach(&world.b, &resume("s2", "n2")).await), Some("n2"));
     let mut foreign = state("s3");
     foreign.user = "mallory".into();
     assert_eq!(refused(&world.a, "n1", &[foreign]).await, [("s3".into(), false)]);
+}
+
+pub async fn of_two_nodes_that_write_a_session_again_the_later_attach_stays(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let _b = world.live(&world.b, "n2").await;
+    for (session, first, second) in [("s1", "n1", "n2"), ("s2", "n2", "n1")] {
+        let earlier = state(session);
+        let later = SessionState { stamp: earlier.stamp + 1, ..earlier.clone() };
+        let (of_first, of_second) = if first == "n1" { (&earlier, &later) } else { (&later, &earlier) };
+        let restored = world.a.restore("n1", std::slice::from_ref(of_first)).await;
+        assert_eq!(restored.expect("the store answers"), Default::default());
+        let restored =
+            world.b.restore("n2", std::slice::from_ref(of_second)).await.expect("the store answers");
+        if second == "n2" {
+            // The node of the earlier one may not know.
+            assert_eq!(restored.taken, [Taken { session: session.into(), node: "n1".into() }]);
+            assert_eq!(restored.refused, []);
+            assert_eq!(refused(&world.a, "n1", &[earlier]).await, [(session.into(), false)]);
+        } else {
+            assert_eq!(restored.taken, []);
+            assert_eq!(restored.refused.len(), 1);
+        }
+        let page = world.a.sessions("acme", None, None, 10).await.expect("the store answers");
+        let listed = page.sessions.iter().find(|listed| listed.session == session).expect("it is listed");
+        assert_eq!(listed.node, second);
+    }
+    // Stamps of nodes that could not ask anybody may be equal: the nodes' names decide, in whichever order they come.
+    let equal = state("s3");
+    world.b.restore("n2", std::slice::from_ref(&equal)).await.expect("the store answers");
+    assert_eq!(refused(&world.a, "n1", std::slice::from_ref(&equal)).await, [("s3".into(), false)]);
+    assert_eq!(refused(&world.b, "n2", &[equal]).await, []);
 }
 
 pub async fn thousands_are_restored_and_dropped_at_once(world: &World<'_>) {
@@ -243,7 +384,9 @@ pub async fn thousands_are_restored_and_dropped_at_once(world: &World<'_>) {
     let ids: Vec<_> = states.iter().map(|state| state.session.clone()).collect();
     let changes: Vec<_> = ids.iter().map(|id| change(id, Change::Joined("more".into()))).collect();
     world.a.update(&changes).await.expect("the store answers");
-    world.a.detach("n1", &ids, now_ms()).await.expect("the store answers");
+    let dropped: Vec<_> =
+        (states.iter()).map(|state| Dropped { session: state.session.clone(), stamp: state.stamp }).collect();
+    world.a.detach("n1", &dropped, now_ms()).await.expect("the store answers");
     for session in ["s0", "s1999", "s2499"] {
         let Attached::Resumed { previous_node, conversations, .. } =
             attach(&world.b, &resume(session, "n2")).await
@@ -257,5 +400,5 @@ pub async fn thousands_are_restored_and_dropped_at_once(world: &World<'_>) {
 /// Restores sessions; answers those that were not, and whether since they were ended.
 async fn refused(store: &Arc<dyn SessionStore>, node: &str, states: &[SessionState]) -> Vec<(String, bool)> {
     let refused = store.restore(node, states).await.expect("the store answers");
-    refused.into_iter().map(|refused| (refused.session, refused.ended)).collect()
+    refused.refused.into_iter().map(|refused| (refused.session, refused.ended)).collect()
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use starling_session_store::{Error, SessionList, SessionSummary};
 
-use crate::world::{WINDOW_MS, World, attach, beat, fresh, now_ms, resume};
+use crate::world::{WINDOW_MS, World, attach, beat, drop_socket, fresh, now_ms, resume, stamp};
 
 /// Reads all pages.
 async fn all(world: &World<'_>, tenant: &str, user: Option<&str>, limit: u32) -> Vec<SessionSummary> {
@@ -23,11 +23,12 @@ async fn all(world: &World<'_>, tenant: &str, user: Option<&str>, limit: u32) ->
 pub async fn pages_hold_every_session_once(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
     let mut expected = BTreeSet::new();
+    let mut stamps = Vec::new();
     for i in 0..25 {
         let session = format!("s{i}");
         let mut first = fresh(&session, "n1");
         first.user = if i % 5 == 0 { "bob".into() } else { "alice".into() };
-        attach(&world.a, &first).await;
+        stamps.push(stamp(&attach(&world.a, &first).await));
         expected.insert(session);
     }
     for limit in [1, 5, 7, 25, 100] {
@@ -43,12 +44,8 @@ pub async fn pages_hold_every_session_once(world: &World<'_>) {
     assert_eq!(all(world, "acme", Some("nobody"), 10).await, []);
 
     // One within its window, one past it, one ended.
-    world.a.detach("n1", &["s1".into()], now_ms()).await.expect("the store answers");
-    world
-        .a
-        .detach("n1", &["s2".into()], now_ms() - WINDOW_MS as i64 - 1_000)
-        .await
-        .expect("the store answers");
+    drop_socket(&world.a, "n1", "s1", stamps[1], now_ms()).await;
+    drop_socket(&world.a, "n1", "s2", stamps[2], now_ms() - WINDOW_MS as i64 - 1_000).await;
     world.a.end("acme", "s3").await.expect("the store answers");
     let left = all(world, "acme", Some("alice"), 3).await;
     let names: BTreeSet<_> = left.iter().map(|listed| listed.session.as_str()).collect();

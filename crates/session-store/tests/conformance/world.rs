@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use starling_session_store::memory::{MemoryConfig, MemoryStore};
 use starling_session_store::redis::{RedisConfig, RedisStore};
-use starling_session_store::{Attach, Attached, Beat, NodeRecord, ResumeAttach, SessionState, SessionStore};
+use starling_session_store::{
+    Attach, Attached, Beat, Dropped, Held, Hold, NodeRecord, ResumeAttach, SessionState, SessionStore, Stamp,
+};
 use starling_testkit::redis::{Redis, RedisCluster, RedisSentinel};
 use tokio::task::AbortHandle;
 
@@ -139,6 +141,8 @@ pub fn fresh(session: &str, node: &str) -> Attach {
         node: node.into(),
         now_ms: now_ms(),
         resume: None,
+        waited: Duration::ZERO,
+        after: 0,
         window_ms: WINDOW_MS,
     }
 }
@@ -149,6 +153,31 @@ pub fn resume(session: &str, node: &str) -> Attach {
     Attach { resume: Some(ResumeAttach { ticket_issued_at_ms }), ..fresh(session, node) }
 }
 
+/// The end of a resume that began with this stamp.
+pub fn hold_of(attach: &Attach, stamp: Stamp) -> Hold {
+    Hold {
+        session: attach.session.clone(),
+        tenant: attach.tenant.clone(),
+        user: attach.user.clone(),
+        node: attach.node.clone(),
+        stamp,
+        created_at_ms: attach.now_ms,
+        now_ms: attach.now_ms,
+        window_ms: attach.window_ms,
+    }
+}
+
+pub async fn hold(store: &Arc<dyn SessionStore>, attach: &Attach, stamp: Stamp) -> Held {
+    store.hold(&hold_of(attach, stamp)).await.expect("holding is answered")
+}
+
+/// The socket of an attach drops.
+pub async fn drop_socket(store: &Arc<dyn SessionStore>, node: &str, session: &str, stamp: Stamp, at_ms: i64) {
+    let dropped = [Dropped { session: session.into(), stamp }];
+    store.detach(node, &dropped, at_ms).await.expect("the store answers");
+}
+
+/// A session of `acme`'s alice as her node has it, with the stamp of a moment ago.
 pub fn state(session: &str) -> SessionState {
     SessionState {
         session: session.into(),
@@ -157,11 +186,31 @@ pub fn state(session: &str) -> SessionState {
         created_at_ms: now_ms(),
         conversations: vec!["plans".into()],
         topics: vec!["prices".into()],
+        stamp: now_ms() * 1_000,
     }
 }
 
-pub async fn attach(store: &Arc<dyn SessionStore>, attach: &Attach) -> Attached {
+/// Begins to attach.
+pub async fn claim(store: &Arc<dyn SessionStore>, attach: &Attach) -> Attached {
     store.attach(attach).await.expect("attaching is answered")
+}
+
+/// Attaches, from beginning to end.
+pub async fn attach(store: &Arc<dyn SessionStore>, attach: &Attach) -> Attached {
+    let attached = claim(store, attach).await;
+    if let Attached::Resumed { stamp, .. } | Attached::Rebuilt { stamp } = attached {
+        let held = hold(store, attach, stamp).await;
+        assert!(matches!(held, Held::Held { .. }), "{held:?}");
+    }
+    attached
+}
+
+/// The stamp of an attach.
+pub fn stamp(attached: &Attached) -> Stamp {
+    match attached {
+        Attached::New { stamp } | Attached::Resumed { stamp, .. } | Attached::Rebuilt { stamp } => *stamp,
+        Attached::Refused => panic!("refused"),
+    }
 }
 
 /// The node that a session was attached to before it was resumed.

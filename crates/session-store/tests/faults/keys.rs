@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use starling_session_store::redis::RedisConfig;
 use starling_session_store::{
-    Allowance, Change, ConversationKey, PresenceChange, SessionChange, SessionState, SessionStore,
+    Allowance, Attach, Attached, Change, ConversationKey, Dropped, Hold, PresenceChange, ResumeAttach,
+    SessionChange, SessionState, SessionStore,
 };
 use starling_testkit::redis::{Redis, RedisCluster};
 use starling_testkit::wait;
@@ -16,8 +17,13 @@ async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
         store.beat(&node(name)).await?;
     }
     store.leave("n2").await?;
+    let mut dropped = Vec::new();
     for i in 0..20 {
-        store.attach(&fresh(&format!("s{i}"))).await?;
+        let session = format!("s{i}");
+        let Attached::New { stamp } = store.attach(&fresh(&session)).await? else {
+            anyhow::bail!("{session} is not new")
+        };
+        dropped.push(Dropped { session, stamp });
         store
             .update(&[
                 SessionChange { session: format!("s{i}"), change: Change::Joined("plans".into()) },
@@ -25,7 +31,25 @@ async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
             ])
             .await?;
     }
-    store.detach("n1", &["s1".into(), "s2".into()], now_ms()).await?;
+    store.detach("n1", &dropped[1..3], now_ms()).await?;
+    let resume = Some(ResumeAttach { ticket_issued_at_ms: now_ms() });
+    let resume = Attach { resume, ..fresh("s2") };
+    let Attached::Resumed { stamp, .. } = store.attach(&resume).await? else {
+        anyhow::bail!("s2 is not resumed")
+    };
+    for session in ["s2", "lost"] {
+        let hold = Hold {
+            session: session.into(),
+            tenant: resume.tenant.clone(),
+            user: resume.user.clone(),
+            node: resume.node.clone(),
+            stamp,
+            created_at_ms: now_ms(),
+            now_ms: now_ms(),
+            window_ms: 60_000,
+        };
+        store.hold(&hold).await?;
+    }
     store.end("acme", "s3").await?;
     store
         .restore(
@@ -37,6 +61,7 @@ async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
                 created_at_ms: now_ms(),
                 conversations: vec!["plans".into()],
                 topics: vec![],
+                stamp: 1,
             }],
         )
         .await?;

@@ -38,6 +38,8 @@ fn fresh(session: &str) -> Attach {
         node: "n1".into(),
         now_ms: now_ms(),
         resume: None,
+        waited: Duration::ZERO,
+        after: 0,
         window_ms: 60_000,
     }
 }

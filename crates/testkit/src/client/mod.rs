@@ -83,6 +83,11 @@ impl Client {
         Ok(&self.welcome)
     }
 
+    /// Remembers the answer to a `connect` that was [submitted](Self::submit).
+    pub fn welcomed(&mut self, welcome: Value) {
+        self.welcome = welcome;
+    }
+
     /// What the node answered to `connect`: `session`, `ticket`, `node`, `resumed` …; null before.
     pub fn welcome(&self) -> &Value {
         &self.welcome
@@ -234,6 +239,25 @@ impl Client {
     /// When none comes within `limit`, or the socket ends.
     pub async fn next_raw(&mut self, limit: Duration) -> Result<Message, Failure> {
         self.read(Instant::now() + limit).await
+    }
+
+    /// Waits until the node has read all that was sent so far: a ping goes after it, and the pong comes back. What comes before the pong is
+    /// kept.
+    ///
+    /// # Errors
+    /// When no pong comes in time, or the socket ends.
+    pub async fn has_been_read(&mut self) -> Result<(), Failure> {
+        self.send_raw(Message::Ping("read".into())).await?;
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let message = self.read(deadline).await?;
+            if matches!(message, Message::Pong(_)) {
+                return Ok(());
+            }
+            if let Some(value) = self.encoding.decode(&message)? {
+                self.keep(value)?;
+            }
+        }
     }
 
     /// Waits for the end of the socket, and says how it came. Events that come before are kept.

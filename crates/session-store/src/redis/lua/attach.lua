@@ -1,32 +1,36 @@
--- Makes a session, or attaches one to a node; of two nodes that do so at the same time one comes last and is told of the other.
+-- Makes a session, or begins to attach an old one: the attach gets its stamp, and whoever holds the session goes on holding it.
 --
 -- KEYS: 1 the session, then the indexes that hold it as far as they are on the same server
 -- ARGV: 1 'new', 'resume', or 'rebuild' when the store is known to have been lost, 2 session, 3 tenant, 4 user, 5 node,
---       6 now, 7 resume window, 8 a word for this attempt, 9 lifetime, 10 when the index entries expire,
+--       6 now, 7 resume window, 8 the stamp to be above, 9 lifetime, 10 when the index entries expire,
 --       11 nodes as '|NAME=0' when living, '|NAME=LAST_BEAT' when dead, with a '|' at the end
---       12 a node looked up in particular, 13 its last beat, 0 when living, -1 when never heard of
--- Answers: {0} new; {1, previous node or '', made at, its names} resumed; {2} rebuilt; {3} refused;
+--       12 a node looked up in particular, 13 its last beat, 0 when living, -1 when never heard of,
+--       14 how long before this command was sent the attach began, microseconds,
+--       15 when the attach began by this server's clock at the latest, as far as the node knows; 0 when it does not
+-- Answers: {0, stamp} new; {1, stamp, node that holds it or '', made at, its names} resumed; {2, stamp} rebuilt; {3} refused;
 --          {4} there is no such session; {5, node} whether this node lives has to be looked up
 local now, window = tonumber(ARGV[6]), tonumber(ARGV[7])
+local time = redis.call('TIME')
+local clock = time[1] * 1000000 + time[2]
 
-local function enter()
+-- A command that was long under way is no later attach for that. None takes a minute: then the node is wrong about this clock.
+local began, latest = clock - ARGV[14], tonumber(ARGV[15])
+if latest > clock - 60000000 then
+  began = math.min(began, latest)
+end
+local stamp = math.max(began, ARGV[8] + 1)
+
+if ARGV[1] == 'new' then
+  stamp = string.format('%.0f', stamp)
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'tenant', ARGV[3], 'user', ARGV[4], 'node', ARGV[5], 'created_at', ARGV[6],
+    'attached_at', ARGV[6], 'window', ARGV[7], 'stamp', stamp, 'stamped_at', ARGV[6])
+  redis.call('PEXPIRE', KEYS[1], ARGV[9])
   for i = 2, #KEYS do
     redis.call('ZADD', KEYS[i], ARGV[10], ARGV[2])
     redis.call('PEXPIRE', KEYS[i], ARGV[9])
   end
-end
-
-local function make()
-  redis.call('HSET', KEYS[1], 'tenant', ARGV[3], 'user', ARGV[4], 'node', ARGV[5], 'created_at', ARGV[6],
-    'attached_at', ARGV[6], 'window', ARGV[7], 'attempt', ARGV[8], 'previous', '')
-  redis.call('PEXPIRE', KEYS[1], ARGV[9])
-  enter()
-end
-
-if ARGV[1] == 'new' then
-  redis.call('DEL', KEYS[1])
-  make()
-  return { 0 }
+  return { 0, stamp }
 end
 
 local record = redis.call('HGETALL', KEYS[1])
@@ -34,8 +38,7 @@ if #record == 0 then
   if ARGV[1] == 'resume' then
     return { 4 }
   end
-  make()
-  return { 2 }
+  return { 2, string.format('%.0f', stamp) }
 end
 local session, names = {}, {}
 for i = 1, #record, 2 do
@@ -50,17 +53,14 @@ if session.tenant ~= ARGV[3] or session.user ~= ARGV[4] or session.ended then
   return { 3 }
 end
 
-local previous = ''
-if session.attempt == ARGV[8] then
-  -- The same command, sent again after the connection broke.
-  previous = session.previous
-elseif session.dropped_at then
+local holder = ''
+if session.dropped_at then
   if now - session.dropped_at > window then
     return { 3 }
   end
 elseif session.node == ARGV[5] then
   -- The node that asks lives.
-  previous = session.node
+  holder = session.node
 else
   local last
   if session.node == ARGV[12] then
@@ -73,18 +73,23 @@ else
     last = tonumber(string.match(ARGV[11], '^%d+', stop + 1))
   end
   if last == 0 then
-    previous = session.node
+    holder = session.node
   elseif now - math.max(last, tonumber(session.attached_at)) > window then
     -- Who attached was alive then.
     return { 3 }
   end
 end
-redis.call('HSET', KEYS[1], 'node', ARGV[5], 'attached_at', ARGV[6], 'window', ARGV[7], 'attempt', ARGV[8],
-  'previous', previous)
-redis.call('HDEL', KEYS[1], 'dropped_at')
-redis.call('PEXPIRE', KEYS[1], ARGV[9])
-enter()
-local answer = { 1, previous, session.created_at }
+-- A node of an older version attaches without a stamp: its time stands for it.
+local held = tonumber(session.attached_at) * 1000
+if session.stamp and session.stamped_at == session.attached_at then
+  held = tonumber(session.stamp)
+end
+if held > clock then
+  -- Given by a clock that was ahead of this one: it is earlier all the same.
+  stamp = math.max(stamp, held + 1, tonumber(session.claimed or 0) + 1)
+  redis.call('HSET', KEYS[1], 'claimed', string.format('%.0f', stamp))
+end
+local answer = { 1, string.format('%.0f', stamp), holder, session.created_at }
 for i = 1, #names do
   answer[#answer + 1] = names[i]
 end

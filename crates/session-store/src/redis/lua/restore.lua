@@ -1,25 +1,38 @@
--- Writes an attached session again, unless it has been attached elsewhere or ended since.
+-- Writes an attached session again, unless an attach with a higher stamp holds it or it was ended.
 --
 -- KEYS: 1 the session, then the indexes that hold it as far as they are on the same server
 -- ARGV: 1 session, 2 tenant, 3 user, 4 node, 5 made at, 6 now, 7 resume window, 8 lifetime, 9 when the index entries expire,
---       then its names
--- Answers: 1 when written, 0 when it is elsewhere, 2 when it was ended
-local there = redis.call('HMGET', KEYS[1], 'node', 'tenant', 'user', 'ended')
+--       10 stamp, then its names
+-- Answers: {1, node that held it until now or ''} written, {0, node} held by a later attach, {2, node} ended
+local there = redis.call('HMGET', KEYS[1], 'node', 'tenant', 'user', 'ended', 'dropped_at', 'attached_at', 'stamp',
+  'stamped_at', 'claimed')
+local stamp, previous = tonumber(ARGV[10]), ''
 if there[1] then
   if there[2] ~= ARGV[2] or there[3] ~= ARGV[3] then
-    return 0
+    return { 0, there[1] }
   end
   if there[4] then
-    return 2
+    return { 2, there[1] }
   end
-  if there[1] ~= ARGV[4] then
-    return 0
+  -- A node of an older version attaches without a stamp: its time stands for it.
+  local held = tonumber(there[6]) * 1000
+  if there[7] and there[8] == there[6] then
+    held = tonumber(there[7])
+  end
+  if held > stamp or (held == stamp and there[1] > ARGV[4]) then
+    return { 0, there[1] }
+  end
+  if there[1] ~= ARGV[4] and not there[5] then
+    previous = there[1]
   end
 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'tenant', ARGV[2], 'user', ARGV[3], 'node', ARGV[4], 'created_at', ARGV[5],
-  'attached_at', ARGV[6], 'window', ARGV[7])
-for i = 10, #ARGV do
+  'attached_at', ARGV[6], 'window', ARGV[7], 'stamp', ARGV[10], 'stamped_at', ARGV[6])
+if there[9] then
+  redis.call('HSET', KEYS[1], 'claimed', there[9])
+end
+for i = 11, #ARGV do
   redis.call('HSET', KEYS[1], ARGV[i], '')
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[8])
@@ -27,4 +40,4 @@ for i = 2, #KEYS do
   redis.call('ZADD', KEYS[i], ARGV[9], ARGV[1])
   redis.call('PEXPIRE', KEYS[i], ARGV[8])
 end
-return 1
+return { 1, previous }

@@ -1,0 +1,53 @@
+//! Which attach of a session holds it: of several, the one that began last, whichever nodes they are on.
+//!
+//! Each attach gets a [`Stamp`] when it begins, before anything is loaded. When all is loaded the node takes the session with that stamp;
+//! whoever holds it by a lower one is told, and whoever finds that a higher one holds it closes its socket. So an attach that breaks off
+//! takes nothing from anybody. While the session store is away the nodes give the stamps themselves, by what they know of its clock, and
+//! settle the matter when they write their sessions again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_session_store::Stamp;
+use starling_wire::protocol::CloseReason;
+
+use crate::hub::Hub;
+use crate::node_message::NodeMessage;
+use crate::session::{Rival, Session};
+
+impl Hub {
+    /// The stamp of an attach to which the session store can't give one.
+    pub(crate) fn own_stamp(&self, waited: Duration, after: Stamp) -> Stamp {
+        let waited_us = i64::try_from(waited.as_micros()).unwrap_or(i64::MAX);
+        self.session_store.now_us().saturating_sub(waited_us).max(after.saturating_add(1))
+    }
+
+    /// Tells a node that held a session until now that this node holds it by an attach with this stamp.
+    pub(crate) async fn take_over(&self, id: &Arc<str>, node: &str, stamp: Stamp) {
+        let message =
+            NodeMessage::Superseded { session: id.clone(), to: self.node.clone(), stamp: Some(stamp) };
+        if let Err(error) = self.fanout.publish_to(node, message.encode()).await {
+            tracing::debug!(%error, peer = node, "the node that had a session could not be told");
+        }
+    }
+
+    /// Another node says that it holds a session.
+    pub(crate) fn hear_rival(&self, id: &Arc<str>, other: &Arc<str>, stamp: Option<Stamp>) {
+        match self.sessions.hear_rival(id, stamp, other, &self.node) {
+            Rival::Wins(session) => self.supersede(&session),
+            Rival::Loses(own) => {
+                let (session, to) = (id.clone(), self.node.clone());
+                self.publish_message(0, &NodeMessage::Superseded { session, to, stamp: Some(own) });
+            }
+            Rival::Alone => {}
+        }
+    }
+
+    /// Closes the socket of a session that a later attach holds.
+    pub(crate) fn supersede(&self, session: &Arc<Session>) {
+        self.close(session, CloseReason::Superseded);
+        // Not only when its socket is gone: until then its user would count as there twice.
+        self.sessions.remove(session);
+        self.drop_attachments(session);
+    }
+}

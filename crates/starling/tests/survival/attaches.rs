@@ -1,0 +1,256 @@
+//! Of several sockets that attach one session the one that began last is left, and it alone; a session that an operator ended stays ended.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use starling_testkit::client::{Client, Encoding, Failure, Upgrade};
+use starling_testkit::http::Request;
+use starling_testkit::node::{Cluster, Node};
+use starling_testkit::race::{Racer, Rounds};
+use starling_testkit::token::Token;
+use starling_testkit::wait;
+
+use crate::TURN;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_sockets_that_race_for_a_session_the_last_one_is_left_whatever_becomes_of_redis() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(3).unlimited().start().await?;
+    let mut racers = Vec::new();
+    for number in 0..4 {
+        racers.push(Racer::enter(&cluster, &format!("racer-{number}")).await?);
+    }
+    let redis = cluster.redis()?;
+    for fault in ["none", "wiped", "frozen", "killed", "none"] {
+        match fault {
+            "wiped" => redis.flushall().await?,
+            "frozen" => redis.stop()?,
+            "killed" => redis.kill().await?,
+            _ => {}
+        }
+        let rounds = if fault == "none" { 10 } else { 1 };
+        let race = async {
+            for _ in 0..rounds {
+                let round = futures_util::future::join_all(racers.iter_mut().map(Racer::round)).await;
+                round
+                    .into_iter()
+                    .collect::<Result<Vec<Rounds>>>()
+                    .with_context(|| format!("Redis {fault}"))?;
+            }
+            anyhow::Ok(())
+        };
+        let mend = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            match fault {
+                "frozen" => redis.resume(),
+                "killed" => redis.restart().await,
+                _ => Ok(()),
+            }
+        };
+        tokio::try_join!(race, mend)?;
+    }
+    Ok(())
+}
+
+/// Ada in many conversations on the first node, and what she resumes with.
+async fn ada(cluster: &Cluster, conversations: usize) -> Result<(Client, Value)> {
+    let mut ada = Client::connect(&cluster.node(0).ws_url(), &cluster.token("ada"), Encoding::Json).await?;
+    let mut cursors = serde_json::Map::new();
+    for number in 0..conversations {
+        let conversation = format!("c{number}");
+        ada.command("create", json!({"conversation": conversation})).await?;
+        ada.command("join", json!({"conversation": conversation})).await?;
+        cursors.insert(conversation, json!(0));
+    }
+    let (session, ticket) = (ada.welcome()["session"].clone(), ada.welcome()["ticket"].clone());
+    Ok((ada, json!({"session": session, "ticket": ticket, "cursors": cursors})))
+}
+
+/// A socket that has sent `connect`, whose answer has not been awaited.
+async fn begin(node: &Node, resume: &Value) -> Result<(Client, u64)> {
+    let mut client = Upgrade::to(&node.ws_url()).encoding(Encoding::Json).open().await?;
+    let fields = json!({"token": node.token("ada"), "resume": resume});
+    let connect = client.submit("connect", fields).await?;
+    Ok((client, connect))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_attach_does_not_win_over_one_that_began_later() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    let (older, resume) = ada(&cluster, 100).await?;
+    for _ in 0..5 {
+        // The second node has to load her conversations, the first has them.
+        let (mut slow, slow_connect) = begin(cluster.node(1), &resume).await?;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let (mut quick, connect) = begin(cluster.node(0), &resume).await?;
+        ensure!(quick.reply(connect).await?["resumed"] == true, "the last one is not resumed");
+        // It may have been attached for a moment, or not at all.
+        match slow.reply(slow_connect).await {
+            Ok(_) => {
+                let closed = slow.closed(PATIENCE).await?;
+                ensure!(closed.code == Some(4409), "{closed:?}");
+            }
+            Err(failure) => ensure!(failure.close_code() == Some(4409), "{failure}"),
+        }
+        quick.command("ping", json!({})).await?;
+    }
+    drop(older);
+    Ok(())
+}
+
+/// Her only session, as an operator sees it.
+async fn listed(node: &Node) -> Result<Value> {
+    let admin = Token::of("admin").scope("admin").sign(node.secret());
+    let url = format!("{}/v1/sessions?user=ada", node.http_url());
+    Ok(Request::new("GET", &url).bearer(&admin).send().await?.json()?["sessions"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_breaks_while_it_attaches_leaves_the_session_to_the_older_one() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    let (mut older, mut resume) = ada(&cluster, 3).await?;
+    let (session, node) = (resume["session"].clone(), older.welcome()["node"].clone());
+    for number in 0..1_000 {
+        resume["cursors"][format!("invented-{number}")] = json!(1);
+    }
+    // The database is away: the second node can't load anything, for as long as we like.
+    cluster.postgres()?.stop().await?;
+    let (breaking, _) = begin(cluster.node(1), &resume).await?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    breaking.cut();
+    cluster.postgres()?.start_again().await?;
+    let there = async || {
+        let sessions = listed(cluster.node(1)).await?;
+        Ok(sessions
+            == json!([{"session": session, "user": "ada", "node": node, "attached": true,
+            "created_at": sessions[0]["created_at"]}]))
+    };
+    wait::until_true(PATIENCE, "the session to be listed where it is", there).await?;
+    older.command("send", json!({"conversation": "c0", "key": "k", "content": "still here"})).await?;
+    older.wait_for_event("message").await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ensure!(there().await?, "it is listed otherwise later");
+    let watch = older.command("presence", json!({"conversation": "c0"})).await?;
+    ensure!(watch["users"][0]["online"] == true, "{watch}");
+    Ok(())
+}
+
+/// An operator ends a session.
+async fn end(node: &Node, session: &Value) -> Result<u16> {
+    let admin = Token::of("admin").scope("admin").sign(node.secret());
+    let url = format!("{}/v1/sessions/{}", node.http_url(), session.as_str().context("a session")?);
+    Ok(Request::new("DELETE", &url).bearer(&admin).send().await?.status)
+}
+
+/// Whether a ticket still resumes its session.
+async fn resumes(node: &Node, resume: &Value) -> Result<bool> {
+    let (url, token) = (node.ws_url(), node.token("ada"));
+    wait::until(PATIENCE, "an answer to the resume", async || {
+        match Client::resume(&url, &token, Encoding::Json, resume.clone()).await {
+            Ok(client) => Ok(Some(client.welcome()["resumed"] == true)),
+            Err(Failure::Refused(reply)) if reply.code == "unavailable" => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_session_stays_ended_whatever_becomes_of_redis() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    let (mut ada, resume) = ada(&cluster, 2).await?;
+    ensure!(end(cluster.node(1), &resume["session"]).await? == 204);
+    let closed = ada.closed(PATIENCE).await?;
+    ensure!(closed.code == Some(4410), "{closed:?}");
+    ensure!(end(cluster.node(0), &resume["session"]).await? == 204, "once more does no harm");
+    let redis = cluster.redis()?;
+    for node in cluster.nodes() {
+        ensure!(!resumes(node, &resume).await?, "{} resumes it", node.name());
+    }
+    redis.flushall().await?;
+    for node in cluster.nodes() {
+        ensure!(!resumes(node, &resume).await?, "{} resumes it after FLUSHALL", node.name());
+    }
+    redis.kill().await?;
+    for node in cluster.nodes() {
+        ensure!(!resumes(node, &resume).await?, "{} resumes it without Redis", node.name());
+    }
+    redis.restart().await?;
+    // Nor does a node that was not there when it was ended, with Redis empty or away.
+    cluster.node(1).kill().await?;
+    cluster.node(1).start_again().await?;
+    for node in cluster.nodes() {
+        ensure!(!resumes(node, &resume).await?, "{} resumes it with an empty Redis", node.name());
+    }
+    redis.kill().await?;
+    ensure!(!resumes(cluster.node(1), &resume).await?, "a new node resumes it without Redis");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_session_stays_ended_after_a_restart_of_a_node_that_is_alone() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let node = Node::start().await?;
+    let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await?;
+    let resume =
+        json!({"session": ada.welcome()["session"], "ticket": ada.welcome()["ticket"], "cursors": {}});
+    let mut bob = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await?;
+    let other =
+        json!({"session": bob.welcome()["session"], "ticket": bob.welcome()["ticket"], "cursors": {}});
+    ensure!(end(&node, &resume["session"]).await? == 204);
+    ensure!(ada.closed(PATIENCE).await?.code == Some(4410));
+    bob.command("ping", json!({})).await?;
+    node.kill().await?;
+    node.start_again().await?;
+    ensure!(!resumes(&node, &resume).await?, "the ticket of the ended session is good again");
+    ensure!(resumes(&node, &other).await?, "another ticket is not");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_closes_a_socket_that_is_just_attaching() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    for round in 0..10 {
+        let (mut older, resume) = ada_anew(&cluster, round).await?;
+        let (mut attaching, connect) = begin(cluster.node(1), &resume).await?;
+        tokio::time::sleep(Duration::from_millis(round % 5)).await;
+        ensure!(end(cluster.node(0), &resume["session"]).await? == 204);
+        let ended = Instant::now();
+        let closed = older.closed(PATIENCE).await?;
+        // Attached before the end, the newer one replaced the older one.
+        ensure!(matches!(closed.code, Some(4409 | 4410)), "{closed:?}");
+        match attaching.reply(connect).await {
+            // It came after the end, so the session is another one; or it was attached before it.
+            Ok(welcome) if welcome["resumed"] == false => {}
+            Ok(welcome) => {
+                ensure!(welcome["resumed"] == true, "{welcome}");
+                let closed = attaching.closed(PATIENCE).await?;
+                ensure!(closed.code == Some(4410), "{closed:?}, {:?} after the end", ended.elapsed());
+            }
+            Err(failure) => ensure!(failure.close_code() == Some(4410), "{failure}"),
+        }
+        ensure!(!resumes(cluster.node(1), &resume).await?, "it is resumed afterwards");
+    }
+    Ok(())
+}
+
+/// Ada with a new session, in the conversations of one round.
+async fn ada_anew(cluster: &Cluster, round: u64) -> Result<(Client, Value)> {
+    let mut ada = Client::connect(&cluster.node(0).ws_url(), &cluster.token("ada"), Encoding::Json).await?;
+    let mut cursors = serde_json::Map::new();
+    for number in 0..20 {
+        let conversation = format!("r{round}-c{number}");
+        ada.command("create", json!({"conversation": conversation})).await?;
+        cursors.insert(conversation, json!(0));
+    }
+    let (session, ticket) = (ada.welcome()["session"].clone(), ada.welcome()["ticket"].clone());
+    Ok((ada, json!({"session": session, "ticket": ticket, "cursors": cursors})))
+}
