@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::rate::Allowance;
+use crate::rate::{Allowance, Line, cost_us};
 use crate::swept::SweptMap;
 
 /// What one address may do; 0: no limit.
@@ -31,15 +31,38 @@ struct Entry {
     open: u32,
     /// Its clock begins at `began`.
     handshakes: Allowance,
+    /// Those who had one connection too many; the clock is the same.
+    waiting: Line,
 }
 
-/// Why an address may not connect now.
+/// How long it takes at the least, microseconds, until somebody who was refused a connection may try again: when a place becomes free is
+/// not known.
+const FULL_US: u64 = 1_000_000;
+
+/// Why an address may not connect now, and how long it should wait, milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// It has as many connections as it may.
-    Connections,
+    Connections(u64),
     /// It shakes hands too often.
-    Handshakes,
+    Handshakes(u64),
+}
+
+impl Refusal {
+    /// How long to wait, milliseconds.
+    pub fn retry_after_ms(self) -> u64 {
+        match self {
+            Refusal::Connections(ms) | Refusal::Handshakes(ms) => ms,
+        }
+    }
+
+    /// What it says.
+    pub fn message(self) -> &'static str {
+        match self {
+            Refusal::Connections(_) => "too many connections of this address",
+            Refusal::Handshakes(_) => "too many handshakes of this address",
+        }
+    }
 }
 
 /// Counts a connection against its address for as long as it lives.
@@ -78,9 +101,12 @@ impl Addresses {
         let mut entries = self.entries.lock();
         let entry = entries.entry(address, |entry| entry.open > 0 || !entry.handshakes.is_whole(now));
         if connections > 0 && entry.open >= connections {
-            return Err(Refusal::Connections);
+            // They come back as fast as they may shake hands.
+            let step = cost_us(1, self.limits.handshakes_per_second);
+            return Err(Refusal::Connections(entry.waiting.place(now, FULL_US, step).div_ceil(1_000)));
         }
-        entry.handshakes.take(now, 1, handshakes_per_second).map_err(|_| Refusal::Handshakes)?;
+        let taken = entry.handshakes.take(now, 1, handshakes_per_second);
+        taken.map_err(|away_us| Refusal::Handshakes(away_us.div_ceil(1_000)))?;
         entry.open += 1;
         Ok(Some(AddressGuard { addresses: self.clone(), address }))
     }
@@ -117,7 +143,7 @@ mod tests {
         let addresses = Addresses::new(AddressLimits { connections: 2, handshakes_per_second: 0 });
         let first = addresses.enter(HERE);
         let _second = addresses.enter(HERE);
-        assert!(matches!(addresses.enter(HERE), Err(Refusal::Connections)));
+        assert!(matches!(addresses.enter(HERE), Err(Refusal::Connections(1_000))));
         drop(first);
         assert!(addresses.enter(HERE).is_ok());
     }
@@ -127,14 +153,19 @@ mod tests {
         let addresses = Addresses::new(AddressLimits { connections: 2, handshakes_per_second: 1 });
         assert!((0..100).all(|_| addresses.enter_request(HERE).is_ok()));
         let _held = [addresses.enter_request(HERE), addresses.enter(HERE)];
-        assert!(matches!(addresses.enter_request(HERE), Err(Refusal::Connections)));
+        assert!(matches!(addresses.enter_request(HERE), Err(Refusal::Connections(_))));
     }
 
     #[test]
     fn a_burst_of_handshakes_ends() {
         let addresses = Addresses::new(AddressLimits { connections: 0, handshakes_per_second: 5 });
-        let refused = (0..20).filter(|_| matches!(addresses.enter(HERE), Err(Refusal::Handshakes))).count();
-        assert!((10..=15).contains(&refused), "{refused}");
+        let away = |refusal| match refusal {
+            Err(Refusal::Handshakes(ms)) => Some(ms),
+            _ => None,
+        };
+        let places: Vec<u64> = (0..20).filter_map(|_| away(addresses.enter(HERE))).collect();
+        assert!((10..=15).contains(&places.len()), "{places:?}");
+        assert!(places.is_sorted() && *places.last().expect("refused") > 1_000, "{places:?}");
     }
 
     #[test]

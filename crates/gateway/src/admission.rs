@@ -11,10 +11,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rand::Rng;
 
-use crate::rate::{Allowance, BURST_US};
+use crate::rate::{Allowance, BURST_US, Line, cost_us};
 
-/// The longest that a client is sent away for.
-const AWAY_MAX: Duration = Duration::from_secs(30);
 /// The shortest, but for chance.
 const AWAY_MIN: Duration = Duration::from_secs(1);
 /// How many handshakes are taken for each session that may begin: as many come to the second gate to choose from.
@@ -34,14 +32,10 @@ pub(crate) struct Admission {
 struct Gates {
     handshakes: Allowance,
     sessions: Allowance,
-    handshakes_away: Away,
-    resumed_away: Away,
-    new_away: Away,
+    handshakes_away: Line,
+    resumed_away: Line,
+    new_away: Line,
 }
-
-/// When those who were sent away so far are all back, at the rate that is taken.
-#[derive(Debug, Default)]
-struct Away(u64);
 
 impl Admission {
     /// Gates that take so many handshakes a second, and a third as many sessions.
@@ -67,7 +61,7 @@ impl Admission {
 
 impl Gates {
     fn handshake(&mut self, now_us: u64, rate: u32) -> Result<(), Duration> {
-        self.handshakes.take(now_us, 1, rate).map_err(|_| self.handshakes_away.next(now_us, rate))
+        self.handshakes.take(now_us, 1, rate).map_err(|_| place(&mut self.handshakes_away, now_us, rate))
     }
 
     fn session(&mut self, now_us: u64, rate: u32, resumes: bool) -> Result<(), Duration> {
@@ -76,18 +70,14 @@ impl Gates {
             true => (BURST_US, &mut self.resumed_away),
             false => (BURST_US / 2, &mut self.new_away),
         };
-        self.sessions.take_within(now_us, 1, rate, burst_us).map_err(|_| away.next(now_us, rate))
+        self.sessions.take_within(now_us, 1, rate, burst_us).map_err(|_| place(away, now_us, rate))
     }
 }
 
-impl Away {
-    /// When the next who is sent away may return: never further ahead than anybody is sent away, however many were refused.
-    fn next(&mut self, now_us: u64, rate: u32) -> Duration {
-        let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let step = 1_000_000 / u64::from(rate.max(1));
-        self.0 = (self.0.max(now_us + us(AWAY_MIN)) + step).min(now_us + us(AWAY_MAX));
-        Duration::from_micros(self.0 - now_us)
-    }
+/// When the next who is sent away may return.
+fn place(line: &mut Line, now_us: u64, rate: u32) -> Duration {
+    let first_us = u64::try_from(AWAY_MIN.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(line.place(now_us, first_us, cost_us(1, rate)))
 }
 
 fn jittered(away: Duration) -> Duration {
@@ -118,7 +108,7 @@ mod tests {
         let away: Vec<Duration> = answers.into_iter().filter_map(Result::err).collect();
         assert!(away[0] < Duration::from_secs(2), "{:?}", away[0]);
         assert!(away.is_sorted() && away.last().is_some_and(|last| *last > Duration::from_secs(10)));
-        assert!(away.iter().all(|away| *away <= AWAY_MAX));
+        assert!(away.iter().all(|away| *away <= Duration::from_secs(30)));
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub(crate) async fn answer(
         Some(Ok(guard)) => guard,
         Some(Err(refusal)) => {
             listener::count(refusal);
-            return refuse("too many requests of this address at once", 1_000).await;
+            return refuse("too many requests of this address at once", refusal.retry_after_ms()).await;
         }
     };
     if let Err(away_us) = payers.take_for_source() {

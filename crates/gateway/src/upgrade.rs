@@ -114,7 +114,7 @@ impl Front {
             listener::count(refusal);
             Refused::new(
                 HandshakeRefusal::Address,
-                CommandError::rate_limited("too many connections of this address", 1_000),
+                CommandError::rate_limited(refusal.message(), refusal.retry_after_ms()),
             )
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::gcra::{self, Cells};
+use crate::gcra::{self, Cells, Kept};
 use crate::{Allowance, Error, Verdict};
 
 /// The allowances of those who took from them lately: of one node for good, or while the store of all nodes is away.
@@ -12,8 +12,8 @@ pub struct Allowances {
     max: usize,
     /// At how many users those who have their whole allowance again are dropped.
     sweep_at: usize,
-    /// When each user's next cell is due.
-    due_us: HashMap<Box<str>, i64>,
+    /// What is kept of each user.
+    users: HashMap<Box<str>, Kept>,
 }
 
 const SWEEP_AT_MIN: usize = 1024;
@@ -21,7 +21,7 @@ const SWEEP_AT_MIN: usize = 1024;
 impl Allowances {
     /// Nobody has taken anything yet; at most this many users are kept at a time.
     pub fn new(max: usize) -> Self {
-        Self { max, sweep_at: SWEEP_AT_MIN.min(max), due_us: HashMap::new() }
+        Self { max, sweep_at: SWEEP_AT_MIN.min(max), users: HashMap::new() }
     }
 
     /// Takes one from a user's allowance, at a time in microseconds from any beginning.
@@ -41,23 +41,21 @@ impl Allowances {
         };
         // A name has no slash.
         let key = format!("{tenant}/{user}").into_boxed_str();
-        let kept = self.due_us.get(&key).copied();
-        let (verdict, due_us) = gcra::take(kept, now_us, cells);
-        if verdict == Verdict::Allowed {
-            if kept.is_none() {
-                self.make_room(now_us)?;
-            }
-            self.due_us.insert(key, due_us);
+        let before = self.users.get(&key).copied();
+        let (verdict, kept) = gcra::take(before, now_us, cells);
+        if before.is_none() {
+            self.make_room(now_us)?;
         }
+        self.users.insert(key, kept);
         Ok(verdict)
     }
 
     fn make_room(&mut self, now_us: i64) -> Result<(), Error> {
-        if self.due_us.len() >= self.sweep_at {
-            self.due_us.retain(|_, due_us| *due_us > now_us);
-            self.sweep_at = (self.due_us.len() * 2).clamp(SWEEP_AT_MIN.min(self.max), self.max);
+        if self.users.len() >= self.sweep_at {
+            self.users.retain(|_, kept| kept.due_us > now_us);
+            self.sweep_at = (self.users.len() * 2).clamp(SWEEP_AT_MIN.min(self.max), self.max);
         }
-        if self.due_us.len() >= self.max {
+        if self.users.len() >= self.max {
             return Err(Error::Unavailable(format!("the allowances of {} users are kept", self.max)));
         }
         Ok(())
@@ -76,7 +74,7 @@ mod tests {
         assert_eq!(limits.take("t", "b", allowance, 500_000).unwrap(), Verdict::Allowed);
         assert!(limits.take("t", "c", allowance, 600_000).is_err());
         assert_eq!(limits.take("t", "c", allowance, 1_000_000).unwrap(), Verdict::Allowed);
-        assert_eq!(limits.due_us.len(), 2);
+        assert_eq!(limits.users.len(), 2);
     }
 
     #[test]

@@ -304,7 +304,7 @@ pub enum Verdict {
     Allowed,
     /// It is not, and does not count.
     Denied {
-        /// When it will be, milliseconds from now.
+        /// When to try again, milliseconds from now: later for each who is refused, so that all find a place if they come back then.
         retry_after_ms: u64,
     },
 }

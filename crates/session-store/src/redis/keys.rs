@@ -10,6 +10,7 @@
 //! | `starling:v1:sessions:{TENANT}` | sorted set of the tenant's sessions by expiry | 7 days |
 //! | `starling:v1:presence:{TENANT:CONVERSATION}` | hash: `NODE/USER` → number of sessions | 2 hours |
 //! | `starling:v1:limit:{TENANT:USER}` | when the allowance is whole again, microseconds | until then |
+//! | `starling:v1:line:{TENANT:USER}` | the last place that a refused one was given, microseconds | until then |
 //!
 //! Each begins with `starling:v1:`, or with what the configuration says instead. A colon may stand in a tenant's name as well
 //! as in a user's, so one in the former is written `%3A` where both are joined.
@@ -64,6 +65,10 @@ impl Keys {
 
     pub(super) fn limit(&self, tenant: &str, user: &str) -> String {
         format!("{}limit:{{{}:{user}}}", self.prefix, escaped(tenant))
+    }
+
+    pub(super) fn line(&self, tenant: &str, user: &str) -> String {
+        format!("{}line:{{{}:{user}}}", self.prefix, escaped(tenant))
     }
 }
 

@@ -145,12 +145,11 @@ impl RedisStore {
     }
 
     async fn take_one(&self, tenant: &str, user: &str, cells: Cells) -> Result<Verdict, Error> {
-        let take = Command::script(&self.scripts.take, vec![self.keys.limit(tenant, user)])
-            .with(cells.interval_us)
-            .with(cells.tolerance_us);
+        let keys = vec![self.keys.limit(tenant, user), self.keys.line(tenant, user)];
+        let take = Command::script(&self.scripts.take, keys).with(cells.interval_us).with(cells.tolerance_us);
         match self.link.call(Lane::Any, Again::No, take).await?.as_i64() {
             Some(0) => Ok(Verdict::Allowed),
-            Some(early_us) => Ok(gcra::denied(early_us)),
+            Some(away_us) => Ok(gcra::denied(away_us)),
             None => Err(Error::Unavailable("Redis answered something unexpected".into())),
         }
     }

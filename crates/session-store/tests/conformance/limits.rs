@@ -15,14 +15,40 @@ pub async fn two_nodes_share_one_allowance_exactly(world: &World<'_>) {
     }
     let verdicts = takes.join_all().await;
     assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Allowed).count(), 20);
-    let one_comes_back_every_ms = 3_600_000 / 20;
-    for verdict in verdicts {
-        if let Verdict::Denied { retry_after_ms } = verdict {
-            assert!(
-                (one_comes_back_every_ms - 30_000..=one_comes_back_every_ms).contains(&retry_after_ms),
-                "{retry_after_ms}"
-            );
-        }
+    let one_comes_back_every_ms: u64 = 3_600_000 / 20;
+    let mut places: Vec<_> = verdicts.into_iter().filter_map(away).collect();
+    places.sort_unstable();
+    for (place, retry_after_ms) in (1..).zip(places) {
+        // The line is one period long.
+        let due_ms = one_comes_back_every_ms * u64::min(place, 20);
+        assert!((due_ms - 30_000..=due_ms).contains(&retry_after_ms), "place {place}: {retry_after_ms}");
+    }
+}
+
+pub async fn who_comes_back_when_told_to_finds_a_place(world: &World<'_>) {
+    let allowance = Allowance { count: 10, period_ms: 2_000 };
+    let mut takes = tokio::task::JoinSet::new();
+    for i in 0..18 {
+        let store = if i % 2 == 0 { world.a.clone() } else { world.b.clone() };
+        takes.spawn(async move {
+            let mut refused = 0;
+            loop {
+                let verdict = store.take("acme", "alice", allowance).await.expect("the store answers");
+                let Some(retry_after_ms) = away(verdict) else { return refused };
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(retry_after_ms)).await;
+            }
+        });
+    }
+    // Whoever comes late, on a slow machine, and takes the place of one who was refused, is not refused itself.
+    let refused = takes.join_all().await;
+    assert!(refused.iter().sum::<u32>() <= 8, "{refused:?}");
+}
+
+fn away(verdict: Verdict) -> Option<u64> {
+    match verdict {
+        Verdict::Denied { retry_after_ms } => Some(retry_after_ms),
+        Verdict::Allowed => None,
     }
 }
 

@@ -49,6 +49,7 @@ macro_rules! for_all_cases {
             presence::a_wiped_store_is_filled_again,
             presence::thousands_of_entries_at_once,
             limits::two_nodes_share_one_allowance_exactly,
+            limits::who_comes_back_when_told_to_finds_a_place,
             limits::an_allowance_comes_back_evenly,
             limits::users_and_tenants_have_their_own,
         }

@@ -68,7 +68,9 @@ async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
     let devices = |devices| PresenceChange { conversation: plans.clone(), user: "alice".into(), devices };
     store.set_presence("n1", &[devices(1)]).await?;
     store.keep_presence(std::slice::from_ref(&plans)).await?;
-    store.take("acme", "alice", Allowance { count: 10, period_ms: 60_000 }).await?;
+    for _ in 0..2 {
+        store.take("acme", "alice", Allowance { count: 1, period_ms: 60_000 }).await?;
+    }
     let mut cursor = None;
     loop {
         let page = store.sessions("acme", Some("alice"), cursor.as_deref(), 3).await?;
@@ -94,8 +96,9 @@ async fn keys(servers: &[&Redis]) -> anyhow::Result<Vec<String>> {
     Ok(keys)
 }
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "starling:v1:limit:{acme:alice}",
+    "starling:v1:line:{acme:alice}",
     "starling:v1:presence:{acme:plans}",
     "starling:v1:sessions:{acme:alice}",
     "starling:v1:sessions:{acme}",
