@@ -58,7 +58,7 @@ const REPAIR_QUEUE: usize = 4_096;
 /// How many changes of conversations and members are made at once; further ones wait.
 const CHANGES_AT_ONCE: usize = 64;
 /// The most bytes of one page that is read from the log, contents and metadata.
-pub(crate) const PAGE_BYTES_MAX: usize = 1024 * 1024;
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// The most bytes that are read from the log at once for one socket that is behind.
 const CATCH_UP_BYTES_MAX: usize = 128 * 1024;
 /// The most messages that are read from the log at once for one socket that is behind.

@@ -63,7 +63,7 @@ pub use commands::{
 pub use config::{HubConfig, TenantLimits};
 pub use encoded::{Encoded, OwnedEvent};
 pub use error::CommandError;
-pub use hub::{Hub, HubParts, NodeGauges};
+pub use hub::{Hub, HubParts, NodeGauges, PAGE_BYTES_MAX};
 pub use latency::LatencyWindow;
 pub use log_reads::LogPage;
 pub use random::Seeds;

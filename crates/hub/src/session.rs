@@ -1,7 +1,7 @@
 //! Sessions of this node: who holds which socket, and what they are in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use starling_auth::Identity;
@@ -9,6 +9,7 @@ use starling_session_store::Stamp;
 use starling_wire::protocol::CloseReason;
 
 use crate::Map;
+use crate::hub::PAGE_BYTES_MAX;
 use crate::room::Room;
 use crate::shards::SocketId;
 use crate::topic::Topic;
@@ -27,6 +28,8 @@ pub struct Session {
     pub socket: SocketId,
     /// The stamp of the attach that brought it here.
     stamp: AtomicI64,
+    /// How long a page of history may be, bytes: less than [`PAGE_BYTES_MAX`] for a client that reads slowly.
+    page_bytes: AtomicUsize,
     state: Mutex<SessionState>,
 }
 
@@ -57,6 +60,7 @@ impl Session {
             created_at_ms,
             socket,
             stamp: AtomicI64::new(stamp),
+            page_bytes: AtomicUsize::new(PAGE_BYTES_MAX),
             state: Mutex::new(state),
         }
     }
@@ -64,6 +68,16 @@ impl Session {
     /// The stamp of the attach that brought it here, or of a later one whose place it took.
     pub fn stamp(&self) -> Stamp {
         self.stamp.load(Ordering::Relaxed)
+    }
+
+    /// How long a page of history may be, bytes.
+    pub fn page_bytes(&self) -> usize {
+        self.page_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Makes pages of history at most so long, bytes.
+    pub fn set_page_bytes(&self, bytes: usize) {
+        self.page_bytes.store(bytes.min(PAGE_BYTES_MAX), Ordering::Relaxed);
     }
 
     /// Access to what changes. Never held across an await.

@@ -279,10 +279,10 @@ impl ConnTask {
 
     /// Has the connection closed when its token ends.
     fn watch_expiry(&self, table: &mut Table) {
-        let Some(conn) = table.conns.get(self.key as usize) else { return };
-        let Some(session) = &conn.session else { return };
-        let (at_ms, generation) = (session.expires_at_ms(), conn.generation);
-        table.expires(at_ms, self.key, generation);
+        let Some(conn) = table.conns.get_mut(self.key as usize) else { return };
+        if let Some(session) = &conn.session {
+            conn.deadlines.token_ends(session.expires_at_ms());
+        }
     }
 
     /// The histories of a resumed session's topics have come: everything is answered, then replayed.

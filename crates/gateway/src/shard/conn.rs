@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use slab::Slab;
@@ -13,8 +13,10 @@ use starling_wire::websocket::deflate::Deflater;
 use starling_wire::websocket::{self, Decoder};
 
 use super::leaving::AskedGuard;
-use super::outbox::{Kind, Outbox};
+use super::outbox::{Flushed, Kind, Outbox};
 use super::socket::Socket;
+use super::speed::Speed;
+use super::timers::Deadlines;
 use crate::addresses::AddressGuard;
 use crate::metrics::METRICS;
 
@@ -58,8 +60,12 @@ pub(crate) struct Conn {
     pub waiting: Option<Box<(u64, Command)>>,
     /// The shard's tick when something was last heard.
     pub heard_at: u32,
-    /// When its token is looked at next, Unix seconds.
-    pub expiry_due_s: i64,
+    /// What becomes due for it, and when.
+    pub deadlines: Deadlines,
+    /// How fast the client takes what is written.
+    pub speed: Speed,
+    /// How many bytes were read, and thrown away, after the close frame was queued.
+    pub discarded: usize,
     /// How the connection ends, if it does.
     pub phase: Phase,
     /// Command and byte rates.
@@ -81,11 +87,8 @@ pub(crate) struct Conn {
 pub(crate) enum Phase {
     /// Frames go both ways.
     Open,
-    /// A close frame was sent; the client's is awaited until this tick.
-    Closing {
-        /// The shard's tick.
-        until: u32,
-    },
+    /// A close frame was sent; the client's is awaited.
+    Closing,
     /// Both have said it, or the client can't be understood any more: nothing but what waits is written.
     Closed,
     /// All is written and said; what still comes is thrown away until the client ends, too. (A socket that is closed over unread
@@ -187,13 +190,35 @@ impl Conn {
         self.push(frame, Kind::Reply);
     }
 
-    /// Says goodbye. What waits is written first.
-    pub fn close(&mut self, reason: CloseReason, text: &str, until: u32) {
+    /// Says goodbye, at a tick of the shard. What waits is written first, and the client has a moment to answer.
+    pub fn close(&mut self, reason: CloseReason, text: &str, tick: u32) {
         if self.phase == Phase::Open {
             METRICS.closed(reason.code());
             self.outbox.push(websocket::close_frame(reason.code(), text), Kind::Reply);
-            self.phase = Phase::Closing { until };
+            self.phase = Phase::Closing;
+            self.deadlines.end_soon(tick);
+            // What was read but not begun never will be.
+            (self.backlog, self.waiting) = (VecDeque::new(), None);
             self.wake();
+        }
+    }
+
+    /// Writes what the socket takes, at a tick of the shard. Answers how many bytes, and whether that was all; where it was not, the task
+    /// of `cx` is woken when the socket takes more, or the connection is broken.
+    pub fn flush(&mut self, tick: u32, cx: &mut Context<'_>) -> (u64, bool) {
+        match self.outbox.flush(&mut self.socket, cx) {
+            Ok(Flushed { bytes, all, moved }) => {
+                self.speed.took(bytes);
+                // What was full has room again: at the other end somebody reads. Nobody who takes a page slowly is silent.
+                if moved && self.phase == Phase::Open {
+                    self.heard_at = tick;
+                }
+                (bytes, all)
+            }
+            Err(_) => {
+                self.break_off();
+                (0, false)
+            }
         }
     }
 

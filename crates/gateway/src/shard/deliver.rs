@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use starling_hub::{Attachment, Encoded, RoomId, ShardItem, clock};
 use starling_wire::protocol::{CloseReason, Encoding};
@@ -63,20 +63,9 @@ impl Table {
 
     /// Closes a connection, from this node's side.
     pub fn close(&mut self, key: u32, reason: CloseReason, text: &str) {
-        let until = self.tick + super::timers::CLOSE_SECONDS;
         if let Some(conn) = self.conns.get_mut(key as usize) {
-            conn.close(reason, text, until);
-            let generation = conn.generation;
-            self.timers.closing(until, key, generation);
+            conn.close(reason, text, self.tick);
             self.mark(key);
-        }
-    }
-
-    /// Gives a client whose connection is over a moment to end it, too.
-    pub fn linger(&mut self, key: u32) {
-        let until = self.tick + super::timers::CLOSE_SECONDS;
-        if let Some(conn) = self.conns.get(key as usize) {
-            self.timers.closing(until, key, conn.generation);
         }
     }
 
@@ -168,7 +157,7 @@ impl Table {
         for key in dirty.drain(..) {
             if let Some(conn) = self.conns.get_mut(key as usize) {
                 conn.dirty = false;
-                sent += flush(conn);
+                sent += flush(conn, self.tick);
             }
         }
         self.dirty = dirty;
@@ -253,6 +242,9 @@ impl Table {
         let mut delivered = 0;
         for sub_ref in &room.subs {
             let Some(conn) = self.conns.get_mut(sub_ref.conn as usize) else { continue };
+            if conn.phase != Phase::Open {
+                continue;
+            }
             let Some(sub) = conn.subs.get_mut(sub_ref.sub as usize) else { continue };
             match &mut sub.state {
                 SubState::Behind { .. } => continue,
@@ -316,18 +308,14 @@ impl JoinedFrames {
 }
 
 /// Writes what the socket takes now. Where it is full, or there is more to do, the connection's task goes on.
-pub(super) fn flush(conn: &mut Conn) -> u64 {
+pub(super) fn flush(conn: &mut Conn, tick: u32) -> u64 {
     let mut sent = 0;
     if conn.phase != Phase::Broken && !conn.outbox.is_empty() {
-        let mut cx = Context::from_waker(Waker::noop());
-        match conn.outbox.poll_flush(&mut conn.socket, &mut cx) {
-            Poll::Ready(Ok(bytes)) => sent = bytes,
+        let (bytes, all) = conn.flush(tick, &mut Context::from_waker(Waker::noop()));
+        sent = bytes;
+        if !all {
             // The task polls again, and registers itself.
-            Poll::Pending => conn.wake(),
-            Poll::Ready(Err(_)) => {
-                conn.break_off();
-                conn.wake();
-            }
+            conn.wake();
         }
     }
     if conn.behind > 0 {
@@ -342,11 +330,7 @@ pub(super) fn bound(conn: &mut Conn, settings: &ShardSettings, tick: u32) {
         METRICS.overloaded.increment(1);
         // What waits is given up, so that the reason at least arrives if the client reads again; the heartbeat ends the rest.
         conn.outbox.drop_chunks(|_| true);
-        conn.close(
-            CloseReason::Overloaded,
-            "too far behind to be served",
-            tick + super::timers::CLOSE_SECONDS,
-        );
+        conn.close(CloseReason::Overloaded, "too far behind to be served", tick);
     }
 }
 

@@ -1,14 +1,16 @@
 //! For the tests of a shard's parts: a shard without threads, and connections that lead nowhere.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use starling_auth::Identity;
 use starling_conversation_store::Conversation;
 use starling_hub::{Attachment, Room, RoomId, RoomKey, Session, SocketId};
 use starling_wire::protocol::Encoding;
 use starling_wire::websocket::deflate::Params;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, DuplexStream, ReadBuf};
 
 use super::{PaceLimits, Service, Shard, ShardSettings, Socket};
 
@@ -42,6 +44,20 @@ pub fn connect(shard: &Rc<Shard>) -> (u32, DuplexStream) {
 pub fn connect_with(shard: &Rc<Shard>, deflate: Option<Params>) -> (u32, DuplexStream) {
     let (near, far) = tokio::io::duplex(1 << 16);
     (crate::upgrade::enter(shard, Socket::Memory(far), None, Encoding::Json, deflate, None), near)
+}
+
+/// What has come to the client's end by now, and was not taken before.
+pub fn received(near: &mut DuplexStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut space = [0; 4_096];
+    loop {
+        let mut buffer = ReadBuf::new(&mut space);
+        let mut cx = Context::from_waker(Waker::noop());
+        match Pin::new(&mut *near).poll_read(&mut cx, &mut buffer) {
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => bytes.extend_from_slice(buffer.filled()),
+            _ => return bytes,
+        }
+    }
 }
 
 pub fn session() -> Arc<Session> {

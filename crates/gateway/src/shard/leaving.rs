@@ -116,7 +116,7 @@ impl Table {
         conn.asked = Some(self.asked.enter());
         tell(conn, SPREAD, &mut self.random);
         let closed = self.random.random_range(LEAVING_SECONDS);
-        self.timers.leaving(self.tick.saturating_add(closed), key, generation);
+        conn.deadlines.leave_by(self.tick.saturating_add(closed));
         self.mark(key);
     }
 

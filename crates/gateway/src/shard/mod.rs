@@ -17,6 +17,7 @@ mod pace;
 mod reading;
 mod room;
 mod socket;
+mod speed;
 mod task;
 mod timers;
 
@@ -38,7 +39,7 @@ pub(crate) use socket::Socket;
 use starling_hub::{Hub, NodeGauges, RoomId, SocketId};
 use starling_wire::websocket::deflate::DeflateConfig;
 pub(crate) use task::ConnTask;
-use timers::Timers;
+use timers::Deadlines;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
@@ -107,7 +108,8 @@ pub(crate) struct Table {
     dirty: Vec<u32>,
     /// Lent to whoever reads.
     scratch: Vec<u8>,
-    timers: Timers,
+    /// Lent to the tick: connections for which something is due.
+    due: Vec<u32>,
     /// Seconds since the shard's start.
     pub tick: u32,
     next_generation: u32,
@@ -223,7 +225,7 @@ impl Table {
             touched: Vec::new(),
             dirty: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
-            timers: Timers::new(settings.heartbeat_s),
+            due: Vec::new(),
             tick: 0,
             next_generation: 1,
             queued: 0,
@@ -236,9 +238,9 @@ impl Table {
     pub fn insert(&mut self, make: impl FnOnce(u32) -> Conn, settings: &ShardSettings) -> u32 {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
-        let key = u32::try_from(self.conns.insert(make(generation))).unwrap_or(u32::MAX);
-        self.timers.enter((key, generation), self.tick, settings, &mut self.random);
-        key
+        let mut conn = make(generation);
+        conn.deadlines = Deadlines::begin(self.tick, settings, &mut self.random);
+        u32::try_from(self.conns.insert(conn)).unwrap_or(u32::MAX)
     }
 
     /// The connection of that name, if it is still that one.

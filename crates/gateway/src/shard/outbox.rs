@@ -34,14 +34,33 @@ struct Chunk {
 }
 
 /// What waits to be written to a socket. Owns nothing when it is empty.
+///
+/// Pings and pongs go out before all chunks that have not been begun (RFC 6455, section 5.4, lets them come between any two frames): on a
+/// slow line they would otherwise wait behind all that is said.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     chunks: VecDeque<Chunk>,
-    /// How much of the first chunk is written.
+    /// Pings and pongs.
+    control: VecDeque<Bytes>,
+    /// How much is written of what is first: a chunk or, where `control_begun`, a control frame.
     written: usize,
+    control_begun: bool,
     bytes: usize,
     /// How many chunks may be dropped. Where there are none, nobody has to look at each of thousands of replies.
     droppable: usize,
+    /// Whether the socket was full when it was last written to.
+    full: bool,
+}
+
+/// What a socket took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flushed {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Whether nothing is left.
+    pub all: bool,
+    /// Whether the socket was full before: then the peer has taken some of what it held.
+    pub moved: bool,
 }
 
 impl Outbox {
@@ -52,13 +71,18 @@ impl Outbox {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.chunks.is_empty() && self.control.is_empty()
+    }
+
+    /// Whether something waits because the socket takes no more for now.
+    pub fn is_stalled(&self) -> bool {
+        self.full && !self.is_empty()
     }
 
     /// All bytes that wait, in order.
     #[cfg(test)]
     pub fn waiting(&self) -> Vec<u8> {
-        self.chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).skip(self.written).collect()
+        self.in_order().flat_map(|bytes| bytes.iter().copied()).skip(self.written).collect()
     }
 
     /// Puts finished frames at the end.
@@ -68,20 +92,34 @@ impl Outbox {
         self.chunks.push_back(Chunk { bytes, kind });
     }
 
-    /// Puts the answer to a ping at the end. Where more waits than `bytes_max` and the last chunk is such an answer, too, it takes
-    /// that one's place: of several pings only the newest has to be answered (RFC 6455, section 5.5.3).
+    /// Puts in a ping, unless the one before still waits.
+    pub fn push_ping(&mut self, ping: Bytes) {
+        if !self.control_not_begun().any(|frame| frame.first() == ping.first()) {
+            self.push_control(ping);
+        }
+    }
+
+    /// Puts in the answer to a ping. Where more waits than `bytes_max` and the last control frame is such an answer, too, it takes that
+    /// one's place: of several pings only the newest has to be answered (RFC 6455, section 5.5.3).
     pub fn push_pong(&mut self, pong: Bytes, bytes_max: usize) {
         if self.bytes > bytes_max
-            && (self.chunks.len() > 1 || self.written == 0)
-            && let Some(last) = self.chunks.back_mut()
-            && last.kind == Kind::Reply
-            && last.bytes.first() == pong.first()
+            && self.control_not_begun().next_back().is_some_and(|last| last.first() == pong.first())
+            && let Some(last) = self.control.back_mut()
         {
-            self.bytes = self.bytes - last.bytes.len() + pong.len();
-            last.bytes = pong;
+            self.bytes = self.bytes - last.len() + pong.len();
+            *last = pong;
             return;
         }
-        self.push(pong, Kind::Reply);
+        self.push_control(pong);
+    }
+
+    fn push_control(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        self.control.push_back(frame);
+    }
+
+    fn control_not_begun(&self) -> impl DoubleEndedIterator<Item = &Bytes> {
+        self.control.iter().skip(usize::from(self.control_begun && self.written > 0))
     }
 
     /// Lets go of a subscription's chunks, since its place may be another's from now on.
@@ -96,7 +134,7 @@ impl Outbox {
     /// Takes out what `drops` names, but for a chunk of which a part is written. Answers how many bytes went.
     pub fn drop_chunks(&mut self, mut drops: impl FnMut(Kind) -> bool) -> usize {
         let before = self.bytes;
-        let begun = self.written > 0;
+        let begun = self.chunk_begun();
         let (mut index, mut freed, mut droppable) = (0, 0, 0);
         self.chunks.retain(|chunk| {
             let keep = (index == 0 && begun) || !drops(chunk.kind);
@@ -116,53 +154,80 @@ impl Outbox {
     /// Whether something waits that is no reply, apart from a chunk of which a part is written. Costs nothing, unlike
     /// [`drop_chunks`](Self::drop_chunks), which a flood of pings must not cause for each of them.
     pub fn may_drop(&self) -> bool {
-        let begun = self.chunks.front().is_some_and(|chunk| self.written > 0 && chunk.kind != Kind::Reply);
+        let begun = self.chunk_begun() && self.chunks.front().is_some_and(|chunk| chunk.kind != Kind::Reply);
         self.droppable > usize::from(begun)
     }
 
-    /// Writes what the socket takes. `Ready`: all of it. `Pending`: the socket is full, and the task of `cx` is woken when it takes more.
-    pub fn poll_flush(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
-        let mut total = 0;
-        while !self.chunks.is_empty() {
+    /// Writes what the socket takes. Where that is not all, the task of `cx` is woken when it takes more.
+    pub fn flush(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> io::Result<Flushed> {
+        let mut flushed = Flushed::default();
+        while !self.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let mut count = 0;
-            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            for (slice, bytes) in slices.iter_mut().zip(self.in_order()) {
                 let from = if count == 0 { self.written } else { 0 };
-                *slice = IoSlice::new(&chunk.bytes[from..]);
+                *slice = IoSlice::new(&bytes[from..]);
                 count += 1;
             }
             match socket.poll_write(cx, &slices[..count]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => {
-                    total += written as u64;
+                    flushed.moved |= std::mem::take(&mut self.full);
+                    flushed.bytes += written as u64;
                     self.wrote(written);
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.full = true;
+                    return Ok(flushed);
+                }
             }
         }
-        match socket.poll_flush(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(total)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
+        flushed.all = match socket.poll_flush(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => false,
+        };
+        Ok(flushed)
+    }
+
+    /// What waits, in the order in which it goes out. What has been begun is first.
+    fn in_order(&self) -> impl Iterator<Item = &Bytes> {
+        let begun = usize::from(self.chunk_begun());
+        let chunks = || self.chunks.iter().map(|chunk| &chunk.bytes);
+        chunks().take(begun).chain(&self.control).chain(chunks().skip(begun))
+    }
+
+    fn chunk_begun(&self) -> bool {
+        self.written > 0 && !self.control_begun
     }
 
     fn wrote(&mut self, mut written: usize) {
         self.bytes -= written;
+        let mut chunk_is_next = self.chunk_begun() || self.control.is_empty();
         written += self.written;
         self.written = 0;
-        while let Some(chunk) = self.chunks.front() {
-            if written < chunk.bytes.len() {
-                self.written = written;
+        loop {
+            let first = match chunk_is_next {
+                true => self.chunks.front().map(|chunk| chunk.bytes.len()),
+                false => self.control.front().map(Bytes::len),
+            };
+            let Some(length) = first else { break };
+            if written < length {
+                (self.written, self.control_begun) = (written, !chunk_is_next);
                 return;
             }
-            written -= chunk.bytes.len();
-            self.droppable -= usize::from(chunk.kind != Kind::Reply);
-            self.chunks.pop_front();
+            written -= length;
+            if chunk_is_next {
+                let chunk = self.chunks.pop_front();
+                self.droppable -= usize::from(chunk.is_some_and(|chunk| chunk.kind != Kind::Reply));
+            } else {
+                self.control.pop_front();
+            }
+            chunk_is_next = self.control.is_empty();
         }
         // An idle socket owns no buffer.
-        self.chunks = VecDeque::new();
+        (self.chunks, self.control) = (VecDeque::new(), VecDeque::new());
     }
 }
 
@@ -212,15 +277,66 @@ mod tests {
         for byte in 0..10 {
             outbox.push_pong(pong(byte), 24);
         }
-        // 18 bytes waited, so that two were answered before it was too much.
-        assert_eq!((outbox.bytes(), outbox.chunks.len()), (27, 6));
-        assert_eq!(outbox.chunks.back().map(|chunk| chunk.bytes.clone()), Some(pong(9)));
-        // Behind something else there is a new one, and one that is half written is finished.
-        outbox.push(Bytes::from_static(b"reply"), Kind::Reply);
-        outbox.push_pong(pong(10), 24);
-        outbox.wrote(33);
-        outbox.push_pong(pong(11), 0);
-        assert_eq!((outbox.bytes(), outbox.chunks.len()), (5, 2));
+        // 18 bytes waited, so that three were answered before it was too much.
+        assert_eq!((outbox.bytes(), outbox.control.len()), (27, 3));
+        assert_eq!(outbox.control.back(), Some(&pong(9)));
+        // One that is half written is finished, and so is the rest of what has been begun.
+        outbox.wrote(8);
+        outbox.push_pong(pong(10), 0);
+        assert_eq!(outbox.waiting(), [&[9][..], &pong(10), b"replymessagetyping"].concat());
+    }
+
+    #[test]
+    fn pings_and_pongs_go_between_frames_and_before_all_that_waits() {
+        let pong = Bytes::from_static(b"pong");
+        let mut outbox = filled();
+        outbox.push_pong(pong.clone(), 0);
+        assert_eq!(outbox.waiting(), b"pongreplymessagetyping");
+        outbox.wrote(6);
+        outbox.push_pong(pong.clone(), 100);
+        assert_eq!(
+            outbox.waiting(),
+            b"plypongmessagetyping",
+            "a frame that has been begun is not cut in two"
+        );
+        assert!(outbox.may_drop());
+        outbox.wrote(5);
+        assert_eq!(outbox.drop_chunks(|_| true), 13, "nothing but the pong has been begun");
+        assert_eq!((outbox.waiting(), outbox.bytes()), (b"ng".to_vec(), 2));
+        outbox.wrote(2);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_ping_that_waits_is_enough() {
+        let ping = Bytes::from_static(b"\x89\0");
+        let mut outbox = filled();
+        outbox.push_ping(ping.clone());
+        outbox.push_ping(ping.clone());
+        assert_eq!(outbox.bytes(), 20);
+        outbox.wrote(1);
+        outbox.push_ping(ping);
+        assert_eq!(outbox.waiting(), b"\0\x89\0replymessagetyping");
+    }
+
+    #[tokio::test]
+    async fn who_takes_some_of_what_filled_the_socket_has_moved() {
+        let (far, mut near) = tokio::io::duplex(8);
+        let mut socket = Socket::Memory(far);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut outbox = filled();
+        let flushed = outbox.flush(&mut socket, &mut cx).unwrap();
+        assert_eq!(
+            flushed,
+            Flushed { bytes: 8, all: false, moved: false },
+            "that much anybody's kernel takes"
+        );
+        assert!(outbox.is_stalled());
+        assert_eq!(outbox.flush(&mut socket, &mut cx).unwrap(), Flushed::default());
+        let mut some = [0; 3];
+        tokio::io::AsyncReadExt::read_exact(&mut near, &mut some).await.unwrap();
+        let flushed = outbox.flush(&mut socket, &mut cx).unwrap();
+        assert_eq!(flushed, Flushed { bytes: 3, all: false, moved: true });
     }
 
     #[test]

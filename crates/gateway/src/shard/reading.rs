@@ -1,5 +1,6 @@
 //! From a socket's bytes to commands.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +21,10 @@ const BACKLOG_MAX: usize = AWAITED_MAX as usize;
 /// How many bytes of messages one go decodes, and the message more with which that is exceeded. What is not compressed is hardly ever
 /// more than this, since it comes by the scratch buffer.
 const BACKLOG_BYTES_MAX: usize = super::SCRATCH_BYTES;
+
+/// How many bytes of a connection are read and thrown away once its close frame is queued. So much may have been on its way when the
+/// client could not know yet; what follows is left to the kernel, whose buffers fill up and stop the client.
+const DISCARD_BYTES_MAX: usize = 64 * 1024;
 
 /// What has become of what came.
 struct Decoded {
@@ -52,7 +57,8 @@ impl ConnTask {
         let open = conn.phase == Phase::Open;
         // A client that asks faster than it is answered, or does not read its answers, waits. One that has said goodbye says no more.
         let waits = open && (!conn.backlog.is_empty() || !conn.may_begin() || self.goodbye.is_some());
-        if waits || conn.phase == Phase::Broken {
+        let discards = DISCARD_BYTES_MAX.saturating_sub(conn.discarded);
+        if waits || conn.phase == Phase::Broken || (!open && discards == 0) {
             return false;
         }
         if !self.unread.is_empty() {
@@ -64,7 +70,8 @@ impl ConnTask {
             }
             return true;
         }
-        let length = match conn.socket.poll_read(cx, scratch) {
+        let space = if open { scratch.len() } else { scratch.len().min(discards) };
+        let length = match conn.socket.poll_read(cx, &mut scratch[..space]) {
             Poll::Pending => return false,
             Poll::Ready(Ok(0) | Err(_)) => {
                 conn.break_off();
@@ -72,11 +79,14 @@ impl ConnTask {
             }
             Poll::Ready(Ok(length)) => length,
         };
+        METRICS.bytes_received.increment(length as u64);
+        if !open {
+            conn.discarded += length;
+        }
         if matches!(conn.phase, Phase::Closed | Phase::Ending) {
             return true;
         }
         conn.heard_at = tick;
-        METRICS.bytes_received.increment(length as u64);
         let taken = self.take_input(table, &mut scratch[..length], length);
         if taken < length {
             self.unread = scratch[taken..length].into();
@@ -88,7 +98,13 @@ impl ConnTask {
     /// it is done with; the rest is for later.
     fn take_input(&mut self, table: &mut Table, input: &mut [u8], new: usize) -> usize {
         let Some(conn) = table.conns.get_mut(self.key as usize) else { return input.len() };
+        let before = conn.phase;
         let Decoded { taken, inflated, close } = self.decode(conn, input);
+        if conn.phase != before {
+            // It can't be understood any more: nothing of it is begun, and it has no longer than one that this node closes.
+            conn.deadlines.end_soon(table.tick);
+            (conn.backlog, conn.waiting) = (VecDeque::new(), None);
+        }
         // What is compressed costs what it is unpacked.
         let charged = new + inflated.saturating_sub(taken);
         if charged > 0 {
@@ -122,7 +138,7 @@ impl ConnTask {
                 conn.outbox.push(websocket::close_reply(code), Kind::Reply);
             }
             // This node has said it meanwhile, so that now both have.
-            Phase::Closing { .. } => {}
+            Phase::Closing => {}
             Phase::Closed | Phase::Ending | Phase::Broken => return false,
         }
         self.goodbye = None;
@@ -146,7 +162,11 @@ impl ConnTask {
                 Ok(incoming) => incoming,
                 Err(error) => {
                     let (reason, text) = (error.close_reason(), error.to_string());
-                    if conn.phase == Phase::Open && close.is_none() {
+                    if close.is_some() {
+                        // An earlier fault in the same bytes is the reason that the client is told.
+                        break;
+                    }
+                    if conn.phase == Phase::Open {
                         METRICS.closed(reason.code());
                         conn.outbox.push(websocket::close_frame(reason.code(), &text), Kind::Reply);
                     }

@@ -91,7 +91,7 @@ impl ConnTask {
                 conn.waker = Some(cx.waker().clone());
             }
         }
-        let mut reads = 0;
+        let (mut reads, tick) = (0, table.tick);
         loop {
             let mut more = self.poll_running(table, cx);
             more |= self.begin_commands(table);
@@ -102,15 +102,10 @@ impl ConnTask {
             more |= read;
             let Some(conn) = table.conns.get_mut(self.key as usize) else { return false };
             if conn.phase != Phase::Broken {
-                match conn.outbox.poll_flush(&mut conn.socket, cx) {
-                    Poll::Ready(Ok(bytes)) => {
-                        METRICS.bytes_sent.increment(bytes);
-                        // There is room again for what waited for it.
-                        more |= bytes > 0 && (conn.behind > 0 || !conn.backlog.is_empty());
-                    }
-                    Poll::Ready(Err(_)) => conn.break_off(),
-                    Poll::Pending => {}
-                }
+                let (bytes, _) = conn.flush(tick, cx);
+                METRICS.bytes_sent.increment(bytes);
+                // There is room again for what waited for it.
+                more |= bytes > 0 && (conn.behind > 0 || !conn.backlog.is_empty());
             }
             match conn.phase {
                 Phase::Broken => return false,
@@ -119,7 +114,7 @@ impl ConnTask {
                     Poll::Ready(Err(_)) => return false,
                     Poll::Ready(Ok(())) => {
                         conn.phase = Phase::Ending;
-                        table.linger(self.key);
+                        conn.deadlines.end_soon(tick);
                     }
                 },
                 _ if !more => return true,

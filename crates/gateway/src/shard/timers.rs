@@ -1,7 +1,7 @@
-//! A shard's timers: one tick a second for all connections, instead of a timer for each.
-
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+//! A shard's timers: once a second the shard looks at each of its connections.
+//!
+//! Whatever becomes due is a field of the connection. So nothing here outlives a socket, and a new time replaces the one before it: a
+//! client that refreshes its token a thousand times costs no more than one that never does.
 
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -9,219 +9,160 @@ use starling_hub::clock;
 use starling_wire::protocol::CloseReason;
 use starling_wire::websocket;
 
-use super::conn::Phase;
-use super::outbox::Kind;
+use super::conn::{Conn, Phase};
 use super::{ShardSettings, Table};
 use crate::metrics::METRICS;
 
-/// How long the client's close frame is awaited, seconds.
+/// How long a connection lives on after this node has said its last word, seconds: the client's close frame, or its end of the socket,
+/// is awaited for so long.
 pub(super) const CLOSE_SECONDS: u32 = 3;
 
-/// A connection, by its place and generation.
-type Entry = (u32, u32);
+/// A tick that never comes.
+const NEVER: u32 = u32::MAX;
 
-/// A shard's timers.
-pub(super) struct Timers {
-    /// Connections to be pinged, by the second of the heartbeat in which that happens.
-    wheel: Vec<Vec<Entry>>,
-    /// Connections from which nothing came for so long that they are gone before they would be pinged next, by when that is. Each is
-    /// here at most once: it is entered with a ping, and taken out before the next.
-    silent: BinaryHeap<Reverse<(u32, Entry)>>,
-    /// Connections that have not said `connect` yet, by deadline: all have the same time, so the order is that of arrival.
-    connects: VecDeque<(u32, Entry)>,
-    /// Connections that said goodbye.
-    closing: VecDeque<(u32, Entry)>,
-    /// Connections that are as old as they may get.
-    ages: BinaryHeap<Reverse<(u32, Entry)>>,
-    /// Connections that were asked to go elsewhere, and are closed if they have not by then.
-    leaving: BinaryHeap<Reverse<(u32, Entry)>>,
-    /// When tokens end, Unix seconds.
-    expiries: BinaryHeap<Reverse<(i64, Entry)>>,
+/// When something becomes due for a connection: ticks of the shard, unless another unit is named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    /// It is pinged.
+    ping: u32,
+    /// It must have said `connect`.
+    connect: u32,
+    /// It is as old as it may get, and is asked to go to another node.
+    age: u32,
+    /// It was asked to go to another node, and is closed if it is still here.
+    leave: u32,
+    /// It is over, whether the client has taken the close frame or not.
+    close: u32,
+    /// Its token ends, Unix milliseconds.
+    token_ms: i64,
 }
 
-impl Timers {
-    pub fn new(heartbeat_s: u32) -> Timers {
-        Timers {
-            wheel: vec![Vec::new(); heartbeat_s.max(1) as usize],
-            silent: BinaryHeap::new(),
-            connects: VecDeque::new(),
-            closing: VecDeque::new(),
-            ages: BinaryHeap::new(),
-            leaving: BinaryHeap::new(),
-            expiries: BinaryHeap::new(),
-        }
+impl Default for Deadlines {
+    fn default() -> Deadlines {
+        Deadlines { ping: NEVER, connect: NEVER, age: NEVER, leave: NEVER, close: NEVER, token_ms: i64::MAX }
     }
+}
 
-    pub fn enter(
-        &mut self,
-        (key, generation): Entry,
-        tick: u32,
-        settings: &ShardSettings,
-        random: &mut SmallRng,
-    ) {
-        let slots = self.wheel.len();
-        self.wheel[tick as usize % slots].push((key, generation));
-        // The second that has begun is not counted: nobody gets less than the time that was promised.
-        self.connects.push_back((tick + settings.connect_timeout_s + 1, (key, generation)));
-        if settings.max_age_s > 0 {
+impl Deadlines {
+    /// Those of a connection that has just been opened.
+    pub fn begin(tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> Deadlines {
+        let age = match settings.max_age_s {
+            0 => NEVER,
             // Those who came together, after a deploy, must not all go together.
-            let age = f64::from(settings.max_age_s) * random.random_range(0.8..1.0);
-            self.ages.push(Reverse((tick.saturating_add(age as u32), (key, generation))));
+            max => tick.saturating_add((f64::from(max) * random.random_range(0.8..1.0)) as u32),
+        };
+        Deadlines {
+            ping: tick.saturating_add(settings.heartbeat_s),
+            // The second that has begun is not counted: nobody gets less than the time that was promised.
+            connect: tick.saturating_add(settings.connect_timeout_s).saturating_add(1),
+            age,
+            ..Deadlines::default()
         }
     }
 
-    pub fn leaving(&mut self, until: u32, key: u32, generation: u32) {
-        self.leaving.push(Reverse((until, (key, generation))));
+    /// Has the connection closed at that tick, if its client has not left by then.
+    pub fn leave_by(&mut self, tick: u32) {
+        self.leave = tick;
     }
 
-    pub fn closing(&mut self, until: u32, key: u32, generation: u32) {
-        self.closing.push_back((until, (key, generation)));
+    /// Ends the connection soon after `now`, a tick. An earlier end stays.
+    pub fn end_soon(&mut self, now: u32) {
+        self.close = self.close.min(now.saturating_add(CLOSE_SECONDS));
     }
 
-    fn expires(&mut self, at_s: i64, key: u32, generation: u32) {
-        self.expiries.push(Reverse((at_s, (key, generation))));
+    /// Has the connection closed when its token ends. Replaces the time of an earlier token.
+    pub fn token_ends(&mut self, at_ms: i64) {
+        self.token_ms = at_ms;
+    }
+
+    fn any_due(&self, tick: u32, now_ms: i64) -> bool {
+        let first = self.ping.min(self.connect).min(self.age).min(self.leave).min(self.close);
+        first <= tick || self.token_ms <= now_ms
     }
 }
 
 impl Table {
-    /// Has a connection closed when its token ends, unless it has a newer one by then.
-    pub fn expires(&mut self, at_ms: i64, key: u32, generation: u32) {
-        let at_s = at_ms.div_euclid(1_000);
-        let conn = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation);
-        // One entry is enough, the earliest: it is looked at then, and entered anew if the token holds longer.
-        if let Some(conn) = conn.filter(|conn| at_s < conn.expiry_due_s) {
-            conn.expiry_due_s = at_s;
-            self.timers.expires(at_s, key, generation);
-        }
-    }
-
     pub(super) fn on_tick(&mut self, settings: &ShardSettings) {
         self.tick = self.tick.wrapping_add(1);
-        self.ping(settings);
-        self.end_silent(settings);
-        self.end_connects();
-        self.end_closing();
-        self.end_ages();
-        self.end_leaving();
-        self.end_tokens();
+        let (tick, now_ms) = (self.tick, clock::now_ms());
+        let mut due = std::mem::take(&mut self.due);
+        let mut queued = 0;
+        for (key, conn) in &mut self.conns {
+            queued += conn.outbox.bytes();
+            if let Some(page_bytes) = conn.speed.tick(conn.outbox.is_stalled(), settings.heartbeat_s)
+                && let Some(session) = &conn.session
+            {
+                session.set_page_bytes(page_bytes);
+            }
+            if conn.deadlines.any_due(tick, now_ms) || is_gone(conn, tick, settings) {
+                due.push(u32::try_from(key).unwrap_or(u32::MAX));
+            }
+        }
+        for key in due.drain(..) {
+            self.attend(key, now_ms, settings);
+        }
+        self.due = due;
         self.flush_dirty();
-        let queued = self.conns.iter().map(|(_, conn)| conn.outbox.bytes()).sum::<usize>();
         METRICS.queue_bytes.increment(queued as f64 - self.queued as f64);
         self.queued = queued;
     }
 
-    fn ping(&mut self, settings: &ShardSettings) {
-        let slot = self.tick as usize % self.timers.wheel.len();
-        let mut entries = std::mem::take(&mut self.timers.wheel[slot]);
-        entries.retain(|(key, generation)| {
-            let Some(conn) = self.conns.get_mut(*key as usize).filter(|conn| conn.generation == *generation)
-            else {
-                return false;
-            };
-            let ended = matches!(conn.phase, Phase::Closing { until } if until <= self.tick);
-            let gone_at = gone_at(conn.heard_at, settings);
-            if ended || gone_at <= self.tick {
-                conn.break_off();
-                conn.wake();
-                return false;
-            }
-            if gone_at < self.tick.saturating_add(settings.heartbeat_s) {
-                self.timers.silent.push(Reverse((gone_at, (*key, *generation))));
-            }
-            if conn.phase == Phase::Open {
-                conn.outbox.push(websocket::ping_frame(), Kind::Reply);
-                if !conn.dirty {
-                    conn.dirty = true;
-                    self.dirty.push(*key);
-                }
-            }
-            true
-        });
-        // Connections that came meanwhile can't be: this is one thread.
-        self.timers.wheel[slot] = entries;
-    }
-
-    fn end_silent(&mut self, settings: &ShardSettings) {
-        while let Some(Reverse((due, (key, generation)))) = self.timers.silent.peek().copied() {
-            if due > self.tick {
-                return;
-            }
-            self.timers.silent.pop();
-            let conn = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation);
-            if let Some(conn) = conn.filter(|conn| gone_at(conn.heard_at, settings) <= self.tick) {
-                conn.break_off();
-                conn.wake();
-            }
+    /// Does what is due for a connection.
+    fn attend(&mut self, key: u32, now_ms: i64, settings: &ShardSettings) {
+        let tick = self.tick;
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        if conn.deadlines.close <= tick || is_gone(conn, tick, settings) {
+            conn.break_off();
+            conn.wake();
+            return;
         }
-    }
-
-    fn end_connects(&mut self) {
-        while let Some((_, (key, generation))) =
-            self.timers.connects.pop_front_if(|(due, _)| *due <= self.tick)
-        {
-            let waits = |conn: &super::Conn| conn.generation == generation && conn.session.is_none();
-            if self.conns.get(key as usize).is_some_and(waits) {
+        if conn.deadlines.connect <= tick {
+            conn.deadlines.connect = NEVER;
+            if conn.session.is_none() {
                 self.close(key, CloseReason::ConnectTimeout, "no connect in time");
             }
         }
-    }
-
-    fn end_closing(&mut self) {
-        while let Some((_, (key, generation))) =
-            self.timers.closing.pop_front_if(|(due, _)| *due <= self.tick)
-        {
-            if let Some(conn) = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation)
-            {
-                conn.break_off();
-                conn.wake();
-            }
-        }
-    }
-
-    fn end_ages(&mut self) {
-        while let Some(Reverse((due, (key, generation)))) = self.timers.ages.peek().copied() {
-            if due > self.tick {
-                return;
-            }
-            self.timers.ages.pop();
+        self.end_token(key, now_ms);
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        if conn.deadlines.age <= tick {
+            conn.deadlines.age = NEVER;
+            let generation = conn.generation;
             self.ask_to_leave(key, generation);
         }
-    }
-
-    fn end_leaving(&mut self) {
-        while let Some(Reverse((due, (key, generation)))) = self.timers.leaving.peek().copied() {
-            if due > self.tick {
-                return;
-            }
-            self.timers.leaving.pop();
-            if self.conns.get(key as usize).is_some_and(|conn| conn.generation == generation) {
-                self.close(key, CloseReason::Restart, "moving to another node; reconnect with resume");
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        if conn.deadlines.leave <= tick {
+            conn.deadlines.leave = NEVER;
+            self.close(key, CloseReason::Restart, "moving to another node; reconnect with resume");
+        }
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        if conn.deadlines.ping <= tick {
+            conn.deadlines.ping = tick.saturating_add(settings.heartbeat_s);
+            if conn.phase == Phase::Open {
+                conn.outbox.push_ping(websocket::ping_frame());
+                self.mark(key);
             }
         }
     }
 
-    fn end_tokens(&mut self) {
-        let now_ms = clock::now_ms();
-        let now_s = now_ms.div_euclid(1_000);
-        while let Some(Reverse((at, (key, generation)))) = self.timers.expiries.peek().copied() {
-            if at > now_s {
-                return;
-            }
-            self.timers.expiries.pop();
-            let conn = self.conns.get_mut(key as usize).filter(|conn| conn.generation == generation);
-            // An entry that an earlier one has overtaken is of no more use.
-            let Some(conn) = conn.filter(|conn| conn.expiry_due_s == at) else { continue };
-            conn.expiry_due_s = i64::MAX;
-            let Some(session) = &conn.session else { continue };
-            let until = session.expires_at_ms();
-            if until > now_ms {
-                // Refreshed, or within this second: looked at again.
-                self.expires(until.max(now_ms + 1_000), key, generation);
-            } else {
-                self.close(key, CloseReason::Unauthorized, "the token has expired");
-            }
+    fn end_token(&mut self, key: u32, now_ms: i64) {
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        if conn.deadlines.token_ms > now_ms {
+            return;
+        }
+        conn.deadlines.token_ms = i64::MAX;
+        let Some(session) = &conn.session else { return };
+        let until = session.expires_at_ms();
+        if until > now_ms {
+            conn.deadlines.token_ms = until;
+        } else {
+            self.close(key, CloseReason::Unauthorized, "the token has expired");
         }
     }
+}
+
+/// Whether a peer has been silent for two heartbeats.
+fn is_gone(conn: &Conn, tick: u32, settings: &ShardSettings) -> bool {
+    gone_at(conn.heard_at, settings) <= tick
 }
 
 /// When a peer is gone that was last heard at a tick: two heartbeats later. The second in which it was heard is not counted, so that
@@ -232,7 +173,9 @@ fn gone_at(heard_at: u32, settings: &ShardSettings) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture;
+    use std::rc::Rc;
+
+    use super::super::{Shard, fixture};
     use super::*;
 
     /// Ticks from the last that was heard to the end.
@@ -264,19 +207,89 @@ mod tests {
         }
     }
 
-    #[test]
-    fn who_answers_each_ping_stays_and_costs_no_second_timer() {
+    #[tokio::test]
+    async fn a_peer_is_pinged_once_in_each_heartbeat_and_stays_while_it_answers() {
         let shard = fixture::shard_with(|settings| settings.heartbeat_s = 5);
-        let (key, _near) = fixture::connect(&shard);
+        let (key, mut near) = fixture::connect(&shard);
         let mut table = shard.table.borrow_mut();
         table.conns[key as usize].session = Some(fixture::session());
+        let mut pings = Vec::new();
         for tick in 1..=100 {
             table.on_tick(&shard.settings);
-            if tick % 5 == 0 {
+            if !fixture::received(&mut near).is_empty() {
+                pings.push(tick);
                 table.conns[key as usize].heard_at = table.tick;
             }
-            assert!(table.timers.silent.is_empty());
         }
+        assert_eq!(pings, (5..=100).step_by(5).collect::<Vec<_>>());
         assert_eq!(table.conns[key as usize].phase, Phase::Open);
+    }
+
+    #[test]
+    fn who_says_no_connect_is_closed_when_its_time_is_over() {
+        let shard = fixture::shard_with(|settings| settings.connect_timeout_s = 3);
+        let ((silent, _a), (connected, _b)) = (fixture::connect(&shard), fixture::connect(&shard));
+        let mut table = shard.table.borrow_mut();
+        table.conns[connected as usize].session = Some(fixture::session());
+        ticks(&shard, &mut table, 3);
+        assert_eq!(table.conns[silent as usize].phase, Phase::Open);
+        ticks(&shard, &mut table, 1);
+        assert_eq!(table.conns[silent as usize].phase, Phase::Closing);
+        assert_eq!(table.conns[connected as usize].phase, Phase::Open);
+        ticks(&shard, &mut table, CLOSE_SECONDS);
+        assert_eq!(
+            table.conns[silent as usize].phase,
+            Phase::Broken,
+            "its close frame was not awaited for ever"
+        );
+    }
+
+    #[test]
+    fn a_new_token_takes_the_place_of_the_one_before_whichever_ends_first() {
+        let now_ms = clock::now_ms();
+        let hour_ms = 3_600_000;
+        for (first_ms, second_ms, ends) in [
+            (now_ms - 1, now_ms + hour_ms, false),
+            (now_ms + hour_ms, now_ms - 1, true),
+            (now_ms - 2, now_ms - 1, true),
+        ] {
+            let shard = fixture::shard();
+            let (key, _near) = fixture::connect(&shard);
+            let mut table = shard.table.borrow_mut();
+            let session = fixture::session();
+            session.state().identity.expires_at_ms = second_ms;
+            let conn = &mut table.conns[key as usize];
+            conn.session = Some(session);
+            conn.deadlines.token_ends(first_ms);
+            conn.deadlines.token_ends(second_ms);
+            ticks(&shard, &mut table, 1);
+            let ended = table.conns[key as usize].phase != Phase::Open;
+            assert_eq!(ended, ends, "{} ms, then {} ms", first_ms - now_ms, second_ms - now_ms);
+        }
+    }
+
+    #[test]
+    fn what_was_due_for_a_socket_is_not_due_for_the_one_that_has_its_place() {
+        let shard = fixture::shard_with(|settings| settings.max_age_s = 20);
+        let (old, _near) = fixture::connect(&shard);
+        let mut table = shard.table.borrow_mut();
+        ticks(&shard, &mut table, 9);
+        let conn = &mut table.conns[old as usize];
+        conn.deadlines.token_ends(0);
+        conn.deadlines.leave_by(10);
+        table.remove(old);
+        drop(table);
+        let (new, _near) = fixture::connect(&shard);
+        assert_eq!(new, old, "the place is used again");
+        let mut table = shard.table.borrow_mut();
+        ticks(&shard, &mut table, 10);
+        let conn = &table.conns[new as usize];
+        assert!(conn.phase == Phase::Open && conn.asked.is_none(), "{:?}", conn.deadlines);
+    }
+
+    fn ticks(shard: &Rc<Shard>, table: &mut Table, count: u32) {
+        for _ in 0..count {
+            table.on_tick(&shard.settings);
+        }
     }
 }

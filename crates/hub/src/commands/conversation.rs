@@ -7,7 +7,7 @@ use starling_conversation_store::{ConversationSummary, ListCursor, MembersChange
 use starling_wire::protocol::{self, Create, Created, History, HistoryPage, Json, Sent, Timestamp};
 
 use crate::CommandError;
-use crate::hub::Hub;
+use crate::hub::{Hub, PAGE_BYTES_MAX};
 use crate::metrics::METRICS;
 use crate::node_message::{MemberChange, NodeMessage};
 use crate::room::Room;
@@ -195,7 +195,7 @@ impl Hub {
         history: &History,
     ) -> Result<HistoryPage, CommandError> {
         let room = self.readable_room(identity, &history.conversation).await?;
-        self.page(&room, history).await
+        self.page(&room, history, PAGE_BYTES_MAX).await
     }
 
     /// A message that came by HTTP. An admin may speak under any name and in any role.

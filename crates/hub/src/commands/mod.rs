@@ -57,7 +57,7 @@ impl Hub {
                 ))
             }
             Command::History(history) => Handling::Async(Box::pin(async move {
-                let page = hub.history(&session.tenant, &session.user, &history).await;
+                let page = hub.history(&session.tenant, &session.user, &history, session.page_bytes()).await;
                 Answer::Reply(page.map(|page| Reply::History(Box::new(page))))
             })),
             Command::Read { conversation, seq } => Handling::Async(Box::pin(async move {

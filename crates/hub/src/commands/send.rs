@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::CommandError;
 use crate::append::AppendJob;
-use crate::hub::{Hub, PAGE_BYTES_MAX};
+use crate::hub::Hub;
 use crate::reply::{Answer, Completion, Handling};
 use crate::room::Room;
 use crate::session::Session;
@@ -72,19 +72,25 @@ impl Hub {
         self.commit(room, sender.clone(), role, send).await
     }
 
-    /// `history`
+    /// `history`, in a page of at most so many bytes.
     pub async fn history(
         &self,
         tenant: &Arc<str>,
         user: &Arc<str>,
         history: &History,
+        bytes_max: usize,
     ) -> Result<HistoryPage, CommandError> {
         let room = self.member_room(tenant, user, &history.conversation).await?;
-        self.page(&room, history).await
+        self.page(&room, history, bytes_max).await
     }
 
     /// A page of the log, whoever asks.
-    pub(crate) async fn page(&self, room: &Room, history: &History) -> Result<HistoryPage, CommandError> {
+    pub(crate) async fn page(
+        &self,
+        room: &Room,
+        history: &History,
+        bytes_max: usize,
+    ) -> Result<HistoryPage, CommandError> {
         let range = match (history.before, history.after) {
             (Some(before), _) => Range::Before(before),
             (_, Some(after)) => Range::After(after),
@@ -93,7 +99,7 @@ impl Hub {
         // A read replica may lag: it serves what was there long before.
         let fresh = !matches!(range, Range::Before(before) if before + 1_000 < room.state().head());
         let store = &self.conversations;
-        let page = store.messages(room.conversation, range, history.limit, PAGE_BYTES_MAX, fresh).await?;
+        let page = store.messages(room.conversation, range, history.limit, bytes_max, fresh).await?;
         let conversation = &room.key.name;
         let message = |message: starling_conversation_store::Message| HistoryMessage {
             conversation: conversation.clone(),

@@ -8,11 +8,13 @@
 
 mod bombs;
 mod contents;
+mod endings;
 mod flooder;
 mod floods;
 mod handshakes;
 mod hashing;
 mod requests;
+mod slow_lines;
 mod tickets;
 mod tokens;
 mod wire;

@@ -51,7 +51,11 @@ pub struct Raw {
 impl Raw {
     /// After the handshake, with these headers more.
     pub async fn open(node: &Node, more: &str) -> Self {
-        let mut stream = connect_from(node, 1).await.unwrap();
+        Self::upgrade(connect_from(node, 1).await.unwrap(), node, more).await
+    }
+
+    /// The same, on a connection.
+    pub async fn upgrade(mut stream: TcpStream, node: &Node, more: &str) -> Self {
         let request = format!(
             "GET /v1/ws HTTP/1.1\r\nhost: {}\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n\
              sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n",

@@ -1,0 +1,105 @@
+//! How fast a client takes what is written to it.
+//!
+//! A page of history is one frame, and nothing can be said to the client before it has taken all of it. So one that has shown that it is
+//! slow is given shorter pages, each of which it takes within half a heartbeat.
+
+use starling_hub::PAGE_BYTES_MAX;
+
+/// The shortest page, bytes: about as much as the longest message has.
+const PAGE_BYTES_MIN: usize = 64 * 1024;
+/// For how many seconds something must have waited before a client counts as slow. A client whose machine stood still for a moment is not.
+const SLOW_SECONDS: u32 = 4;
+
+/// What is known of a client's speed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Speed {
+    /// For how many seconds something has waited for it without a break.
+    waited_s: u32,
+    /// How many bytes it took in this time, or since the last second in which nothing waited.
+    taken: usize,
+    /// How long a page may be, bytes.
+    page_bytes: usize,
+}
+
+impl Default for Speed {
+    fn default() -> Speed {
+        Speed { waited_s: 0, taken: 0, page_bytes: PAGE_BYTES_MAX }
+    }
+}
+
+impl Speed {
+    /// The client has taken so many bytes.
+    pub fn took(&mut self, bytes: u64) {
+        self.taken = self.taken.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+
+    /// A second is over. `waits`: the client's socket is full. Answers how long a page may be, where that has changed.
+    pub fn tick(&mut self, waits: bool, heartbeat_s: u32) -> Option<usize> {
+        let page_bytes = if waits {
+            self.waited_s = self.waited_s.saturating_add(1);
+            if self.waited_s < SLOW_SECONDS {
+                return None;
+            }
+            (self.taken / self.waited_s as usize).saturating_mul(heartbeat_s as usize) / 2
+        } else {
+            let page_was_quick = self.waited_s < SLOW_SECONDS && self.taken > self.page_bytes / 2;
+            (self.waited_s, self.taken) = (0, 0);
+            if page_was_quick { self.page_bytes * 2 } else { self.page_bytes }
+        };
+        let page_bytes = page_bytes.clamp(PAGE_BYTES_MIN, PAGE_BYTES_MAX);
+        let before = std::mem::replace(&mut self.page_bytes, page_bytes);
+        (before != page_bytes).then_some(page_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEARTBEAT_S: u32 = 25;
+
+    /// A client that takes so much a second is given pages one after the other, until so many bytes have come; how long the last was.
+    fn last_page(speed: &mut Speed, bytes_per_second: usize, bytes: usize) -> usize {
+        let mut page = speed.page_bytes;
+        let mut left = page;
+        for _ in 0..bytes / bytes_per_second {
+            let taken = left.min(bytes_per_second);
+            speed.took(taken as u64);
+            left -= taken;
+            speed.tick(left > 0, HEARTBEAT_S);
+            if left == 0 {
+                page = speed.page_bytes;
+                left = page;
+            }
+        }
+        page
+    }
+
+    #[test]
+    fn a_slow_client_is_given_pages_that_take_half_a_heartbeat_and_a_quick_one_whole_ones() {
+        let mut speed = Speed::default();
+        assert_eq!(last_page(&mut speed, 12_000, 4 << 20), 150_000);
+        assert_eq!(last_page(&mut speed, 24_000, 4 << 20), 300_000);
+        assert_eq!(last_page(&mut speed, 100, 1 << 20), PAGE_BYTES_MIN);
+        assert_eq!(last_page(&mut speed, 10 << 20, 100 << 20), PAGE_BYTES_MAX, "it has become quick");
+    }
+
+    #[test]
+    fn who_stood_still_for_a_moment_is_not_slow() {
+        let mut speed = Speed::default();
+        for waits in [true, true, true, false, true, true, true, false] {
+            assert_eq!(speed.tick(waits, HEARTBEAT_S), None);
+        }
+        assert_eq!(speed.page_bytes, PAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn small_talk_says_nothing_about_a_slow_client() {
+        let mut speed = Speed::default();
+        last_page(&mut speed, 12_000, 4 << 20);
+        for _ in 0..1_000 {
+            speed.took(100);
+            assert_eq!(speed.tick(false, HEARTBEAT_S), None);
+        }
+    }
+}
