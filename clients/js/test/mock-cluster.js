@@ -147,7 +147,7 @@ class MockNode {
 
   #replay(name, after, known) {
     const { id, log } = this.cluster.conversation(name);
-    const reset = after > log.length || (known !== undefined && known !== id);
+    const reset = after > log.length || (known !== undefined && known !== null && known !== id);
     const missed = log.slice(reset ? 0 : after);
     const events = missed.slice(-this.cluster.replayLimit);
     return [{ head: log.length, replayed: events.length, truncated: events.length < missed.length, log: id, reset }, events];

@@ -66,7 +66,7 @@ export async function startNode({ bin, name, env = {}, port }) {
 const given = new Set();
 
 /** A port that nobody listens on, and that this process has given to nobody. */
-async function freePort() {
+export async function freePort() {
   for (;;) {
     const server = createServer().listen(0, "127.0.0.1");
     await once(server, "listening");
