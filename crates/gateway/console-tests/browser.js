@@ -20,7 +20,8 @@ export class Person {
   faults = [];
   requests = [];
 
-  static async open(browser, url, token, options = {}) {
+  /** `nodes` are further addresses that the link names. */
+  static async open(browser, url, token, { nodes = [], ...options } = {}) {
     const person = new Person();
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     context.setDefaultTimeout(DEADLINE_MS);
@@ -28,12 +29,13 @@ export class Person {
     person.page.on("pageerror", (error) => person.faults.push(error.stack));
     person.page.on("console", (message) => {
       // A killed node's refused connections are what those tests are about.
-      if (message.type() === "error" && !/ERR_CONNECTION|ERR_EMPTY_RESPONSE|WebSocket connection to|status of 40[13]/.test(message.text())) {
+      if (message.type() === "error" && !/ERR_CONNECTION|ERR_EMPTY_RESPONSE|WebSocket connection to|status of (40[134]|426)/.test(message.text())) {
         person.faults.push(message.text());
       }
     });
     person.page.on("request", (request) => person.requests.push(request.url()));
-    await person.page.goto(token ? `${url}/#${new URLSearchParams({ token })}` : url);
+    const link = new URLSearchParams([["token", token], ...nodes.map((node) => ["node", node])]);
+    await person.page.goto(token ? `${url}/#${link}` : url);
     return person;
   }
 
@@ -72,6 +74,66 @@ export class Person {
     return this.page.locator(".message[data-seq]").evaluateAll((items) =>
       items.map((item) => [Number(item.dataset.seq), item.querySelector(".content").textContent]),
     );
+  }
+
+  /** Presses a button that asks whether one is sure, and says yes. */
+  async confirmed(button) {
+    await this.page.click(button);
+    await this.page.click("#confirm-do");
+    await this.page.locator("#confirm-dialog").waitFor({ state: "hidden" });
+  }
+
+  /** The titles in the list of conversations. */
+  rooms() {
+    return this.page.locator(".room-title").allTextContents();
+  }
+
+  /**
+   * Visible text whose contrast against what lies behind it is below 4.5 (WCAG 2.2, 1.4.3), as `ratio: text`. A gradient counts
+   * with each of its colours.
+   */
+  pale() {
+    return this.page.evaluate(() => {
+      const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+      const over = (colours) => {
+        canvas.clearRect(0, 0, 1, 1);
+        for (const colour of colours) {
+          canvas.fillStyle = colour;
+          canvas.fillRect(0, 0, 1, 1);
+        }
+        return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+      };
+      const luminance = (rgb) => {
+        const [r, g, b] = rgb.map((value) => value / 255).map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+      const ratio = (one, other) => {
+        const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+        return (high + 0.05) / (low + 0.05);
+      };
+      const behind = (node) => {
+        // From the page up to the element: each lies over the one before.
+        const layers = [];
+        for (let at = node; at; at = at.parentElement) layers.unshift(getComputedStyle(at));
+        let grounds = [["white"]];
+        for (const { backgroundColor, backgroundImage } of layers) {
+          const stops = backgroundImage.startsWith("linear-gradient") ? backgroundImage.match(/(?:rgba?|color)\([^)]*\)/g) : [backgroundColor];
+          grounds = grounds.flatMap((ground) => stops.map((stop) => [...ground, stop]));
+        }
+        return grounds;
+      };
+      const found = [];
+      const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+      for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+        const node = text.parentElement;
+        if (!text.data.trim() || !node.checkVisibility({ visibilityProperty: true }) || node.closest(".hidden, .skip, .pill-more, noscript, [hidden]")) continue;
+        for (const ground of behind(node)) {
+          const contrast = ratio(over([...ground, getComputedStyle(node).color]), over(ground));
+          if (contrast < 4.5) found.push(`${contrast.toFixed(2)}: ${text.data.trim()}`);
+        }
+      }
+      return found;
+    });
   }
 
   async close() {

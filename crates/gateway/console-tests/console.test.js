@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { startNode } from "../../../clients/js/test/starling-process.js";
+import { freePort, startNode } from "../../../clients/js/test/starling-process.js";
 import { until } from "../../../clients/js/test/waiting.js";
 import { startBalancer } from "./balancer.js";
 import { Person, startBrowser } from "./browser.js";
@@ -20,7 +20,7 @@ let people = [];
 before(async () => {
   const { STARLING_BIN, REDIS_URL, DATABASE_URL } = process.env;
   assert.ok(STARLING_BIN && REDIS_URL && DATABASE_URL, "set STARLING_BIN, REDIS_URL and DATABASE_URL");
-  env = { REDIS_URL, DATABASE_URL, STARLING_LIMIT_USER_WRITES_PER_MINUTE: "0", STARLING_DRAIN_SECONDS: "5" };
+  env = { REDIS_URL, DATABASE_URL, STARLING_LIMIT_USER_WRITES_PER_MINUTE: "0", STARLING_DRAIN_SECONDS: "5", STARLING_ALLOWED_ORIGINS: "*" };
   browser = await startBrowser();
   await Promise.all(["a", "b", "c"].map((name) => addNode(name)));
 });
@@ -38,8 +38,8 @@ afterEach(async () => {
   assert.deepEqual(faults, []);
 });
 
-async function addNode(name) {
-  nodes[name] = await startNode({ bin: process.env.STARLING_BIN, name: `${name}-${run}`, env });
+async function addNode(name, more = {}, port = undefined) {
+  nodes[name] = await startNode({ bin: process.env.STARLING_BIN, name: `${name}-${run}`, env: { ...env, ...more }, port });
   return nodes[name];
 }
 
@@ -172,6 +172,165 @@ test("somebody is invited, and is told at once", async () => {
   await alice.sees("thank you");
 });
 
+test("a mistyped invitation is taken back; who is removed is told", async () => {
+  const [alice, bob] = await twoInARoom("Removal");
+  await alice.page.fill("#invite-user", `${bob.user}b`);
+  await alice.page.press("#invite-user", "Enter");
+  const typo = alice.page.locator(`.person[data-user="${bob.user}b"]`);
+  await typo.locator(".person-note", { hasText: "never here yet" }).waitFor();
+  await alice.confirmed(`[data-remove="${bob.user}b"]`);
+  await typo.waitFor({ state: "detached" });
+  await alice.confirmed(`[data-remove="${bob.user}"]`);
+  await journey(bob, /“Removal” is closed to you/);
+  await bob.page.locator("#nothing").waitFor();
+  assert.equal((await bob.rooms()).includes("Removal"), false);
+  assert.equal(await bob.page.locator(".remove").count(), 0);
+});
+
+test("a conversation is renamed, left and deleted", async () => {
+  const [alice, bob] = await twoInARoom("Old name");
+  await alice.page.click("#rename-room");
+  await alice.page.fill("#rename-title", "New name");
+  await alice.page.press("#rename-title", "Enter");
+  await alice.page.locator("#thread-name", { hasText: "New name" }).waitFor();
+  await bob.page.reload();
+  await bob.page.locator("#thread-name", { hasText: "New name" }).waitFor();
+  await bob.page.locator(".room-title", { hasText: "New name" }).waitFor();
+  assert.equal(await bob.page.locator("#rename-room").isVisible(), false, "not the owner");
+  assert.equal(await bob.page.locator("#delete-room").isVisible(), false, "not the owner");
+
+  await bob.confirmed("#leave-room");
+  await bob.page.locator("#nothing").waitFor();
+  assert.equal((await bob.rooms()).includes("New name"), false);
+  await alice.page.locator(`.person[data-user="${bob.user}"]`).waitFor({ state: "detached" });
+  await bob.page.reload();
+  await bob.connected();
+  await bob.page.locator(".room, #rooms-none").first().waitFor();
+  assert.equal((await bob.rooms()).includes("New name"), false, "it was for good");
+
+  await alice.page.fill("#invite-user", bob.user);
+  await alice.page.press("#invite-user", "Enter");
+  await bob.openRoom("New name");
+  await alice.confirmed("#delete-room");
+  await journey(bob, /“New name” (was deleted|is closed to you)/);
+  for (const someone of [alice, bob]) {
+    await someone.page.locator("#nothing").waitFor();
+    assert.equal((await someone.rooms()).includes("New name"), false);
+    assert.equal(new URL(someone.page.url()).hash, "");
+  }
+});
+
+test("Back closes a conversation on a phone, and a reload opens it again", async () => {
+  const phone = await person("phone", "abc", { viewport: { width: 360, height: 640 }, isMobile: true, hasTouch: true });
+  const list = phone.page.locator("#room-list");
+  await phone.create("By the browser");
+  await phone.say("still here after a reload");
+  await phone.sees("still here");
+  assert.equal(await list.isVisible(), false);
+  await phone.page.reload();
+  await phone.connected();
+  await phone.sees("still here");
+  await phone.page.goBack();
+  await list.waitFor();
+  assert.equal(await phone.page.locator("#open").isVisible(), false);
+  await phone.page.goForward();
+  await phone.sees("still here");
+  await phone.page.click("#back");
+  await list.waitFor();
+  await phone.page.goForward();
+  await phone.sees("still here");
+  await phone.page.click("#tab-nodes");
+  await phone.page.locator("#view-nodes").waitFor();
+  await phone.page.reload();
+  await phone.connected();
+  await phone.page.locator("#view-nodes").waitFor();
+  await phone.page.goBack();
+  await phone.sees("still here");
+  await phone.page.goto(`${new URL(phone.page.url()).origin}/#/c/nobody-made-this`);
+  await list.waitFor();
+});
+
+test("while the connection is cut nobody is shown as being there", async () => {
+  const [alice, bob] = await twoInARoom("Presence");
+  const face = alice.page.locator(`.person[data-user="${bob.user}"] .face.online`);
+  await face.waitFor();
+  await alice.page.click("#cut");
+  await alice.page.locator('#pill[data-state="reconnecting"]').waitFor();
+  await alice.page.locator(`.person[data-user="${bob.user}"] .person-note`, { hasText: "presence unknown" }).waitFor();
+  assert.equal(await alice.page.locator(".face.online").count(), 0);
+  await alice.page.locator("#thread-sub", { hasText: "not known" }).waitFor();
+  await alice.connected();
+  await face.waitFor();
+});
+
+test("a message that the node does not take yet says why, and until when", async () => {
+  await addNode("r", { STARLING_LIMIT_USER_WRITES_PER_MINUTE: "6" });
+  const carol = await person("carol", "r");
+  await carol.create("Too fast");
+  for (let i = 1; i <= 9; i++) await carol.say(`quick ${i}`);
+  await carol.page.locator(".pending .words", { hasText: /waiting: too many messages at once, next try in \d+ s/ }).first().waitFor();
+});
+
+test("each page says who one is, and has one heading of the first rank", async () => {
+  for (const options of [{}, { viewport: { width: 360, height: 640 }, isMobile: true }]) {
+    const alice = await person("alice", "abc", { scope: ADMIN, ...options });
+    for (const [tab, view] of [["#tab-chat", "#view-chat"], ["#tab-nodes", "#view-nodes"]]) {
+      await alice.page.click(tab);
+      await alice.page.locator(view).getByText(alice.user).or(alice.page.locator("#me").getByText(alice.user)).first().waitFor();
+      assert.equal(await alice.page.getByRole("heading", { level: 1 }).count(), 1, tab);
+    }
+  }
+});
+
+test("text stands out from what is behind it, in both themes", async () => {
+  for (const colorScheme of ["light", "dark"]) {
+    const alice = await person("alice", "abc", { colorScheme, scope: ADMIN });
+    await alice.create(`Contrast ${colorScheme}`, "bob", "carol");
+    await alice.say("words");
+    await alice.sees("words");
+    assert.deepEqual(await alice.pale(), [], `${colorScheme}: chat`);
+    await alice.page.click("#cut");
+    await alice.page.locator('#pill[data-state="reconnecting"]').waitFor();
+    assert.deepEqual(await alice.pale(), [], `${colorScheme}: cut`);
+    await alice.connected();
+    await alice.page.click("#delete-room");
+    assert.deepEqual((await alice.pale()).filter((line) => /Delete|Cancel/.test(line)), [], `${colorScheme}: dialog`);
+    await alice.page.click("#confirm-dialog [data-close]");
+    await alice.page.click("#tab-nodes");
+    await alice.page.locator(".node").first().waitFor();
+    assert.deepEqual(await alice.pale(), [], `${colorScheme}: nodes`);
+  }
+});
+
+test("the link of one node, which dies: the page goes on at the others that the link names", async () => {
+  const lone = await addNode("l");
+  const others = [nodes.b.url, nodes.c.url];
+  const alice = await Person.open(browser, lone.url, lone.token(`alice-${run}`), { nodes: others });
+  people.push(alice);
+  assert.equal(await alice.connected(), lone.name);
+  await alice.create("Without a balancer");
+  await alice.say("before");
+  await alice.sees("before");
+  await lone.kill();
+  await alice.say("after");
+  await alice.sees("after");
+  await journey(alice, /resumed on .* 0 lost · 0 repeated/);
+  assert.notEqual(await alice.connected(), lone.name);
+});
+
+test("an operator's page learns from its node where the others are", async () => {
+  const [x, y] = [await freePort(), await freePort()];
+  const lone = await addNode("x", { STARLING_ADDRESS: `127.0.0.1:${x}` }, x);
+  await addNode("y", { STARLING_ADDRESS: `http://127.0.0.1:${y}` }, y);
+  const admin = await Person.open(browser, lone.url, lone.token(`admin-${run}`, ADMIN));
+  people.push(admin);
+  assert.equal(await admin.connected(), lone.name);
+  await admin.page.click("#tab-nodes");
+  await admin.page.locator(".node h3", { hasText: nodes.y.name }).waitFor();
+  await lone.kill();
+  await until(async () => (await admin.connected()) !== lone.name, "the page is at another node");
+});
+
 test("what people write is text, never markup", async () => {
   const [alice, bob] = await twoInARoom(`<img src=x onerror="document.title='owned'">`);
   const nasty = `<script>document.title = "owned"</script><b>bold</b>`;
@@ -210,9 +369,14 @@ test("without a token, or with a bad one, it asks for one", async () => {
 test("an operator sees the nodes live, others are told what it takes", async () => {
   const admin = await person("admin", "abc", { scope: ADMIN });
   await admin.page.click("#tab-nodes");
-  for (const name of ["a", "b", "c"]) await admin.page.locator(".node h2", { hasText: nodes[name].name }).waitFor();
+  for (const name of ["a", "b", "c"]) await admin.page.locator(".node h3", { hasText: nodes[name].name }).waitFor();
   await admin.page.locator(".node", { hasText: nodes.a.name }).locator(".mine", { hasText: "you are here" }).waitFor();
-  await until(async () => (await admin.page.locator(".charts .line[d]").count()) >= 2, "the charts have lines");
+  await until(async () => (await admin.page.locator('.charts .line:not([d=""])').count()) >= 2, "the charts have lines");
+  await admin.page.locator(".charts .chart", { hasText: "Messages per second" }).locator(".scale.top", { hasText: "/s" }).waitFor();
+  await admin.page.locator(".charts .chart", { hasText: "Round trip" }).locator(".scale.top", { hasText: /^\d+(\.\d+)? m?s$/ }).waitFor();
+  await admin.page.locator(".charts .chart", { hasText: "Connections" }).locator(".scale.past", { hasText: "1 min ago" }).waitFor();
+  const values = await admin.page.locator(".node dd").allTextContents();
+  assert.deepEqual(values.filter((value) => /^0(\.0)? m?s$/.test(value)), [], "no delivery is no time");
   const alice = await person("alice", "abc");
   await alice.page.click("#tab-nodes");
   await alice.page.locator(".notice", { hasText: "scope admin" }).waitFor();

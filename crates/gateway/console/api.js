@@ -1,4 +1,7 @@
-/** The node's HTTP side, with this page's token. */
+/** What operators ask of a node over HTTP, with this page's token. What people do goes through the client. */
+
+/** Long enough for a slow node, short enough to ask another one before somebody wonders. */
+const TIMEOUT_MS = 10_000;
 
 export class ApiError extends Error {
   constructor(status, { code, message } = {}) {
@@ -10,31 +13,35 @@ export class ApiError extends Error {
 
 export class Api {
   #token;
+  #origins;
 
-  constructor(token) {
+  /** `origins` returns where nodes are; they are asked in turn until one answers. */
+  constructor(token, origins) {
     this.#token = token;
-  }
-
-  /** Newest activity first; `next` is the cursor of the following page, or null. */
-  conversations(cursor) {
-    const query = new URLSearchParams({ limit: "30", ...(cursor && { cursor }) });
-    return this.#call("GET", `/v1/conversations?${query}`);
-  }
-
-  conversation(name) {
-    return this.#call("GET", `/v1/conversations/${encodeURIComponent(name)}`);
-  }
-
-  invite(name, user) {
-    return this.#call("PUT", `/v1/conversations/${encodeURIComponent(name)}/members/${encodeURIComponent(user)}`);
+    this.#origins = origins;
   }
 
   async nodes() {
-    return (await this.#call("GET", "/v1/nodes?limit=100")).nodes;
+    return (await this.#get("/v1/nodes?limit=100")).nodes;
   }
 
-  async #call(method, path) {
-    const response = await fetch(path, { method, headers: { authorization: `Bearer ${this.#token}` }, cache: "no-store" });
+  async #get(path) {
+    let failure;
+    for (const origin of this.#origins()) {
+      try {
+        return await this.#ask(origin + path);
+      } catch (error) {
+        // A node that says no is a node: the others would say the same.
+        if (error.status && error.status < 500) throw error;
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+
+  async #ask(url) {
+    const headers = { authorization: `Bearer ${this.#token}` };
+    const response = await fetch(url, { headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
     const text = await response.text();
     const body = text && response.headers.get("content-type")?.includes("json") ? JSON.parse(text) : {};
     if (!response.ok) throw new ApiError(response.status, body.error);

@@ -1,7 +1,7 @@
 /**
  * What this page knows about conversations, without a word about how it looks. The views listen to `on(part)`:
  * `rooms` (which there are, their order, previews and unread counts), `open`, `message`, `pending`, `history` and `older` (a page
- * came, or is on its way), `dropped` (the oldest were let go), `reads`, `typing`, `people`.
+ * came, or is on its way), `dropped` (the oldest were let go), `reset` (all were let go: the log was made again), `reads`, `typing`, `people`, `removed`.
  */
 
 /** Conversations that are joined, and so counted as unread, at once. */
@@ -10,6 +10,7 @@ const JOINED_ROOMS_MAX = 60;
 const KEPT_MESSAGES_MAX = 2000;
 /** How many go at once when there are more. */
 const DROPPED_MESSAGES = 500;
+const ROOMS_PAGE = 30;
 const HISTORY_PAGE = 50;
 const LATENCIES_MAX = 300;
 /** The protocol's own lifetime of a typing mark. */
@@ -26,19 +27,21 @@ export class Chat {
   received = 0; // message events
   repeats = 0; // messages with a number that was there already; the client should leave none
   #client;
-  #api;
   #listeners = new Map();
 
-  constructor(client, api) {
+  constructor(client) {
     this.#client = client;
-    this.#api = api;
     client.on("message", (message) => this.#onMessage(message));
     client.on("read", ({ conversation, user, seq }) => this.#onRead(conversation, user, seq));
     client.on("typing", ({ conversation, user, typing }) => this.#onTyping(conversation, user, typing));
     client.on("presence", (event) => this.#onPresence(event));
     client.on("member", (event) => this.#onMember(event));
-    client.on("state", ({ state, previous }) => state === "connected" && previous === "reconnecting" && this.#refresh());
-    client.on("gone", ({ conversation }) => conversation && this.#remove(conversation));
+    client.on("state", (event) => this.#onState(event));
+    client.on("updated", ({ conversation, title }) => this.#onUpdated(conversation, title));
+    client.on("deleted", ({ conversation }) => this.#remove(conversation, "was deleted"));
+    client.on("reset", ({ conversation }) => this.#onReset(conversation));
+    client.on("retry", (retry) => retry.op === "send" && this.#onRetry(retry));
+    client.on("gone", ({ conversation }) => conversation && this.#remove(conversation, "can't be read any more"));
   }
 
   get me() {
@@ -61,7 +64,7 @@ export class Chat {
   }
 
   async loadRooms() {
-    const { conversations, next } = await this.#api.conversations(this.nextPage);
+    const { conversations, next } = await this.#client.list({ limit: ROOMS_PAGE, cursor: this.nextPage });
     this.nextPage = next ?? null;
     const added = conversations.filter(({ conversation }) => !this.rooms.has(conversation)).map((info) => this.#add(info));
     this.#tell("rooms");
@@ -80,16 +83,17 @@ export class Chat {
     return conversation;
   }
 
+  /** Shows a conversation; it may be one that the list has not come to yet. */
   async openRoom(name) {
-    const room = this.rooms.get(name);
-    this.open = room ?? null;
+    const room = this.rooms.get(name) ?? (await this.#find(name));
+    this.open = room;
     this.#tell("open");
-    if (!room) return;
     await this.#join(room);
     await Promise.all([this.#loadPeople(room), room.messages.size < 2 && this.loadOlder(room)]);
   }
 
   closeRoom() {
+    if (!this.open) return;
     this.open = null;
     this.#tell("open");
   }
@@ -158,8 +162,37 @@ export class Chat {
   }
 
   async invite(room, user) {
-    await this.#api.invite(room.name, user);
+    await this.#client.addMember(room.name, user);
     await this.#loadPeople(room);
+  }
+
+  async removeMember(room, user) {
+    await this.#client.removeMember(room.name, user);
+    await this.#loadPeople(room);
+  }
+
+  async rename(room, title) {
+    await this.#client.rename(room.name, title);
+    this.#onUpdated(room.name, title);
+  }
+
+  /** Ends one's own membership. */
+  leave(room) {
+    return this.#end(room, () => this.#client.leave(room.name, { forGood: true }));
+  }
+
+  delete(room) {
+    return this.#end(room, () => this.#client.delete(room.name));
+  }
+
+  async #end(room, call) {
+    room.ending = true;
+    try {
+      await call();
+    } finally {
+      room.ending = false;
+    }
+    this.#remove(room.name);
   }
 
   /** Who of the others has read this number. */
@@ -189,10 +222,20 @@ export class Chat {
       readTimer: null,
       members: [],
       online: new Set(),
+      presenceKnown: false, // not while the connection is away
       lastSeen: new Map(),
+      wasReset: false,
+      ending: false, // this page is leaving or deleting it
       joining: null,
     };
     this.rooms.set(room.name, room);
+    return room;
+  }
+
+  async #find(name) {
+    const info = await this.#client.describe(name);
+    const room = this.rooms.get(name) ?? this.#add(info);
+    this.#tell("rooms");
     return room;
   }
 
@@ -213,6 +256,7 @@ export class Chat {
     room.more = room.oldest > 1 || (room.oldest === 0 && head > 0);
     Object.assign(room.reads, reads);
     room.online = new Set(online);
+    room.presenceKnown = true;
     this.#tell("rooms");
     this.#tell("people", room);
     this.#tell("reads", room);
@@ -227,19 +271,64 @@ export class Chat {
 
   /** Who belongs to it, and when they were there last. Who is there now is told by the join and the events since. */
   async #loadPeople(room) {
-    const [info, users] = await Promise.all([this.#api.conversation(room.name).catch(() => null), this.#client.presence(room.name)]);
+    const [info, users] = await Promise.all([this.#client.describe(room.name).catch(() => null), this.#client.presence(room.name)]);
     room.members = info?.members ?? users.map(({ user }) => user);
+    if (info) room.owner = info.owner;
     for (const { user, last_seen } of users) if (last_seen) room.lastSeen.set(user, last_seen);
     this.#tell("people", room);
   }
 
-  #remove(name) {
-    if (!this.rooms.delete(name)) return;
-    if (this.open?.name === name) this.closeRoom();
+  /** `why` is for people who did not do it themselves. */
+  #remove(name, why) {
+    const room = this.rooms.get(name);
+    if (!room) return;
+    this.rooms.delete(name);
+    if (this.open === room) this.closeRoom();
     this.#tell("rooms");
+    if (why && !room.ending) this.#tell("removed", room, why);
   }
 
   // ---------------------------------------------------------------- events
+
+  #onState({ state, previous }) {
+    if (state === "connected" && previous === "reconnecting") return this.#refresh();
+    if (state === "connected") return undefined;
+    // Nobody tells now who comes and goes.
+    for (const room of this.rooms.values()) {
+      room.presenceKnown = false;
+      this.#tell("people", room);
+    }
+    return this.#tell("rooms");
+  }
+
+  #onUpdated(name, title) {
+    const room = this.rooms.get(name);
+    if (!room) return;
+    room.title = title || name;
+    this.#tell("rooms");
+    this.#tell("people", room);
+  }
+
+  /** The log was made again: what was shown is of one that is no more. The messages of the new one follow. */
+  #onReset(name) {
+    const room = this.rooms.get(name);
+    if (!room) return;
+    room.messages.clear();
+    Object.assign(room, { head: 0, oldest: 0, newest: 0, ownHead: 0, more: false, reads: {}, last: undefined, wasReset: true });
+    this.#tell("reset", room);
+    this.#tell("rooms");
+    if (this.open === room) this.#loadPeople(room).catch(() => {});
+  }
+
+  /** The node asks to wait, and with this message wait all that were written after it. */
+  #onRetry({ conversation, code, at }) {
+    const room = this.rooms.get(conversation);
+    for (const pending of room?.pending.values() ?? []) {
+      if (pending.state !== "sending" && pending.state !== "waiting") continue;
+      Object.assign(pending, { state: "waiting", until: at, because: code });
+      this.#tell("pending", room, pending);
+    }
+  }
 
   #onMessage(message) {
     this.received++;
@@ -315,9 +404,9 @@ export class Chat {
 
   async #onMember({ conversation, user, member }) {
     const room = this.rooms.get(conversation);
-    if (user === this.me && !member) return this.#remove(conversation);
+    if (user === this.me && !member) return this.#remove(conversation, "is closed to you: your membership has ended");
     if (user === this.me && !room) {
-      const info = await this.#api.conversation(conversation).catch(() => ({ conversation }));
+      const info = await this.#client.describe(conversation).catch(() => ({ conversation }));
       if (this.rooms.has(conversation)) return;
       const added = this.#add({ ...info, head: info.head ?? 0 });
       added.activity = Date.now();
@@ -327,7 +416,11 @@ export class Chat {
     if (!room) return;
     room.members = room.members.filter((other) => other !== user);
     if (member) room.members.push(user);
+    else room.online.delete(user);
+    // Somebody else owns it now.
+    if (!member && user === room.owner) this.#loadPeople(room).catch(() => {});
     this.#tell("people", room);
+    this.#tell("rooms");
   }
 
   #tell(part, ...detail) {

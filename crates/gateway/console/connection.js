@@ -45,11 +45,19 @@ export function showConnection(client, chat) {
     } else if (event.state === "connected" && event.handover) {
       tell([`moved to ${event.node}`, "its node was draining", "nothing interrupted"], "good");
       hideTimer = setTimeout(() => (journey.hidden = true), JOURNEY_SHOWN_MS);
+    } else if (event.state === "connecting" && event.attempt > 1) {
+      tell(["no connection yet", `${event.reason || "no node answers"}, attempt ${event.attempt} …`], "away");
+    } else if (event.state === "connected") {
+      journey.hidden = true;
     } else if (event.state === "closed" && event.error.code !== "closed") {
       tell([event.error.message, "reload the page to connect again"], "bad");
     }
   });
 
+  chat.on("removed", (room, why) => {
+    tell([`“${room.title}” ${why}`], "away");
+    hideTimer = setTimeout(() => (journey.hidden = true), JOURNEY_SHOWN_MS);
+  });
   byId("cut").onclick = () => client.cut(CUT_MS);
 }
 
@@ -72,7 +80,7 @@ function settle(client, chat, event, repeatsBefore, done) {
 }
 
 function drawPill(client, { state }) {
-  byId("pill").dataset.state = state;
+  byId("pill").dataset.state = document.body.dataset.connection = state;
   byId("pill-state").textContent = WORDS[state];
   byId("pill-node").textContent = state === "connected" ? client.node : "";
   const rows = [["User", client.user], ["Tenant", client.tenant], ["Node", client.node], ["Session", client.session]];

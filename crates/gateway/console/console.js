@@ -1,13 +1,15 @@
 /** The console page: signs in, connects, and hands the parts of the page to those who look after them. */
 import { Starling } from "/starling.js";
+import { usableOrigins } from "./addresses.js";
 import { Api } from "./api.js";
 import { Chat } from "./chat.js";
 import { showConnection } from "./connection.js";
-import { forgetToken, keepToken, linkFor, readClaims, takeToken } from "./credentials.js";
-import { byId, openDialog } from "./element.js";
+import { forgetToken, keepToken, keptNodes, linkFor, readClaims, takeToken } from "./credentials.js";
+import { announce, byId, openDialog } from "./element.js";
 import { showNodes } from "./nodes.js";
-import { showPeople } from "./people.js";
+import { initials, showPeople } from "./people.js";
 import { showRooms } from "./rooms.js";
+import { Router } from "./router.js";
 import { showThread } from "./thread.js";
 
 const VIEWS = ["chat", "nodes", "sign-in"];
@@ -25,37 +27,86 @@ function start() {
 }
 
 function run(token) {
-  const client = new Starling({ url: location.origin, token });
-  const api = new Api(token);
-  const chat = new Chat(client, api);
-  showConnection(client, chat);
-  showRooms(chat);
-  showThread(chat, client);
-  showPeople(chat);
+  // The node that served this page is there: whoever opened it wants it to go on trying.
+  const client = new Starling({ urls: usableOrigins(keptNodes()), token, connectAttempts: Infinity });
+  const api = new Api(token, () => client.urls.map((url) => new URL(url.replace(/^ws/, "http")).origin));
+  const chat = new Chat(client);
+  const router = new Router((route) => show(route));
   const nodes = showNodes(api, chat, client);
-  const show = (view) => {
+  showConnection(client, chat);
+  showRooms(chat, router);
+  showThread(chat, client, router);
+  showPeople(chat, router);
+  showMe(readClaims(token)?.sub);
+
+  let ready = false; // the conversations are known
+  const show = ({ view, room }) => {
     showView(view);
     nodes.watch(view === "nodes");
+    if (view !== "chat" || !ready) return;
+    if (room === null) chat.closeRoom();
+    else if (chat.open?.name !== room) openRoom(room);
   };
-  byId("tab-chat").onclick = () => show("chat");
-  byId("tab-nodes").onclick = () => show("nodes");
-  show("chat");
+  const openRoom = (name) =>
+    chat.openRoom(name).catch((error) => {
+      announce(error.message);
+      if (error.code === "not_found") router.roomIsGone();
+    });
+  chat.on("open", () => chat.open === null && ready && router.roomIsGone());
+  byId("tab-chat").onclick = () => router.openChat();
+  byId("tab-nodes").onclick = () => router.openNodes();
+  router.apply();
 
   client.on("error", (error) => {
     if (error.code !== "unauthorized") return;
     forgetToken();
     askForToken(`The token was not accepted: ${error.message}.`);
   });
+  const loadRooms = async () => {
+    byId("rooms-failed").hidden = true;
+    try {
+      await chat.loadRooms();
+    } catch (error) {
+      byId("rooms-failed").hidden = false;
+      byId("rooms-why").textContent = error.message;
+    }
+    ready = true;
+    router.apply();
+  };
+  byId("rooms-again").onclick = loadRooms;
   client.connect().then(
     () => {
       document.title = `${client.user} · Starling`;
-      return chat.loadRooms();
+      showMe(client.user);
+      if (isOperator(readClaims(token))) learnAddresses(client, api);
+      return loadRooms();
     },
     () => {}, // told by the event above, and by the pill
   );
   addEventListener("pagehide", () => client.close());
   // Back from the browser's cache of pages: the connection is gone, so begin again.
   addEventListener("pageshow", (event) => event.persisted && location.reload());
+}
+
+/** Whether the token says so; the node has the last word. */
+function isOperator(claims) {
+  const words = [claims?.scope, claims?.scp].flat().flatMap((scope) => (typeof scope === "string" ? scope.split(" ") : []));
+  return words.includes("admin");
+}
+
+/** Operators are told where the other nodes are. */
+async function learnAddresses(client, api) {
+  const nodes = await api.nodes().catch(() => []);
+  const addresses = nodes.map(({ address }) => address).filter(Boolean);
+  client.urls = usableOrigins([...keptNodes(), ...addresses]);
+}
+
+function showMe(user) {
+  if (!user) return;
+  byId("me").hidden = false;
+  byId("me").title = `You are ${user}`;
+  byId("me-face").textContent = initials(user);
+  for (const place of document.querySelectorAll("[data-me]")) place.textContent = user;
 }
 
 function showView(name) {

@@ -1,22 +1,41 @@
 /**
  * The token comes in the fragment of a link, which no browser sends to a server, and leaves the address bar at once, so
  * that it is neither bookmarked nor shown on a shared screen. It stays in this tab's storage: another tab is another person.
+ * The link may also name further nodes (`node=…`); they belong to its token and are forgotten with it.
  */
 
-const KEY = "starling.token";
+const TOKEN = "starling.token";
+const NODES = "starling.nodes";
 
 export function takeToken() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  const given = new URLSearchParams(location.hash.slice(1));
+  const token = given.get("token");
   if (token) {
     history.replaceState(null, "", location.pathname + location.search);
-    keepToken(token);
+    keepToken(token, given.getAll("node"));
   }
-  return token ?? sessionStorage.getItem(KEY);
+  return token ?? sessionStorage.getItem(TOKEN);
 }
 
-export const keepToken = (token) => sessionStorage.setItem(KEY, token);
+export function keepToken(token, nodes = []) {
+  sessionStorage.setItem(TOKEN, token);
+  sessionStorage.setItem(NODES, JSON.stringify(nodes));
+}
 
-export const forgetToken = () => sessionStorage.removeItem(KEY);
+export function forgetToken() {
+  sessionStorage.removeItem(TOKEN);
+  sessionStorage.removeItem(NODES);
+}
+
+/** The addresses that came with the token. */
+export function keptNodes() {
+  try {
+    const nodes = JSON.parse(sessionStorage.getItem(NODES) ?? "[]");
+    return Array.isArray(nodes) ? nodes.filter((node) => typeof node === "string") : [];
+  } catch {
+    return [];
+  }
+}
 
 /** The claims, unverified, for showing; null for what is no token. */
 export function readClaims(token) {
@@ -28,4 +47,8 @@ export function readClaims(token) {
   }
 }
 
-export const linkFor = (token) => `${location.origin}/#${new URLSearchParams({ token })}`;
+/** A link that opens this page with that token, and with the same further nodes. */
+export function linkFor(token) {
+  const nodes = keptNodes().map((node) => ["node", node]);
+  return `${location.origin}/#${new URLSearchParams([["token", token], ...nodes])}`;
+}

@@ -21,9 +21,10 @@ class Nodes {
   #seenLatencies = 0;
   #cards = new Map(); // node -> { node, chart, … }
   #grid = element("ul", { class: "node-grid" });
+  #who = element("p", { class: "hint" });
   #notice = element("p", { class: "notice", role: "status" });
   #connections = new Sparkline("Connections", (value) => String(Math.round(value)));
-  #rate = new Sparkline("Messages per second", (value) => value.toFixed(value < 10 ? 1 : 0));
+  #rate = new Sparkline("Messages per second", (value) => value.toFixed(value < 10 && !Number.isInteger(value) ? 1 : 0), { unit: " /s" });
   #delivery = new Sparkline("Delivery", duration);
   #trip = new Sparkline("Round trip", duration);
 
@@ -32,7 +33,7 @@ class Nodes {
     this.#chat = chat;
     this.#client = client;
     byId("view-nodes").replaceChildren(
-      element("div", { class: "nodes-head" }, element("h1", {}, "Nodes"), element("p", { class: "hint" }, "Every node of this cluster, every two seconds.")),
+      element("div", { class: "nodes-head" }, element("h2", {}, "Nodes"), this.#who),
       element("div", { class: "charts" }, this.#connections.node, this.#rate.node, this.#delivery.node, this.#trip.node),
       this.#notice,
       this.#grid,
@@ -50,6 +51,8 @@ class Nodes {
   }
 
   async #poll() {
+    const { user, node, state } = this.#client;
+    this.#who.textContent = `Every node of this cluster, every two seconds. You are ${user ?? "not signed in yet"}${state === "connected" ? `, connected to ${node}` : ""}.`;
     this.#measureTrip();
     let nodes = null;
     try {
@@ -86,7 +89,7 @@ class Nodes {
     if (fresh.length) {
       this.#seenLatencies = fresh.at(-1).at;
       for (const { ms } of fresh) this.#delivery.push(ms, "send to own event");
-    } else if (latencies.length === 0) this.#delivery.push(NaN, "send a message first");
+    } else this.#delivery.push(NaN, latencies.length === 0 ? "send a message first" : "from the last message sent here");
   }
 
   #drawNodes(nodes) {
@@ -120,7 +123,7 @@ function newCard(name) {
     figures: element("dl"),
     chart: new Sparkline("Connections", (value) => String(Math.round(value))),
   };
-  card.root = element("li", { class: "card node" }, element("h2", {}, name, card.mine, card.draining), card.about, card.chart.node, card.figures);
+  card.root = element("li", { class: "card node" }, element("h3", {}, name, card.mine, card.draining), card.about, card.chart.node, card.figures);
   return card;
 }
 
@@ -133,10 +136,16 @@ function drawCard(card, node, mine) {
     ["Sessions", node.sessions],
     ["Messages", node.messages],
     ["Deliveries", node.deliveries],
-    ["Delivery p50", Number.isFinite(node.delivery_p50_us) ? duration(node.delivery_p50_us / 1000) : undefined],
-    ["Delivery p99", Number.isFinite(node.delivery_p99_us) ? duration(node.delivery_p99_us / 1000) : undefined],
+    ["Delivery p50", latency(node.delivery_p50_us)],
+    ["Delivery p99", latency(node.delivery_p99_us)],
   ].filter(([, value]) => value !== undefined && value !== null);
   card.figures.replaceChildren(
     ...figures.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, typeof value === "number" ? value.toLocaleString("en") : value))),
   );
+}
+
+/** A node that delivered nothing in the last seconds says 0: that is no time. */
+function latency(us) {
+  if (!Number.isFinite(us)) return undefined;
+  return us > 0 ? duration(us / 1000) : "–";
 }

@@ -1,8 +1,9 @@
 /** The list of conversations: choosing, creating, unread marks. Arrow keys move in it. */
 import { announce, byId, element, openDialog } from "./element.js";
+import { initials } from "./people.js";
 import { clockTime, dayName, isSameDay } from "./time.js";
 
-export function showRooms(chat) {
+export function showRooms(chat, router) {
   const list = byId("room-list");
   let scheduled = false;
 
@@ -12,7 +13,7 @@ export function showRooms(chat) {
     scheduled = true;
     requestAnimationFrame(() => {
       scheduled = false;
-      drawRooms(chat, list);
+      drawRooms(chat, list, router);
     });
   };
   chat.on("rooms", draw);
@@ -23,27 +24,27 @@ export function showRooms(chat) {
   byId("rooms-more").onclick = () => chat.loadRooms().catch((error) => announce(error.message));
   byId("room-form").onsubmit = (event) => {
     event.preventDefault();
-    create(chat).catch((error) => (byId("room-error").textContent = error.message));
+    create(chat, router).catch((error) => (byId("room-error").textContent = error.message));
   };
 }
 
-function drawRooms(chat, list) {
+function drawRooms(chat, list, router) {
   const rooms = chat.list();
   const focused = document.activeElement?.dataset?.room;
-  list.replaceChildren(...rooms.map((room) => roomItem(chat, room)));
+  list.replaceChildren(...rooms.map((room) => roomItem(chat, room, router)));
   const buttons = [...list.querySelectorAll("button")];
   const tabStop = buttons.find(({ dataset }) => dataset.room === (focused ?? chat.open?.name)) ?? buttons[0];
   if (tabStop) tabStop.tabIndex = 0;
   if (focused) tabStop?.focus({ preventScroll: true });
-  byId("rooms-none").hidden = rooms.length > 0;
+  byId("rooms-none").hidden = rooms.length > 0 || !byId("rooms-failed").hidden;
   byId("rooms-more").hidden = !chat.nextPage;
 }
 
-function roomItem(chat, room) {
+function roomItem(chat, room, router) {
   const unread = chat.open === room ? 0 : chat.unread(room);
   const others = [...room.online].filter((user) => user !== chat.me).length;
   const { last } = room;
-  const preview = last ? `${last.sender === chat.me ? "You" : last.sender}: ${last.content}` : "No messages yet";
+  const preview = last ? `${last.sender === chat.me ? "You" : last.sender}: ${last.content}` : room.head > 0 ? "…" : "No messages yet";
   return element("li", {},
     element("button", {
       type: "button",
@@ -51,22 +52,15 @@ function roomItem(chat, room) {
       "data-room": room.name,
       "aria-current": chat.open === room ? "true" : null,
       tabindex: "-1",
-      onclick: () => chat.openRoom(room.name).catch((error) => announce(error.message)),
+      onclick: () => router.openRoom(room.name),
     },
-      element("span", { class: others ? "face online" : "face", "aria-hidden": "true" }, initials(room.title)),
+      element("span", { class: others && room.presenceKnown ? "face online" : "face", "aria-hidden": "true" }, initials(room.title)),
       element("span", { class: "room-title" }, room.title),
       last && element("time", { class: "room-time", datetime: last.at }, isSameDay(last.at, Date.now()) ? clockTime(last.at) : dayName(last.at).split(",")[0]),
       element("span", { class: "room-preview" }, preview.slice(0, 120)),
       unread > 0 && element("span", { class: "badge" }, unread > 99 ? "99+" : String(unread), element("span", { class: "hidden" }, " unread")),
     ),
   );
-}
-
-/** One or two letters to tell faces apart. */
-export function initials(name) {
-  const words = name.split(/[\s_.:@-]+/).filter(Boolean);
-  const [first = "?", second = ""] = words;
-  return (([...first][0] ?? "?") + ([...second][0] ?? "")).toUpperCase();
 }
 
 function moveFocus(list, event) {
@@ -80,11 +74,10 @@ function moveFocus(list, event) {
   next?.focus();
 }
 
-async function create(chat) {
+async function create(chat, router) {
   const members = byId("room-members").value.split(/[\s,]+/).filter(Boolean);
   const name = await chat.createRoom(byId("room-title").value.trim(), members);
   byId("room-dialog").close();
-  const opened = chat.openRoom(name);
+  router.openRoom(name);
   byId("draft").focus();
-  await opened;
 }

@@ -1,59 +1,88 @@
-/** A small line chart that draws itself from the newest samples. */
+/** A small line chart of the last minutes, with its scale: what the top line means, and how far back the left edge is. */
 import { element, shape } from "./element.js";
 
 const WIDTH = 240;
 const HEIGHT = 56;
-const SAMPLES_MAX = 150;
-const SAMPLES_SPREAD = 10;
+/** How far back the left edge is: the first of these that holds all samples. */
+const SPANS_MIN = [1, 2, 5];
+const SPAN_MS_MAX = SPANS_MIN.at(-1) * 60_000;
+/** More samples than polls in that time would bring are not kept. */
+const SAMPLES_MAX = 600;
+/** A value this old is not how things stand. */
+const STALE_MS = 30_000;
 
 export class Sparkline {
   node;
-  #samples = [];
+  #samples = []; // { at, value }, oldest first
   #format;
   #label;
+  #unit;
   #value = element("strong");
   #note = element("span", { class: "hint" });
   #line = shape("path", { class: "line" });
   #area = shape("path", { class: "area" });
   #tip = shape("circle", { class: "tip", r: 3 });
+  #top = element("span", { class: "scale top" });
+  #zero = element("span", { class: "scale zero" });
+  #past = element("span", { class: "scale past" });
   #svg;
 
-  /** `format` turns a sample into what people read. */
-  constructor(label, format) {
+  /** `format` turns a sample into what people read, `unit` included where the label does not say it. */
+  constructor(label, format, { unit = "" } = {}) {
     this.#label = label;
     this.#format = format;
-    this.#svg = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" }, this.#area, this.#line, this.#tip);
-    this.node = element("figure", { class: "chart" }, element("figcaption", {}, label), this.#value, this.#note, this.#svg);
+    this.#unit = unit;
+    const grid = [0.5, HEIGHT / 2, HEIGHT - 0.5].map((y) => shape("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y }));
+    this.#svg = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" }, ...grid, this.#area, this.#line, this.#tip);
+    const plot = element("div", { class: "plot" },
+      this.#svg, this.#top, this.#zero, this.#past, element("span", { class: "scale now" }, "now"));
+    this.node = element("figure", { class: "chart" }, element("figcaption", {}, label), this.#value, this.#note, plot);
     this.draw();
   }
 
-  /** A sample that is no number leaves a pause as it was: the last one goes on. */
+  /** A sample that is no number is a pause: nothing is known of that moment. */
   push(sample, note = "") {
-    if (Number.isFinite(sample)) {
-      this.#samples.push(sample);
-      if (this.#samples.length > SAMPLES_MAX) this.#samples.shift();
-    }
+    const now = Date.now();
+    if (Number.isFinite(sample)) this.#samples.push({ at: now, value: sample });
+    while (this.#samples.length > SAMPLES_MAX || this.#samples[0]?.at < now - SPAN_MS_MAX) this.#samples.shift();
     this.#note.textContent = note;
     this.draw();
   }
 
   draw() {
+    const now = Date.now();
     const samples = this.#samples;
     const last = samples.at(-1);
-    this.#value.textContent = last === undefined ? "–" : this.#format(last);
-    this.#tip.setAttribute("visibility", last === undefined ? "hidden" : "visible");
-    if (last === undefined) return;
-    const top = Math.max(...samples) || 1;
-    // The newest stands at the right edge; a few samples are spread, many are drawn together.
-    const step = (WIDTH - 8) / Math.max(samples.length - 1, SAMPLES_SPREAD);
-    const x = (index) => WIDTH - 4 - (samples.length - 1 - index) * step;
-    const y = (sample) => HEIGHT - 4 - (sample / top) * (HEIGHT - 12);
-    const points = samples.map((sample, index) => [x(index), y(sample)]);
-    const path = points.map(([px, py], index) => `${index ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`).join("");
+    const current = last && last.at > now - STALE_MS;
+    this.#value.textContent = current ? this.#withUnit(last.value) : "–";
+    this.#tip.setAttribute("visibility", current ? "visible" : "hidden");
+    const top = niceCeiling(Math.max(0, ...samples.map(({ value }) => value)));
+    const minutes = SPANS_MIN.find((span) => !(samples[0]?.at < now - span * 60_000)) ?? SPANS_MIN.at(-1);
+    this.#top.textContent = samples.length ? this.#withUnit(top) : "";
+    this.#zero.textContent = samples.length ? "0" : "";
+    this.#past.textContent = `${minutes} min ago`;
+    const x = ({ at }) => WIDTH - 4 - ((now - at) / (minutes * 60_000)) * (WIDTH - 4);
+    const y = ({ value }) => HEIGHT - 1 - (value / top) * (HEIGHT - 2);
+    const points = samples.map((sample) => `${x(sample).toFixed(1)} ${y(sample).toFixed(1)}`);
+    const path = points.length ? `M${points.join("L")}` : "";
     this.#line.setAttribute("d", path);
-    this.#area.setAttribute("d", `${path}L${points.at(-1)[0].toFixed(1)} ${HEIGHT}L${points[0][0].toFixed(1)} ${HEIGHT}Z`);
-    this.#tip.setAttribute("cx", x(samples.length - 1));
-    this.#tip.setAttribute("cy", y(last));
-    this.#svg.setAttribute("aria-label", `${this.#label}: now ${this.#format(last)}, highest ${this.#format(top)}`);
+    this.#area.setAttribute("d", path && `${path}L${x(last).toFixed(1)} ${HEIGHT}L${x(samples[0]).toFixed(1)} ${HEIGHT}Z`);
+    if (last) {
+      this.#tip.setAttribute("cx", x(last));
+      this.#tip.setAttribute("cy", y(last));
+    }
+    const words = current ? `now ${this.#withUnit(last.value)}, scale from 0 to ${this.#withUnit(top)}, last ${minutes} min` : "nothing measured lately";
+    this.#svg.setAttribute("aria-label", `${this.#label}: ${words}`);
   }
+
+  #withUnit(value) {
+    return this.#format(value) + this.#unit;
+  }
+}
+
+/** The next of 1, 2, 5, 10, 20, 50 … that is not below: a scale that people can read. */
+function niceCeiling(value) {
+  if (!(value > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }

@@ -1,6 +1,6 @@
 /** The open conversation: its messages in order, what is being written, and what one's own messages have become. */
 import { announce, byId, element } from "./element.js";
-import { initials } from "./rooms.js";
+import { initials } from "./people.js";
 import { clockTime, dayName, isSameDay } from "./time.js";
 
 /** Messages of one person within this time share one heading. */
@@ -10,12 +10,16 @@ const NEAR_END_PX = 80;
 /** This close to the top the page before is read. */
 const NEAR_TOP_PX = 200;
 
-export function showThread(chat, client) {
-  const thread = new Thread(chat, client);
+/** How often the seconds of a message that waits are counted down. */
+const WAITING_REDRAW_MS = 1000;
+
+export function showThread(chat, client, router) {
+  const thread = new Thread(chat, client, router);
   chat.on("open", () => thread.open());
   chat.on("history", (room) => room === chat.open && thread.drawAll({ keepPlace: true }));
   chat.on("older", (room) => room === chat.open && thread.drawOlder());
   chat.on("message", (room, message, pending) => thread.onMessage(room, message, pending));
+  chat.on("reset", (room) => room === chat.open && thread.onReset());
   chat.on("dropped", (room) => room === chat.open && thread.onDropped(room));
   chat.on("pending", (room, pending) => room === chat.open && thread.onPending(pending));
   chat.on("reads", (room) => room === chat.open && thread.drawReceipts());
@@ -25,6 +29,8 @@ export function showThread(chat, client) {
 
 class Thread {
   #chat;
+  #client;
+  #router;
   #log = byId("log");
   #list = byId("messages");
   #draft = byId("draft");
@@ -32,8 +38,10 @@ class Thread {
   #shown = null; // the room whose messages are drawn
   #atEnd = true; // at the newest message, as of the last scroll
 
-  constructor(chat, client) {
+  constructor(chat, client, router) {
     this.#chat = chat;
+    this.#client = client;
+    this.#router = router;
     byId("composer").onsubmit = (event) => {
       event.preventDefault();
       this.#send();
@@ -42,7 +50,8 @@ class Thread {
     this.#draft.addEventListener("keydown", (event) => this.#onKey(event));
     this.#log.addEventListener("scroll", () => this.#onScroll(), { passive: true });
     byId("latest").onclick = () => this.#toEnd();
-    byId("back").onclick = () => this.#back();
+    byId("back").onclick = () => router.closeRoom();
+    setInterval(() => this.#countDown(), WAITING_REDRAW_MS);
     window.addEventListener("focus", () => this.#markRead());
     document.addEventListener("visibilitychange", () => this.#markRead());
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.#onEscape(event));
@@ -53,12 +62,16 @@ class Thread {
 
   open() {
     const room = this.#chat.open;
-    if (this.#shown) this.#drafts.set(this.#shown.name, this.#draft.value);
+    const closed = this.#shown;
+    if (closed) this.#drafts.set(closed.name, this.#draft.value);
     this.#shown = room;
     document.body.classList.toggle("room-open", Boolean(room));
     byId("nothing").hidden = Boolean(room);
     byId("open").hidden = !room;
-    if (!room) return;
+    if (!room) {
+      if (closed) requestAnimationFrame(() => byId("room-list").querySelector(`[data-room="${CSS.escape(closed.name)}"]`)?.focus());
+      return;
+    }
     this.#draft.value = this.#drafts.get(room.name) ?? "";
     this.#grow();
     this.drawHead();
@@ -75,13 +88,14 @@ class Thread {
     if (!room) return;
     const others = [...room.online].filter((user) => user !== this.#chat.me);
     byId("thread-name").textContent = room.title;
-    byId("thread-sub").textContent = others.length === 0 ? "nobody else is here right now" : `${listNames(others)} ${others.length === 1 ? "is" : "are"} here`;
+    byId("thread-sub").textContent = whoIsHere(room, others, this.#client.state === "connected");
   }
 
   drawOlder() {
     const room = this.#chat.open;
     this.#log.setAttribute("aria-busy", String(room.loading));
-    byId("older").textContent = room.loading ? "Reading older messages …" : room.more || room.head === 0 ? "" : "The beginning";
+    const beginning = room.wasReset ? "The beginning: this conversation was made again, and what stood here before is no more" : "The beginning";
+    byId("older").textContent = room.loading ? "Reading older messages …" : room.more || (room.head === 0 && !room.wasReset) ? "" : beginning;
   }
 
   /** Everything anew: on opening, and after a page of history came in above. */
@@ -114,6 +128,12 @@ class Thread {
     if (message.sender !== this.#chat.me) announce(`${message.sender}: ${message.content}`);
     if (follow) this.#toEnd();
     else byId("latest").hidden = false;
+  }
+
+  onReset() {
+    this.drawAll({ keepPlace: false });
+    byId("latest").hidden = true;
+    announce("This conversation was made again");
   }
 
   onDropped(room) {
@@ -183,13 +203,13 @@ class Thread {
 
   #pendingItem(room, pending) {
     const failed = pending.state === "failed";
-    const words = failed ? `not sent: ${pending.error.message}` : pending.state;
+    const words = failed ? `not sent: ${pending.error.message}` : waitingWords(pending) ?? "sending";
     return element("li", { class: "message own pending", "data-key": pending.key },
       element("div", { class: "bubble" },
         element("p", { class: "content" }, pending.content),
         element("p", { class: "meta" },
           element("time", { datetime: pending.at }, clockTime(pending.at)),
-          receipt(pending.state, words),
+          receipt(failed ? "failed" : "sending", words),
           failed && element("button", { type: "button", class: "again", onclick: () => this.#again(room, pending) }, "Try again"),
         ),
       ),
@@ -227,13 +247,14 @@ class Thread {
   #onEscape(event) {
     if (document.querySelector("dialog[open]") || !this.#chat.open || event.defaultPrevented) return;
     if (document.body.classList.contains("people-shown")) byId("show-people").click();
-    else this.#back();
+    else this.#router.closeRoom();
   }
 
-  #back() {
-    const { name } = this.#chat.open;
-    this.#chat.closeRoom();
-    requestAnimationFrame(() => byId("room-list").querySelector(`[data-room="${CSS.escape(name)}"]`)?.focus());
+  #countDown() {
+    for (const pending of this.#shown?.pending.values() ?? []) {
+      const words = pending.state === "waiting" && this.#list.querySelector(`[data-key="${CSS.escape(pending.key)}"] .words`);
+      if (words) words.textContent = waitingWords(pending) ?? "sending";
+    }
   }
 
   #onScroll() {
@@ -267,6 +288,20 @@ class Thread {
     this.#draft.style.height = "auto";
     this.#draft.style.height = `${this.#draft.scrollHeight}px`;
   }
+}
+
+/** Why a message is not on its way yet, and when it will be; nothing once that time is over. */
+function waitingWords({ state, until, because }) {
+  const seconds = Math.ceil((until - Date.now()) / 1000);
+  if (state !== "waiting" || !(seconds > 0)) return undefined;
+  const why = because === "rate_limited" ? "too many messages at once" : "the server can't take it now";
+  return `waiting: ${why}, next try in ${seconds} s`;
+}
+
+function whoIsHere(room, others, connected) {
+  if (!connected) return "not connected: who is here is not known";
+  if (!room.presenceKnown) return "";
+  return others.length === 0 ? "nobody else is here right now" : `${listNames(others)} ${others.length === 1 ? "is" : "are"} here`;
 }
 
 function receipt(state, words) {

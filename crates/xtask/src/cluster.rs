@@ -74,10 +74,11 @@ fn show(cluster: &Cluster, balancer: &Balancer, postgres: &Postgres, kept: Optio
     println!("\nThe same through one node, which may be killed while you talk:\n");
     for (node, user) in cluster.nodes().iter().zip(USERS.iter().cycle()) {
         println!(
-            "  {:<8} process {:<8} {}",
+            "  {:<8} process {:<8} {}{}",
             node.name(),
             node.pid(),
-            link(&node.http_url(), &cluster.token(user))
+            link(&node.http_url(), &cluster.token(user)),
+            other_nodes(cluster, node)
         );
     }
     let admin = Token::of("admin").scope("admin conversations:create subscribe:* publish:*").ttl(LINKS_HOLD);
@@ -105,6 +106,12 @@ fn token(cluster: &Cluster, user: &str) -> String {
 
 fn link(url: &str, token: &str) -> String {
     format!("{url}/#token={token}")
+}
+
+/// The part of a link that tells the page where to go on when its node is gone.
+fn other_nodes(cluster: &Cluster, node: &Node) -> String {
+    let others = cluster.nodes().iter().filter(|other| other.name() != node.name());
+    others.map(|other| format!("&node={}", other.http_url())).collect()
 }
 
 fn metrics(cluster: &Cluster) -> Vec<String> {
