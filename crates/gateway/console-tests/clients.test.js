@@ -194,6 +194,16 @@ for (const [where, start] of [["Python", inPython], ["a browser", inBrowser]]) {
     assert.equal(a.commands.filter(({ op }) => op === "connect").length, 1);
   });
 
+  test(`a client that lasts in ${where}: a token that is refused ends it`, async () => {
+    const [a] = await scripted();
+    a.before = ({ op }) => (op === "connect" ? { error: { code: "unauthorized", message: "the token has expired" }, close: 4401 } : undefined);
+    const client = await start("chat", [socketAddress(a)], "t", "lunch");
+    await until(() => client.lines.includes("refused the token has expired"), () => `it says so: ${client.errors}`);
+    if (client.exited) assert.notEqual((await client.exited)[0], 0);
+    else await until(() => client.lines.includes("closed 4401"), "it ends");
+    assert.equal(a.commands.length, 1);
+  });
+
   test(`a client that lasts in ${where}, on real nodes: one is killed while it talks`, async () => {
     const { STARLING_BIN: bin, REDIS_URL, DATABASE_URL } = process.env;
     assert.ok(bin && REDIS_URL && DATABASE_URL, "set STARLING_BIN, REDIS_URL and DATABASE_URL");
