@@ -29,7 +29,7 @@ export class Person {
     person.page.on("pageerror", (error) => person.faults.push(error.stack));
     person.page.on("console", (message) => {
       // A killed node's refused connections are what those tests are about.
-      if (message.type() === "error" && !/ERR_CONNECTION|ERR_EMPTY_RESPONSE|WebSocket connection to|status of (40[134]|426)/.test(message.text())) {
+      if (message.type() === "error" && !/ERR_CONNECTION|ERR_EMPTY_RESPONSE|WebSocket connection to|status of (40[134]|426)|CORS policy|ERR_FAILED/.test(message.text())) {
         person.faults.push(message.text());
       }
     });

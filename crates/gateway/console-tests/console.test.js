@@ -464,6 +464,36 @@ test("the client module in the browser: cut again and again, everything once and
   assert.deepEqual(seen, Array.from({ length: 100 }, (_, i) => i + 1));
 });
 
+test("a page of another origin: all of the client works where it is allowed, and where not it says why", async () => {
+  const alice = await person("alice", "abc");
+  const { origin } = new URL(alice.page.url());
+  await addNode("p", { STARLING_ALLOWED_ORIGINS: origin });
+  await addNode("q", { STARLING_ALLOWED_ORIGINS: "https://elsewhere.example" });
+  const tried = (url) => alice.page.evaluate(async ([url, token]) => {
+    const { Starling } = await import("/starling.js");
+    const client = new Starling({ url, token, connectAttempts: 2, backoffBaseMs: 20 });
+    try {
+      await client.connect();
+      const { conversation } = await client.create({ title: "From elsewhere" });
+      await client.rename(conversation, "By a page of another origin");
+      const { members } = await client.addMember(conversation, "bob");
+      const { conversations } = await client.list({ limit: 200 });
+      const { title } = conversations.find((one) => one.conversation === conversation);
+      await client.delete(conversation);
+      return { title, members };
+    } catch ({ code, message }) {
+      return { code, message };
+    } finally {
+      client.close();
+    }
+  }, [url, nodes.a.token(alice.user)]);
+  assert.deepEqual(await tried(nodes.p.url), { title: "By a page of another origin", members: [alice.user, "bob"] });
+  const refused = await tried(nodes.q.url);
+  assert.equal(refused.code, "forbidden");
+  assert.match(refused.message, new RegExp(`allowed_origins`));
+  assert.ok(refused.message.includes(origin), refused.message);
+});
+
 /** The HTTP side, as this person, at the person's own origin. */
 async function call(someone, method, path, body) {
   const token = nodes.a.token(someone.user);
