@@ -55,6 +55,9 @@ fn exists(name: &str) -> bool {
     if let Some(target) = name.strip_prefix("fuzz ") {
         return root.join("fuzz/fuzz_targets").join(target).with_extension("rs").is_file();
     }
+    if name.ends_with(".test.js") {
+        return root.join(name).is_file();
+    }
     let parts: Vec<&str> = name.split("::").collect();
     let [suite, modules @ .., test] = parts.as_slice() else { return false };
     let folders = [
