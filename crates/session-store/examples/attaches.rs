@@ -33,7 +33,7 @@ async fn main() -> Result<()> {
             let mut tasks = tokio::task::JoinSet::new();
             for id in ids {
                 let store = store.clone();
-                tasks.spawn(async move { attach_wholly(&*store, &attach(&id, node, resume)).await });
+                tasks.spawn(async move { attach_wholly(&store, &attach(&id, node, resume)).await });
             }
             let mut dropped = Vec::new();
             while let Some(attached) = tasks.join_next().await {

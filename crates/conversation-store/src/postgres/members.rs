@@ -78,7 +78,7 @@ pub(super) async fn mark_read(database: &Database, batch: &[ReadMark]) -> Result
             Ok(()) => {}
             Err(failed) if failed.cause == Cause::Row && parts.split(&part) => {}
             Err(failed) if failed.cause == Cause::Row && part.len() < marks.len() => {
-                refusals.note(failed.error)
+                refusals.note(failed.error);
             }
             Err(failed) => return Err(failed.error),
         }

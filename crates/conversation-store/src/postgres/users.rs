@@ -29,7 +29,7 @@ pub(super) async fn touch(database: &Database, batch: &[LastSeen]) -> Result<(),
             Ok(()) => {}
             Err(failed) if failed.cause == Cause::Row && parts.split(&part) => {}
             Err(failed) if failed.cause == Cause::Row && part.len() < sightings.len() => {
-                refusals.note(failed.error)
+                refusals.note(failed.error);
             }
             Err(failed) => return Err(failed.error),
         }

@@ -156,10 +156,10 @@ fn close_to_others(path: &Path) {
     }
     match std::fs::set_permissions(path, Permissions::from_mode(mode & !0o007)) {
         Ok(()) => {
-            tracing::warn!(%file, "every user of this machine could read this file; now only its owner and group can")
+            tracing::warn!(%file, "every user of this machine could read this file; now only its owner and group can");
         }
         Err(error) => {
-            tracing::warn!(%file, %error, "every user of this machine can read this file; run chmod o-rwx on it")
+            tracing::warn!(%file, %error, "every user of this machine can read this file; run chmod o-rwx on it");
         }
     }
 }

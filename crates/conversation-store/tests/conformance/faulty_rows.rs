@@ -42,7 +42,7 @@ pub async fn a_refused_message_fails_alone(place: Place) -> Result<()> {
         match answer {
             Ok(appended) => ensure!(!refused(&message.key) && !appended.duplicate, "{}", message.key),
             Err(error) => {
-                ensure!(refused(&message.key) && *error == AppendError::Refused, "{}: {error}", message.key)
+                ensure!(refused(&message.key) && *error == AppendError::Refused, "{}: {error}", message.key);
             }
         }
     }
