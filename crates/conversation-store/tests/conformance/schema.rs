@@ -11,7 +11,7 @@ pub async fn many_stores_migrate_at_once(place: Place) -> Result<()> {
     // As new, whatever was there.
     for (kind, name) in [("TABLE", "starling_migrations"), ("TABLE", "members"), ("TABLE", "conversations")]
         .into_iter()
-        .chain(["users", "messages", "erasures"].map(|name| ("TABLE", name)))
+        .chain(["users", "messages", "erasures", "ended_sessions"].map(|name| ("TABLE", name)))
     {
         place.run_sql(&format!("DROP {kind} {name}")).await?;
     }
