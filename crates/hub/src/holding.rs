@@ -15,6 +15,28 @@ use crate::hub::Hub;
 use crate::node_message::NodeMessage;
 use crate::session::{Rival, Session};
 
+/// How many nodes that had a session may wait to be told. One of more than that learns it with its next own gap.
+const UNTOLD_MAX: usize = 10_000;
+
+/// A node that had a session and could not be told that it has it no more.
+struct UntoldHold {
+    session: Arc<str>,
+    node: String,
+    stamp: Stamp,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct UntoldHolds(Vec<UntoldHold>);
+
+impl UntoldHolds {
+    fn push(&mut self, untold: UntoldHold) {
+        if self.0.len() < UNTOLD_MAX {
+            self.0.push(untold);
+        }
+    }
+}
+
 impl Hub {
     /// The stamp of an attach to which the session store can't give one.
     pub(crate) fn own_stamp(&self, waited: Duration, after: Stamp) -> Stamp {
@@ -27,7 +49,16 @@ impl Hub {
         let message =
             NodeMessage::Superseded { session: id.clone(), to: self.node.clone(), stamp: Some(stamp) };
         if let Err(error) = self.fanout.publish_to(node, message.encode()).await {
-            tracing::debug!(%error, peer = node, "the node that had a session could not be told");
+            tracing::debug!(%error, peer = node, "the node that had a session could not be told; it will be");
+            self.untold_holds.lock().push(UntoldHold { session: id.clone(), node: node.to_owned(), stamp });
+        }
+    }
+
+    /// Tells the nodes that could not be told. Called each second while publications can be heard.
+    pub(crate) async fn tell_untold_holds(&self) {
+        let untold = std::mem::take(&mut *self.untold_holds.lock());
+        for UntoldHold { session, node, stamp } in untold.0 {
+            self.take_over(&session, &node, stamp).await;
         }
     }
 

@@ -21,6 +21,7 @@ use tracing::Instrument;
 use crate::append::{APPEND_BATCH_MAX, APPEND_QUEUE_BYTES, AppendJob};
 use crate::ended::{ENDED_BATCH_MAX, ENDED_QUEUE, EndedQuestion, EndedSessions};
 use crate::heads::CommittedHeads;
+use crate::holding::UntoldHolds;
 use crate::lane::{self, Bound, Lane, LaneEnd, Weigh};
 use crate::latency::LatencyWindow;
 use crate::limits::Limits;
@@ -154,6 +155,8 @@ pub struct Hub {
     /// Sessions whose sockets dropped while the session store did not take it: the stamp of the attach that ended, and when, Unix
     /// milliseconds.
     pub(crate) undetached: Mutex<Map<String, (Stamp, i64)>>,
+    /// Nodes that had a session which this node has now, and could not be told.
+    pub(crate) untold_holds: Mutex<UntoldHolds>,
     /// Sessions that operators ended.
     pub(crate) ended: EndedSessions,
     /// Questions to the database whether a session was ended.
@@ -274,6 +277,7 @@ impl Hub {
             unread: Lanes::default(),
             unwritten: Mutex::default(),
             undetached: Mutex::default(),
+            untold_holds: Mutex::default(),
             ended: EndedSessions::default(),
             ended_lane,
             drain_wanted: Notify::new(),

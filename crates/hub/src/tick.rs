@@ -108,6 +108,7 @@ impl Hub {
             for lane in self.untold.take() {
                 self.publish_message(lane, &NodeMessage::Missed { node: self.node.clone() });
             }
+            self.tell_untold_holds().await;
         }
         if self.link.is_deaf() && self.fanout.link().is_some_and(|link| link.connected) {
             tracing::warn!("publications are not heard although the broker is connected; connecting anew");

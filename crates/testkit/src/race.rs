@@ -165,9 +165,11 @@ impl Racer {
             // All were refused.
             (None, None) => {}
             (Some(winner), Some(last)) => {
+                // One that was cut after it had replaced the others gives its place back to an older socket of its node.
                 ensure!(
-                    winner.place == last,
-                    "the socket that is left began before another one that was closed"
+                    winner.place == last || cut.is_some_and(|cut| cut >= last),
+                    "the socket that is left is number {} of {last}, and number {cut:?} was cut",
+                    winner.place
                 );
                 rounds.last_one_left += u64::from(of_last == 1 && cut.is_none());
                 self.left = Some(winner);
@@ -304,7 +306,8 @@ impl Contender {
                 let welcome = self.client.welcome();
                 ensure!(welcome["session"] == *session, "another session: {welcome}");
             }
-            Err(Failure::Closed(closed)) if closed.code == Some(4409) => self.is_open = false,
+            // A ping to a socket that the node has just closed may break it before the code is read.
+            Err(Failure::Closed(closed)) if matches!(closed.code, Some(4409) | None) => self.is_open = false,
             // It may try again, which is another round.
             Err(Failure::Refused(reply)) if reply.code == "unavailable" => {
                 (self.is_open, self.was_refused) = (false, true);

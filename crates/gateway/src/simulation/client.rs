@@ -287,7 +287,9 @@ impl Client {
             scopes: Arc::new(Scopes::parse("admin")),
             expires_at_ms: i64::MAX,
         };
-        if connection.node.hub.end_session(&operator, session).await.is_ok() {
+        // A node that dies does not answer.
+        let ended = tokio::time::timeout(PATIENCE, connection.node.hub.end_session(&operator, session)).await;
+        if ended.is_ok_and(|ended| ended.is_ok()) {
             self.world.note(|| format!("the session of client {} is ended", self.number));
             self.world.ended.borrow_mut().insert(session.clone());
         }
