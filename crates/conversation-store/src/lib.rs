@@ -39,6 +39,16 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// Whether the schema is up to date, so that [`Self::migrate`] would have nothing to do.
     async fn is_migrated(&self) -> Result<bool, Error>;
 
+    /// Which life of the database this is. Another one begins where the database turns out to be a dump that was restored.
+    async fn incarnation(&self) -> Result<String, Error>;
+
+    /// Tells the database that it once said that this conversation has messages up to `known`, in the log `log`. `Ok(true)`: it has
+    /// fewer now, so it was set back to an earlier state, and another incarnation has begun.
+    async fn report_head(&self, id: ConversationId, known: u64, log: &str) -> Result<bool, Error>;
+
+    /// Begins another incarnation: an operator says that the database was restored. Answers the new one.
+    async fn reincarnate(&self) -> Result<String, Error>;
+
     /// Numbers and inserts a batch in one transaction and one round trip. Where the database refuses it because of single
     /// messages, in as many as it takes for these alone to fail, each with [`AppendError::Refused`].
     ///

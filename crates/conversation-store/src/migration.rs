@@ -26,8 +26,11 @@ macro_rules! migration {
 }
 
 /// All steps, in order. A step that has been released is never changed; what is wrong with it is mended by the next.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[migration!(1, "log", "0001_log.sql"), migration!(2, "ended sessions", "0002_ended_sessions.sql")];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    migration!(1, "log", "0001_log.sql"),
+    migration!(2, "ended sessions", "0002_ended_sessions.sql"),
+    migration!(3, "incarnation", "0003_incarnation.sql"),
+];
 
 /// The steps that a database at `version` lacks.
 ///

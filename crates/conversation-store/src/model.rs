@@ -163,16 +163,18 @@ pub struct Created {
 }
 
 /// What became of adding or removing a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembersChange {
     /// `false`: it was so already.
     pub changed: bool,
     /// How often the conversation's members have changed by now: see [`Conversation::members_version`].
     pub version: u64,
+    /// Who owns the conversation now. One whose owner left is handed on to the member who joined first.
+    pub owner: String,
 }
 
 /// Where a conversation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConversationHead {
     /// Its number in the database.
     pub id: ConversationId,
@@ -180,6 +182,10 @@ pub struct ConversationHead {
     pub head: u64,
     /// How often its members have changed: see [`Conversation::members_version`].
     pub members_version: u64,
+    /// How often its title or metadata have changed: see [`Conversation::details_version`].
+    pub details_version: u64,
+    /// Which log it is: see [`Conversation::log`].
+    pub log: String,
 }
 
 /// A conversation with its members.
@@ -204,6 +210,16 @@ pub struct Conversation {
     /// How often somebody was added or removed since it was made. Each change raises it by one in its own transaction, so that
     /// whoever hears of changes late, twice, swapped or not at all can tell.
     pub members_version: u64,
+    /// How often title or metadata have changed since it was made.
+    pub details_version: u64,
+    /// Which log it is, at most 32 characters out of `0-9 a-z -`. Another one when the conversation is deleted and made again, and when
+    /// the database was restored to an earlier state; begins with the database's [incarnation](incarnation_of).
+    pub log: String,
+}
+
+/// The database's incarnation that a conversation's log belongs to.
+pub fn incarnation_of(log: &str) -> &str {
+    log.split_once('-').map_or(log, |(incarnation, _)| incarnation)
 }
 
 /// Somebody in a conversation.

@@ -56,12 +56,22 @@ impl Hub {
     /// Commits a batch and tells everybody: this node's sockets, the other nodes, the senders.
     pub(crate) async fn append_batch(self: Arc<Self>, mut jobs: Vec<AppendJob>) {
         METRICS.append_batch.record(jobs.len() as f64);
+        // What the database told before: what it numbers from here on is higher.
+        let logged: Vec<u64> =
+            jobs.iter().map(|job| job.room.logged.load(std::sync::atomic::Ordering::Relaxed)).collect();
         let messages: Vec<Append> = jobs.iter().map(|job| job.message.clone()).collect();
         let span = tracing::info_span!(target: TRACE_TARGET, "append", messages = messages.len());
         belong_to(&span, jobs.len(), jobs.iter().filter_map(|job| job.origin.traceparent()));
         match self.conversations.append(&messages).instrument(span).await {
             Ok(results) => {
-                for (job, result) in jobs.drain(..).zip(results) {
+                for ((job, result), logged) in jobs.drain(..).zip(results).zip(logged) {
+                    if let Ok(Appended { seq, duplicate: false, .. }) = &result {
+                        job.room.log_tells(*seq);
+                        if *seq <= logged {
+                            // The database told of this number before, for another message: it was set back.
+                            self.report_head(&job.room, u64::MAX);
+                        }
+                    }
                     self.appended(job, result);
                 }
             }
@@ -82,7 +92,7 @@ impl Hub {
         let appended = match result {
             Ok(appended) => appended,
             Err(AppendError::NoSuchConversation) => {
-                self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation);
+                self.apply_deleted(&room);
                 done.finish(&self.shards, Err(CommandError::no_such_conversation()));
                 return;
             }

@@ -81,6 +81,7 @@ impl Hub {
             deliveries: gauges.deliveries.load(Ordering::Relaxed),
             delivery_p50_us: gauges.delivery_p50_us.load(Ordering::Relaxed),
             delivery_p99_us: gauges.delivery_p99_us.load(Ordering::Relaxed),
+            presence_by_id: true,
         }
     }
 

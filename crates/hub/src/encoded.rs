@@ -75,6 +75,22 @@ pub enum OwnedEvent {
         /// Which.
         member: bool,
     },
+    /// See [`Event::Updated`].
+    Updated {
+        /// Where.
+        conversation: Arc<str>,
+        /// Shown to people.
+        title: Option<Arc<str>>,
+        /// A JSON object.
+        metadata: Option<Json>,
+    },
+    /// See [`Event::Deleted`].
+    Deleted {
+        /// Where.
+        conversation: Arc<str>,
+        /// Which log is gone.
+        log: Arc<str>,
+    },
     /// See [`Event::Publication`].
     Publication {
         /// Where.
@@ -175,6 +191,10 @@ impl OwnedEvent {
             OwnedEvent::Member { conversation, user, member } => {
                 Event::Member { conversation, user, member: *member }
             }
+            OwnedEvent::Updated { conversation, title, metadata } => {
+                Event::Updated { conversation, title: title.as_deref(), metadata: metadata.as_ref() }
+            }
+            OwnedEvent::Deleted { conversation, log } => Event::Deleted { conversation, log },
             OwnedEvent::Publication { topic, offset, data, sender } => {
                 Event::Publication { topic, offset: *offset, data, sender: sender.as_deref() }
             }

@@ -72,6 +72,8 @@ mod tests {
             head: 0,
             members: Vec::new(),
             members_version: 0,
+            details_version: 0,
+            log: "1-a".into(),
         };
         Arc::new(Room::new(RoomKey { tenant: "t".into(), name: "c".into() }, id, 1, conversation))
     }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::append::{APPEND_BATCH_MAX, APPEND_QUEUE_BYTES, AppendJob};
+use crate::deleted::Deleted;
 use crate::ended::{ENDED_BATCH_MAX, ENDED_QUEUE, EndedQuestion, EndedSessions};
 use crate::heads::CommittedHeads;
 use crate::holding::UntoldHolds;
@@ -118,6 +119,8 @@ pub struct Hub {
     pub(crate) look_lane: mpsc::Sender<Arc<Room>>,
     /// Changes of conversations and members that are under way.
     pub(crate) change_slots: Arc<Semaphore>,
+    /// Conversations that were deleted a moment ago.
+    pub(crate) deleted: Deleted,
     /// A conversation was deleted: its messages are to be erased.
     pub(crate) erase_wanted: Notify,
     /// Reads of the log for sockets that are behind.
@@ -259,6 +262,7 @@ impl Hub {
             repair_lane,
             look_lane,
             change_slots: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
+            deleted: Deleted::default(),
             erase_wanted: Notify::new(),
             log_reads: LogReads::new(log_reads_at_once),
             runtime: runtime.clone(),
@@ -308,6 +312,7 @@ impl Hub {
         tokio::spawn(vital("recover", self.clone().recover_forever()));
         tokio::spawn(vital("compare", self.clone().compare_forever()));
         tokio::spawn(vital("erase", self.clone().erase_forever()));
+        tokio::spawn(vital("watch_incarnation", self.clone().watch_incarnation_forever()));
         if self.clustered {
             tokio::spawn(vital("tend_link", self.clone().tend_link_forever()));
             tokio::spawn(vital("listen", self.clone().listen_forever()));

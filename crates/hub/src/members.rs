@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use starling_conversation_store::{Conversation, ConversationHead, ConversationId};
+use starling_wire::protocol::Json;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -26,13 +27,17 @@ const COMPARE: Duration = Duration::from_secs(60);
 impl Hub {
     /// Takes over a change of membership; tells those who joined, and the user's sessions here.
     pub(crate) fn apply_member(&self, change: &MemberChange) {
-        let MemberChange { tenant, name, conversation, version, user, member } = change;
+        let MemberChange { tenant, name, conversation, version, user, member, owner } = change;
         self.rooms.doubt_load(tenant, name);
+        if self.deleted.contains(*conversation) {
+            // Everybody was told that they are no members any more, and may be members of another one of that name by now.
+            return;
+        }
         let room = match self.rooms.known(tenant, name) {
             // Ids grow: what was deleted has a smaller one than what was made later under its name.
             Some(room) if room.conversation > *conversation => return,
             Some(room) if room.conversation < *conversation => {
-                self.apply_deleted(tenant, name, room.conversation);
+                self.apply_deleted(&room);
                 None
             }
             known => known,
@@ -41,6 +46,7 @@ impl Hub {
             self.tell_user(tenant, name, user, *member);
             return;
         };
+        let mut owner_left = false;
         {
             let mut state = room.state();
             match state.members_version.hear(*version) {
@@ -49,6 +55,11 @@ impl Hub {
                         state.members.entry(user.clone()).or_insert(0);
                     } else {
                         state.members.remove(user);
+                    }
+                    match owner {
+                        Some(owner) => state.owner = owner.clone(),
+                        // A node of an older version says nothing of whom the conversation was handed on to.
+                        None => owner_left = !state.members.contains_key(&state.owner),
                     }
                     self.tell_change(&room, &state, user, *member);
                 }
@@ -64,6 +75,9 @@ impl Hub {
             }
         }
         self.evict_user(&room, user);
+        if owner_left {
+            self.look(&room);
+        }
     }
 
     /// Hears that members are at a version now, or that they may have changed (`None`): what is older is read anew.
@@ -84,14 +98,25 @@ impl Hub {
         }
     }
 
-    /// Learns where a conversation stands in the database, and has read what is missing here.
-    pub(crate) fn learn(&self, room: &Arc<Room>, head: &ConversationHead) {
+    /// Learns where a conversation stands in the database, and has read what is missing here. `false`: the database has another log
+    /// under the room's number, and the room is forgotten.
+    pub(crate) fn learn(&self, room: &Arc<Room>, head: &ConversationHead) -> bool {
+        if *head.log != *room.log {
+            self.outdate(std::slice::from_ref(room));
+            return false;
+        }
+        self.hear_log(room, head.head);
         if room.learn_head(head.head) {
             self.repair(room);
         }
-        if room.state().members_version.learn(head.members_version) {
+        let is_behind = {
+            let mut state = room.state();
+            state.members_version.learn(head.members_version) || state.details_version < head.details_version
+        };
+        if is_behind {
             self.look(room);
         }
+        true
     }
 
     /// Has a conversation's members read anew, soon and once.
@@ -133,8 +158,11 @@ impl Hub {
             read.into_iter().map(|conversation| (conversation.id, conversation)).collect();
         for (room, known) in rooms.iter().zip(known) {
             match read.get(&room.conversation) {
+                Some(conversation) if *conversation.log != *room.log => {
+                    self.outdate(std::slice::from_ref(room));
+                }
                 Some(conversation) => self.take_members(room, known, conversation),
-                None => self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation),
+                None => self.apply_deleted(room),
             }
         }
         true
@@ -174,7 +202,7 @@ impl Hub {
         let mut gone = Vec::new();
         {
             let mut state = room.state();
-            if state.gone {
+            if state.gone || state.outdated {
                 return;
             }
             if !state.members_version.read(known_before, read.members_version) {
@@ -183,6 +211,15 @@ impl Hub {
                 return;
             }
             let before = state.refresh(read);
+            if read.details_version > state.details_version {
+                state.details_version = read.details_version;
+                let event = OwnedEvent::Updated {
+                    conversation: room.key.name.clone(),
+                    title: read.title.as_deref().map(Into::into),
+                    metadata: read.metadata.clone().map(Json::from_compact),
+                };
+                state.broadcast(room.id, &*self.shards, event, None);
+            }
             let state = &*state;
             for user in state.members.keys().filter(|user| !before.contains_key(*user)) {
                 self.tell_change(room, state, user, true);
@@ -195,6 +232,7 @@ impl Hub {
         for user in gone {
             self.evict_user(room, &user);
         }
+        self.hear_log(room, read.head);
         if room.state().has_hole() {
             self.repair(room);
         }

@@ -64,31 +64,58 @@ pub struct MemberChange {
     pub user: Arc<str>,
     /// Whether they are a member now.
     pub member: bool,
+    /// Who owns the conversation by this change; `None`: the node did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Arc<str>>,
 }
 
 /// What nodes tell each other, messages of conversations apart.
+///
+/// A `name` is that of any conversation that ever had it; `conversation` is the number of the one that is meant, which a node of an
+/// older version may leave out: then the one that has the name now is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeMessage {
     /// Somebody types, or stopped.
-    Typing { tenant: Arc<str>, name: Arc<str>, user: Arc<str>, typing: bool },
+    Typing {
+        tenant: Arc<str>,
+        name: Arc<str>,
+        #[serde(default)]
+        conversation: Option<i64>,
+        user: Arc<str>,
+        typing: bool,
+    },
     /// So many sessions of a user are in a conversation on a node.
     Presence {
         tenant: Arc<str>,
         name: Arc<str>,
+        #[serde(default)]
+        conversation: Option<i64>,
         user: Arc<str>,
         node: Arc<str>,
         devices: u32,
         last_seen_ms: Option<i64>,
     },
     /// A read mark rose.
-    Read { tenant: Arc<str>, name: Arc<str>, user: Arc<str>, seq: u64 },
+    Read {
+        tenant: Arc<str>,
+        name: Arc<str>,
+        #[serde(default)]
+        conversation: Option<i64>,
+        user: Arc<str>,
+        seq: u64,
+    },
     /// Somebody became a member, or is none any more.
     Member(MemberChange),
     /// A conversation's members are at this version; or (`None`) they, or whether it is there at all, may have changed: whoever
     /// knows older ones reads them anew.
     Members { tenant: Arc<str>, name: Arc<str>, conversation: i64, version: Option<u64> },
-    /// Title or metadata changed: what is cached is old.
-    Changed { tenant: Arc<str>, name: Arc<str> },
+    /// Title or metadata changed.
+    Changed {
+        tenant: Arc<str>,
+        name: Arc<str>,
+        #[serde(default)]
+        conversation: Option<i64>,
+    },
     /// The conversation is gone.
     Deleted { tenant: Arc<str>, name: Arc<str>, conversation: i64 },
     /// Newest numbers that a node committed lately.
@@ -270,6 +297,32 @@ mod tests {
         let body = b"\x02{\"Superseded\":{\"session\":\"s\",\"to\":\"n\"}}";
         let superseded = NodeMessage::Superseded { session: "s".into(), to: "n".into(), stamp: None };
         assert_eq!(decode(&Bytes::from_static(body)), Some(Heard::Other(superseded)));
+    }
+
+    #[test]
+    fn nodes_of_the_version_before_understand_and_are_understood() {
+        let typing = NodeMessage::Typing {
+            tenant: "t".into(),
+            name: "c".into(),
+            conversation: Some(3),
+            user: "ann".into(),
+            typing: true,
+        };
+        assert_eq!(
+            typing.encode(),
+            &b"\x02{\"Typing\":{\"tenant\":\"t\",\"name\":\"c\",\"conversation\":3,\"user\":\"ann\",\"typing\":true}}"[..]
+        );
+        let older: [&[u8]; 5] = [
+            br#"{"Typing":{"tenant":"t","name":"c","user":"ann","typing":true}}"#,
+            br#"{"Presence":{"tenant":"t","name":"c","user":"ann","node":"n","devices":1,"last_seen_ms":null}}"#,
+            br#"{"Read":{"tenant":"t","name":"c","user":"ann","seq":7}}"#,
+            br#"{"Changed":{"tenant":"t","name":"c"}}"#,
+            br#"{"Member":{"tenant":"t","name":"c","conversation":3,"version":1,"user":"ann","member":true}}"#,
+        ];
+        for json in older {
+            let body = [&[KIND_OTHER], json].concat().into();
+            assert!(decode(&body).is_some(), "{}", String::from_utf8_lossy(json));
+        }
     }
 
     proptest! {

@@ -47,24 +47,44 @@ impl Hub {
         devices: u32,
         last_seen_ms: Option<i64>,
     ) {
+        if state.gone || state.outdated {
+            // Nobody is there any more, and what has its name or number by now is none of this room's business.
+            return;
+        }
         METRICS.presence_changes.increment(1);
         match state.online.set(user, &self.node, devices) {
             Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
             Shift::Went => state.tell_presence(room, &*self.shards, user, false, last_seen_ms),
             Shift::None => {}
         }
+        self.tell_devices(room, user, devices, last_seen_ms);
+    }
+
+    /// Tells the session store and the other nodes with how many sessions a user is in a room by this node.
+    fn tell_devices(&self, room: &Room, user: &Arc<str>, devices: u32, last_seen_ms: Option<i64>) {
         let conversation = presence_key(room);
         self.change(StoreChange::Presence(PresenceChange { conversation, user: user.clone(), devices }));
         if self.clustered {
             let message = NodeMessage::Presence {
                 tenant: room.key.tenant.clone(),
                 name: room.key.name.clone(),
+                conversation: Some(room.conversation),
                 user: user.clone(),
                 node: self.node.clone(),
                 devices,
                 last_seen_ms,
             };
             self.publish_when_written(room.lane, &message);
+        }
+    }
+
+    /// Takes everybody who is there by this node out of a room that is gone or outdated, while it still has its name: what comes under
+    /// the name afterwards begins with nobody.
+    pub(crate) fn clear_presence(&self, room: &Room, state: &mut RoomState) {
+        let users: Vec<Arc<str>> = state.online.of_node(&self.node).map(|(user, _)| user.clone()).collect();
+        for user in users {
+            state.online.set(&user, &self.node, 0);
+            self.tell_devices(room, &user, 0, None);
         }
     }
 
@@ -256,6 +276,7 @@ impl Hub {
         let devices = self
             .rooms
             .known(&conversation.tenant, &conversation.conversation)
+            .filter(|room| room.conversation == conversation.id)
             .map_or(0, |room| room.state().online.on_node(user, &self.node));
         PresenceChange { conversation: conversation.clone(), user: user.clone(), devices }
     }

@@ -13,7 +13,8 @@ use crate::hub::Hub;
 use crate::membership;
 use crate::metrics::METRICS;
 use crate::node_message::{self, CommittedMessage, Head, Heard, NodeMessage};
-use crate::room::RoomKey;
+use crate::room::{Room, RoomKey};
+use crate::rooms::Taken;
 use crate::shards::ShardItem;
 
 /// The hub's ear: holds no hub alive.
@@ -78,7 +79,7 @@ impl Hub {
         let _entered = span.entered();
         let now = clock::now_us();
         METRICS.fanout_lag.record(now.saturating_sub(message.committed_at_us) as f64 / 1e6);
-        let holed = self.rooms.feed(
+        let taken = self.rooms.feed(
             &*self.shards,
             &message.tenant,
             &message.name,
@@ -86,34 +87,48 @@ impl Hub {
             message.seq,
             || Encoded::from_json(&message.payload, message.committed_at_us),
         );
-        if let Some(room) = holed {
-            self.repair(&room);
+        match taken {
+            Some(Taken::Holed(room)) => self.repair(&room),
+            Some(Taken::Gone(room)) => self.apply_deleted(&room),
+            None => {}
         }
     }
 
     fn hear(self: &Arc<Self>, lane: Option<u16>, message: NodeMessage) {
         match message {
-            NodeMessage::Typing { tenant, name, user, typing } => {
-                if let Some(room) = self.rooms.known(&tenant, &name) {
+            NodeMessage::Typing { tenant, name, conversation, user, typing } => {
+                if let Some(room) = self.meant(&tenant, &name, conversation) {
                     let event = OwnedEvent::Typing { conversation: name, user: user.clone(), typing };
                     room.broadcast(&*self.shards, event, Some(&user));
                 }
             }
-            NodeMessage::Presence { tenant, name, user, node, devices, last_seen_ms } => {
+            NodeMessage::Presence { tenant, name, conversation, user, node, devices, last_seen_ms } => {
                 if node != self.node
-                    && let Some(room) = self.rooms.known(&tenant, &name)
+                    && let Some(room) = self.meant(&tenant, &name, conversation)
                 {
                     self.hear_presence(&room, &user, &node, devices, last_seen_ms);
                 }
             }
-            NodeMessage::Read { tenant, name, user, seq } => self.apply_read(&tenant, &name, &user, seq),
+            NodeMessage::Read { tenant, name, conversation, user, seq } => {
+                self.rooms.doubt_load(&tenant, &name);
+                if let Some(room) = self.meant(&tenant, &name, conversation) {
+                    self.apply_read(&room, &user, seq);
+                }
+            }
             NodeMessage::Member(change) => self.apply_member(&change),
             NodeMessage::Members { tenant, name, conversation, version } => {
                 self.doubt_members(&tenant, &name, conversation, version);
             }
-            NodeMessage::Changed { tenant, name } => self.rooms.doubt_load(&tenant, &name),
+            NodeMessage::Changed { tenant, name, conversation } => {
+                self.rooms.doubt_load(&tenant, &name);
+                if let Some(room) = self.meant(&tenant, &name, conversation)
+                    && room.state().joined() > 0
+                {
+                    self.look(&room);
+                }
+            }
             NodeMessage::Deleted { tenant, name, conversation } => {
-                self.apply_deleted(&tenant, &name, conversation);
+                self.hear_deleted(&tenant, &name, conversation);
             }
             NodeMessage::Heads(heads) => self.hear_heads(&heads),
             NodeMessage::Moved { session, to, stamp } => {
@@ -164,9 +179,7 @@ impl Hub {
     }
 
     /// Takes over a read mark and tells those who joined.
-    pub(crate) fn apply_read(&self, tenant: &Arc<str>, name: &Arc<str>, user: &Arc<str>, seq: u64) {
-        self.rooms.doubt_load(tenant, name);
-        let Some(room) = self.rooms.known(tenant, name) else { return };
+    pub(crate) fn apply_read(&self, room: &Room, user: &Arc<str>, seq: u64) {
         let mut state = room.state();
         let Some(mark) = state.members.get_mut(user) else { return };
         // A mark never falls, in whichever order the nodes' words arrive.
@@ -174,37 +187,60 @@ impl Hub {
             return;
         }
         *mark = seq;
-        let event = OwnedEvent::Read { conversation: name.clone(), user: user.clone(), seq };
+        let event = OwnedEvent::Read { conversation: room.key.name.clone(), user: user.clone(), seq };
         state.broadcast(room.id, &*self.shards, event, None);
     }
 
-    /// A conversation is gone: everybody who joined is told that they are no members any more.
-    pub(crate) fn apply_deleted(&self, tenant: &Arc<str>, name: &Arc<str>, conversation: i64) {
-        let Some(room) = self.rooms.known(tenant, name).filter(|room| room.conversation == conversation)
-        else {
-            self.rooms.doubt_load(tenant, name);
-            return;
-        };
-        self.rooms.forget(tenant, name);
+    /// The room that a node means: the one with this number. A node of an older version gives none, and means the one that has the
+    /// name.
+    pub(crate) fn meant(&self, tenant: &str, name: &str, conversation: Option<i64>) -> Option<Arc<Room>> {
+        let room = self.rooms.known(tenant, name)?;
+        conversation.is_none_or(|conversation| conversation == room.conversation).then_some(room)
+    }
+
+    fn hear_deleted(&self, tenant: &Arc<str>, name: &Arc<str>, conversation: i64) {
+        self.deleted.enter(conversation);
+        match self.rooms.known(tenant, name) {
+            Some(room) if room.conversation == conversation => self.apply_deleted(&room),
+            _ => self.rooms.doubt_load(tenant, name),
+        }
+    }
+
+    /// A conversation is gone: those who joined are told so, and all members that they are none any more.
+    pub(crate) fn apply_deleted(&self, room: &Arc<Room>) {
         let members: Vec<Arc<str>> = {
             let mut state = room.state();
-            state.gone = true;
+            if std::mem::replace(&mut state.gone, true) {
+                return;
+            }
+            self.deleted.enter(room.conversation);
+            self.clear_presence(room, &mut state);
             state.members.drain().map(|(user, _)| user).collect()
         };
+        self.rooms.forget(room);
+        let RoomKey { tenant, name } = &room.key;
+        let deleted = OwnedEvent::Deleted { conversation: name.clone(), log: room.log.clone() };
+        let deleted = Arc::new(Encoded::new(deleted));
         for user in members {
             let event = OwnedEvent::Member { conversation: name.clone(), user: user.clone(), member: false };
             let event = Arc::new(Encoded::new(event));
             for session in self.sessions.of_user(tenant, &user) {
-                self.evict(&session, &room);
                 let socket = session.socket;
-                self.shards.post(socket.shard, ShardItem::Event { socket, event: event.clone() });
+                let tell = |event: &Arc<Encoded>| {
+                    self.shards.post(socket.shard, ShardItem::Event { socket, event: event.clone() })
+                };
+                if session.is_in(room) {
+                    tell(&deleted);
+                }
+                self.evict(&session, room);
+                tell(&event);
             }
         }
     }
 
     fn hear_presence(
         &self,
-        room: &crate::room::Room,
+        room: &Room,
         user: &Arc<str>,
         node: &Arc<str>,
         devices: u32,

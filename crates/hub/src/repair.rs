@@ -78,8 +78,8 @@ impl Hub {
                 heads.into_iter().map(|head| (head.id, head)).collect();
             for room in chunk {
                 match heads.get(&room.conversation) {
-                    Some(head) => self.learn(room, head),
-                    None => self.apply_deleted(&room.key.tenant, &room.key.name, room.conversation),
+                    Some(head) => _ = self.learn(room, head),
+                    None => self.apply_deleted(room),
                 }
             }
         }
@@ -129,6 +129,7 @@ impl Hub {
                 }
                 Ok(page) => {
                     for message in page.messages {
+                        room.log_tells(message.seq);
                         room.feed(&*self.shards, message.seq, Arc::new(from_log(&room.key.name, message)));
                     }
                 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use starling_conversation_store::{Conversation, ConversationId};
+use starling_session_store::JoinedConversation;
 use starling_wire::protocol::Timestamp;
 
 use crate::Map;
@@ -34,6 +35,10 @@ pub struct Room {
     pub id: RoomId,
     /// Its number in the database.
     pub conversation: ConversationId,
+    /// Which log it is: see [`Conversation::log`].
+    pub log: Arc<str>,
+    /// The highest number that the database itself told this node of. A database that has fewer messages later was set back.
+    pub logged: AtomicU64,
     /// The lane that its publications take.
     pub lane: u16,
     /// When it was last used, seconds since the node started; to forget those that nobody uses.
@@ -42,6 +47,8 @@ pub struct Room {
     pub repairing: AtomicBool,
     /// Whether its members are about to be read anew.
     pub looking: AtomicBool,
+    /// Whether the database is being asked if it was set back.
+    pub doubted: AtomicBool,
     /// Whether a shard's inbox was full when a message came: its sockets are told the head until it fits.
     pub overrun: AtomicBool,
     state: Mutex<RoomState>,
@@ -63,6 +70,10 @@ pub struct RoomState {
     pub presence_reads: PresenceReads,
     /// Deleted, or replaced by another one of the same name: nothing goes in or out any more.
     pub gone: bool,
+    /// The database was set back: what is known here is of another log, and is to be read again.
+    pub outdated: bool,
+    /// Which change of title and metadata those who joined have been told of.
+    pub details_version: u64,
     sequencer: Sequencer<Arc<Encoded>>,
     /// How many sockets of each shard are joined.
     interest: Vec<u32>,
@@ -77,10 +88,13 @@ impl Room {
             key,
             id,
             conversation: conversation.id,
+            log: conversation.log.as_str().into(),
+            logged: AtomicU64::new(conversation.head),
             lane,
             used_at_s: AtomicU64::new(0),
             repairing: AtomicBool::new(false),
             looking: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
             state: Mutex::new(RoomState {
                 members: members_of(&conversation),
@@ -90,11 +104,18 @@ impl Room {
                 online_known: false,
                 presence_reads: PresenceReads::default(),
                 gone: false,
+                outdated: false,
+                details_version: conversation.details_version,
                 sequencer: Sequencer::new(conversation.head),
                 interest: vec![0; shards],
                 joined: 0,
             }),
         }
+    }
+
+    /// What a session's record says of it.
+    pub fn as_joined(&self) -> JoinedConversation {
+        JoinedConversation { name: self.key.name.to_string(), id: Some(self.conversation) }
     }
 
     /// Access to what changes. Never held across an await.
@@ -105,7 +126,13 @@ impl Room {
     /// Whether a user is a member.
     pub fn is_member(&self, user: &str) -> bool {
         let state = self.state.lock();
-        !state.gone && state.members.contains_key(user)
+        !state.gone && !state.outdated && state.members.contains_key(user)
+    }
+
+    /// Whether the conversation is gone, or is another one than the database has by now.
+    pub fn is_gone(&self) -> bool {
+        let state = self.state.lock();
+        state.gone || state.outdated
     }
 
     /// Takes a message from wherever it came, and hands out all that is in order now.
@@ -136,6 +163,12 @@ impl Room {
         }
         state.sequencer.learn(head);
         state.sequencer.has_hole()
+    }
+
+    /// The database told of this number. Answers a higher one, if it told of that before.
+    pub fn log_tells(&self, seq: u64) -> Option<u64> {
+        let before = self.logged.fetch_max(seq, Ordering::Relaxed);
+        (before > seq).then_some(before)
     }
 
     /// This room's head, as other nodes are told of it.

@@ -32,6 +32,14 @@ pub struct Rooms {
     hasher: crate::Seeds,
 }
 
+/// What a message leaves to do.
+pub enum Taken {
+    /// Messages before it are missing in this room.
+    Holed(Arc<Room>),
+    /// Another conversation has this room's name by now.
+    Gone(Arc<Room>),
+}
+
 enum Slot {
     Loading(Arc<Loading>),
     Ready(Arc<Room>),
@@ -124,7 +132,7 @@ impl Rooms {
         loaded.cloned()
     }
 
-    /// Takes a message of a conversation, if the conversation is known here. Answers the room if it has a hole now.
+    /// Takes a message of a conversation, if the conversation is known here. Answers the room if that leaves something to do.
     pub fn feed(
         &self,
         shards: &dyn Shards,
@@ -133,7 +141,7 @@ impl Rooms {
         conversation: i64,
         seq: u64,
         event: impl FnOnce() -> Encoded,
-    ) -> Option<Arc<Room>> {
+    ) -> Option<Taken> {
         let room = {
             let part = self.part(tenant, name).lock();
             match part.get(&KeyRef(tenant, name))? {
@@ -148,8 +156,8 @@ impl Rooms {
             }
         };
         if room.conversation != conversation {
-            // Deleted and made again under the same name: what is known here is of the other one, or this message is.
-            return None;
+            // Deleted and made again under the same name. Numbers grow: either the message is of the deleted one, or the room is.
+            return (room.conversation < conversation).then_some(Taken::Gone(room));
         }
         if room.state().joined() == 0 {
             room.learn_head(seq);
@@ -157,7 +165,7 @@ impl Rooms {
         }
         let fed = room.feed(shards, seq, Arc::new(event()));
         crate::metrics::sequencer(fed);
-        (fed == crate::sequencer::Fed::Waits).then_some(room)
+        (fed == crate::sequencer::Fed::Waits).then_some(Taken::Holed(room))
     }
 
     /// Learns that a conversation has messages up to `head`. Answers the room if some are missing here.
@@ -166,18 +174,24 @@ impl Rooms {
         (room.conversation == conversation && room.learn_head(head)).then_some(room)
     }
 
-    /// Forgets a conversation that is gone, so that the next use reads the database.
-    pub fn forget(&self, tenant: &str, name: &str) -> Option<Arc<Room>> {
+    /// Forgets a room, so that the next use reads the database. Another one that has its name by now stays.
+    pub fn forget(&self, room: &Arc<Room>) {
+        let RoomKey { tenant, name } = &room.key;
         let mut part = self.part(tenant, name).lock();
-        match part.get(&KeyRef(tenant, name))? {
-            Slot::Loading(loading) => {
-                loading.stale.store(true, Ordering::Relaxed);
-                None
-            }
-            Slot::Ready(room) => {
-                let room = room.clone();
-                part.remove(&KeyRef(tenant, name));
-                Some(room)
+        match part.get(&room.key) {
+            Some(Slot::Ready(known)) if Arc::ptr_eq(known, room) => _ = part.remove(&room.key),
+            Some(Slot::Loading(loading)) => loading.stale.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// Has every load that is under way begin anew.
+    pub fn doubt_all_loads(&self) {
+        for part in &self.parts {
+            for slot in part.lock().values() {
+                if let Slot::Loading(loading) = slot {
+                    loading.stale.store(true, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -330,6 +344,8 @@ mod tests {
             head: 1,
             members: Vec::new(),
             members_version: 0,
+            details_version: 0,
+            log: "1-a".into(),
         };
         let room = Arc::new(Room::new(key.clone(), 1, 1, read));
         rooms.settle(&Deaf, &key, &loading, Some(&room));

@@ -85,6 +85,11 @@ impl Session {
         self.state.lock()
     }
 
+    /// Whether it is in this room.
+    pub fn is_in(&self, room: &Arc<Room>) -> bool {
+        self.state().joined.get(&room.key.name).is_some_and(|joined| Arc::ptr_eq(joined, room))
+    }
+
     /// What the token says now.
     pub fn identity(&self) -> Identity {
         self.state.lock().identity.clone()

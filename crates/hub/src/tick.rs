@@ -10,7 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
-use crate::room::Room;
+use crate::room::{Room, RoomKey};
 
 /// How often.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
@@ -168,5 +168,6 @@ pub(crate) fn every_second() -> Interval {
 }
 
 pub(crate) fn presence_key(room: &Room) -> ConversationKey {
-    ConversationKey { tenant: room.key.tenant.clone(), conversation: room.key.name.clone() }
+    let RoomKey { tenant, name } = room.key.clone();
+    ConversationKey { tenant, conversation: name, id: room.conversation }
 }

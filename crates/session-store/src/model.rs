@@ -33,6 +33,9 @@ pub struct NodeRecord {
     pub delivery_p50_us: u64,
     /// See `delivery_p50_us`.
     pub delivery_p99_us: u64,
+    /// Whether the node keeps presence by the conversation's number. One of an older version keeps it by name alone.
+    #[serde(default)]
+    pub presence_by_id: bool,
 }
 
 /// What a beat answers.
@@ -94,7 +97,7 @@ pub enum Attached {
         /// The node whose socket holds the session, if it is attached.
         previous_node: Option<String>,
         /// What it was in.
-        conversations: Vec<String>,
+        conversations: Vec<JoinedConversation>,
         /// What it was subscribed to.
         topics: Vec<String>,
         /// When it was first made.
@@ -157,7 +160,7 @@ pub struct SessionState {
     /// When it was made.
     pub created_at_ms: i64,
     /// What it is in.
-    pub conversations: Vec<String>,
+    pub conversations: Vec<JoinedConversation>,
     /// What it is subscribed to.
     pub topics: Vec<String>,
     /// The stamp of the attach that holds it.
@@ -202,6 +205,23 @@ pub struct NotRestored {
     pub node: String,
 }
 
+/// A conversation that a session is in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JoinedConversation {
+    /// Its name.
+    pub name: String,
+    /// Its number in the database: one that is deleted and made again under the name has another. `None`: a node of an older version
+    /// wrote it down, and means whichever has the name.
+    pub id: Option<i64>,
+}
+
+impl From<&str> for JoinedConversation {
+    /// Whichever has the name.
+    fn from(name: &str) -> JoinedConversation {
+        JoinedConversation { name: name.to_owned(), id: None }
+    }
+}
+
 /// What a session joined or left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionChange {
@@ -215,9 +235,9 @@ pub struct SessionChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It joined a conversation.
-    Joined(String),
-    /// It left a conversation.
-    Left(String),
+    Joined(JoinedConversation),
+    /// It left a conversation. If it has joined another one of that name since, it stays in that.
+    Left(JoinedConversation),
     /// It subscribed to a topic.
     Subscribed(String),
     /// It unsubscribed from a topic.
@@ -257,13 +277,15 @@ pub struct SessionList {
     pub next: Option<String>,
 }
 
-/// A conversation by name.
+/// A conversation. Two that have the same name one after the other differ.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConversationKey {
     /// Whose.
     pub tenant: Arc<str>,
     /// Its name.
     pub conversation: Arc<str>,
+    /// Its number in the database.
+    pub id: i64,
 }
 
 /// How many sessions of a user are in a conversation on this node.

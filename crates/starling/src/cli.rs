@@ -14,8 +14,8 @@ pub enum Subcommand {
     Serve,
     /// Prints a token.
     Token { user: String, tenant: String, scope: String, ttl_seconds: u64 },
-    /// Brings the schema up to date.
-    Migrate,
+    /// Brings the schema up to date. `restored`: the database was restored to an earlier state.
+    Migrate { restored: bool },
     /// Prints the effective configuration, or the reference of all settings.
     ShowConfig { markdown: bool },
 }
@@ -37,7 +37,7 @@ pub fn parse(
             scope: text(token, "scope"),
             ttl_seconds: token.get_one::<u64>("ttl").copied().unwrap_or(3_600),
         },
-        Some(("migrate", _)) => Subcommand::Migrate,
+        Some(("migrate", migrate)) => Subcommand::Migrate { restored: migrate.get_flag("restored") },
         Some(("config", config)) => Subcommand::ShowConfig { markdown: config.get_flag("markdown") },
         _ => Subcommand::Serve,
     };
@@ -122,7 +122,12 @@ fn with_settings(mut command: Command, shown: Shown) -> Command {
 }
 
 fn migrate() -> Command {
-    Command::new("migrate").about("Bring the database's schema up to date, and end")
+    Command::new("migrate").about("Bring the database's schema up to date, and end").arg(
+        Arg::new("restored")
+            .long("restored")
+            .action(ArgAction::SetTrue)
+            .help("The database was restored to an earlier state: have clients forget what it lacks"),
+    )
 }
 
 fn config() -> Command {

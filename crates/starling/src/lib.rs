@@ -70,7 +70,7 @@ fn run(subcommand: &Subcommand, matches: ArgMatches) -> Result<(), Failure> {
             let token = setup::token(&values, user, tenant, scope, *ttl_seconds)?;
             print(&format!("{token}\n"))
         }
-        Subcommand::Migrate => serve::migrate(&values),
+        Subcommand::Migrate { restored } => serve::migrate(&values, *restored),
         Subcommand::Serve => serve::serve(&values, Arc::new(move || cli::values(&matches))),
     }
 }

@@ -188,6 +188,18 @@ impl ConversationStore for BadLog {
         self.inner.append(&batch.iter().map(anew).collect::<Vec<_>>()).await
     }
 
+    async fn incarnation(&self) -> Result<String, Error> {
+        self.inner.incarnation().await
+    }
+
+    async fn report_head(&self, id: ConversationId, known: u64, log: &str) -> Result<bool, Error> {
+        self.inner.report_head(id, known, log).await
+    }
+
+    async fn reincarnate(&self) -> Result<String, Error> {
+        self.inner.reincarnate().await
+    }
+
     async fn migrate(&self) -> Result<(), Error> {
         self.inner.migrate().await
     }

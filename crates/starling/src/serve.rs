@@ -43,14 +43,21 @@ pub fn serve(values: &Values, read_again: ReadAgain) -> Result<(), Failure> {
     runtime()?.block_on(run(setup, values.clone(), read_again))
 }
 
-/// Brings the schema up to date.
-pub fn migrate(values: &Values) -> Result<(), Failure> {
+/// Brings the schema up to date. `restored`: begins another incarnation of the database, so that clients forget what it lacks.
+pub fn migrate(values: &Values, restored: bool) -> Result<(), Failure> {
     let database = Database { migrate: true, ..Database::read(values)? };
     runtime()?.block_on(async {
         use_crypto();
         let store = open_database(&database).await?;
         wait_for_database(&*store, &database).await?;
-        print("the schema is up to date\n")
+        print("the schema is up to date\n")?;
+        if restored {
+            let incarnation = store.reincarnate().await.map_err(|error| anyhow!("database_url: {error}"))?;
+            print(&format!(
+                "incarnation {incarnation} has begun: clients forget what they showed, and load it again\n"
+            ))?;
+        }
+        Ok(())
     })
 }
 

@@ -71,7 +71,17 @@ fn replies() {
         &Connected {
             resumed: true,
             conversations: Some(
-                [("team".into(), ResumedConversation { head: 70_000, replayed: 3, truncated: false })].into(),
+                [(
+                    "team".into(),
+                    ResumedConversation {
+                        head: 70_000,
+                        replayed: 3,
+                        truncated: false,
+                        log: "1f-a0".into(),
+                        reset: true,
+                    },
+                )]
+                .into(),
             ),
             topics: Some([("news".into(), subscribed.clone())].into()),
             gone: Some(vec!["old".into()]),
@@ -86,6 +96,8 @@ fn replies() {
             head: 12,
             replayed: 0,
             truncated: false,
+            log: "1f-a0".into(),
+            reset: false,
             online: vec!["ada".into(), "bob".into()],
             reads: [("ada".into(), 12)].into(),
         },
@@ -169,6 +181,9 @@ fn events() {
     event(&mut out, &Event::Presence { conversation, user, online: true, last_seen: None });
     event(&mut out, &Event::Presence { conversation, user, online: false, last_seen: Some(AT) });
     event(&mut out, &Event::Member { conversation, user, member: false });
+    event(&mut out, &Event::Updated { conversation, title: None, metadata: None });
+    event(&mut out, &Event::Updated { conversation, title: Some("Tea \"club\""), metadata: Some(&metadata) });
+    event(&mut out, &Event::Deleted { conversation, log: "1f-a0" });
     event(&mut out, &Event::Publication { topic: "news", offset: 1, data: &metadata, sender: Some("ada") });
     event(
         &mut out,
@@ -226,6 +241,8 @@ fn long_lists_are_carried_over_to_messagepack() {
             head: 0,
             replayed: 0,
             truncated: false,
+            log: "".into(),
+            reset: false,
             online: vec![Arc::from("u"); count],
             reads: (0..count.min(70_000)).map(|n| (Arc::from(format!("u{n}")), n as u64)).collect(),
         };

@@ -6,7 +6,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PostgresStore;
-use super::database::Database;
+use super::database::{Database, Parameter};
+use super::incarnation;
 use super::row::{column, to_ms, to_time};
 use crate::batch::{from_database, to_database};
 use crate::{
@@ -22,7 +23,8 @@ macro_rules! with_members {
     ($which:literal) => {
         concat!(
             "SELECT c.id, c.name, c.owner, c.title, c.metadata, c.created_at, c.head, m.users, m.reads,
-                    c.members_version
+                    c.members_version, c.details_version,
+                    (SELECT starling_incarnation()) || '-' || coalesce(c.log, c.id::text)
             FROM conversations c LEFT JOIN LATERAL (
                 SELECT array_agg(user_name ORDER BY user_name) AS users,
                        array_agg(read_seq ORDER BY user_name) AS reads
@@ -72,7 +74,8 @@ pub(super) async fn open(
     tenant: &str,
     name: &str,
 ) -> Result<Option<Conversation>, Error> {
-    let rows = database.rows(OPEN, &[(&tenant, Type::TEXT), (&name, Type::TEXT)]).await?;
+    let parameters: [Parameter<'_>; 2] = [(&tenant, Type::TEXT), (&name, Type::TEXT)];
+    let rows = incarnation::rows_with_log(database, OPEN, &parameters, 11).await?;
     rows.first().map(conversation).transpose()
 }
 
@@ -83,7 +86,7 @@ pub(super) async fn open_many(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = database.rows(OPEN_MANY, &[(&ids, Type::INT8_ARRAY)]).await?;
+    let rows = incarnation::rows_with_log(database, OPEN_MANY, &[(&ids, Type::INT8_ARRAY)], 11).await?;
     rows.iter().map(conversation).collect()
 }
 
@@ -176,6 +179,8 @@ fn conversation(row: &Row) -> Result<Conversation, Error> {
         head,
         members: members.map(|(user, read)| Member { user, read: from_database(read) }).collect(),
         members_version: from_database(column(row, 9)?),
+        details_version: from_database(column(row, 10)?),
+        log: column(row, 11)?,
     })
 }
 

@@ -8,7 +8,7 @@ use super::row::column;
 use crate::batch::{Parts, Refusals, from_database, highest_marks, to_database};
 use crate::{ConversationId, Error, MembersChange, ReadMark};
 
-const SET: &str = "SELECT changed, version FROM starling_set_member($1, $2, $3)";
+const SET: &str = "SELECT changed, version, owner FROM starling_set_member($1, $2, $3)";
 const SHARE: &str = "
     SELECT EXISTS (
         SELECT FROM members a JOIN members b ON b.conversation_id = a.conversation_id
@@ -41,8 +41,10 @@ pub(super) async fn set(
     member: bool,
 ) -> Result<Option<MembersChange>, Error> {
     let rows = database.write(SET, &[(&id, Type::INT8), (&user, Type::TEXT), (&member, Type::BOOL)]).await?;
-    let change =
-        |row| Ok(MembersChange { changed: column(row, 0)?, version: from_database(column(row, 1)?) });
+    let change = |row| {
+        let version = from_database(column(row, 1)?);
+        Ok(MembersChange { changed: column(row, 0)?, version, owner: column(row, 2)? })
+    };
     rows.first().map(change).transpose()
 }
 

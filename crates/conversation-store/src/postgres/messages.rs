@@ -7,6 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::PostgresStore;
 use super::database::{Database, Parameter};
+use super::incarnation;
 use super::row::{Rows, column, to_ms};
 use crate::batch::{from_database, to_database};
 use crate::{ConversationHead, ConversationId, Error, Message, Page, Range, Role};
@@ -34,7 +35,10 @@ macro_rules! page {
 
 const BEFORE: &str = page!("<", "DESC");
 const AFTER: &str = page!(">", "ASC");
-const HEADS: &str = "SELECT id, head, members_version FROM conversations WHERE id = ANY ($1)";
+const HEADS: &str = "
+    SELECT id, head, members_version, details_version,
+           (SELECT starling_incarnation()) || '-' || coalesce(log, id::text)
+    FROM conversations WHERE id = ANY ($1)";
 
 pub(super) async fn page(
     store: &PostgresStore,
@@ -81,10 +85,15 @@ pub(super) async fn heads(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = database.rows(HEADS, &[(&ids, Type::INT8_ARRAY)]).await?;
+    let rows = incarnation::rows_with_log(database, HEADS, &[(&ids, Type::INT8_ARRAY)], 4).await?;
     let head = |row| {
-        let (head, members_version) = (from_database(column(row, 1)?), from_database(column(row, 2)?));
-        Ok(ConversationHead { id: column(row, 0)?, head, members_version })
+        Ok(ConversationHead {
+            id: column(row, 0)?,
+            head: from_database(column(row, 1)?),
+            members_version: from_database(column(row, 2)?),
+            details_version: from_database(column(row, 3)?),
+            log: column(row, 4)?,
+        })
     };
     rows.iter().map(head).collect()
 }

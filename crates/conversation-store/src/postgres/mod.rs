@@ -12,6 +12,7 @@ mod dsn;
 mod ended;
 mod error;
 mod hosts;
+mod incarnation;
 mod members;
 mod messages;
 mod outage;
@@ -88,6 +89,18 @@ impl ConversationStore for PostgresStore {
 
     async fn is_migrated(&self) -> Result<bool, Error> {
         self.instruments.call(Work::Read, schema::is_current(&self.primary)).await
+    }
+
+    async fn incarnation(&self) -> Result<String, Error> {
+        self.instruments.call(Work::Read, incarnation::current(&self.primary)).await
+    }
+
+    async fn report_head(&self, id: ConversationId, known: u64, log: &str) -> Result<bool, Error> {
+        self.instruments.call(Work::Write, incarnation::report_head(&self.primary, id, known, log)).await
+    }
+
+    async fn reincarnate(&self) -> Result<String, Error> {
+        self.instruments.call(Work::Write, incarnation::renew(&self.primary)).await
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {

@@ -12,23 +12,33 @@ use crate::{
 /// Messages erased in one piece: some tens of milliseconds.
 const ERASE_MESSAGES_MAX: i64 = 5_000;
 
+/// A conversation, as [`opened`] reads it.
+macro_rules! conversation {
+    ($which:literal) => {
+        concat!(
+            "SELECT id, name, owner, title, metadata, created_at_ms, head, members_version, details_version,
+                    (SELECT i.id FROM incarnation i) || '-' || coalesce(log, id)
+            FROM conversations WHERE ",
+            $which
+        )
+    };
+}
+
 const FIND: &str = "SELECT id FROM conversations WHERE tenant = ?1 AND name = ?2";
 const IS_MEMBER: &str = "SELECT EXISTS (SELECT 1 FROM members WHERE conversation_id = ?1 AND user_name = ?2)";
 const CREATE: &str = "
-    INSERT INTO conversations (tenant, name, owner, title, metadata, created_at_ms, active_at_ms)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)";
+    INSERT INTO conversations (tenant, name, owner, title, metadata, created_at_ms, active_at_ms, log)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, lower(hex(randomblob(8))))";
 const ADD_MEMBER: &str = "
     INSERT INTO members (conversation_id, user_name, tenant, joined_at_ms) VALUES (?1, ?2, ?3, ?4)
     ON CONFLICT (conversation_id, user_name) DO NOTHING";
-const OPEN: &str = "
-    SELECT id, name, owner, title, metadata, created_at_ms, head, members_version
-    FROM conversations WHERE tenant = ?1 AND name = ?2";
-const OPEN_ID: &str = "
-    SELECT id, name, owner, title, metadata, created_at_ms, head, members_version FROM conversations WHERE id = ?1";
+const OPEN: &str = conversation!("tenant = ?1 AND name = ?2");
+const OPEN_ID: &str = conversation!("id = ?1");
 const MEMBERS: &str = "SELECT user_name, read_seq FROM members WHERE conversation_id = ?1 ORDER BY user_name";
 const UPDATE: &str = "
     UPDATE conversations SET title = CASE WHEN ?2 THEN ?3 ELSE title END,
-                             metadata = CASE WHEN ?4 THEN ?5 ELSE metadata END
+                             metadata = CASE WHEN ?4 THEN ?5 ELSE metadata END,
+                             details_version = details_version + 1
     WHERE id = ?1";
 const DELETE: &str = "DELETE FROM conversations WHERE id = ?1";
 const TO_ERASE: &str = "INSERT INTO erasures (conversation_id) VALUES (?1)";
@@ -70,41 +80,27 @@ pub(super) fn create(connection: &Connection, new: &NewConversation) -> Result<C
 }
 
 pub(super) fn open(connection: &Connection, tenant: &str, name: &str) -> Result<Option<Conversation>, Error> {
-    let found = connection.prepare_cached(OPEN)?.query_row((tenant, name), versioned).optional()?;
+    let found = connection.prepare_cached(OPEN)?.query_row((tenant, name), opened).optional()?;
     found.map(|found| with_members(connection, found)).transpose()
 }
 
 pub(super) fn open_many(connection: &Connection, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error> {
     let mut statement = connection.prepare_cached(OPEN_ID)?;
-    let mut opened = Vec::with_capacity(ids.len());
+    let mut found_all = Vec::with_capacity(ids.len());
     for id in ids {
-        if let Some(found) = statement.query_row([id], versioned).optional()? {
-            opened.push(with_members(connection, found)?);
+        if let Some(found) = statement.query_row([id], opened).optional()? {
+            found_all.push(with_members(connection, found)?);
         }
     }
-    Ok(opened)
+    Ok(found_all)
 }
 
-fn with_members(
-    connection: &Connection,
-    (found, members_version): (ConversationSummary, u64),
-) -> Result<Conversation, Error> {
-    let ConversationSummary { id, conversation, owner, title, metadata, created_at_ms, head } = found;
+fn with_members(connection: &Connection, mut found: Conversation) -> Result<Conversation, Error> {
     let mut statement = connection.prepare_cached(MEMBERS)?;
-    let members = statement
-        .query_map([id], |row| Ok(Member { user: row.get(0)?, read: from_database(row.get(1)?) }))?
+    found.members = statement
+        .query_map([found.id], |row| Ok(Member { user: row.get(0)?, read: from_database(row.get(1)?) }))?
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Conversation {
-        id,
-        conversation,
-        owner,
-        title,
-        metadata,
-        created_at_ms,
-        head,
-        members,
-        members_version,
-    })
+    Ok(found)
 }
 
 pub(super) fn update(
@@ -174,9 +170,22 @@ pub(super) fn count(connection: &Connection, tenant: &str, at_most: u64) -> Resu
     Ok(from_database(counted))
 }
 
-/// A conversation, and how often its members have changed.
-fn versioned(row: &Row<'_>) -> rusqlite::Result<(ConversationSummary, u64)> {
-    Ok((summary(row)?, from_database(row.get(7)?)))
+/// A conversation, its members left out.
+fn opened(row: &Row<'_>) -> rusqlite::Result<Conversation> {
+    let ConversationSummary { id, conversation, owner, title, metadata, created_at_ms, head } = summary(row)?;
+    Ok(Conversation {
+        id,
+        conversation,
+        owner,
+        title,
+        metadata,
+        created_at_ms,
+        head,
+        members: Vec::new(),
+        members_version: from_database(row.get(7)?),
+        details_version: from_database(row.get(8)?),
+        log: row.get(9)?,
+    })
 }
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<ConversationSummary> {

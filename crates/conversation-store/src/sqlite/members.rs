@@ -1,6 +1,6 @@
 //! Who is in a conversation, and how far they have read.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::clock::now_ms;
 use crate::batch::{Refusals, from_database, highest_marks, to_database};
@@ -11,9 +11,14 @@ const ADD: &str = "
     SELECT id, ?2, tenant, ?3 FROM conversations WHERE id = ?1
     ON CONFLICT (conversation_id, user_name) DO NOTHING";
 const REMOVE: &str = "DELETE FROM members WHERE conversation_id = ?1 AND user_name = ?2";
-const VERSION: &str = "SELECT members_version FROM conversations WHERE id = ?1";
-const COUNT_CHANGE: &str =
-    "UPDATE conversations SET members_version = members_version + 1 WHERE id = ?1 RETURNING members_version";
+const VERSION: &str = "SELECT members_version, owner FROM conversations WHERE id = ?1";
+/// An owner who is no member any more is followed by the member who joined first; without any member left, by nobody.
+const COUNT_CHANGE: &str = "
+    UPDATE conversations SET members_version = members_version + 1,
+        owner = CASE WHEN EXISTS (SELECT 1 FROM members m WHERE m.conversation_id = ?1 AND m.user_name = owner) THEN owner
+            ELSE coalesce((SELECT m.user_name FROM members m WHERE m.conversation_id = ?1
+                           ORDER BY m.joined_at_ms, m.user_name LIMIT 1), owner) END
+    WHERE id = ?1 RETURNING members_version, owner";
 const SHARE: &str = "
     SELECT EXISTS (
         SELECT 1 FROM members a JOIN members b ON b.conversation_id = a.conversation_id
@@ -40,8 +45,10 @@ pub(super) fn set(
         connection.prepare_cached(REMOVE)?.execute((id, user))? > 0
     };
     let version = if changed { COUNT_CHANGE } else { VERSION };
-    let version = connection.prepare_cached(version)?.query_row([id], |row| row.get(0)).optional()?;
-    Ok(version.map(|version| MembersChange { changed, version: from_database(version) }))
+    let change = |row: &Row<'_>| {
+        Ok(MembersChange { changed, version: from_database(row.get(0)?), owner: row.get(1)? })
+    };
+    Ok(connection.prepare_cached(version)?.query_row([id], change).optional()?)
 }
 
 pub(super) fn share(connection: &Connection, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {

@@ -11,7 +11,9 @@ const BEFORE: &str = "
 const AFTER: &str = "
     SELECT seq, id, sender, role, content, metadata, at_ms FROM messages
     WHERE conversation_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
-const HEAD: &str = "SELECT head, members_version FROM conversations WHERE id = ?1";
+const HEAD: &str = "
+    SELECT head, members_version, details_version, (SELECT i.id FROM incarnation i) || '-' || coalesce(log, id)
+    FROM conversations WHERE id = ?1";
 
 pub(super) fn page(
     connection: &Connection,
@@ -50,8 +52,13 @@ pub(super) fn heads(connection: &Connection, ids: &[ConversationId]) -> Result<V
     let mut statement = connection.prepare_cached(HEAD)?;
     for id in ids {
         let head = |row: &Row<'_>| {
-            let (head, members_version) = (from_database(row.get(0)?), from_database(row.get(1)?));
-            Ok(ConversationHead { id: *id, head, members_version })
+            Ok(ConversationHead {
+                id: *id,
+                head: from_database(row.get(0)?),
+                members_version: from_database(row.get(1)?),
+                details_version: from_database(row.get(2)?),
+                log: row.get(3)?,
+            })
         };
         heads.extend(statement.query_row([id], head).optional()?);
     }

@@ -9,6 +9,7 @@ mod conversations;
 mod ended;
 mod error;
 mod file;
+mod incarnation;
 mod members;
 mod messages;
 mod path;
@@ -79,6 +80,20 @@ impl ConversationStore for SqliteStore {
 
     async fn is_migrated(&self) -> Result<bool, Error> {
         self.instruments.call(Work::Read, self.readers.read(schema::is_current)).await
+    }
+
+    async fn incarnation(&self) -> Result<String, Error> {
+        self.instruments.call(Work::Read, self.readers.read(incarnation::current)).await
+    }
+
+    async fn report_head(&self, id: ConversationId, known: u64, log: &str) -> Result<bool, Error> {
+        let log = log.to_owned();
+        let call = self.writer.write(move |database| incarnation::report_head(database, id, known, &log));
+        self.instruments.call(Work::Write, call).await
+    }
+
+    async fn reincarnate(&self) -> Result<String, Error> {
+        self.instruments.call(Work::Write, self.writer.write(incarnation::renew)).await
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {

@@ -34,6 +34,8 @@ pub async fn creating_again_tells_of_the_one_that_is_there(place: Place) -> Resu
             head: 0,
             members: ["Bob", "ann", "owner", "zoe"].map(member).to_vec(),
             members_version: 0,
+            details_version: 0,
+            log: opened.as_ref().map_or_else(String::new, |c| c.log.clone()),
         })
     );
 

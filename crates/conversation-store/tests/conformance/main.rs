@@ -6,6 +6,7 @@ mod conversations;
 mod ended;
 mod faulty_rows;
 mod history;
+mod incarnation;
 mod members;
 mod place;
 mod schema;
@@ -65,6 +66,13 @@ conformance! {
         pages_before_after_and_newest,
         a_page_ends_at_its_bytes_but_holds_one_message,
         heads_of_many_in_one_call;
+    incarnation:
+        a_conversation_that_is_made_again_has_another_log,
+        another_incarnation_is_another_log,
+        a_head_that_went_back_begins_another_incarnation_once,
+        a_conversation_from_before_logs_has_one,
+        changes_of_title_and_metadata_are_counted,
+        an_owner_who_leaves_is_followed_by_who_joined_first;
     members:
         those_that_somebody_is_in_are_told_from_those_that_are_not,
         members_come_and_go,

@@ -159,7 +159,7 @@ pub async fn sharing_needs_a_common_conversation(place: Place) -> Result<()> {
 
 #[expect(clippy::unnecessary_wraps, reason = "as the store answers")]
 fn change(changed: bool, version: u64) -> Option<MembersChange> {
-    Some(MembersChange { changed, version })
+    Some(MembersChange { changed, version, owner: "owner".to_owned() })
 }
 
 async fn users(store: &Store) -> Result<Vec<String>> {

@@ -11,11 +11,12 @@ pub async fn many_stores_migrate_at_once(place: Place) -> Result<()> {
     // As new, whatever was there.
     for (kind, name) in [("TABLE", "starling_migrations"), ("TABLE", "members"), ("TABLE", "conversations")]
         .into_iter()
-        .chain(["users", "messages", "erasures", "ended_sessions"].map(|name| ("TABLE", name)))
+        .chain(["users", "messages", "erasures", "ended_sessions", "incarnation"].map(|name| ("TABLE", name)))
     {
         place.run_sql(&format!("DROP {kind} {name}")).await?;
     }
-    for name in ["append", "create", "set_member", "delete", "erase"] {
+    let functions = ["append", "create", "set_member", "delete", "erase", "incarnation", "origin", "server"];
+    for name in functions.into_iter().chain(["reincarnate", "report_head", "count_details"]) {
         // SQLite has none.
         let _ = place.run_sql(&format!("DROP FUNCTION starling_{name}")).await;
     }

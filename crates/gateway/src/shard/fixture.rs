@@ -79,6 +79,8 @@ pub fn attachment(room: RoomId, head: u64, cursor: u64) -> Attachment {
         head,
         members: Vec::new(),
         members_version: 0,
+        details_version: 0,
+        log: "1-a".to_owned(),
     };
     let key = RoomKey { tenant: "t".into(), name: "room".into() };
     Attachment { room, log: Arc::new(Room::new(key, room, 1, conversation)), head, cursor }

@@ -38,8 +38,8 @@ pub struct Client {
     gives_up: bool,
     /// Session and ticket, of the last `connect`.
     session: Option<(String, String)>,
-    /// The highest number shown, by conversation.
-    cursors: BTreeMap<String, u64>,
+    /// The highest number shown, by conversation, and the log that it belongs to.
+    cursors: BTreeMap<String, Cursor>,
     /// Sends that are not acknowledged, by key.
     outstanding: BTreeMap<String, Outstanding>,
     keys: u64,
@@ -49,6 +49,23 @@ pub struct Client {
     ghosts: Vec<(Pipe, Instant)>,
     /// Sockets that it opened for its session before the last one. Nodes have to close them.
     rivals: Vec<JoinHandle<()>>,
+}
+
+/// How far a client has seen a conversation.
+#[derive(Clone, Debug, Default)]
+pub struct Cursor {
+    pub seq: u64,
+    /// Known from the first reply on.
+    pub log: Option<String>,
+}
+
+impl Cursor {
+    fn to_json(&self) -> Value {
+        match &self.log {
+            Some(log) => json!({ "seq": self.seq, "log": log }),
+            None => self.seq.into(),
+        }
+    }
 }
 
 struct Outstanding {
@@ -78,6 +95,7 @@ enum Awaited {
     Connect,
     Join(String),
     Send(String),
+    Read,
 }
 
 /// Why a connection is over.
@@ -193,7 +211,9 @@ impl Client {
     fn connect_command(&self, id: u64) -> Value {
         let mut connect = json!({ "id": id, "op": "connect" });
         if let Some((session, ticket)) = &self.session {
-            connect["resume"] = json!({ "session": session, "ticket": ticket, "cursors": self.cursors });
+            let cursors = self.cursors.iter().map(|(name, cursor)| (name.clone(), cursor.to_json()));
+            let cursors: serde_json::Map<_, _> = cursors.collect();
+            connect["resume"] = json!({ "session": session, "ticket": ticket, "cursors": cursors });
         }
         connect
     }
@@ -315,8 +335,11 @@ impl Client {
                 continue;
             }
             // Whether or not the answer arrives, from now on the session may be in it.
-            let after = *self.cursors.entry(conversation.clone()).or_default();
-            let join = json!({ "op": "join", "conversation": conversation, "after": after });
+            let cursor = self.cursors.entry(conversation.clone()).or_default();
+            let mut join = json!({ "op": "join", "conversation": conversation, "after": cursor.seq });
+            if let Some(log) = &cursor.log {
+                join["log"] = log.as_str().into();
+            }
             connection.ask(Awaited::Join(conversation), join);
         }
     }
@@ -351,7 +374,25 @@ impl Client {
         match frame["ev"].as_str() {
             None => self.take_reply(connection, frame),
             Some("message") => {
-                self.take_message(frame);
+                self.take_message(connection, frame);
+                None
+            }
+            Some("read") => {
+                let (user, seq) = (text(&frame["user"]), frame["seq"].as_u64().unwrap_or(0));
+                self.check_mark(text(&frame["conversation"]), user, seq);
+                None
+            }
+            Some("deleted") => {
+                let known = self.cursors.get(text(&frame["conversation"]));
+                if known.and_then(|cursor| cursor.log.as_deref()) != Some(text(&frame["log"])) {
+                    self.world
+                        .fault(&format!("client {} was told of another one's end: {frame}", self.number));
+                }
+                self.is_out(connection, text(&frame["conversation"]));
+                None
+            }
+            Some("member") if *text(&frame["user"]) == *self.user && frame["member"] == false => {
+                self.is_out(connection, text(&frame["conversation"]));
                 None
             }
             Some("presence") => {
@@ -373,7 +414,40 @@ impl Client {
         }
     }
 
-    fn take_message(&mut self, frame: &Value) {
+    /// It is in a conversation no more, and soon tries to join what has its name by then.
+    fn is_out(&mut self, connection: &mut Connection, conversation: &str) {
+        self.world.note(|| format!("client {} is out of {conversation}", self.number));
+        connection.joined.remove(conversation);
+        connection.join_again_at = Instant::now() + self.chance.millis(1, 200);
+        self.publish_view(connection);
+    }
+
+    /// Nobody has read further than the database says of this log.
+    fn check_mark(&self, conversation: &str, user: &str, seq: u64) {
+        let log = self.cursors.get(conversation).and_then(|cursor| cursor.log.as_deref()).unwrap_or_default();
+        let mark = self.world.log.mark_of(conversation, log, user);
+        if seq > mark {
+            let words =
+                format!("client {} is told that {user} has read {seq} of {conversation}", self.number);
+            self.world.fault(&format!("{words} {log}; it is {mark}"));
+        }
+    }
+
+    /// Takes over what a reply says of a conversation's log.
+    fn take_log(&mut self, conversation: &str, told: &Value) {
+        let cursor = self.cursors.entry(conversation.to_owned()).or_default();
+        let (log, is_reset) = (text(&told["log"]).to_owned(), told["reset"] == true);
+        let is_other = cursor.log.as_ref().is_some_and(|known| *known != log);
+        if is_other != is_reset {
+            self.world.fault(&format!("client {} has {cursor:?} and was told {told}", self.number));
+        }
+        if is_reset {
+            cursor.seq = 0;
+        }
+        cursor.log = Some(log);
+    }
+
+    fn take_message(&mut self, connection: &mut Connection, frame: &Value) {
         let conversation = text(&frame["conversation"]);
         let seq = frame["seq"].as_u64().unwrap_or(0);
         let shown = Shown {
@@ -383,20 +457,27 @@ impl Client {
             content: text(&frame["content"]).to_owned(),
         };
         let cursor = self.cursors.entry(conversation.to_owned()).or_default();
-        *cursor = seq.max(*cursor);
-        self.world.note(|| format!("client {} is shown {seq} of {conversation}", self.number));
-        self.world.show(self.number, conversation, shown);
+        cursor.seq = seq.max(cursor.seq);
+        let place = (conversation.to_owned(), cursor.log.clone().unwrap_or_default());
+        self.world.note(|| format!("client {} is shown {seq} of {place:?}", self.number));
+        self.world.show(self.number, &place, shown);
         self.world.clients.borrow_mut()[self.number].cursors = self.cursors.clone();
+        if self.chance.one_in(3) {
+            connection.ask(Awaited::Read, json!({ "op": "read", "conversation": conversation, "seq": seq }));
+        }
     }
 
     fn take_reply(&mut self, connection: &mut Connection, frame: &Value) -> Option<Over> {
         let id = frame["id"].as_u64().unwrap_or(0);
         let (awaited, _) = connection.awaited.remove(&id)?;
         let (ok, error) = (&frame["ok"], &frame["error"]);
-        if !error.is_null() && error["code"] != "unavailable" {
+        // While a conversation is being made again it is not there.
+        let is_expected =
+            error["code"] == "unavailable" || (self.world.remakes && error["code"] == "not_found");
+        if !error.is_null() && !is_expected {
             self.world.fault(&format!("client {} was answered {error}", self.number));
         }
-        let pause = Duration::from_millis(error["retry_after_ms"].as_u64().unwrap_or(0) / 3);
+        let pause = Duration::from_millis(error["retry_after_ms"].as_u64().unwrap_or(300) / 3);
         match awaited {
             Awaited::Connect if !error.is_null() => return Some(Over::Lost),
             Awaited::Connect => self.connected(connection, ok),
@@ -404,9 +485,14 @@ impl Client {
             Awaited::Join(conversation) => {
                 let online = ok["online"].as_array().into_iter().flatten();
                 let people = online.map(|user| (text(user).to_owned(), true)).collect();
+                self.take_log(&conversation, ok);
+                for (user, seq) in ok["reads"].as_object().into_iter().flatten() {
+                    self.check_mark(&conversation, user, seq.as_u64().unwrap_or(0));
+                }
                 connection.joined.insert(conversation, Some(people));
                 self.publish_view(connection);
             }
+            Awaited::Read => {}
             Awaited::Send(key) if !error.is_null() => {
                 if let Some(outstanding) = self.outstanding.get_mut(&key) {
                     (outstanding.under_way, outstanding.again_at) = (false, Instant::now() + pause);
@@ -436,20 +522,23 @@ impl Client {
         self.world.clients.borrow_mut()[self.number].session = text(&ok["session"]).to_owned();
         self.session = Some((text(&ok["session"]).to_owned(), text(&ok["ticket"]).to_owned()));
         self.world.note(|| format!("client {} is connected: {ok}", self.number));
-        if ok["gone"].as_array().is_some_and(|gone| !gone.is_empty()) {
+        if !self.world.remakes && ok["gone"].as_array().is_some_and(|gone| !gone.is_empty()) {
             self.world.fault(&format!("client {} lost its conversations: {ok}", self.number));
         }
         for (conversation, resumed) in ok["conversations"].as_object().into_iter().flatten() {
             if resumed["truncated"] == true {
                 self.world.fault(&format!("client {} was replayed less than it missed: {ok}", self.number));
             }
+            self.take_log(conversation, resumed);
             connection.joined.insert(conversation.clone(), None);
         }
         self.publish_view(connection);
     }
 
     fn publish_view(&self, connection: &Connection) {
-        self.world.clients.borrow_mut()[self.number].joined = connection.joined.clone();
+        let state = &mut self.world.clients.borrow_mut()[self.number];
+        state.joined = connection.joined.clone();
+        state.cursors = self.cursors.clone();
     }
 }
 

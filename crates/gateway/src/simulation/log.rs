@@ -34,6 +34,7 @@ struct State {
 }
 
 struct Entry {
+    is_deleted: bool,
     tenant: String,
     conversation: Conversation,
     messages: Vec<Message>,
@@ -45,22 +46,32 @@ impl Log {
         Arc::new(Log { state: Mutex::default(), sabotage })
     }
 
-    /// Everything that was committed to a conversation, by its name.
-    pub fn messages_of(&self, name: &str) -> Vec<Message> {
+    /// Everything that was committed, by conversation's name and log, those that were deleted included.
+    pub fn all(&self) -> BTreeMap<(String, String), Vec<Message>> {
         let state = self.state.lock();
-        state
-            .conversations
-            .iter()
-            .find(|entry| entry.conversation.conversation == name)
-            .map(|entry| entry.messages.clone())
-            .unwrap_or_default()
+        let place = |of: &Conversation| (of.conversation.clone(), of.log.clone());
+        state.conversations.iter().map(|entry| (place(&entry.conversation), entry.messages.clone())).collect()
     }
 
-    /// A conversation's newest number.
-    pub fn head_of(&self, name: &str) -> u64 {
+    /// The log and the newest number of the conversation that has this name now.
+    pub fn head_of(&self, name: &str) -> Option<(String, u64)> {
         let state = self.state.lock();
-        let entry = state.conversations.iter().find(|entry| entry.conversation.conversation == name);
-        entry.map_or(0, |entry| entry.conversation.head)
+        let Conversation { log, head, .. } = &state.named(super::TENANT, name)?.conversation;
+        Some((log.clone(), *head))
+    }
+
+    /// A user's read mark in a conversation, be it deleted or not.
+    pub fn mark_of(&self, name: &str, log: &str, user: &str) -> u64 {
+        let state = self.state.lock();
+        let conversations = state.conversations.iter().map(|entry| &entry.conversation);
+        let mut these = conversations.filter(|of| of.conversation == name && of.log == log);
+        let members = these.next_back().map(|of| of.members.iter()).into_iter().flatten();
+        members.filter(|member| member.user == user).map(|member| member.read).max().unwrap_or(0)
+    }
+
+    fn delete(&self, id: ConversationId) -> bool {
+        let mut state = self.state.lock();
+        state.entry(id).is_some_and(|entry| !std::mem::replace(&mut entry.is_deleted, true))
     }
 
     pub fn create(&self, new: &NewConversation) -> Created {
@@ -84,9 +95,15 @@ impl Log {
             head: 0,
             members: users.into_iter().map(|user| Member { user, read: 0 }).collect(),
             members_version: 0,
+            details_version: 0,
+            log: match self.sabotage {
+                Some(Sabotage::KeepLog) => "0-1".to_owned(),
+                _ => format!("0-{id}"),
+            },
         };
         let tenant = new.tenant.clone();
-        state.conversations.push(Entry { tenant, conversation, messages: Vec::new(), keys: HashMap::new() });
+        let (messages, keys) = (Vec::new(), HashMap::new());
+        state.conversations.push(Entry { is_deleted: false, tenant, conversation, messages, keys });
         Created { id, created: true, member: true }
     }
 
@@ -137,13 +154,14 @@ impl Log {
 
 impl State {
     fn entry(&mut self, id: ConversationId) -> Option<&mut Entry> {
-        self.conversations.get_mut(usize::try_from(id).ok()?.checked_sub(1)?)
+        let entry = self.conversations.get_mut(usize::try_from(id).ok()?.checked_sub(1)?);
+        entry.filter(|entry| !entry.is_deleted)
     }
 
     fn named(&self, tenant: &str, name: &str) -> Option<&Entry> {
-        self.conversations
-            .iter()
-            .find(|entry| entry.tenant == tenant && entry.conversation.conversation == name)
+        self.conversations.iter().find(|entry| {
+            !entry.is_deleted && entry.tenant == tenant && entry.conversation.conversation == name
+        })
     }
 }
 
@@ -162,7 +180,7 @@ impl Entry {
             _ => false,
         };
         *members_version += u64::from(changed);
-        MembersChange { changed, version: *members_version }
+        MembersChange { changed, version: *members_version, owner: self.conversation.owner.clone() }
     }
 
     fn append(&mut self, message: &Append, sabotage: Option<Sabotage>) -> Appended {
@@ -204,6 +222,11 @@ impl LogClient {
     }
 }
 
+fn head_of(conversation: &Conversation) -> ConversationHead {
+    let Conversation { id, head, members_version, details_version, ref log, .. } = *conversation;
+    ConversationHead { id, head, members_version, details_version, log: log.clone() }
+}
+
 /// For what no simulated client asks.
 fn not_simulated<T>() -> Result<T, Error> {
     Err(Error::Refused("not simulated".to_owned()))
@@ -217,6 +240,18 @@ impl ConversationStore for LogClient {
 
     async fn is_migrated(&self) -> Result<bool, Error> {
         Ok(true)
+    }
+
+    async fn incarnation(&self) -> Result<String, Error> {
+        self.ask(|_| "0".to_owned()).await
+    }
+
+    async fn report_head(&self, id: ConversationId, known: u64, _log: &str) -> Result<bool, Error> {
+        self.ask(|log| log.state.lock().entry(id).is_some_and(|entry| entry.conversation.head < known)).await
+    }
+
+    async fn reincarnate(&self) -> Result<String, Error> {
+        not_simulated()
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
@@ -243,10 +278,7 @@ impl ConversationStore for LogClient {
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error> {
         self.ask(|log| {
             let mut state = log.state.lock();
-            let mut head = |id: &ConversationId| {
-                let Conversation { id, head, members_version, .. } = state.entry(*id)?.conversation;
-                Some(ConversationHead { id, head, members_version })
-            };
+            let mut head = |id: &ConversationId| Some(head_of(&state.entry(*id)?.conversation));
             ids.iter().filter_map(&mut head).collect()
         })
         .await
@@ -297,8 +329,8 @@ impl ConversationStore for LogClient {
         not_simulated()
     }
 
-    async fn delete(&self, _id: ConversationId) -> Result<bool, Error> {
-        not_simulated()
+    async fn delete(&self, id: ConversationId) -> Result<bool, Error> {
+        self.ask(|log| log.delete(id)).await
     }
 
     async fn erase(&self) -> Result<bool, Error> {

@@ -30,10 +30,12 @@ pub enum Scenario {
     Races,
     /// All of it.
     Mixed,
+    /// Conversations that are deleted, and made again under their names.
+    Remakes,
 }
 
 /// Every scenario, in the order in which seeds take them.
-pub const SCENARIOS: [Scenario; 11] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario::Order,
     Scenario::Links,
     Scenario::Crash,
@@ -45,6 +47,7 @@ pub const SCENARIOS: [Scenario; 11] = [
     Scenario::Moves,
     Scenario::Races,
     Scenario::Mixed,
+    Scenario::Remakes,
 ];
 
 /// Something that breaks. Nodes go by their slot.
@@ -80,6 +83,10 @@ pub enum Fault {
     SessionsAway {
         time: Duration,
         wiped: bool,
+    },
+    /// A conversation is deleted through one node, and made again through another.
+    Remake {
+        conversation: usize,
     },
     /// The session store and every link at once.
     RedisAway {
@@ -132,6 +139,8 @@ pub struct Plan {
     pub clients: Vec<Script>,
     pub faults: Vec<(Duration, Fault)>,
     pub carriage: Carriage,
+    /// Whether conversations are deleted and made again.
+    pub remakes: bool,
     pub network_ms: u64,
     pub log_ms: u64,
     /// One call in so many to the database and the session store fails; 0: none.
@@ -161,11 +170,18 @@ impl Plan {
         let scenario = SCENARIOS[(seed % SCENARIOS.len() as u64) as usize];
         let chance = &mut Chance::new(seed, "plan");
         let all = scenario == Scenario::Mixed;
-        let rough = all || scenario == Scenario::Order;
+        let rough = all || matches!(scenario, Scenario::Order | Scenario::Remakes);
         let slow = scenario == Scenario::SlowReaders || (all && chance.one_in(3));
         let nodes = chance.pick(&[2, 2, 3]);
         let conversations = chance.pick(&[1, 1, 2]);
-        let faults = faults(scenario, nodes, chance);
+        let mut faults = faults(scenario, nodes, chance);
+        if scenario == Scenario::Remakes || (all && chance.one_in(4)) {
+            for _ in 0..chance.between(1, 3) {
+                let conversation = chance.index(conversations);
+                faults.push((chance.millis(1_500, BUSY_MS), Fault::Remake { conversation }));
+            }
+            faults.sort_by_key(|(at, _)| *at);
+        }
         let moves = scenario == Scenario::Moves || (all && chance.one_in(4));
         let resume_window = match scenario {
             Scenario::Absence => chance.millis(2_000, 12_000),
@@ -198,6 +214,7 @@ impl Plan {
             shards: chance.pick(&[1, 1, 2]),
             conversations,
             clients,
+            remakes: faults.iter().any(|(_, fault)| matches!(fault, Fault::Remake { .. })),
             faults,
             carriage: Carriage {
                 typical_ms: network_ms,
@@ -272,7 +289,7 @@ impl Fault {
             | Fault::RedisAway { time, .. } => time,
             Fault::Crash { back_after, .. } => back_after.unwrap_or_default(),
             Fault::Deafen { .. } | Fault::Drain { .. } => Duration::from_secs(5),
-            Fault::Shed { .. } => Duration::ZERO,
+            Fault::Shed { .. } | Fault::Remake { .. } => Duration::ZERO,
         }
     }
 }
@@ -282,6 +299,7 @@ fn faults(scenario: Scenario, nodes: usize, chance: &mut Chance) -> Vec<(Duratio
     let mut faults = Vec::new();
     match scenario {
         Scenario::Order | Scenario::SlowReaders => {}
+        Scenario::Remakes if chance.one_in(2) => {}
         Scenario::Drain => {
             let first = slot(chance);
             for turn in 0..chance.index(nodes) + 1 {
@@ -307,7 +325,7 @@ fn faults(scenario: Scenario, nodes: usize, chance: &mut Chance) -> Vec<(Duratio
                 faults.push((chance.millis(1_000, BUSY_MS), fault(scenario, slot(chance), chance)));
             }
         }
-        Scenario::Absence => {
+        Scenario::Absence | Scenario::Remakes => {
             let of = chance.pick(&[
                 Scenario::Links,
                 Scenario::Crash,

@@ -27,4 +27,6 @@ pub enum Sabotage {
     HoldAll,
     /// Nobody hears that a session was ended.
     HideEnds,
+    /// The database gives a conversation that is made again the log of the one before it.
+    KeepLog,
 }

@@ -18,14 +18,17 @@ pub struct Shown {
     pub content: String,
 }
 
+/// A conversation's name and its log.
+pub type Place = (String, String);
+
 /// A message, by who sent it where under which key.
 pub type Sending = (String, String, String);
 
 /// What clients sent, were told and were shown.
 #[derive(Default)]
 pub struct Witness {
-    /// What each client was shown of each conversation, in the order of arrival.
-    shown: BTreeMap<(usize, String), Vec<Shown>>,
+    /// What each client was shown of each log, in the order of arrival.
+    shown: BTreeMap<(usize, Place), Vec<Shown>>,
     sent: BTreeMap<Sending, String>,
     /// What nobody waits for any more, since its sender has gone.
     abandoned: BTreeSet<Sending>,
@@ -118,9 +121,9 @@ impl Witness {
         self.abandoned.insert(sending);
     }
 
-    pub fn show(&mut self, client: usize, conversation: &str, shown: Shown) {
+    pub fn show(&mut self, client: usize, place: &Place, shown: Shown) {
         self.mix(&[time::elapsed_ms(), 2, client as u64, shown.seq]);
-        self.shown.entry((client, conversation.to_owned())).or_default().push(shown);
+        self.shown.entry((client, place.clone())).or_default().push(shown);
     }
 
     /// Something that must not happen.
@@ -140,8 +143,13 @@ impl Witness {
         self.sent.keys().filter(answered)
     }
 
-    /// Holds everything against the logs of the conversations. `readers`: clients that were there to the end.
-    pub fn judge(&self, logs: &BTreeMap<String, Vec<Message>>, readers: &BTreeSet<usize>) -> Verdict {
+    /// Holds everything against the logs. `current`: those that were not deleted. `readers`: clients that were there to the end.
+    pub fn judge(
+        &self,
+        logs: &BTreeMap<Place, Vec<Message>>,
+        current: &BTreeSet<Place>,
+        readers: &BTreeSet<usize>,
+    ) -> Verdict {
         let mut verdict = Verdict {
             sent: self.sent.len(),
             acknowledged: self.acknowledged.len(),
@@ -155,18 +163,19 @@ impl Witness {
         for words in &self.seen {
             verdict.count(|v| &mut v.others, words.clone());
         }
-        for (conversation, log) in logs {
-            self.judge_log(conversation, log, &mut verdict);
-            for reader in readers {
-                let shown = self.shown.get(&(*reader, conversation.clone())).map_or(&[][..], Vec::as_slice);
-                judge_reader(*reader, conversation, shown, log, true, &mut verdict);
-            }
+        for (place, log) in logs {
+            self.judge_log(&place.0, log, &mut verdict);
         }
-        for ((client, conversation), shown) in &self.shown {
-            if !readers.contains(client) {
-                let log = logs.get(conversation).map_or(&[][..], Vec::as_slice);
-                judge_reader(*client, conversation, shown, log, false, &mut verdict);
-            }
+        self.judge_answers(logs, &mut verdict);
+        // Whoever was there to the end was shown all that there is, even if that is nothing.
+        let ends =
+            readers.iter().flat_map(|reader| current.iter().map(move |place| (*reader, place.clone())));
+        let places: BTreeSet<(usize, Place)> = ends.chain(self.shown.keys().cloned()).collect();
+        for (client, place) in places {
+            let to_the_end = readers.contains(&client) && current.contains(&place);
+            let log = logs.get(&place).map_or(&[][..], Vec::as_slice);
+            let shown = self.shown.get(&(client, place.clone())).map_or(&[][..], Vec::as_slice);
+            judge_reader(client, &format!("{place:?}"), shown, log, to_the_end, &mut verdict);
         }
         for sending in self.waited_for() {
             verdict.count(|v| &mut v.unacknowledged, format!("{sending:?} was never acknowledged"));
@@ -183,11 +192,9 @@ impl Witness {
                 break;
             }
         }
-        let mut by_id: BTreeMap<String, &Message> = BTreeMap::new();
         let mut contents = BTreeSet::new();
         let sent: BTreeSet<&String> = self.sent.values().collect();
         for message in log {
-            by_id.insert(message.id.to_string(), message);
             if !sent.contains(&message.content) {
                 let words = format!("{conversation}: {} is in the log, and was never sent", message.content);
                 verdict.count(|v| &mut v.altered, words);
@@ -197,9 +204,18 @@ impl Witness {
                 verdict.count(|v| &mut v.doubled, words);
             }
         }
-        for (sending, answers) in self.acknowledged.iter().filter(|((of, ..), _)| of == conversation) {
+    }
+
+    /// Whatever was acknowledged stands in a log of its conversation, and be it one that was deleted afterwards.
+    fn judge_answers(&self, logs: &BTreeMap<Place, Vec<Message>>, verdict: &mut Verdict) {
+        let mut by_id: BTreeMap<(&str, String), &Message> = BTreeMap::new();
+        for ((conversation, _), log) in logs {
+            by_id
+                .extend(log.iter().map(|message| ((conversation.as_str(), message.id.to_string()), message)));
+        }
+        for (sending, answers) in &self.acknowledged {
             for (seq, id) in answers {
-                match by_id.get(id) {
+                match by_id.get(&(sending.0.as_str(), id.clone())) {
                     None => verdict.count(
                         |v| &mut v.lost,
                         format!("{sending:?} was acknowledged as {seq}, and is not there"),

@@ -6,19 +6,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use starling_auth::{Identity, Scopes};
 use starling_conversation_store::NewConversation;
 use starling_session_store::memory::MemoryStore;
+use starling_wire::protocol::{Create, ErrorCode};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use super::broker::Broker;
-use super::client::Client;
+use super::chance::Chance;
+use super::client::{Client, Cursor};
 use super::line::Outage;
 use super::log::Log;
 use super::node::Node;
 use super::plan::{Deed, Fault, Plan};
 use super::sabotage::Sabotage;
-use super::witness::{Shown, Verdict, Witness};
+use super::witness::{Place, Shown, Verdict, Witness};
 use super::{TENANT, sessions, time};
 
 /// How long after the last fault everything has to be right again: the lease of a node that died, the ten seconds that a dropped
@@ -45,6 +48,9 @@ pub struct Servers {
 pub struct World {
     pub seed: u64,
     pub conversations: usize,
+    /// Whether conversations are deleted and made again.
+    pub remakes: bool,
+    pub log: Arc<Log>,
     /// The nodes that a load balancer knows.
     pub slots: RefCell<Vec<Rc<Node>>>,
     pub witness: RefCell<Witness>,
@@ -58,7 +64,7 @@ pub struct World {
     is_fair: bool,
     sabotage: Option<Sabotage>,
     /// Held back, to be shown after the next one.
-    swapped: RefCell<Option<(usize, String, Shown)>>,
+    swapped: RefCell<Option<(usize, Place, Shown)>>,
     shown: std::cell::Cell<u64>,
     is_tight: bool,
     tells: bool,
@@ -67,7 +73,7 @@ pub struct World {
 /// What a client says of itself.
 #[derive(Clone, Debug, Default)]
 pub struct ClientState {
-    pub cursors: BTreeMap<String, u64>,
+    pub cursors: BTreeMap<String, Cursor>,
     /// Conversations joined on the connection that stands; of those joined by `join`, who is there.
     pub joined: BTreeMap<String, Option<BTreeMap<String, bool>>>,
     /// The session that it was last given.
@@ -143,27 +149,27 @@ impl World {
     }
 
     /// Takes down what a client was shown.
-    pub fn show(&self, client: usize, conversation: &str, mut shown: Shown) {
+    pub fn show(&self, client: usize, place: &Place, mut shown: Shown) {
         self.shown.set(self.shown.get() + 1);
         let wrong = self.sabotage.filter(|_| self.shown.get().is_multiple_of(11));
         let mut witness = self.witness.borrow_mut();
         match wrong {
             Some(Sabotage::LoseEvent) => return,
-            Some(Sabotage::DoubleEvent) => witness.show(client, conversation, shown.clone()),
+            Some(Sabotage::DoubleEvent) => witness.show(client, place, shown.clone()),
             Some(Sabotage::AlterEvent) => shown.content.push('!'),
             Some(Sabotage::SwapEvents) => {
-                let held = self.swapped.borrow_mut().replace((client, conversation.to_owned(), shown));
-                if let Some((client, conversation, shown)) = held {
-                    witness.show(client, &conversation, shown);
+                let held = self.swapped.borrow_mut().replace((client, place.clone(), shown));
+                if let Some((client, place, shown)) = held {
+                    witness.show(client, &place, shown);
                 }
                 return;
             }
             _ => {}
         }
-        witness.show(client, conversation, shown);
-        let held = self.swapped.borrow_mut().take_if(|(of, name, _)| *of == client && name == conversation);
-        if let Some((client, conversation, shown)) = held {
-            witness.show(client, &conversation, shown);
+        witness.show(client, place, shown);
+        let held = self.swapped.borrow_mut().take_if(|(of, other, _)| *of == client && other == place);
+        if let Some((client, place, shown)) = held {
+            witness.show(client, &place, shown);
         }
     }
 
@@ -179,6 +185,8 @@ impl World {
         let world = Rc::new(World {
             seed: plan.seed,
             conversations: plan.conversations,
+            remakes: plan.remakes,
+            log: servers.log.clone(),
             slots: RefCell::default(),
             witness: RefCell::default(),
             ended: RefCell::default(),
@@ -231,13 +239,13 @@ impl World {
         if let Err(words) = world.settle(&servers).await {
             world.fault(&words);
         }
-        let logs = (0..plan.conversations).map(|number| {
+        let current = (0..plan.conversations).filter_map(|number| {
             let name = Self::conversation(number);
-            let messages = servers.log.messages_of(&name);
-            (name, messages)
+            let (log, _) = servers.log.head_of(&name)?;
+            Some((name, log))
         });
         let readers = world.readers();
-        world.witness.borrow().judge(&logs.collect(), &readers)
+        world.witness.borrow().judge(&servers.log.all(), &current.collect(), &readers)
     }
 
     /// Waits until all is as it has to be, and stays so.
@@ -287,12 +295,15 @@ impl World {
             }
         }
         for conversation in (0..self.conversations).map(Self::conversation) {
-            let head = servers.log.head_of(&conversation);
+            let Some((log, head)) = servers.log.head_of(&conversation) else {
+                return Some(format!("{conversation} has not been made again"));
+            };
             for reader in &readers {
                 let client = self.clients.borrow()[*reader].clone();
-                let cursor = client.cursors.get(&conversation).copied().unwrap_or(0);
-                if cursor != head || !client.joined.contains_key(&conversation) {
-                    return Some(format!("client {reader} has {cursor} of {head} of {conversation}"));
+                let cursor = client.cursors.get(&conversation).cloned().unwrap_or_default();
+                let is_whole = cursor.seq == head && cursor.log.as_ref() == Some(&log);
+                if !is_whole || !client.joined.contains_key(&conversation) {
+                    return Some(format!("client {reader} has {cursor:?} of {head} of {conversation} {log}"));
                 }
             }
             if let Some(words) = self.wrong_presence(&conversation, &readers).await {
@@ -380,11 +391,55 @@ impl Faults {
                 self.replace(slot, turn, &name).await;
             }
             Fault::Shed { slot, count } => self.node(slot).shed(count).await,
+            Fault::Remake { conversation } => self.remake(turn, &World::conversation(conversation)).await,
             Fault::Drain { slot } => {
                 let node = self.node(slot);
                 self.replace(slot, turn, &format!("node-{slot}-{turn}")).await;
                 node.drain().await;
                 self.world.note(|| format!("{} has drained", node.name));
+            }
+        }
+    }
+
+    /// Deletes a conversation and makes it again, each through any node that does it.
+    async fn remake(&self, turn: usize, conversation: &str) {
+        let mut chance = Chance::new(self.plan.seed, &format!("remake {turn}"));
+        let members = (0..self.plan.clients.len()).map(|number| World::user(number).to_string());
+        let members: Vec<String> = members.collect();
+        let identity = Identity {
+            user: World::user(0),
+            tenant: TENANT.into(),
+            scopes: Scopes::parse("admin").into(),
+            expires_at_ms: i64::MAX,
+        };
+        for is_there in [true, false] {
+            loop {
+                let node = self.node(chance.index(self.plan.nodes));
+                if !node.serves() {
+                    tokio::time::sleep(chance.millis(20, 200)).await;
+                    continue;
+                }
+                let done = async {
+                    if is_there {
+                        return node.hub.delete_conversation(&identity, conversation).await;
+                    }
+                    let (conversation, members) = (Some(conversation.to_owned()), members.clone());
+                    let create = Create { conversation, members, ..Create::default() };
+                    node.hub.create(&identity, create).await.map(drop)
+                };
+                // A node that dies meanwhile never answers.
+                let Ok(done) = tokio::time::timeout(Duration::from_secs(5), done).await else { continue };
+                self.world
+                    .note(|| format!("{conversation} is there: {is_there}; {} says {done:?}", node.name));
+                match done {
+                    Ok(()) => break,
+                    // It was deleted, and the answer was lost.
+                    Err(error) if is_there && error.code == ErrorCode::NotFound => break,
+                    Err(_) => tokio::time::sleep(chance.millis(20, 300)).await,
+                }
+            }
+            if is_there && chance.one_in(2) {
+                tokio::time::sleep(chance.millis(0, 300)).await;
             }
         }
     }

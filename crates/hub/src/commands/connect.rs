@@ -8,13 +8,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt;
 use starling_auth::{Identity, Ticket};
-use starling_session_store::{Attach, Attached, Dropped, Held, Hold, ResumeAttach, SessionState, Stamp};
+use starling_session_store::{
+    Attach, Attached, Dropped, Held, Hold, JoinedConversation, ResumeAttach, SessionState, Stamp,
+};
 use starling_wire::protocol::{
-    CloseReason, Connect, Connected, ErrorCode, Resume, ResumedConversation, Timestamp,
+    CloseReason, Connect, Connected, Cursor, ErrorCode, Resume, ResumedConversation, Timestamp,
 };
 use tokio::time::Instant;
 
-use super::join::{Attachment, Replay};
+use super::join::{Attachment, Replay, Start};
 use super::topics::PreparedSubscribe;
 use crate::hub::{Hub, StoreChange};
 use crate::metrics::METRICS;
@@ -47,8 +49,8 @@ pub struct PreparedConnect {
     hub: Arc<Hub>,
     session: Arc<Session>,
     resumed: bool,
-    /// What is to be joined, with the client's cursor.
-    rooms: Vec<(Arc<Room>, Option<u64>)>,
+    /// What is to be joined, and from where on.
+    rooms: Vec<(Arc<Room>, Start)>,
     topics: Vec<PreparedSubscribe>,
     gone: Vec<String>,
     ticket: String,
@@ -106,7 +108,7 @@ impl From<CommandError> for NotConnected {
 /// What an attach of an old session begins with.
 struct Claim {
     /// Conversations that it was in.
-    names: Vec<String>,
+    names: Vec<JoinedConversation>,
     /// Topics that it was subscribed to.
     topics: Vec<String>,
     created_at_ms: i64,
@@ -145,14 +147,23 @@ impl PreparedConnect {
         }
         let mut conversations = BTreeMap::new();
         let mut attachments = Vec::with_capacity(rooms.len());
-        for (room, after) in rooms {
-            let Ok(attached) = hub.attach_room(&session, &room) else {
-                gone.push(room.key.name.to_string());
-                continue;
+        let mut is_whole = true;
+        for (room, start) in rooms {
+            let attached = match hub.attach_room(&session, &room) {
+                Ok(attached) => attached,
+                Err(error) if error.code == ErrorCode::NotFound => {
+                    gone.push(room.key.name.to_string());
+                    continue;
+                }
+                Err(_) => {
+                    is_whole = false;
+                    continue;
+                }
             };
-            let replay = Replay::plan(after, attached.head, hub.config.replay_limit);
+            let replay = Replay::plan(start.after, attached.head, hub.config.replay_limit);
             let Replay { cursor, replayed, truncated } = replay;
-            let resumed = ResumedConversation { head: attached.head.max(cursor), replayed, truncated };
+            let (head, log, reset) = (attached.head.max(cursor), room.log.clone(), start.reset);
+            let resumed = ResumedConversation { head, replayed, truncated, log, reset };
             conversations.insert(room.key.name.clone(), resumed);
             attachments.push(Attachment { room: room.id, head: attached.head, cursor, log: room });
         }
@@ -166,6 +177,10 @@ impl PreparedConnect {
             for lane in lanes {
                 hub.publish_when_written(lane, &moved);
             }
+        }
+        if !is_whole {
+            // The database was set back since the rooms were read: the client is to come again.
+            hub.close(&session, CloseReason::Restart);
         }
         let identity = session.identity();
         let connected = Connected {
@@ -293,7 +308,7 @@ impl Hub {
         };
         let Claim { mut names, mut topics, created_at_ms, is_known, is_stored } = claim;
         let stamp = attaching.stamp;
-        names.extend(resume.cursors.keys().cloned());
+        names.extend(resume.cursors.keys().map(|name| name.as_str().into()));
         topics.extend(resume.topics.keys().cloned());
         let session = Arc::new(Session::new(id.clone(), identity.clone(), created_at_ms, socket, stamp));
         // A node that does not hear the others may have written to the store again what was ended elsewhere.
@@ -435,41 +450,44 @@ impl Hub {
     async fn resumed_rooms(
         &self,
         session: &Session,
-        mut names: Vec<String>,
-        cursors: &BTreeMap<String, u64>,
-    ) -> Result<(Vec<(Arc<Room>, Option<u64>)>, Vec<String>), CommandError> {
+        mut names: Vec<JoinedConversation>,
+        cursors: &BTreeMap<String, Cursor>,
+    ) -> Result<(Vec<(Arc<Room>, Start)>, Vec<String>), CommandError> {
         let mut once = BTreeSet::new();
-        names.retain(|name| once.insert(name.clone()));
+        names.retain(|joined| once.insert(joined.name.clone()));
         // What the session was in comes first; beyond the limit is what cursors alone name.
-        let mut gone = names.split_off(names.len().min(self.config.joins_per_session_max));
+        let too_many = names.split_off(names.len().min(self.config.joins_per_session_max));
+        let mut gone: Vec<String> = too_many.into_iter().map(|joined| joined.name).collect();
         // Names that this node does not know may be invented, however many: one query tells, instead of one for each.
-        let (known, unknown): (Vec<String>, Vec<String>) =
-            names.into_iter().partition(|name| self.rooms.known(&session.tenant, name).is_some());
-        let mut names = known;
+        let (mut names, unknown): (Vec<JoinedConversation>, Vec<JoinedConversation>) =
+            names.into_iter().partition(|joined| self.rooms.known(&session.tenant, &joined.name).is_some());
         if !unknown.is_empty() {
-            let found = self.conversations.member_of(&session.tenant, &session.user, &unknown).await?;
+            let asked: Vec<String> = unknown.iter().map(|joined| joined.name.clone()).collect();
+            let found = self.conversations.member_of(&session.tenant, &session.user, &asked).await?;
             let found: BTreeSet<String> = found.into_iter().collect();
-            gone.extend(unknown.into_iter().filter(|name| !found.contains(name)));
-            names.extend(found);
+            for joined in unknown {
+                if found.contains(&joined.name) { names.push(joined) } else { gone.push(joined.name) }
+            }
         }
-        let found: Vec<(String, Option<u64>, Result<Arc<Room>, CommandError>)> =
+        let found: Vec<(String, Result<(Arc<Room>, Start), CommandError>)> =
             futures_util::stream::iter(names)
-                .map(|name| async move {
-                    let room = self.member_room(&session.tenant, &session.user, &name).await;
-                    let mut cursor = cursors.get(&name).copied();
-                    if let Ok(room) = &room {
+                .map(|JoinedConversation { name, id }| async move {
+                    let cursor = cursors.get(&name);
+                    // What the client itself names may be another one than the session was in: the cursor's log tells.
+                    let id = id.filter(|_| cursor.is_none());
+                    let found = self.room_and_start(session, &name, id, cursor).await;
+                    if let Ok((room, _)) = &found {
                         self.know_presence(room).await;
-                        cursor = self.check_cursor(room, cursor).await;
                     }
-                    (name, cursor, room)
+                    (name, found)
                 })
                 .buffered(LOOKUPS_AT_ONCE)
                 .collect()
                 .await;
         let mut rooms = Vec::new();
-        for (name, cursor, room) in found {
-            match room {
-                Ok(room) => rooms.push((room, cursor)),
+        for (name, found) in found {
+            match found {
+                Ok(found) => rooms.push(found),
                 Err(error) if error.code == ErrorCode::NotFound => gone.push(name),
                 // The database is away: the client tries again, rather than lose its place.
                 Err(error) => return Err(error),
@@ -576,7 +594,7 @@ impl Session {
             tenant: self.tenant.to_string(),
             user: self.user.to_string(),
             created_at_ms: self.created_at_ms,
-            conversations: state.joined.keys().map(ToString::to_string).collect(),
+            conversations: state.joined.values().map(|room| room.as_joined()).collect(),
             topics: state.topics.keys().map(ToString::to_string).collect(),
             stamp: self.stamp(),
         }

@@ -137,8 +137,11 @@ impl Hub {
         if !self.conversations.update(room.conversation, title, metadata).await? {
             return Err(CommandError::no_such_conversation());
         }
+        // What was committed is read, so that changes made at the same time by several nodes end with the same title everywhere.
+        self.look(&room);
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
-        self.publish_message(room.lane, &NodeMessage::Changed { tenant, name });
+        let conversation = Some(room.conversation);
+        self.publish_message(room.lane, &NodeMessage::Changed { tenant, name, conversation });
         self.conversation(identity, &room.key.name).await
     }
 
@@ -240,8 +243,8 @@ impl Hub {
             for user in std::iter::once(new.owner.clone()).chain(others) {
                 let (tenant, name) = (tenant.clone(), name.clone());
                 let conversation = created.id;
-                let user = user.into();
-                self.tell_member(MemberChange { tenant, name, conversation, version: 0, user, member: true });
+                let (version, user, member, owner) = (0, user.into(), true, None);
+                self.tell_member(MemberChange { tenant, name, conversation, version, user, member, owner });
             }
         }
         Ok(created)
@@ -251,7 +254,7 @@ impl Hub {
     /// missed it when it did. `false`: it was so already.
     async fn set_member_and_tell(
         &self,
-        room: &Room,
+        room: &Arc<Room>,
         user: Arc<str>,
         member: bool,
     ) -> Result<bool, CommandError> {
@@ -262,9 +265,10 @@ impl Hub {
             self.conversations.remove_member(conversation, &user).await
         };
         match change {
-            Ok(Some(MembersChange { changed: true, version })) => {
+            Ok(Some(MembersChange { changed: true, version, owner })) => {
                 let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
-                self.tell_member(MemberChange { tenant, name, conversation, version, user, member });
+                let owner = Some(owner.into());
+                self.tell_member(MemberChange { tenant, name, conversation, version, user, member, owner });
                 Ok(true)
             }
             Ok(Some(MembersChange { version, .. })) => {
@@ -283,7 +287,7 @@ impl Hub {
         }
     }
 
-    async fn delete_and_tell(&self, room: &Room) -> Result<(), CommandError> {
+    async fn delete_and_tell(&self, room: &Arc<Room>) -> Result<(), CommandError> {
         match self.conversations.delete(room.conversation).await {
             Ok(deleted) => {
                 // Also where it was gone already: somebody may have missed that.
@@ -298,10 +302,10 @@ impl Hub {
         }
     }
 
-    fn tell_deleted(&self, room: &Room) {
+    fn tell_deleted(&self, room: &Arc<Room>) {
         let (tenant, name, conversation) =
             (room.key.tenant.clone(), room.key.name.clone(), room.conversation);
-        self.apply_deleted(&tenant, &name, conversation);
+        self.apply_deleted(room);
         self.publish_message(room.lane, &NodeMessage::Deleted { tenant, name, conversation });
     }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use starling_conversation_store::ConversationId;
 use starling_session_store::{Change, SessionChange};
-use starling_wire::protocol::Joined;
+use starling_wire::protocol::{Cursor, Joined};
 
 use crate::CommandError;
 use crate::hub::{Hub, StoreChange};
@@ -13,12 +14,24 @@ use crate::room::Room;
 use crate::session::Session;
 use crate::shards::{RoomId, ShardItem};
 
+/// How often a conversation is looked up for one join, if it is deleted and made again meanwhile.
+const LOOKUPS_MAX: u32 = 3;
+
 /// A join that has been found good. The shard that owns the socket completes it with [`PreparedJoin::attach`].
 pub struct PreparedJoin {
     hub: Arc<Hub>,
     session: Arc<Session>,
     room: Arc<Room>,
-    after: Option<u64>,
+    start: Start,
+}
+
+/// Where a client's replay of a room's log starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Start {
+    /// The last message that the client has; `None`: it wants none from before now.
+    pub after: Option<u64>,
+    /// The client's cursor belongs to messages that are no longer there.
+    pub reset: bool,
 }
 
 /// How a socket is attached to a room. Messages after `head` come through the shard's inbox from now on.
@@ -45,7 +58,7 @@ impl Replay {
     /// From a client's cursor (none: nothing is replayed) up to a head, of at most `limit` messages, the newest.
     ///
     /// A cursor beyond the head is that of a client that has seen more than this node has heard of yet (see
-    /// [`Hub::check_cursor`]): it stays, or what the node hears next would be shown twice.
+    /// [`Hub::start_of`]): it stays, or what the node hears next would be shown twice.
     pub fn plan(after: Option<u64>, head: u64, limit: u64) -> Replay {
         let after = after.unwrap_or(head);
         let missed = head.saturating_sub(after);
@@ -58,14 +71,16 @@ impl PreparedJoin {
     /// Attaches the socket. To be called on the thread of its shard, which enters the attachment into its table before
     /// it takes anything further from its inbox; so nothing is missed and nothing comes twice.
     pub fn attach(self) -> Result<(Joined, Attachment), CommandError> {
-        let PreparedJoin { hub, session, room, after } = self;
+        let PreparedJoin { hub, session, room, start } = self;
         let limit = hub.config.replay_limit;
         let attached = hub.attach_room(&session, &room)?;
-        let replay = Replay::plan(after, attached.head, limit);
+        let replay = Replay::plan(start.after, attached.head, limit);
         let joined = Joined {
             head: attached.head.max(replay.cursor),
             replayed: replay.replayed,
             truncated: replay.truncated,
+            log: room.log.clone(),
+            reset: start.reset,
             online: attached.online,
             reads: attached.reads,
         };
@@ -85,10 +100,10 @@ impl Hub {
         self: Arc<Self>,
         session: Arc<Session>,
         name: &str,
-        after: Option<u64>,
+        cursor: Option<Cursor>,
     ) -> Answer {
-        let room = match self.member_room(&session.tenant, &session.user, name).await {
-            Ok(room) => room,
+        let (room, start) = match self.room_and_start(&session, name, None, cursor.as_ref()).await {
+            Ok(found) => found,
             Err(error) => return Err(error).into(),
         };
         {
@@ -106,8 +121,29 @@ impl Hub {
             }
         }
         self.know_presence(&room).await;
-        let after = self.check_cursor(&room, after).await;
-        Answer::Join(PreparedJoin { hub: self, session, room, after })
+        Answer::Join(PreparedJoin { hub: self, session, room, start })
+    }
+
+    /// A conversation that the session's user is a member of, and where a client with this cursor goes on. `id`: only the conversation
+    /// of this number is meant, whatever else has its name by now.
+    pub(super) async fn room_and_start(
+        &self,
+        session: &Session,
+        name: &str,
+        id: Option<ConversationId>,
+        cursor: Option<&Cursor>,
+    ) -> Result<(Arc<Room>, Start), CommandError> {
+        for _ in 0..LOOKUPS_MAX {
+            let room = self.member_room(&session.tenant, &session.user, name).await?;
+            if id.is_some_and(|id| id != room.conversation) {
+                if self.head_in_log(&room).await?.is_some() {
+                    return Err(CommandError::no_such_conversation());
+                }
+            } else if let Some(start) = self.start_of(&room, cursor).await? {
+                return Ok((room, start));
+            }
+        }
+        Err(CommandError::unavailable("the conversation is being made again"))
     }
 
     /// `leave`; `None` if the session has not joined.
@@ -125,26 +161,43 @@ impl Hub {
         self.count_out(room, &session.user, now_ms);
     }
 
-    /// A client's cursor, for a room that may not have heard of it yet: the client was on another node, which told it of messages that
-    /// this one has missed so far. The log says whether they exist; a cursor beyond the log (of a database that was set back) is
-    /// no cursor.
-    pub(super) async fn check_cursor(&self, room: &Arc<Room>, after: Option<u64>) -> Option<u64> {
-        let after = after?;
-        if after <= room.state().head() {
-            return Some(after);
+    /// Where a client with this cursor goes on in a room's log. `None`: the room is not what the database has under its name by now, and
+    /// is to be looked up again.
+    ///
+    /// A cursor that does not fit the room proves nothing by itself: the client was on another node, which may have told it of messages,
+    /// or of another log, that this one has not heard of yet. So the database is asked.
+    async fn start_of(
+        &self,
+        room: &Arc<Room>,
+        cursor: Option<&Cursor>,
+    ) -> Result<Option<Start>, CommandError> {
+        let Some(cursor) = cursor else { return Ok(Some(Start::default())) };
+        let goes_on = Start { after: Some(cursor.seq), reset: false };
+        let is_foreign = cursor.log.as_deref().is_some_and(|log| *log != *room.log);
+        if !is_foreign && cursor.seq <= room.state().head() {
+            return Ok(Some(goes_on));
         }
-        match self.conversations.heads(&[room.conversation]).await {
-            Ok(heads) => {
-                if let Some(head) = heads.first() {
-                    self.learn(room, head);
-                }
-                Some(after.min(heads.first().map_or(0, |head| head.head)))
-            }
+        let head = match self.head_in_log(room).await {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(None),
+            Err(error) if is_foreign => return Err(error),
             Err(error) => {
                 tracing::debug!(%error, "a cursor could not be checked");
-                Some(after)
+                return Ok(Some(goes_on));
             }
-        }
+        };
+        let is_beyond = cursor.seq > head;
+        Ok(Some(if is_foreign || is_beyond { Start { after: Some(0), reset: true } } else { goes_on }))
+    }
+
+    /// A room's newest number, as the database has it. `None`: the database has no such log any more, and the room is forgotten.
+    async fn head_in_log(&self, room: &Arc<Room>) -> Result<Option<u64>, CommandError> {
+        let heads = self.conversations.heads(&[room.conversation]).await?;
+        let Some(head) = heads.first() else {
+            self.apply_deleted(room);
+            return Ok(None);
+        };
+        Ok(self.learn(room, head).then_some(head.head))
     }
 
     /// Takes a session out of a room that its user may no longer read; not if they were made a member again meanwhile.
@@ -173,19 +226,27 @@ impl Hub {
     ) -> Result<Attached, CommandError> {
         let mut joined = session.state();
         let mut state = room.state();
+        if state.outdated {
+            return Err(CommandError::unavailable("the conversation is being read again"));
+        }
         if state.gone || !state.members.contains_key(&session.user) {
             return Err(CommandError::no_such_conversation());
         }
         let head = match joined.joined.get(&room.key.name) {
             Some(found) if Arc::ptr_eq(found, room) => state.head(),
             _ => {
-                joined.joined.insert(room.key.name.clone(), room.clone());
+                if let Some(older) = joined.joined.insert(room.key.name.clone(), room.clone()) {
+                    // A conversation that is gone, of which the session has not been taken out yet.
+                    older.state().detach(session.socket.shard);
+                    let socket = session.socket;
+                    self.shards.post(socket.shard, ShardItem::Evict { socket, room: older.id });
+                }
                 let head = state.attach(session.socket.shard);
                 if !state.online_known {
                     self.unread.enter(room.lane);
                 }
                 self.count_in(room, &mut state, &session.user);
-                let change = Change::Joined(room.key.name.to_string());
+                let change = Change::Joined(room.as_joined());
                 self.change(StoreChange::Session(SessionChange { session: session.id.to_string(), change }));
                 head
             }
@@ -195,7 +256,7 @@ impl Hub {
 
     fn detach_room(&self, session: &Session, room: &Room) {
         room.state().detach(session.socket.shard);
-        let change = Change::Left(room.key.name.to_string());
+        let change = Change::Left(room.as_joined());
         self.change(StoreChange::Session(SessionChange { session: session.id.to_string(), change }));
     }
 }

@@ -31,8 +31,10 @@ impl Hub {
         let risen = self.conversations.mark_read(&[mark]).await?;
         if let Some(seq) = risen.into_iter().next().flatten() {
             let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
-            self.apply_read(&tenant, &name, user, seq);
-            self.publish_message(room.lane, &NodeMessage::Read { tenant, name, user: user.clone(), seq });
+            self.rooms.doubt_load(&tenant, &name);
+            self.apply_read(&room, user, seq);
+            let (conversation, user) = (Some(room.conversation), user.clone());
+            self.publish_message(room.lane, &NodeMessage::Read { tenant, name, conversation, user, seq });
         }
         Ok(())
     }
@@ -60,10 +62,19 @@ impl Hub {
     }
 
     pub(crate) fn tell_typing(&self, room: &Arc<Room>, user: &Arc<str>, typing: bool) {
+        if room.is_gone() {
+            return;
+        }
         let event = OwnedEvent::Typing { conversation: room.key.name.clone(), user: user.clone(), typing };
         room.broadcast(&*self.shards, event, Some(user));
-        let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
-        self.publish_message(room.lane, &NodeMessage::Typing { tenant, name, user: user.clone(), typing });
+        let message = NodeMessage::Typing {
+            tenant: room.key.tenant.clone(),
+            name: room.key.name.clone(),
+            conversation: Some(room.conversation),
+            user: user.clone(),
+            typing,
+        };
+        self.publish_message(room.lane, &message);
         self.typing.note(room, user, typing);
     }
 

@@ -14,7 +14,7 @@ pub use connect::{PreparedConnect, TICKET_DAYS};
 pub use conversation::{ConversationPage, ConversationView, Posted};
 pub use join::{Attachment, PreparedJoin};
 pub use operate::UserPresence;
-use starling_wire::protocol::{Command, Refreshed, Timestamp};
+use starling_wire::protocol::{Command, Cursor, Refreshed, Timestamp};
 pub use topics::{PreparedSubscribe, TopicAttachment};
 
 use crate::hub::Hub;
@@ -51,9 +51,11 @@ impl Hub {
                 let created = hub.create(&identity, create).await;
                 Answer::Reply(created.map(Reply::Created))
             })),
-            Command::Join { conversation, after } => {
+            Command::Join { conversation, after, log } => {
+                // A log says nothing without a number in it.
+                let cursor = after.map(|seq| Cursor { seq, log });
                 Handling::Async(Box::pin(
-                    async move { hub.prepare_join(session, &conversation, after).await },
+                    async move { hub.prepare_join(session, &conversation, cursor).await },
                 ))
             }
             Command::History(history) => Handling::Async(Box::pin(async move {

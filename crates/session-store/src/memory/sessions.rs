@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::leases::{Leases, Life};
 use crate::{
-    Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, NAMES_PER_SESSION_MAX, NotRestored,
-    Restored, SessionChange, SessionList, SessionState, SessionSummary, Stamp, Taken,
+    Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, JoinedConversation, NAMES_PER_SESSION_MAX,
+    NotRestored, Restored, SessionChange, SessionList, SessionState, SessionSummary, Stamp, Taken,
 };
 
 /// How many sessions a page looks at before it answers with what it has.
@@ -58,7 +58,8 @@ struct Record {
     ended_at_ms: Option<i64>,
     /// Whether it stands in `expiries`.
     queued: bool,
-    conversations: BTreeSet<String>,
+    /// By name, with their numbers.
+    conversations: BTreeMap<String, Option<i64>>,
     topics: BTreeSet<String>,
 }
 
@@ -111,7 +112,7 @@ impl Sessions {
             return Ok(Attached::Refused);
         }
         let previous_node = dropped_at_ms.is_none().then(|| record.node.to_string());
-        let conversations = record.conversations.iter().cloned().collect();
+        let conversations = record.joined();
         let topics = record.topics.iter().cloned().collect();
         let created_at_ms = record.created_at_ms;
         let mut stamp = stamp_of(attach, store_now_us);
@@ -198,10 +199,18 @@ impl Sessions {
             let Some(record) = self.records.get_mut(&**session) else { continue };
             let full = record.conversations.len() + record.topics.len() >= NAMES_PER_SESSION_MAX;
             match change {
-                Change::Joined(name) if !full => _ = record.conversations.insert(name.clone()),
+                Change::Joined(joined) if !full => {
+                    record.conversations.insert(joined.name.clone(), joined.id);
+                }
                 Change::Subscribed(name) if !full => _ = record.topics.insert(name.clone()),
                 Change::Joined(_) | Change::Subscribed(_) => {}
-                Change::Left(name) => _ = record.conversations.remove(name),
+                Change::Left(left) => {
+                    let there = record.conversations.get(&left.name).copied().flatten();
+                    // Another conversation of the same name may have been joined since.
+                    if left.id.is_none() || there.is_none() || there == left.id {
+                        record.conversations.remove(&left.name);
+                    }
+                }
                 Change::Unsubscribed(name) => _ = record.topics.remove(name),
             }
         }
@@ -349,6 +358,11 @@ fn stamp_of(attach: &Attach, now_us: i64) -> Stamp {
 }
 
 impl Record {
+    fn joined(&self) -> Vec<JoinedConversation> {
+        let joined = self.conversations.iter();
+        joined.map(|(name, id)| JoinedConversation { name: name.clone(), id: *id }).collect()
+    }
+
     fn of(attach: &Attach, stamp: Stamp, window_ms: i64) -> Self {
         Self {
             tenant: attach.tenant.as_str().into(),
@@ -363,7 +377,7 @@ impl Record {
             window_ms,
             ended_at_ms: None,
             queued: false,
-            conversations: BTreeSet::new(),
+            conversations: BTreeMap::new(),
             topics: BTreeSet::new(),
         }
     }
@@ -382,7 +396,7 @@ impl Record {
             window_ms,
             ended_at_ms: None,
             queued: false,
-            conversations: BTreeSet::new(),
+            conversations: BTreeMap::new(),
             topics: BTreeSet::new(),
         }
     }
@@ -401,7 +415,12 @@ impl Record {
             window_ms,
             ended_at_ms: None,
             queued: false,
-            conversations: session.conversations.iter().take(NAMES_PER_SESSION_MAX).cloned().collect(),
+            conversations: session
+                .conversations
+                .iter()
+                .take(NAMES_PER_SESSION_MAX)
+                .map(|joined| (joined.name.clone(), joined.id))
+                .collect(),
             topics: session.topics.iter().take(NAMES_PER_SESSION_MAX).cloned().collect(),
         }
     }

@@ -8,7 +8,8 @@
 //! | `starling:v1:session:{ID}` | hash: `tenant`, `user`, `node`, `created_at`, `stamp` …, `in:CONVERSATION`, `on:TOPIC` | 7 days attached; window + 60 s dropped; a day ended |
 //! | `starling:v1:sessions:{TENANT:USER}` | sorted set of the user's sessions by expiry | 7 days |
 //! | `starling:v1:sessions:{TENANT}` | sorted set of the tenant's sessions by expiry | 7 days |
-//! | `starling:v1:presence:{TENANT:CONVERSATION}` | hash: `NODE/USER` → number of sessions | 2 hours |
+//! | `starling:v1:presence:{TENANT:CONVERSATION}/ID` | hash: `NODE/USER` → number of sessions; `ID` is the conversation's number in the database | 2 hours |
+//! | `starling:v1:presence:{TENANT:CONVERSATION}` | the same, as nodes of the version before have it; written while one of them lives | 2 hours |
 //! | `starling:v1:limit:{TENANT:USER}` | when the allowance is whole again, microseconds | until then |
 //! | `starling:v1:line:{TENANT:USER}` | the last place that a refused one was given, microseconds | until then |
 //!
@@ -60,6 +61,11 @@ impl Keys {
     }
 
     pub(super) fn presence(&self, of: &ConversationKey) -> String {
+        format!("{}/{}", self.presence_by_name(of), of.id)
+    }
+
+    /// Where nodes of the version before keep a conversation's presence.
+    pub(super) fn presence_by_name(&self, of: &ConversationKey) -> String {
         format!("{}presence:{{{}:{}}}", self.prefix, escaped(&of.tenant), of.conversation)
     }
 

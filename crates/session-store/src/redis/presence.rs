@@ -35,26 +35,43 @@ impl Presence {
     }
 
     pub(super) async fn set(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {
+        let older = self.registry.older();
         let mut commands = Vec::with_capacity(batch.len());
         // One command for a run of changes of one conversation.
         for changes in
             batch.chunk_by(|a, b| a.conversation == b.conversation).flat_map(|run| run.chunks(RUN_MAX))
         {
-            let key = self.keys.presence(&changes[0].conversation);
-            let mut set = Command::script(&self.scripts.set, vec![key]).with(LIFETIME_MS);
-            for change in changes {
-                set = set.with(format!("{node}/{}", change.user)).with(i64::from(change.devices));
+            let of = &changes[0].conversation;
+            let mut keys = vec![self.keys.presence(of)];
+            if !older.is_empty() {
+                keys.push(self.keys.presence_by_name(of));
             }
-            commands.push(set);
+            for key in keys {
+                let mut set = Command::script(&self.scripts.set, vec![key]).with(LIFETIME_MS);
+                for change in changes {
+                    set = set.with(format!("{node}/{}", change.user)).with(i64::from(change.devices));
+                }
+                commands.push(set);
+            }
         }
         self.link.pipeline(Lane::Presence, commands).await.map(drop)
     }
 
     pub(super) async fn of(&self, of: &[ConversationKey]) -> Result<Vec<Vec<PresenceEntry>>, Error> {
         let begun = Instant::now();
-        let commands = of.iter().map(|key| Command::new("HGETALL", self.keys.presence(key))).collect();
-        let hashes: Vec<Vec<Entry>> =
+        let older = self.registry.older();
+        let mut keys: Vec<String> = of.iter().map(|key| self.keys.presence(key)).collect();
+        if !older.is_empty() {
+            keys.extend(of.iter().map(|key| self.keys.presence_by_name(key)));
+        }
+        let commands = keys.into_iter().map(|key| Command::new("HGETALL", key)).collect();
+        let mut hashes: Vec<Vec<Entry>> =
             self.link.pipeline(Lane::Any, commands).await?.into_iter().map(entries).collect();
+        let by_name = hashes.split_off(of.len().min(hashes.len()));
+        for (hash, by_name) in hashes.iter_mut().zip(by_name) {
+            // What newer nodes write there is for the older ones, and may be of an earlier conversation.
+            hash.extend(by_name.into_iter().filter(|entry| older.contains(&entry.node)));
+        }
         let mut nodes = self.registry.recent().await?;
         if hashes.iter().flatten().any(|entry| !nodes.lives(&entry.node)) {
             // It may have only just come, or come back.
@@ -85,6 +102,7 @@ impl Presence {
     }
 
     pub(super) async fn keep(&self, of: &[ConversationKey]) -> Result<(), Error> {
+        // What is kept by name need not outlive the older nodes.
         let prolong = |key| Command::new("PEXPIRE", self.keys.presence(key)).with(LIFETIME_MS);
         self.link.pipeline(Lane::Presence, of.iter().map(prolong).collect()).await.map(drop)
     }

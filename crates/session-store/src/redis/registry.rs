@@ -1,6 +1,6 @@
 //! The nodes' leases, and a short memory of them for judging sessions without asking each time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,6 +77,8 @@ pub(super) struct Registry {
     asking: tokio::sync::Mutex<()>,
     /// Per node that beats through this store, when its lease began as last acknowledged.
     acknowledged: Mutex<HashMap<String, i64>>,
+    /// Living nodes of an older version, which know presence by the conversation's name alone. As of the last beat.
+    older: Mutex<Arc<HashSet<String>>>,
 }
 
 impl Registry {
@@ -91,6 +93,7 @@ impl Registry {
             clock: ServerClock::new(),
             asking: tokio::sync::Mutex::default(),
             acknowledged: Mutex::default(),
+            older: Mutex::default(),
         }
     }
 
@@ -99,7 +102,14 @@ impl Registry {
         let (since_ms, nodes) = self.ask(Some(node), true).await?;
         let before = self.acknowledged.lock().insert(node.node.clone(), since_ms);
         self.link.meters.living_nodes.set(nodes.living.len() as f64);
+        let older = nodes.living.iter().filter(|record| !record.presence_by_id);
+        *self.older.lock() = Arc::new(older.map(|record| record.node.clone()).collect());
         Ok(Beat { lost: before != Some(since_ms), living: nodes.living.clone() })
+    }
+
+    /// Living nodes of an older version, which know presence by the conversation's name alone.
+    pub(super) fn older(&self) -> Arc<HashSet<String>> {
+        self.older.lock().clone()
     }
 
     pub(super) async fn leave(&self, node: &str) -> Result<(), Error> {

@@ -14,8 +14,8 @@ use super::reply::Reply;
 use super::script::Scripts;
 use crate::clock::system_now_ms;
 use crate::{
-    Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, NAMES_PER_SESSION_MAX, NotRestored,
-    Restored, SessionChange, SessionState, Taken,
+    Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, JoinedConversation, NAMES_PER_SESSION_MAX,
+    NotRestored, Restored, SessionChange, SessionState, Taken,
 };
 
 /// Lifetime of an attached session that nothing happens to, and of the indexes, milliseconds.
@@ -147,10 +147,10 @@ impl Sessions {
                     .with(LIFETIME_MS)
                     .with(expires_ms)
                     .with(session.stamp);
-                let conversations = session.conversations.iter().map(|name| format!("in:{name}"));
-                let topics = session.topics.iter().map(|name| format!("on:{name}"));
-                for name in conversations.chain(topics).take(NAMES_PER_SESSION_MAX) {
-                    restore = restore.with(name);
+                let conversations = session.conversations.iter().map(field_of);
+                let topics = session.topics.iter().map(|name| (format!("on:{name}"), String::new()));
+                for (field, value) in conversations.chain(topics).take(NAMES_PER_SESSION_MAX) {
+                    restore = restore.with(field).with(value);
                 }
                 commands.push(restore);
             }
@@ -212,13 +212,14 @@ impl Sessions {
                 .with(LIFETIME_MS)
                 .with(most);
             for SessionChange { change, .. } in run {
-                let (sign, name) = match change {
-                    Change::Joined(name) => ("+", format!("in:{name}")),
-                    Change::Left(name) => ("-", format!("in:{name}")),
-                    Change::Subscribed(name) => ("+", format!("on:{name}")),
-                    Change::Unsubscribed(name) => ("-", format!("on:{name}")),
+                let topic = |name: &String| (format!("on:{name}"), String::new());
+                let (sign, (field, value)) = match change {
+                    Change::Joined(joined) => ("+", field_of(joined)),
+                    Change::Left(left) => ("-", field_of(left)),
+                    Change::Subscribed(name) => ("+", topic(name)),
+                    Change::Unsubscribed(name) => ("-", topic(name)),
                 };
-                update = update.with(sign).with(name);
+                update = update.with(sign).with(field).with(value);
             }
             commands.push(update);
         }
@@ -297,6 +298,11 @@ impl Sessions {
     }
 }
 
+/// A conversation as a session's record has it: a field, and the conversation's number as its value.
+fn field_of(joined: &JoinedConversation) -> (String, String) {
+    (format!("in:{}", joined.name), joined.id.map(|id| id.to_string()).unwrap_or_default())
+}
+
 /// What the script answers.
 pub(super) enum Answer {
     Attached(Attached),
@@ -319,7 +325,12 @@ impl Answer {
                 let (mut conversations, mut topics) = (Vec::new(), Vec::new());
                 for name in names {
                     match name.split_once(':') {
-                        Some(("in", conversation)) => conversations.push(conversation.to_owned()),
+                        Some(("in", conversation)) => {
+                            // No name has a slash.
+                            let (name, id) = conversation.split_once('/').unwrap_or((conversation, ""));
+                            conversations
+                                .push(JoinedConversation { name: name.to_owned(), id: id.parse().ok() });
+                        }
                         Some(("on", topic)) => topics.push(topic.to_owned()),
                         _ => {}
                     }

@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_session_store::{
-    Attached, Change, Dropped, Ended, Held, ResumeAttach, SessionChange, SessionState, SessionStore, Taken,
+    Attached, Change, Dropped, Ended, Held, JoinedConversation, ResumeAttach, SessionChange, SessionState,
+    SessionStore, Taken,
 };
 
 use crate::world::{
@@ -401,4 +402,33 @@ pub async fn thousands_are_restored_and_dropped_at_once(world: &World<'_>) {
 async fn refused(store: &Arc<dyn SessionStore>, node: &str, states: &[SessionState]) -> Vec<(String, bool)> {
     let refused = store.restore(node, states).await.expect("the store answers");
     refused.refused.into_iter().map(|refused| (refused.session, refused.ended)).collect()
+}
+
+pub async fn a_conversation_that_was_made_again_is_told_apart(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let of = |id| JoinedConversation { name: "plans".into(), id };
+    let joined = async || match attach(&world.a, &resume("s1", "n1")).await {
+        Attached::Resumed { conversations, .. } => conversations,
+        other => panic!("{other:?}"),
+    };
+    attach(&world.a, &fresh("s1", "n1")).await;
+    let steps = [
+        (Change::Joined(of(Some(7))), vec![of(Some(7))]),
+        (Change::Joined(of(Some(8))), vec![of(Some(8))]),
+        // Late, of the older one.
+        (Change::Left(of(Some(7))), vec![of(Some(8))]),
+        (Change::Left(of(Some(8))), vec![]),
+        // As a node of the version before writes it.
+        (Change::Joined(of(None)), vec![of(None)]),
+        (Change::Left(of(Some(9))), vec![]),
+        (Change::Joined(of(Some(9))), vec![of(Some(9))]),
+        (Change::Left(of(None)), vec![]),
+    ];
+    for (step, expected) in steps {
+        world.a.update(&[change("s1", step.clone())]).await.expect("the store answers");
+        assert_eq!(joined().await, expected, "{step:?}");
+    }
+    let states = [SessionState { conversations: vec![of(Some(9))], ..state("s1") }];
+    world.a.restore("n1", &states).await.expect("the store answers");
+    assert_eq!(joined().await, [of(Some(9))]);
 }

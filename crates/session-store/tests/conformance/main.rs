@@ -46,6 +46,8 @@ macro_rules! for_all_cases {
             listing::a_cursor_that_no_page_gave_is_refused,
             presence::devices_on_several_nodes_are_told_apart,
             presence::a_dead_node_takes_its_presence_with_it,
+            presence::a_conversation_that_is_made_again_begins_with_nobody,
+            attaching::a_conversation_that_was_made_again_is_told_apart,
             presence::a_wiped_store_is_filled_again,
             presence::thousands_of_entries_at_once,
             limits::two_nodes_share_one_allowance_exactly,

@@ -3,7 +3,7 @@ use starling_session_store::{ConversationKey, PresenceChange, PresenceEntry};
 use crate::world::{World, beat};
 
 fn key(tenant: &str, conversation: &str) -> ConversationKey {
-    ConversationKey { tenant: tenant.into(), conversation: conversation.into() }
+    ConversationKey { tenant: tenant.into(), conversation: conversation.into(), id: 7 }
 }
 
 fn change(conversation: &ConversationKey, user: &str, devices: u32) -> PresenceChange {
@@ -88,4 +88,17 @@ pub async fn thousands_of_entries_at_once(world: &World<'_>) {
     assert_eq!(present.len(), 2_500);
     assert_eq!(present[0].len(), 1_201);
     assert!(present[1..].iter().all(|entries| *entries == [entry("alice", "n1", 1)]));
+}
+
+pub async fn a_conversation_that_is_made_again_begins_with_nobody(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let old = key("acme", "plans");
+    let new = ConversationKey { id: 8, ..old.clone() };
+    world.a.set_presence("n1", &[change(&old, "alice", 1)]).await.expect("the store answers");
+    assert_eq!(world.b.presence(&[new.clone()]).await.expect("the store answers"), [vec![]]);
+    world.a.set_presence("n1", &[change(&new, "alice", 1)]).await.expect("the store answers");
+    // What is written late of the old one touches nothing in the new one.
+    world.a.set_presence("n1", &[change(&old, "alice", 0)]).await.expect("the store answers");
+    let expected = [vec![], vec![entry("alice", "n1", 1)]];
+    assert_eq!(world.b.presence(&[old, new]).await.expect("the store answers"), expected);
 }

@@ -124,6 +124,7 @@ pub fn record(node: &str) -> NodeRecord {
         connections: 3,
         version: "1.2.3".into(),
         tenants: [("acme".to_owned(), 3)].into(),
+        presence_by_id: true,
         ..NodeRecord::default()
     }
 }

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use starling_session_store::redis::RedisConfig;
 use starling_session_store::{
-    Allowance, Attach, Attached, Change, ConversationKey, Dropped, Hold, PresenceChange, ResumeAttach,
-    SessionChange, SessionState, SessionStore,
+    Allowance, Attach, Attached, Change, ConversationKey, Dropped, Hold, NodeRecord, PresenceChange,
+    ResumeAttach, SessionChange, SessionState, SessionStore,
 };
 use starling_testkit::redis::{Redis, RedisCluster};
 use starling_testkit::wait;
@@ -12,7 +12,7 @@ use crate::{PATIENCE, fresh, node, now_ms, store, with};
 
 /// Does everything that writes.
 async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
-    let plans = ConversationKey { tenant: "acme".into(), conversation: "plans".into() };
+    let plans = ConversationKey { tenant: "acme".into(), conversation: "plans".into(), id: 7 };
     for name in ["n1", "n2"] {
         store.beat(&node(name)).await?;
     }
@@ -99,7 +99,7 @@ async fn keys(servers: &[&Redis]) -> anyhow::Result<Vec<String>> {
 const KEYS: [&str; 8] = [
     "starling:v1:limit:{acme:alice}",
     "starling:v1:line:{acme:alice}",
-    "starling:v1:presence:{acme:plans}",
+    "starling:v1:presence:{acme:plans}/7",
     "starling:v1:sessions:{acme:alice}",
     "starling:v1:sessions:{acme}",
     "starling:v1:{instance}:n1",
@@ -137,12 +137,12 @@ async fn what_a_dead_node_left_behind_is_removed() -> anyhow::Result<()> {
     let redis = Redis::start().await?;
     let config = RedisConfig { lease: Duration::from_millis(200), ..RedisConfig::new(redis.url()) };
     let store = with(config).await;
-    let plans = ConversationKey { tenant: "acme".into(), conversation: "plans".into() };
+    let plans = ConversationKey { tenant: "acme".into(), conversation: "plans".into(), id: 7 };
     let alice = PresenceChange { conversation: plans.clone(), user: "alice".into(), devices: 1 };
     store.beat(&node("n1")).await?;
     store.set_presence("n1", &[alice]).await?;
     let length = async || {
-        let length = redis.cli(&["HLEN", "starling:v1:presence:{acme:plans}"]).await?;
+        let length = redis.cli(&["HLEN", "starling:v1:presence:{acme:plans}/7"]).await?;
         anyhow::Ok(length.integer())
     };
     assert_eq!(length().await?, Some(1));
@@ -152,4 +152,36 @@ async fn what_a_dead_node_left_behind_is_removed() -> anyhow::Result<()> {
         Ok(length().await? == Some(0))
     })
     .await
+}
+
+/// While an upgrade is rolled out: nodes of the version before keep presence by the conversation's name alone.
+#[tokio::test]
+async fn nodes_of_the_version_before_and_this_one_see_each_others_people() -> anyhow::Result<()> {
+    let redis = Redis::start().await?;
+    let store = with(RedisConfig::new(redis.url())).await;
+    let of = |id| ConversationKey { tenant: "acme".into(), conversation: "plans".into(), id };
+    let alice = |devices| PresenceChange { conversation: of(7), user: "alice".into(), devices };
+    let by_name = "starling:v1:presence:{acme:plans}";
+    let there = async |id| {
+        let entries = store.presence(&[of(id)]).await?.pop().unwrap_or_default();
+        anyhow::Ok(entries.into_iter().map(|entry| entry.user).collect::<Vec<_>>())
+    };
+    let older = NodeRecord { presence_by_id: false, ..node("older") };
+    store.beat(&older).await?;
+    store.beat(&node("n1")).await?;
+    redis.cli(&["HSET", by_name, "older/bob", "1"]).await?;
+    store.set_presence("n1", &[alice(2)]).await?;
+    assert_eq!(redis.cli(&["HGET", by_name, "n1/alice"]).await?.text(), "2");
+    assert_eq!(there(7).await?, ["alice", "bob"]);
+    // Alice is in the one with that number; Bob in whichever has the name, as far as his node can say.
+    assert_eq!(there(8).await?, ["bob"]);
+
+    store.set_presence("n1", &[alice(0)]).await?;
+    assert_eq!(redis.cli(&["HEXISTS", by_name, "n1/alice"]).await?.integer(), Some(0));
+    store.leave("older").await?;
+    store.beat(&node("n1")).await?;
+    store.set_presence("n1", &[alice(1)]).await?;
+    assert_eq!(redis.cli(&["HEXISTS", by_name, "n1/alice"]).await?.integer(), Some(0), "for nobody any more");
+    assert_eq!(there(7).await?, ["alice"]);
+    Ok(())
 }

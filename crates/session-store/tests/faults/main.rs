@@ -23,7 +23,7 @@ async fn with(config: RedisConfig) -> Arc<RedisStore> {
 }
 
 fn node(name: &str) -> NodeRecord {
-    NodeRecord { node: name.into(), ..NodeRecord::default() }
+    NodeRecord { node: name.into(), presence_by_id: true, ..NodeRecord::default() }
 }
 
 fn now_ms() -> i64 {

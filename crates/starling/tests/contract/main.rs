@@ -9,6 +9,7 @@ mod drain;
 mod frames;
 mod keys;
 mod limits;
+mod logs;
 mod marks;
 mod messages;
 mod place;

@@ -19,7 +19,7 @@ impl Bindings {
             ("reconnect_after_ms" | "retry_after_ms", Value::Number(_), Value::Number(ms)) if ms.is_u64() => {
                 None
             }
-            ("id" | "session" | "ticket" | "epoch", Value::String(name), Value::String(is))
+            ("id" | "session" | "ticket" | "epoch" | "log", Value::String(name), Value::String(is))
                 if !is.is_empty() =>
             {
                 let was = self.0.entry(name.clone()).or_insert_with(|| is.clone());

@@ -24,6 +24,8 @@ pub enum Line {
     Closes(String, u16),
     /// A client's connection breaks.
     Breaks(String),
+    /// A user calls a node over HTTP: method, path, body.
+    Calls(String, String, String, Value),
     /// A node is asked to end.
     Terminates,
 }
@@ -36,7 +38,7 @@ impl Line {
             | Line::Gets(client, _)
             | Line::Closes(client, _)
             | Line::Breaks(client) => Some(client),
-            Line::Terminates => None,
+            Line::Calls(..) | Line::Terminates => None,
         }
     }
 }
@@ -86,6 +88,12 @@ fn read(entry: &str, block: usize) -> Line {
         Line::Sends(client, frame(text))
     } else if let Some(text) = rest.strip_prefix("← ") {
         Line::Gets(client, frame(text))
+    } else if let Some(call) = rest.strip_prefix("⇒ ") {
+        let mut words = call.splitn(3, ' ');
+        let mut word = || words.next().unwrap_or_default();
+        let (method, path, body) = (word().to_owned(), word().to_owned(), word());
+        let body = if body.is_empty() { Value::Null } else { frame(body) };
+        Line::Calls(client, method, path, body)
     } else if rest == "✕" {
         Line::Breaks(client)
     } else if let Some(code) = rest.strip_prefix("✕ ").and_then(|code| code.parse().ok()) {
@@ -99,12 +107,14 @@ fn read(entry: &str, block: usize) -> Line {
 
 #[test]
 fn an_exchange_is_read_line_by_line() {
-    let page = "# A\n```json\n{}\n```\n```text exchange drain\nada → {\"id\": 1,\n   \"op\": \"ping\"}\nada ← {\"id\": 1}\nbob ✕\nbob ✕ 4401\nnode-1 SIGTERM\n```\n";
+    let page = "# A\n```json\n{}\n```\n```text exchange drain\nada → {\"id\": 1,\n   \"op\": \"ping\"}\nada ← {\"id\": 1}\nbob ✕\nbob ✕ 4401\nada ⇒ PATCH /v1/c {\"a\": 1}\nnode-1 SIGTERM\n```\n";
     let blocks = exchanges(page);
     assert_eq!((blocks.len(), blocks[0].line, blocks[0].mode.as_str()), (1, 5, "drain"));
     let shown: Vec<String> = blocks[0].lines.iter().map(|line| format!("{line:?}")).collect();
-    assert_eq!(shown.len(), 5);
+    assert_eq!(shown.len(), 6);
     assert!(matches!(&blocks[0].lines[0], Line::Sends(who, frame) if who == "ada" && frame["op"] == "ping"));
     assert!(matches!(&blocks[0].lines[3], Line::Closes(who, 4401) if who == "bob"));
-    assert!(matches!(&blocks[0].lines[4], Line::Terminates));
+    assert!(matches!(&blocks[0].lines[4], Line::Calls(who, method, path, body)
+        if who == "ada" && method == "PATCH" && path == "/v1/c" && body["a"] == 1));
+    assert!(matches!(&blocks[0].lines[5], Line::Terminates));
 }

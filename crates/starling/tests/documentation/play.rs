@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding, Upgrade};
+use starling_testkit::http::Request;
 use starling_testkit::node::Node;
 
 use crate::compare::Bindings;
@@ -107,6 +108,16 @@ impl<'a> Stage<'a> {
                 let actor =
                     self.clients.remove(name).unwrap_or_else(|| panic!("{here}: {name} has no socket"));
                 actor.client.cut();
+            }
+            Line::Calls(name, method, path, body) => {
+                let node = self.nodes[0];
+                let mut call = Request::new(method, &format!("{}{path}", node.http_url()));
+                call = call.bearer(&node.token(user(name)));
+                if !body.is_null() {
+                    call = call.json(body);
+                }
+                let answer = call.send().await.unwrap();
+                assert!((200..300).contains(&answer.status), "{here}: {method} {path}: {}", answer.text());
             }
             Line::Terminates => self.nodes[0].begin_termination().unwrap(),
         }

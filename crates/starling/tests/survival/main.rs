@@ -7,6 +7,7 @@ mod database_away;
 mod members;
 mod presence;
 mod redis;
+mod restored;
 mod resume;
 mod slow_reader;
 mod stuck_readers;

@@ -53,6 +53,19 @@ pub struct Client {
     closed: Option<Closed>,
 }
 
+/// What the reply to a resume says of conversations, without their logs' ids, which are different each time. Each has to have one, and
+/// none may be a reset; else `null` stands in its place.
+pub fn without_logs(conversations: &Value) -> Value {
+    let without_log = |resumed: &Value| {
+        let mut fields = resumed.as_object()?.clone();
+        let log = fields.remove("log")?;
+        let has_log = log.as_str().is_some_and(|log| (1..=32).contains(&log.len()));
+        (has_log && fields.remove("reset")? == false).then_some(Value::Object(fields))
+    };
+    let resumed = conversations.as_object().into_iter().flatten();
+    resumed.map(|(name, resumed)| (name.clone(), without_log(resumed).into())).collect::<Map<_, _>>().into()
+}
+
 impl Client {
     /// Opens a socket to `ws://HOST:PORT/v1/ws` and sends `connect` with the token.
     ///

@@ -198,19 +198,47 @@ impl Postgres {
     /// # Errors
     /// When a statement fails, with what psql says.
     pub async fn psql_in(&self, database: &str, sql: &str) -> Result<String> {
-        let program = install::program(Tool::Postgres, "psql").await?;
+        let options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql];
+        self.run("psql", database, &options).await
+    }
+
+    /// A database as SQL, as pg_dump writes it with these further options.
+    ///
+    /// # Errors
+    /// When it can't be read, with what pg_dump says.
+    pub async fn dump(&self, database: &str, options: &[&str]) -> Result<String> {
+        self.run("pg_dump", database, options).await
+    }
+
+    /// Runs what [`dump`](Self::dump) wrote.
+    ///
+    /// # Errors
+    /// When a statement fails, with what psql says.
+    pub async fn restore(&self, database: &str, dump: &str) -> Result<()> {
+        let folder = Folder::new("dump")?;
+        let file = folder.join("dump.sql");
+        std::fs::write(&file, dump).context("write the dump")?;
+        let file = file.to_str().context("a folder's name")?;
+        let options = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-1", "-f", file];
+        self.run("psql", database, &options).await.map(drop)
+    }
+
+    /// Runs one of PostgreSQL's programs as the superuser. Returns what it prints.
+    async fn run(&self, name: &str, database: &str, options: &[&str]) -> Result<String> {
+        let program = install::program(Tool::Postgres, name).await?;
         let output = tokio::process::Command::new(program)
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", SUPERUSER, "-d", database])
-            .arg("-h")
+            .args(["-U", SUPERUSER, "-d", database, "-h"])
             .arg(self.folder.path())
-            .args(["-p", &self.port().to_string(), "-c", sql])
+            .args(["-p", &self.port().to_string()])
+            .args(options)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
         // A write whose standby is gone would wait for ever.
-        let output = tokio::time::timeout(LIMIT, output).await.context("psql takes too long")?;
-        let output = output.context("run psql")?;
-        ensure!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr).trim());
+        let output = tokio::time::timeout(LIMIT, output).await;
+        let output = output.with_context(|| format!("{name} takes too long"))?;
+        let output = output.with_context(|| format!("run {name}"))?;
+        ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 

@@ -42,6 +42,8 @@ pub enum Command {
         conversation: String,
         /// The highest number seen.
         after: Option<u64>,
+        /// The log that `after` belongs to.
+        log: Option<String>,
     },
     /// Leaves a conversation (stays a member).
     Leave {
@@ -133,9 +135,18 @@ pub struct Resume {
     /// The ticket that the last `connect` gave.
     pub ticket: String,
     /// Per conversation the highest number seen.
-    pub cursors: BTreeMap<String, u64>,
+    pub cursors: BTreeMap<String, Cursor>,
     /// Per topic the last position seen.
     pub topics: BTreeMap<String, TopicPosition>,
+}
+
+/// How far a client has seen a conversation's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The highest number seen.
+    pub seq: u64,
+    /// The log that the number belongs to, where the client knows it.
+    pub log: Option<String>,
 }
 
 /// A place in a topic's stream.

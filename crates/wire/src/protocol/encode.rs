@@ -157,6 +157,23 @@ fn write_event(object: &mut impl ObjectWriter, event: &Event<'_>) {
             begin_about(object, 4, "member", conversation, user);
             object.boolean("member", *member);
         }
+        Event::Updated { conversation, title, metadata } => {
+            object.begin(2 + usize::from(title.is_some()) + usize::from(metadata.is_some()));
+            object.text("ev", "updated");
+            object.text("conversation", conversation);
+            if let Some(title) = title {
+                object.text("title", title);
+            }
+            if let Some(metadata) = metadata {
+                object.json("metadata", metadata);
+            }
+        }
+        Event::Deleted { conversation, log } => {
+            object.begin(3);
+            object.text("ev", "deleted");
+            object.text("conversation", conversation);
+            object.text("log", log);
+        }
         Event::Publication { topic, offset, data, sender } => {
             object.begin(4 + usize::from(sender.is_some()));
             object.text("ev", "publication");
@@ -201,6 +218,9 @@ fn event_capacity(event: &Event<'_>) -> usize {
                 + message.metadata.map_or(0, json)
         }
         Event::Publication { topic, data, .. } => topic.len() + json(data),
+        Event::Updated { conversation, title, metadata } => {
+            conversation.len() + title.map_or(0, str::len) + metadata.map_or(0, json)
+        }
         _ => 64,
     }
 }

@@ -66,6 +66,22 @@ pub enum Event<'a> {
         /// Which.
         member: bool,
     },
+    /// A conversation's title or metadata changed. Carries both as they are now.
+    Updated {
+        /// Where.
+        conversation: &'a str,
+        /// Shown to people.
+        title: Option<&'a str>,
+        /// A JSON object.
+        metadata: Option<&'a Json>,
+    },
+    /// A conversation was deleted.
+    Deleted {
+        /// Where.
+        conversation: &'a str,
+        /// Which log is gone: a conversation that is made again under the name has another one.
+        log: &'a str,
+    },
     /// Something was published.
     Publication {
         /// Where.

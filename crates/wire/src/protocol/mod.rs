@@ -63,6 +63,8 @@ pub const DATA_BYTES_MAX: usize = 64 * 1024;
 pub const KEY_CHARS_MAX: usize = 64;
 /// A conversation's title, bytes of UTF-8 (1 KiB).
 pub const TITLE_BYTES_MAX: usize = 1024;
+/// The id of a conversation's log, characters.
+pub const LOG_CHARS_MAX: usize = 32;
 /// Members named in one `create`; more are added one by one.
 pub const CREATE_MEMBERS_MAX: usize = 1000;
 /// Cursors and topics together in one `resume`.

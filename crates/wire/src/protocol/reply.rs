@@ -44,7 +44,7 @@ pub struct Connected {
 }
 
 /// What a resume replays of one conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ResumedConversation {
     /// Newest number.
     pub head: u64,
@@ -52,6 +52,10 @@ pub struct ResumedConversation {
     pub replayed: u64,
     /// Whether older ones were left out.
     pub truncated: bool,
+    /// Which log this is: another one has other messages under the same numbers.
+    pub log: Arc<str>,
+    /// Whether the client's cursor belongs to messages that are no longer there, and the replay starts from the beginning.
+    pub reset: bool,
 }
 
 /// `ok` of `refresh`.
@@ -79,6 +83,10 @@ pub struct Joined {
     pub replayed: u64,
     /// Whether older ones were left out.
     pub truncated: bool,
+    /// Which log this is: another one has other messages under the same numbers.
+    pub log: Arc<str>,
+    /// Whether the client's cursor belongs to messages that are no longer there, and the replay starts from the beginning.
+    pub reset: bool,
     /// Who is there.
     pub online: Vec<Arc<str>>,
     /// Read marks.

@@ -44,7 +44,8 @@ local session, names = {}, {}
 for i = 1, #record, 2 do
   local kind = string.sub(record[i], 1, 3)
   if kind == 'in:' or kind == 'on:' then
-    names[#names + 1] = record[i]
+    -- A conversation with its number, as 'in:NAME/NUMBER', if the node that wrote it down knew it.
+    names[#names + 1] = record[i + 1] == '' and record[i] or record[i] .. '/' .. record[i + 1]
   else
     session[record[i]] = record[i + 1]
   end

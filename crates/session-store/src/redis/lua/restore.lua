@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 the session, then the indexes that hold it as far as they are on the same server
 -- ARGV: 1 session, 2 tenant, 3 user, 4 node, 5 made at, 6 now, 7 resume window, 8 lifetime, 9 when the index entries expire,
---       10 stamp, then its names
+--       10 stamp, then its names, each with the conversation's number or ''
 -- Answers: {1, node that held it until now or ''} written, {0, node} held by a later attach, {2, node} ended
 local there = redis.call('HMGET', KEYS[1], 'node', 'tenant', 'user', 'ended', 'dropped_at', 'attached_at', 'stamp',
   'stamped_at', 'claimed')
@@ -32,8 +32,8 @@ redis.call('HSET', KEYS[1], 'tenant', ARGV[2], 'user', ARGV[3], 'node', ARGV[4],
 if there[9] then
   redis.call('HSET', KEYS[1], 'claimed', there[9])
 end
-for i = 11, #ARGV do
-  redis.call('HSET', KEYS[1], ARGV[i], '')
+for i = 11, #ARGV, 2 do
+  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[8])
 for i = 2, #KEYS do

@@ -22,7 +22,8 @@ enum Wanted {
     Boolean,
     Object,
     Names,
-    NamedIntegers,
+    Log,
+    Cursors,
     NamedPositions,
 }
 
@@ -48,6 +49,7 @@ pub(super) fn command(mut fields: Fields<'_>) -> Built<Command> {
         "join" => Command::Join {
             conversation: name("conversation", fields.conversation)?,
             after: optional("after", Wanted::Integer, fields.after)?,
+            log: optional("log", Wanted::Log, fields.log)?.map(Cow::into_owned),
         },
         "leave" => Command::Leave { conversation: name("conversation", fields.conversation)? },
         "history" => Command::History(history(fields)?),
@@ -149,7 +151,7 @@ fn history(fields: Fields<'_>) -> Built<History> {
 }
 
 fn resume(fields: ResumeFields<'_>) -> Built<Resume> {
-    let cursors = required("resume.cursors", Wanted::NamedIntegers, fields.cursors)?;
+    let cursors = required("resume.cursors", Wanted::Cursors, fields.cursors)?;
     let topics: BTreeMap<_, TopicPosition> =
         optional("resume.topics", Wanted::NamedPositions, fields.topics)?.unwrap_or_default();
     if cursors.len() + topics.len() > RESUME_ENTRIES_MAX {
@@ -247,8 +249,9 @@ fn fault(field: &str, wanted: Wanted, fault: Fault) -> BadRequest {
         (Fault::Type | Fault::Range, Wanted::Boolean) => "must be true or false",
         (Fault::Type | Fault::Range, Wanted::Object) => "must be an object",
         (Fault::Type | Fault::Range, Wanted::Names) => "must be an array of names",
-        (Fault::Type | Fault::Range, Wanted::NamedIntegers) => {
-            "must be an object of integers from 0 to 2^53-1"
+        (Fault::Type | Fault::Range, Wanted::Log) => "must be a string of at most 32 characters",
+        (Fault::Type | Fault::Range, Wanted::Cursors) => {
+            "must be an object of integers from 0 to 2^53-1, or of {seq, log}"
         }
         (Fault::Type | Fault::Range, Wanted::NamedPositions) => "must be an object of {epoch, offset}",
     };

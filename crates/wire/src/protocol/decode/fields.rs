@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::super::name::is_name;
 use super::super::reader::{Entries, Fault, Kind, Malformed, Read, Reader, clean_text};
-use super::super::{CREATE_MEMBERS_MAX, Json, RESUME_ENTRIES_MAX, TopicPosition};
+use super::super::{CREATE_MEMBERS_MAX, Cursor, Json, LOG_CHARS_MAX, RESUME_ENTRIES_MAX, TopicPosition};
 
 /// What stands under a key. Of repeated keys the last one counts.
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ pub(super) struct Fields<'a> {
     pub(super) key: Field<Cow<'a, str>>,
     pub(super) content: Field<Cow<'a, str>>,
     pub(super) token: Field<Cow<'a, str>>,
+    pub(super) log: Field<Cow<'a, str>>,
     pub(super) title: Field<Cow<'a, str>>,
     pub(super) sender: Field<Cow<'a, str>>,
     pub(super) role: Field<Cow<'a, str>>,
@@ -51,7 +52,7 @@ pub(super) struct Fields<'a> {
 pub(super) struct ResumeFields<'a> {
     pub(super) session: Field<Cow<'a, str>>,
     pub(super) ticket: Field<Cow<'a, str>>,
-    pub(super) cursors: Field<BTreeMap<String, u64>>,
+    pub(super) cursors: Field<BTreeMap<String, Cursor>>,
     pub(super) topics: Field<BTreeMap<String, TopicPosition>>,
 }
 
@@ -87,6 +88,7 @@ impl<'a> Fields<'a> {
             "key" => self.key = field(reader, clean_text)?,
             "content" => self.content = field(reader, clean_text)?,
             "token" => self.token = field(reader, clean_text)?,
+            "log" => self.log = field(reader, log)?,
             "title" => self.title = field(reader, clean_text)?,
             "sender" => self.sender = field(reader, clean_text)?,
             "role" => self.role = field(reader, clean_text)?,
@@ -162,7 +164,7 @@ fn resume<'a, R: Reader<'a>>(reader: &mut R) -> Read<Box<ResumeFields<'a>>> {
         match &*key {
             "session" => fields.session = field(reader, clean_text)?,
             "ticket" => fields.ticket = field(reader, clean_text)?,
-            "cursors" => fields.cursors = field(reader, |reader| by_name(reader, R::integer))?,
+            "cursors" => fields.cursors = field(reader, |reader| by_name(reader, cursor))?,
             "topics" => fields.topics = field(reader, |reader| by_name(reader, owned_position))?,
             _ => reader.skip()?,
         }
@@ -191,6 +193,34 @@ fn by_name<'a, R: Reader<'a>, T>(
         });
     }
     Ok(map)
+}
+
+/// A log's id. One that is longer than any was never given out.
+fn log<'a, R: Reader<'a>>(reader: &mut R) -> Read<Cow<'a, str>> {
+    let short = |log: &Cow<'_, str>| log.len() <= LOG_CHARS_MAX;
+    Ok(clean_text(reader)?.and_then(|log| if short(&log) { Ok(log) } else { Err(Fault::Range) }))
+}
+
+/// Reads a number, or an object of a number and its log.
+fn cursor<'a, R: Reader<'a>>(reader: &mut R) -> Read<Cursor> {
+    if reader.kind()? != Kind::Object {
+        return Ok(reader.integer()?.map(|seq| Cursor { seq, log: None }));
+    }
+    let mut entries = reader.enter_object()?;
+    let (mut seq, mut of) = (Field::Absent, Field::Absent);
+    while let Some(key) = reader.key(&mut entries)? {
+        match &*key {
+            "seq" => seq = field(reader, R::integer)?,
+            "log" => of = field(reader, log)?,
+            _ => reader.skip()?,
+        }
+    }
+    Ok(match (seq, of) {
+        (Field::Bad(fault), _) | (_, Field::Bad(fault)) => Err(fault),
+        (Field::Value(seq), Field::Value(log)) => Ok(Cursor { seq, log: Some(log.into_owned()) }),
+        (Field::Value(seq), Field::Absent | Field::Null) => Ok(Cursor { seq, log: None }),
+        (Field::Absent | Field::Null, _) => Err(Fault::Type),
+    })
 }
 
 fn position<'a, R: Reader<'a>>(reader: &mut R) -> Read<Position<'a>> {

@@ -31,13 +31,19 @@ fn every_command_is_read() {
     for (frame, command) in [
         (r#"{"id":1,"op":"connect"}"#, Command::Connect(Connect::default())),
         (
-            r#"{"id":1,"op":"connect","token":"t","resume":{"session":"s","ticket":"k","cursors":{"a":0,"b":7},"topics":{"n":{"epoch":"e","offset":3}}}}"#,
+            r#"{"id":1,"op":"connect","token":"t","resume":{"session":"s","ticket":"k","cursors":{"a":0,"b":7,"d":{"seq":9,"log":"5-x"},"e":{"log":null,"seq":4,"x":[1]}},"topics":{"n":{"epoch":"e","offset":3}}}}"#,
             Command::Connect(Connect {
                 token: Some("t".into()),
                 resume: Some(Resume {
                     session: "s".into(),
                     ticket: "k".into(),
-                    cursors: [("a".to_owned(), 0), ("b".to_owned(), 7)].into(),
+                    cursors: [
+                        ("a".to_owned(), Cursor { seq: 0, log: None }),
+                        ("b".to_owned(), Cursor { seq: 7, log: None }),
+                        ("d".to_owned(), Cursor { seq: 9, log: Some("5-x".to_owned()) }),
+                        ("e".to_owned(), Cursor { seq: 4, log: None }),
+                    ]
+                    .into(),
                     topics: [("n".to_owned(), position(3))].into(),
                 }),
             }),
@@ -55,11 +61,15 @@ fn every_command_is_read() {
         ),
         (
             r#"{"id":1,"op":"join","conversation":"c","after":0}"#,
-            Command::Join { conversation: "c".into(), after: Some(0) },
+            Command::Join { conversation: "c".into(), after: Some(0), log: None },
+        ),
+        (
+            r#"{"id":1,"op":"join","conversation":"c","after":7,"log":"5-x"}"#,
+            Command::Join { conversation: "c".into(), after: Some(7), log: Some("5-x".into()) },
         ),
         (
             r#"{"id":1,"op":"join","conversation":"c"}"#,
-            Command::Join { conversation: "c".into(), after: None },
+            Command::Join { conversation: "c".into(), after: None, log: None },
         ),
         (r#"{"id":1,"op":"leave","conversation":"c"}"#, Command::Leave { conversation: "c".into() }),
         (
@@ -166,6 +176,18 @@ fn a_bad_field_is_named() {
         (
             r#""op":"connect","resume":{"session":"s","ticket":"t","cursors":{"c":"1"}}"#,
             "`resume.cursors` must be",
+        ),
+        (
+            r#""op":"connect","resume":{"session":"s","ticket":"t","cursors":{"c":{"log":"l"}}}"#,
+            "`resume.cursors` must be",
+        ),
+        (
+            r#""op":"connect","resume":{"session":"s","ticket":"t","cursors":{"c":{"seq":1,"log":2}}}"#,
+            "`resume.cursors` must be",
+        ),
+        (
+            r#""op":"join","conversation":"c","after":1,"log":"123456789012345678901234567890123""#,
+            "`log` must be a string of at most 32 characters",
         ),
         (
             r#""op":"connect","resume":{"session":"s","ticket":"t","cursors":{"a b":1}}"#,
@@ -323,7 +345,7 @@ fn what_has_no_usable_id_is_no_frame() {
 
 #[test]
 fn integers_may_be_written_in_any_way_that_has_their_value() {
-    let join = |after| Command::Join { conversation: "c".into(), after: Some(after) };
+    let join = |after| Command::Join { conversation: "c".into(), after: Some(after), log: None };
     for (written, value) in [
         ("5", 5),
         ("5.0", 5),

@@ -1,0 +1,78 @@
+//! Which life of the database this is.
+
+use tokio_postgres::types::Type;
+
+use super::database::{Database, Parameter};
+use super::row::{Rows, column};
+use crate::batch::to_database;
+use crate::{ConversationId, Error, incarnation_of};
+
+const CURRENT: &str = "SELECT starling_incarnation()";
+const RENEW: &str = "SELECT starling_reincarnate($1)";
+const REPORT: &str = "SELECT starling_report_head($1, $2, $3)";
+
+/// The incarnation. Another one begins where none is valid.
+pub(super) async fn current(database: &Database) -> Result<String, Error> {
+    match known(database).await? {
+        Some(incarnation) => Ok(incarnation),
+        None => restored(database).await,
+    }
+}
+
+/// Begins another incarnation, whatever the database looks like.
+pub(super) async fn renew(database: &Database) -> Result<String, Error> {
+    let seen = known(database).await?;
+    renew_after(database, seen.as_deref()).await
+}
+
+/// Begins another incarnation if the database has fewer messages of a conversation than it once said.
+pub(super) async fn report_head(
+    database: &Database,
+    id: ConversationId,
+    known: u64,
+    log: &str,
+) -> Result<bool, Error> {
+    let (known, seen) = (to_database(known), incarnation_of(log));
+    let rows =
+        database.write(REPORT, &[(&id, Type::INT8), (&known, Type::INT8), (&seen, Type::TEXT)]).await?;
+    let is_set_back: bool = rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default();
+    if is_set_back {
+        tracing::warn!(
+            "the database was set back to an earlier state; clients are told to forget what it lacks"
+        );
+    }
+    Ok(is_set_back)
+}
+
+/// Rows with a conversation's log in one column. Where that is null no incarnation is valid: another one begins, and the rows are
+/// read again.
+pub(super) async fn rows_with_log(
+    database: &Database,
+    sql: &str,
+    parameters: &[Parameter<'_>],
+    log: usize,
+) -> Result<Rows, Error> {
+    let rows = database.rows(sql, parameters).await?;
+    let first: Option<Option<&str>> = rows.first().map(|row| column(row, log)).transpose()?;
+    if first != Some(None) {
+        return Ok(rows);
+    }
+    restored(database).await?;
+    database.rows(sql, parameters).await
+}
+
+async fn known(database: &Database) -> Result<Option<String>, Error> {
+    let rows = database.rows(CURRENT, &[]).await?;
+    Ok(rows.first().map(|row| column(row, 0)).transpose()?.flatten())
+}
+
+async fn restored(database: &Database) -> Result<String, Error> {
+    tracing::warn!("the database is a restored dump; clients are told to forget what it lacks");
+    renew_after(database, None).await
+}
+
+async fn renew_after(database: &Database, seen: Option<&str>) -> Result<String, Error> {
+    let rows = database.write(RENEW, &[(&seen, Type::TEXT)]).await?;
+    let row = rows.first().ok_or_else(|| Error::Refused("no answer to another incarnation".into()))?;
+    column(row, 0)
+}

@@ -1,0 +1,43 @@
+//! Which life of the database this is.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::clock::now_ms;
+use crate::batch::to_database;
+use crate::{ConversationId, Error, incarnation_of};
+
+const CURRENT: &str = "SELECT id FROM incarnation";
+const RENEW: &str = "
+    INSERT INTO incarnation (one, id, begun_at_ms) VALUES (1, lower(hex(randomblob(4))), ?1)
+    ON CONFLICT (one) DO UPDATE SET id = excluded.id, begun_at_ms = excluded.begun_at_ms
+    RETURNING id";
+const IS_SHORTER: &str = "SELECT EXISTS (SELECT 1 FROM conversations WHERE id = ?1 AND head < ?2)";
+
+pub(super) fn current(connection: &Connection) -> Result<String, Error> {
+    Ok(connection.query_row(CURRENT, [], |row| row.get(0))?)
+}
+
+/// Begins another incarnation.
+pub(super) fn renew(connection: &Connection) -> Result<String, Error> {
+    Ok(connection.query_row(RENEW, [now_ms()], |row| row.get(0))?)
+}
+
+/// Begins another incarnation if the database has fewer messages of a conversation than it once said.
+pub(super) fn report_head(
+    connection: &Connection,
+    id: ConversationId,
+    known: u64,
+    log: &str,
+) -> Result<bool, Error> {
+    if !connection.query_row(IS_SHORTER, (id, to_database(known)), |row| row.get(0))? {
+        return Ok(false);
+    }
+    let current: Option<String> = connection.query_row(CURRENT, [], |row| row.get(0)).optional()?;
+    if current.as_deref() == Some(incarnation_of(log)) {
+        renew(connection)?;
+        tracing::warn!(
+            "the database was set back to an earlier state; clients are told to forget what it lacks"
+        );
+    }
+    Ok(true)
+}

@@ -1,0 +1,68 @@
+//! Conversations that were deleted a moment ago, by number: what is said of them late is to be ignored.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use starling_conversation_store::ConversationId;
+
+use crate::Set;
+
+/// How many are remembered: word of a change comes late by seconds, not by thousands of deletions.
+const REMEMBERED_MAX: usize = 4_096;
+
+/// Conversations that were deleted a moment ago.
+#[derive(Default)]
+pub(crate) struct Deleted {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    ids: Set<ConversationId>,
+    /// The same, in the order of their deletion.
+    order: VecDeque<ConversationId>,
+}
+
+impl Deleted {
+    /// Remembers one.
+    pub fn enter(&self, id: ConversationId) {
+        let mut inner = self.inner.lock();
+        if !inner.ids.insert(id) {
+            return;
+        }
+        inner.order.push_back(id);
+        if inner.order.len() > REMEMBERED_MAX
+            && let Some(oldest) = inner.order.pop_front()
+        {
+            inner.ids.remove(&oldest);
+        }
+    }
+
+    /// Whether one is remembered.
+    pub fn contains(&self, id: ConversationId) -> bool {
+        self.inner.lock().ids.contains(&id)
+    }
+
+    /// Forgets all: a database that was set back gives its numbers again.
+    pub fn clear(&self) {
+        *self.inner.lock() = Inner::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_are_remembered() {
+        let deleted = Deleted::default();
+        let max = REMEMBERED_MAX as i64;
+        (0..max).for_each(|id| deleted.enter(id));
+        deleted.enter(1);
+        assert!((0..max).all(|id| deleted.contains(id)));
+        deleted.enter(max);
+        assert!(!deleted.contains(0) && deleted.contains(1) && deleted.contains(max));
+        deleted.clear();
+        assert!(!deleted.contains(1));
+    }
+}

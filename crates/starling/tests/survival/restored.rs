@@ -1,0 +1,176 @@
+//! A database that is restored to an earlier state, under nodes that run and under nodes that were stopped: every client learns that
+//! what it was shown is no longer there.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use starling_testkit::Folder;
+use starling_testkit::client::{Client, Encoding};
+use starling_testkit::node::{Node, SECRET, program};
+use starling_testkit::postgres::Postgres;
+use starling_testkit::redis::Redis;
+
+use crate::TURN;
+use crate::talk::{message, say};
+
+/// How long anything may take, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A dump is restored while the nodes run, and messages pass the cursors of all clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_nodes_that_run_are_closed_and_come_back_to_a_reset() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let (postgres, redis) = tokio::try_join!(Postgres::start(), Redis::start())?;
+    let nodes = [start("one", &postgres, &redis).await?, start("two", &postgres, &redis).await?];
+    let mut ada = Reader::new(&nodes[0], "ada").await?;
+    ada.client.command("create", json!({"conversation": "c", "members": ["bob"]})).await?;
+    let mut bob = Reader::new(&nodes[1], "bob").await?;
+    for reader in [&mut ada, &mut bob] {
+        reader.join().await?;
+    }
+    for n in 1..=3 {
+        say(&mut ada.client, "c", &format!("before {n}")).await?;
+    }
+    let dump = postgres.dump("starling", &[]).await?;
+    for n in 4..=6 {
+        say(&mut ada.client, "c", &format!("lost {n}")).await?;
+    }
+    for reader in [&mut ada, &mut bob] {
+        reader.hears(6).await?;
+    }
+    postgres.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION starling").await?;
+    postgres.restore("starling", &dump).await?;
+    for reader in [&mut ada, &mut bob] {
+        let closed = reader.client.closed(PATIENCE).await?;
+        ensure!(closed.code == Some(1012), "{closed:?}");
+    }
+    // Somebody else passes the number that both of them have.
+    let mut writer = Reader::new(&nodes[1], "ada").await?;
+    for n in 4..=9 {
+        ensure!(
+            say(&mut writer.client, "c", &format!("after {n}")).await? == n,
+            "the log goes on where it was"
+        );
+    }
+    for (reader, node) in [(&mut ada, &nodes[1]), (&mut bob, &nodes[0])] {
+        let told = reader.comes_back(node).await?;
+        ensure!(told["reset"] == true && told["head"] == 9 && told["replayed"] == 9, "{told}");
+        for n in 1..=9 {
+            let expected = format!("{} {n}", if n <= 3 { "before" } else { "after" });
+            ensure!(message(&mut reader.client).await? == (n, expected), "message {n}");
+        }
+    }
+    Ok(())
+}
+
+/// The operator stops the nodes, puts an older copy in place, says so, and starts them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_migrate_restored_a_copy_of_the_disk_is_a_reset_too() -> Result<()> {
+    let _turn = TURN.lock().await;
+    for operator_says_so in [false, true] {
+        let folder = Folder::new("restored")?;
+        let file = folder.join("starling.db");
+        let url = format!("sqlite://{}", file.display());
+        let node = Node::builder().secret(SECRET).unlimited().env("STARLING_DRAIN_SECONDS", "1");
+        let node = node.database(&url).start().await?;
+        let mut ada = Reader::new(&node, "ada").await?;
+        ada.client.command("create", json!({"conversation": "c"})).await?;
+        ada.join().await?;
+        say(&mut ada.client, "c", "before 1").await?;
+        node.terminate(PATIENCE).await?;
+        let copy = folder.join("copy.db");
+        // What a clean stop leaves beside the file belongs to it.
+        let parts = ["", "-wal"];
+        for part in parts.map(|part| (beside(&file, part), beside(&copy, part))) {
+            if part.0.exists() {
+                std::fs::copy(part.0, part.1)?;
+            }
+        }
+        node.start_again().await?;
+        ada.comes_back(&node).await?;
+        for n in 2..=4 {
+            say(&mut ada.client, "c", &format!("lost {n}")).await?;
+        }
+        ada.hears(4).await?;
+        node.terminate(PATIENCE).await?;
+        for part in ["", "-wal", "-shm"].map(|part| (beside(&copy, part), beside(&file, part))) {
+            if part.1.exists() {
+                std::fs::remove_file(&part.1)?;
+            }
+            if part.0.exists() {
+                std::fs::copy(part.0, part.1)?;
+            }
+        }
+        if operator_says_so {
+            let mut migrate = tokio::process::Command::new(program()?);
+            migrate.args(["migrate", "--restored", "--database-url", &url]);
+            let output = migrate.output().await.context("run starling migrate")?;
+            let said = String::from_utf8_lossy(&output.stdout);
+            ensure!(output.status.success() && said.contains("has begun"), "{output:?}");
+        }
+        node.start_again().await?;
+        let mut writer = Reader::new(&node, "ada").await?;
+        for n in 2..=6 {
+            say(&mut writer.client, "c", &format!("after {n}")).await?;
+        }
+        let told = ada.comes_back(&node).await?;
+        // Nothing in the file tells a copy from the original: that is what the option is for.
+        ensure!(told["reset"] == operator_says_so, "{told}");
+    }
+    Ok(())
+}
+
+fn beside(file: &std::path::Path, part: &str) -> std::path::PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(part);
+    name.into()
+}
+
+async fn start(name: &str, postgres: &Postgres, redis: &Redis) -> Result<Node> {
+    let node = Node::builder().name(name).secret(SECRET).unlimited();
+    node.redis(&redis.url()).database(&postgres.url()).start().await
+}
+
+/// A client that keeps its cursor with the log that it belongs to.
+struct Reader {
+    user: &'static str,
+    client: Client,
+    resume: Value,
+}
+
+impl Reader {
+    async fn new(node: &Node, user: &'static str) -> Result<Reader> {
+        let mut client = Client::connect(&node.ws_url(), &node.token(user), Encoding::Json).await?;
+        client.set_patience(PATIENCE);
+        Ok(Reader { user, client, resume: json!({"cursors": {}}) })
+    }
+
+    async fn join(&mut self) -> Result<()> {
+        let joined = self.client.command("join", json!({"conversation": "c"})).await?;
+        self.resume["cursors"]["c"] = json!({"seq": joined["head"], "log": joined["log"]});
+        Ok(())
+    }
+
+    /// Hears of the messages up to this number.
+    async fn hears(&mut self, head: u64) -> Result<()> {
+        while message(&mut self.client).await?.0 < head {}
+        self.resume["cursors"]["c"]["seq"] = json!(head);
+        Ok(())
+    }
+
+    /// Resumes; answers what it is told of the conversation.
+    async fn comes_back(&mut self, node: &Node) -> Result<Value> {
+        for field in ["session", "ticket"] {
+            self.resume[field] = self.client.welcome()[field].clone();
+        }
+        let (token, resume) = (node.token(self.user), self.resume.clone());
+        self.client = Client::resume(&node.ws_url(), &token, Encoding::Json, resume).await?;
+        self.client.set_patience(PATIENCE);
+        let welcome = self.client.welcome();
+        ensure!(welcome["resumed"] == true, "{welcome}");
+        let told = welcome["conversations"]["c"].clone();
+        self.resume["cursors"]["c"] = json!({"seq": told["head"], "log": told["log"]});
+        Ok(told)
+    }
+}
