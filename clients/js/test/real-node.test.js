@@ -9,7 +9,7 @@ import { Starling } from "../starling.js";
 import { startNode } from "./starling-process.js";
 import { nextEvent, until } from "./waiting.js";
 
-let url, token, node;
+let url, token, tokenOf, node;
 const clients = [];
 const name = `client-test-${Date.now()}`;
 
@@ -18,11 +18,13 @@ before(async () => {
   if (STARLING_BIN) {
     node = await startNode({ bin: STARLING_BIN, name: "js-client-test", env: { STARLING_LIMIT_USER_WRITES_PER_MINUTE: "0" } });
     url = node.url;
-    token = node.token("alice");
+    tokenOf = (user) => node.token(user);
+    token = tokenOf("alice");
   } else {
     assert.ok(STARLING_URL && STARLING_TOKEN, "set STARLING_BIN, or STARLING_URL and STARLING_TOKEN");
     url = STARLING_URL;
     token = STARLING_TOKEN;
+    tokenOf = () => assert.fail("a second user's token needs STARLING_BIN");
   }
 });
 
@@ -90,6 +92,96 @@ test("read marks and topics", async () => {
   const publication = nextEvent(two, "publication");
   await one.publish("news", { hello: "world" });
   assert.deepEqual((await publication).data, { hello: "world" });
+});
+
+test("conversations are listed, changed, left and deleted, and those concerned are told", async () => {
+  const owner = await connected();
+  const other = await connected({ token: tokenOf("bob") });
+  const room = `${name}-changed`;
+  await owner.create({ conversation: room, title: "Before", members: [other.user] });
+  await Promise.all([owner.join(room), other.join(room)]);
+  const { conversations } = await other.list({ limit: 200 });
+  assert.equal(conversations.find(({ conversation }) => conversation === room).title, "Before");
+
+  const updated = nextEvent(other, "updated");
+  assert.equal((await owner.rename(room, "After")).title, "After");
+  assert.deepEqual([(await updated).conversation, (await updated).title], [room, "After"]);
+
+  const added = nextEvent(other, "member", ({ user }) => user === "carol");
+  assert.deepEqual((await owner.addMember(room, "carol")).members.sort(), ["carol", owner.user, other.user].sort());
+  assert.equal((await added).member, true);
+  await owner.removeMember(room, "carol");
+  await assert.rejects(other.rename(room, "no"), { code: "forbidden" });
+
+  await other.leave(room, { forGood: true });
+  assert.deepEqual([other.joined, (await owner.describe(room)).members], [[], [owner.user]]);
+  await assert.rejects(other.describe(room), { code: "not_found" });
+
+  await owner.addMember(room, other.user);
+  await other.join(room);
+  const seen = [];
+  other.on("deleted", ({ conversation }) => seen.push(["deleted", conversation]));
+  other.on("member", ({ conversation, member }) => seen.push(["member", conversation, member]));
+  await owner.delete(room);
+  await until(() => seen.length >= 2);
+  assert.deepEqual(seen, [["deleted", room], ["member", room, false]]);
+  assert.deepEqual(other.joined, []);
+});
+
+for (const [what, again] of [["longer", 30], ["shorter", 4]]) {
+  test(`a conversation made again while away, ${what} than before: reset, then all of it, once`, async () => {
+    const owner = await connected();
+    const reader = await connected({ backoffBaseMs: 500 });
+    const room = `${name}-again-${what}`;
+    await owner.create({ conversation: room });
+    await reader.join(room);
+    for (const n of numbers(10)) await owner.send(room, `old ${n}`);
+    await until(() => reader.messages.length === 10);
+    reader.messages.length = 0;
+    const resets = [];
+    reader.on("reset", (reset) => resets.push([reset.conversation, reader.messages.length]));
+    reader.cut(1500);
+    await owner.delete(room);
+    await owner.create({ conversation: room });
+    for (const n of numbers(again)) await owner.send(room, `new ${n}`);
+    await until(() => reader.messages.length >= again, `all ${again} messages of the new log`);
+    await owner.send(room, "live");
+    await until(() => reader.messages.length >= again + 1);
+    assert.deepEqual(reader.messages.map(({ seq, content }) => [seq, content]), [...numbers(again).map((n) => [n, `new ${n}`]), [again + 1, "live"]]);
+    assert.deepEqual(resets, [[room, 0]]);
+  });
+
+  test(`a snapshot of a conversation that was made again, ${what} than before, is reset too`, async () => {
+    const owner = await connected();
+    const room = `${name}-snapshot-${what}`;
+    await owner.create({ conversation: room });
+    const first = await connected();
+    await first.join(room);
+    for (const n of numbers(10)) await owner.send(room, `old ${n}`);
+    await until(() => first.messages.length === 10);
+    const { cursors } = JSON.parse(JSON.stringify(first.snapshot()));
+    first.close();
+    await owner.delete(room);
+    await owner.create({ conversation: room });
+    for (const n of numbers(again)) await owner.send(room, `new ${n}`);
+    // The session is lost as well, as after a long absence: what is left are the cursors.
+    const second = await connected({ resume: { session: "none", ticket: "none", cursors, topics: {} } });
+    await until(() => second.messages.length >= again);
+    assert.deepEqual(second.messages.map(({ content }) => content), numbers(again).map((n) => `new ${n}`));
+  });
+}
+
+test("a wrong path and a wrong port are told as what they are", async () => {
+  const client = (options) => connected({ connectAttempts: 2, ...options });
+  await assert.rejects(client({ url: `${url}/somewhere/else` }), { code: "not_found" });
+  await assert.rejects(client({ url: "http://127.0.0.1:1" }), { code: "unreachable" });
+  // A page of another origin, as a browser would say.
+  class Foreign extends WebSocket {
+    constructor(address, protocol) {
+      super(address, protocol, { origin: "https://elsewhere.example" });
+    }
+  }
+  await assert.rejects(client({ WebSocket: Foreign, connectAttempts: 1000 }), (error) => error.code === "forbidden" && /allowed_origins/.test(error.message));
 });
 
 test("refusals have their codes", async () => {

@@ -192,9 +192,7 @@ test("a conversation is renamed, left and deleted", async () => {
   await alice.page.click("#rename-room");
   await alice.page.fill("#rename-title", "New name");
   await alice.page.press("#rename-title", "Enter");
-  await alice.page.locator("#thread-name", { hasText: "New name" }).waitFor();
-  await bob.page.reload();
-  await bob.page.locator("#thread-name", { hasText: "New name" }).waitFor();
+  for (const someone of [alice, bob]) await someone.page.locator("#thread-name", { hasText: "New name" }).waitFor();
   await bob.page.locator(".room-title", { hasText: "New name" }).waitFor();
   assert.equal(await bob.page.locator("#rename-room").isVisible(), false, "not the owner");
   assert.equal(await bob.page.locator("#delete-room").isVisible(), false, "not the owner");
@@ -212,12 +210,36 @@ test("a conversation is renamed, left and deleted", async () => {
   await alice.page.press("#invite-user", "Enter");
   await bob.openRoom("New name");
   await alice.confirmed("#delete-room");
-  await journey(bob, /“New name” (was deleted|is closed to you)/);
+  await journey(bob, /“New name” was deleted/);
   for (const someone of [alice, bob]) {
     await someone.page.locator("#nothing").waitFor();
     assert.equal((await someone.rooms()).includes("New name"), false);
     assert.equal(new URL(someone.page.url()).hash, "");
   }
+});
+
+test("an owner leaves, and whoever has been there for longest owns the conversation", async () => {
+  const [alice, bob] = await twoInARoom("Heir");
+  assert.equal(await bob.page.locator("#delete-room").isVisible(), false);
+  await alice.confirmed("#leave-room");
+  await bob.page.locator("#delete-room").waitFor();
+  await bob.page.locator(`.person[data-user="${bob.user}"] .person-name`, { hasText: "you, owner" }).waitFor();
+});
+
+test("a conversation that was made again while the page was cut off is shown anew", async () => {
+  const [alice, bob] = await twoInARoom("Again");
+  await alice.say("of the old log");
+  await bob.sees("of the old log");
+  const { conversations } = await get(alice, "/v1/conversations?limit=1");
+  const path = `/v1/conversations/${conversations[0].conversation}`;
+  await alice.page.click("#cut");
+  await alice.page.locator('#pill[data-state="reconnecting"]').waitFor();
+  await call(bob, "DELETE", path, undefined, alice.user);
+  await post(bob, "/v1/conversations", { conversation: conversations[0].conversation, title: "Again", members: [alice.user] });
+  await post(bob, `${path}/messages`, { key: "k", content: "of the new log" });
+  await alice.sees("of the new log");
+  assert.deepEqual(await alice.messages(), [[1, "of the new log"]]);
+  await alice.page.locator("#older", { hasText: "made again" }).waitFor();
 });
 
 test("Back closes a conversation on a phone, and a reload opens it again", async () => {
@@ -494,16 +516,16 @@ test("a page of another origin: all of the client works where it is allowed, and
   assert.ok(refused.message.includes(origin), refused.message);
 });
 
-/** The HTTP side, as this person, at the person's own origin. */
-async function call(someone, method, path, body) {
-  const token = nodes.a.token(someone.user);
+/** The HTTP side, as this person or another user, at the person's own origin. */
+async function call(someone, method, path, body, user = someone.user) {
+  const token = nodes.a.token(user);
   const response = await fetch(new URL(path, someone.page.url()), {
     method,
     headers: { authorization: `Bearer ${token}`, ...(body && { "content-type": "application/json" }) },
     body: body && JSON.stringify(body),
   });
   assert.ok(response.ok, `${method} ${path}: ${response.status}`);
-  return response.json();
+  return response.status === 204 ? undefined : response.json();
 }
 const get = (someone, path) => call(someone, "GET", path);
 const post = (someone, path, body) => call(someone, "POST", path, body);
