@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use self::topics::Topics;
 use crate::meters::Meters;
 use crate::{
-    BODY_BYTES_MAX, Delivery, Error, Fanout, LANES, LinkStatus, Position, Publication, Receiver,
+    BODY_BYTES_MAX, Delivery, EpochTag, Error, Fanout, LANES, LinkStatus, Position, Publication, Receiver,
     TopicHistory, TopicPublication, TopicSettings, lane_of,
 };
 
@@ -144,6 +144,7 @@ impl MemoryFanout {
             receiver.receive(Delivery::Topic {
                 tenant: tenant.clone(),
                 topic: topic.clone(),
+                epoch: Some(EpochTag::of(&position.epoch)),
                 offset: position.offset,
                 body: body.clone(),
             });

@@ -33,6 +33,17 @@ pub struct Position {
     pub offset: u64,
 }
 
+/// A short form of an epoch, to tell whether two numbers are of one numbering: its first four digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochTag(pub u16);
+
+impl EpochTag {
+    /// The tag of an epoch; 0 where it does not begin with four digits, as all do that this program makes.
+    pub fn of(epoch: &str) -> EpochTag {
+        EpochTag(epoch.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok()).unwrap_or_default())
+    }
+}
+
 /// A topic's newest position and what came since an older one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicHistory {
@@ -60,6 +71,8 @@ pub enum Delivery {
         tenant: Arc<str>,
         /// The topic's name.
         topic: Arc<str>,
+        /// The tag of the epoch that `offset` belongs to; `None` from a node of a version that did not say it.
+        epoch: Option<EpochTag>,
         /// Which one it is.
         offset: u64,
         /// What it carries.

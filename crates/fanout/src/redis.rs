@@ -20,7 +20,8 @@
 //! | `starling:v1:lane:{3}` | publications of one lane; on a cluster, sharded | |
 //! | `starling:v1:node:NAME` | what is for one node | |
 //! | `starling:v1:check:{3}:NAME/xxxxxxxx` | a link's checks in the lane's slot; on a cluster, sharded | |
-//! | `starling:v1:topic:{3}:TENANT/TOPIC` | hash: `epoch`, `offset`, `server` (the run that the numbering is bound to) | a day |
+//! | `starling:v1:epochs:{3}` | hash: the `epoch` that numberings begin with since `began`, the one `before`, `server` (the run of Redis); without a cluster one for all lanes | a day |
+//! | `starling:v1:topic:{3}:TENANT/TOPIC` | hash, from the first publication on: `epoch`, `before`, `offset`, `server` (the run that the numbering is bound to) | a day |
 //! | `starling:v1:history:{3}:TENANT/TOPIC` | stream: an entry `OFFSET-1` with `body` for each publication | `history_seconds` |
 
 mod address;

@@ -73,6 +73,7 @@ pub use reply::{Answer, Handling, Reply};
 pub use room::{Room, RoomKey};
 pub use session::Session;
 pub use shards::{RoomId, ShardItem, Shards, SocketId};
+pub use starling_fanout::EpochTag;
 pub use vital::vital;
 
 /// A map whose keys come from outside: seeded per process against crafted collisions.

@@ -34,8 +34,9 @@ impl Receiver for Ear {
         match delivery {
             Delivery::Publication { lane, body } => hub.hear_body(Some(lane), &body),
             Delivery::Direct { body } => hub.hear_body(None, &body),
-            Delivery::Topic { tenant, topic, offset, body } => {
-                hub.topics.deliver(&*hub.shards, &RoomKey { tenant, name: topic }, offset, &body);
+            Delivery::Topic { tenant, topic, epoch, offset, body } => {
+                let key = RoomKey { tenant, name: topic };
+                hub.topics.deliver(&*hub.shards, &key, epoch, offset, &body);
             }
             Delivery::Probe { nonce } => hub.link.heard(nonce),
             Delivery::Down => {

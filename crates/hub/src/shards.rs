@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use starling_fanout::EpochTag;
 use starling_wire::protocol::CloseReason;
 
 use crate::{CommandError, Encoded, Reply};
@@ -47,6 +48,8 @@ pub enum ShardItem {
     Publication {
         /// Where.
         room: RoomId,
+        /// Which numbering `offset` belongs to, where that is known.
+        epoch: Option<EpochTag>,
         /// Its number.
         offset: u64,
         /// The event.

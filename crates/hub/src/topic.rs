@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
-use starling_fanout::Position;
+use starling_fanout::{EpochTag, Position};
 use starling_wire::protocol::Json;
 
 use crate::Map;
@@ -63,17 +63,19 @@ impl Topic {
         self.state.lock().position = None;
     }
 
-    fn deliver(&self, shards: &dyn Shards, offset: u64, event: &Arc<Encoded>) {
+    fn deliver(&self, shards: &dyn Shards, epoch: Option<EpochTag>, offset: u64, event: &Arc<Encoded>) {
         let mut state = self.state.lock();
         state.heard += 1;
+        let same = |known: &Position| epoch.is_none_or(|epoch| epoch == EpochTag::of(&known.epoch));
         // A number that does not follow means that some were lost or that the numbering began anew.
         match &mut state.position {
-            Some(known) if known.offset + 1 == offset => known.offset = offset,
+            Some(known) if known.offset + 1 == offset && same(known) => known.offset = offset,
             position => *position = None,
         }
         for (shard, _) in state.interest.iter().enumerate().filter(|(_, count)| **count > 0) {
             if let Ok(shard) = u16::try_from(shard) {
-                shards.post(shard, ShardItem::Publication { room: self.id, offset, event: event.clone() });
+                let event = event.clone();
+                shards.post(shard, ShardItem::Publication { room: self.id, epoch, offset, event });
             }
         }
     }
@@ -122,14 +124,21 @@ impl Topics {
     }
 
     /// Hands a publication out.
-    pub fn deliver(&self, shards: &dyn Shards, key: &RoomKey, offset: u64, body: &Bytes) {
+    pub fn deliver(
+        &self,
+        shards: &dyn Shards,
+        key: &RoomKey,
+        epoch: Option<EpochTag>,
+        offset: u64,
+        body: &Bytes,
+    ) {
         let Some(topic) = self.inner.lock().get(key).cloned() else { return };
         let Some((happened_at_us, sender, data)) = decode_publication(body) else {
             tracing::warn!(topic = %key.name, "a publication can't be read");
             return;
         };
         let event = OwnedEvent::Publication { topic: key.name.clone(), offset, data, sender };
-        topic.deliver(shards, offset, &Arc::new(Encoded::at(event, happened_at_us)));
+        topic.deliver(shards, epoch, offset, &Arc::new(Encoded::at(event, happened_at_us)));
     }
 
     /// Forgets all positions: publications may have been lost.

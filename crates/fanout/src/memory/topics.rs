@@ -11,6 +11,9 @@ use crate::{Position, TopicHistory, TopicSettings};
 /// How long a topic's numbering outlives its last use.
 const NUMBERING: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long numberings begin with the same epoch: less than a numbering lives, so that no topic has two of one epoch.
+const EPOCH: Duration = Duration::from_secs(12 * 60 * 60);
+
 /// How many topics a lane remembers. Beyond that the longest unused ones are forgotten, before their time.
 const TOPICS_MAX: usize = 4096;
 
@@ -21,12 +24,24 @@ const BYTES_MAX: usize = 16 << 20;
 pub(super) struct Topics {
     settings: TopicSettings,
     topics: HashMap<(Box<str>, Box<str>), Topic, foldhash::fast::RandomState>,
+    epochs: Epochs,
     /// Bytes of all bodies that are kept.
     bytes: usize,
 }
 
+/// Which epoch a numbering begins with. Topics without a numbering share it, so that a subscription can be told a position
+/// without anything being kept for its topic.
+struct Epochs {
+    current: String,
+    began: Instant,
+    /// The one before, while nobody who was told it can have missed a whole life of a numbering since.
+    before: Option<(String, Instant)>,
+}
+
 struct Topic {
     epoch: String,
+    /// Whoever was told this epoch before the numbering began counts on from there.
+    before: Option<String>,
     offset: u64,
     used: Instant,
     /// The newest publications, ascending and without a hole; the last one is number `offset`.
@@ -35,7 +50,7 @@ struct Topic {
 
 impl Topics {
     pub(super) fn new(settings: TopicSettings) -> Self {
-        Self { settings, topics: HashMap::default(), bytes: 0 }
+        Self { settings, topics: HashMap::default(), epochs: Epochs::begin(), bytes: 0 }
     }
 
     /// Numbers and keeps one publication.
@@ -59,7 +74,11 @@ impl Topics {
     pub(super) fn history(&mut self, tenant: &str, name: &str, since: Option<&Position>) -> TopicHistory {
         let settings = self.settings;
         let now = Instant::now();
-        let topic = self.topic(tenant, name, now);
+        self.epochs.renew(now);
+        let Some(topic) = self.topics.get_mut(&(Box::from(tenant), Box::from(name))) else {
+            return self.epochs.history(since);
+        };
+        topic.used = now;
         let freed = topic.trim(settings, now);
         let history = topic.since(since);
         self.bytes -= freed;
@@ -83,8 +102,11 @@ impl Topics {
         if self.topics.len() >= TOPICS_MAX && !self.topics.contains_key(&key) {
             self.forget();
         }
+        self.epochs.renew(now);
+        let epochs = &self.epochs;
         let topic = self.topics.entry(key).or_insert_with(|| Topic {
-            epoch: format!("{:016x}", rand::random::<u64>()),
+            epoch: epochs.current.clone(),
+            before: epochs.before.as_ref().map(|(epoch, _)| epoch.clone()),
             offset: 0,
             used: now,
             kept: VecDeque::new(),
@@ -98,6 +120,8 @@ impl Topics {
         let mut used: Vec<Instant> = self.topics.values().map(|topic| topic.used).collect();
         let (_, limit, _) = used.select_nth_unstable(TOPICS_MAX / 8);
         let (limit, mut freed) = (*limit, 0);
+        // What is forgotten before its time may begin again, under another epoch.
+        self.epochs = Epochs::begin();
         self.topics.retain(|_, topic| {
             let stays = topic.used > limit;
             if !stays {
@@ -119,6 +143,34 @@ impl Topics {
             self.bytes -= topic.clear();
         }
     }
+}
+
+impl Epochs {
+    fn begin() -> Self {
+        Self { current: new_epoch(), began: Instant::now(), before: None }
+    }
+
+    fn renew(&mut self, now: Instant) {
+        if now.duration_since(self.began) >= EPOCH {
+            let before = std::mem::replace(&mut self.current, new_epoch());
+            self.before = Some((before, std::mem::replace(&mut self.began, now)));
+        }
+        self.before.take_if(|(_, began)| now.duration_since(*began) >= NUMBERING);
+    }
+
+    /// Of a topic without a numbering.
+    fn history(&self, since: Option<&Position>) -> TopicHistory {
+        let is_known = |epoch: &String| {
+            *epoch == self.current || self.before.as_ref().is_some_and(|(before, _)| before == epoch)
+        };
+        let recovered = since.is_some_and(|since| since.offset == 0 && is_known(&since.epoch));
+        let position = Position { epoch: self.current.clone(), offset: 0 };
+        TopicHistory { position, recovered, publications: Vec::new() }
+    }
+}
+
+fn new_epoch() -> String {
+    format!("{:016x}", rand::random::<u64>())
 }
 
 impl Topic {
@@ -145,7 +197,9 @@ impl Topic {
         let first = self.offset - self.kept.len() as u64 + 1;
         match since {
             Some(since)
-                if since.epoch == self.epoch && since.offset <= self.offset && since.offset + 1 >= first =>
+                if (since.epoch == self.epoch || self.before.as_ref() == Some(&since.epoch))
+                    && since.offset <= self.offset
+                    && since.offset + 1 >= first =>
             {
                 let kept = self.kept.iter().enumerate();
                 let publications = kept
@@ -185,7 +239,30 @@ mod tests {
         tokio::time::advance(NUMBERING).await;
         topics.sweep();
         assert!(topics.topics.is_empty());
+        assert_eq!(topics.history("t", "a", None).position.offset, 0);
+        assert!(topics.topics.is_empty(), "to ask creates nothing");
         assert_ne!(topics.history("t", "a", None).position.epoch, first.epoch);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_position_from_before_the_first_publication_stays_good_beyond_the_epoch() {
+        let mut topics = Topics::new(SETTINGS);
+        let begin = topics.history("t", "a", None).position;
+        tokio::time::advance(EPOCH).await;
+        assert!(topics.history("t", "a", Some(&begin)).recovered, "still nothing");
+        let first = appended(&mut topics, "a", 1);
+        assert_ne!(first.epoch, begin.epoch);
+        let history = topics.history("t", "a", Some(&begin));
+        assert_eq!((history.recovered, history.publications.len()), (true, 1));
+        // Events carry no epoch, so the client counts on in the one that it was told.
+        assert!(topics.history("t", "a", Some(&Position { offset: 1, ..begin.clone() })).recovered);
+
+        let idle = topics.history("t", "b", None).position;
+        tokio::time::advance(EPOCH).await;
+        topics.history("t", "b", None);
+        tokio::time::advance(EPOCH).await;
+        appended(&mut topics, "b", 1);
+        assert!(!topics.history("t", "b", Some(&idle)).recovered, "a whole numbering may lie between");
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,9 @@
 //! header        0xff, version 1, kind, length of the origin (1 byte), origin
 //! publications  header, count (4 bytes), then each: lane (2 bytes), length (4 bytes) and body
 //! topics        header, count (4 bytes), then each: offset (8 bytes), length (2 bytes) and tenant,
-//!               length (2 bytes) and topic, length (4 bytes) and body
+//!               length (2 bytes) and topic, length (4 bytes) and body; in place of an origin, which nobody
+//!               needs here, a zero and for each the tag of its epoch (2 bytes). Nodes of older versions
+//!               write their origin there, and skip the tags
 //! direct        header, body
 //! probe         header, nonce (8 bytes)
 //! check         header, session (8 bytes), channel (2 bytes)
@@ -26,6 +28,10 @@ pub(super) const ORIGIN_MAX: usize = u8::MAX as usize;
 
 const PUBLICATIONS: u8 = 1;
 const TOPICS: u8 = 2;
+/// What a frame of topics' publications begins with. The script in Redis adds the rest.
+pub(super) const TOPICS_HEADER: &[u8] = &[MARK, VERSION, TOPICS];
+/// How many publications of topics a frame has room for the tags of.
+pub(super) const TAGS_MAX: usize = (ORIGIN_MAX - 1) / 2;
 const DIRECT: u8 = 3;
 const PROBE: u8 = 4;
 const CHECK: u8 = 5;
@@ -40,8 +46,8 @@ pub(super) struct Writer {
 pub(super) enum Frame {
     /// Publications, and how many there should be.
     Publications(u32, Items),
-    /// Publications of topics, and how many there should be.
-    Topics(u32, Items),
+    /// Publications of topics, how many there should be, and the tags of their epochs, if they have some.
+    Topics(u32, Items, Option<Bytes>),
     /// Something for this node alone.
     Direct(Bytes),
     /// A probe of this node.
@@ -95,13 +101,6 @@ impl Writer {
         frame.freeze()
     }
 
-    /// What a frame of topics' publications begins with. The script in Redis adds the rest.
-    pub(super) fn topics(&self, count: usize) -> Bytes {
-        let mut frame = self.begin(TOPICS, 4);
-        frame.put_u32_le(count as u32);
-        frame.freeze()
-    }
-
     pub(super) fn direct(&self, body: &[u8]) -> Bytes {
         let mut frame = self.begin(DIRECT, body.len());
         frame.put_slice(body);
@@ -148,10 +147,12 @@ impl Frame {
         if kind == PUBLICATIONS && origin == own {
             return Ok(Self::Own);
         }
+        // A node's name begins with no zero.
+        let tags = (origin.first() == Some(&0)).then(|| frame.slice(ORIGIN + 1..body));
         let mut items = Items { rest: frame.split_off(body) };
         match kind {
             PUBLICATIONS => Ok(Self::Publications(items.u32()?, items)),
-            TOPICS => Ok(Self::Topics(items.u32()?, items)),
+            TOPICS => Ok(Self::Topics(items.u32()?, items, tags)),
             DIRECT => Ok(Self::Direct(items.rest)),
             PROBE => Ok(Self::Probe(items.u64()?)),
             CHECK => Ok(Self::Check { session: items.u64()?, channel: items.u16()? }),
@@ -214,12 +215,21 @@ impl Items {
 mod tests {
     use super::*;
 
-    fn topics_frame(writer: &Writer) -> Bytes {
-        let mut frame = BytesMut::from(&writer.topics(1)[..]);
+    fn topics_frame() -> Bytes {
+        let mut frame = BytesMut::from(TOPICS_HEADER);
+        frame.put_slice(&[3, 0, 0xcd, 0xab]);
+        frame.put_u32_le(1);
         frame.put_u64_le(7);
         frame.put_slice(&topic_names("acme", "news"));
         frame.put_u32_le(5);
         frame.put_slice(b"hello");
+        frame.freeze()
+    }
+
+    /// As a node of a version without tags writes it.
+    fn older_topics_frame(writer: &Writer) -> Bytes {
+        let mut frame = writer.begin(TOPICS, 4);
+        frame.put_u32_le(0);
         frame.freeze()
     }
 
@@ -250,7 +260,9 @@ mod tests {
         assert_eq!(read(writer.direct(b"x")), Frame::Direct(Bytes::from_static(b"x")));
         assert_eq!(read(writer.probe(u64::MAX)), Frame::Probe(u64::MAX));
         assert_eq!(read(writer.check(3, 9)), Frame::Check { session: 3, channel: 9 });
-        let Frame::Topics(1, mut items) = read(topics_frame(&writer)) else { panic!() };
+        assert!(matches!(read(older_topics_frame(&writer)), Frame::Topics(0, _, None)));
+        let Frame::Topics(1, mut items, tags) = read(topics_frame()) else { panic!() };
+        assert_eq!(tags.as_deref(), Some(&[0xcd, 0xab][..]));
         let item = items.topic().unwrap();
         assert_eq!(
             (item.offset, &item.tenant[..], &item.topic[..], &item.body[..]),
@@ -266,12 +278,12 @@ mod tests {
             Ok(Frame::Publications(count, mut items)) => {
                 (0..count).all(|_| items.publication().is_ok()) && items.is_empty()
             }
-            Ok(Frame::Topics(count, mut items)) => {
+            Ok(Frame::Topics(count, mut items, _)) => {
                 (0..count).all(|_| items.topic().is_ok()) && items.is_empty()
             }
             _ => false,
         };
-        for frame in [publications(&writer, &["one", "two"]), topics_frame(&writer)] {
+        for frame in [publications(&writer, &["one", "two"]), topics_frame()] {
             assert!(whole(frame.clone()));
             for end in 0..frame.len() {
                 assert!(!whole(frame.slice(..end)), "cut at {end}");

@@ -16,7 +16,7 @@ pub fn frame(frame: Bytes, own: &[u8]) -> Vec<Bytes> {
                 bodies.push(publication.body);
             }
         }
-        Ok(Frame::Topics(count, mut items)) => {
+        Ok(Frame::Topics(count, mut items, _)) => {
             for _ in 0..count {
                 let Ok(item) = items.topic() else { break };
                 bodies.push(item.body);

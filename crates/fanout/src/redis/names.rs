@@ -51,6 +51,11 @@ impl Names {
         lane.and_then(|lane| lane.parse().ok()).map_or(Purpose::AllLanes, Purpose::Lane)
     }
 
+    /// The key of the epochs that the numberings of a group of lanes begin with; in the slot of its lanes.
+    pub(super) fn epochs_key(&self, group: usize) -> Bytes {
+        format!("{}:epochs:{{{group}}}", self.keys).into()
+    }
+
     /// The keys of a topic: where its numbering stands (a hash), and its last publications (a stream). The slash is in
     /// no name, so that no two topics share a key.
     pub(super) fn topic_keys(&self, lane: u16, tenant: &str, topic: &str) -> (Bytes, Bytes) {
@@ -159,6 +164,7 @@ mod tests {
             let (topic, history) = names().topic_keys(lane, "acme", "news");
             assert_eq!(redis_keyslot(&topic), slot);
             assert_eq!(redis_keyslot(&history), slot);
+            assert_eq!(redis_keyslot(&names().epochs_key(channels.group(lane))), slot);
             assert_eq!(names().of_check(lane, "a/1").slot, slot);
         }
     }

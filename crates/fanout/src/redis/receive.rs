@@ -12,7 +12,7 @@ use super::checks::Checks;
 use super::frame::{Frame, Items, Malformed};
 use super::link::Shared;
 use super::names::Purpose;
-use crate::{Delivery, Publication, Receiver};
+use crate::{Delivery, EpochTag, Publication, Receiver};
 
 /// How many names are remembered, to be shared by the deliveries that bear them. A power of two.
 const NAMES: usize = 1024;
@@ -58,8 +58,8 @@ impl Inbox {
             (Ok(Frame::Publications(count, items)), Purpose::AllLanes | Purpose::Lane(_)) => {
                 self.publications(count, items)
             }
-            (Ok(Frame::Topics(count, items)), Purpose::AllLanes | Purpose::Lane(_)) => {
-                self.topics(count, items)
+            (Ok(Frame::Topics(count, items, tags)), Purpose::AllLanes | Purpose::Lane(_)) => {
+                self.topics(count, items, tags.as_deref())
             }
             (Ok(Frame::Direct(body)), Purpose::Node) => {
                 self.deliver(Delivery::Direct { body });
@@ -94,11 +94,14 @@ impl Inbox {
         if items.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 
-    fn topics(&mut self, count: u32, mut items: Items) -> Result<(), Malformed> {
+    fn topics(&mut self, count: u32, mut items: Items, tags: Option<&[u8]>) -> Result<(), Malformed> {
+        let mut tags = tags.map(|tags| tags.chunks_exact(2));
         for _ in 0..count {
             let item = items.topic()?;
+            let tag = tags.as_mut().and_then(Iterator::next).and_then(|tag| tag.try_into().ok());
+            let epoch = tag.map(|tag| EpochTag(u16::from_le_bytes(tag)));
             let (tenant, topic) = (self.names.share(&item.tenant)?, self.names.share(&item.topic)?);
-            self.deliver(Delivery::Topic { tenant, topic, offset: item.offset, body: item.body });
+            self.deliver(Delivery::Topic { tenant, topic, epoch, offset: item.offset, body: item.body });
         }
         if items.is_empty() { Ok(()) } else { Err(Malformed) }
     }

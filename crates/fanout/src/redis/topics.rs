@@ -10,21 +10,27 @@ use parking_lot::Mutex;
 
 use super::batches;
 use super::clients::{Clients, Order};
-use super::frame::topic_names;
+use super::frame::{TAGS_MAX, TOPICS_HEADER, topic_names};
 use super::link::Shared;
 use crate::{BODY_BYTES_MAX, Error, LANES, Position, TopicHistory, TopicPublication, TopicSettings, lane_of};
 
 /// How long a topic's numbering outlives its last use, seconds.
 const NUMBERING_SECONDS: u32 = 24 * 60 * 60;
 
+/// How long numberings begin with the same epoch, seconds: less than a numbering lives, so that no topic has two of one epoch.
+const EPOCH_SECONDS: u32 = NUMBERING_SECONDS / 2;
+
 /// How long a tenant's or a topic's name may be, bytes.
 const NAME_MAX: usize = u16::MAX as usize;
 
 static RUN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("server_run.lua")));
-static HISTORY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("topic_history.lua")));
+static HISTORY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(with_epochs(include_str!("topic_history.lua"))));
 
 /// How many publications one run of the script takes: Redis does nothing else meanwhile, some ten microseconds for each.
-const SCRIPT_MAX: usize = 256;
+/// No more than a frame has room for the epochs of ([`TAGS_MAX`]).
+const SCRIPT_MAX: usize = 120;
+const _: () = assert!(SCRIPT_MAX <= TAGS_MAX);
 
 /// The publishing scripts of one link: for each group of lanes the one that is bound to the run of its server, once
 /// that is known.
@@ -121,7 +127,10 @@ async fn orders(
     for (group, answer) in unknown.iter().zip(clients.publish(runs.collect()).await) {
         // Where there is no answer, the publications get none either.
         if let Some(run) = answer.ok().and_then(read_run) {
-            scripts.set(*group, Script::new(include_str!("publish_topics.lua").replace("%RUN%", &run)));
+            scripts.set(
+                *group,
+                Script::new(with_epochs(include_str!("publish_topics.lua")).replace("%RUN%", &run)),
+            );
         }
     }
     let order = |piece: &Piece| {
@@ -167,11 +176,13 @@ pub(super) async fn history(
     let slot = shared.channels.groups()[shared.channels.group(lane)].slot;
     let (numbering, history) = shared.names.topic_keys(lane, tenant, topic);
     let arguments = vec![
-        Value::Integer(2),
+        Value::Integer(3),
+        Value::Bytes(shared.names.epochs_key(shared.channels.group(lane))),
         Value::Bytes(numbering),
         Value::Bytes(history),
         text(new_epoch()),
-        Value::Integer(NUMBERING_SECONDS.into()),
+        Value::Integer(numbering_seconds(settings).into()),
+        Value::Integer(EPOCH_SECONDS.into()),
         text(since.map(|since| since.epoch.clone()).unwrap_or_default()),
         text(since.map(|since| since.offset.to_string()).unwrap_or_default()),
         Value::Integer(settings.history.into()),
@@ -217,9 +228,10 @@ fn publish_arguments<'a>(
     publications: impl ExactSizeIterator<Item = &'a TopicPublication>,
 ) -> Vec<Value> {
     let count = publications.len();
-    let mut arguments = Vec::with_capacity(10 + 4 * count);
+    let mut arguments = Vec::with_capacity(11 + 4 * count);
     let mut contents = Vec::with_capacity(2 * count);
-    arguments.push(Value::Integer(2 * count as i64));
+    arguments.push(Value::Integer(1 + 2 * count as i64));
+    arguments.push(Value::Bytes(shared.names.epochs_key(group)));
     for TopicPublication { tenant, topic, body } in publications {
         let (numbering, history) = shared.names.topic_keys(lane_of(tenant, topic), tenant, topic);
         arguments.push(Value::Bytes(numbering));
@@ -232,12 +244,22 @@ fn publish_arguments<'a>(
     arguments.push(text(new_epoch()));
     arguments.push(Value::Integer(settings.history.into()));
     arguments.push(Value::Integer(settings.history_seconds.into()));
-    // Longer than the history in any case: a history without its numbering would be of no use.
-    arguments.push(Value::Integer(NUMBERING_SECONDS.max(settings.history_seconds).into()));
-    arguments.push(Value::Bytes(shared.writer.topics(count)));
+    arguments.push(Value::Integer(numbering_seconds(settings).into()));
+    arguments.push(Value::Integer(EPOCH_SECONDS.into()));
     arguments.push(Value::Integer(look_at_run.into()));
+    arguments.push(Value::Bytes(Bytes::from_static(TOPICS_HEADER)));
     arguments.append(&mut contents);
     arguments
+}
+
+/// How long a numbering outlives its last use: longer than the history in any case, which would be of no use without it.
+fn numbering_seconds(settings: TopicSettings) -> u32 {
+    NUMBERING_SECONDS.max(settings.history_seconds)
+}
+
+/// A script with the function that it shares with others in its place.
+fn with_epochs(script: &str) -> String {
+    script.replace("%EPOCHS%", include_str!("epochs.lua"))
 }
 
 fn fits(publication: &TopicPublication) -> Result<(), Error> {

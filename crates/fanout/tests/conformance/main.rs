@@ -39,6 +39,7 @@ conformance! {
     topics_reach_all_nodes_in_one_order,
     offsets_have_no_holes_under_concurrency,
     history_gives_what_came_since,
+    asking_creates_nothing_and_what_comes_then_is_recovered,
     history_that_is_not_whole_is_not_recovered,
     history_ends_with_its_time_and_the_numbering_goes_on,
     a_position_of_another_life_is_not_recovered,

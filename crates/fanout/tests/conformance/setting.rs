@@ -123,6 +123,16 @@ impl Setting {
         &self.servers
     }
 
+    /// The keys of this test's topics in all Redis servers.
+    pub async fn keys(&self) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        for server in &self.servers {
+            let found = server.cli(&["KEYS", &format!("*:{}/*", self.tenant())]).await?;
+            keys.extend(found.texts());
+        }
+        Ok(keys)
+    }
+
     /// A tenant that no other test has.
     pub fn tenant(&self) -> String {
         format!("{}tenant", self.mark)

@@ -88,7 +88,7 @@ pub fn marked(mark: &str) -> impl Fn(&Delivery) -> Option<(u16, String)> {
 /// The topic, offset and body of a tenant's publications.
 pub fn of_tenant(tenant: &str) -> impl Fn(&Delivery) -> Option<(String, u64, Bytes)> {
     move |delivery| match delivery {
-        Delivery::Topic { tenant: of, topic, offset, body } if &**of == tenant => {
+        Delivery::Topic { tenant: of, topic, offset, body, .. } if &**of == tenant => {
             Some((topic.to_string(), *offset, body.clone()))
         }
         _ => None,

@@ -347,7 +347,8 @@ impl ConnTask {
                 conn.push(frame, Kind::Reply);
             }
         }
-        table.release(self.key, prepared.room(), attachment.subscribed.offset);
+        let at = &attachment.subscribed;
+        table.release(self.key, prepared.room(), &at.epoch, at.offset);
     }
 
     fn reply(&mut self, table: &mut Table, id: u64, reply: &Result<Reply, CommandError>) {

@@ -7,13 +7,14 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use slab::Slab;
 use starling_auth::Identity;
-use starling_hub::{Answer, CommandError, Encoded, Reply, Room, RoomId, Session, SocketId};
+use starling_hub::{Answer, CommandError, Encoded, EpochTag, Reply, Room, RoomId, Session, SocketId};
 use starling_wire::protocol::{CloseReason, Command, Encoding, Request};
 use starling_wire::websocket::deflate::Deflater;
 use starling_wire::websocket::{self, Decoder};
 
 use super::leaving::AskedGuard;
 use super::outbox::{Flushed, Kind, Outbox};
+use super::room::Pending;
 use super::socket::Socket;
 use super::speed::Speed;
 use super::timers::Deadlines;
@@ -104,6 +105,8 @@ pub(crate) struct Sub {
     pub room: RoomId,
     /// The last number that was put into the outbox (or that the client has).
     pub cursor: u64,
+    /// Of a topic: which numbering `cursor` belongs to, where that is known.
+    pub epoch: Option<EpochTag>,
     /// How it is served.
     pub state: SubState,
     /// Of a topic: the shard's tick when it went live.
@@ -129,7 +132,23 @@ pub(crate) enum SubState {
         until: u64,
     },
     /// Not yet: a topic whose history is being read. Holds back what comes meanwhile.
-    Held(Vec<(u64, Arc<Encoded>)>),
+    Held(Vec<Held>),
+}
+
+/// A publication that is held back.
+pub(crate) struct Held {
+    /// Its number.
+    pub seq: u64,
+    /// Which numbering that belongs to, where it is known.
+    pub epoch: Option<EpochTag>,
+    /// The event.
+    pub event: Arc<Encoded>,
+}
+
+impl From<&Pending> for Held {
+    fn from(pending: &Pending) -> Held {
+        Held { seq: pending.seq, epoch: pending.epoch, event: pending.event.clone() }
+    }
 }
 
 impl Conn {

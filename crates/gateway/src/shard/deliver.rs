@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
-use starling_hub::{Attachment, Encoded, RoomId, ShardItem, clock};
+use starling_hub::{Attachment, Encoded, EpochTag, RoomId, ShardItem, clock};
 use starling_wire::protocol::{CloseReason, Encoding};
 
-use super::conn::{AWAITED_MAX, Conn, HELD_MAX, Phase, Sub, SubState};
+use super::conn::{AWAITED_MAX, Conn, HELD_MAX, Held, Phase, Sub, SubState};
 use super::outbox::Kind;
 use super::room::{Pending, ShardRoom, SubRef, joined_frames};
 use super::{Shard, ShardSettings, Table};
 use crate::metrics::METRICS;
 
-/// How long after a topic's history was read its publications may still come in by the inbox, too.
+/// How long after a topic's history was read its publications may still come in by the inbox, too; for nodes of versions that do not
+/// say which numbering a publication belongs to.
 const SETTLE_SECONDS: u32 = 2;
 
 impl Table {
@@ -23,8 +24,17 @@ impl Table {
         match item {
             ShardItem::Message { room, seq, event } => self.message(room, seq, event, shard),
             ShardItem::Head { room, seq } => self.head(room, seq, shard),
-            ShardItem::Publication { room, offset, event } => {
-                self.pend(room, Pending { seq: offset, event, durable: false });
+            ShardItem::Publication { room, epoch, offset, event } => {
+                // What is handed out in one piece is of one numbering.
+                if self
+                    .rooms
+                    .get(&room)
+                    .and_then(|room| room.pending.last())
+                    .is_some_and(|last| last.epoch != epoch)
+                {
+                    self.flush_room(room, shard);
+                }
+                self.pend(room, Pending { seq: offset, event, durable: false, epoch });
             }
             ShardItem::Ephemeral { room, event, except } => {
                 self.ephemeral(room, &event, except.as_deref(), shard);
@@ -85,12 +95,13 @@ impl Table {
             conn.outbox.disown(index);
             conn.behind -= u32::from(matches!(sub.state, SubState::Behind { .. }));
             conn.behind += u32::from(matches!(state, SubState::Behind { .. }));
-            (sub.cursor, sub.state) = (cursor, state);
+            (sub.cursor, sub.epoch, sub.state) = (cursor, None, state);
             return;
         }
         conn.behind += u32::from(matches!(state, SubState::Behind { .. }));
-        let sub = u32::try_from(conn.subs.insert(Sub { room, cursor, state, since: self.tick, log }))
-            .unwrap_or(u32::MAX);
+        let sub =
+            u32::try_from(conn.subs.insert(Sub { room, cursor, epoch: None, state, since: self.tick, log }))
+                .unwrap_or(u32::MAX);
         let new = || ShardRoom { delivered: head, ..ShardRoom::default() };
         self.rooms.entry(room).or_insert_with(new).subs.push(SubRef { conn: key, sub });
     }
@@ -106,17 +117,22 @@ impl Table {
         }
     }
 
-    /// Lets a topic's subscription go live after `offset`, with what was held back meanwhile.
-    pub fn release(&mut self, key: u32, room: RoomId, offset: u64) {
+    /// Lets a topic's subscription go live after a position, with what was held back meanwhile: what is of another numbering was
+    /// published after that one ended, or before it began and is not to be had otherwise.
+    pub fn release(&mut self, key: u32, room: RoomId, epoch: &str, offset: u64) {
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         let Some((_, sub)) = conn.subs.iter_mut().find(|(_, sub)| sub.room == room) else { return };
         let SubState::Held(held) = std::mem::replace(&mut sub.state, SubState::Live) else { return };
-        (sub.cursor, sub.since) = (offset, self.tick);
+        let own = EpochTag::of(epoch);
+        (sub.cursor, sub.epoch, sub.since) = (offset, Some(own), self.tick);
+        let is_new = |held: &Held| held.epoch.is_some_and(|epoch| epoch != own) || held.seq > offset;
+        let news: Vec<Held> = held.into_iter().filter(is_new).collect();
+        if let Some(last) = news.last() {
+            (sub.cursor, sub.epoch) = (last.seq, last.epoch.or(sub.epoch));
+        }
         let encoding = conn.encoding;
-        for (seq, event) in held {
-            if seq > offset {
-                conn.push(event.frame(encoding).clone(), Kind::Ephemeral);
-            }
+        for held in news {
+            conn.push(held.event.frame(encoding).clone(), Kind::Ephemeral);
         }
     }
 
@@ -176,7 +192,7 @@ impl Table {
             return;
         }
         room.delivered = seq;
-        self.pend(id, Pending { seq, event, durable: true });
+        self.pend(id, Pending { seq, event, durable: true, epoch: None });
     }
 
     fn head(&mut self, id: RoomId, seq: u64, shard: &Shard) {
@@ -234,7 +250,7 @@ impl Table {
         let Some(room) = self.rooms.get_mut(&id) else { return };
         let pending = std::mem::take(&mut room.pending);
         let (Some(first), Some(last)) = (pending.first(), pending.last()) else { return };
-        let (first, last, durable) = (first.seq, last.seq, first.durable);
+        let (first, last, durable, epoch) = (first.seq, last.seq, first.durable, first.epoch);
         if !durable {
             room.delivered = last;
         }
@@ -250,7 +266,7 @@ impl Table {
                 SubState::Behind { .. } => continue,
                 SubState::Held(held) => {
                     if held.len() + pending.len() <= HELD_MAX {
-                        held.extend(pending.iter().map(|pending| (pending.seq, pending.event.clone())));
+                        held.extend(pending.iter().map(Held::from));
                     } else {
                         METRICS.dropped_ephemeral.increment(pending.len() as u64);
                     }
@@ -262,9 +278,14 @@ impl Table {
                 if durable { Kind::Durable { sub: sub_ref.sub as usize, first } } else { Kind::Ephemeral }
             };
             let mut cursor = std::mem::replace(&mut sub.cursor, last);
-            if !durable && first <= cursor && self.tick.wrapping_sub(sub.since) > SETTLE_SECONDS {
-                // Not an echo of the history: the numbering began anew.
+            let is_anew = match (epoch, sub.epoch) {
+                (Some(epoch), Some(known)) => epoch != known,
+                // A node of a version that does not say it: after some time it is no echo of the history any more.
+                _ => first <= cursor && self.tick.wrapping_sub(sub.since) > SETTLE_SECONDS,
+            };
+            if !durable && is_anew {
                 cursor = 0;
+                sub.epoch = epoch.or(sub.epoch);
             }
             if cursor >= last {
                 sub.cursor = cursor;

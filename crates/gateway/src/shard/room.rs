@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use starling_hub::Encoded;
+use starling_hub::{Encoded, EpochTag};
 use starling_wire::protocol::Encoding;
 
 /// A room on a shard.
@@ -32,6 +32,8 @@ pub(crate) struct Pending {
     pub event: Arc<Encoded>,
     /// Whether the log has it.
     pub durable: bool,
+    /// Of a topic: which numbering `seq` belongs to, where that is known.
+    pub epoch: Option<EpochTag>,
 }
 
 /// The frames of some events, as one piece that all sockets share: framed once, copied once, however many get it.

@@ -21,6 +21,46 @@ const SOON: Duration = Duration::from_secs(30);
 /// What one user may write in a minute: all of it at once, then one more every fifteen seconds.
 const WRITES_PER_MINUTE: u64 = 4;
 
+/// A numbering that begins anew right after a subscription: what comes then is no echo of what was there before.
+#[tokio::test(flavor = "multi_thread")]
+async fn publications_after_redis_was_emptied_reach_those_who_have_just_subscribed() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    for round in 0..5 {
+        let topic = format!("t{round}");
+        let mut ada =
+            Client::connect(&cluster.node(0).ws_url(), &cluster.token("ada"), Encoding::Json).await?;
+        let mut bob =
+            Client::connect(&cluster.node(1).ws_url(), &cluster.token("bob"), Encoding::Json).await?;
+        for n in 0..5 {
+            ada.command("publish", json!({"topic": topic, "data": n})).await?;
+        }
+        for client in [&mut ada, &mut bob] {
+            client.set_patience(SOON);
+            let at = client.command("subscribe", json!({ "topic": topic })).await?;
+            ensure!(at["offset"] == 5, "{at}");
+        }
+        cluster.redis()?.flushall().await?;
+        for n in 0..3 {
+            ada.command("publish", json!({"topic": topic, "data": format!("anew {n}")})).await?;
+        }
+        for client in [&mut ada, &mut bob] {
+            for n in 0..3 {
+                let event = client.wait_for_event("publication").await?;
+                ensure!(event["data"] == format!("anew {n}") && event["offset"] == n + 1, "{event}");
+            }
+        }
+        // Who subscribes now stands where the new numbering does.
+        let at = bob.command("subscribe", json!({ "topic": topic })).await?;
+        ensure!(at["offset"] == 3, "{at}");
+        ada.command("publish", json!({"topic": topic, "data": "last"})).await?;
+        let since = json!({"epoch": at["epoch"], "offset": at["offset"]});
+        let at = ada.command("subscribe", json!({"topic": topic, "since": since})).await?;
+        ensure!(at["recovered"] == true && at["replayed"] == 1, "{at}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_each_node_gives_a_user_one_allowance_and_no_more() -> Result<()> {
     let _turn = TURN.lock().await;

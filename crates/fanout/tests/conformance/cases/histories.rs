@@ -41,6 +41,25 @@ pub async fn history_gives_what_came_since(setting: &Setting) -> Result<()> {
     Ok(())
 }
 
+pub async fn asking_creates_nothing_and_what_comes_then_is_recovered(setting: &Setting) -> Result<()> {
+    let (a, b) = (setting.node("a").await?, setting.node("b").await?);
+    let tenant = setting.tenant();
+    let mut begun = Vec::new();
+    for n in 0..100 {
+        begun.push(a.fanout.topic_history(&tenant, &format!("new{n}"), None).await?.position);
+    }
+    assert_eq!(setting.keys().await?, [""; 0], "a mere question leaves nothing behind");
+    for (n, begin) in begun.iter().enumerate().step_by(10) {
+        let topic = format!("new{n}");
+        let first = b.fanout.publish_topics(&[setting.topic(&topic, "one")]).await.remove(0)?;
+        assert_eq!(first, at(begin, 1), "the numbering goes on from the position that was told");
+        let history = a.fanout.topic_history(&tenant, &topic, Some(begin)).await?;
+        assert!(history.recovered);
+        assert_eq!(history.publications, [(1, Bytes::from("one"))]);
+    }
+    Ok(())
+}
+
 pub async fn history_that_is_not_whole_is_not_recovered(setting: &Setting) -> Result<()> {
     let a = setting.node("a").await?;
     let tenant = setting.tenant();

@@ -51,7 +51,7 @@ pub async fn every_key_has_a_lifetime(setting: &Setting) -> Result<()> {
             mine += usize::from(is_master && key.contains(&setting.tenant()));
         }
     }
-    let expected = if setting.kind == Kind::Memory { 0 } else { 81 };
+    let expected = if setting.kind == Kind::Memory { 0 } else { 80 };
     assert_eq!(mine, expected);
     Ok(())
 }
