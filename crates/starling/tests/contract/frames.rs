@@ -48,6 +48,28 @@ fn what_is_no_frame_closes_with_4400_before_connect_too() {
 }
 
 #[test]
+fn an_integer_that_is_written_as_a_double_is_an_integer() {
+    everywhere(async |place| {
+        let mut ada = place.connect(0, "ada").await;
+        for id in [5, (1 << 32) + 1, MAX_ID] {
+            // `5.0` in JSON, a float 64 in MessagePack.
+            ada.send_value(&json!({"id": id as f64, "op": "ping"})).await.unwrap();
+            assert_eq!(ada.frame().await, json!({"id": id, "ok": {}}));
+        }
+        ada.ask("create", json!({"conversation": "doubles"})).await;
+        ada.ask("send", json!({"conversation": "doubles", "key": "k", "content": "x"})).await;
+        assert_eq!(ada.ask("join", json!({"conversation": "doubles", "after": 0.0})).await["replayed"], 1);
+        ada.ask("read", json!({"conversation": "doubles", "seq": 1.0})).await;
+        let page = ada.ask("history", json!({"conversation": "doubles", "limit": 10.0, "before": 2.0})).await;
+        assert_eq!(page["messages"][0]["seq"], 1);
+        for half in [0.5, 1e16, -1.0] {
+            let read = json!({"conversation": "doubles", "seq": half});
+            assert_eq!(ada.refused("read", read).await, "bad_request", "{half}");
+        }
+    });
+}
+
+#[test]
 fn the_smallest_and_the_largest_id_are_answered_and_ids_may_repeat() {
     everywhere(async |place| {
         let mut ada = place.connect(0, "ada").await;
