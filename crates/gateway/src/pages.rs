@@ -23,12 +23,12 @@ use crate::http::error::ApiError;
 use crate::origin::{Origin, Scheme};
 
 /// What an allowed page may send.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
-const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, traceparent");
+const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
+const HEADERS: &str = "authorization, content-type, traceparent";
 /// What an allowed page may read of an answer's head, beyond what every page may.
-const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, location");
+const EXPOSED: &str = "retry-after, location";
 /// How long a browser may keep the answer to its first question, seconds. Chromium takes no more.
-const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+const MAX_AGE: &str = "7200";
 /// How many refused origins are remembered, so that each is logged once.
 const REFUSED_MAX: usize = 64;
 /// For how long they are remembered.
@@ -113,9 +113,9 @@ impl Pages {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let headers = response.headers_mut();
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
-        headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(HEADERS));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
         Some(response)
     }
 
@@ -132,7 +132,7 @@ impl Pages {
         };
         if let (Page::Listed, Some(origin)) = (page, shared_with) {
             answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+            answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         }
     }
 
