@@ -19,8 +19,10 @@ pub async fn members_come_and_go(place: Place) -> Result<()> {
     assert_eq!(users(&store).await?, ["Ann", "owner"]);
     assert_eq!(store.add_member(id + 1_000, "ann").await?, None, "no such conversation");
     assert_eq!(store.remove_member(id + 1_000, "ann").await?, None, "no such conversation");
-    assert_eq!(store.remove_member(id, "owner").await?, changed(4));
-    assert_eq!(store.remove_member(id, "Ann").await?, changed(5));
+    let handed_on =
+        |version| change(true, version).map(|change| MembersChange { owner: "Ann".into(), ..change });
+    assert_eq!(store.remove_member(id, "owner").await?, handed_on(4));
+    assert_eq!(store.remove_member(id, "Ann").await?, handed_on(5));
     assert!(users(&store).await?.is_empty());
     Ok(())
 }
