@@ -43,10 +43,12 @@ pub struct GatewayConfig {
     pub drain: Duration,
     /// How many clients a draining node sends to each other node a second.
     pub drain_clients_per_second: u32,
-    /// How old a connection may get before its client is asked to go to another node; zero: as old as it likes.
+    /// How old a connection may get before its client is asked to move to another node; zero: as old as it likes.
     pub connection_max_age: Duration,
-    /// By how much more than the mean of all nodes a node may hold before it asks some clients to go to others, percent; 0: any.
+    /// How far above the mean of all nodes a node's sessions may be before it asks some clients to move, percent; 0: it never asks.
     pub shed_above_percent: u32,
+    /// The same in sessions. Both must be exceeded.
+    pub shed_above_sessions: u64,
     /// Handshakes a second that the node takes, of all clients together, and three times of what sessions may begin; 0: no limit.
     pub handshakes_per_second: u32,
     /// How long a client's message may be, bytes. The protocol's own limit, except for the echo.

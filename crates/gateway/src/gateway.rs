@@ -27,6 +27,8 @@ const WEBSOCKET_PATH: &str = "/v1/ws";
 /// The hard limit of a socket's outbox, in soft limits: an answer of the largest size fits.
 const HARD_PER_SOFT: usize = 16;
 
+/// How often a drain says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// How long taking leave of the other nodes may take at least, where the clients took all the time of the drain.
 const LEAVE_MIN: Duration = Duration::from_secs(3);
 
@@ -95,8 +97,7 @@ impl Gateway {
         let (stop, stopped) = watch::channel(false);
         let accepting = listener::accept(listener, inboxes.clone(), front.clone(), stopped);
         let accepting = tokio::spawn(vital("accept", accepting));
-        let asked = front.asked.clone();
-        let rebalancing = tokio::spawn(rebalance::run(config.clone(), hub.clone(), inboxes.clone(), asked));
+        let rebalancing = tokio::spawn(rebalance::run(config.clone(), hub.clone(), inboxes.clone()));
         tokio::select! {
             // An error means that the other end is gone, which is a wish to stop, too.
             _ = drain.wait_for(|drain| *drain) => {}
@@ -200,27 +201,44 @@ fn deflate(service: &Service) -> DeflateConfig {
     }
 }
 
-/// Drains: readiness falls at once, load balancers get a moment to notice, then clients are told when to come back elsewhere, and
-/// the rest is closed in random order before the time is over.
-pub(crate) async fn take_leave(config: &GatewayConfig, front: &Front, hub: &Hub, inboxes: &Inboxes) {
+/// Drains: readiness falls at once, load balancers get a moment to notice, then clients are told when to move to other nodes, and the
+/// rest is closed in random order before the time is over. Where there is no other node, everybody is closed at once.
+pub(crate) async fn take_leave(config: &GatewayConfig, front: &Front, hub: &Arc<Hub>, inboxes: &Inboxes) {
     let began = tokio::time::Instant::now();
     front.draining.store(true, Ordering::Relaxed);
-    hub.gauges().draining.store(true, Ordering::Relaxed);
     METRICS.draining.set(1.0);
-    tracing::info!(connections = front.connections(), "draining");
-    let others = hub.other_nodes().len();
+    hub.announce_drain().await;
+    // A node that has never learnt which others there are can't take itself for the only one.
+    let others = hub.elsewhere().unwrap_or(1);
+    tracing::info!(
+        clients = front.connections(),
+        other_nodes = others,
+        seconds_max = config.drain.as_secs(),
+        "draining; signal again to stop now"
+    );
     // Where nobody else could take the connections, no load balancer has anything to notice.
     let notice = if others > 0 { config.drain_notice.min(config.drain / 4) } else { Duration::ZERO };
-    tokio::time::sleep(notice).await;
+    tokio::time::sleep(notice.saturating_sub(began.elapsed())).await;
     front.closing.store(true, Ordering::Relaxed);
     let left = config.drain.saturating_sub(began.elapsed());
     let plan = DrainPlan::new(left, front.connections(), others, config.drain_clients_per_second);
     for shard in 0..inboxes.count() {
         inboxes.send(shard, Item::Drain(plan)).await;
     }
+    let mut told = tokio::time::Instant::now();
     while front.connections() + front.requests() > 0 && began.elapsed() < config.drain {
         tokio::time::sleep(Duration::from_millis(20)).await;
+        if told.elapsed() >= PROGRESS_EVERY {
+            told = tokio::time::Instant::now();
+            tracing::info!(
+                clients = front.connections(),
+                requests = front.requests(),
+                seconds_left = config.drain.saturating_sub(began.elapsed()).as_secs(),
+                "still draining; signal again to stop now"
+            );
+        }
     }
     hub.leave(config.drain.saturating_sub(began.elapsed()).max(LEAVE_MIN)).await;
-    tracing::info!(left = front.connections(), seconds = began.elapsed().as_secs_f32(), "drained");
+    let seconds = (began.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+    tracing::info!(clients_left = front.connections(), seconds, "drained");
 }

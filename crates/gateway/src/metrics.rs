@@ -30,6 +30,8 @@ pub(crate) struct GatewayMetrics {
     pub limited_user_requests: Counter,
     pub draining: Gauge,
     pub moved: Counter,
+    /// By [`Look`].
+    looks: [Counter; Look::ALL.len()],
     pub queue_bytes: Gauge,
     commands: [(&'static str, Counter); 14],
     errors: Vec<(ErrorCode, Counter)>,
@@ -37,6 +39,32 @@ pub(crate) struct GatewayMetrics {
     closed_other: Counter,
     /// By [`HandshakeRefusal`].
     refusals: [Counter; HandshakeRefusal::ALL.len()],
+}
+
+/// What came of a node's comparing itself with the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Some clients were asked to move.
+    Asked,
+    /// There is no surplus worth moving.
+    Balanced,
+    /// There is a surplus, but asking did not help lately.
+    Paused,
+    /// It is not known how many sessions the other nodes have.
+    Unsure,
+}
+
+impl Look {
+    const ALL: [Look; 4] = [Look::Asked, Look::Balanced, Look::Paused, Look::Unsure];
+
+    fn label(self) -> &'static str {
+        match self {
+            Look::Asked => "asked",
+            Look::Balanced => "balanced",
+            Look::Paused => "paused",
+            Look::Unsure => "unsure",
+        }
+    }
 }
 
 /// Why a handshake was refused.
@@ -149,6 +177,7 @@ pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMe
     limited_user_requests: counter!("starling_limited_total", "limit" => "user_requests"),
     draining: gauge!("starling_draining"),
     moved: counter!("starling_moved_connections_total"),
+    looks: Look::ALL.map(|look| counter!("starling_balance_looks_total", "result" => look.label())),
     queue_bytes: gauge!("starling_queue_bytes"),
     commands: OPS.map(|op| (op, counter!("starling_commands_total", "op" => op))),
     errors: CODES
@@ -183,6 +212,11 @@ impl GatewayMetrics {
         let counter =
             self.closes.iter().find(|(other, _)| *other == code).map_or(&self.closed_other, |(_, c)| c);
         counter.increment(1);
+    }
+
+    /// Counts a comparison with the other nodes.
+    pub fn looked(&self, look: Look) {
+        self.looks[look as usize].increment(1);
     }
 
     /// Counts a handshake that was refused.

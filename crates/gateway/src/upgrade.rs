@@ -67,7 +67,7 @@ pub(crate) struct Front {
     pub draining: AtomicBool,
     /// HTTP requests that were taken.
     pub requests: Requests,
-    /// Connections that were asked to go to other nodes.
+    /// Sessions that were asked lately to move to other nodes.
     pub asked: Arc<Asked>,
     pub started: Instant,
     pub hub: Option<Arc<Hub>>,
@@ -233,7 +233,6 @@ pub(crate) fn enter(
         discarded: 0,
         phase: Phase::Open,
         pace: Pace::default(),
-        asked: None,
         _address: address,
         behind: 0,
         early: None,

@@ -15,6 +15,8 @@ use crate::tick::every_second;
 
 /// How often it is looked whether what waits for the servers has been done.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long a drain waits for the session store before it begins.
+const ANNOUNCE: Duration = Duration::from_millis(500);
 
 impl Hub {
     /// The lease is renewed apart from everything else: a database that hangs must not make a node look dead.
@@ -26,6 +28,22 @@ impl Hub {
             if !self.has_left() {
                 self.beat().await;
             }
+        }
+    }
+
+    /// Tells the others at once that this node drains, and learns which of them there are, if the session store answers in time.
+    pub async fn announce_drain(self: &Arc<Self>) {
+        self.gauges.draining.store(true, Ordering::Relaxed);
+        let hub = self.clone();
+        // A task of its own: a beat that is given up halfway would forget what it was to write anew.
+        let beat = self.runtime.spawn(async move {
+            let _turn = hub.beating.lock().await;
+            if !hub.has_left() {
+                hub.beat().await;
+            }
+        });
+        if timeout_at(Instant::now() + ANNOUNCE, beat).await.is_err() {
+            tracing::debug!("the session store did not answer; the next beat says that this node drains");
         }
     }
 
@@ -48,6 +66,11 @@ impl Hub {
                     if self.clustered && comparable {
                         Changes::between(&nodes, &known, |node| self.peers.has_left(node)).log();
                     }
+                    let as_before = |(old, new): (&NodeRecord, &NodeRecord)| {
+                        old.node == new.node && old.draining == new.draining
+                    };
+                    let changed = nodes.len() != known.len() || !nodes.iter().zip(&known).all(as_before);
+                    self.freshness.read(now, changed);
                     *nodes = known;
                     died
                 };
@@ -71,8 +94,8 @@ impl Hub {
         NodeRecord {
             node: self.name.to_string(),
             address: self.config.address.clone(),
-            connections: gauges.connections.load(Ordering::Relaxed),
-            sessions: (self.sessions.count() + self.lingering.count()) as u64,
+            connections: Some(gauges.connections.load(Ordering::Relaxed)),
+            sessions: Some((self.sessions.count() + self.lingering.count()) as u64),
             version: self.config.version.clone(),
             started_at_ms: self.started_at_ms,
             draining: gauges.draining.load(Ordering::Relaxed),
@@ -189,7 +212,7 @@ mod tests {
             enter(&hub, session, tenant);
         }
         let record = hub.record();
-        assert_eq!(record.sessions, 3);
+        assert_eq!(record.sessions, Some(3));
         assert_eq!(record.tenants.into_iter().collect::<Vec<_>>(), [("acme".to_owned(), 2)]);
     }
 }

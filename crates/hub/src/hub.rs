@@ -27,6 +27,7 @@ use crate::lane::{self, Bound, Lane, LaneEnd, Weigh};
 use crate::latency::LatencyWindow;
 use crate::limits::Limits;
 use crate::linger::Lingering;
+use crate::loads::Freshness;
 use crate::log_reads::{self, LogPage, LogReads};
 use crate::metrics::METRICS;
 use crate::node_message::{NodeMessage, traceparent_of};
@@ -137,6 +138,8 @@ pub struct Hub {
     pub(crate) last_seen: Mutex<Sightings>,
     /// What is known of the other nodes.
     pub(crate) nodes: Mutex<Vec<NodeRecord>>,
+    /// How well the above is known.
+    pub(crate) freshness: Freshness,
     /// Which of them can be heard.
     pub(crate) peers: Peers,
     /// Held while the lease is renewed or ended.
@@ -271,6 +274,7 @@ impl Hub {
             suspects: Mutex::default(),
             last_seen: Mutex::default(),
             nodes: Mutex::default(),
+            freshness: Freshness::default(),
             peers: Peers::default(),
             beating: tokio::sync::Mutex::default(),
             left: AtomicBool::new(false),

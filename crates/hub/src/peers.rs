@@ -14,6 +14,8 @@ use crate::Map;
 
 /// A node that has not been heard for this long may be cut off: it says that it is there each second.
 const SILENT_AFTER: Duration = Duration::from_millis(1_500);
+/// A node that has not been heard for this long may be dead, although it has a lease still.
+const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// For how long a node that is not heard is reckoned with. One that was killed looks like one that is cut off.
 const SILENT_FOR: Duration = Duration::from_secs(600);
 /// For how long a node that left is reckoned with: longer than the last statement that it began may take.
@@ -68,6 +70,13 @@ impl Peers {
         matches!(self.inner.lock().get(node), Some(Peer::Left(_)))
     }
 
+    /// Whether a node has been heard lately, or has just got its lease.
+    pub fn is_heard(&self, node: &str, now: Instant) -> bool {
+        let heard_lately =
+            |peer: &Peer| matches!(peer, Peer::Heard(at) if now.duration_since(*at) < DEAD_AFTER);
+        self.inner.lock().get(node).is_some_and(heard_lately)
+    }
+
     /// Whether some node may have committed what it did not tell.
     pub fn may_owe(&self, now: Instant) -> bool {
         let mut inner = self.inner.lock();
@@ -100,6 +109,8 @@ mod tests {
         peers.expect("a", began);
         peers.hear(&"b".into(), began);
         assert!(!peers.may_owe(after(1.4)));
+        assert!(peers.is_heard("a", after(2.9)) && !peers.is_heard("a", after(3.0)));
+        assert!(!peers.is_heard("c", began), "never heard of");
         peers.hear(&"b".into(), after(1.4));
         assert!(peers.may_owe(after(1.5)), "nothing was heard of one that has a lease");
         peers.hear(&"a".into(), after(1.6));

@@ -56,6 +56,8 @@ impl Receiver for Ear {
                 if lane.is_none() {
                     // A session may have been ended, or attached elsewhere: that is said once, and to its node alone.
                     hub.sessions_doubted.notify_one();
+                    // While this node was away from the others, their clients may have moved.
+                    hub.freshness.change(Instant::now());
                 }
             }
         }
@@ -166,6 +168,7 @@ impl Hub {
                     membership::log_left(&node);
                 }
                 drop(nodes);
+                self.freshness.change(Instant::now());
                 self.forget_nodes(&[&node]);
             }
         }

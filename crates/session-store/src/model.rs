@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What a node says of itself with each beat.
+/// What a node says of itself with each beat. Nodes of other versions may say more, or less: what a record lacks is `None`, or
+/// nothing, and never a number that somebody would act on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NodeRecord {
     /// Its name.
     pub node: String,
     /// Where it can be reached, if it was told.
     pub address: Option<String>,
-    /// Open sockets.
-    pub connections: u64,
-    /// Sessions, those within their resume window included.
-    pub sessions: u64,
+    /// Open sockets; `None`: it does not say.
+    pub connections: Option<u64>,
+    /// Sessions, attached ones and those whose socket dropped a moment ago; `None`: it does not say.
+    pub sessions: Option<u64>,
     /// Program version.
     pub version: String,
     /// When it started.
@@ -347,4 +349,20 @@ pub enum Error {
     /// The store is of a version that Starling can't use. The operator's to mend.
     #[error("{0}")]
     Unsupported(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_record_of_another_version_lacks_is_not_known() {
+        let read = |text| serde_json::from_str::<NodeRecord>(text).expect("a record");
+        let older = read(r#"{"node": "older", "connections": 7, "draining": true, "unheard_of": [1]}"#);
+        assert_eq!((older.connections, older.sessions, older.draining), (Some(7), None, true));
+        assert_eq!(read(r#"{"node": "n", "sessions": 0}"#).sessions, Some(0));
+        let own = NodeRecord { node: "n".into(), sessions: Some(3), ..NodeRecord::default() };
+        let said = serde_json::to_value(&own).expect("JSON");
+        assert_eq!(said["sessions"], 3, "a number, as older nodes read it");
+    }
 }

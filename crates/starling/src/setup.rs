@@ -198,6 +198,7 @@ fn gateway(values: &Values) -> Result<GatewayConfig, BadConfig> {
         drain_clients_per_second: values.parsed("drain_clients_per_second")?,
         connection_max_age: values.seconds("connection_max_age_seconds")?,
         shed_above_percent: values.parsed("shed_above_percent")?,
+        shed_above_sessions: values.parsed("shed_above_sessions")?,
         handshakes_per_second: values.parsed("limit_handshakes_per_second")?,
         message_bytes_max: u32::try_from(CLIENT_FRAME_BYTES_MAX).unwrap_or(u32::MAX),
     })

@@ -384,8 +384,16 @@ pub const NODE: Section = Section {
         gauge("starling_draining", Unit::Flag, "Whether this node is on its way out.", &[]),
         counter(
             "starling_moved_connections_total",
-            "Connections that were asked to go to another node because they were old or this node held too many.",
+            "Clients that were asked to move to another node, since their connection was old or this node had too many sessions.",
             &[],
+        ),
+        counter(
+            "starling_balance_looks_total",
+            "How often this node compared its sessions with those of the others.",
+            &[(
+                "result",
+                "`asked` (some clients were asked to move), `balanced`, `paused` (asking did not help lately), `unsure` (it is not known what the others have)",
+            )],
         ),
         gauge("starling_build_info", Unit::Flag, "Always 1.", &[("version", "the program's version")]),
         counter(

@@ -186,7 +186,7 @@ pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> 
         version: record.version,
         uptime_seconds: front.started.elapsed().as_secs(),
         connections: front.connections(),
-        sessions: record.sessions,
+        sessions: record.sessions.unwrap_or(0),
         draining: front.is_draining(),
         database,
         redis,

@@ -129,8 +129,8 @@ pub(super) async fn nodes(
     let nodes = records.into_iter().map(|record| Node {
         node: record.node,
         address: record.address,
-        connections: record.connections,
-        sessions: record.sessions,
+        connections: record.connections.unwrap_or(0),
+        sessions: record.sessions.unwrap_or(0),
         version: record.version,
         started_at: Timestamp(record.started_at_ms),
         draining: record.draining,

@@ -12,7 +12,6 @@ use starling_wire::protocol::{CloseReason, Command, Encoding, Request};
 use starling_wire::websocket::deflate::Deflater;
 use starling_wire::websocket::{self, Decoder};
 
-use super::leaving::AskedGuard;
 use super::outbox::{Flushed, Kind, Outbox};
 use super::room::Pending;
 use super::socket::Socket;
@@ -71,8 +70,6 @@ pub(crate) struct Conn {
     pub phase: Phase,
     /// Command and byte rates.
     pub pace: super::pace::Pace,
-    /// Set when it has been asked to go to another node.
-    pub asked: Option<AskedGuard>,
     /// Counts the connection against its address while it is held.
     pub _address: Option<AddressGuard>,
     /// Subscriptions that are to be served from the log.
@@ -281,6 +278,11 @@ impl Conn {
             METRICS.dropped_durable.increment(1);
         }
         self.outbox.bytes() <= bytes_max
+    }
+
+    /// Whether the client waits for an answer.
+    pub fn is_owed(&self) -> bool {
+        self.awaited > 0 || !self.backlog.is_empty() || self.held.is_some() || self.waiting.is_some()
     }
 
     /// Whether a further command may be begun.

@@ -474,7 +474,7 @@ mod tests {
         };
         table.take(ShardItem::Event { socket, event: typing("first") }, &shard);
         table.take(ShardItem::Ephemeral { room: ROOM, event: typing("second"), except: None }, &shard);
-        table.ask_to_leave(key, socket.generation);
+        table.ask_to_move(key);
         let conn = &mut table.conns[key as usize];
         assert!(conn.outbox.is_empty());
         conn.reply(1, &Ok(Reply::Empty));

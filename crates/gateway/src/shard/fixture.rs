@@ -61,10 +61,14 @@ pub fn received(near: &mut DuplexStream) -> Vec<u8> {
 }
 
 pub fn session() -> Arc<Session> {
+    session_of("s")
+}
+
+pub fn session_of(id: &str) -> Arc<Session> {
     let identity =
         Identity { user: "ann".into(), tenant: "t".into(), scopes: Arc::default(), expires_at_ms: i64::MAX };
     let socket = SocketId { shard: 0, key: 0, generation: 0 };
-    Arc::new(Session::new("s".into(), identity, 0, socket, 1))
+    Arc::new(Session::new(id.into(), identity, 0, socket, 1))
 }
 
 /// To a conversation whose head is this, of a client that has it up to `cursor`.

@@ -26,7 +26,7 @@ pub(crate) enum Item {
     Accepted(Box<Accepted>),
     /// The node drains: every socket is told, and closed before the end.
     Drain(DrainPlan),
-    /// So many sockets are asked to go to other nodes.
+    /// So many clients are asked to move to other nodes.
     Shed(usize),
 }
 

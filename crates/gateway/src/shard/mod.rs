@@ -85,7 +85,7 @@ pub(crate) struct ShardSettings {
     pub pace: PaceLimits,
     /// How many sessions may begin.
     pub admission: Arc<Admission>,
-    /// Connections of all shards that were asked to go to other nodes.
+    /// Sessions of all shards that were asked lately to move to other nodes.
     pub asked: Arc<Asked>,
 }
 
@@ -115,7 +115,7 @@ pub(crate) struct Table {
     next_generation: u32,
     /// Bytes in all outboxes at the last tick.
     queued: usize,
-    /// Counts those who were asked to go to other nodes.
+    /// Sessions of all shards that were asked lately to move to other nodes.
     asked: Arc<Asked>,
     /// Spreads what must not happen to all at once.
     random: SmallRng,

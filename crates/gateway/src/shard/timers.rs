@@ -27,10 +27,8 @@ pub(crate) struct Deadlines {
     ping: u32,
     /// It must have said `connect`.
     connect: u32,
-    /// It is as old as it may get, and is asked to go to another node.
+    /// It is as old as it may get, and its client is asked to move to another node.
     age: u32,
-    /// It was asked to go to another node, and is closed if it is still here.
-    leave: u32,
     /// It is over, whether the client has taken the close frame or not.
     close: u32,
     /// Its token ends, Unix milliseconds.
@@ -39,30 +37,20 @@ pub(crate) struct Deadlines {
 
 impl Default for Deadlines {
     fn default() -> Deadlines {
-        Deadlines { ping: NEVER, connect: NEVER, age: NEVER, leave: NEVER, close: NEVER, token_ms: i64::MAX }
+        Deadlines { ping: NEVER, connect: NEVER, age: NEVER, close: NEVER, token_ms: i64::MAX }
     }
 }
 
 impl Deadlines {
     /// Those of a connection that has just been opened.
     pub fn begin(tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> Deadlines {
-        let age = match settings.max_age_s {
-            0 => NEVER,
-            // Those who came together, after a deploy, must not all go together.
-            max => tick.saturating_add((f64::from(max) * random.random_range(0.8..1.0)) as u32),
-        };
         Deadlines {
             ping: tick.saturating_add(settings.heartbeat_s),
             // The second that has begun is not counted: nobody gets less than the time that was promised.
             connect: tick.saturating_add(settings.connect_timeout_s).saturating_add(1),
-            age,
+            age: comes_of_age(tick, settings, random),
             ..Deadlines::default()
         }
-    }
-
-    /// Has the connection closed at that tick, if its client has not left by then.
-    pub fn leave_by(&mut self, tick: u32) {
-        self.leave = tick;
     }
 
     /// Ends the connection soon after `now`, a tick. An earlier end stays.
@@ -76,8 +64,19 @@ impl Deadlines {
     }
 
     fn any_due(&self, tick: u32, now_ms: i64) -> bool {
-        let first = self.ping.min(self.connect).min(self.age).min(self.leave).min(self.close);
+        let first = self.ping.min(self.connect).min(self.age).min(self.close);
         first <= tick || self.token_ms <= now_ms
+    }
+}
+
+/// When a connection that is young at this tick is as old as it may get. Clients that came together, after a deploy, must not all move
+/// together.
+fn comes_of_age(tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> u32 {
+    match settings.max_age_s {
+        0 => NEVER,
+        max => {
+            tick.saturating_add(((f64::from(max) * random.random_range(0.8..1.0)) as u32).max(1))
+        }
     }
 }
 
@@ -125,14 +124,11 @@ impl Table {
         self.end_token(key, now_ms);
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         if conn.deadlines.age <= tick {
-            conn.deadlines.age = NEVER;
-            let generation = conn.generation;
-            self.ask_to_leave(key, generation);
-        }
-        let Some(conn) = self.conns.get_mut(key as usize) else { return };
-        if conn.deadlines.leave <= tick {
-            conn.deadlines.leave = NEVER;
-            self.close(key, CloseReason::Restart, "moving to another node; reconnect with resume");
+            // A client that could not move, or would not, is asked again when its connection is as old once more.
+            conn.deadlines.age = comes_of_age(tick, settings, &mut self.random);
+            if conn.phase == Phase::Open && conn.session.is_some() {
+                self.ask_to_move(key);
+            }
         }
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         if conn.deadlines.ping <= tick {
@@ -276,15 +272,16 @@ mod tests {
         ticks(&shard, &mut table, 9);
         let conn = &mut table.conns[old as usize];
         conn.deadlines.token_ends(0);
-        conn.deadlines.leave_by(10);
         table.remove(old);
         drop(table);
-        let (new, _near) = fixture::connect(&shard);
+        let (new, mut near) = fixture::connect(&shard);
         assert_eq!(new, old, "the place is used again");
         let mut table = shard.table.borrow_mut();
+        table.conns[new as usize].session = Some(fixture::session());
         ticks(&shard, &mut table, 10);
         let conn = &table.conns[new as usize];
-        assert!(conn.phase == Phase::Open && conn.asked.is_none(), "{:?}", conn.deadlines);
+        assert!(conn.phase == Phase::Open, "{:?}", conn.deadlines);
+        assert!(fixture::received(&mut near).is_empty(), "{:?}", conn.deadlines);
     }
 
     fn ticks(shard: &Rc<Shard>, table: &mut Table, count: u32) {

@@ -23,6 +23,8 @@ use super::world::World;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The close code of a socket whose session is attached by a later one.
 const SUPERSEDED: u16 = 4409;
+/// The close code of a node that ends.
+const RESTARTING: u16 = 1012;
 /// How many sends may be under way.
 const UNDER_WAY_MAX: usize = 8;
 
@@ -89,6 +91,8 @@ struct Connection {
     join_again_at: Instant,
     /// When to go elsewhere, as the node asked.
     leave_at: Option<Instant>,
+    /// The node asked this client to move.
+    told: bool,
 }
 
 enum Awaited {
@@ -252,6 +256,9 @@ impl Client {
                         self.number
                     ));
                 }
+                if connection.told && connection.pipe.close_code == Some(RESTARTING) {
+                    self.world.judge_closing(self.number, &connection.node);
+                }
                 return Over::Lost;
             };
             self.world.witness.borrow_mut().hears(self.number, bytes);
@@ -404,6 +411,7 @@ impl Client {
                 None
             }
             Some("draining") => {
+                connection.told = true;
                 if self.follows_draining {
                     let after = frame["reconnect_after_ms"].as_u64().unwrap_or(0);
                     connection.leave_at = Some(Instant::now() + Duration::from_millis(after));
@@ -554,6 +562,7 @@ impl Connection {
             joined: BTreeMap::new(),
             join_again_at: Instant::now(),
             leave_at: None,
+            told: false,
         }
     }
 

@@ -121,7 +121,7 @@ fn every_sabotage_is_found() {
     const RUNS: u64 = 48;
     const REMAKES: u64 = 48;
     type Count = fn(&Verdict) -> usize;
-    let expected: [(Sabotage, Count); 13] = [
+    let expected: [(Sabotage, Count); 14] = [
         (Sabotage::LosePublications, |verdict| verdict.lost),
         (Sabotage::AlterPublications, |verdict| verdict.altered),
         (Sabotage::NumberTwice, |verdict| verdict.misnumbered),
@@ -135,6 +135,7 @@ fn every_sabotage_is_found() {
         (Sabotage::HoldAll, |verdict| verdict.others),
         (Sabotage::HideEnds, |verdict| verdict.others),
         (Sabotage::KeepLog, |verdict| verdict.lost + verdict.altered + verdict.doubled),
+        (Sabotage::CloseForBalance, |verdict| verdict.others),
     ];
     for (sabotage, count) in expected {
         // What concerns conversations that are made again shows only where some are.

@@ -154,6 +154,23 @@ impl Node {
         }
     }
 
+    /// As no node must: closes those whom it may have asked.
+    pub fn close_for_balance(&self) {
+        for shard in &self.shards {
+            let mut table = shard.table.borrow_mut();
+            let keys: Vec<usize> = table.conns.iter().map(|(key, _)| key).collect();
+            for key in keys {
+                let key = u32::try_from(key).expect("few connections");
+                table.close(key, starling_wire::protocol::CloseReason::Restart, "moving");
+            }
+        }
+    }
+
+    /// Whether it is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.front.is_draining()
+    }
+
     /// As SIGTERM does.
     pub async fn drain(&self) {
         take_leave(&self.config, &self.front, &self.hub, &self.inboxes).await;
@@ -200,6 +217,7 @@ fn gateway_config(plan: &Plan) -> GatewayConfig {
         drain_clients_per_second: 2,
         connection_max_age: plan.connection_max_age,
         shed_above_percent: 0,
+        shed_above_sessions: 0,
         handshakes_per_second: 0,
         message_bytes_max: 128 * 1024,
     }

@@ -29,4 +29,6 @@ pub enum Sabotage {
     HideEnds,
     /// The database gives a conversation that is made again the log of the one before it.
     KeepLog,
+    /// A node closes clients that it asked to move for balance.
+    CloseForBalance,
 }

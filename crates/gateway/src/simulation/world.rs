@@ -19,7 +19,7 @@ use super::client::{Client, Cursor};
 use super::line::Outage;
 use super::log::Log;
 use super::node::Node;
-use super::plan::{Deed, Fault, Plan};
+use super::plan::{Deed, Fault, Plan, Scenario};
 use super::sabotage::Sabotage;
 use super::witness::{Place, Shown, Verdict, Witness};
 use super::{TENANT, sessions, time};
@@ -60,6 +60,8 @@ pub struct World {
     resume_window: Duration,
     /// For how long a token is good, and from when on, since the start, all of them are good for ever.
     token: Option<(Duration, Duration)>,
+    /// Nothing breaks; clients are asked to move.
+    only_moves: bool,
     /// Nothing but clients ends a connection.
     is_fair: bool,
     sabotage: Option<Sabotage>,
@@ -148,6 +150,14 @@ impl World {
         }
     }
 
+    /// A client that had been asked to move was closed as by a node that ends. Where nothing breaks but that clients are moved, it is
+    /// such a node.
+    pub fn judge_closing(&self, client: usize, node: &Node) {
+        if self.only_moves && !node.is_draining() {
+            self.fault(&format!("client {client} was closed for balance by {}", node.name));
+        }
+    }
+
     /// Takes down what a client was shown.
     pub fn show(&self, client: usize, place: &Place, mut shown: Shown) {
         self.shown.set(self.shown.get() + 1);
@@ -193,6 +203,7 @@ impl World {
             clients: RefCell::new(vec![ClientState::default(); plan.clients.len()]),
             resume_window: plan.resume_window,
             token: plan.token.map(|token| (token, plan.calm_after)),
+            only_moves: plan.scenario == Scenario::Moves,
             is_fair: plan.faults.is_empty() && plan.calls_fail_one_in == 0,
             sabotage,
             swapped: RefCell::default(),
@@ -390,7 +401,14 @@ impl Faults {
                 let name = if same_name { node.name.clone() } else { format!("node-{slot}-{turn}") };
                 self.replace(slot, turn, &name).await;
             }
-            Fault::Shed { slot, count } => self.node(slot).shed(count).await,
+            Fault::Shed { slot, count } => {
+                let node = self.node(slot);
+                node.shed(count).await;
+                if self.servers.sabotage == Some(Sabotage::CloseForBalance) {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    node.close_for_balance();
+                }
+            }
             Fault::Remake { conversation } => self.remake(turn, &World::conversation(conversation)).await,
             Fault::Drain { slot } => {
                 let node = self.node(slot);

@@ -10,7 +10,7 @@ pub async fn a_first_beat_is_told_that_the_lease_was_lost(world: &World<'_>) {
     assert_eq!(other.living, [record("n1"), record("n2")]);
     let mut changed = record("n1");
     changed.draining = true;
-    changed.connections = 4;
+    changed.connections = Some(4);
     assert!(!world.a.beat(&changed).await.expect("the store answers").lost);
     assert_eq!(world.b.nodes().await.expect("the store answers"), [changed, record("n2")]);
 }

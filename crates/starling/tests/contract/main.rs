@@ -2,6 +2,7 @@
 //! nodes with Redis and PostgreSQL.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod balance;
 mod configuration;
 mod connect;
 mod conversations;
