@@ -148,6 +148,13 @@ pub trait ConversationStore: Send + Sync + 'static {
         conversations: &[String],
     ) -> Result<Vec<String>, Error>;
 
+    /// Says of a node whether it hears the other nodes through the broker (`None`: says nothing), and answers what the others said
+    /// in the last few seconds. A store that only one node can have knows of no others.
+    async fn compare_links(&self, node: &str, hears: Option<bool>) -> Result<LinkReports, Error> {
+        let _ = (node, hears);
+        Ok(LinkReports::default())
+    }
+
     /// One cheap round trip to the primary, to tell health.
     async fn ping(&self) -> Result<(), Error>;
 

@@ -30,6 +30,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(1, "log", "0001_log.sql"),
     migration!(2, "ended sessions", "0002_ended_sessions.sql"),
     migration!(3, "incarnation", "0003_incarnation.sql"),
+    migration!(4, "nodes", "0004_nodes.sql"),
 ];
 
 /// The steps that a database at `version` lacks.

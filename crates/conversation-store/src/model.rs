@@ -73,6 +73,15 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
+/// What other nodes said lately of the link through the broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkReports {
+    /// One of them hears the others.
+    pub some_hear: bool,
+    /// One of them does not.
+    pub some_are_deaf: bool,
+}
+
 /// Why one message of a batch is not in the log although others of the batch are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

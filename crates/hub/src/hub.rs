@@ -37,6 +37,7 @@ use crate::rooms::Rooms;
 use crate::session::Sessions;
 use crate::shards::Shards;
 use crate::sightings::Sightings;
+use crate::standing::Standings;
 use crate::topic::Topics;
 use crate::topic_lane::TopicJob;
 use crate::typing::Typists;
@@ -148,6 +149,8 @@ pub struct Hub {
     pub(crate) left: AtomicBool,
     /// Whether the link to the broker carried this node's last probes.
     pub(crate) link: crate::link::Link,
+    /// Whether it serves as well as the other nodes while it does not.
+    pub(crate) standings: Standings,
     /// Whether the session store may lack what this node wrote: to be written again.
     pub(crate) presence_lost: AtomicBool,
     /// Where this node could not publish: to be told when it can.
@@ -279,6 +282,7 @@ impl Hub {
             beating: tokio::sync::Mutex::default(),
             left: AtomicBool::new(false),
             link: crate::link::Link::default(),
+            standings: Standings::default(),
             presence_lost: AtomicBool::new(false),
             untold: Lanes::default(),
             missed: Lanes::default(),
@@ -320,6 +324,7 @@ impl Hub {
         if self.clustered {
             tokio::spawn(vital("tend_link", self.clone().tend_link_forever()));
             tokio::spawn(vital("listen", self.clone().listen_forever()));
+            tokio::spawn(vital("compare_links", self.clone().compare_links_forever()));
             tokio::spawn(vital("check_sessions", self.clone().check_sessions_forever()));
             tokio::spawn(vital("read_presence", self.clone().read_presence_forever()));
             tokio::spawn(vital("watch_ended", self.clone().watch_ended_forever()));

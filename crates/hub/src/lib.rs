@@ -49,6 +49,7 @@ mod shards;
 mod sightings;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod standing;
 #[cfg(test)]
 mod testing;
 mod tick;
@@ -75,6 +76,7 @@ pub use reply::{Answer, Handling, Reply};
 pub use room::{Room, RoomKey};
 pub use session::Session;
 pub use shards::{RoomId, ShardItem, Shards, SocketId};
+pub use standing::Standing;
 pub use starling_fanout::EpochTag;
 pub use vital::vital;
 

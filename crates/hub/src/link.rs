@@ -5,6 +5,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
 /// How many probes may be outstanding before the link counts as dead.
 const MISSED_MAX: u64 = 3;
 
@@ -13,6 +16,7 @@ const MISSED_MAX: u64 = 3;
 pub struct Link {
     sent: AtomicU64,
     heard: AtomicU64,
+    heard_at: Mutex<Option<Instant>>,
 }
 
 impl Link {
@@ -23,6 +27,11 @@ impl Link {
     /// A probe came back.
     pub fn heard(&self, nonce: u64) {
         self.heard.fetch_max(nonce, Ordering::Relaxed);
+        *self.heard_at.lock() = Some(Instant::now());
+    }
+    /// When a probe last came back.
+    pub fn heard_at(&self) -> Option<Instant> {
+        *self.heard_at.lock()
     }
     /// Whether too many probes are outstanding.
     pub fn is_deaf(&self) -> bool {

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use starling_conversation_store::{
     Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
-    ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange, NewConversation, Page,
-    PoolStatus, Range, ReadMark,
+    ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange, NewConversation,
+    Page, PoolStatus, Range, ReadMark,
 };
 use starling_hub::{Encoded, OwnedEvent, RoomId, ShardItem, Shards};
 use tokio_postgres::NoTls;
@@ -308,6 +308,10 @@ impl ConversationStore for BadLog {
 
     async fn member_of(&self, tenant: &str, user: &str, names: &[String]) -> Result<Vec<String>, Error> {
         self.inner.member_of(tenant, user, names).await
+    }
+
+    async fn compare_links(&self, node: &str, hears: Option<bool>) -> Result<LinkReports, Error> {
+        self.inner.compare_links(node, hears).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

@@ -193,8 +193,8 @@ fn sabotaged(
 
 type Shared = (Arc<dyn SessionStore>, Arc<dyn Fanout>);
 
-/// Redis, or what stands in for it on a single node. Redis may be away at the start: the node says that it is not ready, and
-/// goes on when it is back. Of a wrong version it must not be.
+/// Redis, or what stands in for it on a single node. Redis may be away at the start: the node serves from the log, once it knows that
+/// no other node does better, and is whole when Redis is back. Of a wrong version it must not be.
 async fn open_redis(
     url: Option<&str>,
     prefix: &str,
@@ -214,7 +214,7 @@ async fn open_redis(
     match sessions.check().await {
         Ok(()) => {}
         Err(starling_session_store::Error::Unavailable(error)) => {
-            tracing::warn!(%error, "redis_url: Redis does not answer; the node is not ready until it does");
+            tracing::warn!(%error, "redis_url: Redis does not answer; the node serves from the database until it does");
         }
         Err(error) => return Err(Failure::about("redis_url", error)),
     }

@@ -15,6 +15,7 @@ mod hosts;
 mod incarnation;
 mod members;
 mod messages;
+mod nodes;
 mod outage;
 mod row;
 mod schema;
@@ -31,8 +32,8 @@ pub use config::PostgresConfig;
 use crate::instruments::{Instruments, Work};
 use crate::{
     Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
-    ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange, NewConversation, Page,
-    PoolStatus, Range, ReadMark,
+    ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange, NewConversation,
+    Page, PoolStatus, Range, ReadMark,
 };
 use database::{Database, Parameter};
 use row::Rows;
@@ -209,6 +210,10 @@ impl ConversationStore for PostgresStore {
 
     async fn member_of(&self, tenant: &str, user: &str, names: &[String]) -> Result<Vec<String>, Error> {
         self.instruments.call(Work::Read, members::of(&self.primary, tenant, user, names)).await
+    }
+
+    async fn compare_links(&self, node: &str, hears: Option<bool>) -> Result<LinkReports, Error> {
+        self.instruments.call(Work::Read, nodes::compare_links(&self.primary, node, hears)).await
     }
 
     async fn ping(&self) -> Result<(), Error> {

@@ -8,6 +8,7 @@ mod faulty_rows;
 mod history;
 mod incarnation;
 mod members;
+mod nodes;
 mod place;
 mod schema;
 mod users;
@@ -81,6 +82,8 @@ conformance! {
         read_marks_never_fall_and_end_at_the_head,
         of_marks_set_at_once_the_highest_stays,
         sharing_needs_a_common_conversation;
+    nodes:
+        a_deaf_node_learns_whether_others_hear_for_as_long_as_they_say_so;
     users:
         the_latest_sighting_stays;
     schema:

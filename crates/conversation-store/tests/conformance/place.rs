@@ -64,6 +64,11 @@ impl Place {
         Ok(place)
     }
 
+    /// Whether only one node at a time can have the database.
+    pub fn is_for_one_node(&self) -> bool {
+        matches!(self.engine, Engine::Sqlite(_))
+    }
+
     /// A store over the database: another one with its own pool each time, but for SQLite always the same.
     pub async fn store(&self) -> Result<Store> {
         match &self.engine {

@@ -15,6 +15,8 @@ pub async fn many_stores_migrate_at_once(place: Place) -> Result<()> {
     {
         place.run_sql(&format!("DROP {kind} {name}")).await?;
     }
+    // SQLite has none.
+    let _ = place.run_sql("DROP TABLE nodes").await;
     let functions = ["append", "create", "set_member", "delete", "erase", "incarnation", "origin", "server"];
     for name in functions.into_iter().chain(["reincarnate", "report_head", "count_details"]) {
         // SQLite has none.

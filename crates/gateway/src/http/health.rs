@@ -1,6 +1,8 @@
 //! What a node says of its health: to people and monitors ([`health`]), and to load balancers ([`ready`]).
 //!
-//! A node whose database is away still serves sockets, topics and presence: it stays ready, and says that it is degraded.
+//! The two make the same difference between a node that serves with less than all it needs, and one that can't serve. Without its
+//! database a node still serves sockets, topics and presence, and without Redis it serves from the log: it stays ready while no other
+//! node is known to do better, and says that it is degraded.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use axum::{Json, Router};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
-use starling_hub::Hub;
+use starling_hub::{Hub, Standing};
 use utoipa::ToSchema;
 
 use super::ApiState;
@@ -45,7 +47,7 @@ struct Checks {
 /// The health of a node.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
-    /// Whether all that the node depends on answers.
+    /// How well the node serves.
     status: HealthStatus,
     /// The node's name.
     node: String,
@@ -67,14 +69,16 @@ pub(super) struct Health {
     pools: Vec<Pool>,
 }
 
-/// Whether all that the node depends on answers.
-#[derive(Serialize, ToSchema)]
+/// How well a node serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum HealthStatus {
-    /// It does.
+    /// All that it depends on answers.
     Ok,
-    /// Something does not; the node serves what it can without.
+    /// The database or Redis does not answer; the node serves what it can without.
     Degraded,
+    /// It can't serve, or others serve better: `GET /ready` says why.
+    Unfit,
 }
 
 /// Something that the node depends on.
@@ -155,20 +159,25 @@ enum PoolStatus {
 #[schema(example = json!({"ready": false, "reasons": ["draining"]}))]
 pub(super) struct Readiness {
     ready: bool,
-    /// Why not.
+    /// Why not; or that it is ready and `degraded`.
     reasons: Vec<Reason>,
 }
 
-/// Why a node is not ready.
+/// Why a node is not ready, or not quite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Reason {
     /// It is on its way out.
     Draining,
-    /// It does not hear the other nodes: the link through Redis is down, or its own probes do not come back.
+    /// It does not hear the other nodes through Redis, and some of them hear each other; or it has just been started and does not
+    /// know yet.
     Deaf,
+    /// It reaches neither Redis nor the database.
+    CutOff,
     /// It has no key to verify tokens with: the key set has not been fetched yet, or is empty.
     NoKeys,
+    /// It does not hear the other nodes through Redis, but none is known to do better. It is ready, and serves from the log.
+    Degraded,
 }
 
 /// Shows the node's health: 200 while the process works.
@@ -181,7 +190,7 @@ pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> 
     let Checks { database, redis } = monitor.checks().await;
     let record = hub.record();
     Json(Health {
-        status: overall(&database, &redis),
+        status: overall(&database, &redis, hub.standing(), hub.has_keys()),
         node: record.node,
         version: record.version,
         uptime_seconds: front.started.elapsed().as_secs(),
@@ -198,13 +207,13 @@ pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> 
 #[utoipa::path(
     get, path = "/ready", operation_id = "getReadiness", tag = "health",
     responses(
-        (status = 200, description = "They should", body = Readiness),
+        (status = 200, description = "They should; the reason `degraded` says that it serves from the log", body = Readiness),
         (status = 503, description = "They should not; the reasons say why", body = Readiness),
     ),
 )]
 pub(super) async fn ready(State(monitor): State<Arc<Monitor>>) -> Response {
     let ApiState { hub, front } = &monitor.state;
-    answer(reasons(front.is_draining(), hub.hears(), hub.has_keys()))
+    answer(&reasons(front.is_draining(), hub.standing(), hub.has_keys()))
 }
 
 impl Monitor {
@@ -264,21 +273,34 @@ fn pools(hub: &Hub) -> Vec<Pool> {
     hub.pools().into_iter().map(pool).collect()
 }
 
-fn overall(database: &Dependency, redis: &Redis) -> HealthStatus {
+fn overall(database: &Dependency, redis: &Redis, standing: Standing, has_keys: bool) -> HealthStatus {
     let fine = |status| matches!(status, DependencyStatus::Up | DependencyStatus::NotConfigured);
-    if fine(database.status) && fine(redis.status) { HealthStatus::Ok } else { HealthStatus::Degraded }
+    if !standing.serves() || !has_keys {
+        HealthStatus::Unfit
+    } else if fine(database.status) && fine(redis.status) && standing == Standing::Whole {
+        HealthStatus::Ok
+    } else {
+        HealthStatus::Degraded
+    }
 }
 
-fn reasons(draining: bool, hears: bool, has_keys: bool) -> Vec<Reason> {
-    let reasons = [(draining, Reason::Draining), (!hears, Reason::Deaf), (!has_keys, Reason::NoKeys)];
+fn reasons(draining: bool, standing: Standing, has_keys: bool) -> Vec<Reason> {
+    let reasons = [
+        (draining, Reason::Draining),
+        (standing == Standing::Deaf, Reason::Deaf),
+        (standing == Standing::CutOff, Reason::CutOff),
+        (!has_keys, Reason::NoKeys),
+        (standing == Standing::Degraded, Reason::Degraded),
+    ];
     reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
 }
 
-fn answer(reasons: Vec<Reason>) -> Response {
-    if reasons.is_empty() {
-        return Json(Readiness { ready: true, reasons }).into_response();
+fn answer(reasons: &[Reason]) -> Response {
+    let ready = reasons.iter().all(|reason| *reason == Reason::Degraded);
+    let body = Json(Readiness { ready, reasons: reasons.to_vec() });
+    if ready {
+        return body.into_response();
     }
-    let body = Json(Readiness { ready: false, reasons });
     let mut response = (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
@@ -289,19 +311,42 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_node_is_ready_unless_it_drains_is_deaf_or_has_no_keys() {
-        for (draining, hears, has_keys, status, body) in [
-            (false, true, true, 200, r#"{"ready":true,"reasons":[]}"#),
-            (true, true, true, 503, r#"{"ready":false,"reasons":["draining"]}"#),
-            (false, false, true, 503, r#"{"ready":false,"reasons":["deaf"]}"#),
-            (false, true, false, 503, r#"{"ready":false,"reasons":["no_keys"]}"#),
-            (true, false, false, 503, r#"{"ready":false,"reasons":["draining","deaf","no_keys"]}"#),
+    async fn a_node_is_ready_unless_it_drains_has_no_keys_or_others_serve_better() {
+        use Standing::{CutOff, Deaf, Degraded, Whole};
+        for (draining, standing, has_keys, status, body) in [
+            (false, Whole, true, 200, r#"{"ready":true,"reasons":[]}"#),
+            (false, Degraded, true, 200, r#"{"ready":true,"reasons":["degraded"]}"#),
+            (true, Whole, true, 503, r#"{"ready":false,"reasons":["draining"]}"#),
+            (false, Deaf, true, 503, r#"{"ready":false,"reasons":["deaf"]}"#),
+            (false, CutOff, true, 503, r#"{"ready":false,"reasons":["cut_off"]}"#),
+            (false, Whole, false, 503, r#"{"ready":false,"reasons":["no_keys"]}"#),
+            (true, Deaf, false, 503, r#"{"ready":false,"reasons":["draining","deaf","no_keys"]}"#),
+            (true, Degraded, true, 503, r#"{"ready":false,"reasons":["draining","degraded"]}"#),
         ] {
-            let response = answer(reasons(draining, hears, has_keys));
+            let response = answer(&reasons(draining, standing, has_keys));
             assert_eq!(response.status(), status);
             assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503);
             let shown = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("body");
             assert_eq!(shown, body);
+        }
+    }
+
+    #[test]
+    fn health_tells_a_node_that_serves_with_less_from_one_that_can_not() {
+        let dependency = |status| Dependency { status, latency_ms: None };
+        let redis = |status| Redis { status, latency_ms: None, link: None };
+        let (up, down) = (DependencyStatus::Up, DependencyStatus::Down);
+        for (database, of_redis, standing, has_keys, expected) in [
+            (up, up, Standing::Whole, true, HealthStatus::Ok),
+            (up, DependencyStatus::NotConfigured, Standing::Whole, true, HealthStatus::Ok),
+            (down, up, Standing::Whole, true, HealthStatus::Degraded),
+            (up, down, Standing::Degraded, true, HealthStatus::Degraded),
+            (up, down, Standing::Deaf, true, HealthStatus::Unfit),
+            (down, down, Standing::CutOff, true, HealthStatus::Unfit),
+            (up, up, Standing::Whole, false, HealthStatus::Unfit),
+        ] {
+            let status = overall(&dependency(database), &redis(of_redis), standing, has_keys);
+            assert_eq!(status, expected);
         }
     }
 

@@ -74,9 +74,7 @@ impl Deadlines {
 fn comes_of_age(tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> u32 {
     match settings.max_age_s {
         0 => NEVER,
-        max => {
-            tick.saturating_add(((f64::from(max) * random.random_range(0.8..1.0)) as u32).max(1))
-        }
+        max => tick.saturating_add(((f64::from(max) * random.random_range(0.8..1.0)) as u32).max(1)),
     }
 }
 

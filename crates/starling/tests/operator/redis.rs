@@ -16,7 +16,7 @@ async fn database(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_node_starts_without_redis_and_is_ready_when_redis_comes() {
+async fn a_node_starts_without_redis_serves_from_the_log_and_is_whole_when_redis_comes() {
     let redis = Redis::start().await.unwrap();
     redis.kill().await.unwrap();
     let builder = Node::builder().redis(&redis.url()).database(&database("without_redis").await);
@@ -33,12 +33,19 @@ async fn a_node_starts_without_redis_and_is_ready_when_redis_comes() {
     let health = node.get("/health").await.unwrap();
     assert_eq!(health.status, 200);
     let health: Value = health.json().unwrap();
-    assert_eq!((&health["status"], &health["database"]["status"]), (&json!("degraded"), &json!("up")));
+    assert_eq!((&health["status"], &health["database"]["status"]), (&json!("unfit"), &json!("up")));
+
+    // It waits until it knows that no other node does better, and then serves from the log.
+    let shows = async |expected: &Value| Ok(node.get("/ready").await?.json()? == *expected);
+    let degraded = json!({"ready": true, "reasons": ["degraded"]});
+    until_true(SOON, "the node to serve without Redis", async || shows(&degraded).await).await.unwrap();
+    let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await.unwrap();
+    ada.command("create", json!({"conversation": "c"})).await.unwrap();
+    ada.command("send", json!({"conversation": "c", "key": "k", "content": "x"})).await.unwrap();
 
     redis.restart().await.unwrap();
-    until_true(SOON, "the node to be ready", async || Ok(node.get("/ready").await?.status == 200))
-        .await
-        .unwrap();
+    let whole = json!({"ready": true, "reasons": []});
+    until_true(SOON, "the node to be whole", async || shows(&whole).await).await.unwrap();
     let ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await.unwrap();
     assert_eq!(ada.welcome()["user"], "ada");
 }

@@ -122,6 +122,7 @@ async fn a_node_that_alone_is_cut_off_says_so_and_is_whole_again_when_the_link_i
         }
         let said: Value = readiness.json()?;
         ensure!(readiness.status == 503 && said["reasons"] == json!(["deaf"]), "{said}");
+        ensure!(deaf.get("/health").await?.json()?["status"] == "unfit");
         Ok(true)
     })
     .await?;
@@ -139,6 +140,89 @@ async fn a_node_that_alone_is_cut_off_says_so_and_is_whole_again_when_the_link_i
     say(&mut bob, "c", "heard").await?;
     ensure!(message(&mut ada).await? == (2, "heard".into()), "not what Bob said then");
     Ok(())
+}
+
+/// For how long nothing may change that must not: longer than a node takes to ask whether others hear.
+const STEADY: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_every_node_stays_ready_and_serves_from_the_log() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(3).unlimited().start().await?;
+    let mut ada = Client::connect(&cluster.node(0).ws_url(), &cluster.token("ada"), Encoding::Json).await?;
+    let mut bob = Client::connect(&cluster.node(1).ws_url(), &cluster.token("bob"), Encoding::Json).await?;
+    bob.set_patience(SOON);
+    ada.command("create", json!({"conversation": "c", "members": ["bob"]})).await?;
+    bob.command("join", json!({"conversation": "c"})).await?;
+    for (turn, hangs) in [(1, true), (2, false)] {
+        if hangs {
+            cluster.redis()?.stop()?;
+        } else {
+            cluster.redis()?.kill().await?;
+        }
+        let (began, mut degraded) = (Instant::now(), None);
+        while degraded.is_none_or(|since: Instant| since.elapsed() < STEADY) {
+            ensure!(began.elapsed() < 2 * SOON, "not all nodes noticed it");
+            let mut reasons = Vec::new();
+            for node in cluster.nodes() {
+                let readiness = node.get("/ready").await?;
+                ensure!(readiness.status == 200, "{}: {}", node.name(), readiness.text());
+                reasons.push(readiness.json()?["reasons"].clone());
+            }
+            if reasons.iter().all(|reasons| *reasons == json!(["degraded"])) {
+                degraded.get_or_insert_with(Instant::now);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for node in cluster.nodes() {
+            ensure!(node.get("/health").await?.json()?["status"] == "degraded");
+        }
+        say(&mut ada, "c", "by the log").await?;
+        ensure!(message(&mut bob).await? == (turn, "by the log".into()));
+        if hangs {
+            cluster.redis()?.resume()?;
+        } else {
+            cluster.redis()?.restart().await?;
+        }
+        until_true(SOON, "all nodes to be whole", async || {
+            let mut whole = true;
+            for node in cluster.nodes() {
+                let readiness = node.get("/ready").await?;
+                ensure!(readiness.status == 200, "{}: {}", node.name(), readiness.text());
+                whole &= readiness.json()?["reasons"] == json!([]);
+            }
+            Ok(whole)
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_cut_off_gets_no_clients_while_others_hear_each_other() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    let link = Link::to(cluster.redis()?.address()).await?;
+    link.pause();
+    // Longer than a node waits before it says that it hears.
+    tokio::time::sleep(STEADY / 2).await;
+    let apart = Node::builder()
+        .name("apart")
+        .secret(cluster.node(0).secret())
+        .redis(&link.through(cluster.redis_url()))
+        .database(cluster.database_url())
+        .without_waiting()
+        .start()
+        .await?;
+    until_true(SOON, "an answer", async || Ok(apart.get("/ready").await.is_ok())).await?;
+    let began = Instant::now();
+    while began.elapsed() < STEADY {
+        let readiness = apart.get("/ready").await?;
+        ensure!(readiness.status == 503, "after {:?}: {}", began.elapsed(), readiness.text());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    link.resume();
+    apart.ready().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +263,8 @@ async fn who_drops_while_redis_hangs_is_not_attached_when_it_answers_again() -> 
     let bob = Client::connect(&node.ws_url(), &cluster.token("bob"), Encoding::Json).await?;
     let mut expected = json!({"session": bob.welcome()["session"], "user": "bob", "node": node.name()});
     cluster.redis()?.stop()?;
-    until_true(SOON, "the node to know it", async || Ok(node.get("/ready").await?.status == 503)).await?;
+    let knows = async || Ok(node.get("/ready").await?.json()?["reasons"] == json!(["degraded"]));
+    until_true(SOON, "the node to know it", knows).await?;
     bob.cut();
     until_true(SOON, "the socket to be gone", async || {
         Ok(node.get("/health").await?.json()?["connections"] == 0)

@@ -1,0 +1,1 @@
+-- Nothing: one node alone has the file, so it has nobody to ask.
