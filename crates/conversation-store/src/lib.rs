@@ -58,8 +58,20 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// `Err` for the whole: nothing of the batch may be taken as committed (a retry with the same keys is safe).
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error>;
 
-    /// Creates a conversation with its owner as first member; tells if it was there already.
-    async fn create(&self, new: &NewConversation) -> Result<Created, Error>;
+    /// Creates a conversation with its owner as first member; tells if it was there already. `Ok(None)`: it was not, and the
+    /// tenant has `conversations_max` conversations (0: no limit). Counted in the transaction that creates, so that concurrent
+    /// callers on all nodes together stay within the limit.
+    async fn create_within(
+        &self,
+        new: &NewConversation,
+        conversations_max: u64,
+    ) -> Result<Option<Created>, Error>;
+
+    /// Creates a conversation, however many its tenant has.
+    async fn create(&self, new: &NewConversation) -> Result<Created, Error> {
+        let created = self.create_within(new, 0).await?;
+        created.ok_or_else(|| Error::Refused("a limit was met where there is none".into()))
+    }
 
     /// A conversation with all its members and their read marks, or `None`.
     async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error>;
@@ -88,8 +100,23 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// this one of several.
     async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error>;
 
-    /// Adds a member. `Ok(None)`: no such conversation.
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error>;
+    /// Adds a member, unless the conversation has `members_max` members (0: no limit). Counted in the transaction that adds, so
+    /// that concurrent callers on all nodes together stay within the limit. `Ok(None)`: no such conversation.
+    async fn add_member_within(
+        &self,
+        id: ConversationId,
+        user: &str,
+        members_max: u64,
+    ) -> Result<Option<Added>, Error>;
+
+    /// Adds a member, however many there are. `Ok(None)`: no such conversation.
+    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
+        match self.add_member_within(id, user, 0).await? {
+            None => Ok(None),
+            Some(Added::Member(change)) => Ok(Some(change)),
+            Some(Added::Full) => Err(Error::Refused("a limit was met where there is none".into())),
+        }
+    }
 
     /// Removes a member. `Ok(None)`: no such conversation.
     async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error>;

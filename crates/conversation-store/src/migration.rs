@@ -30,7 +30,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     migration!(1, "log", "0001_log.sql"),
     migration!(2, "ended sessions", "0002_ended_sessions.sql"),
     migration!(3, "incarnation", "0003_incarnation.sql"),
-    migration!(4, "nodes", "0004_nodes.sql"),
+    migration!(4, "limits", "0004_limits.sql"),
+    migration!(5, "nodes", "0005_nodes.sql"),
 ];
 
 /// The steps that a database at `version` lacks.

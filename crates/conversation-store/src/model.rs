@@ -299,10 +299,19 @@ pub struct LastSeen {
     pub at_ms: i64,
 }
 
+/// What became of adding a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// They are a member now, or were one already.
+    Member(MembersChange),
+    /// The conversation has as many members as it may have; nothing changed.
+    Full,
+}
+
 /// What a pool of connections looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolStatus {
-    /// `primary`, `replica`, `writer` or `readers`.
+    /// `appends`, `primary`, `replica`, `writer` or `readers`.
     pub name: &'static str,
     /// How many connections it may open.
     pub size_max: usize,

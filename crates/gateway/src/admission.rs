@@ -12,9 +12,12 @@ use parking_lot::Mutex;
 use rand::Rng;
 
 use crate::rate::{Allowance, BURST_US, Line, cost_us};
+use crate::swept::SweptMap;
 
 /// The shortest, but for chance.
 const AWAY_MIN: Duration = Duration::from_secs(1);
+/// Within what time a session that goes on once more counts as new, microseconds: longer than a storm's clients are sent away for.
+const AGAIN_US: u64 = 60_000_000;
 /// How many handshakes are taken for each session that may begin: as many come to the second gate to choose from.
 const HANDSHAKES_PER_SESSION: u32 = 3;
 
@@ -25,6 +28,8 @@ pub(crate) struct Admission {
     rate: u32,
     began: Instant,
     gates: Mutex<Gates>,
+    /// Sessions that went on lately, and when.
+    resumed: Mutex<SweptMap<Box<str>, Option<u64>>>,
 }
 
 /// What each gate has taken, and sent away; times are microseconds since the beginning.
@@ -40,7 +45,7 @@ struct Gates {
 impl Admission {
     /// Gates that take so many handshakes a second, and a third as many sessions.
     pub fn new(rate: u32) -> Admission {
-        Admission { rate, began: Instant::now(), gates: Mutex::default() }
+        Admission { rate, began: Instant::now(), gates: Mutex::default(), resumed: Mutex::default() }
     }
 
     /// Whether a handshake may begin. Otherwise when to return: later for each who is sent away, so that they come back at the
@@ -49,9 +54,23 @@ impl Admission {
         self.gates.lock().handshake(self.now_us(), self.rate).map_err(jittered)
     }
 
-    /// Whether a session may begin, or go on. Otherwise when to return, likewise.
-    pub fn session(&self, resumes: bool) -> Result<(), Duration> {
-        self.gates.lock().session(self.now_us(), self.rate, resumes).map_err(jittered)
+    /// Whether a session may begin, or one may go on that its client has proven to have had. Otherwise when to return, likewise.
+    /// Who goes on with the same session again and again is a newcomer: one ticket must not hold all places.
+    pub fn session(&self, resumes: Option<&str>) -> Result<(), Duration> {
+        if self.rate == 0 {
+            return Ok(());
+        }
+        let now_us = self.now_us();
+        let is_of_use = |at_us: &Option<u64>| at_us.is_some_and(|at_us| now_us < at_us + AGAIN_US);
+        let mut resumed = self.resumed.lock();
+        let mut last = resumes.map(|session| resumed.entry(session.into(), is_of_use));
+        let is_first = last.as_ref().is_some_and(|last| !is_of_use(last));
+        self.gates.lock().session(now_us, self.rate, is_first).map_err(jittered)?;
+        // Only now: who was sent away comes back with the same right.
+        if let Some(last) = &mut last {
+            **last = Some(now_us);
+        }
+        Ok(())
     }
 
     fn now_us(&self) -> u64 {
@@ -96,7 +115,7 @@ mod tests {
     #[test]
     fn without_a_rate_everybody_is_taken() {
         let admission = Admission::new(0);
-        assert!((0..100_000).all(|_| admission.handshake().is_ok() && admission.session(false).is_ok()));
+        assert!((0..100_000).all(|_| admission.handshake().is_ok() && admission.session(None).is_ok()));
     }
 
     #[test]
@@ -129,6 +148,17 @@ mod tests {
         while gates.session(0, 3_000, false).is_ok() {}
         let resumed = (0..400).filter(|_| gates.session(0, 3_000, true).is_ok()).count();
         assert_eq!(resumed, 400);
+    }
+
+    #[test]
+    fn one_ticket_does_not_hold_the_place_of_many() {
+        let admission = Admission::new(300);
+        while admission.session(None).is_ok() {}
+        let with_one = (0..40).filter(|_| admission.session(Some("the same")).is_ok()).count();
+        // On a slow machine some more places come free meanwhile.
+        assert!(with_one < 20, "{with_one}");
+        let with_their_own = (0..40).filter(|n| admission.session(Some(&n.to_string())).is_ok()).count();
+        assert_eq!(with_their_own, 40);
     }
 
     #[test]

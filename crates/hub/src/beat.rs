@@ -152,7 +152,7 @@ impl Hub {
     }
 
     /// How many sessions there are of each tenant whose connections are limited: what the other nodes need for its limit.
-    fn limited_tenants(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn limited_tenants(&self) -> BTreeMap<String, u64> {
         let per_tenant = self.sessions.per_tenant().into_iter();
         per_tenant
             .filter(|(tenant, _)| self.config.limits_of(tenant).connections > 0)

@@ -34,6 +34,10 @@ pub struct HubConfig {
     pub append_lanes: usize,
     /// How many messages may wait for the database on each lane (and 128 MiB on all) before senders are told `unavailable`.
     pub append_queue: usize,
+    /// How many reads of the database a user may make a second, over all of their sockets and requests on this node; 0: any number.
+    pub user_reads_per_second: u32,
+    /// How many reads that clients ask for may be under way at once.
+    pub reads_at_once: usize,
     /// How many reads of the log for sockets that are behind may be under way at once, so that sends find connections to the database.
     pub log_reads_at_once: usize,
 }
@@ -41,7 +45,7 @@ pub struct HubConfig {
 /// Limits of one tenant; 0: none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TenantLimits {
-    /// `send`, `publish` and `create` of one user, over all nodes, per minute.
+    /// Writes of one user, over all nodes, per minute: `send`, `publish`, `create`, and each change of a conversation or its members.
     pub user_writes_per_minute: u32,
     /// Open sockets, over all nodes.
     pub connections: u64,

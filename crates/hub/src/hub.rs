@@ -32,6 +32,7 @@ use crate::log_reads::{self, LogPage, LogReads};
 use crate::metrics::METRICS;
 use crate::node_message::{NodeMessage, traceparent_of};
 use crate::peers::Peers;
+use crate::reads::Reads;
 use crate::room::Room;
 use crate::rooms::Rooms;
 use crate::session::Sessions;
@@ -125,6 +126,8 @@ pub struct Hub {
     pub(crate) deleted: Deleted,
     /// A conversation was deleted: its messages are to be erased.
     pub(crate) erase_wanted: Notify,
+    /// Reads of the database that clients ask for.
+    pub(crate) reads: Arc<Reads>,
     /// Reads of the log for sockets that are behind.
     log_reads: Arc<LogReads>,
     /// Where the hub's own tasks run.
@@ -143,6 +146,8 @@ pub struct Hub {
     pub(crate) freshness: Freshness,
     /// Which of them can be heard.
     pub(crate) peers: Peers,
+    /// What the session store was told of the connections of limited tenants.
+    pub(crate) told_connections: crate::places::Told,
     /// Held while the lease is renewed or ended.
     pub(crate) beating: tokio::sync::Mutex<()>,
     /// This node has taken leave of the others.
@@ -243,6 +248,7 @@ impl Hub {
         let (repair_lane, repair_end) = mpsc::channel(REPAIR_QUEUE);
         let (look_lane, look_end) = mpsc::channel(REPAIR_QUEUE);
         let (runtime, log_reads_at_once) = (parts.runtime, parts.config.log_reads_at_once);
+        let reads = Reads::new(parts.config.reads_at_once, parts.config.user_reads_per_second);
         let hub = Arc::new(Hub {
             name: parts.config.node.as_str().into(),
             node: parts.config.lease().into(),
@@ -270,6 +276,7 @@ impl Hub {
             change_slots: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
             deleted: Deleted::default(),
             erase_wanted: Notify::new(),
+            reads,
             log_reads: LogReads::new(log_reads_at_once),
             runtime: runtime.clone(),
             committed_heads: CommittedHeads::default(),
@@ -279,6 +286,7 @@ impl Hub {
             nodes: Mutex::default(),
             freshness: Freshness::default(),
             peers: Peers::default(),
+            told_connections: crate::places::Told::default(),
             beating: tokio::sync::Mutex::default(),
             left: AtomicBool::new(false),
             link: crate::link::Link::default(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use starling_auth::Identity;
 use starling_session_store::{Allowance, Allowances, Verdict};
 use tokio::time::Instant;
 
@@ -43,6 +44,15 @@ impl Hub {
     /// Whether writes of users of this tenant are limited at all.
     pub(crate) fn limits_writes(&self, tenant: &str) -> bool {
         self.config.limits_of(tenant).user_writes_per_minute > 0
+    }
+
+    /// Takes one write from the allowance of a user who changes a conversation or its members. Admins are not limited, as with the
+    /// messages that they post.
+    pub(crate) async fn take_change(&self, identity: &Identity) -> Result<(), CommandError> {
+        if identity.scopes.is_admin() {
+            return Ok(());
+        }
+        self.take_write(&identity.tenant, &identity.user).await
     }
 
     /// Takes one write from a user's allowance.

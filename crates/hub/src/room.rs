@@ -49,6 +49,8 @@ pub struct Room {
     pub looking: AtomicBool,
     /// Whether the database is being asked if it was set back.
     pub doubted: AtomicBool,
+    /// Whether its members changed while it was loaded: they are read once more before anybody uses the room.
+    pub doubtful: AtomicBool,
     /// Whether a shard's inbox was full when a message came: its sockets are told the head until it fits.
     pub overrun: AtomicBool,
     state: Mutex<RoomState>,
@@ -95,6 +97,7 @@ impl Room {
             repairing: AtomicBool::new(false),
             looking: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
+            doubtful: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
             state: Mutex::new(RoomState {
                 members: members_of(&conversation),

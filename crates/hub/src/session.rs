@@ -112,6 +112,8 @@ struct Directory {
     by_id: Map<Arc<str>, Arc<Session>>,
     by_user: Map<(Arc<str>, Arc<str>), Vec<Arc<Session>>>,
     by_tenant: Map<Arc<str>, u64>,
+    /// Places that were taken for sessions that are about to be attached.
+    reserved: Map<Arc<str>, u64>,
     /// Those that are about to be attached.
     attaching: Map<Arc<str>, Attaching>,
 }
@@ -271,9 +273,27 @@ impl Sessions {
         self.inner.lock().by_tenant.iter().map(|(tenant, count)| (tenant.clone(), *count)).collect()
     }
 
-    /// How many of this tenant.
+    /// How many of this tenant, with those for which a place was reserved.
     pub fn of_tenant(&self, tenant: &str) -> u64 {
-        self.inner.lock().by_tenant.get(tenant).copied().unwrap_or(0)
+        let inner = self.inner.lock();
+        let count = |counts: &Map<Arc<str>, u64>| counts.get(tenant).copied().unwrap_or(0);
+        count(&inner.by_tenant) + count(&inner.reserved)
+    }
+
+    /// Reserves a place for a session of this tenant; [`Sessions::give_back`] belongs to it.
+    pub fn reserve(&self, tenant: &Arc<str>) {
+        *self.inner.lock().reserved.entry(tenant.clone()).or_default() += 1;
+    }
+
+    /// The session has been attached, or will not be.
+    pub fn give_back(&self, tenant: &Arc<str>) {
+        let mut inner = self.inner.lock();
+        if let Some(count) = inner.reserved.get_mut(tenant) {
+            *count -= 1;
+            if *count == 0 {
+                inner.reserved.remove(tenant);
+            }
+        }
     }
 
     /// All of them.

@@ -28,6 +28,8 @@ pub async fn hub(change: impl FnOnce(&mut HubConfig), fanout: Arc<dyn Fanout>) -
         members_per_conversation_max: 1,
         append_lanes: 1,
         append_queue: 1,
+        user_reads_per_second: 0,
+        reads_at_once: 1,
         log_reads_at_once: 1,
     };
     change(&mut config);

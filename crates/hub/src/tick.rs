@@ -40,6 +40,7 @@ impl Hub {
         while self.goes_on(&mut interval).await {
             ticks += 1;
             self.tend_link().await;
+            self.tell_connections().await;
             if ticks.is_multiple_of(KEEP_PRESENCE_EVERY) {
                 self.keep_presence().await;
             }
@@ -151,6 +152,7 @@ impl Hub {
         METRICS.publish_depth.set(self.publish_lane.depth() as f64);
         METRICS.topic_depth.set(self.topic_lane.depth() as f64);
         METRICS.presence_depth.set(self.presence_lane.depth() as f64);
+        METRICS.reads_waiting.set(self.reads.waiting() as f64);
         for pool in self.conversations.pools() {
             let gauge =
                 |state| metrics::gauge!("starling_pool_connections", "pool" => pool.name, "state" => state);

@@ -87,6 +87,17 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Prolongs the lifetime of these conversations' presence keys (called slowly, per conversation and node).
     async fn keep_presence(&self, of: &[ConversationKey]) -> Result<(), Error>;
 
+    /// Sets how many connections of a tenant a node has, if all living nodes together have no more than `max` then (`None`: in any
+    /// case). `false`: they would have more, and nothing was changed. Concurrent callers together never pass the limit. A node
+    /// says it again within a minute, or it is forgotten; its own calls for a tenant must come one after the other.
+    async fn set_connections(
+        &self,
+        node: &str,
+        tenant: &str,
+        count: u64,
+        max: Option<u64>,
+    ) -> Result<bool, Error>;
+
     /// Takes one from a user's allowance over all nodes (GCRA).
     async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error>;
 

@@ -24,6 +24,7 @@ pub(crate) struct Meters {
     pub(crate) presence: Meter,
     pub(crate) keep_presence: Meter,
     pub(crate) take: Meter,
+    pub(crate) connections: Meter,
     pub(crate) ping: Meter,
     /// Scripts loaded again because the server did not know them.
     pub(crate) script_loads: Counter,
@@ -79,6 +80,7 @@ impl Meters {
             presence: Meter::of("presence"),
             keep_presence: Meter::of("keep_presence"),
             take: Meter::of("take"),
+            connections: Meter::of("connections"),
             ping: Meter::of("ping"),
             script_loads: counter!(SCRIPT_LOADS),
             refused: counter!(REFUSED),

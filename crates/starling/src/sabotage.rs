@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use starling_conversation_store::{
-    Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
+    Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
     ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange, NewConversation,
     Page, PoolStatus, Range, ReadMark,
 };
@@ -212,8 +212,12 @@ impl ConversationStore for BadLog {
         self.inner.is_migrated().await
     }
 
-    async fn create(&self, new: &NewConversation) -> Result<Created, Error> {
-        self.inner.create(new).await
+    async fn create_within(
+        &self,
+        new: &NewConversation,
+        conversations_max: u64,
+    ) -> Result<Option<Created>, Error> {
+        self.inner.create_within(new, conversations_max).await
     }
 
     async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
@@ -243,8 +247,13 @@ impl ConversationStore for BadLog {
         self.inner.mark_read(batch).await
     }
 
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
-        self.inner.add_member(id, user).await
+    async fn add_member_within(
+        &self,
+        id: ConversationId,
+        user: &str,
+        members_max: u64,
+    ) -> Result<Option<Added>, Error> {
+        self.inner.add_member_within(id, user, members_max).await
     }
 
     async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {

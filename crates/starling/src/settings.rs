@@ -353,7 +353,7 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "limit_user_writes_per_minute",
                 Kind::Number(MANY),
                 "100",
-                "`send`, `publish` and `create` of one user, over all nodes.",
+                "Writes of one user, over all nodes: `send`, `publish`, `create`, and each change of a conversation or its members.",
             ),
             setting(
                 "limit_connection_commands_per_second",
@@ -378,6 +378,12 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 Kind::Number(MANY),
                 "5000",
                 "HTTP requests per second of one user on one node, counted in the same way.",
+            ),
+            setting(
+                "limit_user_reads_per_second",
+                Kind::Number(MANY),
+                "1000",
+                "Reads of one user on one node, over all of their connections: `history`, `presence`, and what joins, resumes and other commands look up in the database. A page counts once more for each further 16 KiB, a resume once for each 100 conversations. Reads beyond that wait, or get `rate_limited`.",
             ),
             setting(
                 "limit_session_joins",

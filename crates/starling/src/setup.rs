@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use starling_auth::{Algorithm, ClaimNames, KeySource, TicketKey, VerifierOptions, sign_claims, user_name};
 use starling_conversation_store::Error as DatabaseError;
 use starling_conversation_store::postgres::PostgresConfig;
+use starling_conversation_store::sqlite::SqliteConfig;
 use starling_fanout::TopicSettings;
 use starling_fanout::redis::RedisConfig as FanoutConfig;
 use starling_gateway::{AddressLimits, GatewayConfig, Origins, RequestLimits, TlsConfig};
@@ -29,6 +30,9 @@ const SECRET_BYTES_MIN: usize = 32;
 /// How many reads of the log for sockets that are behind are under way at most: more of them don't make the database any faster. They
 /// never take more than half of the connections, so that sends find some.
 const LOG_READS_AT_ONCE_MAX: usize = 16;
+
+/// How many reads that clients ask for are under way at most, for the same reason.
+const READS_AT_ONCE_MAX: usize = 16;
 
 /// The checked configuration of all parts.
 pub struct Setup {
@@ -225,9 +229,20 @@ fn hub(values: &Values, node: String) -> Result<HubConfig, BadConfig> {
         members_per_conversation_max: values.parsed("limit_conversation_members")?,
         append_lanes: values.parsed("append_lanes")?,
         append_queue: values.parsed("append_queue")?,
+        user_reads_per_second: values.parsed("limit_user_reads_per_second")?,
+        reads_at_once: reads_at_once(values)?,
         log_reads_at_once: (values.parsed::<usize>("database_pool_size")? / 2)
             .clamp(1, LOG_READS_AT_ONCE_MAX),
     })
+}
+
+/// How many reads that clients ask for are under way at once: as many as SQLite has readers, or a part of the connections to
+/// PostgreSQL, so that what the node itself has to read finds some, too.
+fn reads_at_once(values: &Values) -> Result<usize, BadConfig> {
+    if postgres(values)?.is_none() {
+        return Ok(SqliteConfig::default().readers);
+    }
+    Ok((values.parsed::<usize>("database_pool_size")? / 3).clamp(1, READS_AT_ONCE_MAX))
 }
 
 fn telemetry(values: &Values, node: String) -> Result<TelemetryConfig, BadConfig> {
@@ -254,6 +269,7 @@ fn postgres(values: &Values) -> Result<Option<PostgresConfig>, BadConfig> {
             let mut config = PostgresConfig::new(url);
             config.read_url = values.text("database_read_url");
             config.pool_size_max = values.parsed("database_pool_size")?;
+            config.appends_at_once = values.parsed("append_lanes")?;
             config.prepared_statements = values.parsed("database_prepared_statements")?;
             check_database("database_url", &config.url)?;
             config.read_url.iter().try_for_each(|url| check_database("database_read_url", url))?;

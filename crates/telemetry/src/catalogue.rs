@@ -146,6 +146,12 @@ pub const MESSAGES: Section = Section {
             "Entries that wait in a queue between parts of the node.",
             &[("lane", "`append`, `publish`, `topic`, `presence`")],
         ),
+        gauge(
+            "starling_reads_waiting",
+            Unit::Count,
+            "Reads that clients asked for and that wait for their turn at the database.",
+            &[],
+        ),
     ],
 };
 
@@ -372,7 +378,7 @@ pub const LIMITS: Section = Section {
         &[(
             "limit",
             "`address_connections`, `address_handshakes`, `node_sessions`, `connection_commands`, `connection_bytes`, \
-             `connection_requests`, `user_requests`, `user_writes`, `tenant_connections`, `tenant_conversations`, `joins`, `topics`",
+             `connection_requests`, `user_requests`, `user_writes`, `user_reads`, `reads_waiting`, `tenant_connections`, `tenant_conversations`, `joins`, `topics`",
         )],
     )],
 };

@@ -17,6 +17,9 @@ pub struct PostgresConfig {
     pub read_url: Option<String>,
     /// Connections at most, to the primary and to the replica each.
     pub pool_size_max: usize,
+    /// How many batches of messages may be under way at once. Of the connections to the primary, as many and one are for messages
+    /// alone, but at most half.
+    pub appends_at_once: usize,
     /// How long it may take to open a connection.
     pub connect_timeout: Duration,
     /// How long a call may wait for a connection to become free.
@@ -41,6 +44,7 @@ impl PostgresConfig {
             url: url.into(),
             read_url: None,
             pool_size_max: 50,
+            appends_at_once: 2,
             connect_timeout: Duration::from_secs(3),
             wait_timeout: Duration::from_secs(3),
             recycle_timeout: Duration::from_secs(1),
@@ -49,6 +53,12 @@ impl PostgresConfig {
             ca_file: None,
             prepared_statements: false,
         }
+    }
+
+    /// Connections to the primary that are for messages alone: one for each batch that may be under way, and one to open while
+    /// another is being closed. At least one; so a pool of one has two connections.
+    pub fn append_pool_size(&self) -> usize {
+        self.appends_at_once.saturating_add(1).min(self.pool_size_max / 2).max(1)
     }
 
     /// Reads the URLs and the files that they name, and connects to nothing.

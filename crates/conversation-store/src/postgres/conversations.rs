@@ -35,7 +35,7 @@ macro_rules! with_members {
     };
 }
 
-const CREATE: &str = "SELECT id, created, member FROM starling_create($1, $2, $3, $4, $5, $6)";
+const CREATE: &str = "SELECT id, created, member FROM starling_create_within($1, $2, $3, $4, $5, $6, $7)";
 const OPEN: &str = with_members!("c.tenant = $1 AND c.name = $2");
 const OPEN_MANY: &str = with_members!("c.id = ANY($1)");
 const UPDATE: &str = "
@@ -51,7 +51,12 @@ const OF_MEMBER: &str = "
     ORDER BY c.active_at DESC, c.id DESC LIMIT $5";
 const COUNT: &str = "SELECT count(*) FROM (SELECT FROM conversations WHERE tenant = $1 LIMIT $2) AS counted";
 
-pub(super) async fn create(database: &Database, new: &NewConversation) -> Result<Created, Error> {
+pub(super) async fn create(
+    database: &Database,
+    new: &NewConversation,
+    conversations_max: u64,
+) -> Result<Option<Created>, Error> {
+    let conversations_max = to_database(conversations_max);
     let rows = database
         .write(
             CREATE,
@@ -62,11 +67,13 @@ pub(super) async fn create(database: &Database, new: &NewConversation) -> Result
                 (&new.title, Type::TEXT),
                 (&new.metadata, Type::TEXT),
                 (&new.members, Type::TEXT_ARRAY),
+                (&conversations_max, Type::INT8),
             ],
         )
         .await?;
     let row = rows.first().ok_or_else(|| Error::Refused("no answer to a creation".into()))?;
-    Ok(Created { id: column(row, 0)?, created: column(row, 1)?, member: column(row, 2)? })
+    let Some(id) = column(row, 0)? else { return Ok(None) };
+    Ok(Some(Created { id, created: column(row, 1)?, member: column(row, 2)? }))
 }
 
 pub(super) async fn open(

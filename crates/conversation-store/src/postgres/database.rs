@@ -24,7 +24,10 @@ pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 /// Connections to one server.
 #[derive(Clone)]
 pub(super) struct Database {
+    /// The pool's name.
     name: &'static str,
+    /// The server's: `primary` or `replica`.
+    server: &'static str,
     pool: Pool,
     tls: Option<Tls>,
     statement_timeout: Duration,
@@ -57,7 +60,12 @@ fn begin(statement_timeout: Duration) -> String {
 
 impl Database {
     /// Reads the URL and builds the pool; connects to nothing.
-    pub(super) fn new(name: &'static str, url: &str, config: &PostgresConfig) -> Result<Self, Error> {
+    pub(super) fn new(
+        name: &'static str,
+        url: &str,
+        config: &PostgresConfig,
+        size_max: usize,
+    ) -> Result<Self, Error> {
         let mut dsn = Dsn::parse(url)?;
         // For each address of each host, and for all that belongs to a connection.
         let connect_timeout = dsn.config.get_connect_timeout().copied().unwrap_or(config.connect_timeout);
@@ -77,7 +85,7 @@ impl Database {
             }
         };
         let pool = Pool::builder(manager)
-            .max_size(config.pool_size_max.max(1))
+            .max_size(size_max.max(1))
             .wait_timeout(Some(config.wait_timeout))
             // Whoever connects limits that by itself, for each host.
             .create_timeout(None)
@@ -93,6 +101,7 @@ impl Database {
         let reads_need_transaction = Arc::default();
         let database = Self {
             name,
+            server: name,
             pool,
             tls,
             statement_timeout,
@@ -104,6 +113,15 @@ impl Database {
         };
         database.close_idle_connections(config.idle_timeout);
         Ok(database)
+    }
+
+    /// Says that this is another pool for the same server: what one learns about the server both know, and it is logged once.
+    pub(super) fn beside(mut self, other: &Self) -> Self {
+        self.server = other.server;
+        self.reads_need_transaction = other.reads_need_transaction.clone();
+        self.has_warned = other.has_warned.clone();
+        self.doubt = other.doubt.clone();
+        self
     }
 
     /// One statement that only reads, in one round trip.
@@ -181,7 +199,7 @@ impl Database {
 
     /// Which server this is: `primary` or `replica`.
     pub(super) fn name(&self) -> &'static str {
-        self.name
+        self.server
     }
 
     /// What the pool looks like.

@@ -1,14 +1,16 @@
 //! Who is in a conversation, and how far they have read.
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::database::Database;
 use super::error::{Cause, Failed};
 use super::row::column;
 use crate::batch::{Parts, Refusals, from_database, highest_marks, to_database};
-use crate::{ConversationId, Error, MembersChange, ReadMark};
+use crate::{Added, ConversationId, Error, MembersChange, ReadMark};
 
-const SET: &str = "SELECT changed, version, owner FROM starling_set_member($1, $2, $3)";
+const ADD: &str = "SELECT changed, version, owner, is_full FROM starling_add_member($1, $2, $3)";
+const REMOVE: &str = "SELECT changed, version, owner FROM starling_set_member($1, $2, false)";
 const SHARE: &str = "
     SELECT EXISTS (
         SELECT FROM members a JOIN members b ON b.conversation_id = a.conversation_id
@@ -33,19 +35,33 @@ const MARK: &str = r#"
     WHERE m.conversation_id = l.conversation_id AND m.user_name = l.user_name AND m.read_seq < l.seq
     RETURNING l.item, m.read_seq"#;
 
-/// Makes somebody a member, or a member no more.
-pub(super) async fn set(
+/// Makes somebody a member, if there is room for one more.
+pub(super) async fn add(
     database: &Database,
     id: ConversationId,
     user: &str,
-    member: bool,
+    members_max: u64,
+) -> Result<Option<Added>, Error> {
+    let members_max = to_database(members_max);
+    let rows =
+        database.write(ADD, &[(&id, Type::INT8), (&user, Type::TEXT), (&members_max, Type::INT8)]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok(Some(if column(row, 3)? { Added::Full } else { Added::Member(change(row)?) }))
+}
+
+/// Makes somebody a member no more.
+pub(super) async fn remove(
+    database: &Database,
+    id: ConversationId,
+    user: &str,
 ) -> Result<Option<MembersChange>, Error> {
-    let rows = database.write(SET, &[(&id, Type::INT8), (&user, Type::TEXT), (&member, Type::BOOL)]).await?;
-    let change = |row| {
-        let version = from_database(column(row, 1)?);
-        Ok(MembersChange { changed: column(row, 0)?, version, owner: column(row, 2)? })
-    };
+    let rows = database.write(REMOVE, &[(&id, Type::INT8), (&user, Type::TEXT)]).await?;
     rows.first().map(change).transpose()
+}
+
+fn change(row: &Row) -> Result<MembersChange, Error> {
+    let version = from_database(column(row, 1)?);
+    Ok(MembersChange { changed: column(row, 0)?, version, owner: column(row, 2)? })
 }
 
 pub(super) async fn share(database: &Database, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {

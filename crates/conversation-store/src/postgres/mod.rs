@@ -31,7 +31,7 @@ pub use config::PostgresConfig;
 
 use crate::instruments::{Instruments, Work};
 use crate::{
-    Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
+    Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
     ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange, NewConversation,
     Page, PoolStatus, Range, ReadMark,
 };
@@ -40,6 +40,8 @@ use row::Rows;
 
 /// The log in PostgreSQL.
 pub struct PostgresStore {
+    /// For messages alone, so that no read takes the connections that sends need.
+    appends: Database,
     primary: Database,
     /// For reads that need not be fresh.
     replica: Option<Database>,
@@ -55,12 +57,15 @@ impl PostgresStore {
     /// [`Error::Address`] if a URL or a file that it names can't be used.
     #[expect(clippy::needless_pass_by_value, reason = "a store is made of its configuration")]
     pub fn connect(config: PostgresConfig) -> Result<Self, Error> {
-        let primary = Database::new("primary", &config.url, &config)?;
+        let appends_max = config.append_pool_size();
+        let primary_max = config.pool_size_max.saturating_sub(appends_max);
+        let primary = Database::new("primary", &config.url, &config, primary_max)?;
+        let appends = Database::new("appends", &config.url, &config, appends_max)?.beside(&primary);
         let replica = match &config.read_url {
-            Some(url) => Some(Database::new("replica", url, &config)?),
+            Some(url) => Some(Database::new("replica", url, &config, config.pool_size_max)?),
             None => None,
         };
-        Ok(Self { primary, replica, instruments: Instruments::new("postgres") })
+        Ok(Self { appends, primary, replica, instruments: Instruments::new("postgres") })
     }
 
     /// Rows from the replica, or from the primary where there is none or it fails.
@@ -108,11 +113,16 @@ impl ConversationStore for PostgresStore {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        self.instruments.append(append::append(&self.primary, batch)).await
+        self.instruments.append(append::append(&self.appends, batch)).await
     }
 
-    async fn create(&self, new: &NewConversation) -> Result<Created, Error> {
-        self.instruments.call(Work::Write, conversations::create(&self.primary, new)).await
+    async fn create_within(
+        &self,
+        new: &NewConversation,
+        conversations_max: u64,
+    ) -> Result<Option<Created>, Error> {
+        let call = conversations::create(&self.primary, new, conversations_max);
+        self.instruments.call(Work::Write, call).await
     }
 
     async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
@@ -143,12 +153,17 @@ impl ConversationStore for PostgresStore {
         self.instruments.call(Work::Write, members::mark_read(&self.primary, batch)).await
     }
 
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
-        self.instruments.call(Work::Write, members::set(&self.primary, id, user, true)).await
+    async fn add_member_within(
+        &self,
+        id: ConversationId,
+        user: &str,
+        members_max: u64,
+    ) -> Result<Option<Added>, Error> {
+        self.instruments.call(Work::Write, members::add(&self.primary, id, user, members_max)).await
     }
 
     async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
-        self.instruments.call(Work::Write, members::set(&self.primary, id, user, false)).await
+        self.instruments.call(Work::Write, members::remove(&self.primary, id, user)).await
     }
 
     async fn update(
@@ -222,6 +237,6 @@ impl ConversationStore for PostgresStore {
     }
 
     fn pools(&self) -> Vec<PoolStatus> {
-        std::iter::once(&self.primary).chain(&self.replica).map(Database::status).collect()
+        [&self.appends, &self.primary].into_iter().chain(&self.replica).map(Database::status).collect()
     }
 }

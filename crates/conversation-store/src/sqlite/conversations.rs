@@ -54,14 +54,21 @@ const OF_MEMBER: &str = "
     ORDER BY c.active_at_ms DESC, c.id DESC LIMIT ?5";
 const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM conversations WHERE tenant = ?1 LIMIT ?2)";
 
-pub(super) fn create(connection: &Connection, new: &NewConversation) -> Result<Created, Error> {
+pub(super) fn create(
+    connection: &Connection,
+    new: &NewConversation,
+    conversations_max: u64,
+) -> Result<Option<Created>, Error> {
     let found: Option<ConversationId> = connection
         .prepare_cached(FIND)?
         .query_row((&new.tenant, &new.conversation), |row| row.get(0))
         .optional()?;
     if let Some(id) = found {
         let member = connection.prepare_cached(IS_MEMBER)?.query_row((id, &new.owner), |row| row.get(0))?;
-        return Ok(Created { id, created: false, member });
+        return Ok(Some(Created { id, created: false, member }));
+    }
+    if conversations_max > 0 && count(connection, &new.tenant, conversations_max)? >= conversations_max {
+        return Ok(None);
     }
     let now_ms = now_ms();
     let id = connection.prepare_cached(CREATE)?.insert((
@@ -76,7 +83,7 @@ pub(super) fn create(connection: &Connection, new: &NewConversation) -> Result<C
     for user in std::iter::once(&new.owner).chain(&new.members) {
         add.execute((id, user, &new.tenant, now_ms))?;
     }
-    Ok(Created { id, created: true, member: true })
+    Ok(Some(Created { id, created: true, member: true }))
 }
 
 pub(super) fn open(connection: &Connection, tenant: &str, name: &str) -> Result<Option<Conversation>, Error> {

@@ -4,12 +4,15 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::clock::now_ms;
 use crate::batch::{Refusals, from_database, highest_marks, to_database};
-use crate::{ConversationId, Error, MembersChange, ReadMark};
+use crate::{Added, ConversationId, Error, MembersChange, ReadMark};
 
 const ADD: &str = "
     INSERT INTO members (conversation_id, user_name, tenant, joined_at_ms)
     SELECT id, ?2, tenant, ?3 FROM conversations WHERE id = ?1
     ON CONFLICT (conversation_id, user_name) DO NOTHING";
+const HAS_MEMBER: &str =
+    "SELECT EXISTS (SELECT 1 FROM members WHERE conversation_id = ?1 AND user_name = ?2)";
+const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM members WHERE conversation_id = ?1 LIMIT ?2)";
 const REMOVE: &str = "DELETE FROM members WHERE conversation_id = ?1 AND user_name = ?2";
 const VERSION: &str = "SELECT members_version, owner FROM conversations WHERE id = ?1";
 /// An owner who is no member any more is followed by the member who joined first; without any member left, by nobody.
@@ -32,18 +35,42 @@ const MARK: &str = "
       AND members.read_seq < min(?3, c.head)
     RETURNING read_seq";
 
-/// Makes somebody a member, or a member no more, and counts the change.
-pub(super) fn set(
+/// Makes somebody a member, if there is room for one more.
+pub(super) fn add(
     connection: &Connection,
     id: ConversationId,
     user: &str,
-    member: bool,
+    members_max: u64,
+) -> Result<Option<Added>, Error> {
+    if members_max > 0 {
+        let is_member: bool =
+            connection.prepare_cached(HAS_MEMBER)?.query_row((id, user), |row| row.get(0))?;
+        let count: i64 =
+            connection.prepare_cached(COUNT)?.query_row((id, to_database(members_max)), |row| row.get(0))?;
+        if !is_member && from_database(count) >= members_max {
+            return Ok(Some(Added::Full));
+        }
+    }
+    let changed = connection.prepare_cached(ADD)?.execute((id, user, now_ms()))? > 0;
+    Ok(count_change(connection, id, changed)?.map(Added::Member))
+}
+
+/// Makes somebody a member no more.
+pub(super) fn remove(
+    connection: &Connection,
+    id: ConversationId,
+    user: &str,
 ) -> Result<Option<MembersChange>, Error> {
-    let changed = if member {
-        connection.prepare_cached(ADD)?.execute((id, user, now_ms()))? > 0
-    } else {
-        connection.prepare_cached(REMOVE)?.execute((id, user))? > 0
-    };
+    let changed = connection.prepare_cached(REMOVE)?.execute((id, user))? > 0;
+    count_change(connection, id, changed)
+}
+
+/// Counts a change of the members, if there was one.
+fn count_change(
+    connection: &Connection,
+    id: ConversationId,
+    changed: bool,
+) -> Result<Option<MembersChange>, Error> {
     let version = if changed { COUNT_CHANGE } else { VERSION };
     let change = |row: &Row<'_>| {
         Ok(MembersChange { changed, version: from_database(row.get(0)?), owner: row.get(1)? })

@@ -30,7 +30,7 @@ pub use path::path_of;
 
 use crate::instruments::{Instruments, Work};
 use crate::{
-    Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
+    Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
     ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange, NewConversation, Page,
     PoolStatus, Range, ReadMark,
 };
@@ -104,9 +104,14 @@ impl ConversationStore for SqliteStore {
         self.instruments.append(self.writer.write(move |database| append::append(database, &batch))).await
     }
 
-    async fn create(&self, new: &NewConversation) -> Result<Created, Error> {
+    async fn create_within(
+        &self,
+        new: &NewConversation,
+        conversations_max: u64,
+    ) -> Result<Option<Created>, Error> {
         let new = new.clone();
-        let call = self.writer.write(move |database| conversations::create(database, &new));
+        let call =
+            self.writer.write(move |database| conversations::create(database, &new, conversations_max));
         self.instruments.call(Work::Write, call).await
     }
 
@@ -146,15 +151,20 @@ impl ConversationStore for SqliteStore {
         self.instruments.call(Work::Write, call).await
     }
 
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
+    async fn add_member_within(
+        &self,
+        id: ConversationId,
+        user: &str,
+        members_max: u64,
+    ) -> Result<Option<Added>, Error> {
         let user = user.to_owned();
-        let call = self.writer.write(move |database| members::set(database, id, &user, true));
+        let call = self.writer.write(move |database| members::add(database, id, &user, members_max));
         self.instruments.call(Work::Write, call).await
     }
 
     async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
         let user = user.to_owned();
-        let call = self.writer.write(move |database| members::set(database, id, &user, false));
+        let call = self.writer.write(move |database| members::remove(database, id, &user));
         self.instruments.call(Work::Write, call).await
     }
 

@@ -69,6 +69,31 @@ pub async fn many_creators_make_one(place: Place) -> Result<()> {
     Ok(())
 }
 
+pub async fn many_created_at_once_stay_within_the_limit(place: Place) -> Result<()> {
+    const LIMIT: u64 = 5;
+    let stores = [place.store().await?, place.store().await?];
+    let mut creators = JoinSet::new();
+    for creator in 0..20 {
+        let store = stores[creator % 2].clone();
+        creators.spawn(async move {
+            store.create_within(&new("t", &format!("c{creator}"), "owner"), LIMIT).await
+        });
+    }
+    let mut created = 0;
+    while let Some(answer) = creators.join_next().await {
+        created += u64::from(answer??.is_some());
+    }
+    assert_eq!(created, LIMIT);
+    assert_eq!(stores[0].count_conversations("t", 100).await?, LIMIT);
+    let names = stores[0].conversations_of("t", "owner", None, 10).await?.conversations;
+    let there = new("t", &names[0].conversation, "owner");
+    let again = stores[1].create_within(&there, LIMIT).await?;
+    ensure!(again.is_some_and(|again| !again.created && again.member), "what exists is found");
+    ensure!(stores[1].create_within(&new("other", "c", "owner"), LIMIT).await?.is_some(), "another tenant");
+    ensure!(stores[1].create_within(&new("t", "new", "owner"), 0).await?.is_some(), "0: no limit");
+    Ok(())
+}
+
 pub async fn title_and_metadata_change_separately(place: Place) -> Result<()> {
     let store = place.store().await?;
     let id = conversation(&store, "c").await?;

@@ -52,6 +52,7 @@ conformance! {
         title_and_metadata_change_separately,
         deleted_and_made_again_is_another,
         many_are_opened_in_one_call,
+        many_created_at_once_stay_within_the_limit,
         a_deletion_among_appends_leaves_nothing_behind,
         lists_show_newest_activity_first,
         lists_go_on_at_the_cursor,
@@ -79,6 +80,7 @@ conformance! {
         members_come_and_go,
         the_version_tells_whether_members_changed,
         changes_made_at_once_are_numbered_without_a_hole,
+        many_added_at_once_stay_within_the_limit,
         read_marks_never_fall_and_end_at_the_head,
         of_marks_set_at_once_the_highest_stays,
         sharing_needs_a_common_conversation;

@@ -1,7 +1,7 @@
 //! Members and their read marks.
 
 use anyhow::{Result, ensure};
-use starling_conversation_store::{MembersChange, NewConversation, ReadMark};
+use starling_conversation_store::{Added, MembersChange, NewConversation, ReadMark};
 use tokio::task::JoinSet;
 
 use crate::place::{Place, Store, append, conversation, new};
@@ -77,6 +77,41 @@ pub async fn changes_made_at_once_are_numbered_without_a_hole(place: Place) -> R
     ensure!(newest >= 4 * EACH, "two changers of one user may hinder each other, the others not: {newest}");
     assert_eq!(users(&stores[0]).await?, ["owner"]);
     Ok(())
+}
+
+pub async fn many_added_at_once_stay_within_the_limit(place: Place) -> Result<()> {
+    const LIMIT: u64 = 10;
+    let stores = [place.store().await?, place.store().await?];
+    let id = conversation(&stores[0], "c").await?;
+    let mut adders = JoinSet::new();
+    for number in 0..40 {
+        let store = stores[number % 2].clone();
+        adders.spawn(async move { store.add_member_within(id, &format!("u{number}"), LIMIT).await });
+    }
+    let (mut added, mut full) = (0, 0);
+    while let Some(answer) = adders.join_next().await {
+        match answer?? {
+            Some(Added::Member(change)) => added += u64::from(change.changed),
+            Some(Added::Full) => full += 1,
+            None => anyhow::bail!("the conversation is gone"),
+        }
+    }
+    assert_eq!((added, full), (LIMIT - 1, 40 - (LIMIT - 1)), "the owner is a member, too");
+    assert_eq!(users(&stores[1]).await?.len() as u64, LIMIT);
+    let again = stores[0].add_member_within(id, "owner", LIMIT).await?;
+    assert_eq!(again, same_member(LIMIT - 1), "a member of a full conversation");
+    stores[0].remove_member(id, "owner").await?;
+    assert_eq!(stores[1].add_member_within(id, "late", LIMIT).await?, new_member(LIMIT + 1));
+    assert_eq!(stores[1].add_member_within(id + 1_000, "late", LIMIT).await?, None);
+    Ok(())
+}
+
+fn same_member(version: u64) -> Option<Added> {
+    Some(Added::Member(MembersChange { changed: false, version, owner: "owner".into() }))
+}
+
+fn new_member(version: u64) -> Option<Added> {
+    Some(Added::Member(MembersChange { changed: true, version, owner: "u".into() }))
 }
 
 pub async fn read_marks_never_fall_and_end_at_the_head(place: Place) -> Result<()> {

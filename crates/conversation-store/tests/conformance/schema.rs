@@ -18,7 +18,13 @@ pub async fn many_stores_migrate_at_once(place: Place) -> Result<()> {
     // SQLite has none.
     let _ = place.run_sql("DROP TABLE nodes").await;
     let functions = ["append", "create", "set_member", "delete", "erase", "incarnation", "origin", "server"];
-    for name in functions.into_iter().chain(["reincarnate", "report_head", "count_details"]) {
+    for name in functions.into_iter().chain([
+        "reincarnate",
+        "create_within",
+        "add_member",
+        "report_head",
+        "count_details",
+    ]) {
         // SQLite has none.
         let _ = place.run_sql(&format!("DROP FUNCTION starling_{name}")).await;
     }
@@ -53,6 +59,8 @@ pub async fn a_checked_store_shows_its_pools(place: Place) -> Result<()> {
     let store = place.store().await?;
     store.check().await?;
     store.ping().await?;
+    let id = conversation(&store, "c").await?;
+    append(&store, id, &["a"]).await?;
     let pools = store.pools();
     ensure!(!pools.is_empty());
     for pool in pools {

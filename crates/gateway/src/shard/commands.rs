@@ -151,7 +151,8 @@ impl ConnTask {
         let handling = match (&conn.session, command) {
             (Some(session), command) => hub.handle(session, id, command),
             (None, Command::Connect(connect)) => {
-                if let Err(away) = self.shard.settings.admission.session(connect.resume.is_some()) {
+                let resumes = connect.resume.as_ref().and_then(|resume| hub.proven_session(resume));
+                if let Err(away) = self.shard.settings.admission.session(resumes) {
                     METRICS.limited_sessions.increment(1);
                     let error = CommandError::rate_limited("too many clients come at once", 0);
                     self.take_answer(table, id, Answer::Refused(error.retry_after(away)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use starling_conversation_store::{
-    Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
+    Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
     ConversationStore, Created, Error, LastSeen, ListCursor, Member, MembersChange, Message, NewConversation,
     Page, PoolStatus, Range, ReadMark,
 };
@@ -258,8 +258,8 @@ impl ConversationStore for LogClient {
         self.ask(|log| log.append(batch)).await
     }
 
-    async fn create(&self, new: &NewConversation) -> Result<Created, Error> {
-        self.ask(|log| log.create(new)).await
+    async fn create_within(&self, new: &NewConversation, _max: u64) -> Result<Option<Created>, Error> {
+        self.ask(|log| Some(log.create(new))).await
     }
 
     async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
@@ -312,8 +312,13 @@ impl ConversationStore for LogClient {
         .await
     }
 
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
-        self.ask(|log| Some(log.state.lock().entry(id)?.set_member(user, true))).await
+    async fn add_member_within(
+        &self,
+        id: ConversationId,
+        user: &str,
+        _members_max: u64,
+    ) -> Result<Option<Added>, Error> {
+        self.ask(|log| Some(Added::Member(log.state.lock().entry(id)?.set_member(user, true)))).await
     }
 
     async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {

@@ -194,6 +194,8 @@ fn hub_config(plan: &Plan, name: &str, life: &str) -> HubConfig {
         members_per_conversation_max: 100,
         append_lanes: 2,
         append_queue: 1_000,
+        user_reads_per_second: 0,
+        reads_at_once: 4,
         log_reads_at_once: 2,
     }
 }

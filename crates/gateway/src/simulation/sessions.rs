@@ -130,6 +130,16 @@ impl SessionStore for SessionClient {
         self.ask(self.store.keep_presence(of)).await
     }
 
+    async fn set_connections(
+        &self,
+        node: &str,
+        tenant: &str,
+        count: u64,
+        max: Option<u64>,
+    ) -> Result<bool, Error> {
+        self.ask(self.store.set_connections(node, tenant, count, max)).await
+    }
+
     async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {
         self.ask(self.store.take(tenant, user, allowance)).await
     }

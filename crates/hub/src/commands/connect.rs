@@ -21,6 +21,7 @@ use super::topics::PreparedSubscribe;
 use crate::hub::{Hub, StoreChange};
 use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
+use crate::places::Place;
 use crate::reply::{Answer, Handling};
 use crate::room::Room;
 use crate::session::Session;
@@ -29,6 +30,8 @@ use crate::{CommandError, clock};
 
 /// How many conversations of one session are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 16;
+/// How many conversations of one session are looked up in one query, which counts as one read.
+const NAMES_PER_READ: usize = 100;
 /// How long a ticket may be used after it was made, days. A socket may be open that long, its token refreshed; whether the session
 /// still goes on, the session store knows. With each resume a client gets a new ticket.
 pub const TICKET_DAYS: u32 = 30;
@@ -66,12 +69,21 @@ struct Attaching {
     /// Whether the session store may have the session as held by this attach.
     holds: bool,
     arrived: bool,
+    /// The tenant's place that was taken for it, where its connections are limited. Given back after the session counts.
+    place: Option<Place>,
 }
 
 impl Attaching {
     fn begin(hub: &Arc<Hub>, session: &Arc<str>) -> Attaching {
         hub.sessions.begin_attaching(session);
-        Attaching { hub: hub.clone(), session: session.clone(), stamp: 0, holds: false, arrived: false }
+        Attaching {
+            hub: hub.clone(),
+            session: session.clone(),
+            stamp: 0,
+            holds: false,
+            arrived: false,
+            place: None,
+        }
     }
 
     fn stamped(&mut self, stamp: Stamp) {
@@ -207,6 +219,12 @@ impl PreparedConnect {
 }
 
 impl Hub {
+    /// The session that a client proves to have had by its ticket. Whether it can go on is not known yet.
+    pub fn proven_session<'a>(&self, resume: &'a Resume) -> Option<&'a str> {
+        let ticket = self.tickets.open(&resume.ticket, clock::now_ms(), TICKET_LIFETIME_MS).ok()?;
+        (ticket.session == resume.session).then_some(resume.session.as_str())
+    }
+
     /// `connect` of a socket. `identity` where the upgrade carried a token.
     pub fn connect(
         self: &Arc<Self>,
@@ -257,11 +275,12 @@ impl Hub {
             METRICS.resumed.increment(1);
             return Ok(prepared);
         }
-        self.check_connections(&identity.tenant)?;
+        let place = self.take_place(&identity.tenant).await?;
         self.saw(&identity.tenant, &identity.user, now_ms);
         METRICS.new_sessions.increment(1);
         let id: Arc<str> = URL_SAFE_NO_PAD.encode(crate::random::session_id()).into();
         let mut attaching = Attaching::begin(&self, &id);
+        attaching.place = place;
         attaching.holds = true;
         let attach = self.attach_request(&id, &identity, now_ms, began, None);
         let stamp = match self.session_store.attach(&attach).await {
@@ -352,7 +371,7 @@ impl Hub {
     /// Gives an attach of an old session its place in the order of all its attaches, and learns what the session was in. `None`: it has
     /// ended.
     async fn claim(
-        &self,
+        self: &Arc<Self>,
         attaching: &mut Attaching,
         identity: &Identity,
         ticket: &Ticket,
@@ -385,11 +404,14 @@ impl Hub {
             Ok(Attached::Resumed { previous_node, conversations, topics, created_at_ms, .. }) => {
                 // One that moves from an older socket takes that one's place; one whose socket dropped needs a free place.
                 if previous_node.is_none() {
-                    self.check_connections(&identity.tenant)?;
+                    attaching.place = self.take_place(&identity.tenant).await?;
                 }
                 Claim { names: conversations, topics, created_at_ms, is_known: true, is_stored: true }
             }
-            Ok(Attached::Rebuilt { .. } | Attached::New { .. }) => Claim::by_ticket(ticket, true),
+            Ok(Attached::Rebuilt { .. } | Attached::New { .. }) => {
+                attaching.place = self.take_place(&identity.tenant).await?;
+                Claim::by_ticket(ticket, true)
+            }
             Err(error) => {
                 tracing::debug!(%error, "a session is resumed by its ticket alone");
                 Claim::by_ticket(ticket, false)
@@ -458,15 +480,22 @@ impl Hub {
         // What the session was in comes first; beyond the limit is what cursors alone name.
         let too_many = names.split_off(names.len().min(self.config.joins_per_session_max));
         let mut gone: Vec<String> = too_many.into_iter().map(|joined| joined.name).collect();
-        // Names that this node does not know may be invented, however many: one query tells, instead of one for each.
+        // Names that this node does not know may be invented, however many: one query tells of many, in a turn of the user's.
         let (mut names, unknown): (Vec<JoinedConversation>, Vec<JoinedConversation>) =
             names.into_iter().partition(|joined| self.rooms.known(&session.tenant, &joined.name).is_some());
-        if !unknown.is_empty() {
-            let asked: Vec<String> = unknown.iter().map(|joined| joined.name.clone()).collect();
+        for some in unknown.chunks(NAMES_PER_READ) {
+            let asked: Vec<String> = some.iter().map(|joined| joined.name.clone()).collect();
+            self.reads.wait(&session.tenant, &session.user, 1).await?;
+            let turn = self.reads.turn(&session.tenant, &session.user).await?;
             let found = self.conversations.member_of(&session.tenant, &session.user, &asked).await?;
+            drop(turn);
             let found: BTreeSet<String> = found.into_iter().collect();
-            for joined in unknown {
-                if found.contains(&joined.name) { names.push(joined) } else { gone.push(joined.name) }
+            for joined in some {
+                if found.contains(&joined.name) {
+                    names.push(joined.clone());
+                } else {
+                    gone.push(joined.name.clone());
+                }
             }
         }
         let found: Vec<(String, Result<(Arc<Room>, Start), CommandError>)> =
@@ -564,24 +593,6 @@ impl Hub {
             user: identity.user.to_string(),
             issued_at_ms,
         })
-    }
-
-    fn check_connections(&self, tenant: &str) -> Result<(), CommandError> {
-        let max = self.config.limits_of(tenant).connections;
-        if max == 0 {
-            return Ok(());
-        }
-        let others = self
-            .nodes
-            .lock()
-            .iter()
-            .filter(|record| record.node != *self.node)
-            .fold(0, |sum, record| sum + record.tenants.get(tenant).copied().unwrap_or(0));
-        if others + self.sessions.of_tenant(tenant) >= max {
-            METRICS.limited_tenant_connections.increment(1);
-            return Err(CommandError::rate_limited(format!("the tenant has its {max} connections"), 5_000));
-        }
-        Ok(())
     }
 }
 

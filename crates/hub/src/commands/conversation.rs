@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use starling_auth::Identity;
-use starling_conversation_store::{ConversationSummary, ListCursor, MembersChange, NewConversation, Role};
+use starling_conversation_store::{
+    Added, ConversationSummary, ListCursor, MembersChange, NewConversation, Role,
+};
 use starling_wire::protocol::{self, Create, Created, History, HistoryPage, Json, Sent, Timestamp};
 
 use crate::CommandError;
@@ -66,11 +68,6 @@ impl Hub {
             return Err(self.too_many_members());
         }
         self.take_write(tenant, user).await?;
-        if let Err(full) = self.check_conversations(tenant).await {
-            // What exists is not made, however many there are.
-            let name = create.conversation.as_deref().ok_or_else(|| full.clone())?;
-            self.rooms.get(&*self.conversations, &*self.shards, tenant, name).await?.ok_or(full)?;
-        }
         let conversation = create.conversation.unwrap_or_else(|| crate::random::sortable_id().to_string());
         let new = NewConversation {
             tenant: tenant.to_string(),
@@ -95,6 +92,8 @@ impl Hub {
         cursor: Option<ListCursor>,
         limit: u32,
     ) -> Result<ConversationPage, CommandError> {
+        self.reads.take(&identity.tenant, &identity.user)?;
+        let _turn = self.reads.turn(&identity.tenant, &identity.user).await?;
         let list =
             self.conversations.conversations_of(&identity.tenant, &identity.user, cursor, limit).await?;
         let conversations = list.conversations.into_iter().map(ConversationView::from).collect();
@@ -107,7 +106,10 @@ impl Hub {
         identity: &Identity,
         name: &str,
     ) -> Result<ConversationView, CommandError> {
+        self.reads.wait(&identity.tenant, &identity.user, 1).await?;
+        let turn = self.reads.turn(&identity.tenant, &identity.user).await?;
         let found = self.conversations.open(&identity.tenant, name).await?;
+        drop(turn);
         let found = found.ok_or_else(CommandError::no_such_conversation)?;
         let members: Vec<String> = found.members.into_iter().map(|member| member.user).collect();
         if !identity.scopes.is_admin() && !members.iter().any(|member| **member == *identity.user) {
@@ -124,7 +126,7 @@ impl Hub {
         })
     }
 
-    /// Changes title and metadata; for the owner or an admin.
+    /// Changes title and metadata; for the owner or an admin. Counts as a write.
     pub async fn change_conversation(
         &self,
         identity: &Identity,
@@ -132,6 +134,7 @@ impl Hub {
         title: Option<Option<String>>,
         metadata: Option<Option<Json>>,
     ) -> Result<ConversationView, CommandError> {
+        self.take_change(identity).await?;
         let room = self.owned_room(identity, name).await?;
         let metadata = metadata.map(|json| json.map(|json| json.as_str().to_owned()));
         if !self.conversations.update(room.conversation, title, metadata).await? {
@@ -145,42 +148,42 @@ impl Hub {
         self.conversation(identity, &room.key.name).await
     }
 
-    /// Deletes a conversation; for the owner or an admin.
+    /// Deletes a conversation; for the owner or an admin. Counts as a write.
     pub async fn delete_conversation(
         self: &Arc<Self>,
         identity: &Identity,
         name: &str,
     ) -> Result<(), CommandError> {
+        self.take_change(identity).await?;
         let room = self.owned_room(identity, name).await?;
         let hub = self.clone();
         self.to_the_end(async move { hub.delete_and_tell(&room).await }).await
     }
 
-    /// Adds a member; for the owner or an admin.
+    /// Adds a member; for the owner or an admin. Counts as a write.
     pub async fn add_member(
         self: &Arc<Self>,
         identity: &Identity,
         name: &str,
         user: &str,
     ) -> Result<(), CommandError> {
+        self.take_change(identity).await?;
         let room = self.owned_room(identity, name).await?;
-        if room.state().members.len() >= self.config.members_per_conversation_max && !room.is_member(user) {
-            return Err(self.too_many_members());
-        }
         let (hub, user) = (self.clone(), user.into());
         self.to_the_end(async move { hub.set_member_and_tell(&room, user, true).await }).await?;
         Ok(())
     }
 
-    /// Removes a member; for the owner, an admin, or the member itself.
+    /// Removes a member; for the owner, an admin, or the member itself. Counts as a write.
     pub async fn remove_member(
         self: &Arc<Self>,
         identity: &Identity,
         name: &str,
         user: &str,
     ) -> Result<(), CommandError> {
+        self.take_change(identity).await?;
         let room = if *identity.user == *user {
-            self.member_room(&identity.tenant, user, name).await?
+            self.member_room(&identity.tenant, &identity.user, name).await?
         } else {
             self.owned_room(identity, name).await?
         };
@@ -197,8 +200,9 @@ impl Hub {
         identity: &Identity,
         history: &History,
     ) -> Result<HistoryPage, CommandError> {
+        self.reads.take(&identity.tenant, &identity.user)?;
         let room = self.readable_room(identity, &history.conversation).await?;
-        self.page(&room, history, PAGE_BYTES_MAX).await
+        self.page(&room, &identity.user, history, PAGE_BYTES_MAX).await
     }
 
     /// A message that came by HTTP. An admin may speak under any name and in any role.
@@ -218,7 +222,7 @@ impl Hub {
         if !identity.scopes.is_admin() {
             return self.member_room(&identity.tenant, &identity.user, name).await;
         }
-        let room = self.rooms.get(&*self.conversations, &*self.shards, &identity.tenant, name).await?;
+        let room = self.room(&identity.tenant, &identity.user, name).await?;
         room.ok_or_else(CommandError::no_such_conversation)
     }
 
@@ -235,7 +239,14 @@ impl Hub {
         &self,
         new: NewConversation,
     ) -> Result<starling_conversation_store::Created, CommandError> {
-        let created = self.conversations.create(&new).await?;
+        let max = self.config.limits_of(&new.tenant).conversations;
+        let Some(created) = self.conversations.create_within(&new, max).await? else {
+            METRICS.limited_tenant_conversations.increment(1);
+            return Err(CommandError::rate_limited(
+                format!("the tenant has its {max} conversations"),
+                60_000,
+            ));
+        };
         if created.created {
             let (tenant, name): (Arc<str>, Arc<str>) = (new.tenant.into(), new.conversation.into());
             self.rooms.doubt_load(&tenant, &name);
@@ -260,7 +271,13 @@ impl Hub {
     ) -> Result<bool, CommandError> {
         let conversation = room.conversation;
         let change = if member {
-            self.conversations.add_member(conversation, &user).await
+            let max = self.config.members_per_conversation_max as u64;
+            match self.conversations.add_member_within(conversation, &user, max).await {
+                Ok(Some(Added::Full)) => return Err(self.too_many_members()),
+                Ok(Some(Added::Member(change))) => Ok(Some(change)),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            }
         } else {
             self.conversations.remove_member(conversation, &user).await
         };
@@ -307,18 +324,6 @@ impl Hub {
             (room.key.tenant.clone(), room.key.name.clone(), room.conversation);
         self.apply_deleted(room);
         self.publish_message(room.lane, &NodeMessage::Deleted { tenant, name, conversation });
-    }
-
-    async fn check_conversations(&self, tenant: &str) -> Result<(), CommandError> {
-        let max = self.config.limits_of(tenant).conversations;
-        if max > 0 && self.conversations.count_conversations(tenant, max).await? >= max {
-            METRICS.limited_tenant_conversations.increment(1);
-            return Err(CommandError::rate_limited(
-                format!("the tenant has its {max} conversations"),
-                60_000,
-            ));
-        }
-        Ok(())
     }
 
     fn too_many_members(&self) -> CommandError {

@@ -120,6 +120,9 @@ impl Hub {
                 .into();
             }
         }
+        if let Err(error) = self.reads.wait(&session.tenant, &session.user, 1).await {
+            return Err(error).into();
+        }
         self.know_presence(&room).await;
         Answer::Join(PreparedJoin { hub: self, session, room, start })
     }
@@ -136,10 +139,10 @@ impl Hub {
         for _ in 0..LOOKUPS_MAX {
             let room = self.member_room(&session.tenant, &session.user, name).await?;
             if id.is_some_and(|id| id != room.conversation) {
-                if self.head_in_log(&room).await?.is_some() {
+                if self.head_in_log(&room, &session.user).await?.is_some() {
                     return Err(CommandError::no_such_conversation());
                 }
-            } else if let Some(start) = self.start_of(&room, cursor).await? {
+            } else if let Some(start) = self.start_of(&room, &session.user, cursor).await? {
                 return Ok((room, start));
             }
         }
@@ -169,6 +172,7 @@ impl Hub {
     async fn start_of(
         &self,
         room: &Arc<Room>,
+        reader: &Arc<str>,
         cursor: Option<&Cursor>,
     ) -> Result<Option<Start>, CommandError> {
         let Some(cursor) = cursor else { return Ok(Some(Start::default())) };
@@ -177,7 +181,7 @@ impl Hub {
         if !is_foreign && cursor.seq <= room.state().head() {
             return Ok(Some(goes_on));
         }
-        let head = match self.head_in_log(room).await {
+        let head = match self.head_in_log(room, reader).await {
             Ok(Some(head)) => head,
             Ok(None) => return Ok(None),
             Err(error) if is_foreign => return Err(error),
@@ -191,7 +195,8 @@ impl Hub {
     }
 
     /// A room's newest number, as the database has it. `None`: the database has no such log any more, and the room is forgotten.
-    async fn head_in_log(&self, room: &Arc<Room>) -> Result<Option<u64>, CommandError> {
+    async fn head_in_log(&self, room: &Arc<Room>, reader: &Arc<str>) -> Result<Option<u64>, CommandError> {
+        let _turn = self.reads.turn(&room.key.tenant, reader).await?;
         let heads = self.conversations.heads(&[room.conversation]).await?;
         let Some(head) = heads.first() else {
             self.apply_deleted(room);

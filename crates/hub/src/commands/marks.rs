@@ -28,7 +28,10 @@ impl Hub {
             return Ok(());
         }
         let mark = ReadMark { conversation: room.conversation, user: user.clone(), seq };
+        self.reads.wait(tenant, user, 1).await?;
+        let turn = self.reads.turn(tenant, user).await?;
         let risen = self.conversations.mark_read(&[mark]).await?;
+        drop(turn);
         if let Some(seq) = risen.into_iter().next().flatten() {
             let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
             self.rooms.doubt_load(&tenant, &name);
@@ -85,6 +88,7 @@ impl Hub {
         user: &Arc<str>,
         name: &str,
     ) -> Result<PresenceList, CommandError> {
+        self.reads.take(tenant, user)?;
         let room = self.member_room(tenant, user, name).await?;
         // What was known when the last socket here left is old, also where the store says that nobody is there.
         let entries = if self.clustered && !room.state().online_known {
@@ -113,7 +117,10 @@ impl Hub {
         users.sort_by(|a, b| a.user.cmp(&b.user));
         let away: Vec<String> =
             users.iter().filter(|user| !user.online).map(|user| user.user.to_string()).collect();
-        for seen in self.seen(tenant, &away).await {
+        let turn = self.reads.turn(tenant, user).await?;
+        let seen = self.seen(tenant, &away).await;
+        drop(turn);
+        for seen in seen {
             if let Ok(at) = users.binary_search_by(|user| user.user.cmp(&seen.user)) {
                 users[at].last_seen = Some(Timestamp(seen.at_ms));
             }

@@ -9,6 +9,7 @@ mod send;
 mod topics;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 pub use connect::{PreparedConnect, TICKET_DAYS};
 pub use conversation::{ConversationPage, ConversationView, Posted};
@@ -19,6 +20,7 @@ pub use topics::{PreparedSubscribe, TopicAttachment};
 
 use crate::hub::Hub;
 use crate::reply::{Answer, Handling, Reply};
+use crate::room::Room;
 use crate::session::Session;
 use crate::{CommandError, clock};
 
@@ -114,21 +116,50 @@ impl Hub {
         self.runtime.spawn(change).await.unwrap_or_else(|_| Err(stopping()))
     }
 
-    pub(crate) fn touch(&self, room: &crate::room::Room) {
-        room.used_at_s.store(self.seconds(), std::sync::atomic::Ordering::Relaxed);
+    pub(crate) fn touch(&self, room: &Room) {
+        room.used_at_s.store(self.seconds(), Ordering::Relaxed);
     }
 
-    /// The room of a conversation that `user` is a member of.
+    /// The room of a conversation that `user` is a member of. Where it is not known, the look-up is a read of this user, which waits
+    /// for its turn.
     pub(crate) async fn member_room(
         &self,
-        tenant: &str,
-        user: &str,
+        tenant: &Arc<str>,
+        user: &Arc<str>,
         name: &str,
-    ) -> Result<Arc<crate::room::Room>, CommandError> {
-        let room = self.rooms.get(&*self.conversations, &*self.shards, tenant, name).await?;
+    ) -> Result<Arc<Room>, CommandError> {
+        let room = self.room(tenant, user, name).await?;
         let room = room.filter(|room| room.is_member(user)).ok_or_else(CommandError::no_such_conversation)?;
         self.touch(&room);
         Ok(room)
+    }
+
+    /// The room of a conversation, whoever is a member. Where it is not known, the look-up is a read of `reader`.
+    pub(crate) async fn room(
+        &self,
+        tenant: &Arc<str>,
+        reader: &Arc<str>,
+        name: &str,
+    ) -> Result<Option<Arc<Room>>, CommandError> {
+        let room = match self.rooms.known(tenant, name) {
+            Some(room) => Some(room),
+            None => {
+                self.reads.wait(tenant, reader, 1).await?;
+                let _turn = self.reads.turn(tenant, reader).await?;
+                self.rooms.get(&*self.conversations, &*self.shards, tenant, name).await?
+            }
+        };
+        if let Some(room) = &room {
+            self.settle_doubt(room);
+        }
+        Ok(room)
+    }
+
+    /// Has the members of a room read once more that changed while it was loaded.
+    pub(crate) fn settle_doubt(&self, room: &Arc<Room>) {
+        if room.doubtful.swap(false, Ordering::Relaxed) {
+            self.look(room);
+        }
     }
 
     /// The same without waiting, if it is known already.
@@ -137,7 +168,7 @@ impl Hub {
         tenant: &str,
         user: &str,
         name: &str,
-    ) -> Option<Result<Arc<crate::room::Room>, CommandError>> {
+    ) -> Option<Result<Arc<Room>, CommandError>> {
         let room = self.rooms.known(tenant, name)?;
         if !room.is_member(user) {
             return Some(Err(CommandError::no_such_conversation()));

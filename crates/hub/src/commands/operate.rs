@@ -109,6 +109,8 @@ impl Hub {
     /// Whether somebody is connected: for those who share a conversation with them, and admins.
     pub async fn user_presence(&self, identity: &Identity, user: &str) -> Result<UserPresence, CommandError> {
         let tenant = &identity.tenant;
+        self.reads.take(tenant, &identity.user)?;
+        let _turn = self.reads.turn(tenant, &identity.user).await?;
         let allowed = identity.scopes.is_admin()
             || *identity.user == *user
             || self.conversations.share_conversation(tenant, &identity.user, user).await?;

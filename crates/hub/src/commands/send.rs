@@ -15,6 +15,9 @@ use crate::room::Room;
 use crate::session::Session;
 use crate::trace::Origin;
 
+/// How much of a page one read is good for, bytes; what is more counts as further reads.
+const BYTES_PER_READ: usize = 16 * 1024;
+
 impl Hub {
     /// `send` of a socket: without waiting, where all that it needs is cached and writes are not limited.
     pub(super) fn handle_send(
@@ -66,13 +69,13 @@ impl Hub {
         role: Role,
         send: protocol::Send,
     ) -> Result<Sent, CommandError> {
-        let room = self.rooms.get(&*self.conversations, &*self.shards, tenant, &send.conversation).await?;
+        let room = self.room(tenant, sender, &send.conversation).await?;
         let room = room.ok_or_else(CommandError::no_such_conversation)?;
         self.touch(&room);
         self.commit(room, sender.clone(), role, send).await
     }
 
-    /// `history`, in a page of at most so many bytes.
+    /// `history`, in a page of at most so many bytes: a read of this user, refused where their allowance is used up.
     pub async fn history(
         &self,
         tenant: &Arc<str>,
@@ -80,14 +83,16 @@ impl Hub {
         history: &History,
         bytes_max: usize,
     ) -> Result<HistoryPage, CommandError> {
+        self.reads.take(tenant, user)?;
         let room = self.member_room(tenant, user, &history.conversation).await?;
-        self.page(&room, history, bytes_max).await
+        self.page(&room, user, history, bytes_max).await
     }
 
-    /// A page of the log, whoever asks.
+    /// A page of the log, in a turn of whoever reads it, who pays for what it is more than [`BYTES_PER_READ`].
     pub(crate) async fn page(
         &self,
         room: &Room,
+        reader: &Arc<str>,
         history: &History,
         bytes_max: usize,
     ) -> Result<HistoryPage, CommandError> {
@@ -99,7 +104,14 @@ impl Hub {
         // A read replica may lag: it serves what was there long before.
         let fresh = !matches!(range, Range::Before(before) if before + 1_000 < room.state().head());
         let store = &self.conversations;
+        let turn = self.reads.turn(&room.key.tenant, reader).await?;
         let page = store.messages(room.conversation, range, history.limit, bytes_max, fresh).await?;
+        drop(turn);
+        let size = |message: &starling_conversation_store::Message| {
+            message.content.len() + message.metadata.as_ref().map_or(0, String::len)
+        };
+        let bytes: usize = page.messages.iter().map(size).sum();
+        self.reads.charge(&room.key.tenant, reader, (bytes / BYTES_PER_READ) as u64);
         let conversation = &room.key.name;
         let message = |message: starling_conversation_store::Message| HistoryMessage {
             conversation: conversation.clone(),

@@ -74,6 +74,7 @@ impl PreparedSubscribe {
                 TopicHistory { position, recovered: true, publications: Vec::new() }
             }
             (since, _) => {
+                self.hub.reads.wait(&self.session.tenant, &self.session.user, 1).await?;
                 let (key, heard) = (&self.topic.key, self.topic.heard());
                 let history = self.hub.fanout.topic_history(&key.tenant, &key.name, since.as_ref()).await?;
                 self.topic.learn(&history.position, heard);

@@ -4,6 +4,8 @@ mod leases;
 mod presence;
 mod sessions;
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
@@ -12,7 +14,7 @@ use crate::{
     LEASE_MS, NodeRecord, PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState,
     SessionStore, Verdict,
 };
-use leases::Leases;
+use leases::{Leases, Life};
 use presence::Presence;
 use sessions::Sessions;
 
@@ -48,6 +50,8 @@ struct State {
     sessions: Sessions,
     presence: Presence,
     limits: Allowances,
+    /// Of each tenant whose connections are limited, those of each node.
+    connections: HashMap<Box<str>, HashMap<Box<str>, u64>>,
 }
 
 impl MemoryStore {
@@ -81,6 +85,7 @@ impl State {
             sessions: Sessions::new(config.sessions_max, config.clock.now_ms()),
             presence: Presence::default(),
             limits: Allowances::new(config.limits_max),
+            connections: HashMap::new(),
         }
     }
 }
@@ -169,6 +174,31 @@ impl SessionStore for MemoryStore {
     async fn keep_presence(&self, _of: &[ConversationKey]) -> Result<(), Error> {
         // Presence has no lifetime of its own here; it goes with its node.
         Ok(())
+    }
+
+    async fn set_connections(
+        &self,
+        node: &str,
+        tenant: &str,
+        count: u64,
+        max: Option<u64>,
+    ) -> Result<bool, Error> {
+        let now_ms = self.config.clock.now_ms();
+        let State { leases, connections, .. } = &mut *self.state.lock();
+        let of_tenant = connections.entry(tenant.into()).or_default();
+        of_tenant.retain(|other, _| !matches!(leases.life(other, now_ms), Life::Dead(_)));
+        let others: u64 =
+            of_tenant.iter().filter(|(other, _)| ***other != *node).map(|(_, count)| count).sum();
+        let fits = max.is_none_or(|max| others.saturating_add(count) <= max);
+        if fits && count > 0 {
+            of_tenant.insert(node.into(), count);
+        } else if fits {
+            of_tenant.remove(node);
+        }
+        if of_tenant.is_empty() {
+            connections.remove(tenant);
+        }
+        Ok(fits)
     }
 
     async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {

@@ -10,6 +10,7 @@
 //! | `starling:v1:sessions:{TENANT}` | sorted set of the tenant's sessions by expiry | 7 days |
 //! | `starling:v1:presence:{TENANT:CONVERSATION}/ID` | hash: `NODE/USER` → number of sessions; `ID` is the conversation's number in the database | 2 hours |
 //! | `starling:v1:presence:{TENANT:CONVERSATION}` | the same, as nodes of the version before have it; written while one of them lives | 2 hours |
+//! | `starling:v1:connections:{TENANT}` | hash: node → its connections of the tenant, where these are limited | a minute |
 //! | `starling:v1:limit:{TENANT:USER}` | when the allowance is whole again, microseconds | until then |
 //! | `starling:v1:line:{TENANT:USER}` | the last place that a refused one was given, microseconds | until then |
 //!
@@ -67,6 +68,10 @@ impl Keys {
     /// Where nodes of the version before keep a conversation's presence.
     pub(super) fn presence_by_name(&self, of: &ConversationKey) -> String {
         format!("{}presence:{{{}:{}}}", self.prefix, escaped(&of.tenant), of.conversation)
+    }
+
+    pub(super) fn connections(&self, tenant: &str) -> String {
+        format!("{}connections:{{{}}}", self.prefix, escaped(tenant))
     }
 
     pub(super) fn limit(&self, tenant: &str, user: &str) -> String {

@@ -46,6 +46,9 @@ use sessions::Sessions;
 /// The oldest Redis that will do.
 const VERSION_MIN: u32 = 7;
 
+/// For how long what a node said of a tenant's connections is remembered, milliseconds.
+const CONNECTIONS_MS: i64 = 60_000;
+
 /// Where Redis is, and how it is to be used.
 #[derive(Clone)]
 pub struct RedisConfig {
@@ -144,6 +147,30 @@ impl RedisStore {
         self.link.close().await;
     }
 
+    async fn set_connections_of(
+        &self,
+        node: &str,
+        tenant: &str,
+        count: u64,
+        max: Option<u64>,
+    ) -> Result<bool, Error> {
+        let max = max.map_or(-1, |max| i64::try_from(max).unwrap_or(i64::MAX));
+        let line = match max {
+            -1 => Value::from_static_str("|"),
+            _ => self.registry.recent().await?.line.clone(),
+        };
+        let set = Command::script(&self.scripts.connections, vec![self.keys.connections(tenant)])
+            .with(node)
+            .with(i64::try_from(count).unwrap_or(i64::MAX))
+            .with(max)
+            .with(CONNECTIONS_MS)
+            .with(line);
+        match self.link.call(Lane::Any, Again::Yes, set).await?.as_i64() {
+            Some(set) => Ok(set == 1),
+            None => Err(Error::Unavailable("Redis answered something unexpected".into())),
+        }
+    }
+
     async fn take_one(&self, tenant: &str, user: &str, cells: Cells) -> Result<Verdict, Error> {
         let keys = vec![self.keys.limit(tenant, user), self.keys.line(tenant, user)];
         let take = Command::script(&self.scripts.take, keys).with(cells.interval_us).with(cells.tolerance_us);
@@ -228,6 +255,17 @@ impl SessionStore for RedisStore {
 
     async fn keep_presence(&self, of: &[ConversationKey]) -> Result<(), Error> {
         self.link.meters.keep_presence.measure(self.presence.keep(of)).await
+    }
+
+    async fn set_connections(
+        &self,
+        node: &str,
+        tenant: &str,
+        count: u64,
+        max: Option<u64>,
+    ) -> Result<bool, Error> {
+        let set = self.set_connections_of(node, tenant, count, max);
+        self.link.meters.connections.measure(self.link.within(set)).await
     }
 
     async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {

@@ -7,6 +7,7 @@ use fred::types::scripts::Script;
 pub(super) struct Scripts {
     pub(super) attach: Script,
     pub(super) beat: Script,
+    pub(super) connections: Script,
     pub(super) detach: Script,
     pub(super) end: Script,
     pub(super) hold: Script,
@@ -24,6 +25,7 @@ impl Scripts {
         Self {
             attach: Script::from_lua(include_str!("lua/attach.lua")),
             beat: Script::from_lua(include_str!("lua/beat.lua")),
+            connections: Script::from_lua(include_str!("lua/connections.lua")),
             detach: Script::from_lua(include_str!("lua/detach.lua")),
             end: Script::from_lua(include_str!("lua/end.lua")),
             hold: Script::from_lua(include_str!("lua/hold.lua")),
@@ -37,10 +39,11 @@ impl Scripts {
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 12] {
+    pub(super) fn all(&self) -> [&Script; 13] {
         [
             &self.attach,
             &self.beat,
+            &self.connections,
             &self.detach,
             &self.end,
             &self.hold,

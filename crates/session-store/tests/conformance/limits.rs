@@ -1,8 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use starling_session_store::{Allowance, Verdict};
+use starling_session_store::{Allowance, SessionStore, Verdict};
 
-use crate::world::World;
+use crate::world::{World, beat};
 
 /// So slow that nothing comes back while a case runs.
 const TWENTY: Allowance = Allowance { count: 20, period_ms: 3_600_000 };
@@ -84,4 +85,37 @@ pub async fn users_and_tenants_have_their_own(world: &World<'_>) {
     let none = Allowance { count: 0, period_ms: 1_000 };
     let verdict = world.a.take("acme", "nobody", none).await.expect("the store answers");
     assert_eq!(verdict, Verdict::Denied { retry_after_ms: 1_000 });
+}
+
+pub async fn connections_of_a_tenant_stay_within_the_limit_over_all_nodes(world: &World<'_>) {
+    const MAX: u64 = 20;
+    let set = async |store: &Arc<dyn SessionStore>, node: &str, count: u64, max: Option<u64>| {
+        store.set_connections(node, "acme", count, max).await.expect("the store answers")
+    };
+    let (_a, b) = (world.live(&world.a, "a").await, world.live(&world.b, "b").await);
+    // Both nodes take one place after the other, at the same time.
+    let climb = async |store: &Arc<dyn SessionStore>, node: &str| {
+        let mut count = 0;
+        while set(store, node, count + 1, Some(MAX)).await {
+            count += 1;
+        }
+        count
+    };
+    let (of_a, of_b) = tokio::join!(climb(&world.a, "a"), climb(&world.b, "b"));
+    assert_eq!(of_a + of_b, MAX, "{of_a} and {of_b}");
+    assert!(!set(&world.a, "a", of_a + 1, Some(MAX)).await);
+    assert!(world.b.set_connections("b", "other", 1, Some(1)).await.expect("the store answers"));
+    // What one gives back the other may have.
+    assert!(set(&world.a, "a", 0, None).await);
+    assert!(set(&world.b, "b", MAX, Some(MAX)).await);
+    assert!(!set(&world.a, "a", 1, Some(MAX)).await);
+    // What is told without asking counts as well: sockets that are there are not cut.
+    assert!(set(&world.a, "a", 5, None).await);
+    assert!(!set(&world.b, "b", MAX - 4, Some(MAX)).await);
+    assert!(set(&world.b, "b", MAX - 5, Some(MAX)).await);
+    // A node that is gone holds nothing.
+    drop(b);
+    world.b.leave("b").await.expect("the store answers");
+    beat(&world.a, "a").await;
+    assert!(set(&world.a, "a", MAX, Some(MAX)).await);
 }

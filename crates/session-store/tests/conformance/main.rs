@@ -54,6 +54,7 @@ macro_rules! for_all_cases {
             limits::who_comes_back_when_told_to_finds_a_place,
             limits::an_allowance_comes_back_evenly,
             limits::users_and_tenants_have_their_own,
+            limits::connections_of_a_tenant_stay_within_the_limit_over_all_nodes,
         }
     };
 }

@@ -15,6 +15,7 @@ mod handshakes;
 mod hashing;
 mod requests;
 mod slow_lines;
+mod starving;
 mod tickets;
 mod tokens;
 mod wire;

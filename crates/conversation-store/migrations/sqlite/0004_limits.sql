@@ -1,0 +1,1 @@
+-- Nothing: one thread writes, and counts before it does.

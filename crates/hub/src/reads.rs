@@ -1,0 +1,408 @@
+//! Reads of the database that clients ask for: charged to the user who asks, over all of their sockets, and done in turns.
+//!
+//! Only so many reads are under way at once, and only a part of them for one user. What waits beyond that is a queue per user, and the
+//! users take turns, so that a user with a thousand sockets gets as much as a user with one. Messages don't wait here: they have
+//! connections to the database of their own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::metrics::METRICS;
+use crate::{CommandError, Map};
+
+/// How many reads of one user may wait: as many as an address may have connections, by default.
+const USER_WAITING_MAX: usize = 1_024;
+/// How many reads of all users may wait.
+const WAITING_MAX: usize = 16_384;
+/// How long a read waits for its turn.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long somebody who waits for their allowance may have to wait.
+const ALLOWANCE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// The latest that somebody who is refused is told to come again.
+const AWAY_MAX_US: u64 = 30_000_000;
+/// How much of an allowance may be used at once, microseconds.
+const BURST_US: u64 = 1_000_000;
+/// Below so many users nobody is forgotten.
+const USERS_MIN: usize = 1_024;
+/// One user gets this part of the turns at most.
+const USER_PART: usize = 4;
+
+/// Tenant and user.
+type User = (Arc<str>, Arc<str>);
+
+/// Reads of the database that clients ask for.
+pub(crate) struct Reads {
+    /// How many are under way at most, of all users and of one.
+    at_once: usize,
+    user_at_once: usize,
+    /// How many reads a user may make a second; 0: any number.
+    per_second: u32,
+    began: Instant,
+    turns: Mutex<Turns>,
+    spent: Mutex<Spent>,
+}
+
+/// A read's turn; it ends when this is dropped.
+pub(crate) struct ReadTurn {
+    reads: Arc<Reads>,
+    user: Option<User>,
+}
+
+#[derive(Default)]
+struct Turns {
+    under_way: usize,
+    waiting: usize,
+    lines: Map<User, Line>,
+    /// Users with reads that wait, in the order of their turns; each once.
+    next: VecDeque<User>,
+}
+
+#[derive(Default)]
+struct Line {
+    under_way: usize,
+    waiting: VecDeque<oneshot::Sender<ReadTurn>>,
+}
+
+/// What users have used up of their allowances, by the generic cell rate algorithm (ITU-T I.371).
+#[derive(Default)]
+struct Spent {
+    users: Map<User, Account>,
+    sweep_at: usize,
+}
+
+/// Microseconds since the beginning.
+#[derive(Clone, Copy, Default)]
+struct Account {
+    /// When the allowance is whole again.
+    whole_at: u64,
+    /// When those who were refused so far have all come again.
+    away_until: u64,
+}
+
+impl Reads {
+    /// So many reads at once, and so many a second for each user (0: any number).
+    pub fn new(at_once: usize, per_second: u32) -> Arc<Reads> {
+        let at_once = at_once.max(1);
+        Arc::new(Reads {
+            at_once,
+            user_at_once: (at_once / USER_PART).max(1),
+            per_second,
+            began: Instant::now(),
+            turns: Mutex::default(),
+            spent: Mutex::default(),
+        })
+    }
+
+    /// Takes one read from a user's allowance.
+    ///
+    /// # Errors
+    /// `rate_limited`, with a time to come again that is later for each who is refused, so that those who keep to it come at the
+    /// rate that is allowed.
+    pub fn take(&self, tenant: &Arc<str>, user: &Arc<str>) -> Result<(), CommandError> {
+        if self.per_second == 0 {
+            return Ok(());
+        }
+        let (now, cost) = (self.now_us(), self.cost_us(1));
+        let mut spent = self.spent.lock();
+        let account = spent.account(tenant, user, now);
+        let whole_at = account.whole_at.max(now) + cost;
+        if whole_at <= now + BURST_US.max(cost) {
+            account.whole_at = whole_at;
+            return Ok(());
+        }
+        METRICS.limited_user_reads.increment(1);
+        let earliest = whole_at - BURST_US;
+        account.away_until = (account.away_until.max(earliest) + cost).min(now + AWAY_MAX_US);
+        let retry_after_ms = (account.away_until - now).div_ceil(1_000);
+        let message = format!("more than {} reads of this user a second", self.per_second);
+        Err(CommandError::rate_limited(message, retry_after_ms))
+    }
+
+    /// Takes reads from a user's allowance, and waits until they can be had.
+    ///
+    /// # Errors
+    /// `rate_limited`, if that would take too long; nothing is taken then.
+    pub async fn wait(&self, tenant: &Arc<str>, user: &Arc<str>, reads: u64) -> Result<(), CommandError> {
+        if self.per_second == 0 || reads == 0 {
+            return Ok(());
+        }
+        let away_us = {
+            let (now, cost) = (self.now_us(), self.cost_us(reads));
+            let mut spent = self.spent.lock();
+            let account = spent.account(tenant, user, now);
+            let whole_at = account.whole_at.max(now) + cost;
+            let away_us = whole_at.saturating_sub(now + BURST_US.max(cost));
+            if Duration::from_micros(away_us) > ALLOWANCE_WAIT_MAX {
+                METRICS.limited_user_reads.increment(1);
+                let message = format!("more than {} reads of this user a second", self.per_second);
+                return Err(CommandError::rate_limited(message, away_us.div_ceil(1_000)));
+            }
+            account.whole_at = whole_at;
+            away_us
+        };
+        if away_us > 0 {
+            sleep(Duration::from_micros(away_us)).await;
+        }
+        Ok(())
+    }
+
+    /// Charges a read that turned out to be larger than one, after it was made.
+    pub fn charge(&self, tenant: &Arc<str>, user: &Arc<str>, reads: u64) {
+        if self.per_second == 0 || reads == 0 {
+            return;
+        }
+        let (now, cost) = (self.now_us(), self.cost_us(reads));
+        let mut spent = self.spent.lock();
+        let account = spent.account(tenant, user, now);
+        account.whole_at = account.whole_at.max(now) + cost;
+    }
+
+    /// Waits for a read's turn.
+    ///
+    /// # Errors
+    /// `unavailable`, if too many wait or it takes too long.
+    pub async fn turn(
+        self: &Arc<Self>,
+        tenant: &Arc<str>,
+        user: &Arc<str>,
+    ) -> Result<ReadTurn, CommandError> {
+        let user = (tenant.clone(), user.clone());
+        let turn = {
+            let mut turns = self.turns.lock();
+            let turns = &mut *turns;
+            let line = turns.lines.entry(user.clone()).or_default();
+            if turns.under_way < self.at_once && line.under_way < self.user_at_once {
+                turns.under_way += 1;
+                line.under_way += 1;
+                return Ok(ReadTurn { reads: self.clone(), user: Some(user) });
+            }
+            if line.waiting.len() >= USER_WAITING_MAX || turns.waiting >= WAITING_MAX {
+                if line.under_way == 0 && line.waiting.is_empty() {
+                    turns.lines.remove(&user);
+                }
+                METRICS.limited_reads_waiting.increment(1);
+                return Err(CommandError::unavailable("too many reads wait for the database"));
+            }
+            let (teller, turn) = oneshot::channel();
+            if line.waiting.is_empty() {
+                turns.next.push_back(user);
+            }
+            line.waiting.push_back(teller);
+            turns.waiting += 1;
+            turn
+        };
+        match timeout(TURN_WAIT_MAX, turn).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => {
+                METRICS.limited_reads_waiting.increment(1);
+                Err(CommandError::unavailable("the read did not get its turn in time"))
+            }
+        }
+    }
+
+    /// How many wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.turns.lock().waiting
+    }
+
+    /// A read has ended: the next one begins.
+    fn end(self: &Arc<Self>, user: &User) {
+        let granted = {
+            let mut turns = self.turns.lock();
+            turns.under_way = turns.under_way.saturating_sub(1);
+            if let Some(line) = turns.lines.get_mut(user) {
+                line.under_way = line.under_way.saturating_sub(1);
+                if line.under_way == 0 && line.waiting.is_empty() {
+                    turns.lines.remove(user);
+                }
+            }
+            turns.grant(self.at_once, self.user_at_once)
+        };
+        for (user, teller) in granted {
+            // Whoever waited may have gone in this moment; the turn that comes back with the error goes to the next.
+            let _ = teller.send(ReadTurn { reads: self.clone(), user: Some(user) });
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn cost_us(&self, reads: u64) -> u64 {
+        reads.saturating_mul(1_000_000) / u64::from(self.per_second.max(1))
+    }
+}
+
+impl Turns {
+    /// Gives free turns to those who wait, one user after the other.
+    fn grant(&mut self, at_once: usize, user_at_once: usize) -> Vec<(User, oneshot::Sender<ReadTurn>)> {
+        let mut granted = Vec::new();
+        let mut looked_at = 0;
+        while self.under_way < at_once && looked_at < self.next.len() {
+            let Some(user) = self.next.pop_front() else { break };
+            let Some(line) = self.lines.get_mut(&user) else { continue };
+            // Those who do not wait any more.
+            while line.waiting.front().is_some_and(oneshot::Sender::is_closed) {
+                line.waiting.pop_front();
+                self.waiting -= 1;
+            }
+            if line.waiting.is_empty() {
+                if line.under_way == 0 {
+                    self.lines.remove(&user);
+                }
+                continue;
+            }
+            if line.under_way >= user_at_once {
+                looked_at += 1;
+                self.next.push_back(user);
+                continue;
+            }
+            if let Some(teller) = line.waiting.pop_front() {
+                looked_at = 0;
+                self.waiting -= 1;
+                self.under_way += 1;
+                line.under_way += 1;
+                if !line.waiting.is_empty() {
+                    self.next.push_back(user.clone());
+                }
+                granted.push((user, teller));
+            }
+        }
+        granted
+    }
+}
+
+impl Spent {
+    fn account(&mut self, tenant: &Arc<str>, user: &Arc<str>, now: u64) -> &mut Account {
+        let key = (tenant.clone(), user.clone());
+        if self.users.len() >= self.sweep_at.max(USERS_MIN) && !self.users.contains_key(&key) {
+            self.users.retain(|_, account| account.whole_at > now);
+            self.sweep_at = self.users.len() * 2;
+        }
+        self.users.entry(key).or_default()
+    }
+}
+
+impl Drop for ReadTurn {
+    fn drop(&mut self) {
+        if let Some(user) = self.user.take() {
+            self.reads.end(&user);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> Arc<str> {
+        name.into()
+    }
+
+    /// Lets every task come to where it waits: this is one thread.
+    async fn settle() {
+        for _ in 0..2_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_with_many_reads_gets_as_much_as_a_user_with_few() {
+        let reads = Reads::new(4, 0);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for (user, count) in [("loud", 900), ("ann", 3), ("bob", 3)] {
+            for _ in 0..count {
+                let (reads, order) = (reads.clone(), order.clone());
+                tasks.push(tokio::spawn(async move {
+                    let _turn = reads.turn(&name("t"), &name(user)).await.expect("a turn");
+                    order.lock().push(user);
+                    sleep(Duration::from_millis(1)).await;
+                }));
+            }
+        }
+        for task in tasks {
+            task.await.expect("ends");
+        }
+        let order = order.lock();
+        let last_quiet = order.iter().rposition(|user| *user != "loud").expect("some");
+        assert!(last_quiet < 16, "those who ask for little are through at once: {last_quiet}");
+        assert_eq!(order.len(), 906);
+        assert_eq!(reads.waiting(), 0);
+        assert!(reads.turns.lock().lines.is_empty() && reads.turns.lock().next.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_user_never_has_all_turns() {
+        let reads = Reads::new(8, 0);
+        let first = reads.turn(&name("t"), &name("loud")).await.expect("a turn");
+        let _second = reads.turn(&name("t"), &name("loud")).await.expect("a turn");
+        let third = tokio::spawn({
+            let reads = reads.clone();
+            async move { reads.turn(&name("t"), &name("loud")).await.map(drop) }
+        });
+        settle().await;
+        assert!(!third.is_finished(), "a quarter of eight is two");
+        reads.turn(&name("t"), &name("ann")).await.map(drop).expect("a turn at once");
+        reads.turn(&name("other"), &name("loud")).await.map(drop).expect("of another tenant");
+        drop(first);
+        third.await.expect("ends").expect("a turn");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_or_is_too_many_is_told_so() {
+        let reads = Reads::new(1, 0);
+        let held = reads.turn(&name("t"), &name("ann")).await.expect("a turn");
+        let mut waiting = Vec::new();
+        for _ in 0..USER_WAITING_MAX {
+            let reads = reads.clone();
+            waiting.push(tokio::spawn(async move { reads.turn(&name("t"), &name("ann")).await.map(drop) }));
+        }
+        settle().await;
+        let surplus = reads.turn(&name("t"), &name("ann")).await.map(drop).expect_err("one too many");
+        assert!(surplus.retry_after_ms.is_some());
+        for task in waiting {
+            let refused = task.await.expect("ends").expect_err("nothing came free");
+            assert!(refused.retry_after_ms.is_some());
+        }
+        drop(held);
+        assert_eq!(reads.waiting(), 0, "those who have gone are forgotten");
+        reads.turn(&name("t"), &name("ann")).await.map(drop).expect("a turn");
+        assert!(reads.turns.lock().lines.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_are_refused_are_given_each_their_own_time() {
+        let reads = Reads::new(1, 100);
+        let (tenant, ann) = (name("t"), name("ann"));
+        assert_eq!((0..200).take_while(|_| reads.take(&tenant, &ann).is_ok()).count(), 100);
+        let away = || reads.take(&tenant, &ann).expect_err("too many").retry_after_ms.expect("a time");
+        let times: Vec<u64> = (0..50).map(|_| away()).collect();
+        assert!(times.windows(2).all(|two| two[0] + 10 == two[1]), "{times:?}");
+        assert!(reads.take(&tenant, &name("bob")).is_ok());
+        // A read that was large is paid afterwards.
+        sleep(Duration::from_secs(60)).await;
+        reads.charge(&tenant, &ann, 300);
+        assert!(reads.take(&tenant, &ann).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_may_wait_are_served_at_the_rate_and_refused_where_it_takes_too_long() {
+        let reads = Reads::new(1, 100);
+        let (tenant, ann) = (name("t"), name("ann"));
+        let began = Instant::now();
+        for _ in 0..300 {
+            reads.wait(&tenant, &ann, 1).await.expect("a turn later");
+        }
+        let took = began.elapsed();
+        assert!(Duration::from_millis(1_990) <= took && took < Duration::from_millis(2_100), "{took:?}");
+        let all = futures_util::future::join_all((0..3_000).map(|_| reads.wait(&tenant, &ann, 1))).await;
+        let served = all.iter().filter(|answer| answer.is_ok()).count();
+        assert!((1_000..=1_001).contains(&served), "what comes back in ten seconds: {served}");
+    }
+}
