@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use starling_conversation_store::postgres::{PostgresConfig, PostgresStore};
 use starling_conversation_store::{
-    Append, Appended, ConversationId, ConversationStore, Error, LastSeen, NewConversation, Range, ReadMark,
-    Role, connect,
+    Append, AppendError, Appended, ConversationId, ConversationStore, Error, LastSeen, NewConversation,
+    Range, ReadMark, Role, connect,
 };
 use starling_testkit::postgres::{PgBouncer, Postgres};
 use starling_testkit::{Folder, free_port, wait};
@@ -337,6 +337,39 @@ async fn a_call_that_waits_too_long_is_cancelled() -> Result<()> {
     let appended = append(&patient, id, "late").await?;
     assert_eq!((appended.seq, appended.duplicate), (1, false));
     wait::until_true(LIMIT, "a connection that works", async || Ok(hasty.check().await.is_ok())).await?;
+    drop(client);
+    console.await??;
+    Ok(())
+}
+
+/// Somebody at a console holds one conversation. Messages to others that share its batch are stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_that_somebody_holds_fails_alone() -> Result<()> {
+    let url = Postgres::shared().await?.create_database("held").await?;
+    let config = PostgresConfig { statement_timeout: Duration::from_secs(8), ..PostgresConfig::new(&url) };
+    let store = PostgresStore::connect(config)?;
+    store.migrate().await?;
+    let mut ids = Vec::new();
+    for name in ["a", "held", "c"] {
+        ids.push(store.create(&new(name)).await?.id);
+    }
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+    let console = tokio::spawn(connection);
+    client.batch_execute("BEGIN; SELECT * FROM conversations WHERE name = 'held' FOR UPDATE").await?;
+    let batch: Vec<Append> = (0..9).map(|n| message(ids[n % 3], &n.to_string())).collect();
+    let answers = store.append(&batch).await?;
+    for (answer, message) in answers.iter().zip(&batch) {
+        let wanted = message.conversation != ids[1];
+        ensure!(
+            answer.is_ok() == wanted && (wanted || *answer == Err(AppendError::Unavailable)),
+            "{answer:?}"
+        );
+    }
+    client.batch_execute("ROLLBACK").await?;
+    let again = store.append(&batch).await?;
+    for (again, message) in again.into_iter().zip(&batch) {
+        assert_eq!(again?.duplicate, message.conversation != ids[1]);
+    }
     drop(client);
     console.await??;
     Ok(())

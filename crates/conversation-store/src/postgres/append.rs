@@ -1,5 +1,6 @@
 //! Numbering and inserting a batch of messages.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use tokio_postgres::Row;
@@ -15,11 +16,60 @@ use crate::{Append, AppendError, Appended, Error};
 /// by side.
 const APPEND: &str = "SELECT item, seq, id, at, duplicate FROM starling_append($1, $2, $3, $4, $5, $6, $7)";
 
-/// Appends a batch in one transaction. Where that fails because of a row, in several, so that only the guilty row fails.
+/// Of these conversations, those whose rows nobody holds.
+const FREE: &str = "
+    SELECT id FROM conversations WHERE id IN (SELECT DISTINCT unnest($1)) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
+
+/// Appends a batch in one transaction. Where that fails because of a row, in several, so that only the guilty row fails; where
+/// somebody holds a conversation's row for long, only the messages to that conversation fail.
 pub(super) async fn append(
     database: &Database,
     batch: &[Append],
 ) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+    let messages: Vec<&Append> = batch.iter().collect();
+    match append_parts(database, &messages).await {
+        Err(failed) if failed.cause == Cause::Lock => append_free(database, &messages).await,
+        done => Ok(done?),
+    }
+}
+
+/// Appends the messages to conversations that nobody holds; then, in one more try, the others.
+async fn append_free(
+    database: &Database,
+    batch: &[&Append],
+) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+    let ids: Vec<i64> = batch.iter().map(|message| message.conversation).collect();
+    let free = database.write(FREE, &[(&ids, Type::INT8_ARRAY)]).await?;
+    let free = free.iter().map(|row| column(row, 0)).collect::<Result<BTreeSet<i64>, _>>()?;
+    let mut answers = vec![Err(AppendError::Unavailable); batch.len()];
+    let (first, second): (Vec<usize>, Vec<usize>) =
+        (0..batch.len()).partition(|position| free.contains(&batch[*position].conversation));
+    let mut failure = None;
+    for positions in [first, second] {
+        let part: Vec<&Append> = positions.iter().map(|position| batch[*position]).collect();
+        match append_parts(database, &part).await {
+            Ok(appended) => {
+                for (position, answer) in positions.into_iter().zip(appended) {
+                    answers[position] = answer;
+                }
+            }
+            // What could be done is done; for the others it stays at "try again".
+            Err(failed) => failure = Some(failed.error),
+        }
+    }
+    match failure {
+        Some(error) if answers.iter().all(|answer| *answer == Err(AppendError::Unavailable)) => Err(error),
+        _ => Ok(answers),
+    }
+}
+
+async fn append_parts(
+    database: &Database,
+    batch: &[&Append],
+) -> Result<Vec<Result<Appended, AppendError>>, Failed> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut parts = Parts::of(batch.len(), database.statement_timeout());
     let mut answers = Vec::with_capacity(batch.len());
     let mut refusals = Refusals::default();
@@ -33,7 +83,7 @@ pub(super) async fn append(
                 refusals.note(failed.error);
             }
             // The batch has failed as a whole.
-            Err(failed) if answers.is_empty() && part.len() == batch.len() => return Err(failed.error),
+            Err(failed) if answers.is_empty() && part.len() == batch.len() => return Err(failed),
             // Time is up for this part, whose messages may be faultless.
             Err(failed) if failed.cause == Cause::Row => {
                 answers.extend(part.map(|_| Err(AppendError::Unavailable)));
@@ -52,7 +102,7 @@ pub(super) async fn append(
 
 async fn append_at_once(
     database: &Database,
-    batch: &[Append],
+    batch: &[&Append],
 ) -> Result<Vec<Result<Appended, AppendError>>, Failed> {
     let mut columns = Columns::with_capacity(batch.len());
     for message in batch {

@@ -41,6 +41,8 @@ pub(super) struct Database {
     pub(super) doubt: Doubt,
 }
 
+/// The share of a statement's time that it waits for one lock: what is left is for those of its rows that nobody holds.
+const LOCK_SHARE: u128 = 4;
 /// Lifts the limits that a database or a role may set, for one transaction: a migration may take long.
 const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN
     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
@@ -52,9 +54,10 @@ const REPEATS: usize = 4;
 /// `default_transaction_read_only`: hosters set it when the disk is full, and operators to freeze a database.
 fn begin(statement_timeout: Duration) -> String {
     let timeout_ms = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
+    let lock_timeout_ms = (timeout_ms / LOCK_SHARE).max(1);
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {timeout_ms}; \
-         SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+         SET LOCAL lock_timeout = {lock_timeout_ms}; SET LOCAL idle_in_transaction_session_timeout = 0"
     )
 }
 
@@ -128,7 +131,8 @@ impl Database {
     pub(super) async fn rows(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
         let in_transaction = self.reads_need_transaction.load(Ordering::Relaxed);
         let mut answer = self.round_trip(sql, parameters, in_transaction).await;
-        if !in_transaction && answer.as_ref().is_err_and(|failed| failed.cause == Cause::Defaults) {
+        let by_defaults = |failed: &Failed| matches!(failed.cause, Cause::Defaults | Cause::Lock);
+        if !in_transaction && answer.as_ref().is_err_and(by_defaults) {
             self.reads_need_transaction.store(true, Ordering::Relaxed);
             answer = self.round_trip(sql, parameters, true).await;
         }

@@ -20,6 +20,8 @@ pub(super) enum Cause {
     Server,
     /// A default of the database or of the role, which a transaction may set otherwise.
     Defaults,
+    /// A row that another transaction holds for long: one that moves a whole table, or somebody at a console.
+    Lock,
     /// Another transaction that ran at the same time. This one was rolled back and may be repeated at once.
     Conflict,
     /// Possibly a single row that the statement was about. The others may succeed without it.
@@ -133,9 +135,11 @@ fn of_code(code: &str) -> Kind {
 fn cause_of_code(code: &str) -> Cause {
     match code {
         "40001" | "40P01" => Cause::Conflict,
-        // Cancelled (by `statement_timeout`, unless somebody at a console did it), no lock in time (`lock_timeout`), no such
-        // isolation level (SERIALIZABLE on a standby).
-        "57014" | "55P03" | "0A000" => Cause::Defaults,
+        // No lock within `lock_timeout`.
+        "55P03" => Cause::Lock,
+        // Cancelled (by `statement_timeout`, unless somebody at a console did it); no such isolation level (SERIALIZABLE on a
+        // standby).
+        "57014" | "0A000" => Cause::Defaults,
         // A policy of row-level security has refused a row, or a right is missing altogether.
         "42501" => Cause::Row,
         // A page can't be read or its file is gone: other rows may be elsewhere.
@@ -165,7 +169,8 @@ mod tests {
         for code in ["40001", "40P01"] {
             assert_eq!(cause_of_code(code), Cause::Conflict, "{code}");
         }
-        for code in ["57014", "55P03", "0A000"] {
+        assert_eq!(cause_of_code("55P03"), Cause::Lock);
+        for code in ["57014", "0A000"] {
             assert_eq!(cause_of_code(code), Cause::Defaults, "{code}");
         }
         for code in ["08006", "25006", "28P01", "3D000", "42883", "42P01", "53100", "53300", "57P01"] {
