@@ -124,6 +124,9 @@ pub enum Error {
     /// The broker can't be reached or took too long. Try again.
     #[error("the broker is not available: {0}")]
     Unavailable(String),
+    /// The broker refuses this node: a wrong user or password, or a right that is missing. The operator's to mend.
+    #[error("Redis refuses this node: {0}")]
+    Refused(String),
     /// The address in `REDIS_URL` can't be used. The operator's to mend.
     #[error("redis_url: {0}")]
     Address(String),

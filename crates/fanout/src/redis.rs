@@ -37,6 +37,7 @@ mod topics;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -138,6 +139,7 @@ impl RedisFanout {
             address,
             origin,
             command_timeout,
+            full: AtomicBool::new(false),
         });
         Ok(Self { link: Link::new(shared.clone()), shared, topics })
     }

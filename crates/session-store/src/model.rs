@@ -340,6 +340,9 @@ pub enum Error {
     /// The store can't be reached or took too long. Try again.
     #[error("the session store is not available: {0}")]
     Unavailable(String),
+    /// The store refuses this node: a wrong user or password, or a right that is missing. The operator's to mend.
+    #[error("Redis refuses this node: {0}")]
+    Refused(String),
     /// A cursor that no page of sessions ended with.
     #[error("no page of sessions ended there")]
     Cursor,

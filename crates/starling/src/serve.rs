@@ -212,7 +212,13 @@ async fn open_redis(
     config.prefix = prefix.to_owned();
     let fanout = RedisFanout::connect(config).map_err(|error| bad(&error))?;
     match sessions.check().await {
-        Ok(()) => {}
+        Ok(()) => match fanout.check().await {
+            Err(error @ (starling_fanout::Error::Refused(_) | starling_fanout::Error::Unsupported(_))) => {
+                return Err(anyhow!("redis_url: {error}").into());
+            }
+            Err(error) => tracing::debug!(%error, "the link to Redis can't be tried yet"),
+            Ok(()) => {}
+        },
         Err(starling_session_store::Error::Unavailable(error)) => {
             tracing::warn!(%error, "redis_url: Redis does not answer; the node serves from the database until it does");
         }

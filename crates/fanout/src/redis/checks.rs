@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::clients::{Clients, Order};
 use super::link::Shared;
 use super::names::Channel;
-use crate::LANES;
+use crate::{Error, LANES};
 
 /// How often a single server is checked.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -80,17 +80,21 @@ impl Checks {
         }
     }
 
-    /// Returns when every channel was heard: then all that was subscribed before stands, too.
-    pub(super) async fn confirm(&self, shared: &Shared, clients: &Clients) {
+    /// Returns when every channel was heard: then all that was subscribed before stands, too. An error: Redis refuses to publish.
+    pub(super) async fn confirm(&self, shared: &Shared, clients: &Clients) -> Result<(), Error> {
         loop {
             let missing: Vec<usize> = (0..self.channels.len())
                 .filter(|channel| self.heard[*channel].load(Ordering::Relaxed) == 0)
                 .collect();
             if missing.is_empty() {
-                return;
+                return Ok(());
             }
-            // Failures show as silence.
-            clients.publish(self.orders(shared, clients, missing.into_iter())).await;
+            // Other failures show as silence.
+            for published in clients.publish(self.orders(shared, clients, missing.into_iter())).await {
+                if let Err(error @ Error::Refused(_)) = published {
+                    return Err(error);
+                }
+            }
             // A check may have been published before its channel was subscribed; then another is needed.
             let _ = tokio::time::timeout(Duration::from_millis(50), self.echo.notified()).await;
         }

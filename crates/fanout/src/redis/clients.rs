@@ -114,12 +114,19 @@ pub(super) async fn subscribe(
     subscriber.subscribe(channels).await.map_err(|error| unavailable(&error))
 }
 
-/// Connects, asks for the version, and closes again.
+/// Connects, asks for the version, publishes something to nobody, and closes again.
 pub(super) async fn check(shared: &Shared) -> Result<(), Error> {
     let mut lifeline = Lifeline::new();
     let client = build(shared, 1)?;
     connected(connect(&client, &mut lifeline)).await?;
-    verify_version(&client).await
+    verify_version(&client).await?;
+    if shared.address.is_cluster() {
+        return Ok(());
+    }
+    // Nobody listens there. Rights to channels are given apart from those to commands.
+    let channel = shared.names.of_check(0, &shared.origin);
+    let published: Result<i64, _> = client.publish(channel.text(), "").await;
+    published.map(drop).map_err(|error| unavailable(&error))
 }
 
 fn build(shared: &Shared, frames: usize) -> Result<Client, Error> {
@@ -189,12 +196,17 @@ fn connect<'a>(client: &'a Client, lifeline: &mut Lifeline) -> Opening<'a> {
 async fn connected(opening: Opening<'_>) -> Result<(), Error> {
     tokio::select! {
         result = opening.connected => result.map_err(|error| unavailable(&error)),
-        fault = opening.end => Err(Error::Unavailable(fault.unwrap_or_else(|_| "the connection was closed".into()))),
+        fault = opening.end => Err(of_text(fault.unwrap_or_else(|_| "the connection was closed".into()))),
     }
 }
 
+/// Asks for the version. A user who has no right to that is taken: the session store warns of it.
 async fn verify_version(client: &Client) -> Result<(), Error> {
-    let info: String = client.info(Some(InfoKind::Server)).await.map_err(|error| unavailable(&error))?;
+    let info: String = match client.info(Some(InfoKind::Server)).await.map_err(|error| unavailable(&error)) {
+        Ok(info) => info,
+        Err(Error::Refused(why)) if why.contains("NOPERM") => return Ok(()),
+        Err(error) => return Err(error),
+    };
     let version =
         info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default().trim();
     match version.split('.').next().unwrap_or_default().parse::<u32>() {
@@ -241,5 +253,21 @@ async fn send(client: &Client, orders: Vec<Order>) -> Vec<Result<Value, Error>> 
 }
 
 fn unavailable(error: &fred::error::Error) -> Error {
-    Error::Unavailable(error.to_string())
+    of_text(error.to_string())
+}
+
+/// What an error of the client's means.
+fn of_text(text: String) -> Error {
+    let refusals = [
+        "WRONGPASS",
+        "NOAUTH",
+        "NOPERM",
+        "ACL failure in script",
+        "The user executing the script can't",
+        "called without any password configured",
+    ];
+    match refusals.iter().any(|refusal| text.contains(refusal)) {
+        true => Error::Refused(text),
+        false => Error::Unavailable(text),
+    }
 }

@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) writer: Writer,
     pub(super) meters: Meters,
     pub(super) command_timeout: Duration,
+    /// Whether Redis has no memory for topics, as the log was told.
+    pub(super) full: AtomicBool,
 }
 
 /// The handle on the link.
@@ -76,6 +78,7 @@ impl Link {
                 state: self.state.clone(),
                 receiver,
                 told_down: AtomicBool::new(false),
+                told_refusal: Mutex::default(),
             };
             *keeper = Some(tokio::spawn(keep.run(tried)));
         }
@@ -117,6 +120,8 @@ struct Keeper {
     receiver: Arc<dyn Receiver>,
     /// Whether the receiver was told that the link is down, and waits for a gap.
     told_down: AtomicBool,
+    /// The refusal that the log was told of, until the link stands again.
+    told_refusal: Mutex<Option<String>>,
 }
 
 /// A link that stands.
@@ -140,7 +145,12 @@ impl Keeper {
                     tried.take().map(|tried| tried.send(()));
                     self.watch(session).await
                 }
-                Err(error) => error.to_string(),
+                Err(error) => {
+                    if let Error::Refused(reason) = &error {
+                        self.refused(reason);
+                    }
+                    error.to_string()
+                }
             };
             self.down(fault);
             tried.take().map(|tried| tried.send(()));
@@ -169,7 +179,7 @@ impl Keeper {
             let channels = self.shared.channels.groups().iter().chain(checks.channels());
             clients::subscribe(&self.shared, &subscriber, channels).await?;
             tokio::select! {
-                () = checks.confirm(&self.shared, &clients) => Ok((clients, checks)),
+                confirmed = checks.confirm(&self.shared, &clients) => confirmed.map(|()| (clients, checks)),
                 fault = ended(&mut lifeline) => Err(Error::Unavailable(fault)),
             }
         };
@@ -199,6 +209,7 @@ impl Keeper {
 
     fn up(&self) {
         self.status(true, None);
+        self.told_refusal.lock().take();
         if self.told_down.swap(false, Ordering::Relaxed) {
             tracing::info!("the link to Redis stands again");
             self.shared.meters.reconnects.increment(1);
@@ -213,6 +224,15 @@ impl Keeper {
             self.receiver.receive(Delivery::Down);
         }
         self.status(false, Some(fault));
+    }
+
+    /// Says once why Redis refuses this node, also where the link was down before for another reason.
+    fn refused(&self, reason: &str) {
+        let mut told = self.told_refusal.lock();
+        if told.as_deref() != Some(reason) {
+            tracing::error!(reason, "Redis refuses the link of this node");
+            *told = Some(reason.to_owned());
+        }
     }
 
     fn status(&self, stands: bool, fault: Option<String>) {

@@ -1,6 +1,7 @@
 //! Topics in Redis: numbered, kept and published by one script per lane, so that the order in Redis is the order of
 //! the offsets for everyone.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -56,7 +57,22 @@ pub(super) async fn publish(
     let all = publish_pieces(shared, clients, settings, batch, &mut results);
     // What has no result by then stays as it is.
     let _ = tokio::time::timeout(shared.command_timeout, all).await;
+    note_room(shared, &results);
     results
+}
+
+/// Says once that Redis has no memory for topics, and once that it has.
+fn note_room(shared: &Shared, results: &[Result<Position, Error>]) {
+    let is_full = |result: &Result<Position, Error>| matches!(result, Err(Error::Unavailable(why)) if why.contains("OOM command not allowed"));
+    if results.iter().any(is_full) {
+        if !shared.full.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "Redis is full (maxmemory) and evicts nothing: publications to topics fail until it has memory again"
+            );
+        }
+    } else if results.iter().any(Result::is_ok) && shared.full.swap(false, Ordering::Relaxed) {
+        tracing::info!("Redis has memory for topics again");
+    }
 }
 
 async fn publish_pieces(

@@ -5,6 +5,7 @@
 //! | `starling:v1:{instance}:NODE` | hash: `record` (JSON), `since` | the lease |
 //! | `starling:v1:{instance}s:active` | sorted set of nodes by last beat | a day |
 //! | `starling:v1:{instance}s:born` | when the store was found empty | 30 days |
+//! | `starling:v1:{instance}s:room` | written to see whether Redis takes writes | a minute |
 //! | `starling:v1:session:{ID}` | hash: `tenant`, `user`, `node`, `created_at`, `stamp` …, `in:CONVERSATION`, `on:TOPIC` | 7 days attached; window + 60 s dropped; a day ended |
 //! | `starling:v1:sessions:{TENANT:USER}` | sorted set of the user's sessions by expiry | 7 days |
 //! | `starling:v1:sessions:{TENANT}` | sorted set of the tenant's sessions by expiry | 7 days |
@@ -47,6 +48,10 @@ impl Keys {
 
     pub(super) fn born(&self) -> String {
         format!("{}{{instance}}s:born", self.prefix)
+    }
+
+    pub(super) fn room(&self) -> String {
+        format!("{}{{instance}}s:room", self.prefix)
     }
 
     pub(super) fn session(&self, id: &str) -> String {

@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use fred::clients::Client;
 use fred::error::ErrorKind;
-use fred::interfaces::{ClientLike, LuaInterface};
+use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::config::{Options, ReconnectPolicy, TcpConfig, UnresponsiveConfig};
 use fred::types::{Builder, ConnectHandle, Value};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinHandle;
 
 use super::command::Command;
-use super::health::Health;
+use super::health::{Health, is_full, is_refusal};
+use super::keys::Keys;
 use super::script::Scripts;
 use super::{RedisConfig, address};
 use crate::Error;
@@ -54,6 +57,8 @@ pub(super) struct Link {
     clients: Vec<Client>,
     /// The clients' tasks, which would outlive them.
     connections: Vec<ConnectHandle>,
+    /// Hears why connections can't be made.
+    listener: JoinHandle<()>,
     next: AtomicUsize,
     clustered: bool,
     timeout: Duration,
@@ -99,13 +104,27 @@ impl Link {
         let build = || builder.build().map_err(|error| Error::Address(error.details().to_owned()));
         let clients: Vec<Client> =
             (0..config.connections.max(1)).map(|_| build()).collect::<Result<_, _>>()?;
+        // Before they connect, so that nothing is missed.
+        let mut failures = clients[0].error_rx();
         // They connect, and connect anew, by themselves.
         let connections = clients.iter().map(ClientLike::connect).collect();
         let meters = Meters::register();
-        let health = Health::new(clients.clone(), timeout, meters.reconnects.clone());
+        let room = Keys::new(&config.prefix).room();
+        let health = Health::new(clients.clone(), timeout, room, meters.reconnects.clone());
+        let told = Arc::clone(&health);
+        let listener = tokio::spawn(async move {
+            loop {
+                match failures.recv().await {
+                    Ok((error, _)) if is_refusal(&error) => told.refused(error.details()),
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
         Ok(Self {
             clients,
             connections,
+            listener,
             next: AtomicUsize::new(0),
             clustered,
             timeout,
@@ -140,9 +159,31 @@ impl Link {
             Ok(outcome) => outcome,
             Err(_) => {
                 self.health.timed_out(begun);
-                Err(Error::Unavailable(format!("Redis took longer than {:?}", self.timeout)))
+                Err(self.refused_or(|| format!("Redis took longer than {:?}", self.timeout)))
             }
         }
+    }
+
+    /// Why nothing can be had: because Redis refuses this node, or else for this reason.
+    fn refused_or(&self, why: impl FnOnce() -> String) -> Error {
+        self.health.refusal().map_or_else(|| Error::Unavailable(why()), Error::Refused)
+    }
+
+    /// Whether Redis has no memory for anything new.
+    pub(super) fn is_full(&self) -> bool {
+        self.health.is_full()
+    }
+
+    /// Runs one command that Redis may refuse, of which nothing is said then.
+    pub(super) async fn try_command(&self, command: Command) -> Result<Value, Error> {
+        self.within(async {
+            let client = self.client(Lane::Any)?;
+            self.send(client, Again::Yes, command).await.map_err(|error| match is_refusal(&error) {
+                true => Error::Refused(error.details().to_owned()),
+                false => self.refused_or(|| error.to_string()),
+            })
+        })
+        .await
     }
 
     /// Runs one command.
@@ -160,7 +201,8 @@ impl Link {
         .await
     }
 
-    /// Runs any number of commands that may be sent twice, some at a time in one round trip; stops at the first error.
+    /// Runs any number of commands that may be sent twice, some at a time in one round trip; stops at the first error. A command
+    /// that fails because of its own key alone gets null for an answer, and the others theirs.
     pub(super) async fn pipeline(&self, lane: Lane, commands: Vec<Command>) -> Result<Vec<Value>, Error> {
         let mut answers = Vec::with_capacity(commands.len());
         for chunk in commands.chunks(PIPELINE_MAX) {
@@ -225,7 +267,7 @@ impl Link {
                 return Ok(&self.clients[first % count]);
             }
             self.meters.refused.increment(1);
-            return Err(Error::Unavailable("there is no connection to Redis".into()));
+            return Err(self.refused_or(|| "there is no connection to Redis".into()));
         };
         self.was_connected.store(true, Ordering::Relaxed);
         if self.health.is_silent() {
@@ -247,9 +289,14 @@ impl Link {
             ErrorKind::Timeout => self.health.timed_out(begun),
             // A master that has become a replica stays connected and refuses to write.
             _ if error.details().starts_with("READONLY") => self.health.renew(),
+            _ if is_full(&error) => self.health.found_full(),
+            _ if is_refusal(&error) => {
+                self.health.refused(error.details());
+                return Err(Error::Refused(error.details().to_owned()));
+            }
             _ => {}
         }
-        Err(Error::Unavailable(error.to_string()))
+        Err(self.refused_or(|| error.to_string()))
     }
 
     async fn load_scripts(&self, client: &Client) -> Result<(), Error> {
@@ -269,13 +316,27 @@ impl Drop for Link {
         for connection in &self.connections {
             connection.abort();
         }
+        self.listener.abort();
     }
+}
+
+/// Whether a command failed because of what stands under its key, which is none of the others' business.
+fn is_of_its_key(error: &fred::error::Error) -> bool {
+    error.details().contains("WRONGTYPE")
 }
 
 /// Sends all at once and collects the answers. Not as what the client calls a pipeline, as it writes those one by one: of
 /// commands that merely wait for it together it writes many at a time.
 async fn send_all(client: &Client, commands: &[Command]) -> Result<Vec<Value>, fred::error::Error> {
-    let answers = commands.iter().cloned().map(|Command { name, arguments }| client.custom(name, arguments));
+    let answers = commands.iter().cloned().map(|Command { name, arguments }| async {
+        match client.custom(name, arguments).await {
+            Err(error) if is_of_its_key(&error) => {
+                tracing::warn!(%error, "something that is not Starling's stands under one of its keys in Redis; it is left alone");
+                Ok(Value::Null)
+            }
+            answer => answer,
+        }
+    });
     futures_util::future::try_join_all(answers.map(Box::pin)).await
 }
 

@@ -124,22 +124,61 @@ impl RedisStore {
         Ok(Self { link, registry, sessions, presence, scripts, keys })
     }
 
-    /// Looks whether Redis can be reached and is recent enough.
+    /// Looks whether Redis can be reached, takes this node, and is recent enough.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when it can't be reached, [`Error::Unsupported`] when it is too old.
+    /// [`Error::Unavailable`] when it can't be reached, [`Error::Refused`] when it wants another user or password or this one
+    /// lacks rights, [`Error::Unsupported`] when it is too old.
     pub async fn check(&self) -> Result<(), Error> {
-        let info = Command::keyless("INFO", vec![Value::from_static_str("server")]);
-        let answer = self.link.call(Lane::Any, Again::Yes, info).await?;
-        let text = answer.into_string().unwrap_or_default();
-        let version = text.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown");
-        match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
-            Some(major) if major >= VERSION_MIN => Ok(()),
-            _ => Err(Error::Unsupported(format!(
-                "redis_url: Redis {VERSION_MIN} or later is needed, and this one is {}",
-                version.trim()
-            ))),
+        match self.version().await? {
+            Some(version) => match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
+                Some(major) if major >= VERSION_MIN => {}
+                _ => {
+                    return Err(Error::Unsupported(format!(
+                        "redis_url: Redis {VERSION_MIN} or later is needed, and this one is {}",
+                        version.trim()
+                    )));
+                }
+            },
+            None => tracing::warn!(
+                "Redis does not tell its version: this user has no right to HELLO or INFO. {VERSION_MIN} or later is needed"
+            ),
         }
+        // Whether the user may run scripts, and what they do.
+        self.registry.try_out().await
+    }
+
+    /// The version of Redis; `None` where it may not be asked.
+    async fn version(&self) -> Result<Option<String>, Error> {
+        for (name, arguments) in [("HELLO", Vec::new()), ("INFO", vec![Value::from_static_str("server")])] {
+            match self.link.try_command(Command::keyless(name, arguments)).await {
+                Ok(answer) => {
+                    let version = match answer {
+                        Value::Array(fields) => fields
+                            .chunks(2)
+                            .find(|pair| pair[0].as_str().as_deref() == Some("version"))
+                            .and_then(|pair| pair.get(1)?.as_string()),
+                        Value::Map(fields) => fields.get(&"version".into()).and_then(Value::as_string),
+                        text => text.as_str().and_then(|text| {
+                            let mut lines = text.lines();
+                            lines.find_map(|line| line.strip_prefix("redis_version:").map(str::to_owned))
+                        }),
+                    };
+                    if version.is_some() {
+                        return Ok(version);
+                    }
+                }
+                // One of both may be denied.
+                Err(Error::Refused(why)) if why.starts_with("NOPERM") => {
+                    tracing::debug!(why, "Redis does not tell its version this way");
+                    if name == "INFO" {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some("unknown".into()))
     }
 
     /// Ends the connections.
@@ -276,8 +315,15 @@ impl SessionStore for RedisStore {
     }
 
     async fn ping(&self) -> Option<Result<(), Error>> {
-        let ping = Command::keyless("PING", Vec::new());
-        let call = self.link.call(Lane::Any, Again::Yes, ping);
-        Some(self.link.meters.ping.measure(call).await.map(drop))
+        // A write, because a Redis that is full still answers.
+        let set = Command::new("SET", self.keys.room()).with("1").with("PX").with("60000");
+        let call = async {
+            self.link.call(Lane::Any, Again::Yes, set).await?;
+            match self.link.is_full() {
+                true => Err(Error::Unavailable("Redis is full".into())),
+                false => Ok(()),
+            }
+        };
+        Some(self.link.meters.ping.measure(call).await)
     }
 }

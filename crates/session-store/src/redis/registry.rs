@@ -121,6 +121,14 @@ impl Registry {
         Ok(())
     }
 
+    /// Runs the script that everything rests on, to see whether it may be run. What it answers is not remembered: it was asked
+    /// before this node did anything.
+    pub(super) async fn try_out(&self) -> Result<(), Error> {
+        let tried = self.ask(None, false).await;
+        *self.memory.lock() = None;
+        tried.map(drop)
+    }
+
     /// All living nodes with what they say of themselves.
     pub(super) async fn living(&self) -> Result<Vec<NodeRecord>, Error> {
         Ok(self.ask(None, true).await?.1.living.clone())

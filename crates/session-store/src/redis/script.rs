@@ -20,22 +20,29 @@ pub(super) struct Scripts {
     pub(super) update: Script,
 }
 
+/// A script that runs also while Redis is full (`maxmemory` with `noeviction`), when it would refuse whatever may take memory. What
+/// these keep is bounded by the nodes and their sockets, and without it nodes would take each other, and people, for gone. What a
+/// limit counts is not, so that script is refused, and limits hold per node.
+fn runs_when_full(lua: &str) -> Script {
+    Script::from_lua(format!("#!lua flags=allow-oom\n{lua}"))
+}
+
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            attach: Script::from_lua(include_str!("lua/attach.lua")),
-            beat: Script::from_lua(include_str!("lua/beat.lua")),
+            attach: runs_when_full(include_str!("lua/attach.lua")),
+            beat: runs_when_full(include_str!("lua/beat.lua")),
             connections: Script::from_lua(include_str!("lua/connections.lua")),
-            detach: Script::from_lua(include_str!("lua/detach.lua")),
-            end: Script::from_lua(include_str!("lua/end.lua")),
-            hold: Script::from_lua(include_str!("lua/hold.lua")),
-            leave: Script::from_lua(include_str!("lua/leave.lua")),
-            page: Script::from_lua(include_str!("lua/page.lua")),
-            restore: Script::from_lua(include_str!("lua/restore.lua")),
-            set: Script::from_lua(include_str!("lua/set.lua")),
+            detach: runs_when_full(include_str!("lua/detach.lua")),
+            end: runs_when_full(include_str!("lua/end.lua")),
+            hold: runs_when_full(include_str!("lua/hold.lua")),
+            leave: runs_when_full(include_str!("lua/leave.lua")),
+            page: runs_when_full(include_str!("lua/page.lua")),
+            restore: runs_when_full(include_str!("lua/restore.lua")),
+            set: runs_when_full(include_str!("lua/set.lua")),
             take: Script::from_lua(include_str!("lua/take.lua")),
-            unset: Script::from_lua(include_str!("lua/unset.lua")),
-            update: Script::from_lua(include_str!("lua/update.lua")),
+            unset: runs_when_full(include_str!("lua/unset.lua")),
+            update: runs_when_full(include_str!("lua/update.lua")),
         }
     }
 

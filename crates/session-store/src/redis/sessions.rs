@@ -157,6 +157,10 @@ impl Sessions {
             let answers = self.link.pipeline(Lane::Sessions, commands).await?;
             let mut entries = Vec::new();
             for (session, answer) in chunk.iter().zip(answers) {
+                if answer.is_null() {
+                    // Its key is somebody else's.
+                    continue;
+                }
                 let mut reply = Reply::of(answer);
                 let (written, node, session_id) = (reply.integer()?, reply.text()?, session.session.clone());
                 if written != WRITTEN {
@@ -188,6 +192,10 @@ impl Sessions {
             let answers = self.link.pipeline(Lane::Sessions, chunk.iter().map(detach).collect()).await?;
             let mut expire = Vec::new();
             for (Dropped { session: id, .. }, answer) in chunk.iter().zip(answers) {
+                if answer.is_null() {
+                    // Its key is somebody else's.
+                    continue;
+                }
                 let mut reply = Reply::of(answer);
                 if reply.integer()? == 0 {
                     continue;

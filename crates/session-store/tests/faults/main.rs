@@ -1,6 +1,7 @@
 //! What only a store in Redis can meet: servers that are away, silent, restarted, failed over or too old, and keys that
 //! nobody would ever remove.
 
+mod full;
 mod keys;
 mod outage;
 mod start;

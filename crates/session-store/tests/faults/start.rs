@@ -46,15 +46,48 @@ async fn a_bad_address_is_told_without_its_password() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_not_available_rather_than_wrong() -> anyhow::Result<()> {
+async fn a_redis_that_refuses_the_node_says_why() -> anyhow::Result<()> {
     let redis = Redis::start().await?;
-    redis.cli(&["CONFIG", "SET", "requirepass", "right"]).await?;
-    let url = redis.url().replace("redis://", "redis://:hush@");
-    let right = url.replace("hush", "right");
-    store(right).await.check().await?;
-    let error = store(url).await.check().await.expect_err("the password is wrong");
-    assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
-    assert!(!error.to_string().contains("hush"), "{error}");
+    let with = |user: &str| redis.url().replace("redis://", &format!("redis://{user}@"));
+    // One that may not ask for the version, one that may do nothing, one that lacks a single command.
+    for (user, rights) in
+        [("well", "+@all"), ("shy", "-hello -info"), ("nobody", "-@all"), ("limited", "-hset")]
+    {
+        let mut words = vec!["ACL", "SETUSER", user, "on", ">hush", "~*", "&*", "+@all"];
+        words.extend(rights.split(' '));
+        redis.cli(&words).await?;
+    }
+    let well = store(with("well:hush")).await;
+    well.check().await?;
+    store(with("shy:hush")).await.check().await?;
+    for (user, reason) in
+        [("well:hush-hush", "WRONGPASS"), ("nobody:hush", "NOPERM"), ("limited:hush", "hset")]
+    {
+        let store = store(with(user)).await;
+        let mut error = store.check().await.err();
+        if error.is_none() {
+            error = store.beat(&node("n1")).await.err();
+        }
+        let error = error.ok_or_else(|| anyhow::anyhow!("{user} was taken"))?;
+        assert!(matches!(error, Error::Refused(_)), "{user}: {error:?}");
+        let text = error.to_string();
+        assert!(text.contains(reason) && !text.contains("hush"), "{user}: {text}");
+    }
+
+    // While it runs, the password is changed, and the connections are cut.
+    redis.cli(&["ACL", "SETUSER", "well", "resetpass", ">another"]).await?;
+    redis.cli(&["CLIENT", "KILL", "USER", "well"]).await?;
+    let refused = async || {
+        Ok(matches!(well.ping().await, Some(Err(Error::Refused(why))) if why.starts_with("WRONGPASS")))
+    };
+    wait::until_true(PATIENCE, "a refusal", refused).await?;
+    redis.cli(&["ACL", "SETUSER", "well", ">hush"]).await?;
+    let answers = async || Ok(well.ping().await.is_some_and(|ping| ping.is_ok()));
+    wait::until_true(PATIENCE, "an answer", answers).await?;
+
+    redis.cli(&["CONFIG", "SET", "requirepass", "hush"]).await?;
+    let none = store(redis.url()).await.check().await.expect_err("a password is needed");
+    assert!(matches!(&none, Error::Refused(why) if why.starts_with("NOAUTH")), "{none:?}");
     Ok(())
 }
 

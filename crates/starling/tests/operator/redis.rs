@@ -68,6 +68,22 @@ async fn a_redis_that_is_too_old_ends_the_start_with_1() {
     assert!(!log.contains("panicked"), "{log}");
 }
 
+#[tokio::test]
+async fn a_redis_that_refuses_the_node_ends_the_start_with_1_and_the_reason() {
+    let redis = Redis::start().await.unwrap();
+    let acl = ["ACL", "SETUSER", "mute", "on", ">hush", "~*", "resetchannels", "+@all"];
+    redis.cli(&acl).await.unwrap();
+    redis.cli(&["CONFIG", "SET", "requirepass", "right"]).await.unwrap();
+    let database = database("refused").await;
+    for (user, reason) in [("", "NOAUTH"), (":hush@", "WRONGPASS"), ("mute:hush@", "NOPERM")] {
+        let url = redis.url().replace("redis://", &format!("redis://{user}"));
+        let (status, log) = finished(Node::builder().redis(&url).database(&database)).await;
+        assert_eq!(status, 1, "{log}");
+        assert!(log.contains("redis_url: Redis refuses this node") && log.contains(reason), "{user}: {log}");
+        assert!(!log.contains("hush"), "{log}");
+    }
+}
+
 /// Answers what a client asks when it connects, as Redis 6.2 does.
 async fn be_old(mut socket: TcpStream) {
     let mut read = [0; 4096];

@@ -44,7 +44,7 @@ async fn a_password_lets_one_in_and_is_never_told() -> Result<()> {
 
     let wrong = Setting::at(Kind::Alone, redis.url().replace("//", "//me:otherwise@"));
     let refused = RedisFanout::connect(wrong.config("c"))?;
-    let Err(error @ Error::Unavailable(_)) = refused.check().await else { panic!("let in") };
+    let Err(error @ Error::Refused(_)) = refused.check().await else { panic!("let in") };
     assert!(!error.to_string().contains("otherwise"), "{error}");
     let c = wrong.node("c").await?;
     c.inbox.wait_for_down().await?;
@@ -63,6 +63,8 @@ async fn a_subscription_that_is_denied_is_a_fault() -> Result<()> {
     let a = setting.node("a").await?;
     a.inbox.wait_for_down().await?;
     assert_eq!(a.fanout.link().map(|link| link.subscribed), Some(false));
+    let refused = a.fanout.link().and_then(|link| link.fault).is_some_and(|fault| fault.contains("NOPERM"));
+    assert!(refused, "{:?}", a.fanout.link());
     // As soon as it is allowed, all is well.
     redis.cli(&["ACL", "SETUSER", "me", "allchannels"]).await?;
     a.inbox.wait_for_gap().await
