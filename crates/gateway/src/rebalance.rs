@@ -97,7 +97,7 @@ pub(crate) async fn run(config: GatewayConfig, hub: Arc<Hub>, inboxes: Arc<Inbox
                 tracing::debug!(why = why.as_str(), "not balancing: the other nodes' sessions are not known");
             }
             Verdict::Paused => {
-                tracing::debug!(own, ?others, "not balancing: asking clients did not help lately")
+                tracing::debug!(own, ?others, "not balancing: asking clients did not help lately");
             }
             Verdict::Balanced => {}
         }

@@ -202,7 +202,7 @@ impl Database {
     }
 
     /// Which server this is: `primary` or `replica`.
-    pub(super) fn name(&self) -> &'static str {
+    pub(super) fn server(&self) -> &'static str {
         self.server
     }
 

@@ -39,7 +39,7 @@ impl Database {
     /// Looks until the server answers, or until nobody but this task is left to know. `true`: it did at once.
     async fn look(&self) -> bool {
         let Err(error) = self.rows("SELECT 1", &[]).await else { return true };
-        let server = self.name();
+        let server = self.server();
         tracing::warn!(server, %error, "PostgreSQL does not answer; calls to it fail until it does");
         while Arc::strong_count(&self.doubt.0) > 1 {
             sleep(LOOK_EVERY).await;

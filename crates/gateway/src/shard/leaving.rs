@@ -242,26 +242,23 @@ mod tests {
         let sessions: Vec<_> = (0..COUNT).map(|n| session_of(&format!("s{n}"))).collect();
         let held: Vec<_> = sessions.iter().map(|session| connect_as(&shard, session.clone())).collect();
         let strangers: Vec<_> = (0..COUNT).map(|_| connect(&shard)).collect();
-        let mut table = shard.table.borrow_mut();
         for expected in [COUNT / 2, COUNT / 2, 0] {
-            table.shed(COUNT / 2);
+            shard.table.borrow_mut().shed(COUNT / 2);
             assert_eq!(asked_now(&shard), expected, "nobody is asked twice, and no stranger at all");
             tokio::time::advance(Duration::from_secs(15)).await;
         }
         for _ in 0..600 {
-            table.on_tick(&shard.settings);
+            shard.table.borrow_mut().on_tick(&shard.settings);
         }
-        assert_eq!(open(&table), 2 * COUNT, "nobody is closed for staying");
+        assert_eq!(open(&shard.table.borrow()), 2 * COUNT, "nobody is closed for staying");
         for (key, _) in &held {
-            table.remove(*key);
+            shard.table.borrow_mut().remove(*key);
         }
-        drop(table);
         let _back: Vec<_> = sessions.into_iter().map(|session| connect_as(&shard, session)).collect();
-        let mut table = shard.table.borrow_mut();
-        table.shed(COUNT);
+        shard.table.borrow_mut().shed(COUNT);
         assert_eq!(asked_now(&shard), 0, "they came back a moment ago");
         tokio::time::advance(HOURS_6).await;
-        table.shed(COUNT);
+        shard.table.borrow_mut().shed(COUNT);
         assert_eq!(asked_now(&shard), COUNT);
         drop(strangers);
     }

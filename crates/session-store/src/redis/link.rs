@@ -328,8 +328,8 @@ fn is_of_its_key(error: &fred::error::Error) -> bool {
 /// Sends all at once and collects the answers. Not as what the client calls a pipeline, as it writes those one by one: of
 /// commands that merely wait for it together it writes many at a time.
 async fn send_all(client: &Client, commands: &[Command]) -> Result<Vec<Value>, fred::error::Error> {
-    let answers = commands.iter().cloned().map(|Command { name, arguments }| async {
-        match client.custom(name, arguments).await {
+    let answers = commands.iter().map(|Command { name, arguments }| async {
+        match client.custom(name.clone(), arguments.clone()).await {
             Err(error) if is_of_its_key(&error) => {
                 tracing::warn!(%error, "something that is not Starling's stands under one of its keys in Redis; it is left alone");
                 Ok(Value::Null)

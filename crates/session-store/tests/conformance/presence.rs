@@ -95,7 +95,7 @@ pub async fn a_conversation_that_is_made_again_begins_with_nobody(world: &World<
     let old = key("acme", "plans");
     let new = ConversationKey { id: 8, ..old.clone() };
     world.a.set_presence("n1", &[change(&old, "alice", 1)]).await.expect("the store answers");
-    assert_eq!(world.b.presence(&[new.clone()]).await.expect("the store answers"), [vec![]]);
+    assert_eq!(world.b.presence(std::slice::from_ref(&new)).await.expect("the store answers"), [vec![]]);
     world.a.set_presence("n1", &[change(&new, "alice", 1)]).await.expect("the store answers");
     // What is written late of the old one touches nothing in the new one.
     world.a.set_presence("n1", &[change(&old, "alice", 0)]).await.expect("the store answers");
