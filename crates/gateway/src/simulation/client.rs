@@ -51,6 +51,8 @@ pub struct Client {
     ghosts: Vec<(Pipe, Instant)>,
     /// Sockets that it opened for its session before the last one. Nodes have to close them.
     rivals: Vec<JoinHandle<()>>,
+    /// When it sent its last `connect`.
+    connect_sent_at: Option<Instant>,
 }
 
 /// How far a client has seen a conversation.
@@ -136,6 +138,7 @@ impl Client {
             away_since: None,
             ghosts: Vec::new(),
             rivals: Vec::new(),
+            connect_sent_at: None,
         }
     }
 
@@ -167,6 +170,7 @@ impl Client {
                     if let Some((node, mut pipe)) = self.open(None) {
                         self.world.note(|| format!("client {} races on {}", self.number, node.name));
                         pipe.send(&self.connect_command(1));
+                        self.connect_sent_at = Some(Instant::now());
                         // It goes out at once. What comes back is for nobody: there will be a newer one.
                         let _ = tokio::time::timeout(Duration::ZERO, pipe.next()).await;
                         self.leave_behind(pipe);
@@ -241,6 +245,8 @@ impl Client {
             outstanding.under_way = false;
         }
         connection.ask(Awaited::Connect, self.connect_command(0));
+        // Of two that begin in the same millisecond, either may be taken for the last one.
+        let tied = self.connect_sent_at.replace(Instant::now()) == Some(Instant::now());
         loop {
             let now = Instant::now();
             self.ghosts.retain(|(_, until)| *until > now);
@@ -250,7 +256,7 @@ impl Client {
             let wake = self.wakes_at(connection);
             let Ok(frame) = tokio::time::timeout_at(wake, connection.pipe.next()).await else { continue };
             let Some((bytes, frame)) = frame else {
-                if connection.pipe.close_code == Some(SUPERSEDED) {
+                if connection.pipe.close_code == Some(SUPERSEDED) && !tied {
                     self.world.fault(&format!(
                         "client {} was closed as replaced, and has no later socket",
                         self.number
@@ -526,6 +532,10 @@ impl Client {
             if let Some(since) = connection.away_since {
                 self.world.judge_return(self.number, since.elapsed(), resumed);
             }
+        }
+        if !resumed {
+            // They belong to the session before this one, which no node has to end for it.
+            self.rivals.drain(..).for_each(|rival| rival.abort());
         }
         self.world.clients.borrow_mut()[self.number].session = text(&ok["session"]).to_owned();
         self.session = Some((text(&ok["session"]).to_owned(), text(&ok["ticket"]).to_owned()));
