@@ -53,7 +53,11 @@ impl Reload {
         // Checked above, so that only a process without its subscriber could refuse it.
         self.filter.change(&filter).map_err(|error| BadConfig(error.to_string()))?;
         let changed = values.changes_from(before);
-        let (_, restart): (Vec<&str>, Vec<&str>) = changed.iter().partition(|key| RELOADED.contains(key));
+        // A port that speaks TLS can get another certificate; one that does not can't begin to, nor the other way round.
+        let tls_can_change = self.certificate.is_some() == setup::tls(&values)?.is_some();
+        let needs_restart =
+            |key: &&&str| !RELOADED.contains(key) || (key.starts_with("tls_") && !tls_can_change);
+        let restart: Vec<&str> = changed.iter().filter(needs_restart).copied().collect();
         if !restart.is_empty() {
             let settings = restart.join(", ");
             tracing::warn!(settings, "these settings have changed and need a restart");

@@ -383,7 +383,7 @@ pub const SECTIONS: &[(&str, &[Setting])] = &[
                 "limit_user_reads_per_second",
                 Kind::Number(MANY),
                 "1000",
-                "Reads of one user on one node, over all of their connections: `history`, `presence`, and what joins, resumes and other commands look up in the database. A page counts once more for each further 16 KiB, a resume once for each 100 conversations. Reads beyond that wait, or get `rate_limited`.",
+                "Reads of one user on one node, over all of their connections: `history`, `presence`, and what joins, resumes and other commands look up in the database. A page counts as one read per started 16 KiB, a resume as one per started 100 conversations. Reads beyond the limit wait, or get `rate_limited`.",
             ),
             setting(
                 "limit_session_joins",

@@ -142,14 +142,17 @@ pub fn token(
         return Err(BadConfig(format!("--tenant: `{tenant}` is no name; {NAME_RULE}")).into());
     }
     let names = claim_names(values)?;
+    // A secret beside them signs tickets alone.
+    if let Some(key) =
+        ["jwt_public_key_file", "jwt_jwks_url"].into_iter().find(|key| values.get(key).is_some())
+    {
+        return Err(
+            BadConfig(format!("{key}: is set, so whoever has the private key signs the tokens")).into()
+        );
+    }
     let secret = match (values.text("jwt_secret"), own_secret_file(values)?) {
         (Some(secret), _) => secret_bytes("jwt_secret", &secret)?,
         (None, Some(file)) => secret_of_a_node(file.as_deref())?,
-        (None, None) if values.get("jwt_public_key_file").or(values.get("jwt_jwks_url")).is_some() => {
-            let why = "jwt_secret: is not set; tokens that a key file or key set vouches for are signed by whoever has the \
-                       private key";
-            return Err(BadConfig(why.into()).into());
-        }
         (None, None) => return Err(no_key().into()),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

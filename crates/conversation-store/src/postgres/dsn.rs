@@ -40,14 +40,23 @@ impl Dsn {
         // Files and variables often end with a line end.
         let url = url.trim();
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let (mut ssl_mode, mut ca_file, mut rest) = ("prefer", None, Vec::new());
+        let (mut ssl_mode, mut ca_file, mut rest) = (None, None, Vec::<&str>::new());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
-                Some(("sslmode", value)) => ssl_mode = value,
+                Some(("sslmode", value)) => ssl_mode = Some(value),
                 Some(("sslrootcert", value)) => ca_file = Some(percent_decoded(value)?.into()),
                 _ => rest.push(pair),
             }
         }
+        // As libpq has it: whoever trusts every authority that the system trusts has to check the host's name.
+        let of_the_system = ca_file.as_ref().is_some_and(|file: &PathBuf| file.as_os_str() == "system");
+        let ssl_mode = match ssl_mode {
+            None if of_the_system => "verify-full",
+            Some(mode) if of_the_system && mode != "verify-full" => {
+                return Err(Error::Address("sslrootcert=system needs sslmode=verify-full".into()));
+            }
+            mode => mode.unwrap_or("prefer"),
+        };
         let mut known = base.to_owned();
         if !rest.is_empty() {
             known.push('?');
@@ -132,6 +141,8 @@ mod tests {
             ("?sslmode=disable", Trust::Plain, SslMode::Disable),
             ("?sslmode=require", Trust::AnyCertificate, SslMode::Require),
             ("?sslmode=require&sslrootcert=%2Fca.pem", Trust::Authority, SslMode::Require),
+            ("?sslrootcert=system", Trust::AuthorityAndName, SslMode::Require),
+            ("?sslrootcert=system&sslmode=verify-full", Trust::AuthorityAndName, SslMode::Require),
             ("?sslmode=verify-ca", Trust::Authority, SslMode::Require),
             ("?connect_timeout=9&sslmode=verify-full", Trust::AuthorityAndName, SslMode::Require),
         ] {
@@ -163,6 +174,7 @@ mod tests {
             "postgres://u:hunter2@h/d?sslmode=maybe",
             "postgres://u:hunter2@h/d?unknown=1",
             "postgres://u:hunter2@h/d?sslrootcert=%zz",
+            "postgres://u:hunter2@h/d?sslrootcert=system&sslmode=require",
             "postgres://u:hunter2@h/d?channel_binding=maybe",
             "postgres://u:hunter2@a,b,c/d?port=1,2",
             "postgres:///d",

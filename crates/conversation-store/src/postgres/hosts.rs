@@ -22,6 +22,9 @@ use super::error::chain;
 pub(super) const HOSTS_MAX: usize = 16;
 /// Addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 8;
+/// For how many times the limit of one address a connection is looked for altogether. The next search begins with other hosts, as
+/// those that did not answer in time come last.
+const SEARCH_LIMITS: u32 = 4;
 /// How long a host that did not answer in time is tried after all others.
 const LAST_FOR: Duration = Duration::from_secs(30);
 /// PostgreSQL's port.
@@ -89,7 +92,7 @@ where
 {
     // The configuration given here is the one that this was made of.
     fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Result<Connected, Error>> + Send + '_>> {
-        Box::pin(async move {
+        let search = async move {
             let mut failure: Option<Error> = None;
             for position in self.order() {
                 match self.connect_to(&self.hosts[position]).await {
@@ -102,6 +105,11 @@ where
                 }
             }
             Err(failure.unwrap_or_else(Error::__private_api_timeout))
+        };
+        Box::pin(async move {
+            timeout(self.limit * SEARCH_LIMITS, search)
+                .await
+                .unwrap_or_else(|_| Err(Error::__private_api_timeout()))
         })
     }
 }

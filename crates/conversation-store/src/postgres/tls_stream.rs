@@ -22,7 +22,9 @@ use tokio_rustls::TlsConnector;
 pub(super) struct Tls(Arc<ClientConfig>);
 
 impl Tls {
-    pub(super) fn new(config: ClientConfig) -> Self {
+    pub(super) fn new(mut config: ClientConfig) -> Self {
+        // PostgreSQL refuses a TLS connection without it where the URL says `sslnegotiation=direct`.
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
         Self(Arc::new(config))
     }
 }

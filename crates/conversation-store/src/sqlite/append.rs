@@ -76,6 +76,10 @@ fn part(
 ) -> Result<(), Error> {
     connection.prepare_cached("SAVEPOINT part")?.execute([])?;
     let done = append_at(connection, batch, positions, answers, refusals);
+    if done.is_err() && connection.is_autocommit() {
+        // SQLite has rolled everything back by itself, as it does when a disk is full: there is no savepoint left.
+        return done;
+    }
     if done.is_err() {
         connection.prepare_cached("ROLLBACK TO part")?.execute([])?;
     }

@@ -133,7 +133,7 @@ struct Link {
 /// A pool of connections to the database.
 #[derive(Serialize, ToSchema)]
 struct Pool {
-    /// `primary`, `replica`, `writer` or `readers`.
+    /// `appends`, `primary`, `replica`, `writer` or `readers`.
     name: &'static str,
     /// `saturated`: all connections are in use, and callers wait.
     status: PoolStatus,

@@ -79,14 +79,20 @@ fn beyond_the_limit_only_the_newest_are_replayed_and_history_has_the_rest() {
 }
 
 #[test]
-fn a_cursor_at_or_beyond_the_head_replays_nothing() {
+fn a_cursor_at_the_head_replays_nothing_and_one_beyond_it_everything() {
     everywhere(async |place| {
         let (mut ada, mut bob) = place.members("c").await;
         ada.say("c", "one").await;
-        for after in [1, 2, 1_000_000] {
+        for (after, replayed) in [(1, 0), (2, 1), (1_000_000, 1)] {
             let joined = bob.ask("join", json!({"conversation": "c", "after": after})).await;
-            assert_eq!((&joined["head"], &joined["replayed"]), (&json!(1), &json!(0)), "{after}");
-            assert_eq!(joined["truncated"], false);
+            assert_eq!((&joined["head"], &joined["replayed"]), (&json!(1), &json!(replayed)), "{after}");
+            // Its messages are there no more: the log was another one, or the database was restored.
+            assert_eq!(
+                (&joined["reset"], &joined["truncated"]),
+                (&json!(replayed == 1), &json!(false)),
+                "{after}"
+            );
+            assert_eq!(bob.numbers(replayed).await, [1][..replayed]);
         }
         ada.say("c", "two").await;
         assert_eq!(bob.numbers(1).await, [2]);

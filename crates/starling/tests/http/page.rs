@@ -27,7 +27,10 @@ async fn the_page_is_served_with_a_strict_policy_and_only_once() {
             assert_eq!(response.header(name), Some(value), "{path} {name}");
         }
         let policy = response.header("content-security-policy").expect("a policy");
-        assert!(policy.starts_with("default-src 'self'; connect-src 'self' ws: wss:;"), "{policy}");
+        assert!(
+            policy.starts_with("default-src 'self'; connect-src 'self' ws: wss: http: https:;"),
+            "{policy}"
+        );
         let etag = response.header("etag").expect("a tag");
         let url = format!("{}{path}", node.http_url());
         let again = Request::new("GET", &url).header("if-none-match", etag).send().await.expect("an answer");

@@ -54,6 +54,10 @@ async fn a_token_of_nobody_or_of_somebody_elses_key_is_not_made() {
     let foreign = token().arg("ann").secret("").env("STARLING_JWT_PUBLIC_KEY_FILE", "key.pem");
     let (status, log) = finished(foreign).await;
     assert!(status == BAD && log.contains("private key"), "{status}: {log}");
+    // The secret beside a key set signs tickets; a node of this configuration would refuse a token that it signs.
+    let beside = token().arg("ann").env("STARLING_JWT_JWKS_URL", "https://id.example/keys");
+    let (status, log) = finished(beside.env("STARLING_JWT_ALGORITHM", "RS256")).await;
+    assert!(status == BAD && log.contains("jwt_jwks_url") && log.contains("private key"), "{status}: {log}");
     let nobodys = token().arg("ann").secret("").redis("redis://127.0.0.1:1");
     let (status, log) = finished(nobodys).await;
     assert!(status == BAD && log.contains("is needed with redis_url"), "{status}: {log}");

@@ -72,7 +72,7 @@ async fn after_sighup_the_log_level_is_read_again_and_the_rest_is_named() {
     // Something that is logged at debug level.
     let garbage = Client::connect(&node.ws_url(), "no token", Encoding::Json).await;
     assert!(garbage.is_err());
-    node.signal(Signal::HUP).unwrap();
+    until_logged(&node, "\"DEBUG\"").await;
 
     for (broken, named) in
         [("log = \"inof\"", "did you mean `info`?"), ("shards = 1\nlog = debug", "must stand in quotes")]
