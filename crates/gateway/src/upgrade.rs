@@ -225,6 +225,7 @@ pub(crate) fn enter(
         waker: None,
         awaited: 0,
         backlog: VecDeque::new(),
+        busy: false,
         held: None,
         waiting: None,
         heard_at,

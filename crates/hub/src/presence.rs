@@ -213,12 +213,10 @@ impl Hub {
     /// Everybody who is there by this node, and those who went while that could not be written. To be written after all
     /// changes that were made before.
     pub(crate) fn own_presence(&self) -> Vec<PresenceChange> {
-        let mut batch: Vec<PresenceChange> = self
-            .unwritten
-            .lock()
-            .iter()
-            .map(|(conversation, user)| self.present(conversation, user))
-            .collect();
+        // Copied: whoever counts somebody in or out holds a room's lock and takes this one, and `present` takes that of a room.
+        let unwritten: Vec<_> = self.unwritten.lock().iter().cloned().collect();
+        let mut batch: Vec<PresenceChange> =
+            unwritten.iter().map(|(conversation, user)| self.present(conversation, user)).collect();
         for room in self.rooms.joined() {
             let state = room.state();
             let conversation = presence_key(&room);

@@ -233,10 +233,12 @@ impl Hub {
                 let tell = |event: &Arc<Encoded>| {
                     self.shards.post(socket.shard, ShardItem::Event { socket, event: event.clone() })
                 };
-                if session.is_in(room) {
+                let was_in = session.is_in(room);
+                // First, since it flushes the room: the last messages of a log come before its end is told.
+                self.evict(&session, room);
+                if was_in {
                     tell(&deleted);
                 }
-                self.evict(&session, room);
                 tell(&event);
             }
         }

@@ -43,6 +43,8 @@ pub(super) struct Database {
 
 /// The share of a statement's time that it waits for one lock: what is left is for those of its rows that nobody holds.
 const LOCK_SHARE: u128 = 4;
+/// Limits how long a migration waits for a table's lock. It is tried again then.
+const SHORT_LOCK_WAIT: &str = "SELECT set_config('lock_timeout', '2s', true)";
 /// Lifts the limits that a database or a role may set, for one transaction: a migration may take long.
 const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN
     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
@@ -188,6 +190,8 @@ impl Database {
                 .query_typed("SELECT pg_advisory_xact_lock($1)", &[lock])
                 .await
                 .map_err(|e| error::of_query(&e))?;
+            // Whatever waits for a table's lock has all later statements on that table wait behind it, sends among them.
+            transaction.query_typed(SHORT_LOCK_WAIT, &[]).await.map_err(|e| error::of_query(&e))?;
             plan(&transaction).await?;
             transaction.commit().await.map_err(|e| error::of_query(&e))
         };

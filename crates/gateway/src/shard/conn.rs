@@ -54,6 +54,8 @@ pub(crate) struct Conn {
     pub awaited: u32,
     /// Commands that were read but not yet begun. Empty and without memory, as a rule.
     pub backlog: VecDeque<Request>,
+    /// Whether a command is under way that keeps others waiting. Its task says so.
+    pub busy: bool,
     /// An answer that is ready but must not overtake those awaited.
     pub held: Option<Box<(u64, Answer)>>,
     /// A command that must not be begun before the awaited answers have come.
@@ -282,7 +284,11 @@ impl Conn {
 
     /// Whether the client waits for an answer.
     pub fn is_owed(&self) -> bool {
-        self.awaited > 0 || !self.backlog.is_empty() || self.held.is_some() || self.waiting.is_some()
+        self.busy
+            || self.awaited > 0
+            || !self.backlog.is_empty()
+            || self.held.is_some()
+            || self.waiting.is_some()
     }
 
     /// Whether a further command may be begun.

@@ -101,6 +101,7 @@ impl ConnTask {
             reads += usize::from(read);
             more |= read;
             let Some(conn) = table.conns.get_mut(self.key as usize) else { return false };
+            conn.busy = self.running.is_some();
             if conn.phase != Phase::Broken {
                 let (bytes, _) = conn.flush(tick, cx);
                 METRICS.bytes_sent.increment(bytes);

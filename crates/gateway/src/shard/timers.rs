@@ -114,8 +114,10 @@ impl Table {
             return;
         }
         if conn.deadlines.connect <= tick {
-            conn.deadlines.connect = NEVER;
-            if conn.session.is_none() {
+            // A `connect` that has come in time is waited for, however long the session store and the database take.
+            let under_way = conn.session.is_none() && conn.is_owed();
+            conn.deadlines.connect = if under_way { tick.saturating_add(1) } else { NEVER };
+            if conn.session.is_none() && !under_way {
                 self.close(key, CloseReason::ConnectTimeout, "no connect in time");
             }
         }

@@ -110,10 +110,12 @@ impl Hub {
     pub async fn user_presence(&self, identity: &Identity, user: &str) -> Result<UserPresence, CommandError> {
         let tenant = &identity.tenant;
         self.reads.take(tenant, &identity.user)?;
-        let _turn = self.reads.turn(tenant, &identity.user).await?;
+        // Held for the database alone: while Redis stalls, others go on reading.
+        let turn = self.reads.turn(tenant, &identity.user).await?;
         let allowed = identity.scopes.is_admin()
             || *identity.user == *user
             || self.conversations.share_conversation(tenant, &identity.user, user).await?;
+        drop(turn);
         if !allowed {
             return Err(CommandError::new(
                 ErrorCode::NotFound,

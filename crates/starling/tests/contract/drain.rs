@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding, Failure, Upgrade};
 use starling_testkit::http::Request;
 use starling_testkit::node::Node;
+use starling_testkit::postgres::Postgres;
 use starling_testkit::process::Signal;
 use starling_testkit::token::Token;
 use starling_testkit::wait;
+use tokio_postgres::NoTls;
 
 use crate::place::Arrangement;
 use crate::talk::{SOON, Talk};
@@ -108,6 +110,39 @@ async fn a_node_without_others_answers_what_is_under_way_closes_at_once_and_says
     let page = back.ask("history", json!({"conversation": "c", "limit": 200})).await;
     let kept = page["messages"].as_array().expect("messages").len() as u64;
     assert!(page["more"] == true || kept >= sent, "{kept} of {sent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_the_database_holds_up_is_answered_before_the_socket_closes() {
+    let database = Postgres::shared().await.unwrap().create_database("drain").await.unwrap();
+    // With a limit on writes, as by default: the node asks whether this one is allowed, and the command keeps others waiting.
+    let node = Node::builder().database(&database).start().await.unwrap();
+    let mut ada = connect(&node, "default", "ada", Encoding::Json).await;
+    ada.ask("create", json!({"conversation": "c"})).await;
+    let (mut postgres, connection) = tokio_postgres::connect(&database, NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let held = postgres.transaction().await.unwrap();
+    held.batch_execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let sent = ada.command("send", json!({"conversation": "c", "key": "k", "content": "late"}));
+    let ending = async {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        wait::until_true(SOON, "the send to wait", async || {
+            Ok(held.query_one(waiting, &[]).await?.get::<_, i64>(0) > 0)
+        })
+        .await
+        .unwrap();
+        node.begin_termination().unwrap();
+        wait::until_true(SOON, "the drain", async || Ok(node.log().contains("draining"))).await.unwrap();
+        // The socket would close within a few milliseconds of that.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        held.rollback().await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(sent, ending);
+    assert_eq!(sent.unwrap()["seq"], 1);
+    assert_eq!(ada.close_code().await, Some(1012));
+    assert!(node.ended(SOON).await.unwrap().success());
+    drop(postgres);
+    connection.await.unwrap().unwrap();
 }
 
 #[tokio::test]
