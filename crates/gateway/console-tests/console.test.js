@@ -340,6 +340,26 @@ test("the link of one node, which dies: the page goes on at the others that the 
   assert.notEqual(await alice.connected(), lone.name);
 });
 
+test("who is opened as another person goes to the nodes of their own link, and to none of this tab's", async () => {
+  // A link that somebody else made: this token and this node are theirs.
+  const foreign = `http://127.0.0.1:${await freePort()}`;
+  const alice = await Person.open(browser, nodes.a.url, nodes.a.token(`alice-${run}`), { nodes: [foreign] });
+  people.push(alice);
+  await alice.connected();
+  const token = nodes.a.token(`bob-${run}`);
+  const link = `${nodes.a.url}/#${new URLSearchParams([["token", token], ["node", nodes.b.url], ["node", nodes.c.url]])}`;
+  for (const [pasted, expected] of [[token, []], [`${nodes.a.url}/#token=${token}`, []], [link, [nodes.b.url, nodes.c.url]]]) {
+    const opening = alice.page.context().waitForEvent("page");
+    await alice.page.click("#other-person");
+    await alice.page.fill("#person-token", pasted);
+    await alice.page.click('#person-form [type="submit"]');
+    const bob = await opening;
+    await bob.locator('#pill[data-state="connected"]').waitFor();
+    assert.equal(await bob.locator("[data-me]").first().textContent(), `bob-${run}`);
+    assert.deepEqual(JSON.parse(await bob.evaluate(() => sessionStorage.getItem("starling.nodes"))), expected);
+  }
+});
+
 test("an operator's page learns from its node where the others are", async () => {
   const [x, y] = [await freePort(), await freePort()];
   const lone = await addNode("x", { STARLING_ADDRESS: `127.0.0.1:${x}` }, x);

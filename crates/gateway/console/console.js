@@ -136,13 +136,14 @@ function openOtherPerson(event) {
   event.preventDefault();
   const given = byId("person-token").value.trim();
   // The whole link is welcome too.
-  const token = new URLSearchParams(given.split("#")[1] ?? "").get("token") ?? given;
+  const parts = new URLSearchParams(given.split("#")[1] ?? "");
+  const token = parts.get("token") ?? given;
   if (!readClaims(token)) {
     byId("person-error").textContent = "That is neither a token nor a link with one.";
     return;
   }
   // `noopener`: the new tab gets a storage of its own, and so its own person.
-  window.open(linkFor(token), "_blank", "noopener");
+  window.open(linkFor(token, parts.getAll("node")), "_blank", "noopener");
   byId("person-dialog").close();
 }
 

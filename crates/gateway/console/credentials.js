@@ -47,8 +47,7 @@ export function readClaims(token) {
   }
 }
 
-/** A link that opens this page with that token, and with the same further nodes. */
-export function linkFor(token) {
-  const nodes = keptNodes().map((node) => ["node", node]);
-  return `${location.origin}/#${new URLSearchParams([["token", token], ...nodes])}`;
+/** A link that opens this page with that token, and with the further nodes that came with it: never with this tab's own. */
+export function linkFor(token, nodes = []) {
+  return `${location.origin}/#${new URLSearchParams([["token", token], ...nodes.map((node) => ["node", node])])}`;
 }
