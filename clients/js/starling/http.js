@@ -42,17 +42,22 @@ export class Http {
     const candidates = [...new Set(bases)];
     const deadline = performance.now() + this.#timeoutMs;
     const stopped = this.#stopped.signal;
+    const stopIfClosed = () => {
+      if (stopped.aborted) throw new StarlingError("closed", "the client was closed");
+    };
     let askedTokenAgain = false;
     let uncertain = false; // an earlier try may have been carried out
     for (let attempt = 0; ; attempt++) {
+      stopIfClosed();
       let error;
       const token = await this.#tokens.get();
+      stopIfClosed();
       try {
         return await this.#once(method, candidates[attempt % candidates.length] + path, token, body, deadline);
       } catch (failure) {
         error = failure;
       }
-      if (stopped.aborted) throw new StarlingError("closed", "the client was closed");
+      stopIfClosed();
       if (error.code === "not_found" && removes && uncertain) return {};
       if (error.code === "unauthorized" && this.#tokens.renewable && !askedTokenAgain) {
         askedTokenAgain = true;

@@ -1,6 +1,7 @@
 /** The calls that go by HTTP. */
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
+import { deferred, pause } from "../starling/waiting.js";
 import { scripted } from "./scripted.js";
 import { until } from "./waiting.js";
 
@@ -111,10 +112,37 @@ test("a call ends when its time is up, and when the client is closed", async () 
   a.http = answering("a", () => ({ status: 502 }));
   await assert.rejects(dead.list(), { code: "unreachable" });
   const closed = newClient({ urls: [a.url] });
+  asked = [];
   const call = closed.list();
   await until(() => asked.length > 0);
+  const before = asked.length;
   closed.close();
   await assert.rejects(call, { code: "closed" });
+  assert.equal(asked.length, before);
+});
+
+test("a call that pauses, or waits for a token, when the client is closed is not made again", async () => {
+  let requests = 0;
+  const fetch = async () => {
+    requests++;
+    return new Response(null, { status: 502 });
+  };
+  const pausing = newClient({ urls: [a.url], fetch });
+  const call = pausing.list();
+  await until(() => requests > 0);
+  await pause(20); // the answer is read by now, and the pause is 100 ms at least
+  const before = requests;
+  pausing.close();
+  await assert.rejects(call, { code: "closed" });
+  assert.equal(requests, before);
+  const token = deferred();
+  const waiting = newClient({ urls: [a.url], fetch, token: () => token.promise });
+  const another = waiting.list();
+  await pause(20);
+  waiting.close();
+  token.resolve("t");
+  await assert.rejects(another, { code: "closed" });
+  assert.equal(requests, before);
 });
 
 test("a refusal for the moment is told with the message's key and the time", async () => {
