@@ -66,9 +66,11 @@ test("a listed page loads the client, talks, and calls over HTTP", async () => {
     const missing = await call("GET", "/v1/conversations/none");
     const removed = await call("DELETE", "/v1/conversations/tea/members/bob");
     const bad = await fetch(`${url}/v1/conversations`, { headers: { authorization: "Bearer nonsense" } });
-    const health = await (await fetch(`${url}/health`)).json();
+    const answer = await fetch(`${url}/health`);
+    const date = answer.headers.get("date");
+    const health = await answer.json();
     starling.close();
-    return { seq, added, renamed, posted, list, missing, removed, health, bad: { status: bad.status, body: await bad.json() } };
+    return { seq, added, renamed, posted, list, missing, removed, health, date, bad: { status: bad.status, body: await bad.json() } };
   }, { url: node.url, token: node.token("ann", SCOPE) });
   assert.equal(told.seq, 1);
   assert.deepEqual(told.added.body.members, ["ann", "bob"]);
@@ -79,6 +81,7 @@ test("a listed page loads the client, talks, and calls over HTTP", async () => {
   assert.equal(told.removed.status, 204);
   assert.deepEqual([told.bad.status, told.bad.body.error.code], [401, "unauthorized"]);
   assert.equal(told.health.status, "ok");
+  assert.ok(Math.abs(Date.parse(told.date) - Date.now()) < 60_000, `the node's time: ${told.date}`);
 });
 
 test("a page that is not listed can neither connect nor read an answer, and the log says what to do", async () => {

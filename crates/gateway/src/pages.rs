@@ -26,7 +26,7 @@ use crate::origin::{Origin, Scheme};
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 const HEADERS: &str = "authorization, content-type, traceparent";
 /// What an allowed page may read of an answer's head, beyond what every page may.
-const EXPOSED: &str = "retry-after, location";
+const EXPOSED: &str = "retry-after, location, date";
 /// How long a browser may keep the answer to its first question, seconds. Chromium takes no more.
 const MAX_AGE: &str = "7200";
 /// How many refused origins are remembered, so that each is logged once.

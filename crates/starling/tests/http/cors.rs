@@ -44,7 +44,10 @@ fn words(response: &Response, header: &str) -> Vec<String> {
 #[track_caller]
 fn readable(response: &Response, origin: &str) {
     assert_eq!(response.header("access-control-allow-origin"), Some(origin), "{response:?}");
-    assert!(words(response, "access-control-expose-headers").contains(&"retry-after".to_owned()));
+    let exposed = words(response, "access-control-expose-headers");
+    for header in ["retry-after", "location", "date"] {
+        assert!(exposed.contains(&header.to_owned()), "{header}: {exposed:?}");
+    }
     // A token is what counts, and no cookie.
     assert_eq!(response.header("access-control-allow-credentials"), None);
     if origin != "*" {
