@@ -230,6 +230,34 @@ for (const [where, start] of [["Python", inPython], ["a browser", inBrowser]]) {
   });
 }
 
+test("a client that lasts in Python: a line that is typed while it joins goes out once", async () => {
+  // A socket that takes its time, so that the line comes between two commands.
+  const driver = `
+import asyncio, itertools, json
+from chat import Client
+
+class Socket:
+    def __init__(self):
+        self.ops = []
+
+    async def send(self, text):
+        await asyncio.sleep(0.01)
+        self.ops.append(json.loads(text)["op"])
+
+async def main():
+    client = Client(["ws://nowhere"], "t", print)
+    client.socket, client.asked, client.ids, client.seq = Socket(), {}, itertools.count(1), {"lunch": 0}
+    answer = asyncio.create_task(client.on_reply("connect", {}, {"session": "s", "ticket": "t"}, None))
+    await asyncio.sleep(0)
+    await client.send("lunch", "in between")
+    await answer
+    print(*client.socket.ops)
+
+asyncio.run(main())
+`;
+  assert.equal(execFileSync(python, ["-c", driver], { cwd: folder, encoding: "utf8" }).trim(), "join send");
+});
+
 async function scripted() {
   cluster = new MockCluster();
   return [await cluster.node("a"), await cluster.node("b")];
