@@ -220,6 +220,7 @@ export class Starling {
     content: string,
     options?: { metadata?: Record<string, unknown>; key?: string; timeoutMs?: number },
   ): Promise<{ id: string; seq: Seq; at: string; duplicate: boolean; key: string }>;
+  /** One page, ascending. It may be shorter than `limit` (a large one, a slow line): `more` says whether there is more. */
   history(
     conversation: string,
     options?: { before?: Seq; after?: Seq; limit?: number },

@@ -5,6 +5,10 @@ import { pause } from "./waiting.js";
 const HELD_MESSAGES_MAX = 1000;
 /** How often a hole is asked for before it is given up. */
 const HOLE_ATTEMPTS_MAX = 40;
+/** How many messages are asked for at a time, where the line is quick enough. */
+const PAGE = 200;
+/** A page that comes within this time may be followed by a longer one. */
+const QUICK_MS = 1000;
 
 /**
  * The joined conversations: how far each has come, and its messages in the order of the log.
@@ -138,12 +142,18 @@ export class Conversations {
     if (conversation.filling) return;
     conversation.filling = true;
     const { name } = conversation;
+    let limit = PAGE;
     for (let attempt = 0; this.#isCurrent(conversation) && !this.#isClosed() && conversation.cursor < conversation.top; ) {
       const before = conversation.cursor;
+      const asked = performance.now();
       try {
-        const { messages } = await this.#history(name, { after: before, limit: 200 });
+        const { messages } = await this.#history(name, { after: before, limit });
+        const isQuick = performance.now() - asked < QUICK_MS;
+        // A slow one may have been made shorter on its way: such pages this line can bear.
+        limit = isQuick ? Math.min(PAGE, limit * 2) : Math.max(1, Math.min(limit, messages.length));
         for (const message of messages) this.#accept(conversation, { ev: "message", conversation: name, ...message });
       } catch (error) {
+        if (error.code === "timeout") limit = Math.max(1, Math.floor(limit / 2));
         if ((error.code === "not_found" || error.code === "forbidden") && this.#isCurrent(conversation)) this.gone(name, error);
       }
       if (conversation.cursor > before) attempt = 0;

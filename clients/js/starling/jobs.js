@@ -5,6 +5,8 @@ export const FRAME_BYTES_MAX = 128 * 1024;
 const PAUSE_MS = 25;
 /** The longest pause that a client takes without being told to. */
 const PAUSE_MS_MAX = 5000;
+/** How many messages a page of `history` has where the program does not say. */
+const HISTORY_LIMIT = 50;
 
 /**
  * What the program asked for. A job waits in the outbox until the current link carries it, goes back there when that
@@ -101,6 +103,7 @@ export class Jobs {
   takeBack(link) {
     const jobs = [...link.pending.values()].filter((job) => this.#all.has(job));
     link.pending.clear();
+    for (const job of jobs) if (job.op === "history") shorten(job);
     this.#enqueue(jobs.filter((job) => job.replay));
     for (const job of jobs) {
       if (!job.replay) job.settle(new StarlingError("disconnected", `the connection was lost before ${job.op} was answered`));
@@ -148,6 +151,14 @@ export class Jobs {
     this.#outbox.push(...jobs);
     if (tail && jobs.some((job) => job.order < tail.order)) this.#outbox.sort((a, b) => a.order - b.order);
   }
+}
+
+/** On a slow line a long page keeps all else waiting, so that the link looks dead: what is asked again is half as long. */
+function shorten(job) {
+  const limit = Math.floor((job.fields.limit ?? HISTORY_LIMIT) / 2);
+  if (!(limit >= 1)) return;
+  job.fields = { ...job.fields, limit };
+  job.body = JSON.stringify({ op: job.op, ...job.fields });
 }
 
 export function utf8Length(text) {

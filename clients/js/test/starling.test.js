@@ -22,6 +22,35 @@ test("repeats are dropped, swaps are put in order", async () => {
   assert.deepEqual(client.messages, [1, 2, 3, 4]);
 });
 
+test("a page of history that costs the link is asked for shorter and shorter", async () => {
+  for (const [limit, limits] of [[200, [200, 100, 50, 25]], [undefined, [undefined, 25, 12]], [3, [3, 1, 1]]]) {
+    const commands = [];
+    for (const node of [a, b]) {
+      node.before = (frame, peer) => {
+        if (frame.op !== "history" || commands.push(frame) === limits.length) return undefined;
+        peer.socket.terminate();
+        return "swallow";
+      };
+    }
+    const client = await connected();
+    await client.history("c", { after: 0, limit });
+    assert.deepEqual(commands.map(({ limit }) => limit), limits);
+    assert.ok(commands.every(({ conversation, after }) => conversation === "c" && after === 0));
+    client.close();
+  }
+});
+
+test("a hole is filled by shorter pages where long ones do not come in time", async () => {
+  const client = await connected({ requestTimeoutMs: 100, holeRetryMs: 1 });
+  await client.join("c");
+  a.before = ({ op, limit }) => (op === "history" && limit > 50 ? "swallow" : undefined);
+  for (let i = 0; i < 120; i++) cluster.append("c", `${i}`, { silent: true });
+  cluster.append("c", "the one that is seen");
+  await until(() => client.messages.length >= 121);
+  assert.deepEqual(client.messages, numbers(121));
+  assert.deepEqual(ops(a, "history").map(({ limit }) => limit), [200, 100, 50, 100, 50, 100, 50]);
+});
+
 test("a hole is filled from history before what follows is delivered", async () => {
   const client = await connected();
   await client.join("c");
