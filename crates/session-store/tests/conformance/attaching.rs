@@ -428,7 +428,8 @@ pub async fn a_conversation_that_was_made_again_is_told_apart(world: &World<'_>)
         world.a.update(&[change("s1", step.clone())]).await.expect("the store answers");
         assert_eq!(joined().await, expected, "{step:?}");
     }
-    let states = [SessionState { conversations: vec![of(Some(9))], ..state("s1") }];
-    world.a.restore("n1", &states).await.expect("the store answers");
+    let held = stamp(&attach(&world.a, &resume("s1", "n1")).await);
+    let states = [SessionState { conversations: vec![of(Some(9))], stamp: held, ..state("s1") }];
+    assert_eq!(refused(&world.a, "n1", &states).await, []);
     assert_eq!(joined().await, [of(Some(9))]);
 }

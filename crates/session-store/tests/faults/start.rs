@@ -60,8 +60,10 @@ async fn a_redis_that_refuses_the_node_says_why() -> anyhow::Result<()> {
     let well = store(with("well:hush")).await;
     well.check().await?;
     store(with("shy:hush")).await.check().await?;
-    for (user, reason) in
-        [("well:hush-hush", "WRONGPASS"), ("nobody:hush", "NOPERM"), ("limited:hush", "hset")]
+    // Redis 7.0 does not name the command that a script may not run.
+    let limited = ["'hset'", "can't run this command"];
+    for (user, reasons) in
+        [("well:hush-hush", &["WRONGPASS"][..]), ("nobody:hush", &["NOPERM"]), ("limited:hush", &limited)]
     {
         let store = store(with(user)).await;
         let mut error = store.check().await.err();
@@ -71,7 +73,9 @@ async fn a_redis_that_refuses_the_node_says_why() -> anyhow::Result<()> {
         let error = error.ok_or_else(|| anyhow::anyhow!("{user} was taken"))?;
         assert!(matches!(error, Error::Refused(_)), "{user}: {error:?}");
         let text = error.to_string();
-        assert!(text.contains(reason) && !text.contains("hush"), "{user}: {text}");
+        assert!(reasons.iter().any(|reason| text.contains(reason)), "{user}: {text}");
+        // The user's name is all that is told of the address.
+        assert!(!text.contains("hush"), "{user}: {text}");
     }
 
     // While it runs, the password is changed, and the connections are cut.
