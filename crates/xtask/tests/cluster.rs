@@ -122,6 +122,8 @@ fn link<'a>(log: &'a str, name: &str) -> Result<(String, &'a str)> {
     let line = line.with_context(|| format!("no line of {name}:\n{log}"))?;
     let link = line.split_whitespace().last().and_then(|link| link.strip_prefix("http://"));
     let (address, token) = link.and_then(|link| link.split_once("/#token=")).context("a link")?;
+    // Further nodes may follow, for the page to go on with.
+    let token = token.split('&').next().unwrap_or(token);
     Ok((format!("ws://{address}/v1/ws"), token))
 }
 

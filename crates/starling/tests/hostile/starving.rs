@@ -72,6 +72,7 @@ async fn history_is_charged_to_the_user_over_all_sockets_and_others_read_on() ->
     let node = Node::builder()
         .env("STARLING_LIMIT_USER_READS_PER_SECOND", &PER_SECOND.to_string())
         .env("STARLING_LIMIT_USER_WRITES_PER_MINUTE", "0")
+        .env("STARLING_LIMIT_CONNECTION_COMMANDS_PER_SECOND", "0")
         .start()
         .await?;
     let witness = Witness::of(&node).await;
