@@ -1,8 +1,8 @@
 //! Which attach of a session holds it: of several, the one that began last, whichever nodes they are on.
 //!
 //! Each attach gets a [`Stamp`] when it begins, before anything is loaded. When all is loaded the node takes the session with that stamp;
-//! whoever holds it by a lower one is told, and whoever finds that a higher one holds it closes its socket. So an attach that breaks off
-//! takes nothing from anybody. While the session store is away the nodes give the stamps themselves, by what they know of its clock, and
+//! whoever finds that a higher one holds it closes its socket. Whoever holds it by a lower one is told so when the socket has it; an attach
+//! that breaks off before that gives it back, and so takes nothing from anybody. While the session store is away the nodes give the stamps themselves, by what they know of its clock, and
 //! settle the matter when they write their sessions again.
 
 use std::sync::Arc;
@@ -18,11 +18,10 @@ use crate::session::{Rival, Session};
 /// How many nodes that had a session may wait to be told. One of more than that learns it with its next own gap.
 const UNTOLD_MAX: usize = 10_000;
 
-/// A node that had a session and could not be told that it has it no more.
+/// A node that had a session and could not be told that it has it no more, or again.
 struct UntoldHold {
-    session: Arc<str>,
     node: String,
-    stamp: Stamp,
+    message: NodeMessage,
 }
 
 /// All of them.
@@ -46,20 +45,44 @@ impl Hub {
 
     /// Tells a node that held a session until now that this node holds it by an attach with this stamp.
     pub(crate) async fn take_over(&self, id: &Arc<str>, node: &str, stamp: Stamp) {
-        let message =
-            NodeMessage::Superseded { session: id.clone(), to: self.node.clone(), stamp: Some(stamp) };
-        if let Err(error) = self.fanout.publish_to(node, message.encode()).await {
-            tracing::debug!(%error, peer = node, "the node that had a session could not be told; it will be");
-            self.untold_holds.lock().push(UntoldHold { session: id.clone(), node: node.to_owned(), stamp });
+        let (session, to) = (id.clone(), self.node.clone());
+        self.tell_holder(node.to_owned(), NodeMessage::Superseded { session, to, stamp: Some(stamp) }).await;
+    }
+
+    /// Tells a node that it has a session again, which an attach with this stamp took from it and did not bring to its socket.
+    pub(crate) async fn give_back(&self, id: &Arc<str>, node: &str, stamp: Stamp) {
+        let session = id.clone();
+        self.tell_holder(node.to_owned(), NodeMessage::GivenBack { session, stamp }).await;
+    }
+
+    async fn tell_holder(&self, node: String, message: NodeMessage) {
+        if let Err(error) = self.fanout.publish_to(&node, message.encode()).await {
+            tracing::debug!(%error, peer = %node, "the node that had a session could not be told; it will be");
+            self.untold_holds.lock().push(UntoldHold { node, message });
         }
     }
 
     /// Tells the nodes that could not be told. Called each second while publications can be heard.
     pub(crate) async fn tell_untold_holds(&self) {
         let untold = std::mem::take(&mut *self.untold_holds.lock());
-        for UntoldHold { session, node, stamp } in untold.0 {
-            self.take_over(&session, &node, stamp).await;
+        for UntoldHold { node, message } in untold.0 {
+            self.tell_holder(node, message).await;
         }
+    }
+
+    /// An attach on another node took a session with this stamp and broke off. If its older socket is still here, it goes on holding
+    /// the session by the next stamp: the store has it as dropped with that one.
+    pub(crate) fn take_back(self: &Arc<Self>, id: &str, stamp: Stamp) {
+        let Some(session) = self.sessions.get(id).filter(|session| session.stamp() <= stamp) else { return };
+        if !self.sessions.inherit(id, stamp.saturating_add(1)) {
+            return;
+        }
+        let hub = self.clone();
+        self.runtime.spawn(async move {
+            if !hub.write_again(vec![session]).await {
+                hub.sessions_doubted.notify_one();
+            }
+        });
     }
 
     /// Another node says that it holds a session.
@@ -82,3 +105,6 @@ impl Hub {
         self.drop_attachments(session);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,6 +138,9 @@ pub enum NodeMessage {
         #[serde(default)]
         stamp: Option<Stamp>,
     },
+    /// To the node that held a session until an attach with this stamp took it, and broke off before its socket had it: the older socket,
+    /// if it is still there, goes on holding the session.
+    GivenBack { session: Arc<str>, stamp: Stamp },
     /// An operator ended a session: every socket of it is closed with 4410.
     Ended { session: Arc<str> },
     /// A node has written its presence again, after the session store lost it.

@@ -138,6 +138,10 @@ impl Hub {
                 if to != self.node
                     && let Some(lane) = lane
                 {
+                    if stamp.is_some() {
+                        // It may come before what is said to this node alone, or instead of it. First its people linger.
+                        self.hear_rival(&session, &to, stamp);
+                    }
                     self.stop_lingering_in(lane, &session, stamp);
                 }
             }
@@ -146,6 +150,7 @@ impl Hub {
                     self.hear_rival(&session, &to, stamp);
                 }
             }
+            NodeMessage::GivenBack { session, stamp } => self.take_back(&session, stamp),
             NodeMessage::Ended { session } => self.end_here(&session),
             NodeMessage::Restored { node } => {
                 if node != self.node {

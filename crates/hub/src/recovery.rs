@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use starling_fanout::LANES;
 use starling_session_store::{Dropped, NotRestored, Restored, SessionState, Stamp, Taken};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -10,11 +11,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::hub::{Hub, StoreChange};
 use crate::members::READ_AT_ONCE;
 use crate::room::Room;
+use crate::session::Session;
 use crate::tick::TICK;
 use crate::{Map, clock};
 
 /// How often this node's sessions are compared with the session store at most, however often the link breaks.
 const CHECK_SESSIONS_EVERY: Duration = Duration::from_secs(10);
+/// How many nodes of earlier attaches are told at once.
+const TOLD_AT_ONCE: usize = 16;
 /// How often a node looks whether it still hears the others.
 const LISTEN: Duration = Duration::from_millis(100);
 
@@ -85,7 +89,11 @@ impl Hub {
     /// Writes this node's sessions to the store. Those that were ended, or that a later attach holds on another node, are closed; the
     /// nodes of earlier attaches are told. `false`: the store did not answer.
     pub(crate) async fn write_sessions_again(&self) -> bool {
-        let mut sessions = self.sessions.all();
+        self.write_again(self.sessions.all()).await
+    }
+
+    /// Writes some of this node's sessions to the store, as [`Hub::write_sessions_again`].
+    pub(crate) async fn write_again(&self, mut sessions: Vec<Arc<Session>>) -> bool {
         // These are closed already, and the store may not know that they were ended.
         sessions.retain(|session| !self.ended.contains(&session.id));
         let states: Vec<SessionState> = sessions.iter().map(|session| session.to_state()).collect();
@@ -115,11 +123,13 @@ impl Hub {
         }
         let stamps: Map<&str, Stamp> =
             states.iter().map(|state| (state.session.as_str(), state.stamp)).collect();
-        for Taken { session, node } in &taken {
+        let told = futures_util::stream::iter(taken).for_each_concurrent(TOLD_AT_ONCE, async |taken| {
+            let Taken { session, node } = taken;
             if let Some(stamp) = stamps.get(session.as_str()) {
-                self.take_over(&session.as_str().into(), node, *stamp).await;
+                self.take_over(&session.into(), &node, *stamp).await;
             }
-        }
+        });
+        told.await;
         true
     }
 

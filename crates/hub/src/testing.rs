@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use starling_auth::{Algorithm, KeySource, TicketKey, Verifier, VerifierOptions};
 use starling_fanout::Fanout;
+use starling_session_store::SessionStore;
 use starling_session_store::memory::MemoryStore;
 
 use crate::{Hub, HubConfig, HubParts, ShardItem, Shards, TenantLimits};
@@ -13,7 +14,14 @@ const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
 
 /// A hub with these settings changed and this fan-out, not started.
 pub async fn hub(change: impl FnOnce(&mut HubConfig), fanout: Arc<dyn Fanout>) -> Arc<Hub> {
-    let mut config = HubConfig {
+    let mut config = config();
+    change(&mut config);
+    hub_of(config, fanout, Arc::new(MemoryStore::new())).await
+}
+
+/// Settings of a small node.
+pub fn config() -> HubConfig {
+    HubConfig {
         node: "a".to_owned(),
         life: HubConfig::new_life(),
         address: None,
@@ -31,8 +39,11 @@ pub async fn hub(change: impl FnOnce(&mut HubConfig), fanout: Arc<dyn Fanout>) -
         user_reads_per_second: 0,
         reads_at_once: 1,
         log_reads_at_once: 1,
-    };
-    change(&mut config);
+    }
+}
+
+/// A hub of these parts, not started.
+pub async fn hub_of(config: HubConfig, fanout: Arc<dyn Fanout>, sessions: Arc<dyn SessionStore>) -> Arc<Hub> {
     let conversations = starling_conversation_store::connect("sqlite://:memory:").await.expect("a log");
     conversations.migrate().await.expect("a schema");
     let secret = KeySource::Secret(SECRET.to_vec());
@@ -40,7 +51,7 @@ pub async fn hub(change: impl FnOnce(&mut HubConfig), fanout: Arc<dyn Fanout>) -
     Hub::new(HubParts {
         config,
         conversations,
-        sessions: Arc::new(MemoryStore::new()),
+        sessions,
         fanout,
         verifier: Arc::new(verifier.expect("a secret of 32 bytes")),
         tickets: TicketKey::from_secret(SECRET).expect("a secret of 32 bytes"),

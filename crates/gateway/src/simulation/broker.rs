@@ -180,6 +180,9 @@ impl Port {
         if sabotage == Some(Sabotage::HideEnds) {
             return publication.body.get(1..).is_some_and(|rest| rest.starts_with(br#"{"Ended""#));
         }
+        if sabotage == Some(Sabotage::HoldAll) {
+            return publication.body.get(1..).is_some_and(|rest| rest.starts_with(br#"{"Moved""#));
+        }
         if sabotage == Some(Sabotage::LosePublications) {
             return is_heads || (is_message && state.chance.one_in(2));
         }

@@ -120,6 +120,8 @@ fn every_sabotage_is_found() {
     // What the cluster mends by itself shows in few runs: publications that are lost without a word, in two of sixteen.
     const RUNS: u64 = 48;
     const REMAKES: u64 = 48;
+    const RACES: u64 = 9;
+    assert_eq!(SCENARIOS[RACES as usize], plan::Scenario::Races);
     type Count = fn(&Verdict) -> usize;
     let expected: [(Sabotage, Count); 14] = [
         (Sabotage::LosePublications, |verdict| verdict.lost),
@@ -138,9 +140,10 @@ fn every_sabotage_is_found() {
         (Sabotage::CloseForBalance, |verdict| verdict.others),
     ];
     for (sabotage, count) in expected {
-        // What concerns conversations that are made again shows only where some are.
+        // What concerns conversations that are made again, or sessions that are ended, shows only where some are.
         let (runs, seed_of): (u64, fn(u64) -> u64) = match sabotage {
             Sabotage::KeepLog => (REMAKES, |run| SCENARIOS.len() as u64 * (run + 1) - 1),
+            Sabotage::HideEnds => (RUNS, |run| SCENARIOS.len() as u64 * run + RACES),
             _ => (RUNS, |run| run),
         };
         let play = |run| world::run(&Plan::of(seed_of(run)), Some(sabotage), false);

@@ -23,7 +23,8 @@ pub enum Sabotage {
     HidePresence,
     /// The session store gives all attaches the same place in their order.
     SameStamps,
-    /// The session store says that every attach holds its session, and that nobody held it before.
+    /// The session store says that every attach holds its session, and that nobody held it before; nor does anybody hear in a
+    /// conversation that it moved.
     HoldAll,
     /// Nobody hears that a session was ended.
     HideEnds,

@@ -69,6 +69,8 @@ struct Attaching {
     /// Whether the session store may have the session as held by this attach.
     holds: bool,
     arrived: bool,
+    /// The other node whose socket has the session until this attach arrives, as far as the session store has said.
+    older_node: Option<String>,
     /// The tenant's place that was taken for it, where its connections are limited. Given back after the session counts.
     place: Option<Place>,
 }
@@ -82,6 +84,7 @@ impl Attaching {
             stamp: 0,
             holds: false,
             arrived: false,
+            older_node: None,
             place: None,
         }
     }
@@ -90,15 +93,36 @@ impl Attaching {
         self.stamp = stamp;
         self.hub.sessions.give_stamp(&self.session, stamp);
     }
+
+    fn held_by(&mut self, node: Option<String>) {
+        self.older_node = node.filter(|node| *node != *self.hub.node);
+    }
+
+    /// The socket has the session: whoever had it until now is told.
+    fn arrive(&mut self) {
+        self.arrived = true;
+        if let Some(node) = self.older_node.take() {
+            let (hub, session, stamp) = (self.hub.clone(), self.session.clone(), self.stamp);
+            self.hub.runtime.spawn(async move { hub.take_over(&session, &node, stamp).await });
+        }
+    }
 }
 
 impl Drop for Attaching {
     fn drop(&mut self) {
         self.hub.sessions.end_attaching(&self.session);
-        // What this attach took from an older socket of this node goes back to it; else it is as if its socket had dropped.
-        if self.holds && !self.arrived && !self.hub.sessions.inherit(&self.session, self.stamp) {
+        if !self.holds || self.arrived {
+            return;
+        }
+        // What this attach took from an older socket goes back to it. If there is none, it is as if its own socket had dropped.
+        let older_node = self.older_node.take();
+        if older_node.is_some() || !self.hub.sessions.inherit(&self.session, self.stamp) {
             let dropped = Dropped { session: self.session.to_string(), stamp: self.stamp };
             self.hub.change(StoreChange::Detached { dropped, at_ms: clock::now_ms() });
+        }
+        if let Some(node) = older_node {
+            let (hub, session, stamp) = (self.hub.clone(), self.session.clone(), self.stamp);
+            self.hub.runtime.spawn(async move { hub.give_back(&session, &node, stamp).await });
         }
     }
 }
@@ -152,7 +176,7 @@ impl PreparedConnect {
     pub fn attach(self) -> Result<(Connected, Vec<Attachment>, Vec<PreparedSubscribe>), CloseReason> {
         let PreparedConnect { hub, session, resumed, rooms, topics, mut gone, ticket, mut attaching } = self;
         let older = hub.sessions.insert(&session, &hub.node)?;
-        attaching.arrived = true;
+        attaching.arrive();
         if let Some(older) = older {
             hub.close(&older, CloseReason::Superseded);
             hub.drop_attachments(&older);
@@ -343,7 +367,7 @@ impl Hub {
         // Only now: while the rooms are looked up, a client that follows a drain is still served by its older socket, and it goes on
         // being so where they can't be read.
         if is_stored {
-            self.hold(&mut attaching, &session, now_ms).await?;
+            attaching = self.hold(attaching, &session, now_ms).await?;
         } else {
             self.presence_lost.store(true, Ordering::Relaxed);
         }
@@ -406,6 +430,8 @@ impl Hub {
                 if previous_node.is_none() {
                     attaching.place = self.take_place(&identity.tenant).await?;
                 }
+                // For the case that the answer to the hold is lost.
+                attaching.held_by(previous_node);
                 Claim { names: conversations, topics, created_at_ms, is_known: true, is_stored: true }
             }
             Ok(Attached::Rebuilt { .. } | Attached::New { .. }) => {
@@ -414,13 +440,32 @@ impl Hub {
             }
             Err(error) => {
                 tracing::debug!(%error, "a session is resumed by its ticket alone");
+                if self.sessions.get(&id).is_none() {
+                    attaching.place = self.take_place(&identity.tenant).await?;
+                }
                 Claim::by_ticket(ticket, false)
             }
         }))
     }
 
-    /// Takes a session whose rooms have been loaded from whoever holds it, unless a later attach does.
+    /// Takes a session whose rooms have been loaded from whoever holds it, unless a later attach does. To the end, even if the socket
+    /// breaks meanwhile: the session store may carry it out all the same, and only its answer says whose the session was.
     async fn hold(
+        self: &Arc<Self>,
+        mut attaching: Attaching,
+        session: &Arc<Session>,
+        now_ms: i64,
+    ) -> Result<Attaching, NotConnected> {
+        let (hub, session) = (self.clone(), session.clone());
+        let hold = async move {
+            hub.hold_for(&mut attaching, &session, now_ms).await?;
+            Ok(attaching)
+        };
+        let stopping = || CommandError::unavailable("the node is stopping");
+        self.runtime.spawn(hold).await.unwrap_or_else(|_| Err(stopping().into()))
+    }
+
+    async fn hold_for(
         &self,
         attaching: &mut Attaching,
         session: &Session,
@@ -440,9 +485,7 @@ impl Hub {
         };
         match self.session_store.hold(&hold).await {
             Ok(Held::Held { previous_node }) => {
-                if let Some(node) = previous_node.filter(|node| *node != *self.node) {
-                    self.take_over(&session.id, &node, attaching.stamp).await;
-                }
+                attaching.held_by(previous_node);
                 Ok(())
             }
             Ok(Held::Superseded) => {

@@ -158,6 +158,7 @@ impl Sessions {
     ) -> Result<Restored, Error> {
         let mut restored = Restored::default();
         for session in sessions {
+            let mut previous = None;
             match self.records.get(&*session.session) {
                 Some(there)
                     if !there.is_of(session)
@@ -170,14 +171,23 @@ impl Sessions {
                     continue;
                 }
                 Some(there) => {
-                    if *there.node != *node && there.dropped_at_ms.is_none() {
-                        let (session, node) = (session.session.clone(), there.node.to_string());
+                    if *there.node != *node {
+                        previous = there.dropped_at_ms.is_none().then(|| there.node.clone());
+                    } else if there.stamp == session.stamp {
+                        // Taken by this very attach, whose node may not have got the answer to its hold.
+                        previous.clone_from(&there.previous);
+                    }
+                    if let Some(node) = previous.as_deref() {
+                        let (session, node) = (session.session.clone(), node.to_owned());
                         restored.taken.push(Taken { session, node });
                     }
                 }
                 None => self.make_room(leases, now_ms)?,
             }
-            self.put(&session.session, Record::restored(node, session, now_ms, self.window_ms));
+            self.put(
+                &session.session,
+                Record { previous, ..Record::restored(node, session, now_ms, self.window_ms) },
+            );
         }
         Ok(restored)
     }

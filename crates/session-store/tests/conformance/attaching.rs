@@ -204,6 +204,35 @@ pub async fn an_attach_that_breaks_off_takes_nothing(world: &World<'_>) {
     assert_eq!(previous(&claim(&world.b, &resume("s1", "n2")).await), None);
 }
 
+pub async fn an_attach_whose_hold_had_no_answer_learns_whom_it_took_the_session_from(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let _b = world.live(&world.b, "n2").await;
+    let made = stamp(&attach(&world.a, &fresh("s1", "n1")).await);
+    // The answer to the hold in here is lost.
+    let taken = stamp(&attach(&world.b, &resume("s1", "n2")).await);
+    let again = [SessionState { stamp: taken, ..state("s1") }];
+    let expected = [Taken { session: "s1".into(), node: "n1".into() }];
+    // So may be the answer to this.
+    for _ in 0..2 {
+        let restored = world.b.restore("n2", &again).await.expect("the store answers");
+        assert_eq!((restored.refused, &restored.taken[..]), (vec![], &expected[..]));
+    }
+    let earlier = [SessionState { stamp: made, ..state("s1") }];
+    assert_eq!(refused(&world.a, "n1", &earlier).await, [("s1".into(), false)]);
+    // It broke off, and the older one goes on in its place.
+    drop_socket(&world.b, "n2", "s1", taken, now_ms()).await;
+    let back = [SessionState { stamp: taken + 1, ..state("s1") }];
+    let restored = world.a.restore("n1", &back).await.expect("the store answers");
+    assert_eq!(restored, Default::default());
+    drop_socket(&world.b, "n2", "s1", taken, now_ms()).await;
+    assert_eq!(previous(&claim(&world.b, &resume("s1", "n2")).await), Some("n1"));
+    // Nobody is told of one that was dropped already.
+    drop_socket(&world.a, "n1", "s1", taken + 1, now_ms()).await;
+    let later = SessionState { stamp: taken + 2, ..state("s1") };
+    let restored = world.b.restore("n2", &[later]).await.expect("the store answers");
+    assert_eq!(restored, Default::default());
+}
+
 pub async fn stamps_rise_above_all_that_is_known(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
     let made = stamp(&attach(&world.a, &fresh("s1", "n1")).await);

@@ -29,6 +29,7 @@ macro_rules! for_all_cases {
             attaching::of_two_nodes_that_resume_at_once_the_one_that_began_last_holds_it,
             attaching::however_long_an_attach_takes_one_that_began_later_holds_the_session,
             attaching::an_attach_that_breaks_off_takes_nothing,
+            attaching::an_attach_whose_hold_had_no_answer_learns_whom_it_took_the_session_from,
             attaching::stamps_rise_above_all_that_is_known,
             attaching::an_attach_that_waited_before_the_store_heard_of_it_keeps_its_place,
             attaching::an_end_comes_before_whatever_is_being_attached,

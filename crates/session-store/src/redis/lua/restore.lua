@@ -3,9 +3,9 @@
 -- KEYS: 1 the session, then the indexes that hold it as far as they are on the same server
 -- ARGV: 1 session, 2 tenant, 3 user, 4 node, 5 made at, 6 now, 7 resume window, 8 lifetime, 9 when the index entries expire,
 --       10 stamp, then its names, each with the conversation's number or ''
--- Answers: {1, node that held it until now or ''} written, {0, node} held by a later attach, {2, node} ended
+-- Answers: {1, node that an earlier attach held it on or ''} written, {0, node} held by a later attach, {2, node} ended
 local there = redis.call('HMGET', KEYS[1], 'node', 'tenant', 'user', 'ended', 'dropped_at', 'attached_at', 'stamp',
-  'stamped_at', 'claimed')
+  'stamped_at', 'claimed', 'previous')
 local stamp, previous = tonumber(ARGV[10]), ''
 if there[1] then
   if there[2] ~= ARGV[2] or there[3] ~= ARGV[3] then
@@ -24,6 +24,9 @@ if there[1] then
   end
   if there[1] ~= ARGV[4] and not there[5] then
     previous = there[1]
+  elseif there[1] == ARGV[4] and held == stamp then
+    -- Taken by this very attach, whose node may not have got the answer to its hold.
+    previous = there[10] or ''
   end
 end
 redis.call('DEL', KEYS[1])
@@ -31,6 +34,9 @@ redis.call('HSET', KEYS[1], 'tenant', ARGV[2], 'user', ARGV[3], 'node', ARGV[4],
   'attached_at', ARGV[6], 'window', ARGV[7], 'stamp', ARGV[10], 'stamped_at', ARGV[6])
 if there[9] then
   redis.call('HSET', KEYS[1], 'claimed', there[9])
+end
+if previous ~= '' then
+  redis.call('HSET', KEYS[1], 'previous', previous)
 end
 for i = 11, #ARGV, 2 do
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])

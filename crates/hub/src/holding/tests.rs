@@ -1,0 +1,231 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use starling_auth::{Identity, Scopes};
+use starling_fanout::TopicSettings;
+use starling_fanout::memory::MemoryBus;
+use starling_session_store::memory::MemoryStore;
+use starling_session_store::{
+    Allowance, Attach, Attached, Beat, ConversationKey, Dropped, Ended, Error, Held, Hold, NodeRecord,
+    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+};
+use starling_wire::protocol::{Connect, Connected, ErrorCode, Resume};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::reply::{Answer, Handling};
+use crate::shards::SocketId;
+use crate::testing;
+
+/// A session store that can be away, and whose answers to holds can be kept back or lost.
+#[derive(Default)]
+struct Faulty {
+    store: MemoryStore,
+    away: AtomicBool,
+    keeps_back: AtomicBool,
+    loses: AtomicBool,
+    held: Notify,
+    answers: Notify,
+}
+
+fn away() -> Error {
+    Error::Unavailable("a test".to_owned())
+}
+
+#[async_trait]
+impl SessionStore for Faulty {
+    async fn beat(&self, node: &NodeRecord) -> Result<Beat, Error> {
+        self.store.beat(node).await
+    }
+    async fn leave(&self, node: &str) -> Result<(), Error> {
+        self.store.leave(node).await
+    }
+    async fn nodes(&self) -> Result<Vec<NodeRecord>, Error> {
+        self.store.nodes().await
+    }
+    fn now_us(&self) -> i64 {
+        self.store.now_us()
+    }
+    async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(away());
+        }
+        self.store.attach(attach).await
+    }
+    async fn hold(&self, hold: &Hold) -> Result<Held, Error> {
+        let held = self.store.hold(hold).await;
+        if self.keeps_back.load(Ordering::Relaxed) {
+            self.held.notify_one();
+            self.answers.notified().await;
+        }
+        if self.loses.load(Ordering::Relaxed) { Err(away()) } else { held }
+    }
+    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Restored, Error> {
+        self.store.restore(node, sessions).await
+    }
+    async fn detach(&self, node: &str, dropped: &[Dropped], now_ms: i64) -> Result<(), Error> {
+        self.store.detach(node, dropped, now_ms).await
+    }
+    async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {
+        self.store.update(batch).await
+    }
+    async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
+        self.store.end(tenant, session).await
+    }
+    async fn sessions(
+        &self,
+        tenant: &str,
+        user: Option<&str>,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<SessionList, Error> {
+        self.store.sessions(tenant, user, cursor, limit).await
+    }
+    async fn set_presence(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {
+        self.store.set_presence(node, batch).await
+    }
+    async fn presence(&self, of: &[ConversationKey]) -> Result<Vec<Vec<PresenceEntry>>, Error> {
+        self.store.presence(of).await
+    }
+    async fn keep_presence(&self, of: &[ConversationKey]) -> Result<(), Error> {
+        self.store.keep_presence(of).await
+    }
+    async fn set_connections(
+        &self,
+        node: &str,
+        tenant: &str,
+        count: u64,
+        max: Option<u64>,
+    ) -> Result<bool, Error> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(away());
+        }
+        self.store.set_connections(node, tenant, count, max).await
+    }
+    async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {
+        self.store.take(tenant, user, allowance).await
+    }
+    async fn ping(&self) -> Option<Result<(), Error>> {
+        self.store.ping().await
+    }
+}
+
+/// Two nodes with one session store, started.
+async fn two_nodes(store: &Arc<Faulty>) -> (Arc<Hub>, Arc<Hub>) {
+    let bus = MemoryBus::new(TopicSettings { history: 1, history_seconds: 1 });
+    let node = async |name: &'static str| {
+        let mut config = testing::config();
+        (config.node, config.life) = (name.to_owned(), "1".to_owned());
+        let fanout = bus.node(&config.lease());
+        let hub = testing::hub_of(config, fanout, store.clone()).await;
+        hub.start().await.expect("a start");
+        hub
+    };
+    (node("a").await, node("b").await)
+}
+
+/// A socket's `connect`.
+fn connect(hub: &Arc<Hub>, resume: Option<Resume>) -> impl Future<Output = Answer> + use<> {
+    let identity = Identity {
+        user: "ada".into(),
+        tenant: "acme".into(),
+        scopes: Arc::new(Scopes::parse("")),
+        expires_at_ms: i64::MAX,
+    };
+    let socket = SocketId { shard: 0, key: 0, generation: 0 };
+    match hub.connect(Some(identity), Connect { token: None, resume }, socket) {
+        Handling::Async(answer) => answer,
+        _ => panic!("a connect takes its time"),
+    }
+}
+
+fn arrive(answer: Answer) -> Connected {
+    let Answer::Connect(prepared) = answer else { panic!("not connected") };
+    prepared.attach().map_err(|_| "closed").expect("nobody else attaches it").0
+}
+
+fn resume_of(connected: &Connected) -> Resume {
+    let (session, ticket) = (connected.session.clone(), connected.ticket.clone());
+    Resume { session, ticket, cursors: BTreeMap::new(), topics: BTreeMap::new() }
+}
+
+/// Waits until the store has the only session as attached to this node.
+async fn comes_to(store: &Faulty, node: &str) {
+    let listed = async || store.sessions("acme", None, None, 10).await.expect("an answer").sessions;
+    let is_there = async || {
+        let sessions = listed().await;
+        sessions.len() == 1 && sessions[0].attached && sessions[0].node == node
+    };
+    for _ in 0..200 {
+        if is_there().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{:?} is not at {node}", listed().await);
+}
+
+#[tokio::test]
+async fn a_socket_that_breaks_while_the_store_is_told_gives_the_session_back() {
+    for loses in [false, true] {
+        let store = Arc::new(Faulty::default());
+        let (a, b) = two_nodes(&store).await;
+        let connected = arrive(connect(&a, None).await);
+        store.keeps_back.store(true, Ordering::Relaxed);
+        store.loses.store(loses, Ordering::Relaxed);
+        let attach = connect(&b, Some(resume_of(&connected)));
+        tokio::select! {
+            _ = attach => panic!("the store has not answered"),
+            () = store.held.notified() => {}
+        }
+        comes_to(&store, &b.node).await;
+        store.answers.notify_one();
+        comes_to(&store, &a.node).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        comes_to(&store, &a.node).await;
+        assert!(a.sessions.get(&connected.session).is_some(), "the older socket was closed");
+        assert!(b.sessions.get(&connected.session).is_none());
+        // And it is its drop that counts.
+        a.dropped(&a.sessions.get(&connected.session).expect("it is there"));
+        a.changes_written().await;
+        let listed = store.sessions("acme", None, None, 10).await.expect("an answer").sessions;
+        assert!(!listed[0].attached, "{listed:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_older_socket_is_closed_when_the_answer_to_the_hold_is_lost() {
+    let store = Arc::new(Faulty::default());
+    let (a, b) = two_nodes(&store).await;
+    let connected = arrive(connect(&a, None).await);
+    store.loses.store(true, Ordering::Relaxed);
+    let resumed = arrive(connect(&b, Some(resume_of(&connected))).await);
+    assert!(resumed.resumed);
+    for _ in 0..200 {
+        if a.sessions.get(&connected.session).is_none() {
+            return comes_to(&store, &b.node).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("both have it");
+}
+
+#[tokio::test]
+async fn a_resume_while_the_store_is_away_needs_a_place() {
+    let store = Arc::new(Faulty::default());
+    let mut config = testing::config();
+    config.limits.connections = 1;
+    let bus = MemoryBus::new(TopicSettings { history: 1, history_seconds: 1 });
+    let fanout = bus.node(&config.lease());
+    let hub = testing::hub_of(config, fanout, store.clone()).await;
+    hub.start().await.expect("a start");
+    let gone = arrive(connect(&hub, None).await);
+    hub.dropped(&hub.sessions.get(&gone.session).expect("it is there"));
+    let there = arrive(connect(&hub, None).await);
+    store.away.store(true, Ordering::Relaxed);
+    let Answer::Refused(error) = connect(&hub, Some(resume_of(&gone))).await else { panic!("it fits") };
+    assert_eq!(error.code, ErrorCode::RateLimited);
+    // One that is attached here has its place.
+    assert!(arrive(connect(&hub, Some(resume_of(&there))).await).resumed);
+}
