@@ -58,7 +58,8 @@ const CHANGES_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 const PRESENCE_QUEUE: Bound = Bound { items: 65_536, bytes: 64 << 20 };
 /// How many of these changes are written at once.
 const PRESENCE_BATCH_MAX: Bound = Bound { items: 2_048, bytes: 4 << 20 };
-/// How many conversations may wait to be repaired, or for their members to be read; the next tick finds those that did not fit.
+/// How many conversations may wait to be repaired, to be reported, or for their members to be read; what did not fit is found again by
+/// the next tick or comparison.
 const REPAIR_QUEUE: usize = 4_096;
 /// How many changes of conversations and members are made at once; further ones wait.
 const CHANGES_AT_ONCE: usize = 64;
@@ -120,6 +121,8 @@ pub struct Hub {
     pub(crate) repair_lane: mpsc::Sender<Arc<Room>>,
     /// Conversations whose members are to be read anew.
     pub(crate) look_lane: mpsc::Sender<Arc<Room>>,
+    /// Conversations of which the database told less than before, and how far it once said that they reach.
+    pub(crate) doubt_lane: mpsc::Sender<(Arc<Room>, u64)>,
     /// Changes of conversations and members that are under way.
     pub(crate) change_slots: Arc<Semaphore>,
     /// Conversations that were deleted a moment ago.
@@ -247,6 +250,7 @@ impl Hub {
         let (ended_lane, ended_end) = Lane::new(ENDED_QUEUE);
         let (repair_lane, repair_end) = mpsc::channel(REPAIR_QUEUE);
         let (look_lane, look_end) = mpsc::channel(REPAIR_QUEUE);
+        let (doubt_lane, doubt_end) = mpsc::channel(REPAIR_QUEUE);
         let (runtime, log_reads_at_once) = (parts.runtime, parts.config.log_reads_at_once);
         let reads = Reads::new(parts.config.reads_at_once, parts.config.user_reads_per_second);
         let hub = Arc::new(Hub {
@@ -273,6 +277,7 @@ impl Hub {
             presence_lane,
             repair_lane,
             look_lane,
+            doubt_lane,
             change_slots: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
             deleted: Deleted::default(),
             erase_wanted: Notify::new(),
@@ -313,6 +318,7 @@ impl Hub {
         hub.work("presence", &runtime, presence_end, PRESENCE_BATCH_MAX, Hub::write_changes);
         hub.work("ended", &runtime, ended_end, ENDED_BATCH_MAX, Hub::look_up_ended);
         runtime.spawn(vital("look", hub.clone().look_forever(look_end)));
+        runtime.spawn(vital("report_heads", hub.clone().report_heads(doubt_end)));
         runtime.spawn(vital("repair", hub.clone().repair_all(repair_end)));
         hub
     }

@@ -10,13 +10,13 @@ use std::sync::atomic::Ordering;
 
 use starling_conversation_store::incarnation_of;
 use starling_wire::protocol::CloseReason;
+use tokio::sync::mpsc;
 
 use crate::Set;
 use crate::hub::Hub;
 use crate::room::Room;
 use crate::shards::RoomId;
 use crate::tick::every_second;
-use crate::vital::vital;
 
 impl Hub {
     /// Looks each second which incarnation the database is in; after it was away also where its conversations stand.
@@ -51,16 +51,31 @@ impl Hub {
 
     /// Tells the database up to which number it once said that a log reaches. If it does not, another incarnation begins.
     pub(crate) fn report_head(&self, room: &Arc<Room>, known: u64) {
-        if room.doubted.swap(true, Ordering::AcqRel) {
-            return;
+        if !room.doubted.swap(true, Ordering::AcqRel)
+            && self.doubt_lane.try_send((room.clone(), known)).is_err()
+        {
+            // The next look at its head finds it again.
+            room.doubted.store(false, Ordering::Release);
         }
-        let (store, room) = (self.conversations.clone(), room.clone());
-        self.runtime.spawn(vital("report_head", async move {
-            if let Err(error) = store.report_head(room.conversation, known, &room.log).await {
-                tracing::debug!(%error, "the database could not be asked whether it was set back");
+    }
+
+    /// Does what [`Hub::report_head`] wants, one conversation after the other: in a database that was set back all are doubted at once,
+    /// and the first that is found short tells for the others.
+    pub(crate) async fn report_heads(self: Arc<Self>, mut doubts: mpsc::Receiver<(Arc<Room>, u64)>) {
+        let mut over = None;
+        while let Some((room, known)) = doubts.recv().await {
+            let incarnation = Some(incarnation_of(&room.log).to_owned());
+            if over != incarnation {
+                match self.conversations.report_head(room.conversation, known, &room.log).await {
+                    Ok(true) => over = incarnation,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "the database could not be asked whether it was set back");
+                    }
+                }
             }
             room.doubted.store(false, Ordering::Release);
-        }));
+        }
     }
 
     /// Forgets rooms that are not what the database has by now, and has the clients that joined them come again.

@@ -99,10 +99,9 @@ impl Hub {
     }
 
     /// Learns where a conversation stands in the database, and has read what is missing here. `false`: the database has another log
-    /// under the room's number, and the room is forgotten.
+    /// under the room's number, and the room is to be outdated.
     pub(crate) fn learn(&self, room: &Arc<Room>, head: &ConversationHead) -> bool {
         if *head.log != *room.log {
-            self.outdate(std::slice::from_ref(room));
             return false;
         }
         self.hear_log(room, head.head);
@@ -156,15 +155,15 @@ impl Hub {
         };
         let read: Map<ConversationId, Conversation> =
             read.into_iter().map(|conversation| (conversation.id, conversation)).collect();
+        let mut outdated = Vec::new();
         for (room, known) in rooms.iter().zip(known) {
             match read.get(&room.conversation) {
-                Some(conversation) if *conversation.log != *room.log => {
-                    self.outdate(std::slice::from_ref(room));
-                }
+                Some(conversation) if *conversation.log != *room.log => outdated.push(room.clone()),
                 Some(conversation) => self.take_members(room, known, conversation),
                 None => self.apply_deleted(room),
             }
         }
+        self.outdate(&outdated);
         true
     }
 

@@ -76,12 +76,16 @@ impl Hub {
             };
             let heads: crate::Map<i64, ConversationHead> =
                 heads.into_iter().map(|head| (head.id, head)).collect();
+            let mut outdated = Vec::new();
             for room in chunk {
                 match heads.get(&room.conversation) {
-                    Some(head) => _ = self.learn(room, head),
+                    Some(head) if self.learn(room, head) => {}
+                    Some(_) => outdated.push(room.clone()),
                     None => self.apply_deleted(room),
                 }
             }
+            // All at once: each time, all of the node's sessions are looked at.
+            self.outdate(&outdated);
         }
         true
     }

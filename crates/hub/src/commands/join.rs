@@ -202,7 +202,11 @@ impl Hub {
             self.apply_deleted(room);
             return Ok(None);
         };
-        Ok(self.learn(room, head).then_some(head.head))
+        if self.learn(room, head) {
+            return Ok(Some(head.head));
+        }
+        self.outdate(std::slice::from_ref(room));
+        Ok(None)
     }
 
     /// Takes a session out of a room that its user may no longer read; not if they were made a member again meanwhile.
