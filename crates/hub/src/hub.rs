@@ -337,6 +337,7 @@ impl Hub {
         tokio::spawn(vital("watch_incarnation", self.clone().watch_incarnation_forever()));
         if self.clustered {
             tokio::spawn(vital("tend_link", self.clone().tend_link_forever()));
+            tokio::spawn(vital("tell_connections", self.clone().tell_connections_forever()));
             tokio::spawn(vital("listen", self.clone().listen_forever()));
             tokio::spawn(vital("compare_links", self.clone().compare_links_forever()));
             tokio::spawn(vital("check_sessions", self.clone().check_sessions_forever()));

@@ -4,19 +4,42 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::hub::Hub;
 use crate::metrics::METRICS;
-use crate::{CommandError, Map};
+use crate::tick::every_second;
+use crate::{CommandError, Map, Set};
 
 /// How often the session store is told again what it was told before; it forgets after a minute, and may be emptied.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// When to come again where all places are taken, milliseconds.
 const RETRY_MS: u64 = 5_000;
 
-/// What the session store was told last of each tenant, and when. Locked while it is told: one thing after the other.
-pub(crate) type Told = tokio::sync::Mutex<Map<Arc<str>, (u64, Instant)>>;
+/// What the session store was told last of each tenant.
+#[derive(Default)]
+pub(crate) struct Told(Mutex<Map<Arc<str>, Arc<OfTenant>>>);
+
+/// What it was told of one tenant, and when. Locked while it is told: one thing after the other, and no tenant waits for another.
+type OfTenant = tokio::sync::Mutex<Option<(u64, Instant)>>;
+
+impl Told {
+    fn of(&self, tenant: &Arc<str>) -> Arc<OfTenant> {
+        self.0.lock().entry(tenant.clone()).or_default().clone()
+    }
+
+    fn tenants(&self) -> Vec<Arc<str>> {
+        self.0.lock().keys().cloned().collect()
+    }
+
+    /// Forgets tenants that have no connections. Not those that somebody is about to tell of, who holds what is to be locked.
+    fn sweep(&self) {
+        let is_used =
+            |told: &mut Arc<OfTenant>| Arc::get_mut(told).is_none_or(|told| told.get_mut().is_some());
+        self.0.lock().retain(|_, told| is_used(told));
+    }
+}
 
 /// A place that was taken for a session that is about to be attached. It counts until this is dropped; the session counts from
 /// when it is attached.
@@ -41,7 +64,8 @@ impl Hub {
         if max == 0 {
             return Ok(None);
         }
-        let mut told = self.told_connections.lock().await;
+        let told = self.told_connections.of(tenant);
+        let mut told = told.lock().await;
         let count = self.sessions.of_tenant(tenant) + 1;
         let fits = match self.session_store.set_connections(&self.node, tenant, count, Some(max)).await {
             Ok(fits) => fits,
@@ -55,24 +79,32 @@ impl Hub {
             let message = format!("the tenant has its {max} connections");
             return Err(CommandError::rate_limited(message, RETRY_MS));
         }
-        told.insert(tenant.clone(), (count, Instant::now()));
+        *told = Some((count, Instant::now()));
         self.sessions.reserve(tenant);
         Ok(Some(Place { hub: self.clone(), tenant: tenant.clone() }))
     }
 
-    /// Tells the session store how many connections of each limited tenant this node has, where that changed.
-    pub(crate) async fn tell_connections(&self) {
-        let mut told = self.told_connections.lock().await;
-        let mut tenants = self.limited_tenants();
-        for tenant in told.keys() {
-            tenants.entry(tenant.to_string()).or_default();
+    /// Keeps the session store's counts true.
+    pub(crate) async fn tell_connections_forever(self: Arc<Self>) {
+        let mut interval = every_second();
+        while self.goes_on(&mut interval).await {
+            self.tell_connections().await;
+            self.told_connections.sweep();
         }
-        for tenant in tenants.into_keys() {
-            let tenant: Arc<str> = tenant.into();
+    }
+
+    /// Tells the session store how many connections of each limited tenant this node has, where that changed.
+    async fn tell_connections(&self) {
+        let mut tenants: Set<Arc<str>> = self.limited_tenants().into_keys().map(Arc::from).collect();
+        tenants.extend(self.told_connections.tenants());
+        for tenant in tenants {
+            let told = self.told_connections.of(&tenant);
+            let mut told = told.lock().await;
             let (count, now) = (self.sessions.of_tenant(&tenant), Instant::now());
-            let is_known = told
-                .get(&tenant)
-                .is_some_and(|(known, at)| *known == count && now.duration_since(*at) < TELL_AGAIN);
+            let is_known = match *told {
+                Some((known, at)) => known == count && now.duration_since(at) < TELL_AGAIN,
+                None => count == 0,
+            };
             if is_known {
                 continue;
             }
@@ -80,11 +112,7 @@ impl Hub {
                 tracing::debug!(%error, "the session store was not told of connections; it will be with the next tick");
                 return;
             }
-            if count == 0 {
-                told.remove(&tenant);
-            } else {
-                told.insert(tenant, (count, now));
-            }
+            *told = (count > 0).then_some((count, now));
         }
     }
 
@@ -92,5 +120,28 @@ impl Hub {
         let nodes = self.nodes.lock();
         let others = nodes.iter().filter(|record| record.node != *self.node);
         others.map(|record| record.tenants.get(tenant).copied().unwrap_or(0)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tenants_do_not_wait_for_each_other_and_are_forgotten_when_nobody_holds_them() {
+        let told = Told::default();
+        let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
+        let of_ann = told.of(&ann);
+        let held = of_ann.lock().await;
+        *told.of(&bob).try_lock().expect("another lock") = Some((1, Instant::now()));
+        assert!(told.of(&ann).try_lock().is_err(), "one thing after the other");
+        told.sweep();
+        assert_eq!(told.tenants().len(), 2);
+        drop(held);
+        told.sweep();
+        assert!(Arc::ptr_eq(&of_ann, &told.of(&ann)), "who waits has the lock that others take");
+        drop(of_ann);
+        told.sweep();
+        assert_eq!(told.tenants(), [bob]);
     }
 }

@@ -40,7 +40,6 @@ impl Hub {
         while self.goes_on(&mut interval).await {
             ticks += 1;
             self.tend_link().await;
-            self.tell_connections().await;
             if ticks.is_multiple_of(KEEP_PRESENCE_EVERY) {
                 self.keep_presence().await;
             }
