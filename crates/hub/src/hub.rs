@@ -32,7 +32,7 @@ use crate::log_reads::{self, LogPage, LogReads};
 use crate::metrics::METRICS;
 use crate::node_message::{NodeMessage, traceparent_of};
 use crate::peers::Peers;
-use crate::reads::Reads;
+use crate::reads::{Reads, further_reads};
 use crate::room::Room;
 use crate::rooms::Rooms;
 use crate::session::Sessions;
@@ -363,16 +363,19 @@ impl Hub {
     }
 
     /// A page of a conversation's log after a number, from the primary, to serve a socket. Sockets that want the same at the same time
-    /// share it; with many that want different ones, it waits its turn.
+    /// share it; with many that want different ones, it waits its turn, however long that takes. Charged to whose turn it was made in.
     pub fn read_log(
         &self,
         room: &Arc<Room>,
+        reader: &Arc<str>,
         after: u64,
     ) -> impl Future<Output = Result<LogPage, CommandError>> + use<> {
-        let (store, room) = (self.conversations.clone(), room.clone());
-        self.log_reads.read(&self.runtime, (room.conversation, after), async move {
+        let (store, reads, room) = (self.conversations.clone(), self.reads.clone(), room.clone());
+        let reader = (room.key.tenant.clone(), reader.clone());
+        self.log_reads.read(&self.runtime, (room.conversation, after), reader, move |reader| async move {
             let (id, range) = (room.conversation, Range::After(after));
             let page = store.messages(id, range, CATCH_UP_PAGE, CATCH_UP_BYTES_MAX, true).await?;
+            reads.charge(&reader.0, &reader.1, further_reads(&page));
             Ok(log_reads::events(&room.key.name, page))
         })
     }

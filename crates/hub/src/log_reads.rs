@@ -1,25 +1,26 @@
 //! Reads of the log for sockets that are behind.
 //!
 //! Thousands may fall behind in one moment: when an inbox runs over, or when all come back at once. Their reads must not take the
-//! connections that sends need, so only a few are under way at a time; whoever wants what is being read already gets that; and
-//! while the database does not answer, nobody is kept in a queue to be told so.
+//! connections that sends need, so only a few are under way at a time, and users take turns; whoever wants what is being read already
+//! gets that; and while the database does not answer, nobody is kept in a queue to be told so.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{Shared, WeakShared};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
 use starling_conversation_store::{ConversationId, Page};
 use starling_wire::protocol::ErrorCode;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::encoded::Encoded;
+use crate::reads::{Reads, User};
 use crate::repair::from_log;
-use crate::{CommandError, Map};
+use crate::{CommandError, Map, Set};
 
 /// For how long after a read without an answer others are told the same without asking. Those who were told ask again at their own pace.
 const FAULT_HOLDS: Duration = Duration::from_millis(250);
@@ -31,82 +32,109 @@ type Answer = Result<LogPage, CommandError>;
 /// After which number of which conversation.
 type Wanted = (ConversationId, u64);
 type Told = oneshot::Receiver<Answer>;
+/// A read, for whoever's turn it is made in.
+type Read = Box<dyn FnOnce(User) -> BoxFuture<'static, Answer> + Send>;
 
 /// Reads of the log for sockets that are behind.
 pub(crate) struct LogReads {
-    slots: Semaphore,
-    /// What is being read or waits for a slot. No more than there are sockets, since each wants one thing at a time.
-    under_way: Mutex<Map<Wanted, WeakShared<Told>>>,
+    turns: Arc<Reads>,
+    /// What is being read or waits for a turn. No more than there are sockets, since each wants one thing at a time.
+    under_way: Mutex<Map<Wanted, UnderWay>>,
     /// The last read that had no answer.
     fault: Mutex<Option<(Instant, CommandError)>>,
+}
+
+struct UnderWay {
+    told: WeakShared<Told>,
+    pending: Arc<Mutex<Pending>>,
+}
+
+/// A read that has not begun, or did (`read` is `None` then). It waits in the line of each user who wants it, and begins with the first
+/// turn of one of them: who wants the same as somebody with a long line does not wait in that.
+struct Pending {
+    read: Option<(oneshot::Sender<Answer>, Read)>,
+    readers: Set<User>,
 }
 
 impl LogReads {
     /// So many at once.
     pub fn new(at_once: usize) -> Arc<LogReads> {
-        let slots = Semaphore::new(at_once.max(1));
-        Arc::new(LogReads { slots, under_way: Mutex::default(), fault: Mutex::default() })
+        Arc::new(LogReads {
+            turns: Reads::new(at_once, 0),
+            under_way: Mutex::default(),
+            fault: Mutex::default(),
+        })
     }
 
-    /// Reads what is wanted by `read`, on `runtime`, unless that is being read already; `read` is dropped then.
-    pub fn read<F>(
+    /// Reads what is wanted by `read`, on `runtime`, in a turn of the reader's or of another one who wants the same. It is dropped if
+    /// that is being read already.
+    pub fn read<F, R>(
         self: &Arc<Self>,
         runtime: &Handle,
         wanted: Wanted,
+        reader: User,
         read: F,
-    ) -> impl Future<Output = Answer> + use<F>
+    ) -> impl Future<Output = Answer> + use<F, R>
     where
-        F: Future<Output = Answer> + Send + 'static,
+        F: FnOnce(User) -> R + Send + 'static,
+        R: Future<Output = Answer> + Send + 'static,
     {
-        let shared = self.join(wanted).unwrap_or_else(|| {
+        let (shared, pending) = self.join(wanted).unwrap_or_else(|| {
             let (teller, told) = oneshot::channel();
             let shared = told.shared();
-            if let Some(weak) = shared.downgrade() {
-                self.under_way.lock().insert(wanted, weak);
+            let read: Read = Box::new(move |reader| read(reader).boxed());
+            let pending = Pending { read: Some((teller, read)), readers: Set::default() };
+            let pending = Arc::new(Mutex::new(pending));
+            if let Some(told) = shared.downgrade() {
+                self.under_way.lock().insert(wanted, UnderWay { told, pending: pending.clone() });
             }
-            runtime.spawn(self.clone().perform(wanted, teller, read));
-            shared
+            (shared, pending)
         });
+        let is_in_line = {
+            let mut pending = pending.lock();
+            pending.read.is_none() || !pending.readers.insert(reader.clone())
+        };
+        if !is_in_line {
+            runtime.spawn(self.clone().perform(wanted, reader, pending));
+        }
         async move {
             let gone = |_| Err(CommandError::unavailable("the node is stopping"));
             shared.await.unwrap_or_else(gone)
         }
     }
 
-    fn join(&self, wanted: Wanted) -> Option<Shared<Told>> {
-        self.under_way.lock().get(&wanted)?.upgrade()
+    fn join(&self, wanted: Wanted) -> Option<(Shared<Told>, Arc<Mutex<Pending>>)> {
+        let under_way = self.under_way.lock();
+        let found = under_way.get(&wanted)?;
+        Some((found.told.upgrade()?, found.pending.clone()))
     }
 
-    async fn perform(
-        self: Arc<Self>,
-        wanted: Wanted,
-        teller: oneshot::Sender<Answer>,
-        read: impl Future<Output = Answer>,
-    ) {
-        let Ok(_slot) = self.slots.acquire().await else { return };
+    async fn perform(self: Arc<Self>, wanted: Wanted, reader: User, pending: Arc<Mutex<Pending>>) {
+        let Ok(_turn) = self.turns.turn_some_time(&reader).await else { return };
+        // Another one's turn may have come first.
+        let Some((teller, read)) = pending.lock().read.take() else { return };
         if teller.is_closed() {
-            self.forget(wanted, &teller);
+            self.forget(wanted, &pending);
             return;
         }
         let answer = match self.known_fault() {
             Some(fault) => Err(fault),
             None => {
-                let answer = read.await;
+                let answer = read(reader).await;
                 self.learn(&answer);
                 answer
             }
         };
-        self.forget(wanted, &teller);
+        self.forget(wanted, &pending);
         // All who wanted it may have gone.
         let _ = teller.send(answer);
     }
 
     /// Who comes from now on has it read anew: the log may have grown.
-    fn forget(&self, wanted: Wanted, teller: &oneshot::Sender<Answer>) {
+    fn forget(&self, wanted: Wanted, pending: &Arc<Mutex<Pending>>) {
         let mut under_way = self.under_way.lock();
         // If all had gone, somebody may have come since and be waiting for a read of his own.
-        let is_awaited = || under_way.get(&wanted).is_some_and(|told| told.upgrade().is_some());
-        if !teller.is_closed() || !is_awaited() {
+        if under_way.get(&wanted).is_some_and(|found| Arc::ptr_eq(&found.pending, pending)) {
             under_way.remove(&wanted);
         }
     }
@@ -172,8 +200,19 @@ mod tests {
         wanted: Wanted,
         answer: Answer,
     ) -> impl Future<Output = Answer> + use<> {
+        // A reader for each conversation.
+        reading_of(&wanted.0.to_string(), reads, log, wanted, answer)
+    }
+
+    fn reading_of(
+        user: &str,
+        reads: &Arc<LogReads>,
+        log: &Arc<Log>,
+        wanted: Wanted,
+        answer: Answer,
+    ) -> impl Future<Output = Answer> + use<> {
         let log = log.clone();
-        reads.read(&Handle::current(), wanted, log.read(answer))
+        reads.read(&Handle::current(), wanted, ("t".into(), user.into()), |_| log.read(answer))
     }
 
     fn page() -> Answer {
@@ -189,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_want_the_same_share_one_read_and_who_comes_later_gets_a_new_one() {
-        let (reads, log) = (LogReads::new(4), Arc::new(Log::default()));
+        let (reads, log) = (LogReads::new(8), Arc::new(Log::default()));
         let all = tokio::spawn(join_all((0..1_000).map(|_| reading(&reads, &log, (1, 7), page()))));
         let other = tokio::spawn(reading(&reads, &log, (1, 8), page()));
         settle().await;
@@ -216,6 +255,29 @@ mod tests {
             log.answers.notify_waiters();
         }
         assert_eq!((log.asked(), log.most_at_once.load(Ordering::Relaxed)), (100, 3));
+    }
+
+    #[tokio::test]
+    async fn a_user_with_many_reads_does_not_keep_others_waiting_even_for_the_same() {
+        let (reads, log) = (LogReads::new(4), Arc::new(Log::default()));
+        let loud = (0..900).map(|room| reading_of("loud", &reads, &log, (room, 0), page()));
+        let loud = tokio::spawn(join_all(loud));
+        settle().await;
+        assert_eq!(log.asked(), 1, "a quarter of four");
+        let other = tokio::spawn(reading_of("ann", &reads, &log, (1_000, 0), page()));
+        let same = tokio::spawn(reading_of("bob", &reads, &log, (899, 0), page()));
+        settle().await;
+        assert_eq!(log.asked(), 3);
+        log.answers.notify_waiters();
+        other.await.expect("ends").expect("a page");
+        same.await.expect("ends").expect("a page");
+        while !loud.is_finished() {
+            settle().await;
+            log.answers.notify_waiters();
+        }
+        assert_eq!(log.asked(), 901, "what two want is read once");
+        settle().await;
+        assert!(reads.under_way.lock().is_empty());
     }
 
     #[tokio::test]

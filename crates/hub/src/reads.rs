@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use starling_conversation_store::{Message, Page};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -29,11 +30,13 @@ const AWAY_MAX_US: u64 = 30_000_000;
 const BURST_US: u64 = 1_000_000;
 /// Below so many users nobody is forgotten.
 const USERS_MIN: usize = 1_024;
+/// How much of a page one read is good for, bytes; what is more counts as further reads.
+const BYTES_PER_READ: usize = 16 * 1024;
 /// One user gets this part of the turns at most.
 const USER_PART: usize = 4;
 
 /// Tenant and user.
-type User = (Arc<str>, Arc<str>);
+pub(crate) type User = (Arc<str>, Arc<str>);
 
 /// Reads of the database that clients ask for.
 pub(crate) struct Reads {
@@ -151,7 +154,8 @@ impl Reads {
         Ok(())
     }
 
-    /// Charges a read that turned out to be larger than one, after it was made.
+    /// Charges a read that turned out to be larger than one, after it was made. Nobody owes more than what comes back in
+    /// [`AWAY_MAX_US`].
     pub fn charge(&self, tenant: &Arc<str>, user: &Arc<str>, reads: u64) {
         if self.per_second == 0 || reads == 0 {
             return;
@@ -159,7 +163,8 @@ impl Reads {
         let (now, cost) = (self.now_us(), self.cost_us(reads));
         let mut spent = self.spent.lock();
         let account = spent.account(tenant, user, now);
-        account.whole_at = account.whole_at.max(now) + cost;
+        let whole_at = (account.whole_at.max(now) + cost).min(now + AWAY_MAX_US);
+        account.whole_at = account.whole_at.max(whole_at);
     }
 
     /// Waits for a read's turn.
@@ -171,31 +176,7 @@ impl Reads {
         tenant: &Arc<str>,
         user: &Arc<str>,
     ) -> Result<ReadTurn, CommandError> {
-        let user = (tenant.clone(), user.clone());
-        let turn = {
-            let mut turns = self.turns.lock();
-            let turns = &mut *turns;
-            let line = turns.lines.entry(user.clone()).or_default();
-            if turns.under_way < self.at_once && line.under_way < self.user_at_once {
-                turns.under_way += 1;
-                line.under_way += 1;
-                return Ok(ReadTurn { reads: self.clone(), user: Some(user) });
-            }
-            if line.waiting.len() >= USER_WAITING_MAX || turns.waiting >= WAITING_MAX {
-                if line.under_way == 0 && line.waiting.is_empty() {
-                    turns.lines.remove(&user);
-                }
-                METRICS.limited_reads_waiting.increment(1);
-                return Err(CommandError::unavailable("too many reads wait for the database"));
-            }
-            let (teller, turn) = oneshot::channel();
-            if line.waiting.is_empty() {
-                turns.next.push_back(user);
-            }
-            line.waiting.push_back(teller);
-            turns.waiting += 1;
-            turn
-        };
+        let turn = self.line_up((tenant.clone(), user.clone()), USER_WAITING_MAX, WAITING_MAX)?;
         match timeout(TURN_WAIT_MAX, turn).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => {
@@ -203,6 +184,46 @@ impl Reads {
                 Err(CommandError::unavailable("the read did not get its turn in time"))
             }
         }
+    }
+
+    /// Waits for a read's turn however long that takes; for reads whose number has another bound.
+    pub async fn turn_some_time(self: &Arc<Self>, user: &User) -> Result<ReadTurn, CommandError> {
+        let turn = self.line_up(user.clone(), usize::MAX, usize::MAX)?;
+        turn.await.map_err(|_| CommandError::unavailable("the node is stopping"))
+    }
+
+    fn line_up(
+        self: &Arc<Self>,
+        user: User,
+        user_waiting_max: usize,
+        waiting_max: usize,
+    ) -> Result<oneshot::Receiver<ReadTurn>, CommandError> {
+        let (teller, turn) = oneshot::channel();
+        {
+            let mut turns = self.turns.lock();
+            let turns = &mut *turns;
+            let line = turns.lines.entry(user.clone()).or_default();
+            if turns.under_way >= self.at_once || line.under_way >= self.user_at_once {
+                if line.waiting.len() >= user_waiting_max || turns.waiting >= waiting_max {
+                    if line.under_way == 0 && line.waiting.is_empty() {
+                        turns.lines.remove(&user);
+                    }
+                    METRICS.limited_reads_waiting.increment(1);
+                    return Err(CommandError::unavailable("too many reads wait for the database"));
+                }
+                if line.waiting.is_empty() {
+                    turns.next.push_back(user);
+                }
+                line.waiting.push_back(teller);
+                turns.waiting += 1;
+                return Ok(turn);
+            }
+            turns.under_way += 1;
+            line.under_way += 1;
+        }
+        // Its receiver is here still.
+        let _ = teller.send(ReadTurn { reads: self.clone(), user: Some(user) });
+        Ok(turn)
     }
 
     /// How many wait for their turn.
@@ -275,6 +296,13 @@ impl Turns {
         }
         granted
     }
+}
+
+/// How many reads a page counts for beyond the one that it is.
+pub(crate) fn further_reads(page: &Page) -> u64 {
+    let size = |message: &Message| message.content.len() + message.metadata.as_ref().map_or(0, String::len);
+    let bytes: usize = page.messages.iter().map(size).sum();
+    (bytes / BYTES_PER_READ) as u64
 }
 
 impl Spent {

@@ -85,14 +85,15 @@ impl ConnTask {
 
     fn start_reading(&self, table: &mut Table, sub: usize, hub: &Arc<Hub>) -> Option<Reading> {
         let wait = self.unreadable.as_ref().map(|unreadable| unreadable.wait(&mut table.random));
-        let subscription = table.conns.get(self.key as usize)?.subs.get(sub)?;
+        let conn = table.conns.get(self.key as usize)?;
+        let (subscription, reader) = (conn.subs.get(sub)?, conn.session.as_ref()?.user.clone());
         let (room, cursor) = (subscription.log.clone()?, subscription.cursor);
         let (hub, log) = (hub.clone(), room.clone());
         let future = Box::pin(async move {
             if let Some(wait) = wait {
                 tokio::time::sleep(wait).await;
             }
-            hub.read_log(&log, cursor).await
+            hub.read_log(&log, &reader, cursor).await
         });
         Some(Reading { sub, room, cursor, future })
     }

@@ -10,13 +10,11 @@ use tokio::sync::oneshot;
 use crate::CommandError;
 use crate::append::AppendJob;
 use crate::hub::Hub;
+use crate::reads::further_reads;
 use crate::reply::{Answer, Completion, Handling};
 use crate::room::Room;
 use crate::session::Session;
 use crate::trace::Origin;
-
-/// How much of a page one read is good for, bytes; what is more counts as further reads.
-const BYTES_PER_READ: usize = 16 * 1024;
 
 impl Hub {
     /// `send` of a socket: without waiting, where all that it needs is cached and writes are not limited.
@@ -88,7 +86,7 @@ impl Hub {
         self.page(&room, user, history, bytes_max).await
     }
 
-    /// A page of the log, in a turn of whoever reads it, who pays for what it is more than [`BYTES_PER_READ`].
+    /// A page of the log, in a turn of whoever reads it, who pays for what it is more than one read.
     pub(crate) async fn page(
         &self,
         room: &Room,
@@ -107,11 +105,7 @@ impl Hub {
         let turn = self.reads.turn(&room.key.tenant, reader).await?;
         let page = store.messages(room.conversation, range, history.limit, bytes_max, fresh).await?;
         drop(turn);
-        let size = |message: &starling_conversation_store::Message| {
-            message.content.len() + message.metadata.as_ref().map_or(0, String::len)
-        };
-        let bytes: usize = page.messages.iter().map(size).sum();
-        self.reads.charge(&room.key.tenant, reader, (bytes / BYTES_PER_READ) as u64);
+        self.reads.charge(&room.key.tenant, reader, further_reads(&page));
         let conversation = &room.key.name;
         let message = |message: starling_conversation_store::Message| HistoryMessage {
             conversation: conversation.clone(),
