@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::sequencer::Fed;
+use crate::room::sequencer::Fed;
 
 /// The hub's metrics.
 pub struct HubMetrics {

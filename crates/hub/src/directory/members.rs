@@ -13,8 +13,8 @@ use tokio::time::MissedTickBehavior;
 use crate::Map;
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::Hub;
-use crate::members_version::Heard;
 use crate::node_message::{MemberChange, NodeMessage};
+use crate::room::members_version::Heard;
 use crate::room::{Room, RoomState};
 use crate::shards::ShardItem;
 

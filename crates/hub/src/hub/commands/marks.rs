@@ -11,7 +11,7 @@ use crate::hub::Hub;
 use crate::node_message::NodeMessage;
 use crate::reply::{Answer, Handling, Reply};
 use crate::room::Room;
-use crate::session::Session;
+use crate::sessions::Session;
 use crate::{CommandError, Map};
 
 impl Hub {
@@ -92,7 +92,7 @@ impl Hub {
         let room = self.member_room(tenant, user, name).await?;
         // What was known when the last socket here left is old, also where the store says that nobody is there.
         let entries = if self.clustered && !room.state().online_known {
-            let mut answers = self.session_store.presence(&[crate::tick::presence_key(&room)]).await?;
+            let mut answers = self.session_store.presence(&[crate::hub::tick::presence_key(&room)]).await?;
             Some(answers.pop().unwrap_or_default())
         } else {
             None

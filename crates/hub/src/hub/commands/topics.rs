@@ -14,10 +14,10 @@ use crate::hub::{Hub, StoreChange};
 use crate::metrics::METRICS;
 use crate::reply::{Answer, Completion, Handling, Reply};
 use crate::room::RoomKey;
-use crate::session::Session;
+use crate::sessions::Session;
 use crate::shards::RoomId;
-use crate::topic::{Topic, decode_publication, encode_publication};
-use crate::topic_lane::TopicJob;
+use crate::topics::topic_lane::TopicJob;
+use crate::topics::{Topic, decode_publication, encode_publication};
 use crate::trace::Origin;
 use crate::{CommandError, clock};
 

@@ -8,12 +8,12 @@ use starling_wire::protocol::{self, History, HistoryMessage, HistoryPage, Json, 
 use tokio::sync::oneshot;
 
 use crate::CommandError;
-use crate::append::AppendJob;
 use crate::hub::Hub;
+use crate::log::append::AppendJob;
 use crate::reads::further_reads;
 use crate::reply::{Answer, Completion, Handling};
 use crate::room::Room;
-use crate::session::Session;
+use crate::sessions::Session;
 use crate::trace::Origin;
 
 impl Hub {

@@ -1,5 +1,7 @@
 //! Topics that somebody on this node is subscribed to.
 
+pub(crate) mod topic_lane;
+
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};

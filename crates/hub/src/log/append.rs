@@ -150,7 +150,7 @@ impl Hub {
         }
         let fed = room.feed(&*self.shards, appended.seq, event);
         crate::metrics::sequencer(fed);
-        if fed == crate::sequencer::Fed::Waits {
+        if fed == crate::room::sequencer::Fed::Waits {
             self.repair(room);
         }
     }

@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::encoded::Encoded;
+use crate::log::repair::from_log;
 use crate::reads::{Reads, User};
-use crate::repair::from_log;
 use crate::{CommandError, Map, Set};
 
 /// For how long after a read without an answer others are told the same without asking. Those who were told ask again at their own pace.

@@ -168,7 +168,7 @@ impl Rooms {
         }
         let fed = room.feed(shards, seq, Arc::new(event()));
         crate::metrics::sequencer(fed);
-        (fed == crate::sequencer::Fed::Waits).then_some(Taken::Holed(room))
+        (fed == crate::room::sequencer::Fed::Waits).then_some(Taken::Holed(room))
     }
 
     /// Learns that a conversation has messages up to `head`. Answers the room if some are missing here.
@@ -317,7 +317,7 @@ mod tests {
 
     use super::*;
     use crate::encoded::OwnedEvent;
-    use crate::sequencer::Fed;
+    use crate::room::sequencer::Fed;
     use crate::shards::ShardItem;
 
     struct Deaf;

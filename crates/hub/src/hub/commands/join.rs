@@ -11,7 +11,7 @@ use crate::hub::{Hub, StoreChange};
 use crate::metrics::METRICS;
 use crate::reply::Answer;
 use crate::room::Room;
-use crate::session::Session;
+use crate::sessions::Session;
 use crate::shards::{RoomId, ShardItem};
 
 /// How often a conversation is looked up for one join, if it is deleted and made again meanwhile.

@@ -13,7 +13,7 @@ use starling_wire::protocol::CloseReason;
 
 use crate::hub::Hub;
 use crate::node_message::NodeMessage;
-use crate::session::{Rival, Session};
+use crate::sessions::{Rival, Session};
 
 /// How many nodes that had a session may wait to be told. One of more than that learns it with its next own gap.
 const UNTOLD_MAX: usize = 10_000;

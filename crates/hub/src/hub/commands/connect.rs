@@ -21,10 +21,10 @@ use super::topics::PreparedSubscribe;
 use crate::hub::{Hub, StoreChange};
 use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
-use crate::places::Place;
 use crate::reply::{Answer, Handling};
 use crate::room::Room;
-use crate::session::Session;
+use crate::sessions::Session;
+use crate::sessions::places::Place;
 use crate::shards::{ShardItem, SocketId};
 use crate::{CommandError, clock};
 

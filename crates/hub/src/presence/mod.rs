@@ -1,5 +1,9 @@
 //! Who is there: counted on each node, told to the others, kept in the session store under the node's lease.
 
+pub(crate) mod last_seen;
+pub(crate) mod lingering;
+pub(crate) mod typing;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +11,15 @@ use std::time::Duration;
 use starling_session_store::{ConversationKey, Dropped, PresenceChange, PresenceEntry, Stamp};
 use tokio::time::Instant;
 
+use crate::hub::tick::presence_key;
 use crate::hub::{Hub, StoreChange};
-use crate::linger::Lingerer;
 use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
-use crate::online::Shift;
-use crate::presence_reads::Begun;
+use crate::presence::lingering::Lingerer;
+use crate::room::online::Shift;
+use crate::room::presence_reads::Begun;
 use crate::room::{Room, RoomState};
-use crate::session::Session;
-use crate::tick::presence_key;
+use crate::sessions::Session;
 use crate::{Set, clock};
 
 /// How long a dropped socket's user still counts as there, so that a resume shows nothing.

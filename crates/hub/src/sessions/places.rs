@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::hub::Hub;
+use crate::hub::tick::every_second;
 use crate::metrics::METRICS;
-use crate::tick::every_second;
 use crate::{CommandError, Map, Set};
 
 /// How often the session store is told again what it was told before; it forgets after a minute, and may be emptied.

@@ -8,11 +8,11 @@ use starling_fanout::LANES;
 use starling_session_store::{Dropped, NotRestored, Restored, SessionState, Stamp, Taken};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::directory::members::READ_AT_ONCE;
+use crate::hub::tick::TICK;
 use crate::hub::{Hub, StoreChange};
-use crate::members::READ_AT_ONCE;
 use crate::room::Room;
-use crate::session::Session;
-use crate::tick::TICK;
+use crate::sessions::Session;
 use crate::{Map, clock};
 
 /// How often this node's sessions are compared with the session store at most, however often the link breaks.

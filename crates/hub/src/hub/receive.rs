@@ -8,13 +8,13 @@ use starling_telemetry::TRACE_TARGET;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::directory::rooms::Taken;
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::Hub;
-use crate::membership;
 use crate::metrics::METRICS;
+use crate::neighbours::changes;
 use crate::node_message::{self, CommittedMessage, Head, Heard, NodeMessage};
 use crate::room::{Room, RoomKey};
-use crate::rooms::Taken;
 use crate::shards::ShardItem;
 
 /// The hub's ear: holds no hub alive.
@@ -170,7 +170,7 @@ impl Hub {
                 let before = nodes.len();
                 nodes.retain(|record| record.node != *node);
                 if nodes.len() < before {
-                    membership::log_left(&node);
+                    changes::log_left(&node);
                 }
                 drop(nodes);
                 self.freshness.change(Instant::now());
@@ -263,9 +263,11 @@ impl Hub {
             return;
         }
         match state.online.set(user, node, devices) {
-            crate::online::Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
-            crate::online::Shift::Went => state.tell_presence(room, &*self.shards, user, false, last_seen_ms),
-            crate::online::Shift::None => {}
+            crate::room::online::Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
+            crate::room::online::Shift::Went => {
+                state.tell_presence(room, &*self.shards, user, false, last_seen_ms)
+            }
+            crate::room::online::Shift::None => {}
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Sessions of this node: who holds which socket, and what they are in.
 
+pub(crate) mod ended;
+pub(crate) mod holding;
+pub(crate) mod places;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
@@ -12,7 +16,7 @@ use crate::Map;
 use crate::hub::PAGE_BYTES_MAX;
 use crate::room::Room;
 use crate::shards::SocketId;
-use crate::topic::Topic;
+use crate::topics::Topic;
 
 /// A session that is attached to a socket of this node.
 pub struct Session {

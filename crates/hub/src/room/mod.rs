@@ -1,5 +1,10 @@
 //! A conversation that is known to this node: its members, its order, who is there and which shards want its events.
 
+pub(crate) mod members_version;
+pub(crate) mod online;
+pub(crate) mod presence_reads;
+pub(crate) mod sequencer;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +16,11 @@ use starling_wire::protocol::Timestamp;
 
 use crate::Map;
 use crate::encoded::{Encoded, OwnedEvent};
-use crate::members_version::MembersVersion;
 use crate::node_message::Head;
-use crate::online::Online;
-use crate::presence_reads::PresenceReads;
-use crate::sequencer::{Fed, Sequencer};
+use crate::room::members_version::MembersVersion;
+use crate::room::online::Online;
+use crate::room::presence_reads::PresenceReads;
+use crate::room::sequencer::{Fed, Sequencer};
 use crate::shards::{RoomId, ShardItem, Shards};
 
 /// A conversation's name, with its tenant's.

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 
 use crate::Set;
 use crate::hub::Hub;
+use crate::hub::tick::every_second;
 use crate::room::Room;
 use crate::shards::RoomId;
-use crate::tick::every_second;
 
 impl Hub {
     /// Looks each second which incarnation the database is in; after it was away also where its conversations stand.

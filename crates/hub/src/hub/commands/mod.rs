@@ -21,7 +21,7 @@ pub use topics::{PreparedSubscribe, TopicAttachment};
 use crate::hub::Hub;
 use crate::reply::{Answer, Handling, Reply};
 use crate::room::Room;
-use crate::session::Session;
+use crate::sessions::Session;
 use crate::{CommandError, clock};
 
 impl Hub {

@@ -14,10 +14,10 @@ use starling_wire::protocol::CloseReason;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::commands::TICKET_DAYS;
 use crate::hub::Hub;
+use crate::hub::commands::TICKET_DAYS;
+use crate::hub::tick::every_second;
 use crate::lane::{Bound, Weigh};
-use crate::tick::every_second;
 use crate::{CommandError, Set};
 
 /// How many questions may wait for the database.

@@ -12,7 +12,7 @@ use starling_conversation_store::LinkReports;
 use tokio::time::{Instant, timeout};
 
 use crate::hub::Hub;
-use crate::tick::every_second;
+use crate::hub::tick::every_second;
 
 /// How often a node that hears looks whether another one does not.
 const LOOK_EVERY: Duration = Duration::from_secs(3);

@@ -1,5 +1,10 @@
 //! The hub: what every command means and who gets which event.
 
+pub(crate) mod commands;
+mod receive;
+mod recovery;
+pub(crate) mod tick;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
@@ -18,31 +23,31 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::append::{APPEND_BATCH_MAX, APPEND_QUEUE_BYTES, AppendJob};
-use crate::deleted::Deleted;
-use crate::ended::{ENDED_BATCH_MAX, ENDED_QUEUE, EndedQuestion, EndedSessions};
-use crate::heads::CommittedHeads;
-use crate::holding::UntoldHolds;
+use crate::directory::deleted::Deleted;
+use crate::directory::rooms::Rooms;
 use crate::lane::{self, Bound, Lane, LaneEnd, Weigh};
 use crate::latency::LatencyWindow;
 use crate::limits::Limits;
-use crate::linger::Lingering;
-use crate::loads::Freshness;
-use crate::log_reads::{self, LogPage, LogReads};
+use crate::log::append::{APPEND_BATCH_MAX, APPEND_QUEUE_BYTES, AppendJob};
+use crate::log::catch_up::{self, LogPage, LogReads};
 use crate::metrics::METRICS;
+use crate::neighbours::loads::Freshness;
+use crate::neighbours::peers::Peers;
+use crate::neighbours::standing::Standings;
 use crate::node_message::{NodeMessage, traceparent_of};
-use crate::peers::Peers;
+use crate::presence::last_seen::Sightings;
+use crate::presence::lingering::Lingering;
+use crate::presence::typing::Typists;
+use crate::publisher::heads::CommittedHeads;
+use crate::publisher::untold::Lanes;
 use crate::reads::{Reads, further_reads};
 use crate::room::Room;
-use crate::rooms::Rooms;
-use crate::session::Sessions;
+use crate::sessions::Sessions;
+use crate::sessions::ended::{ENDED_BATCH_MAX, ENDED_QUEUE, EndedQuestion, EndedSessions};
+use crate::sessions::holding::UntoldHolds;
 use crate::shards::Shards;
-use crate::sightings::Sightings;
-use crate::standing::Standings;
-use crate::topic::Topics;
-use crate::topic_lane::TopicJob;
-use crate::typing::Typists;
-use crate::untold::Lanes;
+use crate::topics::Topics;
+use crate::topics::topic_lane::TopicJob;
 use crate::vital::vital;
 use crate::{CommandError, HubConfig, Map, Set, clock};
 
@@ -150,13 +155,13 @@ pub struct Hub {
     /// Which of them can be heard.
     pub(crate) peers: Peers,
     /// What the session store was told of the connections of limited tenants.
-    pub(crate) told_connections: crate::places::Told,
+    pub(crate) told_connections: crate::sessions::places::Told,
     /// Held while the lease is renewed or ended.
     pub(crate) beating: tokio::sync::Mutex<()>,
     /// This node has taken leave of the others.
     pub(crate) left: AtomicBool,
     /// Whether the link to the broker carried this node's last probes.
-    pub(crate) link: crate::link::Link,
+    pub(crate) link: crate::neighbours::link::Link,
     /// Whether it serves as well as the other nodes while it does not.
     pub(crate) standings: Standings,
     /// Whether the session store may lack what this node wrote: to be written again.
@@ -291,10 +296,10 @@ impl Hub {
             nodes: Mutex::default(),
             freshness: Freshness::default(),
             peers: Peers::default(),
-            told_connections: crate::places::Told::default(),
+            told_connections: crate::sessions::places::Told::default(),
             beating: tokio::sync::Mutex::default(),
             left: AtomicBool::new(false),
-            link: crate::link::Link::default(),
+            link: crate::neighbours::link::Link::default(),
             standings: Standings::default(),
             presence_lost: AtomicBool::new(false),
             untold: Lanes::default(),
@@ -326,7 +331,7 @@ impl Hub {
     /// Begins to hear other nodes, to beat, and to keep what is cached true. Returns when the node may serve, or at once with the
     /// broker away (the link is then repaired in the background).
     pub async fn start(self: &Arc<Self>) -> Result<(), starling_fanout::Error> {
-        self.fanout.start(Arc::new(crate::receive::Ear::new(self))).await?;
+        self.fanout.start(Arc::new(crate::hub::receive::Ear::new(self))).await?;
         self.beat().await;
         tokio::spawn(vital("beat", self.clone().beat_forever()));
         tokio::spawn(vital("tick", self.clone().tick_forever()));
@@ -376,7 +381,7 @@ impl Hub {
             let (id, range) = (room.conversation, Range::After(after));
             let page = store.messages(id, range, CATCH_UP_PAGE, CATCH_UP_BYTES_MAX, true).await?;
             reads.charge(&reader.0, &reader.1, further_reads(&page));
-            Ok(log_reads::events(&room.key.name, page))
+            Ok(catch_up::events(&room.key.name, page))
         })
     }
 

@@ -9,9 +9,9 @@ use starling_session_store::NodeRecord;
 use tokio::time::{Instant, timeout_at};
 
 use crate::hub::Hub;
-use crate::membership::Changes;
+use crate::hub::tick::every_second;
+use crate::neighbours::changes::Changes;
 use crate::node_message::NodeMessage;
-use crate::tick::every_second;
 
 /// How often it is looked whether what waits for the servers has been done.
 const LOOK: Duration = Duration::from_millis(10);
@@ -185,7 +185,7 @@ mod tests {
     use starling_fanout::TopicSettings;
     use starling_fanout::memory::MemoryFanout;
 
-    use crate::session::Session;
+    use crate::sessions::Session;
     use crate::{Hub, SocketId, TenantLimits, testing};
 
     fn enter(hub: &Hub, session: &str, tenant: &str) {
