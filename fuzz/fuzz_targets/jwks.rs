@@ -1,12 +1,2 @@
-//! Key sets: whatever a JWKS endpoint answers is read or refused.
 #![no_main]
-
-use libfuzzer_sys::fuzz_target;
-use starling_auth::{Algorithm, fuzzing};
-
-fuzz_target!(|bytes: &[u8]| {
-    for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
-        assert!(fuzzing::keys_in(bytes, algorithm).unwrap_or_default() <= 64);
-    }
-    assert_eq!(fuzzing::keys_in(bytes, Algorithm::HS256).unwrap_or_default(), 0, "a secret out of a key set");
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| starling_fuzz_targets::jwks(bytes));

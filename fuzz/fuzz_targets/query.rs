@@ -1,15 +1,2 @@
-//! The query of a list: `cursor`, `limit`, `before`, `after`, `user`.
 #![no_main]
-
-use http::Uri;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        starling_session_store::redis::fuzzing::cursor(text);
-    }
-    let uri = [b"/?".as_slice(), bytes].concat();
-    if let Ok(uri) = Uri::try_from(uri) {
-        starling_gateway::fuzzing::query(&uri);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| starling_fuzz_targets::query(bytes));

@@ -5,6 +5,8 @@
 mod cli;
 mod config;
 mod first_link;
+#[doc(hidden)]
+pub mod fuzzing;
 mod metrics_port;
 mod output;
 mod reload;

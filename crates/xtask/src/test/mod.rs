@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 use starling_testkit::install::{self, Tool};
 
-use crate::{autobahn, docs, fuzz, torture, workspace};
+use crate::{autobahn, docs, torture, workspace};
 use count::Count;
 use javascript::Suite;
 use runner::Task;
@@ -24,7 +24,7 @@ pub struct Arguments {
     /// Runs one step alone (the summary lists them), or the Rust tests of one package
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// Leaves out what takes long and seldom fails: the faults, the fuzz targets, the Autobahn cases, the documentation, JavaScript and the browser
+    /// Leaves out what takes long and seldom fails: the faults, the Autobahn cases, the documentation, JavaScript and the browser
     #[arg(long)]
     quick: bool,
 }
@@ -62,8 +62,6 @@ enum Work {
     Autobahn,
     /// Breaks everything that can break for a few seconds each.
     Torture,
-    /// Runs every fuzz target for a minute.
-    Fuzz,
     /// Runs programs one after the other.
     Run(Vec<Task>),
     /// Runs the tests of a JavaScript part.
@@ -99,7 +97,6 @@ impl Step {
             }
             Work::Autobahn => autobahn().await,
             Work::Torture => torture_briefly().await,
-            Work::Fuzz => fuzz().await,
             Work::Run(tasks) => runner::run_all(tasks).await,
             Work::JavaScript(suite) => suite.run().await,
         }
@@ -122,16 +119,6 @@ async fn torture_briefly() -> Outcome {
     match torture::short().await {
         Ok(torture::Tally { passed, failed }) => {
             let result = if failed == 0 { Ok(()) } else { Err(anyhow!("something broke")) };
-            Outcome { count: Count { passed, failed }, ..Outcome::check(result) }
-        }
-        Err(error) => Outcome::check(Err(error)),
-    }
-}
-
-async fn fuzz() -> Outcome {
-    match fuzz::all().await {
-        Ok(fuzz::Tally { passed, failed }) => {
-            let result = if failed == 0 { Ok(()) } else { Err(anyhow!("something was found")) };
             Outcome { count: Count { passed, failed }, ..Outcome::check(result) }
         }
         Err(error) => Outcome::check(Err(error)),
@@ -179,7 +166,6 @@ fn steps(quick: bool) -> Result<Vec<Step>> {
         Step { name: "generated-docs".to_owned(), work: Work::CheckDocs },
     ];
     if !quick {
-        steps.push(Step { name: "fuzz".to_owned(), work: Work::Fuzz });
         steps.push(Step { name: "torture".to_owned(), work: Work::Torture });
         steps.push(Step { name: "autobahn".to_owned(), work: Work::Autobahn });
         let doc = Task::cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");

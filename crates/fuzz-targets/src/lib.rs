@@ -1,0 +1,42 @@
+//! What reads bytes from strangers, one function for each parser. A function panics when the bytes break something that must hold.
+//!
+//! libFuzzer calls these functions from `fuzz/fuzz_targets`, for as long as one likes (`cargo xtask fuzz`). The tests of this crate call
+//! them with the seeds of `fuzz/seeds` and a fixed number of mutations of each.
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a broken promise is a panic, and that is what the fuzzer looks for"
+)]
+
+mod config;
+mod deflate;
+mod json;
+mod jwks;
+mod msgpack;
+mod node_message;
+mod query;
+mod redis_answer;
+mod ticket;
+mod token;
+mod upgrade;
+mod websocket;
+
+use arbitrary::{Arbitrary, Unstructured};
+
+pub use config::config;
+pub use deflate::deflate;
+pub use json::json;
+pub use jwks::jwks;
+pub use msgpack::msgpack;
+pub use node_message::node_message;
+pub use query::query;
+pub use redis_answer::redis_answer;
+pub use ticket::ticket;
+pub use token::token;
+pub use upgrade::upgrade;
+pub use websocket::websocket;
+
+/// Reads a value out of the fuzzer's bytes; `None` when there are too few of them.
+fn value<'a, T: Arbitrary<'a>>(bytes: &'a [u8]) -> Option<T> {
+    T::arbitrary_take_rest(Unstructured::new(bytes)).ok()
+}

@@ -1,0 +1,11 @@
+//! What Redis answers: sessions, nodes, presence, topics, whatever stands under their keys.
+
+use crate::value;
+
+/// Reads whatever Redis may answer.
+pub fn redis_answer(bytes: &[u8]) {
+    let Some(input) = value::<(Vec<Option<Vec<u8>>>, Vec<Option<Vec<u8>>>, u8)>(bytes) else { return };
+    let (parts, list, bits) = input;
+    starling_session_store::redis::fuzzing::records(&parts, bits & 1 == 0);
+    starling_fanout::redis::fuzzing::topic_answers(&parts, usize::from(bits >> 1), &list);
+}
