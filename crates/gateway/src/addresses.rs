@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use starling_rate::{Allowance, Line, Rate};
 
-use crate::rate::{Allowance, Line, cost_us};
 use crate::swept::SweptMap;
 
 /// What one address may do; 0: no limit.
@@ -102,11 +102,14 @@ impl Addresses {
         let entry = entries.entry(address, |entry| entry.open > 0 || !entry.handshakes.is_whole(now));
         if connections > 0 && entry.open >= connections {
             // They come back as fast as they may shake hands.
-            let step = cost_us(1, self.limits.handshakes_per_second);
-            return Err(Refusal::Connections(entry.waiting.place(now, FULL_US, step).div_ceil(1_000)));
+            let rate = Rate::per_second(self.limits.handshakes_per_second);
+            let away_us = rate.map_or(FULL_US, |rate| entry.waiting.place(now, FULL_US, rate));
+            return Err(Refusal::Connections(away_us.div_ceil(1_000)));
         }
-        let taken = entry.handshakes.take(now, 1, handshakes_per_second);
-        taken.map_err(|away_us| Refusal::Handshakes(away_us.div_ceil(1_000)))?;
+        if let Some(rate) = Rate::per_second(handshakes_per_second) {
+            let taken = entry.handshakes.take(now, rate);
+            taken.map_err(|away_us| Refusal::Handshakes(away_us.div_ceil(1_000)))?;
+        }
         entry.open += 1;
         Ok(Some(AddressGuard { addresses: self.clone(), address }))
     }

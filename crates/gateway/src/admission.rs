@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rand::Rng;
+use starling_rate::{Allowance, Line, Rate};
 
-use crate::rate::{Allowance, BURST_US, Line, cost_us};
 use crate::swept::SweptMap;
 
 /// The shortest, but for chance.
@@ -80,23 +80,28 @@ impl Admission {
 
 impl Gates {
     fn handshake(&mut self, now_us: u64, rate: u32) -> Result<(), Duration> {
-        self.handshakes.take(now_us, 1, rate).map_err(|_| place(&mut self.handshakes_away, now_us, rate))
+        let Some(rate) = Rate::per_second(rate) else { return Ok(()) };
+        self.handshakes.take(now_us, rate).map_err(|_| place(&mut self.handshakes_away, now_us, rate))
     }
 
     fn session(&mut self, now_us: u64, rate: u32, resumes: bool) -> Result<(), Duration> {
-        let rate = if rate == 0 { 0 } else { (rate / HANDSHAKES_PER_SESSION).max(1) };
-        let (burst_us, away) = match resumes {
-            true => (BURST_US, &mut self.resumed_away),
-            false => (BURST_US / 2, &mut self.new_away),
+        if rate == 0 {
+            return Ok(());
+        }
+        let sessions = (rate / HANDSHAKES_PER_SESSION).max(1);
+        let Some(rate) = Rate::per_second(sessions) else { return Ok(()) };
+        let (rate, away) = match resumes {
+            true => (rate, &mut self.resumed_away),
+            false => (rate.with_burst(sessions / 2), &mut self.new_away),
         };
-        self.sessions.take_within(now_us, 1, rate, burst_us).map_err(|_| place(away, now_us, rate))
+        self.sessions.take(now_us, rate).map_err(|_| place(away, now_us, rate))
     }
 }
 
 /// When the next who is sent away may return.
-fn place(line: &mut Line, now_us: u64, rate: u32) -> Duration {
+fn place(line: &mut Line, now_us: u64, rate: Rate) -> Duration {
     let first_us = u64::try_from(AWAY_MIN.as_micros()).unwrap_or(u64::MAX);
-    Duration::from_micros(line.place(now_us, first_us, cost_us(1, rate)))
+    Duration::from_micros(line.place(now_us, first_us, rate))
 }
 
 fn jittered(away: Duration) -> Duration {

@@ -17,7 +17,6 @@ mod metrics;
 mod origin;
 mod pages;
 mod proxies;
-mod rate;
 mod rebalance;
 mod requests;
 mod shard;

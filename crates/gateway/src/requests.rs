@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use starling_auth::Identity;
 use starling_hub::CommandError;
+use starling_rate::{Allowance, Rate};
 use tower::ServiceExt;
 
 use crate::addresses::subject;
@@ -27,7 +28,6 @@ use crate::http::set_default_headers;
 use crate::listener;
 use crate::metrics::METRICS;
 use crate::pages::Page;
-use crate::rate::Allowance;
 use crate::swept::SweptMap;
 use crate::upgrade::Front;
 
@@ -148,14 +148,16 @@ async fn refuse(message: &'static str, retry_after_ms: u64) -> Response<Body> {
 impl Payers<'_> {
     /// `Err`: how long to wait, microseconds.
     fn take_for_source(&self) -> Result<(), u64> {
-        let (now, rate) = (self.requests.now_us(), self.requests.limits.connection_per_second);
-        self.with_source(now, |allowance| allowance.take(now, 1, rate))
+        let Some(rate) = Rate::per_second(self.requests.limits.connection_per_second) else { return Ok(()) };
+        let now_us = self.requests.now_us();
+        self.with_source(now_us, |allowance| allowance.take(now_us, rate))
     }
 
     /// `Err`: how long to wait, microseconds.
     fn take_for_user(&self) -> Result<(), u64> {
-        let (now, rate) = (self.requests.now_us(), self.requests.limits.user_per_second);
-        self.with_user(now, |allowance| allowance.take(now, 1, rate)).unwrap_or(Ok(()))
+        let Some(rate) = Rate::per_second(self.requests.limits.user_per_second) else { return Ok(()) };
+        let now_us = self.requests.now_us();
+        self.with_user(now_us, |allowance| allowance.take(now_us, rate)).unwrap_or(Ok(()))
     }
 
     /// What the answer is more than one request's.
@@ -163,18 +165,22 @@ impl Payers<'_> {
         if cells == 0 {
             return;
         }
-        let (now, limits) = (self.requests.now_us(), self.requests.limits);
-        self.with_source(now, |allowance| allowance.charge(now, cells, limits.connection_per_second));
-        self.with_user(now, |allowance| allowance.charge(now, cells, limits.user_per_second));
+        let (now_us, limits) = (self.requests.now_us(), self.requests.limits);
+        if let Some(rate) = Rate::per_second(limits.connection_per_second) {
+            self.with_source(now_us, |allowance| allowance.charge(now_us, cells, rate));
+        }
+        if let Some(rate) = Rate::per_second(limits.user_per_second) {
+            self.with_user(now_us, |allowance| allowance.charge(now_us, cells, rate));
+        }
     }
 
     fn with_source<T>(&self, now_us: u64, act: impl FnOnce(&mut Allowance) -> T) -> T {
         match self.forwarded {
-            Some(address) if self.requests.limits.connection_per_second > 0 => {
+            Some(address) => {
                 let mut addresses = self.requests.addresses.lock();
                 act(addresses.entry(address, |allowance| !allowance.is_whole(now_us)))
             }
-            _ => {
+            None => {
                 let mut allowance = self.connection.get();
                 let done = act(&mut allowance);
                 self.connection.set(allowance);
@@ -184,7 +190,7 @@ impl Payers<'_> {
     }
 
     fn with_user<T>(&self, now_us: u64, act: impl FnOnce(&mut Allowance) -> T) -> Option<T> {
-        let user = self.user.clone().filter(|_| self.requests.limits.user_per_second > 0)?;
+        let user = self.user.clone()?;
         let mut users = self.requests.users.lock();
         Some(act(users.entry(user, |allowance| !allowance.is_whole(now_us))))
     }

@@ -1,10 +1,12 @@
 //! How often a user may write, over all nodes, and per node while the session store is away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use starling_auth::Identity;
-use starling_session_store::{Allowance, Allowances, Verdict};
+use starling_rate::Rate;
+use starling_session_store::{Allowances, Verdict};
 use tokio::time::Instant;
 
 use crate::CommandError;
@@ -13,8 +15,8 @@ use crate::metrics::METRICS;
 
 /// How many users are remembered on a node while the session store is away; one takes some 100 bytes.
 const USERS_MAX: usize = 1_000_000;
-/// The period of the allowance.
-const PERIOD_MS: u64 = 60_000;
+/// The period of the rate.
+const PERIOD: Duration = Duration::from_secs(60);
 
 /// Allowances of this node alone, for while the session store is away.
 pub(crate) struct Limits {
@@ -29,14 +31,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn take(
-        &self,
-        tenant: &str,
-        user: &str,
-        allowance: Allowance,
-    ) -> Result<Verdict, starling_session_store::Error> {
-        let now_us = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
-        self.users.lock().take(tenant, user, allowance, now_us)
+    fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, starling_session_store::Error> {
+        let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.users.lock().take(tenant, user, rate, now_us)
     }
 }
 
@@ -58,15 +55,12 @@ impl Hub {
     /// Takes one write from a user's allowance.
     pub(crate) async fn take_write(&self, tenant: &Arc<str>, user: &Arc<str>) -> Result<(), CommandError> {
         let count = self.config.limits_of(tenant).user_writes_per_minute;
-        if count == 0 {
-            return Ok(());
-        }
-        let allowance = Allowance { count, period_ms: PERIOD_MS };
-        let verdict = match self.session_store.take(tenant, user, allowance).await {
+        let Some(rate) = Rate::new(count, PERIOD) else { return Ok(()) };
+        let verdict = match self.session_store.take(tenant, user, rate).await {
             Ok(verdict) => verdict,
             Err(error) => {
                 tracing::debug!(%error, "limits hold per node for the moment");
-                self.limits.take(tenant, user, allowance)?
+                self.limits.take(tenant, user, rate)?
             }
         };
         match verdict {

@@ -9,7 +9,6 @@
 
 mod allowances;
 mod clock;
-mod gcra;
 pub mod memory;
 mod meters;
 mod model;
@@ -20,6 +19,7 @@ pub use clock::Clock;
 pub use model::*;
 
 use async_trait::async_trait;
+use starling_rate::Rate;
 
 /// How long a node lives after its last beat, milliseconds. With a beat each second it bears several lost ones, and
 /// leaves time to tell others within the 15 s that the protocol promises.
@@ -98,8 +98,8 @@ pub trait SessionStore: Send + Sync + 'static {
         max: Option<u64>,
     ) -> Result<bool, Error>;
 
-    /// Takes one from a user's allowance over all nodes (GCRA).
-    async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error>;
+    /// Takes one cell from a user's allowance over all nodes.
+    async fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error>;
 
     /// `None` for a store inside the process; else whether it can be reached.
     async fn ping(&self) -> Option<Result<(), Error>>;

@@ -312,15 +312,6 @@ pub struct PresenceEntry {
     pub devices: u32,
 }
 
-/// A rate, as the generic cell rate algorithm (ITU-T I.371) takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
-    /// How many per period.
-    pub count: u32,
-    /// The period, milliseconds.
-    pub period_ms: u64,
-}
-
 /// Whether something is allowed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -331,6 +322,13 @@ pub enum Verdict {
         /// When to try again, milliseconds from now: later for each who is refused, so that all find a place if they come back then.
         retry_after_ms: u64,
     },
+}
+
+impl Verdict {
+    /// The verdict on a cell whose place is so far away.
+    pub(crate) fn denied(away_us: u64) -> Verdict {
+        Verdict::Denied { retry_after_ms: away_us.div_ceil(1_000) }
+    }
 }
 
 /// Why the store could not answer.

@@ -1,6 +1,6 @@
 //! How fast a connection may command.
 
-use crate::rate::Allowance;
+use starling_rate::{Allowance, Rate};
 
 /// Rates of one connection; 0: none.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +21,14 @@ pub(crate) struct Pace {
 impl Pace {
     /// Takes one command; `Err`: how long to wait, milliseconds.
     pub fn command(&mut self, now_us: u64, limits: PaceLimits) -> Result<(), u64> {
-        self.commands.take(now_us, 1, limits.commands_per_second).map_err(|us| us.div_ceil(1_000))
+        let Some(rate) = Rate::per_second(limits.commands_per_second) else { return Ok(()) };
+        self.commands.take(now_us, rate).map_err(|us| us.div_ceil(1_000))
     }
 
     /// Takes some bytes. Bytes that have come can't be refused: answers how long not to read further, microseconds.
     pub fn bytes(&mut self, now_us: u64, bytes: usize, limits: PaceLimits) -> u64 {
-        self.bytes.charge(now_us, bytes as u64, limits.bytes_per_second)
+        Rate::per_second(limits.bytes_per_second)
+            .map_or(0, |rate| self.bytes.charge(now_us, bytes as u64, rate))
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use starling_rate::Rate;
 use starling_session_store::memory::{MemoryConfig, MemoryStore};
 use starling_session_store::{
-    Allowance, Attach, Attached, Beat, Clock, ConversationKey, Dropped, Ended, Error, Held, Hold, NodeRecord,
+    Attach, Attached, Beat, Clock, ConversationKey, Dropped, Ended, Error, Held, Hold, NodeRecord,
     PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState, SessionStore, Verdict,
 };
 use tokio::time::Instant;
@@ -140,8 +141,8 @@ impl SessionStore for SessionClient {
         self.ask(self.store.set_connections(node, tenant, count, max)).await
     }
 
-    async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {
-        self.ask(self.store.take(tenant, user, allowance)).await
+    async fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error> {
+        self.ask(self.store.take(tenant, user, rate)).await
     }
 
     async fn ping(&self) -> Option<Result<(), Error>> {

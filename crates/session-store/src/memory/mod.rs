@@ -8,10 +8,11 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use starling_rate::Rate;
 
 use crate::{
-    Allowance, Allowances, Attach, Attached, Beat, Clock, ConversationKey, Dropped, Ended, Error, Held, Hold,
-    LEASE_MS, NodeRecord, PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState,
+    Allowances, Attach, Attached, Beat, Clock, ConversationKey, Dropped, Ended, Error, Held, Hold, LEASE_MS,
+    NodeRecord, PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState,
     SessionStore, Verdict,
 };
 use leases::{Leases, Life};
@@ -201,9 +202,9 @@ impl SessionStore for MemoryStore {
         Ok(fits)
     }
 
-    async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {
-        let now_ms = self.config.clock.now_ms();
-        self.state.lock().limits.take(tenant, user, allowance, now_ms.saturating_mul(1000))
+    async fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error> {
+        let now_us = u64::try_from(self.config.clock.now_ms()).unwrap_or(0).saturating_mul(1_000);
+        self.state.lock().limits.take(tenant, user, rate, now_us)
     }
 
     async fn ping(&self) -> Option<Result<(), Error>> {

@@ -27,13 +27,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fred::types::Value;
+use starling_rate::Rate;
 
 use crate::clock::system_now_us;
-use crate::gcra::{self, Cells};
 use crate::{
-    Allowance, Attach, Attached, Beat, ConversationKey, Dropped, Ended, Error, Held, Hold, LEASE_MS,
-    NodeRecord, PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState,
-    SessionStore, Verdict,
+    Attach, Attached, Beat, ConversationKey, Dropped, Ended, Error, Held, Hold, LEASE_MS, NodeRecord,
+    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState, SessionStore, Verdict,
 };
 use command::Command;
 use keys::Keys;
@@ -210,15 +209,22 @@ impl RedisStore {
         }
     }
 
-    async fn take_one(&self, tenant: &str, user: &str, cells: Cells) -> Result<Verdict, Error> {
+    async fn take_one(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error> {
         let keys = vec![self.keys.limit(tenant, user), self.keys.line(tenant, user)];
-        let take = Command::script(&self.scripts.take, keys).with(cells.interval_us).with(cells.tolerance_us);
+        let take = Command::script(&self.scripts.take, keys)
+            .with(micros(rate.interval_us()))
+            .with(micros(rate.tolerance_us()));
         match self.link.call(Lane::Any, Again::No, take).await?.as_i64() {
             Some(0) => Ok(Verdict::Allowed),
-            Some(away_us) => Ok(gcra::denied(away_us)),
+            Some(away_us) => Ok(Verdict::denied(away_us.unsigned_abs())),
             None => Err(Error::Unavailable("Redis answered something unexpected".into())),
         }
     }
+}
+
+/// Microseconds as Redis' scripts read them.
+fn micros(us: u64) -> i64 {
+    i64::try_from(us).unwrap_or(i64::MAX)
 }
 
 #[async_trait]
@@ -307,11 +313,8 @@ impl SessionStore for RedisStore {
         self.link.meters.connections.measure(self.link.within(set)).await
     }
 
-    async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {
-        match Cells::of(allowance) {
-            Ok(cells) => self.link.meters.take.measure(self.take_one(tenant, user, cells)).await,
-            Err(verdict) => Ok(verdict),
-        }
+    async fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error> {
+        self.link.meters.take.measure(self.take_one(tenant, user, rate)).await
     }
 
     async fn ping(&self) -> Option<Result<(), Error>> {

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use starling_session_store::redis::RedisConfig;
-use starling_session_store::{
-    Allowance, Attached, ConversationKey, Dropped, Error, PresenceChange, SessionStore,
-};
+use starling_session_store::{Attached, ConversationKey, Dropped, Error, PresenceChange, SessionStore};
 use starling_testkit::redis::Redis;
 use starling_testkit::wait;
 
-use crate::{PATIENCE, fresh, node, store, with};
+use crate::{PATIENCE, fresh, node, store, ten_a_minute, with};
 
 fn key(conversation: &str) -> ConversationKey {
     ConversationKey { tenant: "acme".into(), conversation: conversation.into(), id: 7 }
@@ -31,7 +29,7 @@ async fn a_full_redis_still_shows_who_lives_and_who_is_where() -> anyhow::Result
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).await?;
 
     // Said by the look at its health, too, although it answers.
-    let taken = one.take("acme", "alice", Allowance { count: 10, period_ms: 60_000 }).await;
+    let taken = one.take("acme", "alice", ten_a_minute()).await;
     assert!(matches!(&taken, Err(Error::Unavailable(why)) if why.contains("OOM")), "{taken:?}");
     one.attach(&fresh("s2")).await?;
     assert!(matches!(other.ping().await, Some(Err(Error::Unavailable(_)))));

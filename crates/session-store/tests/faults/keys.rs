@@ -1,9 +1,10 @@
 use std::time::Duration;
 
+use starling_rate::Rate;
 use starling_session_store::redis::RedisConfig;
 use starling_session_store::{
-    Allowance, Attach, Attached, Change, ConversationKey, Dropped, Hold, NodeRecord, PresenceChange,
-    ResumeAttach, SessionChange, SessionState, SessionStore,
+    Attach, Attached, Change, ConversationKey, Dropped, Hold, NodeRecord, PresenceChange, ResumeAttach,
+    SessionChange, SessionState, SessionStore,
 };
 use starling_testkit::redis::{Redis, RedisCluster};
 use starling_testkit::wait;
@@ -68,8 +69,9 @@ async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
     let devices = |devices| PresenceChange { conversation: plans.clone(), user: "alice".into(), devices };
     store.set_presence("n1", &[devices(1)]).await?;
     store.keep_presence(std::slice::from_ref(&plans)).await?;
+    let rate = Rate::new(1, Duration::from_secs(60)).expect("a rate");
     for _ in 0..2 {
-        store.take("acme", "alice", Allowance { count: 1, period_ms: 60_000 }).await?;
+        store.take("acme", "alice", rate).await?;
     }
     let mut cursor = None;
     loop {

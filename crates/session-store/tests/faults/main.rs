@@ -9,6 +9,7 @@ mod start;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use starling_rate::Rate;
 use starling_session_store::redis::{RedisConfig, RedisStore};
 use starling_session_store::{Attach, NodeRecord};
 
@@ -29,6 +30,10 @@ fn node(name: &str) -> NodeRecord {
 
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970").as_millis() as i64
+}
+
+fn ten_a_minute() -> Rate {
+    Rate::new(10, Duration::from_secs(60)).expect("a rate")
 }
 
 fn fresh(session: &str) -> Attach {

@@ -1,11 +1,11 @@
 use std::time::{Duration, Instant};
 
 use starling_session_store::redis::RedisConfig;
-use starling_session_store::{Allowance, Attached, Dropped, Error, ResumeAttach, SessionStore};
+use starling_session_store::{Attached, Dropped, Error, ResumeAttach, SessionStore};
 use starling_testkit::redis::{Redis, RedisCluster, RedisSentinel};
 use starling_testkit::wait;
 
-use crate::{PATIENCE, fresh, node, now_ms, store, with};
+use crate::{PATIENCE, fresh, node, now_ms, store, ten_a_minute, with};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// What a busy machine may add to a time limit. An attach that waited for its turn would take four times as long.
@@ -17,7 +17,7 @@ async fn waits_until_it_answers(store: &dyn SessionStore) -> anyhow::Result<()> 
 
 /// Calls everything at once; all have to fail, in time.
 async fn nothing_answers_in_time(store: &dyn SessionStore) {
-    let allowance = Allowance { count: 10, period_ms: 60_000 };
+    let rate = ten_a_minute();
     let begun = Instant::now();
     let record = node("n1");
     let attach = fresh("late");
@@ -27,7 +27,7 @@ async fn nothing_answers_in_time(store: &dyn SessionStore) {
         store.attach(&attach),
         store.detach("n1", &dropped, now_ms()),
         store.sessions("acme", None, None, 10),
-        store.take("acme", "alice", allowance),
+        store.take("acme", "alice", rate),
         store.ping(),
     );
     assert!(begun.elapsed() < TIMEOUT + SLACK, "{:?}", begun.elapsed());
@@ -47,10 +47,10 @@ async fn a_silent_redis_fails_calls_in_time_then_at_once_and_is_back_by_itself()
     redis.stop()?;
     nothing_answers_in_time(&*store).await;
     // From now on nobody waits for it.
-    let allowance = Allowance { count: 10, period_ms: 60_000 };
+    let rate = ten_a_minute();
     let begun = Instant::now();
     for _ in 0..100 {
-        assert!(store.take("acme", "alice", allowance).await.is_err());
+        assert!(store.take("acme", "alice", rate).await.is_err());
     }
     assert!(begun.elapsed() < 10 * TIMEOUT, "a hundred calls took {:?}", begun.elapsed());
     redis.resume()?;
@@ -110,7 +110,7 @@ async fn scripts_that_the_server_forgot_are_loaded_again() -> anyhow::Result<()>
         redis.cli(&["SCRIPT", "FLUSH"]).await?;
         store.detach("n1", &[Dropped { session: "s1".into(), stamp }], now_ms()).await?;
         redis.cli(&["SCRIPT", "FLUSH"]).await?;
-        store.take("acme", "alice", Allowance { count: 10, period_ms: 60_000 }).await?;
+        store.take("acme", "alice", ten_a_minute()).await?;
     }
     Ok(())
 }

@@ -5,10 +5,11 @@ use async_trait::async_trait;
 use starling_auth::{Identity, Scopes};
 use starling_fanout::TopicSettings;
 use starling_fanout::memory::MemoryBus;
+use starling_rate::Rate;
 use starling_session_store::memory::MemoryStore;
 use starling_session_store::{
-    Allowance, Attach, Attached, Beat, ConversationKey, Dropped, Ended, Error, Held, Hold, NodeRecord,
-    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+    Attach, Attached, Beat, ConversationKey, Dropped, Ended, Error, Held, Hold, NodeRecord, PresenceChange,
+    PresenceEntry, Restored, SessionChange, SessionList, SessionState, SessionStore, Verdict,
 };
 use starling_wire::protocol::{Connect, Connected, ErrorCode, Resume};
 use tokio::sync::Notify;
@@ -103,8 +104,8 @@ impl SessionStore for Faulty {
         }
         self.store.set_connections(node, tenant, count, max).await
     }
-    async fn take(&self, tenant: &str, user: &str, allowance: Allowance) -> Result<Verdict, Error> {
-        self.store.take(tenant, user, allowance).await
+    async fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error> {
+        self.store.take(tenant, user, rate).await
     }
     async fn ping(&self) -> Option<Result<(), Error>> {
         self.store.ping().await

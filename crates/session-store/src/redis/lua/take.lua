@@ -1,5 +1,5 @@
 -- Takes one from an allowance: GCRA (ITU-T I.371) in whole microseconds of the server's clock, and a line for those who are refused.
--- Calculates as gcra.rs does.
+-- Calculates as `Allowance` in crates/rate does.
 --
 -- KEYS: 1 when the next cell would be due, 2 the last place in the line
 -- ARGV: 1 interval of cells in microseconds, 2 tolerance in microseconds
