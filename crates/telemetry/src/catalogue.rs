@@ -1,23 +1,23 @@
-//! Every metric of Starling, in one table: what `/metrics` describes and what `docs/metrics.md` lists.
+//! Table of every Starling metric. `/metrics` takes its descriptions from here, and `docs/metrics.md` is generated from it.
 
 use std::fmt::Write;
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-/// Upper bounds for what takes time, seconds: 50 µs to 10 s.
+/// Bucket bounds of histograms of seconds: 50 µs to 10 s.
 pub const SECONDS_BUCKETS: &[f64] = &[
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0,
 ];
 
-/// Upper bounds for how many are in a batch.
+/// Bucket bounds of histograms of batch sizes.
 pub const COUNT_BUCKETS: &[f64] =
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 2_048.0, 4_096.0];
 
-/// How a metric behaves.
+/// Kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only rises, from 0 at the node's start.
+    /// Only rises, starting from 0 when the node starts.
     Counter,
     /// Rises and falls.
     Gauge,
@@ -25,10 +25,10 @@ pub enum Kind {
     Histogram,
 }
 
-/// What a metric's number counts.
+/// Unit of a metric's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Things; which ones, the help says.
+    /// A number of things, named in the help text.
     Count,
     /// Seconds.
     Seconds,
@@ -41,24 +41,24 @@ pub enum Unit {
 /// One metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Its name.
+    /// Name, as Prometheus sees it.
     pub name: &'static str,
-    /// How it behaves.
+    /// Kind.
     pub kind: Kind,
-    /// What its number counts.
+    /// Unit of the value.
     pub unit: Unit,
-    /// What it says, in one sentence.
+    /// Help text: one sentence that says what the value means.
     pub help: &'static str,
-    /// Its labels, each with the values that it takes. The number of values is bounded for every one.
+    /// Labels, each with a description of its values. Every label has a bounded number of values.
     pub labels: &'static [(&'static str, &'static str)],
 }
 
-/// Metrics that belong together.
+/// A group of related metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
-    /// What they are about.
+    /// Heading in `docs/metrics.md`.
     pub title: &'static str,
-    /// The metrics.
+    /// Metrics of the group.
     pub metrics: &'static [Metric],
 }
 
@@ -66,64 +66,64 @@ pub struct Section {
 pub const SECTIONS: &[Section] =
     &[CONNECTIONS, COMMANDS, MESSAGES, DELIVERY, FANOUT, SESSION_STORE, STORE, LIMITS, NODE, PROCESS];
 
-/// Sockets, handshakes and sessions.
+/// Connections, handshakes and sessions.
 pub const CONNECTIONS: Section = Section {
     title: "Connections and sessions",
     metrics: &[
-        gauge("starling_connections", Unit::Count, "Sockets that are open.", &[]),
-        gauge("starling_sessions", Unit::Count, "Sessions that are attached to a socket of this node.", &[]),
-        counter("starling_connections_opened_total", "Handshakes that became a WebSocket.", &[]),
+        gauge("starling_connections", Unit::Count, "Open connections.", &[]),
+        gauge("starling_sessions", Unit::Count, "Sessions attached to a connection of this node.", &[]),
+        counter("starling_connections_opened_total", "Handshakes that succeeded.", &[]),
         counter(
             "starling_connections_closed_total",
-            "Sockets that were closed, by close code.",
-            &[("code", "the close code, `1006` where the socket was lost without one, `other`")],
+            "Connections that were closed, by close code.",
+            &[("code", "the close code, `1006` if the connection was lost without one, `other`")],
         ),
         counter(
             "starling_handshakes_refused_total",
-            "Handshakes that were answered with an HTTP error.",
+            "Handshakes that were refused with an HTTP error.",
             &[(
                 "reason",
-                "`address` (a limit), `draining`, `method`, `origin`, `storm` (too many come at once), `subprotocol`, `tls`, `token`, `upgrade`",
+                "`address` (a limit), `draining`, `method`, `origin`, `storm` (too many at once), `subprotocol`, `tls`, `token`, `upgrade`",
             )],
         ),
         histogram(
             "starling_handshake_seconds",
             Unit::Seconds,
-            "From the accepted socket to the response `101 Switching Protocols`.",
+            "Time from accepting the connection to the response `101 Switching Protocols`.",
             &[],
         ),
         counter(
             "starling_resumes_total",
-            "Sessions that began, by whether they went on from an earlier socket.",
+            "Successful `connect` commands, by whether they resumed an earlier session.",
             &[("result", "`resumed`, `new`")],
         ),
         counter(
             "starling_presence_changes_total",
-            "Times that a user came online or went offline in a conversation.",
+            "Times that a user went online or offline in a conversation.",
             &[],
         ),
     ],
 };
 
-/// What clients ask for.
+/// Commands and frames of clients.
 pub const COMMANDS: Section = Section {
     title: "Commands and frames",
     metrics: &[
-        counter("starling_commands_total", "Commands of clients.", &[("op", "the command")]),
+        counter("starling_commands_total", "Commands received from clients.", &[("op", "the command")]),
         counter(
             "starling_command_errors_total",
-            "Commands that were answered with an error.",
+            "Commands that failed, by error code.",
             &[("code", "the error code")],
         ),
         histogram(
             "starling_command_seconds",
             Unit::Seconds,
-            "From a command's frame to its reply being queued.",
+            "Time from receiving a command to queueing its reply.",
             &[],
         ),
-        counter("starling_frames_received_total", "Data frames of clients.", &[]),
-        counter_of("starling_bytes_received_total", Unit::Bytes, "Bytes read from sockets.", &[]),
-        counter_of("starling_bytes_sent_total", Unit::Bytes, "Bytes written to sockets.", &[]),
+        counter("starling_frames_received_total", "Data frames received from clients.", &[]),
+        counter_of("starling_bytes_received_total", Unit::Bytes, "Bytes read from connections.", &[]),
+        counter_of("starling_bytes_sent_total", Unit::Bytes, "Bytes written to connections.", &[]),
     ],
 };
 
@@ -131,143 +131,158 @@ pub const COMMANDS: Section = Section {
 pub const MESSAGES: Section = Section {
     title: "Messages",
     metrics: &[
-        counter("starling_messages_committed_total", "Messages that were committed to the log.", &[]),
-        counter("starling_messages_duplicate_total", "Sends that found their key in the log already.", &[]),
+        counter("starling_messages_committed_total", "Messages committed to the log.", &[]),
+        counter("starling_messages_duplicate_total", "Sends whose key was already in the log.", &[]),
         histogram(
             "starling_commit_seconds",
             Unit::Seconds,
-            "From a message being queued for the log to its batch being committed.",
+            "Time from queueing a message for the log to the commit of its batch.",
             &[],
         ),
-        histogram("starling_append_batch_size", Unit::Count, "Messages in a batch for the log.", &[]),
+        histogram("starling_append_batch_size", Unit::Count, "Messages per batch for the log.", &[]),
         gauge(
             "starling_lane_depth",
             Unit::Count,
-            "Entries that wait in a queue between parts of the node.",
-            &[("lane", "`append`, `publish`, `topic`, `presence`")],
+            "Entries waiting in a lane, a queue inside the node.",
+            &[(
+                "lane",
+                "`append` (messages for the log), `publish` (for the other nodes), `topic` (publications on topics), `presence` (writes to the session store)",
+            )],
         ),
         gauge(
             "starling_reads_waiting",
             Unit::Count,
-            "Reads that clients asked for and that wait for their turn at the database.",
+            "Reads requested by clients that wait for their turn at the database.",
             &[],
         ),
     ],
 };
 
-/// From a committed message to the sockets.
+/// Delivery of events to connections.
 pub const DELIVERY: Section = Section {
     title: "Delivery",
     metrics: &[
         gauge(
             "starling_conversations_joined",
             Unit::Count,
-            "Conversations that a socket of this node has joined.",
+            "Conversations joined by at least one connection of this node.",
             &[],
         ),
         gauge(
             "starling_topics_subscribed",
             Unit::Count,
-            "Topics that a socket of this node has subscribed to.",
+            "Topics subscribed to by at least one connection of this node.",
             &[],
         ),
-        counter("starling_deliveries_total", "Events that were put into a socket's queue.", &[]),
+        counter("starling_deliveries_total", "Events put into the queues of connections.", &[]),
         histogram(
             "starling_delivery_seconds",
             Unit::Seconds,
-            "From a message's commit to its event being in a socket's queue.",
+            "Time from a message's commit to its event entering a connection's queue.",
             &[],
         ),
-        gauge("starling_queue_bytes", Unit::Bytes, "Bytes that wait in the queues of sockets.", &[]),
+        gauge("starling_queue_bytes", Unit::Bytes, "Bytes waiting in the queues of connections.", &[]),
         counter(
             "starling_drops_total",
-            "Times that events which waited for one socket were dropped, ephemeral ones for good and durable ones to be read from the log; and publications that were dropped on their way to other nodes, each.",
+            "Times that waiting events of one connection were dropped: `ephemeral` ones are lost, `durable` ones are read from the log later. `publication` counts each publication that was dropped on its way to other nodes.",
             &[("kind", "`ephemeral`, `durable`, `publication`")],
         ),
         counter(
             "starling_catch_ups_total",
-            "Times that a subscription which had been live fell behind, to be served from the log until it has caught up.",
+            "Times that a live subscription fell behind and had to be served from the log until it caught up.",
             &[],
         ),
         counter(
             "starling_catch_up_pages_total",
-            "Pages of the log that were read for sockets: for what they missed before they joined or resumed, and after they fell behind.",
+            "Pages of the log read for connections: to replay messages after a join or resume, and to catch up.",
             &[],
         ),
         counter(
             "starling_overloaded_closes_total",
-            "Sockets that were closed because they were too far behind to be served.",
+            "Connections that were closed because they were too far behind to be served.",
             &[],
         ),
         counter(
             "starling_sequencer_holes_total",
-            "Times that a message's number was not the next one of its conversation.",
+            "Times that a message arrived whose number was not the next one of its conversation.",
             &[],
         ),
         counter("starling_sequencer_repairs_total", "Holes that were filled from the log.", &[]),
-        counter("starling_sequencer_repeats_total", "Messages that arrived again and were dropped.", &[]),
+        counter(
+            "starling_sequencer_repeats_total",
+            "Messages that arrived more than once, and were dropped.",
+            &[],
+        ),
     ],
 };
 
-/// Publications between nodes.
+/// Fan-out of publications between nodes.
 pub const FANOUT: Section = Section {
     title: "Fan-out between nodes",
     metrics: &[
-        gauge("starling_fanout_up", Unit::Flag, "Whether this node hears what the others publish.", &[]),
+        gauge(
+            "starling_fanout_up",
+            Unit::Flag,
+            "Whether this node receives what the other nodes publish.",
+            &[],
+        ),
         histogram(
             "starling_fanout_lag_seconds",
             Unit::Seconds,
-            "From a publication on another node to its arrival here; the clocks of the two nodes differ by some of it.",
+            "Time from a publication on another node to its arrival here. It includes the difference between the two nodes' clocks.",
             &[],
         ),
         counter(
             "starling_gaps_total",
-            "Times that publications may have been missed, so that conversations were looked up in the log.",
+            "Times that this node may have missed publications and checked its conversations in the log.",
             &[],
         ),
-        histogram(
-            "starling_publish_batch_size",
-            Unit::Count,
-            "Publications in a batch for the fan-out.",
-            &[],
-        ),
+        histogram("starling_publish_batch_size", Unit::Count, "Publications per batch for the fan-out.", &[]),
         counter(
             "starling_fanout_publications_total",
-            "Publications that were handed to Redis.",
+            "Publications sent to Redis.",
             &[("kind", FANOUT_KINDS)],
         ),
         counter(
             "starling_fanout_batches_total",
-            "Calls of Redis that carried them.",
+            "Calls to Redis that carried publications.",
             &[("kind", FANOUT_KINDS)],
         ),
-        counter("starling_fanout_failures_total", "Such calls that failed.", &[("kind", FANOUT_KINDS)]),
+        counter(
+            "starling_fanout_failures_total",
+            "Calls to Redis that carried publications and failed.",
+            &[("kind", FANOUT_KINDS)],
+        ),
         histogram(
             "starling_fanout_batch_size",
             Unit::Count,
-            "Publications in one such call.",
+            "Publications per call to Redis.",
             &[("kind", FANOUT_KINDS)],
         ),
         histogram(
             "starling_fanout_publish_seconds",
             Unit::Seconds,
-            "How long one such call took.",
+            "Duration of a call to Redis that carried publications.",
             &[("kind", FANOUT_KINDS)],
         ),
-        counter("starling_fanout_received_total", "Publications that came in from Redis.", &[]),
-        counter("starling_fanout_gaps_total", "Times that the link to Redis may have lost something.", &[]),
+        counter("starling_fanout_received_total", "Publications received from Redis.", &[]),
+        counter(
+            "starling_fanout_gaps_total",
+            "Times that the link to Redis may have lost publications.",
+            &[],
+        ),
         counter(
             "starling_fanout_malformed_total",
-            "Publications that could not be read: something else publishes on Starling's channels.",
+            "Publications that could not be decoded, because something else publishes on Starling's channels.",
             &[],
         ),
-        counter("starling_fanout_reconnects_total", "Times that the link to Redis was built anew.", &[]),
+        counter("starling_fanout_reconnects_total", "Times that the link to Redis was reconnected.", &[]),
         counter(
             "starling_fanout_lagged_total",
-            "Publications that were dropped because this node did not take them fast enough.",
+            "Publications that were dropped because this node did not process them fast enough.",
             &[],
         ),
-        gauge("starling_fanout_connected", Unit::Flag, "Whether the link to Redis stands.", &[]),
+        gauge("starling_fanout_connected", Unit::Flag, "Whether the link to Redis is connected.", &[]),
     ],
 };
 
@@ -278,32 +293,32 @@ pub const SESSION_STORE: Section = Section {
         histogram(
             "starling_session_store_command_seconds",
             Unit::Seconds,
-            "How long one call of the session store in Redis took.",
+            "Duration of a call to the session store in Redis.",
             &[("command", SESSION_STORE_COMMANDS)],
         ),
         counter(
             "starling_session_store_errors_total",
-            "Calls of the session store that failed.",
+            "Calls to the session store that failed.",
             &[("command", SESSION_STORE_COMMANDS)],
         ),
         counter(
             "starling_session_store_attached_total",
-            "Sessions that were attached to a socket; `rebuilt` ones were not in the store and came from their ticket.",
+            "Attaches of sessions to connections, by outcome. A `rebuilt` session was not in the store and was restored from its ticket.",
             &[("outcome", "`new`, `resumed`, `rebuilt`, `refused`")],
         ),
         counter(
             "starling_session_store_refused_total",
-            "Calls that were refused at once because Redis is known to be away.",
+            "Calls that failed at once because Redis is known to be down.",
             &[],
         ),
         counter(
             "starling_session_store_reconnects_total",
-            "Connections to Redis that were made anew because it was silent or had become a replica.",
+            "Connections to Redis that were replaced because the server was silent or had become a replica.",
             &[],
         ),
         counter(
             "starling_session_store_script_loads_total",
-            "Times that the scripts were loaded into a Redis that did not know them.",
+            "Times that the scripts had to be loaded into Redis.",
             &[],
         ),
         counter(
@@ -314,7 +329,7 @@ pub const SESSION_STORE: Section = Section {
         gauge(
             "starling_session_store_living_nodes",
             Unit::Count,
-            "Nodes with a lease, at the last beat.",
+            "Nodes with a valid lease, at the last beat.",
             &[],
         ),
     ],
@@ -327,24 +342,24 @@ pub const STORE: Section = Section {
         histogram(
             "starling_store_commit_seconds",
             Unit::Seconds,
-            "How long the database took to commit a batch of messages.",
+            "Time that the database took to commit a batch of messages.",
             &[("database", DATABASES)],
         ),
         histogram(
             "starling_store_commit_messages",
             Unit::Count,
-            "Messages in such a batch.",
+            "Messages per committed batch.",
             &[("database", DATABASES)],
         ),
         histogram(
             "starling_store_call_seconds",
             Unit::Seconds,
-            "How long any other call of the database took.",
+            "Duration of any other call to the database.",
             &[("database", DATABASES), ("work", "`read`, `write`")],
         ),
         counter(
             "starling_store_messages_total",
-            "What became of the messages in batches.",
+            "Messages in batches for the log, by outcome.",
             &[
                 ("database", DATABASES),
                 ("outcome", "`stored`, `duplicate`, `no_such_conversation`, `refused`, `unavailable`"),
@@ -352,29 +367,29 @@ pub const STORE: Section = Section {
         ),
         counter(
             "starling_store_errors_total",
-            "Calls of the database that failed.",
+            "Calls to the database that failed.",
             &[("database", DATABASES), ("kind", "`unavailable`, `refused`, `unsupported`, `address`")],
         ),
         counter(
             "starling_store_replica_fallbacks_total",
-            "Reads that the replica failed and the primary answered.",
+            "Reads that failed on the replica and were answered by the primary.",
             &[("database", DATABASES)],
         ),
         gauge(
             "starling_pool_connections",
             Unit::Count,
-            "Connections in a pool.",
-            &[("pool", "which pool"), ("state", "`idle`, `used`")],
+            "Connections in a pool, by state.",
+            &[("pool", "the name of the pool, as in `/health`"), ("state", "`idle`, `used`")],
         ),
     ],
 };
 
-/// What was refused so that nobody starves the rest.
+/// Refusals that keep one client from starving the rest.
 pub const LIMITS: Section = Section {
     title: "Limits",
     metrics: &[counter(
         "starling_limited_total",
-        "What was refused because of a limit.",
+        "Refusals because of a limit, by limit.",
         &[(
             "limit",
             "`address_connections`, `address_handshakes`, `node_sessions`, `connection_commands`, `connection_bytes`, \
@@ -387,30 +402,30 @@ pub const LIMITS: Section = Section {
 pub const NODE: Section = Section {
     title: "The node",
     metrics: &[
-        gauge("starling_draining", Unit::Flag, "Whether this node is on its way out.", &[]),
+        gauge("starling_draining", Unit::Flag, "Whether this node is draining.", &[]),
         counter(
             "starling_moved_connections_total",
-            "Clients that were asked to move to another node, since their connection was old or this node had too many sessions.",
+            "Clients that were asked to move to another node, because their connection was old or this node had too many sessions.",
             &[],
         ),
         counter(
             "starling_balance_looks_total",
-            "How often this node compared its sessions with those of the others.",
+            "Times that this node compared its number of sessions with those of the other nodes, by result.",
             &[(
                 "result",
-                "`asked` (some clients were asked to move), `balanced`, `paused` (asking did not help lately), `unsure` (it is not known what the others have)",
+                "`asked` (some clients were asked to move), `balanced`, `paused` (asking did not help lately), `unsure` (the load of the other nodes is not known)",
             )],
         ),
         gauge("starling_build_info", Unit::Flag, "Always 1.", &[("version", "the program's version")]),
         counter(
             "starling_log_lines_dropped_total",
-            "Log lines that were dropped because standard output did not take them fast enough.",
+            "Log lines that were dropped because standard output was too slow.",
             &[],
         ),
     ],
 };
 
-/// The process, by the names that Prometheus' own client libraries use.
+/// The process, with the metric names that Prometheus' own client libraries use.
 pub const PROCESS: Section = Section {
     title: "The process",
     metrics: &[
@@ -443,7 +458,7 @@ pub fn metrics() -> impl Iterator<Item = &'static Metric> {
     SECTIONS.iter().flat_map(|section| section.metrics)
 }
 
-/// Tells the recorder the help of every metric.
+/// Registers the help text of every metric with the recorder.
 pub fn describe_all() {
     for metric in metrics() {
         let unit = metric.unit.recorded();
@@ -455,7 +470,7 @@ pub fn describe_all() {
     }
 }
 
-/// The text of `docs/metrics.md`.
+/// Returns the text of `docs/metrics.md`.
 pub fn page() -> String {
     let mut page = String::from(INTRODUCTION);
     for section in SECTIONS {
@@ -486,11 +501,11 @@ const INTRODUCTION: &str = "\
 # Metrics
 
 Every node serves its metrics at `/metrics` on the metrics port (`metrics_listen`, by default `127.0.0.1:9090`), in
-Prometheus' text format. Counters begin at 0 when the node starts. Histograms of seconds have buckets from 50 µs to 10 s,
-those of batches from 1 to 4,096. A series appears when what it counts can first happen on the node.
+Prometheus' text format. Counters start at 0 when the node starts. Histograms of seconds have buckets from 50 µs to 10 s,
+those of batches from 1 to 4,096. A series appears once the counted event can first happen on the node.
 
-This page is made from the table in `crates/telemetry/src/catalogue.rs`; a test compares the two, and with `UPDATE=1` writes
-this page anew.
+This page is generated from the table in `crates/telemetry/src/catalogue.rs`. A test compares the two, and with `UPDATE=1` it
+writes this page again.
 ";
 
 impl Kind {
@@ -504,7 +519,7 @@ impl Kind {
 }
 
 impl Unit {
-    /// The buckets of a histogram that counts this.
+    /// Returns the bucket bounds for a histogram with this unit.
     pub fn buckets(self) -> &'static [f64] {
         match self {
             Unit::Seconds => SECONDS_BUCKETS,
@@ -558,7 +573,7 @@ mod tests {
     fn names_follow_the_conventions() {
         let mut seen = HashSet::new();
         for metric in metrics() {
-            assert!(seen.insert(metric.name), "{} stands there twice", metric.name);
+            assert!(seen.insert(metric.name), "{} is listed twice", metric.name);
             assert!(metric.help.ends_with('.') && !metric.help.contains('|'), "{}", metric.name);
             assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
             let bare = metric.name.trim_end_matches("_total");

@@ -1,16 +1,16 @@
-//! Which lines are logged: the syntax of `RUST_LOG`, checked for slips that would silence the log.
+//! Log filter in the syntax of `RUST_LOG`, checked for typing errors that would silence the log.
 
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::TRACE_TARGET;
 use crate::telemetry::TelemetryError;
 
-/// The levels, from the fewest lines to the most.
+/// Log levels, from the fewest lines to the most.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-/// What every target of Starling's own begins with.
+/// Prefix of all targets in Starling's own crates.
 const OWN_TARGETS: &str = "starling";
 
-/// Changes which lines are logged while the process runs.
+/// Handle that changes the log filter while the process runs.
 #[derive(Clone, Debug)]
 pub struct LogFilter {
     handle: reload::Handle<EnvFilter, Registry>,
@@ -21,10 +21,10 @@ impl LogFilter {
         LogFilter { handle }
     }
 
-    /// Replaces the filter by another in the syntax of `RUST_LOG`.
+    /// Replaces the filter. `filter` uses the syntax of `RUST_LOG`.
     ///
     /// # Errors
-    /// [`TelemetryError::Filter`]; the filter is then the one from before.
+    /// [`TelemetryError::Filter`]; the old filter then stays in use.
     pub fn change(&self, filter: &str) -> Result<(), TelemetryError> {
         let filter = parse(filter)?;
         self.handle.reload(filter).map_err(|error| TelemetryError::Filter(error.to_string()))
@@ -49,8 +49,8 @@ pub(crate) fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
         .map_err(|error| TelemetryError::Filter(error.to_string()))
 }
 
-/// Refuses a bare word that is neither a level nor a target of Starling's: it would be taken for the target of another crate, and
-/// nothing of Starling's would be logged.
+/// Refuses a bare word that is neither a level nor a target in Starling. `EnvFilter` would read it as the target of another crate,
+/// and Starling would log nothing.
 fn check_word(word: &str) -> Result<(), TelemetryError> {
     let is_bare = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
     let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))

@@ -1,8 +1,7 @@
-//! What an operator sees of a node: logs ([`Telemetry`]), traces (OTLP, W3C `traceparent`) and metrics ([`Metrics`], and the
-//! [`catalogue`] of all of them).
+//! Logs ([`Telemetry`]), traces (OTLP, W3C `traceparent`) and metrics ([`Metrics`], with a [`catalogue`] of all of them).
 //!
-//! Spans under the target [`TRACE_TARGET`] are traces. They go to the OTLP endpoint alone; without one they cost a load and a
-//! branch.
+//! Spans with the target [`TRACE_TARGET`] are traces. They are only sent to the OTLP endpoint. Without an endpoint each costs a
+//! load and a branch.
 
 pub mod catalogue;
 mod filter;

@@ -1,4 +1,4 @@
-//! Log lines: how they look, and a writer that holds nobody up.
+//! Format of log lines, and a writer that never blocks its callers.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::registry::LookupSpan;
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people where standard output is a terminal, JSON otherwise.
+    /// `Human` if standard output is a terminal, otherwise `Json`.
     #[default]
     Auto,
     /// For people: one line per event, in colour on a terminal (unless `NO_COLOR` is set).
@@ -24,7 +24,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What a format comes to, for this standard output.
+/// Format after looking at standard output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Human { colour: bool },
@@ -43,7 +43,7 @@ impl LogFormat {
     }
 }
 
-/// The layer that makes lines out of events.
+/// Creates the layer that formats events as lines.
 pub(crate) fn log_layer<S>(style: Style, writer: LogWriter) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -55,12 +55,13 @@ where
     }
 }
 
-/// Lines that wait at most, and bytes in them. A node that logs at `info` writes a few lines a second.
+/// Most lines that can wait. A node that logs at `info` writes a few lines a second.
 const LINES_MAX: usize = 8_192;
+/// Most bytes in waiting lines.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Hands lines to one thread that writes them. A line that finds the queue full is dropped and counted: a shard's thread
-/// never waits for whatever reads the log.
+/// Passes lines to a thread that writes them. If the queue is full the line is dropped and counted, so that a shard never waits
+/// for the process that reads the log.
 #[derive(Clone)]
 pub(crate) struct LogWriter {
     queue: SyncSender<Entry>,
@@ -70,18 +71,18 @@ pub(crate) struct LogWriter {
 struct State {
     waiting_bytes: AtomicUsize,
     dropped: AtomicU64,
-    /// What every line begins with, instead of its first byte: the opening of a JSON object with the node's name in it.
+    /// Start of every JSON line, in place of its `{`: an open object that contains the node's name.
     opening: Option<Box<[u8]>>,
 }
 
 enum Entry {
     Line(Vec<u8>),
-    /// Everything before this is to be written, and then said so.
+    /// Asks the thread to report once everything before this entry has been written.
     Flush(SyncSender<()>),
 }
 
 impl LogWriter {
-    /// Starts the thread. It ends when the last clone of the writer is gone.
+    /// Starts the thread. It ends when the last clone of the writer is dropped.
     pub(crate) fn start(
         output: Box<dyn io::Write + Send>,
         style: Style,
@@ -101,7 +102,7 @@ impl LogWriter {
         Ok(LogWriter { queue, state })
     }
 
-    /// Waits until what was logged before is written, at most for `limit`.
+    /// Waits until all earlier lines are written, but no longer than `limit`.
     pub(crate) fn flush(&self, limit: Duration) {
         let end = Instant::now() + limit;
         let (done, written) = sync_channel(1);
@@ -114,7 +115,7 @@ impl LogWriter {
             entry = back;
             thread::yield_now();
         }
-        // Whether it was in time changes nothing any more.
+        // The caller does the same whether or not this was in time.
         let _ = written.recv_timeout(end.saturating_duration_since(Instant::now()));
     }
 
@@ -136,13 +137,13 @@ fn write_lines(mut output: Box<dyn io::Write + Send>, lines: &Receiver<Entry>, s
     while let Ok(entry) = lines.recv() {
         match entry {
             Entry::Line(line) => {
-                // An output that is gone can't be told of; the node serves on without a log.
+                // There is nowhere to report a broken output; the node continues without a log.
                 let _ = output.write_all(&line);
                 state.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
             }
             Entry::Flush(done) => {
                 let _ = output.flush();
-                // Whoever asked may have stopped waiting.
+                // The caller may have stopped waiting.
                 let _ = done.try_send(());
             }
         }
@@ -161,7 +162,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-/// Takes one line; the layer writes each as a whole.
+/// Writer for one line. The layer writes each line with a single call.
 pub(crate) struct LineWriter<'a> {
     writer: &'a LogWriter,
 }
@@ -183,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that takes nothing until it is let.
+    /// Output that blocks until its gate opens.
     struct Stuck {
         gate: Arc<Barrier>,
         passed: bool,

@@ -13,25 +13,25 @@ use tokio::time::MissedTickBehavior;
 use crate::catalogue::{self, COUNT_BUCKETS, Kind, SECONDS_BUCKETS};
 use crate::process;
 
-/// How often recorded samples are put into their buckets; until then they wait in memory.
+/// Interval at which recorded samples are moved into their buckets. Until then they stay in memory.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why metrics could not be installed.
+/// Reason why metrics could not be installed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
-    /// This process has a recorder already.
+    /// The process already has a recorder.
     #[error("metrics are installed already")]
     Installed,
-    /// There is no Tokio runtime to do the upkeep.
+    /// No Tokio runtime is available for the upkeep.
     #[error("metrics need a Tokio runtime for their upkeep")]
     NoRuntime,
-    /// The recorder can't be built.
+    /// The recorder could not be built.
     #[error("can't set up metrics: {0}")]
     Build(#[from] BuildError),
 }
 
-/// All metrics of the process. A clone is another handle to the same.
+/// Handle to all metrics of the process. Clones share the same metrics.
 #[derive(Clone)]
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -43,8 +43,8 @@ struct Inner {
 }
 
 impl Metrics {
-    /// Records metrics for the whole process from now on: to be called before any handle is registered, inside a Tokio runtime.
-    /// `version` is the program's, for `starling_build_info`.
+    /// Starts recording metrics for the whole process. Must be called inside a Tokio runtime, before any metric is registered.
+    /// `version` is the program's version, for `starling_build_info`.
     ///
     /// # Errors
     /// See [`MetricsError`].
@@ -55,14 +55,14 @@ impl Metrics {
         metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Installed)?;
         catalogue::describe_all();
         metrics::gauge!("starling_build_info", "version" => version.to_owned()).set(1.0);
-        // Nothing has been lost yet, which is worth saying.
+        // Shows the series at 0 before the first line is dropped.
         metrics::counter!("starling_log_lines_dropped_total").increment(0);
         let upkeep = runtime.spawn(keep_up(handle.clone())).abort_handle();
         Ok(Metrics { inner: Arc::new(Inner { handle, upkeep }) })
     }
 
-    /// All metrics in the text format (version 0.0.4), those of the process included. Takes some milliseconds with many series:
-    /// not for a shard's thread.
+    /// Returns all metrics in the text format (version 0.0.4), including those of the process. Takes some milliseconds if there are
+    /// many series, so it must not run on a shard's thread.
     pub fn render(&self) -> String {
         let mut text = self.inner.handle.render();
         process::render(&mut text);

@@ -1,15 +1,15 @@
-//! Figures of the process, by the names that Prometheus' client libraries use. Read from `/proc` when asked for; what this
-//! system does not tell is left out.
+//! Metrics of the process, with the names that Prometheus' client libraries use. They are read from `/proc` on demand. Values that
+//! the system does not provide are left out.
 
 use std::fmt::Write;
 use std::fs;
 
 use crate::catalogue::{self, Kind};
 
-/// Clock ticks in a second, as `/proc` counts: Linux shows 100 to programs on every architecture that Rust runs on.
+/// Clock ticks per second in `/proc`: Linux reports 100 to programs on every architecture that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Appends the process's metrics in the text format.
+/// Appends the metrics of the process in the text format.
 pub(crate) fn render(text: &mut String) {
     for metric in catalogue::PROCESS.metrics {
         let Some(value) = read(metric.name) else { continue };
@@ -40,14 +40,14 @@ fn read(name: &str) -> Option<f64> {
     }
 }
 
-/// A line of `/proc/self/status`, which counts in KiB.
+/// Reads a field of `/proc/self/status`, which is in KiB, as bytes.
 fn status_bytes(field: &str) -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib * 1_024.0)
 }
 
-/// A field of `/proc/self/stat`, counted from 1 as in proc_pid_stat(5). The second may hold blanks and ends with the last `)`.
+/// Reads a field of `/proc/self/stat`, numbered from 1 as in proc_pid_stat(5). Field 2 may contain spaces and ends with the last `)`.
 fn stat_field(number: usize) -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -59,13 +59,14 @@ fn boot_time() -> Option<f64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// Since Linux 6.2 the folder's size says how many there are; listing tens of thousands of sockets would take milliseconds.
+/// Counts open file descriptors. Since Linux 6.2 the folder's size is their number; listing tens of thousands would take
+/// milliseconds.
 fn open_files() -> Option<f64> {
     let size = fs::metadata("/proc/self/fd").ok()?.len();
     if size > 0 {
         return Some(size as f64);
     }
-    // One of them is the listing's own.
+    // One of them belongs to the listing itself.
     Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
 }
 

@@ -1,4 +1,4 @@
-//! Installing logs and traces for a whole process.
+//! Installation of logs and traces for the whole process.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,49 +14,49 @@ use crate::filter::{self, LogFilter};
 use crate::logs::{LogFormat, LogWriter, log_layer};
 use crate::traces::{self, TRACE_TARGET};
 
-/// What to install.
+/// Configuration of logs and traces.
 #[derive(Clone, Debug)]
 pub struct TelemetryConfig {
-    /// How log lines look.
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// Which of them are written, in the syntax of `RUST_LOG`: `info`, `warn,starling_hub=debug`, ….
+    /// Log filter in the syntax of `RUST_LOG`: `info`, `warn,starling_hub=debug`, ….
     pub filter: String,
-    /// The base URL of an OTLP/HTTP collector, such as `http://localhost:4318`. `None`: no traces.
+    /// Base URL of an OTLP/HTTP collector, such as `http://localhost:4318`. `None` turns traces off.
     pub otlp_endpoint: Option<String>,
-    /// This node's name: stands in every JSON line, and in traces as `service.instance.id`.
+    /// Name of this node: part of every JSON line, and `service.instance.id` in traces.
     pub node: String,
-    /// The program's version: stands in traces as `service.version`.
+    /// Version of the program: `service.version` in traces.
     pub version: String,
 }
 
-/// Why telemetry could not be installed. The first two are the operator's to mend, and begin with the setting's key.
+/// Reason why telemetry could not be installed. The operator can fix the first two; their messages start with the setting's key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TelemetryError {
-    /// The filter can't be read, or shows nothing because a level in it is misspelt.
+    /// The filter is invalid, or would log nothing because a level is misspelt.
     #[error("log: {0}")]
     Filter(String),
-    /// The endpoint is no URL to export to.
+    /// The endpoint is not a URL that traces can be exported to.
     #[error("otlp_endpoint: {problem}")]
     Endpoint {
-        /// What is wrong with it. Without the URL, which may hold a password.
+        /// What is wrong with it, without the URL, which may contain a password.
         problem: String,
     },
-    /// The exporter of traces can't be set up.
+    /// The exporter of traces could not be set up.
     #[error("can't set up the export of traces: {0}")]
     Exporter(String),
-    /// The thread that writes the log can't be started.
+    /// The thread that writes the log could not be started.
     #[error("can't start the thread that writes the log: {0}")]
     Thread(#[from] io::Error),
-    /// This process has a subscriber for logs already.
+    /// The process already has a subscriber for logs.
     #[error("logs are installed already: {0}")]
     Installed(#[from] TryInitError),
 }
 
-/// Logs and traces.
+/// Entry point for installing logs and traces.
 pub struct Telemetry;
 
-/// Keeps logs and traces going; ends them, and writes what is left, by [`TelemetryGuard::shutdown`].
+/// Keeps logs and traces running. [`TelemetryGuard::shutdown`] flushes and ends them.
 #[must_use = "logs and traces are flushed by it at the end"]
 pub struct TelemetryGuard {
     writer: LogWriter,
@@ -65,11 +65,11 @@ pub struct TelemetryGuard {
 }
 
 impl Telemetry {
-    /// Installs logs on standard output and, with an endpoint, traces, for the whole process. With an endpoint, to be called
-    /// inside the Tokio runtime that is to carry the export, once a TLS provider is installed.
+    /// Installs logs on standard output and, if there is an endpoint, traces, for the whole process. With an endpoint it must be
+    /// called inside the Tokio runtime that will run the export, after a TLS provider has been installed.
     ///
-    /// A slow standard output holds nobody up: lines wait in a bounded queue, and those that find it full are counted in
-    /// `starling_log_lines_dropped_total` instead.
+    /// A slow standard output blocks nobody: lines wait in a bounded queue. If it is full, they are dropped and counted in
+    /// `starling_log_lines_dropped_total`.
     ///
     /// # Errors
     /// See [`TelemetryError`].
@@ -81,14 +81,14 @@ impl Telemetry {
 }
 
 impl TelemetryGuard {
-    /// The handle that changes which lines are logged while the process runs.
+    /// Returns the handle that changes the log filter while the process runs.
     pub fn filter(&self) -> LogFilter {
         self.filter.clone()
     }
 
-    /// Exports the traces and writes the log lines that still wait. Takes no longer than `limit`, whatever the collector and
-    /// standard output do. Blocks: inside a runtime, to be called by `tokio::task::spawn_blocking`, while the runtime that
-    /// carries the export still runs.
+    /// Exports the remaining traces and writes the remaining log lines. Takes at most `limit`, whatever the collector and
+    /// standard output do. Blocks the thread: inside a runtime, call it with `tokio::task::spawn_blocking`, while the runtime that
+    /// runs the export is still running.
     pub fn shutdown(self, limit: Duration) {
         let end = Instant::now() + limit;
         if let Some(tracer) = self.tracer
@@ -100,7 +100,7 @@ impl TelemetryGuard {
     }
 }
 
-/// The subscriber with its guard, not installed yet.
+/// Creates the subscriber and its guard without installing it.
 fn subscriber(
     config: &TelemetryConfig,
     output: Box<dyn io::Write + Send>,
@@ -112,8 +112,8 @@ fn subscriber(
     };
     let style = config.log_format.style();
     let writer = LogWriter::start(output, style, &config.node)?;
-    // Filtered layers only, in one list: beside a layer without a filter (an absent one counts as such) every span would be
-    // recorded, whether a layer wants it or not.
+    // All layers have a filter and are in one list. A single layer without a filter (even an absent one) would cause every span to be
+    // recorded, whether or not a layer wants it.
     let mut layers = vec![log_layer(style, writer.clone()).with_filter(filter).boxed()];
     if let Some(provider) = &tracer {
         let only_traces = Targets::new().with_target(TRACE_TARGET, LevelFilter::TRACE);
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// A standard output that can be looked at.
+    /// Standard output that a test can read.
     #[derive(Clone, Default)]
     struct Screen(Arc<Mutex<Vec<u8>>>);
 
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// What a node with this configuration logs while `work` is done.
+    /// Returns what a node with this configuration logs during `work`.
     fn logged(config: &TelemetryConfig, work: impl FnOnce()) -> String {
         let screen = Screen::default();
         let (subscriber, guard) = subscriber(config, Box::new(screen.clone())).unwrap();

@@ -1,4 +1,4 @@
-//! W3C Trace Context: what carries a trace from one node to the next.
+//! W3C Trace Context, which carries a trace from one node to the next.
 
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
@@ -7,8 +7,8 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// The `traceparent` of the current span, to send along with what crosses to another node: 55 characters. `None` when the
-/// current span is not traced, and without an OTLP endpoint always.
+/// Returns the `traceparent` of the current span, to be sent to other nodes: 55 characters. `None` if the current span is not traced;
+/// without an OTLP endpoint always `None`.
 pub fn current_traceparent() -> Option<String> {
     let span = Span::current();
     if span.is_disabled() {
@@ -22,20 +22,20 @@ pub fn current_traceparent() -> Option<String> {
     })
 }
 
-/// Makes a span, before it is first entered, a child of the span that a `traceparent` from elsewhere names. One that can't be
-/// read is ignored, as the standard asks for: the span begins a trace of its own.
+/// Makes a span the child of the span that a `traceparent` names. Must be called before the span is entered. An invalid
+/// `traceparent` is ignored, as the standard requires: the span then begins its own trace.
 pub fn set_parent(span: &Span, traceparent: &str) {
     if span.is_disabled() {
         return;
     }
     if let Some(context) = read(traceparent) {
-        // Fails for a span that no trace knows, where there is nothing to do.
+        // Fails for a span that is not traced; then there is nothing to do.
         let _ = span.set_parent(context);
     }
 }
 
-/// Links a span to the one that a `traceparent` names: for work that is done for several traces at once, and can be a child in
-/// one of them only. One that can't be read is ignored.
+/// Links a span to the span that a `traceparent` names. This is for work that serves several traces at once but can be a child in
+/// only one of them. An invalid `traceparent` is ignored.
 pub fn link_to(span: &Span, traceparent: &str) {
     if span.is_disabled() {
         return;
@@ -45,7 +45,7 @@ pub fn link_to(span: &Span, traceparent: &str) {
     }
 }
 
-/// `None` for what is no `traceparent`.
+/// Parses a `traceparent`; `None` if it is invalid.
 fn read(traceparent: &str) -> Option<Context> {
     // The propagator is lenient about the first field's length.
     if traceparent.as_bytes().get(2) != Some(&b'-') {

@@ -1,4 +1,4 @@
-//! Traces, exported in batches over OTLP (HTTP, protobuf).
+//! Export of traces in batches over OTLP (HTTP, protobuf).
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use url::Url;
 
 use crate::TelemetryError;
 
-/// The target of the spans that are traces: handshakes, commands, batches. Never one per frame.
+/// Target of spans that are exported as traces: handshakes, commands and batches, but never single frames.
 pub const TRACE_TARGET: &str = "starling::trace";
 
-/// How long one export may take.
+/// Timeout of one export.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sets up the export to a collector, in batches of a bounded queue: spans that find it full are dropped. Sampling, batch
-/// sizes, headers and further attributes follow the usual `OTEL_…` variables.
+/// Sets up the export to a collector. Spans wait in a bounded queue and are exported in batches; if the queue is full, they are
+/// dropped. Sampling, batch sizes, headers and further attributes follow the standard `OTEL_…` variables.
 pub(crate) fn provider(
     endpoint: &str,
     node: &str,
@@ -46,27 +46,28 @@ pub(crate) fn provider(
     Ok(SdkTracerProvider::builder().with_resource(resource.build()).with_batch_exporter(exporter).build())
 }
 
-/// The tracer of Starling's own spans.
+/// Creates the tracer for Starling's own spans.
 pub(crate) fn tracer(provider: &SdkTracerProvider) -> SdkTracer {
     provider.tracer("starling")
 }
 
-/// The endpoint is a base URL, below which OTLP has one path for each kind of signal. Errors leave it out: it may hold a password.
+/// Derives the URL for traces from the endpoint, a base URL with one path per kind of signal. Errors do not contain the URL, because
+/// it may contain a password.
 fn traces_url(endpoint: &str) -> Result<String, TelemetryError> {
     let problem = |problem: String| TelemetryError::Endpoint { problem };
     let url = Url::parse(endpoint).map_err(|error| problem(format!("is not a URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
-        let why = format!("{}:// is not http:// or https:// (OTLP over gRPC is not spoken)", url.scheme());
+        let why = format!("{}:// is not http:// or https:// (OTLP over gRPC is not supported)", url.scheme());
         return Err(problem(why));
     }
-    // As parsed, since the exporter is stricter about what has to be percent-encoded, and repeats what it refuses.
+    // The parsed form: the exporter is stricter about percent-encoding, and its errors repeat the URL that it refuses.
     let url = format!("{}/v1/traces", url.as_str().trim_end_matches('/'));
     url.parse::<http::Uri>().map_err(|error| problem(format!("is not a URL: {error}")))?;
     Ok(url)
 }
 
-/// An HTTP client that works from any thread. Batches are exported by a thread of their own, which has no runtime, and the
-/// client needs one: requests run on the runtime that was there at the start.
+/// HTTP client that works on any thread. Batches are exported by a separate thread without a runtime, but the
+/// client needs one. So requests run on the runtime that was current at the start.
 #[derive(Debug)]
 struct RuntimeClient {
     client: reqwest::Client,
@@ -95,10 +96,10 @@ impl HttpClient for RuntimeClient {
     }
 }
 
-/// An answer holds at most a message about rejected spans; a longer one is not read.
+/// Most bytes of a response that are read. A response only contains a message about rejected spans.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Errors are logged by whoever exports, and so leave out the URL, which may hold a password.
+/// Sends a request. The exporter logs errors, so they do not contain the URL, which may contain a password.
 async fn send(client: &reqwest::Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
     let mut answer = client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
     let mut response = Response::new(Bytes::new());
@@ -107,7 +108,7 @@ async fn send(client: &reqwest::Client, request: Request<Bytes>) -> Result<Respo
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
         if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err("the collector's answer is too long".into());
+            return Err("the collector's response is too long".into());
         }
         body.extend_from_slice(&chunk);
     }

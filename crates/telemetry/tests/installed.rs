@@ -1,4 +1,4 @@
-//! Telemetry and metrics installed for a whole process, with a collector that listens.
+//! Telemetry and metrics installed for a whole process, with a test collector.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -10,7 +10,7 @@ use starling_telemetry::{
 };
 use starling_testkit::collector::Collector;
 
-/// Everything that is installed once per process is in this one test.
+/// One test for everything that can only be installed once per process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn traces_reach_the_collector_and_metrics_are_served() {
     rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();

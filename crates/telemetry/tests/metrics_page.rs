@@ -1,4 +1,4 @@
-//! The table of metrics, `docs/metrics.md` and the code say the same.
+//! The table of metrics, `docs/metrics.md` and the code must agree.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -56,7 +56,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The Rust files of all crates, without tests, benches and examples.
+/// Returns the Rust files of all crates, without tests, benches and examples.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
