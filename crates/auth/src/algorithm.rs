@@ -1,11 +1,11 @@
-//! The signature algorithms that a verifier can be pinned to.
+//! Signature algorithms that a verifier can be pinned to.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::SetupError;
 
-/// A signature algorithm of RFC 7518 (EdDSA: RFC 8037, Ed25519 only).
+/// Signature algorithm from RFC 7518 (EdDSA: RFC 8037, Ed25519 only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// HMAC-SHA256 with a shared secret.
@@ -19,7 +19,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Its name in a token's header and in the configuration.
+    /// Returns the name used in a token's header and in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::HS256 => "HS256",
@@ -39,7 +39,7 @@ impl fmt::Display for Algorithm {
 impl FromStr for Algorithm {
     type Err = SetupError;
 
-    /// Reads `jwt_algorithm`. Names are exact, as in a token's header.
+    /// Parses `jwt_algorithm`. Names are case-sensitive, as in a token's header.
     fn from_str(name: &str) -> Result<Algorithm, SetupError> {
         [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]
             .into_iter()

@@ -1,7 +1,7 @@
-//! Tokens that were found good a moment ago.
+//! Cache of tokens that were verified recently.
 //!
-//! When a node dies, its clients present the same tokens to the others, often more than once; a signature by RSA or ECDSA
-//! costs some 30–100 µs to verify, a look-up here under one.
+//! When a node dies, its clients present the same tokens to the other nodes, often more than once. Verifying an RSA or ECDSA
+//! signature takes about 30–100 µs, a lookup here less than one.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,15 @@ use parking_lot::Mutex;
 
 use crate::Identity;
 
-/// Entries in each of the two generations, so twice this many at most: some 2 MB with scopes of the usual length, and 32 MB
-/// if every token were all scopes and as long as a token may be.
+/// Most entries in each of the two generations. Both together take about 2 MB with scopes of the usual length, and 32 MB
+/// if every token had the greatest length and consisted of scopes only.
 const GENERATION_ENTRIES_MAX: usize = 2_048;
 
-/// The SHA-256 of a token. Whoever could find a collision could pass for another, so no faster hash will do.
+/// SHA-256 of a token. The hash must be cryptographic: with a collision an attacker could pass for somebody else.
 pub(crate) type TokenHash = [u8; 32];
 
-/// A bounded map from tokens to what they say. Entries are forgotten a generation at a time: cheap, and what is in use
-/// comes back.
+/// Bounded map from tokens to identities. Entries are evicted a generation at a time, which is cheap; entries that are
+/// used move back into the young generation.
 #[derive(Default)]
 pub(crate) struct VerifiedTokens {
     generations: Mutex<Generations>,
@@ -33,7 +33,7 @@ struct Generations {
 #[derive(Clone)]
 struct Entry {
     identity: Identity,
-    /// The key set that verified it. A key that was withdrawn takes its tokens with it.
+    /// Generation of the key set that verified the token. A withdrawn key thereby invalidates its tokens.
     key_set: u64,
 }
 
@@ -45,7 +45,7 @@ impl VerifiedTokens {
         hash
     }
 
-    /// What a token says that this key set has verified. The caller looks at the time of expiry.
+    /// Returns the identity of a token that this key set has verified. The caller must check the expiry.
     pub(crate) fn get(&self, hash: &TokenHash, key_set: u64) -> Option<Identity> {
         let mut generations = self.generations.lock();
         if let Some(entry) = generations.young.get(hash) {

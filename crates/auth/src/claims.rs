@@ -1,4 +1,4 @@
-//! What a valid token says, and the rules for its claims.
+//! Claims of a token and the rules that they must meet.
 
 use std::fmt;
 use std::sync::{Arc, Once};
@@ -10,38 +10,38 @@ use starling_wire::protocol::is_name;
 
 use crate::{Scopes, TokenError, VerifierOptions, user_name};
 
-/// How far the clock of a token's issuer may run ahead: `nbf` is honoured with this leeway, milliseconds.
+/// Leeway for `nbf` in milliseconds, because the issuer's clock may run ahead.
 ///
-/// `exp` has none: an open socket closes at `exp`, so accepting a token later than that would only open a socket in order
-/// to close it.
+/// `exp` has no leeway: a connection closes at `exp`, so a token accepted later would only open a connection that
+/// closes again.
 pub const LEEWAY_MS: i64 = 5_000;
 
-/// Who a valid token says one is.
+/// Identity from a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The user: the claim that names them, as a name by the rules of the protocol ([`user_name`]).
+    /// User: the user claim, converted to a valid name of the protocol ([`user_name`]).
     pub user: Arc<str>,
-    /// The tenant, `default` where the token names none.
+    /// Tenant; `default` if the token has no tenant claim.
     pub tenant: Arc<str>,
-    /// What they may.
+    /// Scopes that the token grants.
     pub scopes: Arc<Scopes>,
-    /// `exp`, Unix milliseconds; at most the end of the year 9999.
+    /// Expiry (`exp`) in Unix milliseconds; at most the end of the year 9999.
     pub expires_at_ms: i64,
 }
 
-/// Which claims say who one is and what one may.
+/// Names of the claims that contain the user, the tenant and the scopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimNames {
-    /// `jwt_user_claim`: the claim that names the user.
+    /// User claim (`jwt_user_claim`).
     pub user: String,
-    /// `jwt_tenant_claim`: the claim that names the tenant.
+    /// Tenant claim (`jwt_tenant_claim`).
     pub tenant: String,
-    /// `jwt_scope_claim`: the claim with the scopes, as text with spaces between or as a list.
+    /// Scope claim (`jwt_scope_claim`): a string separated by spaces, or a list.
     pub scope: String,
 }
 
 impl ClaimNames {
-    /// The claims by which a token says that. Where one claim means several things, the user is what it says.
+    /// Returns the claims for a token with this user, tenant and scope. If two of them have the same name, the user wins.
     pub fn of<'a>(&'a self, user: &'a str, tenant: &'a str, scope: &'a str) -> [(&'a str, &'a str); 3] {
         [(&self.scope, scope), (&self.tenant, tenant), (&self.user, user)]
     }
@@ -53,7 +53,7 @@ impl Default for ClaimNames {
     }
 }
 
-/// The claims that mean something here; others are ignored, `iat` among them (RFC 7519 gives it no say over validity). `null` is
+/// Claims that Starling uses. Others are ignored, including `iat` (RFC 7519 gives it no influence on validity). `null` is the same as
 /// an absent claim.
 #[derive(Default)]
 pub(crate) struct Claims {
@@ -66,14 +66,14 @@ pub(crate) struct Claims {
     aud: Option<Value>,
 }
 
-/// The tenant of a token that names none.
+/// Tenant of a token without a tenant claim.
 const DEFAULT_TENANT: &str = "default";
 
-/// 9999-12-31T23:59:59.999Z: the last time that RFC 3339 can write.
+/// 9999-12-31T23:59:59.999Z, the latest time that RFC 3339 can express.
 const TIME_MS_MAX: i64 = 253_402_300_799_999;
 
 impl Claims {
-    /// Reads the claims of a token. One that means something must not stand there twice.
+    /// Parses the claims of a token. A claim that Starling uses must not appear twice.
     pub(crate) fn read(json: &str, names: &ClaimNames) -> serde_json::Result<Claims> {
         let mut reader = serde_json::Deserializer::from_str(json);
         let claims = ClaimsReader(names).deserialize(&mut reader)?;
@@ -81,7 +81,7 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Holds the claims against the rules, at the time `now_ms`.
+    /// Checks the claims at the time `now_ms` and returns the identity.
     pub(crate) fn check(self, options: &VerifierOptions, now_ms: i64) -> Result<Identity, TokenError> {
         let expires_at_ms = milliseconds(number(self.exp)?.ok_or(TokenError::NoExpiry)?);
         if now_ms >= expires_at_ms {
@@ -133,7 +133,7 @@ impl<'de> Visitor<'de> for ClaimsReader<'_> {
         let ClaimNames { user, tenant, scope } = self.0;
         let mut claims = Claims::default();
         while let Some(key) = map.next_key::<String>()? {
-            // One claim may mean several things.
+            // The operator may have given one claim several meanings.
             let meanings = [
                 (key == *user, &mut claims.user),
                 (key == *tenant, &mut claims.tenant),
@@ -152,7 +152,7 @@ impl<'de> Visitor<'de> for ClaimsReader<'_> {
             let value: Value = map.next_value()?;
             for claim in meant {
                 if claim.replace(value.clone()).is_some() {
-                    return Err(serde::de::Error::custom("a claim stands there twice"));
+                    return Err(serde::de::Error::custom("a claim appears twice"));
                 }
             }
         }
@@ -176,7 +176,7 @@ fn number(claim: Option<Value>) -> Result<Option<f64>, TokenError> {
     }
 }
 
-/// Scopes come as one text with spaces between (RFC 8693, section 4.2), or as a list.
+/// Reads scopes from a string separated by spaces (RFC 8693, section 4.2) or from a list.
 fn scopes(claim: Option<Value>) -> Result<Scopes, TokenError> {
     let Some(Value::Array(words)) = claim else {
         return Ok(Scopes::parse(&text(claim)?.unwrap_or_default()));
@@ -185,7 +185,7 @@ fn scopes(claim: Option<Value>) -> Result<Scopes, TokenError> {
     Ok(Scopes::of_words(words.ok_or(TokenError::BadClaims)?))
 }
 
-/// An issuer is compared letter by letter (OpenID Connect Core 1.0, section 3.1.3.7).
+/// Checks the issuer, which must match exactly (OpenID Connect Core 1.0, section 3.1.3.7).
 fn check_issuer(wanted: &[String], issuer: Option<&str>) -> Result<(), TokenError> {
     static HINTED: Once = Once::new();
     let Some(issuer) = issuer else { return Err(TokenError::WrongIssuer) };
@@ -197,14 +197,14 @@ fn check_issuer(wanted: &[String], issuer: Option<&str>) -> Result<(), TokenErro
         HINTED.call_once(|| {
             tracing::warn!(
                 jwt_issuer = near,
-                "tokens come from an issuer whose name differs from this only in the slash at its end; write jwt_issuer as it stands in them"
+                "the issuer in the tokens differs from jwt_issuer only in the slash at its end; write jwt_issuer as it appears in the tokens"
             );
         });
     }
     Err(TokenError::WrongIssuer)
 }
 
-/// `aud` is one audience, or several (RFC 7519, section 4.1.3).
+/// Checks the audience. `aud` is a single audience or a list (RFC 7519, section 4.1.3).
 fn is_for(wanted: &[String], audience: Option<Value>) -> Result<bool, TokenError> {
     let Some(Value::Array(several)) = audience else {
         return Ok(text(audience)?.is_some_and(|one| wanted.contains(&one)));
@@ -212,7 +212,7 @@ fn is_for(wanted: &[String], audience: Option<Value>) -> Result<bool, TokenError
     Ok(several.iter().filter_map(Value::as_str).any(|one| wanted.iter().any(|wanted| wanted == one)))
 }
 
-/// A NumericDate (seconds, perhaps with a fraction) as Unix milliseconds. JSON knows no NaN, and `as` saturates.
+/// Converts a NumericDate (seconds, possibly with a fraction) to Unix milliseconds. JSON has no NaN, and `as` saturates.
 fn milliseconds(numeric_date: f64) -> i64 {
     ((numeric_date * 1_000.0).floor() as i64).min(TIME_MS_MAX)
 }

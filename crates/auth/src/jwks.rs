@@ -1,8 +1,9 @@
-//! A key set (RFC 7517) behind a URL, kept fresh by one background task.
+//! Key set (RFC 7517) behind a URL, kept up to date by a background task.
 //!
-//! The set is fetched at the start, every few minutes, and at once when a token names a key that is not in it. One task
-//! does all the fetching, so there is never more than one request under way, and a budget bounds how often tokens with
-//! invented keys can cause one. While the endpoint is away the known keys stay; a key that is gone from an answer is gone.
+//! The set is fetched at the start, every few minutes, and at once when a token names an unknown key. A single task
+//! does all the fetching, so there is never more than one request in flight, and a budget bounds how often tokens with
+//! invented keys can cause one. While the endpoint is down, the known keys stay valid. A key that is missing from a response is
+//! no longer valid.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,35 +20,35 @@ use url::{Host, Url};
 use crate::key::VerifyingKey;
 use crate::{Algorithm, SetupError, TokenError, VerifierOptions};
 
-/// A longer answer is refused, bytes. Real key sets have a few kilobytes.
+/// Longest response in bytes. Real key sets have a few kilobytes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// More usable keys than this are not kept. An answer of the largest size holds some 1,500 keys for ES256.
+/// Most usable keys that are kept. A response of the greatest length could contain about 1,500 keys for ES256.
 const KEYS_MAX: usize = 512;
-/// How many keys a token is held against where it names none, or where several have the name: as many as an issuer has while it
-/// changes keys, and not so many that a forged token costs much.
+/// Most keys that a token is checked against if it names none, or if several have its name. Enough for an issuer that is
+/// rotating keys, and few enough that a forged token costs little.
 const KEYS_TRIED_MAX: usize = 4;
-/// Until a connection to the endpoint must stand.
+/// Timeout for connecting to the endpoint.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Until an answer must be there as a whole.
+/// Timeout for the complete response.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a token with an unknown key waits for a fetch, or for one under way and the next.
+/// How long a token with an unknown key waits for a fetch, or for the one in flight and the next.
 const WAIT_MAX: Duration = Duration::from_secs(8);
-/// Fetches for unknown keys: this many at once …
+/// Size of the budget of fetches for unknown keys.
 const BUDGET_MAX: u32 = 4;
-/// … and one more each time that this has passed.
+/// Time in which the budget gains one fetch.
 const BUDGET_REFILL: Duration = Duration::from_secs(5);
-/// The first pause after a failed fetch; it doubles up to the usual interval.
+/// First pause after a failed fetch. It doubles up to the usual interval.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The key set of one URL. Dropping it ends the fetching.
+/// Key set of one URL. Dropping it ends the background task.
 pub(crate) struct Jwks {
     shared: Arc<Shared>,
     task: AbortHandle,
 }
 
-/// The usable keys of one answer.
+/// Usable keys of one response.
 pub(crate) struct KeySet {
-    /// Counts up whenever the keys change.
+    /// Number that increases whenever the keys change.
     pub generation: u64,
     keys: Vec<SetKey>,
 }
@@ -57,39 +58,39 @@ pub(crate) struct SetKey {
     key: VerifyingKey,
 }
 
-/// What the task and those who wait for it share.
+/// State shared between the background task and the callers that wait for it.
 struct Shared {
     keys: RwLock<Arc<KeySet>>,
     state: Mutex<State>,
-    /// Somebody wants a fetch now.
+    /// Signals that a caller wants a fetch now.
     asked: Notify,
-    /// How often such a wish has been dealt with.
+    /// Number of such signals that have been handled.
     answered: watch::Sender<u64>,
 }
 
 struct State {
     fetching: bool,
-    /// Whether the last fetch failed, or there was none yet: then an unknown key says nothing about the token.
+    /// Whether the last fetch failed or there was none yet. An unknown key then says nothing about the token.
     failed: bool,
     budget: u32,
     budget_at: Instant,
 }
 
-/// What a look-up found.
+/// Result of a lookup.
 pub(crate) enum Lookup {
-    /// The set, which has such a key.
+    /// The set contains such a key.
     Found(Arc<KeySet>),
-    /// Not in the set; a fetch might bring it.
+    /// The set has no such key, but a fetch might find it.
     Fetch,
-    /// Not in the set, and a fetch is no help or not allowed now.
+    /// The set has no such key, and a fetch would not help or is not allowed now.
     Missing(TokenError),
 }
 
 impl Jwks {
-    /// Checks the URL and begins to fetch. Does not wait for an answer: a node starts without its issuer too.
+    /// Checks the URL and starts fetching. Does not wait for a response, so that a node can start while its issuer is down.
     ///
     /// # Errors
-    /// `SetupError::JwksUrl`; also outside of a Tokio runtime, or when the process has no TLS provider installed.
+    /// `SetupError::JwksUrl`, also if there is no Tokio runtime or the process has no TLS provider installed.
     pub(crate) fn start(
         url: &str,
         algorithm: Algorithm,
@@ -128,12 +129,12 @@ impl Jwks {
         Ok(Jwks { shared, task })
     }
 
-    /// The newest key set.
+    /// Returns the newest key set.
     pub(crate) fn current(&self) -> Arc<KeySet> {
         Arc::clone(&self.shared.keys.read())
     }
 
-    /// Looks for the key that a token names; without a name, any key will do where there are few.
+    /// Looks up the key that a token names. Without a name any key matches, if the set has only a few.
     pub(crate) fn find(&self, kid: Option<&str>) -> Lookup {
         let set = self.current();
         if set.has(kid) {
@@ -149,9 +150,9 @@ impl Jwks {
         Lookup::Missing(state.missing())
     }
 
-    /// Fetches the set and looks again. Many who call at once share one fetch.
+    /// Fetches the set and looks up the key again. Simultaneous callers share one fetch.
     pub(crate) async fn fetch_and_find(&self, kid: Option<&str>) -> Lookup {
-        // A fetch under way may have begun before the issuer knew the key; then the next one counts.
+        // A fetch in flight may have begun before the issuer published the key; then the next one counts.
         let rounds = if self.shared.state.lock().fetching { 2 } else { 1 };
         let mut answered = self.shared.answered.subscribe();
         self.shared.asked.notify_one();
@@ -173,7 +174,7 @@ impl Jwks {
         }
     }
 
-    /// Whether the issuer's keys have been seen.
+    /// Whether the set contains any keys.
     pub(crate) fn has_keys(&self) -> bool {
         !self.current().keys.is_empty()
     }
@@ -186,7 +187,7 @@ impl Drop for Jwks {
 }
 
 impl KeySet {
-    /// The keys that a token may be signed with that names this one, or none.
+    /// Returns the keys to try for a token that names this key, or none.
     pub(crate) fn named(&self, kid: Option<&str>) -> impl Iterator<Item = &VerifyingKey> {
         let few = self.keys.len() <= KEYS_TRIED_MAX;
         let named = move |key: &&SetKey| match kid {
@@ -206,7 +207,7 @@ impl KeySet {
 }
 
 impl State {
-    /// How many fetches for unknown keys are left, after what time has given back.
+    /// Refills the budget for the time that has passed, and returns how many fetches for unknown keys are left.
     fn refill(&mut self) -> u32 {
         let earned = (self.budget_at.elapsed().as_secs() / BUDGET_REFILL.as_secs()) as u32;
         if earned > 0 {
@@ -221,7 +222,7 @@ impl State {
     }
 }
 
-/// The background task.
+/// Background task that fetches the set.
 struct Fetcher {
     client: reqwest::Client,
     url: Url,
@@ -244,7 +245,7 @@ impl Fetcher {
                 Err(problem) => {
                     warn!(
                         host = self.url.host_str(),
-                        problem, "can't fetch the key set; the known keys stay"
+                        problem, "can't fetch the key set; the known keys stay valid"
                     );
                     let pause = retry_pause.min(self.interval);
                     retry_pause = retry_pause.saturating_mul(2);
@@ -261,7 +262,7 @@ impl Fetcher {
         }
     }
 
-    /// Waits until it is time, or until somebody asks and the budget allows it.
+    /// Waits until `until`, or until a caller asks for a fetch and the budget allows it.
     async fn pause(&self, until: Instant) {
         loop {
             tokio::select! {
@@ -298,17 +299,17 @@ impl Fetcher {
     }
 
     async fn download(&self) -> Result<Vec<u8>, String> {
-        // Without the URL: it may hold a password.
+        // Errors must not contain the URL, because it may contain a password.
         let text = |error: reqwest::Error| source_chain(&error.without_url());
         let request = self.client.get(self.url.clone()).header("accept", "application/json");
         let mut response = request.send().await.map_err(text)?;
         if !response.status().is_success() {
-            return Err(format!("the answer is {}", response.status()));
+            return Err(format!("the response is {}", response.status()));
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(text)? {
             if body.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(format!("the answer is longer than {BODY_BYTES_MAX} bytes"));
+                return Err(format!("the response is longer than {BODY_BYTES_MAX} bytes"));
             }
             body.extend_from_slice(&chunk);
         }
@@ -316,7 +317,7 @@ impl Fetcher {
     }
 }
 
-/// An error with its causes, which say more than it does ("error sending request").
+/// Returns the error with its causes, which say more than the error itself ("error sending request").
 fn source_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -327,15 +328,15 @@ fn source_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Reads a key set, and leaves out what is of no use here: keys for other algorithms, for encryption, of unknown kinds, and
-/// broken ones. One key that can't be read does not spoil the others.
+/// Parses a key set and skips unusable keys: those for other algorithms or for encryption, unknown kinds, and
+/// broken ones. A broken key does not affect the others.
 pub(crate) fn read_keys(body: &[u8], algorithm: Algorithm) -> Result<Vec<SetKey>, String> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<serde_json::Value>,
     }
     let set: Set =
-        serde_json::from_slice(body).map_err(|error| format!("the answer is no key set: {error}"))?;
+        serde_json::from_slice(body).map_err(|error| format!("the response is not a key set: {error}"))?;
     let mut usable = set.keys.into_iter().filter_map(|value| {
         let jwk: Jwk = serde_json::from_value(value).ok()?;
         let key = VerifyingKey::from_jwk(algorithm, &jwk)?;
@@ -356,7 +357,7 @@ fn check_url(text: &str) -> Result<Url, SetupError> {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         "http" => Err(problem(
-            "plain http would let anyone on the way choose the keys; use https (http is for this machine only)".to_owned(),
+            "plain http would let anybody on the network path replace the keys; use https (http is only allowed to this machine)".to_owned(),
         )),
         other => Err(problem(format!("{other}: is not supported; use https"))),
     }

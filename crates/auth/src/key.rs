@@ -1,4 +1,4 @@
-//! Keys that verify signatures: checked when they are read, so that a signature can only be good or bad.
+//! Keys that verify signatures. They are checked when they are read, so verifying a signature cannot fail for other reasons.
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa;
@@ -12,20 +12,20 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, 
 
 use crate::{Algorithm, SetupError};
 
-/// The shortest secret that HS256 may use (RFC 7518, section 3.2), bytes. Tickets ask for as much.
+/// Shortest secret for HS256 in bytes (RFC 7518, section 3.2). Tickets require the same.
 pub const SECRET_BYTES_MIN: usize = 32;
 
-/// Bytes of an RSA modulus: 2048 to 8192 bits (RFC 7518, section 3.3, and what the cryptography below takes).
+/// Length of an RSA modulus in bytes: 2048 to 8192 bits (RFC 7518, section 3.3, and the limit of the cryptographic library).
 const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
-/// A key for one algorithm.
+/// Key for one algorithm.
 pub(crate) enum VerifyingKey {
     Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
 impl VerifyingKey {
-    /// A shared secret, for HS256. `key` is its name in the configuration.
+    /// Creates a key from a shared secret, for HS256. `key` is the name of its setting.
     pub(crate) fn from_secret(secret: &[u8], key: &'static str) -> Result<VerifyingKey, SetupError> {
         if secret.len() < SECRET_BYTES_MIN {
             return Err(SetupError::ShortSecret { key, bytes: secret.len() });
@@ -33,16 +33,16 @@ impl VerifyingKey {
         Ok(VerifyingKey::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret))))
     }
 
-    /// A public key in PEM form. The error says what is wrong, to follow on the name of the file.
+    /// Reads a public key in PEM form. The error message continues a sentence that starts with the name of the file.
     pub(crate) fn from_pem(algorithm: Algorithm, pem: &[u8]) -> Result<VerifyingKey, String> {
         if String::from_utf8_lossy(pem).contains("PRIVATE KEY-----") {
-            return Err("holds a private key; give the public one, from `openssl pkey -pubout`".to_owned());
+            return Err("contains a private key; give the public key, from `openssl pkey -pubout`".to_owned());
         }
         let key = match algorithm {
             Algorithm::RS256 => DecodingKey::from_rsa_pem(pem),
             Algorithm::ES256 => DecodingKey::from_ec_pem(pem),
             Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
-            Algorithm::HS256 => return Err("is a file, and HS256 has a secret".to_owned()),
+            Algorithm::HS256 => return Err("is a file, but HS256 uses a secret".to_owned()),
         };
         let key = key.ok().and_then(|key| match algorithm {
             Algorithm::RS256 => rsa_from_der(key.try_get_as_bytes().ok()?),
@@ -52,11 +52,12 @@ impl VerifyingKey {
             Algorithm::EdDSA => ParsedPublicKey::new(&ED25519, key.try_get_as_bytes().ok()?).ok(),
             Algorithm::HS256 => None,
         });
-        key.map(VerifyingKey::Public)
-            .ok_or_else(|| format!("holds no public key for {algorithm}: expected {}", expected(algorithm)))
+        key.map(VerifyingKey::Public).ok_or_else(|| {
+            format!("contains no public key for {algorithm}: expected {}", expected(algorithm))
+        })
     }
 
-    /// A key out of a key set; `None` when it is of no use for this algorithm, or broken.
+    /// Reads a key from a key set; `None` if it is broken or cannot be used with this algorithm.
     pub(crate) fn from_jwk(algorithm: Algorithm, jwk: &Jwk) -> Option<VerifyingKey> {
         let common = &jwk.common;
         let for_signatures =
@@ -86,7 +87,7 @@ impl VerifyingKey {
         key.map(VerifyingKey::Public)
     }
 
-    /// Whether `signature` is this key's on `message`. Takes the same time for any wrong signature of a secret.
+    /// Whether `signature` is valid for `message`. With a secret, the time does not depend on where a wrong signature differs.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match self {
             VerifyingKey::Secret(key) => hmac::verify(key, message, signature).is_ok(),
@@ -111,7 +112,7 @@ fn rsa_from_components(n: &[u8], e: &[u8]) -> Option<ParsedPublicKey> {
     RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()
 }
 
-/// The point as SEC 1 writes it uncompressed: 4, x, y.
+/// Creates a P-256 key from a point in the uncompressed form of SEC 1: 4, x, y.
 fn p256_from_coordinates(x: &[u8], y: &[u8]) -> Option<ParsedPublicKey> {
     if x.len() != 32 || y.len() != 32 {
         return None;
@@ -123,7 +124,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// Some issuers write a modulus with the zero byte that ASN.1 asks for and JWK forbids.
+/// Removes leading zero bytes. Some issuers write a modulus with the zero byte that ASN.1 requires and JWK forbids.
 fn without_leading_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     &number[zeros..]

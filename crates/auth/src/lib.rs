@@ -1,8 +1,8 @@
-//! Who may do what: JWTs (HS256 with a shared secret; RS256, ES256, EdDSA with a key file or a JWKS URL), their scopes, and
-//! signed resume tickets.
+//! Authentication and authorization: JWTs (HS256 with a shared secret; RS256, ES256, EdDSA with a key file or a JWKS URL), their
+//! scopes, and signed resume tickets.
 //!
-//! The algorithm is pinned by the configuration and never taken from the token. Time is always passed in, as Unix
-//! milliseconds.
+//! The algorithm is pinned by the configuration and never taken from the token. The caller passes in the time,
+//! as Unix milliseconds.
 
 mod algorithm;
 mod cache;

@@ -1,11 +1,11 @@
-//! User names out of claims that hold more than a name may.
+//! Conversion of user claims to valid names.
 //!
-//! Identity providers write `auth0|5f7c8ec7`, `me+x@example.com` or `jürgen`; the protocol's names know none of `|`, `+` and `ü`. So
-//! each byte (of UTF-8) that a name can't hold becomes two dots and two hexadecimal digits: `auth0..7C5f7c8ec7`,
-//! `me..2Bx@example.com`, `j..C3..BCrgen`. A claim that is a name stays as it is.
+//! Identity providers write `auth0|5f7c8ec7`, `me+x@example.com` or `jürgen`; the protocol's names cannot contain `|`, `+` or `ü`. So
+//! each byte (of UTF-8) that a name cannot contain becomes two dots and two hexadecimal digits: `auth0..7C5f7c8ec7`,
+//! `me..2Bx@example.com`, `j..C3..BCrgen`. A claim that is a valid name stays as it is.
 //!
-//! No two claims give the same name: what looks like such an escape in the claim itself is escaped (its second dot becomes `..2E`), and
-//! whatever would be too long becomes `..sha256:` and the hash of the claim.
+//! No two claims give the same name: text in the claim that looks like an escape is escaped itself (its second dot becomes `..2E`). A
+//! result that would be too long becomes `..sha256:` and the hash of the claim.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -13,10 +13,10 @@ use std::fmt::Write;
 use aws_lc_rs::digest;
 use starling_wire::protocol::{NAME_LENGTH_MAX, is_name};
 
-/// What begins the name of a claim that is too long to be escaped; 64 hexadecimal digits follow.
+/// Prefix of the name for a claim that is too long to be escaped; 64 hexadecimal digits follow.
 const HASHED: &str = "..sha256:";
 
-/// The user's name for the claim that names the user. `None` where nobody can be called that: it is empty, or holds control characters.
+/// Converts a user claim to a user name. `None` if the claim is empty or contains control characters.
 pub fn user_name(claim: &str) -> Option<Cow<'_, str>> {
     if claim.is_empty() || claim.chars().any(char::is_control) {
         return None;
@@ -29,7 +29,7 @@ pub fn user_name(claim: &str) -> Option<Cow<'_, str>> {
 }
 
 fn escape(claim: &str) -> String {
-    // These two hold nothing that a name can't, and are none.
+    // These two only contain allowed characters but are not valid names.
     let only_dots = matches!(claim, "." | "..");
     let mut name = String::with_capacity(claim.len() * 2);
     for (at, byte) in claim.bytes().enumerate() {
@@ -44,7 +44,7 @@ fn escape(claim: &str) -> String {
     name
 }
 
-/// Whether the byte here is the second dot of what would be taken for an escape or for a hash.
+/// Whether the byte at `at` is the second dot of text that looks like an escape or a hash.
 fn is_ambiguous(claim: &[u8], at: usize) -> bool {
     let (before, rest) = claim.split_at(at);
     let Some(rest) = rest.strip_prefix(b".").filter(|_| before.ends_with(b".")) else { return false };
@@ -71,7 +71,7 @@ mod tests {
         user_name(claim).unwrap_or_else(|| panic!("{claim:?} has no name")).into_owned()
     }
 
-    /// The claim that a name stands for; written apart from what makes names.
+    /// Converts a name back to its claim, independently of the code that makes names.
     fn claim_of(name: &str) -> String {
         let mut bytes = Vec::new();
         let mut rest = name.as_bytes();
@@ -151,7 +151,7 @@ mod tests {
         fn no_two_claims_have_the_same_name(one in DIFFICULT, other in DIFFICULT) {
             prop_assume!(one != other);
             prop_assert_ne!(named(&one), named(&other));
-            // The most likely confusion: somebody calls themselves what another one is called here.
+            // The most likely attack: an id that equals somebody else's escaped name.
             let taken = named(&one);
             prop_assert!(taken == one || named(&taken) != taken, "{}", taken);
         }

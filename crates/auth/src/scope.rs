@@ -1,13 +1,13 @@
-//! The `scope` claim.
+//! Scopes from the `scope` claim.
 
-/// More words than this in one `scope` claim are not read. Leaving words out only takes rights away.
+/// Most words of a `scope` claim that are read. Ignoring the rest can only remove permissions.
 pub const SCOPES_MAX: usize = 256;
 
-/// What a token allows.
+/// Permissions of a token.
 ///
-/// `admin` implies whatever concerns its tenant: it may create conversations, and use any topic. It does not make its bearer a
-/// member of conversations; what it allows beyond that stands with each call of the HTTP API. `operate` is for what concerns
-/// the nodes, and so all tenants; nothing implies it.
+/// `admin` includes all permissions inside its tenant: creating conversations and using any topic. It does not make its bearer a
+/// member of conversations; each call of the HTTP API documents what else it allows. `operate` is for actions on
+/// nodes, which affect all tenants; no other scope includes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes {
     admin: bool,
@@ -18,13 +18,13 @@ pub struct Scopes {
 }
 
 impl Scopes {
-    /// Reads a space-separated list out of `admin`, `operate`, `conversations:create`, `subscribe:NAME`, `subscribe:PREFIX*`,
-    /// `publish:NAME` and `publish:PREFIX*`. Unknown words are ignored: the token may be meant for others too.
+    /// Parses a list, separated by spaces, of `admin`, `operate`, `conversations:create`, `subscribe:NAME`, `subscribe:PREFIX*`,
+    /// `publish:NAME` and `publish:PREFIX*`. Unknown words are ignored, because the token may also be meant for other services.
     pub fn parse(scope: &str) -> Scopes {
         Scopes::of_words(scope.split_ascii_whitespace())
     }
 
-    /// The same out of a list of words. One with a space in it is unknown.
+    /// Parses a list of words. A word that contains a space is unknown.
     pub fn of_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Scopes {
         let mut scopes = Scopes::default();
         for word in words.into_iter().take(SCOPES_MAX) {
@@ -40,12 +40,12 @@ impl Scopes {
         scopes
     }
 
-    /// Whether the bearer may use the calls that are for administrators.
+    /// Whether the bearer may use the calls for administrators.
     pub fn is_admin(&self) -> bool {
         self.admin
     }
 
-    /// Whether the bearer may do something to nodes.
+    /// Whether the bearer may act on nodes.
     pub fn may_operate(&self) -> bool {
         self.operate
     }
@@ -73,7 +73,7 @@ enum Pattern {
 }
 
 impl Pattern {
-    /// `None` for what could never cover a topic, so that a slip of the pen does not grant more than it says.
+    /// Parses a pattern. `None` if it is malformed, so that a typing error does not grant more than was meant.
     fn parse(text: &str) -> Option<Pattern> {
         match text.strip_suffix('*') {
             Some(prefix) if prefix.contains('*') => None,

@@ -1,4 +1,4 @@
-//! Making tokens: for `starling token`, and for tests.
+//! Signing of tokens, for `starling token` and for tests.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::ClaimNames;
 
-/// Signs a token with HS256, valid from `now_ms` for `ttl_seconds`, with the usual names of claims.
+/// Signs a token with HS256 and the default claim names, valid from `now_ms` for `ttl_seconds`.
 ///
-/// What the claims say is not checked here; a verifier refuses a `tenant` that is no name.
+/// The claims are not checked here; a verifier refuses a `tenant` that is not a valid name.
 pub fn sign_hs256(
     secret: &[u8],
     user: &str,
@@ -21,7 +21,7 @@ pub fn sign_hs256(
     sign_claims(secret, &ClaimNames::default().of(user, tenant, scope), now_ms, ttl_seconds)
 }
 
-/// Signs a token with HS256 that makes these claims, valid from `now_ms` for `ttl_seconds`. Of claims of one name the last one stands.
+/// Signs a token with HS256 and these claims, valid from `now_ms` for `ttl_seconds`. If a name appears twice, the last claim counts.
 pub fn sign_claims(secret: &[u8], claims: &[(&str, &str)], now_ms: i64, ttl_seconds: u64) -> String {
     let issued_at = now_ms.div_euclid(1_000);
     let expires_at = issued_at.saturating_add_unsigned(ttl_seconds);

@@ -1,7 +1,7 @@
-//! Resume tickets: a session's id and its owner, signed by whichever node made them, good on every node with the same secret.
+//! Resume tickets: a session's id and its owner, signed by the node that issued them and valid on every node with the same secret.
 //!
-//! A ticket is `base64url(version, issued at, session, tenant, user, tag)`: lengths before texts, and a tag of HMAC-SHA256
-//! cut to 128 bits (RFC 2104, section 5) over all before it.
+//! A ticket is `base64url(version, issued at, session, tenant, user, tag)`: each text is preceded by its length. The tag is
+//! HMAC-SHA256 over everything before it, truncated to 128 bits (RFC 2104, section 5).
 
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine;
@@ -10,71 +10,71 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::SetupError;
 use crate::key::SECRET_BYTES_MIN;
 
-/// What a ticket says.
+/// Contents of a ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// The session's id; at most 255 bytes.
+    /// Session id; at most 255 bytes.
     pub session: String,
-    /// The tenant it belongs to; at most 255 bytes.
+    /// Tenant that the session belongs to; at most 255 bytes.
     pub tenant: String,
-    /// The user it belongs to; at most 255 bytes. Whoever resumes must have a valid token of the same user and tenant.
+    /// User that the session belongs to; at most 255 bytes. A resume also needs a valid token of the same user and tenant.
     pub user: String,
-    /// When the ticket was made, Unix milliseconds.
+    /// Time of issue in Unix milliseconds.
     pub issued_at_ms: i64,
 }
 
-/// Why a ticket was refused. The client gets a new session.
+/// Reason to refuse a ticket. The client then gets a new session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketError {
-    /// Not made by a node with this secret, or altered.
+    /// The ticket was not signed with this secret, or was altered.
     #[error("the ticket is not valid")]
     Invalid,
-    /// Older than asked for, or from the future by more than clocks differ.
+    /// The ticket is too old, or further in the future than clocks may differ.
     #[error("the ticket has expired")]
     Expired,
 }
 
-/// The key that signs tickets.
+/// Key that signs tickets.
 pub struct TicketKey {
     current: hmac::Key,
     previous: Option<hmac::Key>,
 }
 
-/// The first byte of every ticket; another layout gets another.
+/// First byte of every ticket. A new layout would get a new version.
 const VERSION: u8 = 1;
 
-/// Bytes of the tag.
+/// Length of the tag in bytes.
 const TAG_BYTES: usize = 16;
 
-/// A longer text is no ticket: version, time, three texts of 255 bytes with their lengths, and the tag, in base64.
+/// Longest ticket in characters: version, time, three texts of 255 bytes with their lengths, and the tag, in base64.
 const TEXT_BYTES_MAX: usize = (1 + 8 + 3 * 256 + TAG_BYTES).div_ceil(3) * 4;
 
-/// How far the clocks of two nodes may differ, milliseconds.
+/// Greatest difference between the clocks of two nodes in milliseconds.
 const SKEW_MS_MAX: i64 = 5_000;
 
-/// What the signing key is derived with, so that no ticket can pass for a token where one secret serves both.
+/// Label for deriving the signing key, so that no ticket can pass for a token if both use the same secret.
 const LABEL: &[u8] = b"starling resume ticket, version 1";
 
 impl TicketKey {
-    /// Derives the key from `ticket_secret` (or `jwt_secret`, which serves where there is no other).
+    /// Derives the key from `ticket_secret` (or from `jwt_secret` if that is not set).
     ///
     /// # Errors
-    /// A secret of less than [`SECRET_BYTES_MIN`] bytes.
+    /// [`SetupError::ShortSecret`] if the secret has fewer than [`SECRET_BYTES_MIN`] bytes.
     pub fn from_secret(secret: &[u8]) -> Result<TicketKey, SetupError> {
         Ok(TicketKey { current: derive(secret, "ticket_secret")?, previous: None })
     }
 
-    /// Also opens tickets that were signed with the secret before this one, while a new secret is rolled out.
+    /// Also accepts tickets that were signed with the previous secret, while a new secret is rolled out.
     ///
     /// # Errors
-    /// A secret of less than [`SECRET_BYTES_MIN`] bytes.
+    /// [`SetupError::ShortSecret`] if the secret has fewer than [`SECRET_BYTES_MIN`] bytes.
     pub fn with_previous(self, secret: &[u8]) -> Result<TicketKey, SetupError> {
         Ok(TicketKey { previous: Some(derive(secret, "ticket_secret_previous")?), ..self })
     }
 
-    /// Makes the text that a client keeps: some 110 characters, URL-safe. Texts longer than 255 bytes are cut, and the ticket
-    /// will not fit its session.
+    /// Returns the ticket as the text that a client keeps: about 110 characters, URL-safe. Fields longer than 255 bytes are truncated; such
+    /// a ticket does not match its session.
     pub fn sign(&self, ticket: &Ticket) -> String {
         let texts = [&ticket.session, &ticket.tenant, &ticket.user];
         let length: usize = texts.iter().map(|text| text.len() + 1).sum();
@@ -91,10 +91,10 @@ impl TicketKey {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reads a ticket back that is at most `lifetime_ms_max` old.
+    /// Verifies and parses a ticket that is at most `lifetime_ms_max` old.
     ///
     /// # Errors
-    /// See [`TicketError`]; never says more than that about a ticket that was not signed here.
+    /// See [`TicketError`]. The error reveals nothing else about a ticket with a wrong signature.
     pub fn open(&self, text: &str, now_ms: i64, lifetime_ms_max: i64) -> Result<Ticket, TicketError> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(TicketError::Invalid);

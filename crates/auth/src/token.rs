@@ -1,4 +1,4 @@
-//! The compact form of a JWT (RFC 7515, section 7.1), taken apart. Nothing here is trusted yet.
+//! Parser for the compact form of a JWT (RFC 7515, section 7.1). Nothing here is trusted yet.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,37 +7,37 @@ use serde::de::IgnoredAny;
 
 use crate::TokenError;
 
-/// A longer token is refused unread. It has to fit into a request's header, where servers stop at 8 KiB too.
+/// Longest token in bytes; longer ones are refused unread. A token must fit into a request header, which servers limit to 8 KiB too.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
-/// A longer `kid` is in no key set.
+/// Longest `kid` in bytes. No key set contains a longer one.
 const KID_BYTES_MAX: usize = 256;
 
-/// A token in its three parts.
+/// Token split into its three parts.
 pub(crate) struct Parts<'a> {
-    /// What is signed: header and claims, still encoded.
+    /// Signed part: header and claims, still encoded.
     pub message: &'a str,
-    /// The claims, still encoded.
+    /// Claims, still encoded.
     claims: &'a str,
-    /// The signature.
+    /// Decoded signature.
     pub signature: Vec<u8>,
-    /// The header.
+    /// Parsed header.
     pub header: Header,
 }
 
-/// What of a header means something here. Keys that a token brings along (`jwk`, `jku`, `x5c`, `x5u`) do not.
+/// Header fields that Starling uses. Keys inside the token (`jwk`, `jku`, `x5c`, `x5u`) are ignored.
 #[derive(Deserialize)]
 pub(crate) struct Header {
-    /// The algorithm that the token claims to be signed with.
+    /// Algorithm that the token claims to be signed with.
     pub alg: String,
-    /// The key that it claims to be signed with.
+    /// Key that the token claims to be signed with.
     pub kid: Option<String>,
-    /// Extensions that must be understood. None is, so a token with any is refused (RFC 7515, section 4.1.11).
+    /// Extensions that must be understood. Starling supports none, so it refuses tokens with `crit` (RFC 7515, section 4.1.11).
     crit: Option<IgnoredAny>,
 }
 
 impl<'a> Parts<'a> {
-    /// Takes a token apart.
+    /// Splits a token and parses its header.
     pub(crate) fn split(token: &'a str) -> Result<Parts<'a>, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
@@ -59,7 +59,7 @@ impl<'a> Parts<'a> {
         Ok(Parts { message, claims, signature, header })
     }
 
-    /// Reads the claims. To be called once the signature has been verified.
+    /// Parses the claims. Must only be called after the signature has been verified.
     pub(crate) fn claims<T>(
         &self,
         read: impl FnOnce(&str) -> serde_json::Result<T>,
@@ -69,10 +69,10 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The text of an object. Only of one: derived readers would also take an array, field by field.
+/// Decodes the text of an object. Refuses anything else, because derived deserializers would also accept an array, field by field.
 fn decode_object(part: &str) -> Result<String, ()> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| ())?;
-    // All of it: a reader of bytes looks at no text that it skips.
+    // Checks all of it: a deserializer of bytes does not check text that it skips.
     let json = String::from_utf8(json).map_err(|_| ())?;
     if json.bytes().find(|byte| !byte.is_ascii_whitespace()) != Some(b'{') {
         return Err(());

@@ -1,4 +1,4 @@
-//! From a token to who it is.
+//! Verification of tokens.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use crate::key::VerifyingKey;
 use crate::token::Parts;
 use crate::{Algorithm, ClaimNames, Identity, SetupError, TOKEN_BYTES_MAX, TokenError};
 
-/// Where the key comes from.
+/// Source of the key.
 #[derive(Clone)]
 pub enum KeySource {
-    /// `jwt_secret`, for HS256.
+    /// Shared secret for HS256 (`jwt_secret`).
     Secret(Vec<u8>),
-    /// `jwt_public_key_file`: a public key in PEM form, read once.
+    /// File with a public key in PEM form, read once (`jwt_public_key_file`).
     PublicKeyFile(PathBuf),
-    /// `jwt_jwks_url`: a key set (RFC 7517), kept fresh.
+    /// Key set (RFC 7517), kept up to date (`jwt_jwks_url`).
     Jwks {
-        /// An https URL; plain http only to this machine.
+        /// HTTPS URL. Plain HTTP is only allowed to this machine.
         url: String,
     },
 }
 
-/// What may be set beside the key.
+/// Options besides the key.
 #[derive(Clone, Debug)]
 pub struct VerifierOptions {
-    /// When there are any, a token's `iss` must be one of these, to the letter. Otherwise it is not looked at, whatever it is.
+    /// Accepted issuers. If there are any, `iss` must be exactly one of them; otherwise `iss` is ignored.
     pub issuers: Vec<String>,
-    /// When there are any, one of these must be a token's `aud`, or among them. Otherwise it is not looked at, whatever it is.
+    /// Accepted audiences. If there are any, `aud` must be or contain one of them; otherwise `aud` is ignored.
     pub audiences: Vec<String>,
-    /// Which claims name the user, the tenant and the scopes.
+    /// Names of the claims for the user, the tenant and the scopes.
     pub claims: ClaimNames,
-    /// How often the key set is fetched again.
+    /// Interval between fetches of the key set.
     pub jwks_refresh: Duration,
 }
 
@@ -48,7 +48,7 @@ impl Default for VerifierOptions {
     }
 }
 
-/// Verifies tokens with one algorithm and one source of keys. Made once, shared by all threads.
+/// Verifier of tokens with one algorithm and one source of keys. Created once and shared by all threads.
 pub struct Verifier {
     algorithm: Algorithm,
     options: VerifierOptions,
@@ -61,18 +61,18 @@ enum Keys {
     Set(Jwks),
 }
 
-/// Where verifying without waiting came to.
+/// Result of verifying without waiting.
 enum Progress<'a> {
     Done(Result<Identity, TokenError>),
-    /// The key has to be fetched first.
+    /// The key must be fetched first.
     Fetch(Parts<'a>, TokenHash),
 }
 
 impl Verifier {
-    /// Reads the key. With a key set, fetching begins in the background of the current Tokio runtime, and is not waited for.
+    /// Reads the key. A key set is fetched in the background, on the current Tokio runtime, without waiting for it.
     ///
     /// # Errors
-    /// The operator is at fault; the message names the configuration key.
+    /// The operator is at fault; the message names the setting.
     pub fn new(
         algorithm: Algorithm,
         source: KeySource,
@@ -92,9 +92,9 @@ impl Verifier {
         Ok(Verifier { algorithm, options, keys, verified: VerifiedTokens::default() })
     }
 
-    /// Says who a token's bearer is, without waiting: `None` when its key has to be fetched first, which [`Self::verify`]
-    /// does. With a secret or a key file the answer is always there. Takes some microseconds with a secret, up to a hundred
-    /// with a public key, and under one for a token that was seen before.
+    /// Verifies a token without waiting. `None` if its key must be fetched first; [`Self::verify`] does that. With a secret or a
+    /// key file the result is never `None`. Takes some microseconds with a secret, up to a hundred with a public key, and less than
+    /// one for a token that was verified before.
     pub fn verify_now(&self, token: &str, now_ms: i64) -> Option<Result<Identity, TokenError>> {
         match self.advance(token, now_ms) {
             Progress::Done(result) => Some(result),
@@ -102,10 +102,10 @@ impl Verifier {
         }
     }
 
-    /// Says who a token's bearer is; fetches the key set when the token names a key that is not in it. Waits 8 s at most.
+    /// Verifies a token, and fetches the key set if the token names an unknown key. Waits at most 8 s.
     ///
     /// # Errors
-    /// The token is at fault, except where [`TokenError::is_temporary`].
+    /// The token is at fault, unless [`TokenError::is_temporary`] returns true.
     pub async fn verify(&self, token: &str, now_ms: i64) -> Result<Identity, TokenError> {
         let (parts, hash) = match self.advance(token, now_ms) {
             Progress::Done(result) => return result,
@@ -120,7 +120,7 @@ impl Verifier {
     }
 
     /// Whether there is a key to verify with. `false` only until a key set has been fetched for the first time, or after its
-    /// issuer withdrew all keys: a node is not ready then.
+    /// issuer has withdrawn all keys. A node is then not ready.
     pub fn has_keys(&self) -> bool {
         match &self.keys {
             Keys::One(_) => true,
@@ -168,7 +168,7 @@ impl Verifier {
         self.check(parts, set.named(parts.header.kid.as_deref()), hash, set.generation, now_ms)
     }
 
-    /// The signature first, so that nothing is said about the claims of a forged token.
+    /// Checks the signature before the claims, so that errors reveal nothing about the claims of a forged token.
     fn check<'k>(
         &self,
         parts: &Parts<'_>,

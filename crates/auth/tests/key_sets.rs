@@ -1,4 +1,4 @@
-//! Key sets behind a URL: fetched, shared, rotated, and away for a while.
+//! Key sets behind a URL: fetching, sharing, rotation, and outages.
 
 #![allow(
     clippy::unwrap_used,
@@ -222,7 +222,7 @@ async fn of_two_keys_with_one_name_either_will_do() {
 async fn a_key_set_may_hold_hundreds_of_keys_and_those_of_other_kinds_take_no_place() {
     let (first, last) = (TestKey::new(Algorithm::ES256), TestKey::new(Algorithm::ES256));
     let mut keys = vec![first.jwk(Some("first"))];
-    // For another algorithm: of no use here.
+    // Unusable, since it is for another algorithm.
     keys.extend((0..600).map(|n| json!({"kty": "oct", "kid": format!("o{n}"), "k": "c2VjcmV0"})));
     keys.extend((0..400).map(|n| first.jwk(Some(&format!("k{n}")))));
     keys.push(last.jwk(Some("last")));
@@ -233,7 +233,7 @@ async fn a_key_set_may_hold_hundreds_of_keys_and_those_of_other_kinds_take_no_pl
     }
 }
 
-/// Serves a key set on a port of its own.
+/// Serves a key set on its own port.
 struct Issuer {
     address: SocketAddr,
     state: Arc<Mutex<Served>>,
@@ -253,7 +253,7 @@ enum Answer {
 
 impl Issuer {
     async fn start(set: Value) -> Issuer {
-        // Whoever was first in this process has installed it.
+        // Another test in this process may have installed it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let state = Arc::new(Mutex::new(Served { answer: Answer::Body(set.to_string()), fetches: 0 }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! Which tokens are good, and what is said of the others.
+//! Which tokens are accepted, and the errors for the others.
 
 #![allow(
     clippy::unwrap_used,
@@ -236,7 +236,7 @@ fn claims_that_hold_more_than_a_name_give_a_name_of_their_own() {
     assert_eq!(user("ann/bob").as_deref(), Ok("ann..2Fbob"));
     assert_eq!(user("..").as_deref(), Ok("..2E..2E"));
     assert!(user(&"a".repeat(101)).is_ok_and(|name| name.len() == 73));
-    // Nobody becomes another by writing down how the other one is written.
+    // Using somebody else's escaped name as an id does not give that name.
     assert_ne!(user("auth0..7C5f7c8ec7"), user("auth0|5f7c8ec7"));
 }
 
@@ -259,7 +259,7 @@ fn other_claims_may_name_user_tenant_and_scopes() {
     let identity = verify(names("email", "https://app.example/org", "scp"), body.clone()).unwrap();
     assert_eq!((&*identity.user, &*identity.tenant), ("ann@example.com", "acme"));
     assert!(identity.scopes.is_admin());
-    // One claim may say two things.
+    // One claim may have two meanings.
     let identity = verify(names("sub", "sub", "scope"), body.clone()).unwrap();
     assert_eq!((&*identity.user, &*identity.tenant), ("opaque", "opaque"));
     assert_eq!(verify(names("oid", "tenant", "scope"), body), Err(TokenError::NoSubject));
@@ -326,12 +326,12 @@ fn setting_up_names_the_key_that_is_wrong() {
         (
             Algorithm::RS256,
             KeySource::Secret(vec![1; 64]),
-            "jwt_algorithm is RS256, which does not go with jwt_secret",
+            "jwt_algorithm is RS256, which does not match jwt_secret",
         ),
         (
             Algorithm::HS256,
             file(public.clone()),
-            "jwt_algorithm is HS256, which does not go with jwt_public_key_file",
+            "jwt_algorithm is HS256, which does not match jwt_public_key_file",
         ),
         (Algorithm::HS256, KeySource::Jwks { url: "https://x/".into() }, "jwt_algorithm is HS256"),
         (Algorithm::RS256, file(missing), "jwt_public_key_file: can't read no/such/key.pem"),

@@ -1,4 +1,4 @@
-//! Key pairs for tests, made anew each time. Tokens are signed with another implementation of JWT than the one under test.
+//! Key pairs for tests, generated in each run. Tokens are signed with a JWT implementation other than the one under test.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -19,7 +19,7 @@ use starling_auth::Algorithm;
 pub const NOW_MS: i64 = 1_800_000_000_000;
 pub const NOW: i64 = NOW_MS / 1_000;
 
-/// A key pair for one algorithm.
+/// Key pair for one algorithm.
 pub struct TestKey {
     pub algorithm: Algorithm,
     pub public_pem: String,
@@ -36,12 +36,12 @@ impl TestKey {
         }
     }
 
-    /// A key on another curve than the one that ES256 stands for.
+    /// Key on a curve other than the one that ES256 requires.
     pub fn p384() -> TestKey {
         TestKey::ec(Algorithm::ES256, &ECDSA_P384_SHA384_FIXED_SIGNING)
     }
 
-    /// Such a key, as an entry of a key set.
+    /// Returns such a key as an entry of a key set.
     pub fn p384_jwk(kid: &str) -> Value {
         let key = EncodingKey::from_ec_pem(TestKey::p384().private_pem.as_bytes()).unwrap();
         let mut jwk = Jwk::from_encoding_key(&key, jsonwebtoken::Algorithm::ES384).unwrap();
@@ -81,7 +81,7 @@ impl TestKey {
         jsonwebtoken::encode(&header, claims, &self.encoding_key()).unwrap()
     }
 
-    /// The public key as an entry of a key set.
+    /// Returns the public key as an entry of a key set.
     pub fn jwk(&self, kid: Option<&str>) -> Value {
         let mut jwk = Jwk::from_encoding_key(&self.encoding_key(), self.library_algorithm()).unwrap();
         jwk.common.key_id = kid.map(str::to_owned);
@@ -103,7 +103,7 @@ impl TestKey {
     }
 }
 
-/// A token of any header and claims, signed with HMAC-SHA256.
+/// Returns a token with any header and claims, signed with HMAC-SHA256.
 pub fn hmac_token(header: &str, claims: &str, secret: &[u8]) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let key = EncodingKey::from_secret(secret);
