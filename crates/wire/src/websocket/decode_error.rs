@@ -1,52 +1,53 @@
-//! How a client can break the protocol.
+//! Errors of the decoder.
 
 use super::deflate::InflateError;
 use crate::protocol::CloseReason;
 
-/// The client broke the protocol. [`DecodeError::close_reason`] says what to close with; the decoder takes nothing more.
+/// Violation of the WebSocket protocol by a client. [`DecodeError::close_reason`] returns the close code. The decoder accepts
+/// nothing after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// A reserved bit that no negotiated extension gives a meaning.
+    /// A reserved bit is set that no negotiated extension uses.
     #[error("a reserved bit is set")]
     ReservedBit,
-    /// An opcode that has no meaning.
-    #[error("a reserved opcode")]
+    /// The opcode is not defined.
+    #[error("the opcode is reserved")]
     ReservedOpCode,
-    /// Clients must mask.
+    /// The frame is not masked, although clients must mask.
     #[error("a frame is not masked")]
     NotMasked,
-    /// A ping, pong or close in parts.
+    /// A ping, pong or close frame is fragmented.
     #[error("a control frame is fragmented")]
     FragmentedControl,
-    /// A ping, pong or close of more than 125 bytes.
+    /// A ping, pong or close frame has more than 125 bytes.
     #[error("a control frame is too long")]
     LongControl,
-    /// A length whose highest bit is set.
-    #[error("a length beyond 63 bits")]
+    /// The highest bit of the length is set.
+    #[error("the length of a frame exceeds 63 bits")]
     BadLength,
-    /// A continuation of nothing.
+    /// A continuation frame without a message to continue.
     #[error("a continuation without a start")]
     NothingToContinue,
-    /// A message within a message.
+    /// A new message starts before the previous one has ended.
     #[error("a message starts before the last one has ended")]
     NotContinued,
-    /// A close frame with half a code, or a code that must not be sent.
-    #[error("a close frame with a bad code")]
+    /// A close frame has half a code, or a code that must not be sent.
+    #[error("a close frame has a bad code")]
     BadCloseCode,
-    /// Not UTF-8 in a text message or in the reason of a close frame.
-    #[error("text that is not UTF-8")]
+    /// A text message or the reason of a close frame is not UTF-8.
+    #[error("text is not UTF-8")]
     NotUtf8,
-    /// Over `frame_bytes_max` or `message_bytes_max`.
-    #[error("a message over the limit")]
+    /// A frame or message exceeds `frame_bytes_max` or `message_bytes_max`.
+    #[error("a message exceeds the limit")]
     TooBig,
-    /// Compressed data that can't be inflated.
-    #[error("data that is not DEFLATE")]
+    /// Compressed data cannot be decompressed.
+    #[error("compressed data is not DEFLATE")]
     NotDeflate,
 }
 
 impl DecodeError {
-    /// What to close the connection with.
+    /// Returns the reason to close the connection with.
     pub fn close_reason(self) -> CloseReason {
         match self {
             DecodeError::NotUtf8 | DecodeError::NotDeflate => CloseReason::InvalidPayload,

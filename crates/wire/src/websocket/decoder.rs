@@ -1,63 +1,63 @@
-//! From the bytes of a socket to messages.
+//! Decoder from the bytes of a socket to messages.
 
 use super::deflate::{Inflater, Params};
 use super::header::{HEADER_BYTES_MAX, Header, is_control};
 use super::{DecodeError, Feed, Incoming, OpCode};
 
-/// Of a message that comes in pieces, this much is made room for at once; more only as bytes arrive.
+/// Most bytes that are reserved at the start of a fragmented message. More is only allocated as bytes arrive.
 const FIRST_ROOM_BYTES_MAX: u64 = 16 * 1024;
 
 /// Limits and extensions of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct DecoderConfig {
-    /// How long the payload of one frame may be, bytes as sent.
+    /// Greatest payload of one frame, in bytes as sent.
     pub frame_bytes_max: u32,
-    /// How long a message may be, all fragments together, bytes after inflating.
+    /// Greatest length of a message with all its fragments, in bytes after decompression.
     pub message_bytes_max: u32,
-    /// What was negotiated of permessage-deflate.
+    /// Negotiated parameters of permessage-deflate.
     pub deflate: Option<Params>,
 }
 
-/// Decodes what one client sends. While no message is under way it owns no buffer (but the inflater of a connection that
-/// keeps its context between messages).
+/// Decoder for the frames of one client. Between messages it owns no buffer, except for the inflater of a connection that
+/// keeps its context between messages.
 #[derive(Debug)]
 pub struct Decoder {
     frame_bytes_max: u32,
     message_bytes_max: u32,
-    /// A close frame or an error has come.
+    /// Whether a close frame or an error has been decoded.
     pub(super) ended: bool,
-    /// Of a connection that negotiated permessage-deflate.
+    /// Inflater, if permessage-deflate was negotiated.
     inflater: Option<Box<Inflater>>,
-    /// What has come of an incomplete frame or message.
+    /// Received part of an incomplete frame or message.
     pub(super) pending: Option<Box<Pending>>,
 }
 
-/// What has come of an incomplete frame or message.
+/// Received part of an incomplete frame or message.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// The first bytes of a header.
+    /// First bytes of an incomplete header.
     pub(super) head: [u8; HEADER_BYTES_MAX],
     pub(super) head_length: u8,
-    /// The frame whose payload is coming, and how much of it has come.
+    /// Header of the incomplete frame, and how many bytes of its payload have been received.
     pub(super) frame: Option<(Header, u64)>,
-    /// The payload of the control frame that is coming.
+    /// Received payload of an incomplete control frame.
     pub(super) control: Vec<u8>,
-    /// The message that has started.
+    /// Incomplete message.
     pub(super) message: Option<Message>,
-    /// A message or control payload of here was given out; it is of no use any more.
+    /// Whether the message or control payload has been returned to the caller and can be released.
     pub(super) given_out: Option<GivenOut>,
 }
 
-/// A message that has started.
+/// Message whose first frame has been received.
 #[derive(Debug)]
 pub(super) struct Message {
     text: bool,
     compressed: bool,
-    /// Bytes of the frames so far, as sent.
+    /// Payload bytes of the frames so far, as sent.
     sent_bytes: u64,
-    /// What has come: unmasked, inflated.
+    /// Received content, unmasked and decompressed.
     bytes: Vec<u8>,
-    /// How much of it is known to be UTF-8.
+    /// Length of the part that is known to be UTF-8.
     valid_up_to: usize,
 }
 
@@ -68,7 +68,7 @@ pub(super) enum GivenOut {
 }
 
 impl Decoder {
-    /// A decoder for a new connection. Allocates only where permessage-deflate was negotiated.
+    /// Creates a decoder for a new connection. Only allocates if permessage-deflate was negotiated.
     pub fn new(config: DecoderConfig) -> Decoder {
         Decoder {
             frame_bytes_max: config.frame_bytes_max,
@@ -79,23 +79,23 @@ impl Decoder {
         }
     }
 
-    /// Takes what was read from the socket, to be unmasked in place. The [`Feed`] is to be gone through to its end, or
-    /// [stopped](Feed::stop); where it is dropped before, the decoder has ended.
+    /// Decodes bytes read from the socket, which are unmasked in place. The caller must iterate the [`Feed`] to its end or
+    /// [stop](Feed::stop) it. If it is dropped earlier, the decoder has ended.
     pub fn feed<'a>(&'a mut self, input: &'a mut [u8]) -> Feed<'a> {
         Feed { decoder: self, input, at: 0, inflated: 0 }
     }
 
-    /// Whether nothing is kept between reads: no part of a frame or message.
+    /// Whether no part of a frame or message is kept between reads.
     pub fn is_idle(&self) -> bool {
         self.pending.is_none()
     }
 
-    /// Whether a close frame or an error has come, after which nothing more is decoded.
+    /// Whether a close frame or an error has been decoded. Nothing is decoded after that.
     pub fn is_ended(&self) -> bool {
         self.ended
     }
 
-    /// Checks what a header says against what came before it.
+    /// Checks a header against the limits and the frames before it.
     pub(super) fn check(&self, header: &Header) -> Result<(), DecodeError> {
         if is_control(header.opcode) {
             return Ok(());
@@ -116,8 +116,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes a part of the payload of a data frame into the message under way, which the first frame starts. Gives how many bytes
-    /// the inflater made of it.
+    /// Appends a part of a data frame's payload to the current message, and starts one if there is none. Returns the number of bytes
+    /// that the inflater produced.
     pub(super) fn take_data(
         &mut self,
         header: &Header,
@@ -154,7 +154,7 @@ impl Decoder {
         Ok(inflated)
     }
 
-    /// Gives out the message that has just become whole.
+    /// Returns the message that has just been completed.
     pub(super) fn whole_message(&mut self) -> Option<Incoming<'_>> {
         let pending = self.pending.as_deref_mut()?;
         pending.given_out = Some(GivenOut::Message);
@@ -165,7 +165,7 @@ impl Decoder {
         std::str::from_utf8(&message.bytes).ok().map(Incoming::Text)
     }
 
-    /// Lets go of what was given out, and of everything when nothing is under way.
+    /// Releases what has been returned to the caller, and all buffers if no frame or message is incomplete.
     pub(super) fn release(&mut self) {
         let Some(pending) = self.pending.as_deref_mut() else { return };
         match pending.given_out.take() {
@@ -180,7 +180,7 @@ impl Decoder {
 }
 
 impl Message {
-    /// Checks what has come since the last check, so that bad text is refused at its first bad byte.
+    /// Checks the bytes received since the last check, so that invalid text is refused at its first bad byte.
     fn check_text(&mut self, last: bool) -> Result<(), DecodeError> {
         if !self.text {
             return Ok(());

@@ -4,7 +4,7 @@ use crate::websocket::unmask;
 
 const LIMIT: u32 = 1000;
 
-/// What came out of a decoder, owned.
+/// Owned copy of a decoded message.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Text(String),
@@ -19,7 +19,7 @@ fn decoder(deflate: Option<Params>) -> Decoder {
     Decoder::new(DecoderConfig { frame_bytes_max: LIMIT, message_bytes_max: LIMIT, deflate })
 }
 
-/// Feeds chunks of an input and gathers everything.
+/// Feeds an input in chunks and collects all messages.
 fn feed(decoder: &mut Decoder, chunks: &[&[u8]]) -> Vec<Seen> {
     let mut seen = Vec::new();
     for chunk in chunks {
@@ -43,7 +43,7 @@ fn decode(input: &[u8]) -> Vec<Seen> {
     feed(&mut decoder(None), &[input])
 }
 
-/// A masked frame as a client sends it; `first` is the first byte.
+/// Returns a masked frame as a client sends it; `first` is its first byte.
 fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x12, 0x34, 0x56, 0x78];
     let mut frame = vec![first];
@@ -168,7 +168,7 @@ fn lengths_need_not_be_minimal() {
 
 #[test]
 fn the_limit_holds_at_the_header_and_over_all_fragments() {
-    // No byte of the payload has come.
+    // No byte of the payload has arrived.
     let header = &client_frame(0x82, &[0; LIMIT as usize + 1])[..8];
     assert_eq!(decode(header), [Seen::Error(DecodeError::TooBig)]);
     let huge = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
@@ -182,10 +182,10 @@ fn the_limit_holds_at_the_header_and_over_all_fragments() {
 
 #[test]
 fn bad_text_is_refused_at_its_first_bad_byte() {
-    // In a later fragment, though the message goes on.
+    // In a later fragment, although the message continues.
     let input = [client_frame(0x01, b"\xce\xba"), client_frame(0x00, b"\xf4\x90")].concat();
     assert_eq!(decode(&input), [Seen::Error(DecodeError::NotUtf8)]);
-    // Within a frame, though the frame goes on: the bad byte is the fourth one of the payload.
+    // Within a frame, although the frame continues: the bad byte is the fourth one of the payload.
     let frame = client_frame(0x81, b"abc\xffdefgh");
     let mut decoder = decoder(None);
     assert_eq!(feed_bytes(&mut decoder, &frame[..6 + 3]), []);
@@ -235,7 +235,7 @@ mod properties {
 
     use super::*;
 
-    /// A frame that may or may not fit what came before it.
+    /// Frame that may or may not be valid after the frames before it.
     fn frame() -> impl Strategy<Value = Vec<u8>> {
         let first = prop_oneof![
             4 => prop::sample::select(&[0x81u8, 0x82, 0x89, 0x8a][..]),
@@ -259,7 +259,7 @@ mod properties {
         }))
     }
 
-    /// Of a compressed message with more than one fault, the split decides which is found first.
+    /// If a compressed message has several faults, the split decides which one is found first.
     fn alike(mut seen: Vec<Seen>, params: Option<Params>) -> Vec<Seen> {
         if let (Some(Seen::Error(error)), Some(_)) = (seen.last_mut(), params)
             && let DecodeError::NotUtf8 | DecodeError::TooBig = error

@@ -1,29 +1,29 @@
-//! One read of a socket, gone through.
+//! Iteration over the messages in one read of a socket.
 
 use super::decoder::{Decoder, GivenOut};
 use super::header::{HEADER_BYTES_MAX, Header, is_control};
 use super::incoming::{Incoming, incoming};
 use super::{CONTROL_PAYLOAD_BYTES_MAX, DecodeError, OpCode, unmask};
 
-/// The messages in what was read from a socket. A lending iterator: each message is used before the next is asked for.
+/// Lending iterator over the messages in the bytes of one read. Each message must be used before the next one is requested.
 #[derive(Debug)]
 pub struct Feed<'a> {
     pub(super) decoder: &'a mut Decoder,
     pub(super) input: &'a mut [u8],
     pub(super) at: usize,
-    /// Bytes that came out of the inflater.
+    /// Bytes produced by the inflater.
     pub(super) inflated: usize,
 }
 
 impl Feed<'_> {
-    /// The next whole message; `None` when the input is used up (what is left over is kept) or the decoder has ended.
+    /// Returns the next complete message. `None` when the input is used up (an incomplete rest is kept) or the decoder has ended.
     ///
     /// # Errors
     ///
-    /// The client broke the protocol. Nothing follows.
+    /// The client violated the protocol. Nothing is decoded after that.
     #[expect(
         clippy::should_implement_trait,
-        reason = "what it gives borrows from it, which Iterator can't express"
+        reason = "the returned value borrows from the iterator, which Iterator cannot express"
     )]
     pub fn next(&mut self) -> Option<Result<Incoming<'_>, DecodeError>> {
         self.decoder.release();
@@ -53,20 +53,20 @@ impl Feed<'_> {
         }
     }
 
-    /// How many bytes compressed messages, or parts of them, have become so far.
+    /// Returns the number of bytes that compressed messages, or parts of them, have been decompressed to so far.
     pub fn inflated(&self) -> usize {
         self.inflated
     }
 
-    /// Ends here, behind the last message that was given out, and gives how much of the input has been taken. What follows is still
-    /// as it was read, and is what the decoder is to be fed next.
+    /// Stops after the last returned message and returns the number of input bytes that were consumed. The rest of the input is
+    /// unchanged; the caller must feed it to the decoder next.
     pub fn stop(mut self) -> usize {
         let taken = self.at;
         self.input = &mut std::mem::take(&mut self.input)[..taken];
         taken
     }
 
-    /// Goes on until something is whole or the input is used up.
+    /// Decodes until a message or control frame is complete or the input is used up.
     fn advance(&mut self) -> Result<Option<Whole>, DecodeError> {
         loop {
             let (header, offset) = match self.frame()? {
@@ -108,10 +108,10 @@ impl Feed<'_> {
         }
     }
 
-    /// The frame that is being read and how much of its payload has come: the one under way, or the next one.
+    /// Returns the header of the current frame, or of the next one, and how many bytes of its payload have been received.
     fn frame(&mut self) -> Result<Option<(Header, u64)>, DecodeError> {
         if let Some(frame) = self.decoder.pending.as_ref().and_then(|pending| pending.frame) {
-            // Nothing can come of no input, and a payload of no bytes is never under way.
+            // Without input there is nothing to do. A frame with an empty payload is never incomplete.
             return Ok((self.at < self.input.len()).then_some(frame));
         }
         let input = &self.input[self.at..];
@@ -131,7 +131,7 @@ impl Feed<'_> {
             Header::parse(&head[..kept + more])?
         };
         let Some((header, length)) = parsed else {
-            // Fewer bytes than the longest header has, so all of them fit.
+            // An incomplete header is shorter than the longest header, so it fits.
             let pending = self.decoder.pending.get_or_insert_default();
             pending.head[kept..kept + input.len()].copy_from_slice(input);
             pending.head_length = (kept + input.len()) as u8;
@@ -160,13 +160,13 @@ impl Feed<'_> {
 
 impl Drop for Feed<'_> {
     fn drop(&mut self) {
-        // What was left unread is gone, and what came after it would be taken for something else.
+        // The unread rest of the input is lost, so the following bytes would be misread.
         self.decoder.ended |= self.at < self.input.len();
         self.decoder.release();
     }
 }
 
-/// Where a whole message or control payload lies.
+/// Location of a complete message or control payload.
 enum Whole {
     /// In the input.
     Here { opcode: OpCode, start: usize, end: usize },

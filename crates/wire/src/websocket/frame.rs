@@ -1,36 +1,36 @@
-//! A server's frames: unmasked and final.
+//! Frames of a server, which are unmasked and final.
 
 use bytes::Bytes;
 use fastwebsockets::{Frame, OpCode, Payload};
 
-/// How long the payload of a ping, pong or close frame may be.
+/// Greatest payload of a ping, pong or close frame in bytes.
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
-/// Length of the longest header of a server's frame.
+/// Length of the longest header of a server's frame in bytes.
 const HEADER_BYTES_MAX: usize = 10;
 const FIN: u8 = 0x80;
-/// RSV1: compressed.
+/// Bit RSV1, which marks a compressed message.
 const RSV1: u8 = 0x40;
 
-/// A payload to be written right behind the room for its header, so that a frame is one buffer and is written once.
+/// Buffer for a frame. The payload is appended after space reserved for the header, so that the frame is one buffer and needs one write.
 #[derive(Debug)]
 pub struct FrameBuffer {
     bytes: Vec<u8>,
 }
 
 impl FrameBuffer {
-    /// Makes room for a payload of about this many bytes.
+    /// Creates a buffer for a payload of about this many bytes.
     pub fn with_capacity(payload_bytes: usize) -> FrameBuffer {
         let mut bytes = Vec::with_capacity(HEADER_BYTES_MAX + payload_bytes);
         bytes.resize(HEADER_BYTES_MAX, 0);
         FrameBuffer { bytes }
     }
 
-    /// Where to append the payload. What stands there already (room for the header) must be left alone.
+    /// Returns the vector to append the payload to. Its existing bytes are reserved for the header and must not be changed.
     pub fn payload(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Writes the header and gives the frame.
+    /// Writes the header and returns the frame.
     pub fn finish(self, opcode: OpCode) -> Bytes {
         self.finish_with(opcode, 0)
     }
@@ -51,7 +51,7 @@ impl FrameBuffer {
     }
 }
 
-/// The payload of a finished, unmasked frame.
+/// Returns the payload of a finished, unmasked frame.
 pub fn payload_of(frame: &[u8]) -> &[u8] {
     let width = match frame.get(1) {
         Some(127) => 10,
@@ -61,7 +61,7 @@ pub fn payload_of(frame: &[u8]) -> &[u8] {
     frame.get(width..).unwrap_or_default()
 }
 
-/// A close frame. A reason that is too long is cut at a character.
+/// Returns a close frame. A reason that is too long is truncated between two characters.
 pub fn close_frame(code: u16, reason: &str) -> Bytes {
     let reason = &reason[..reason.floor_char_boundary(CONTROL_PAYLOAD_BYTES_MAX - 2)];
     let mut frame = FrameBuffer::with_capacity(2 + reason.len());
@@ -70,17 +70,17 @@ pub fn close_frame(code: u16, reason: &str) -> Bytes {
     frame.finish(OpCode::Close)
 }
 
-/// The answer to a client's close frame: its own code, or 1000 where it gave none.
+/// Returns the reply to a client's close frame: with the client's code, or 1000 if it sent none.
 pub fn close_reply(code: Option<u16>) -> Bytes {
     close_frame(code.unwrap_or(1000), "")
 }
 
-/// A ping without payload: the same static bytes for everyone.
+/// Returns a ping without payload. All callers share the same static bytes.
 pub fn ping_frame() -> Bytes {
     Bytes::from_static(&[FIN | OpCode::Ping as u8, 0])
 }
 
-/// The answer to a ping. A payload that is too long, which no decoded ping has, is cut.
+/// Returns the reply to a ping. A payload that is too long is truncated; no decoded ping has one.
 pub fn pong_frame(payload: &[u8]) -> Bytes {
     let payload = &payload[..payload.len().min(CONTROL_PAYLOAD_BYTES_MAX)];
     let mut frame = FrameBuffer::with_capacity(payload.len());

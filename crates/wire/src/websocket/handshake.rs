@@ -1,4 +1,4 @@
-//! The parts of the opening handshake that need no socket (RFC 6455, section 4.2).
+//! Parts of the opening handshake that need no socket (RFC 6455, section 4.2).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -7,23 +7,23 @@ use sha1::{Digest, Sha1};
 
 use crate::protocol::Encoding;
 
-/// Why a request is no opening handshake.
+/// Reason why a request is not a valid opening handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpgradeError {
-    /// It asks for no upgrade to WebSocket.
+    /// The request does not ask for an upgrade to WebSocket.
     #[error("not a WebSocket upgrade: `Connection: Upgrade` and `Upgrade: websocket` are needed")]
     NotAnUpgrade,
-    /// It speaks another version. The answer carries `Sec-WebSocket-Version: 13`.
-    #[error("only version 13 of WebSocket is spoken here")]
+    /// The request asks for another version. The response carries `Sec-WebSocket-Version: 13`.
+    #[error("only version 13 of WebSocket is supported")]
     UnsupportedVersion,
-    /// Its key is not 16 bytes in base64.
+    /// The key is not 16 bytes in base64.
     #[error("`Sec-WebSocket-Key` must be 16 bytes in base64")]
     BadKey,
 }
 
 impl UpgradeError {
-    /// The HTTP status to answer with: 426 where another way of asking would work, else 400.
+    /// Returns the status of the response: 426 if the client could ask in another way, otherwise 400.
     pub fn status(self) -> http::StatusCode {
         match self {
             UpgradeError::NotAnUpgrade | UpgradeError::UnsupportedVersion => {
@@ -34,7 +34,7 @@ impl UpgradeError {
     }
 }
 
-/// Checks the headers of a GET request over HTTP/1.1 and gives the value of the response's `Sec-WebSocket-Accept`.
+/// Checks the headers of an HTTP/1.1 GET request and returns the value for `Sec-WebSocket-Accept` in the response.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub fn validate_upgrade(headers: &HeaderMap) -> Result<String, UpgradeError> {
     Ok(accept_key(key))
 }
 
-/// What proves to a client that its key was read as a WebSocket server reads it.
+/// Returns the value that proves to a client that the server understood its key.
 pub fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
     hash.update(key);
@@ -59,9 +59,9 @@ pub fn accept_key(key: &str) -> String {
     BASE64.encode(hash.finalize())
 }
 
-/// Chooses out of the values of a request's `Sec-WebSocket-Protocol` headers, the client's first choice that is known.
+/// Chooses a sub-protocol: the first known one in the values of the request's `Sec-WebSocket-Protocol` headers.
 ///
-/// `None`: only unknown ones are offered; refuse with HTTP 400. `Some(None)`: none is offered; speak JSON and send no such
+/// `None`: only unknown ones are offered; refuse with HTTP 400. `Some(None)`: none is offered; use JSON and send no such
 /// header. `Some(Some(encoding))`: send [`Encoding::subprotocol`].
 pub fn choose_subprotocol<'a>(offered: impl Iterator<Item = &'a str>) -> Option<Option<Encoding>> {
     let mut any = false;

@@ -1,27 +1,27 @@
-//! A client's frame header (RFC 6455, section 5.2).
+//! Header of a client's frame (RFC 6455, section 5.2).
 
 use fastwebsockets::OpCode;
 
 use super::DecodeError;
 
-/// The longest header: 2 bytes, 8 of length, 4 of mask.
+/// Length of the longest header in bytes: 2, then 8 for the length and 4 for the mask.
 pub(super) const HEADER_BYTES_MAX: usize = 14;
 
-/// What stands before a payload.
+/// Frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) fin: bool,
-    /// RSV1: compressed.
+    /// Bit RSV1, which marks a compressed message.
     pub(super) rsv1: bool,
     pub(super) opcode: OpCode,
     pub(super) mask: [u8; 4],
-    /// Payload's length.
+    /// Length of the payload in bytes.
     pub(super) length: u64,
 }
 
 impl Header {
-    /// Reads a header and gives how long it is; `None` where bytes are missing. What is wrong in the first two bytes is told
-    /// as soon as those are there.
+    /// Parses a header and returns it with its length; `None` if bytes are missing. Errors in the first two bytes are reported
+    /// as soon as these have arrived.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, DecodeError> {
         let Some([first, second]) = bytes.first_chunk::<2>() else { return Ok(None) };
         if first & 0x30 != 0 {
@@ -59,7 +59,7 @@ impl Header {
     }
 }
 
-/// Whether it is a close, ping or pong, which may stand between the parts of a message.
+/// Whether this is a close, ping or pong frame. Control frames may appear between the fragments of a message.
 pub(super) fn is_control(opcode: OpCode) -> bool {
     opcode as u8 & 0x8 != 0
 }

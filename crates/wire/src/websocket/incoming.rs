@@ -1,26 +1,26 @@
-//! What a client can send.
+//! Messages and control frames of a client.
 
 use fastwebsockets::{CloseCode, OpCode};
 
 use super::DecodeError;
 
-/// A whole message or control frame.
+/// Complete message or control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming<'a> {
-    /// A text message.
+    /// Text message.
     Text(&'a str),
-    /// A binary message.
+    /// Binary message.
     Binary(&'a [u8]),
-    /// To be answered by [`super::pong_frame`].
+    /// Ping. The reply is [`super::pong_frame`].
     Ping(&'a [u8]),
-    /// A sign of life.
+    /// Pong, which only shows that the client is alive.
     Pong(&'a [u8]),
-    /// The client's last frame: its code, if it gave one, and its reason. To be answered by [`super::close_reply`], unless a
-    /// close frame was sent before. What comes after it is ignored.
+    /// Close frame with its code, if there is one, and its reason. The reply is [`super::close_reply`], unless a
+    /// close frame was sent before. Anything after it is ignored.
     Close(Option<u16>, &'a str),
 }
 
-/// Reads a whole payload.
+/// Interprets a complete payload.
 pub(super) fn incoming(opcode: OpCode, payload: &[u8]) -> Result<Incoming<'_>, DecodeError> {
     Ok(match opcode {
         OpCode::Text => Incoming::Text(utf8(payload)?),
@@ -41,7 +41,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8)
 }
 
-/// Whether a close frame may carry a code (RFC 6455, section 7.4, and IANA's registry, which has got 1014 since).
+/// Whether a close frame may carry this code (RFC 6455, section 7.4, and IANA's registry, which has added 1014).
 fn may_be_sent(code: u16) -> bool {
     CloseCode::from(code).is_allowed() || code == 1014
 }

@@ -1,6 +1,6 @@
-//! Masking, which every client does (RFC 6455, section 5.3).
+//! Masking of frames, which clients must do (RFC 6455, section 5.3).
 
-/// Removes (or applies) a mask in place. `offset` is how many bytes of the same payload came before these.
+/// Removes (or applies) a mask in place. `offset` is the number of bytes of the same payload before these.
 pub fn unmask(bytes: &mut [u8], mut mask: [u8; 4], offset: usize) {
     mask.rotate_left(offset % 4);
     fastwebsockets::unmask(bytes, mask);

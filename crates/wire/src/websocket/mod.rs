@@ -1,11 +1,11 @@
-//! The WebSocket codec, server side: RFC 6455, and RFC 7692 in [`deflate`].
+//! WebSocket codec for servers: RFC 6455, and RFC 7692 in [`deflate`].
 //!
-//! It does no I/O: a [`Decoder`] is fed what was read from a socket and gives messages, borrowed from the very buffer they were
-//! read into wherever they came whole. Between messages it owns no buffer. The functions that make frames give finished
-//! bytes, which can be shared by any number of sockets, since a server does not mask.
+//! The codec does no I/O. A [`Decoder`] is fed the bytes read from a socket and returns messages. A message that arrived complete
+//! borrows from the buffer that it was read into. Between messages the decoder owns no buffer. The functions that build frames return
+//! finished bytes, which any number of connections can share, since a server does not mask.
 //!
-//! The vocabulary (operation codes, close codes, headers, masks) is that of `fastwebsockets`; reading and writing are not, since
-//! its sockets keep buffers, write each frame by itself, know no deflate and have no limit over continuations.
+//! Operation codes, close codes, headers and masks come from `fastwebsockets`. Its reading and writing are not used: its sockets keep
+//! buffers, write each frame separately, do not support deflate and do not limit fragmented messages.
 
 mod decode_error;
 mod decoder;

@@ -1,4 +1,4 @@
-//! Compression of what goes to a client.
+//! Compression of frames for a client.
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress};
@@ -6,14 +6,14 @@ use flate2::{Compress, Compression, FlushCompress};
 use super::super::{FrameBuffer, OpCode, payload_of};
 use super::{Params, TAIL};
 
-/// Payloads shorter than this go out as they are: a header of a block and a byte of flush would eat the gain.
+/// Shortest payload that is compressed, in bytes. For shorter ones the block header and the flush outweigh the gain.
 const PAYLOAD_BYTES_MIN: usize = 32;
 
-/// Compresses frames for one connection. Without context takeover it keeps nothing between frames, so that one deflater, and
-/// each frame it makes, can serve all connections that agreed on the same [`Params`].
+/// Compressor of frames for one connection. Without context takeover it keeps nothing between frames. One deflater and its
+/// frames can then serve all connections with the same [`Params`].
 #[derive(Debug)]
 pub struct Deflater {
-    /// `None` before the first message, and between messages where nothing is carried over.
+    /// `None` before the first message, and between messages without context takeover.
     stream: Option<Compress>,
     window_bits: u8,
     takeover: bool,
@@ -21,7 +21,7 @@ pub struct Deflater {
 }
 
 impl Deflater {
-    /// For a connection that agreed on this; `level` from 1 (fast) to 9 (small). Allocates nothing yet.
+    /// Creates a deflater with the negotiated parameters and a `level` from 1 (fast) to 9 (small). Allocates nothing yet.
     pub fn new(params: Params, level: u32) -> Deflater {
         Deflater {
             stream: None,
@@ -31,13 +31,13 @@ impl Deflater {
         }
     }
 
-    /// Whether memory is held for the next frame.
+    /// Whether memory is kept for the next frame.
     #[cfg(test)]
     pub(super) fn stream_is_kept(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Gives the compressed form of a finished, uncompressed frame; the frame itself where it is a control frame, short, or
+    /// Returns the compressed form of a finished, uncompressed frame. Returns the frame itself if it is a control frame, is short, or
     /// would not become shorter.
     pub fn compress(&mut self, frame: &Bytes) -> Bytes {
         let payload = payload_of(frame);
@@ -53,7 +53,7 @@ impl Deflater {
             self.stream = None;
         }
         let out = buffer.payload();
-        // With context takeover the frame must go out as it is, since the client's window is to hold it too.
+        // With context takeover the compressed frame must be sent even if it is longer, since the client's window needs it.
         if !written || !out.ends_with(&TAIL) || (!self.takeover && out.len() >= payload.len() + TAIL.len()) {
             self.stream = None;
             return frame.clone();
@@ -63,7 +63,7 @@ impl Deflater {
     }
 }
 
-/// Compresses all of the input and flushes it to a byte's boundary. `false`: the compressor failed.
+/// Compresses the whole input and flushes to a byte boundary. Returns `false` if the compressor failed.
 fn deflate(stream: &mut Compress, mut input: &[u8], out: &mut Vec<u8>) -> bool {
     loop {
         if out.capacity() - out.len() < 64 {
@@ -74,7 +74,7 @@ fn deflate(stream: &mut Compress, mut input: &[u8], out: &mut Vec<u8>) -> bool {
             return false;
         }
         input = &input[(stream.total_in() - total_in) as usize..];
-        // The flush is complete when it left some room.
+        // The flush is complete if it left some space.
         if input.is_empty() && out.len() < out.capacity() {
             return true;
         }

@@ -1,46 +1,46 @@
-//! Decompression of what a client sends.
+//! Decompression of messages from a client.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{Params, TAIL};
 
-/// Room that is made at a time.
+/// Least number of bytes by which the output grows.
 const STEP_BYTES: usize = 4096;
 
-/// Why a message can't be inflated.
+/// Reason why a message cannot be decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InflateError {
-    /// More than the limit comes out.
+    /// The result exceeds the limit.
     TooBig,
-    /// Not a DEFLATE stream.
+    /// The input is not a DEFLATE stream.
     NotDeflate,
 }
 
-/// Decompresses the messages of one client, part by part.
+/// Decompressor for the messages of one client, part by part.
 #[derive(Debug)]
 pub struct Inflater {
-    /// `None` before the first message, and between messages where nothing is carried over.
+    /// `None` before the first message, and between messages without context takeover.
     stream: Option<Decompress>,
     window_bits: u8,
     takeover: bool,
 }
 
 impl Inflater {
-    /// For a connection that agreed on this. Allocates nothing yet.
+    /// Creates an inflater with the negotiated parameters. Allocates nothing yet.
     pub fn new(params: Params) -> Inflater {
         Inflater {
             stream: None,
-            // zlib does not know 8 bits; a larger window reads a smaller one's stream as well.
+            // zlib does not support 8 bits, but a larger window can read the stream of a smaller one.
             window_bits: params.client_max_window_bits.clamp(9, 15),
             takeover: !params.client_no_context_takeover,
         }
     }
 
-    /// Inflates the next part of a message, and with `last` its end, and appends to `out` what comes out of it.
+    /// Decompresses the next part of a message and appends the result to `out`. `last` marks the end of the message.
     ///
     /// # Errors
     ///
-    /// `out` would become longer than `bytes_max`, or the data is no DEFLATE. The inflater is of no use then.
+    /// `out` would become longer than `bytes_max`, or the data is not DEFLATE. The inflater must not be used after that.
     pub fn inflate(
         &mut self,
         part: &[u8],
@@ -69,7 +69,7 @@ fn inflate(
 ) -> Result<(), InflateError> {
     loop {
         if out.len() == out.capacity() {
-            // One more than the limit is room enough to find that it is exceeded.
+            // One byte beyond the limit is enough to detect that it is exceeded.
             let room = (bytes_max + 1).saturating_sub(out.len());
             out.reserve_exact(room.min(STEP_BYTES.max(out.len())).max(1));
         }
@@ -82,9 +82,9 @@ fn inflate(
             return Err(InflateError::TooBig);
         }
         match status {
-            // A client may end a message with a final block. The next one starts a stream of its own.
+            // A client may end a message with a final block. The next message then starts a new stream.
             Status::StreamEnd => stream.reset(false),
-            // All that is in is out, unless there was no room for it.
+            // With space left in the output, all of the input has been decompressed.
             _ if input.is_empty() && out.len() < out.capacity() => return Ok(()),
             _ if consumed == 0 && out.len() == before => return Err(InflateError::NotDeflate),
             _ => {}

@@ -1,26 +1,26 @@
-//! What client and server agree on (RFC 7692, section 7.1).
+//! Negotiation of permessage-deflate (RFC 7692, section 7.1).
 
-/// The smallest window that zlib can compress with; the RFC knows 8 as well.
+/// Smallest window that zlib can compress with, in bits. The RFC also allows 8.
 const WINDOW_BITS_MIN: u8 = 9;
 const WINDOW_BITS_MAX: u8 = 15;
-/// Offers that are looked at; a browser sends one or two.
+/// Most offers that are read. Browsers send one or two.
 const OFFERS_MAX: usize = 16;
 
-/// What the operator wants of permessage-deflate.
+/// Configuration of permessage-deflate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeflateConfig {
-    /// Forget the last message before compressing the next: compresses worse, but keeps no memory between messages.
+    /// Whether the server compresses each message separately. This compresses worse but keeps no memory between messages.
     pub server_no_context_takeover: bool,
-    /// Ask clients for the same.
+    /// Whether clients are asked to do the same.
     pub client_no_context_takeover: bool,
-    /// Size of our window as its logarithm, 9–15.
+    /// Binary logarithm of the server's window size, 9–15.
     pub server_max_window_bits: u8,
-    /// Size of the clients' windows as its logarithm, 9–15, as far as a client lets us choose.
+    /// Binary logarithm of the clients' window size, 9–15, if the client lets the server choose.
     pub client_max_window_bits: u8,
 }
 
 impl Default for DeflateConfig {
-    /// Nothing is kept between messages.
+    /// Keeps no memory between messages.
     fn default() -> Self {
         DeflateConfig {
             server_no_context_takeover: true,
@@ -31,35 +31,35 @@ impl Default for DeflateConfig {
     }
 }
 
-/// What was agreed.
+/// Negotiated parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Params {
-    /// We compress each message by itself.
+    /// Whether the server compresses each message separately.
     pub server_no_context_takeover: bool,
-    /// The client compresses each message by itself.
+    /// Whether the client compresses each message separately.
     pub client_no_context_takeover: bool,
-    /// Our window, 9–15.
+    /// Window bits of the server, 9–15.
     pub server_max_window_bits: u8,
-    /// The client's window, 8–15.
+    /// Window bits of the client, 8–15.
     pub client_max_window_bits: u8,
 }
 
-/// Chooses the first acceptable offer out of a request's `Sec-WebSocket-Extensions` (several header lines joined by commas).
-/// Gives what was agreed and the value of the response's header; `None` where there is no acceptable offer.
+/// Accepts the first acceptable offer in a request's `Sec-WebSocket-Extensions` (with several header lines joined by commas).
+/// Returns the negotiated parameters and the value of the response's header; `None` if no offer is acceptable.
 ///
-/// An offer with an unknown, repeated or malformed parameter is declined, as is one that wants our window at 8 bits, which
-/// zlib can't do.
+/// An offer with an unknown, repeated or malformed parameter is declined, and so is one that requires a server window of 8 bits,
+/// which zlib does not support.
 pub fn negotiate(header: &str, config: DeflateConfig) -> Option<(Params, String)> {
     split_unquoted(header, ',').take(OFFERS_MAX).find_map(|offer| accept(offer, config))
 }
 
-/// What one offer asks for.
+/// Parameters of one offer.
 #[derive(Debug, Default)]
 struct Offer {
     server_no_context_takeover: bool,
     client_no_context_takeover: bool,
     server_max_window_bits: Option<u8>,
-    /// Inner `None`: the client leaves the choice to us.
+    /// Inner `None`: the client leaves the choice to the server.
     client_max_window_bits: Option<Option<u8>>,
 }
 
@@ -81,7 +81,7 @@ fn accept(offer: &str, config: DeflateConfig) -> Option<(Params, String)> {
         client_no_context_takeover: offer.client_no_context_takeover || config.client_no_context_takeover,
         server_max_window_bits,
         client_max_window_bits: match offer.client_max_window_bits {
-            // Such a client does not know the parameter, so it must not be answered.
+            // The client does not know the parameter, so the response must not contain it.
             None => WINDOW_BITS_MAX,
             Some(hint) => hint.unwrap_or(WINDOW_BITS_MAX).min(client_bits_wanted),
         },
@@ -131,7 +131,7 @@ fn parse<'a>(parameters: impl Iterator<Item = &'a str>) -> Option<Offer> {
     Some(offer)
 }
 
-/// 8–15, without a leading zero.
+/// Parses a number of window bits: 8–15, without a leading zero.
 fn window_bits(value: &str) -> Option<u8> {
     match value {
         "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15" => value.parse().ok(),
@@ -139,7 +139,7 @@ fn window_bits(value: &str) -> Option<u8> {
     }
 }
 
-/// A value may stand in quotation marks. None that needs an escape is valid here.
+/// Removes quotation marks from a value. No valid value needs an escape.
 fn unquoted(value: &str) -> Option<&str> {
     match value.strip_prefix('"') {
         Some(rest) => rest.strip_suffix('"'),

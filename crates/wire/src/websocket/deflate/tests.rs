@@ -24,7 +24,7 @@ fn decoder(params: Params, message_bytes_max: u32) -> Decoder {
     Decoder::new(DecoderConfig { frame_bytes_max: 1 << 20, message_bytes_max, deflate: Some(params) })
 }
 
-/// A client's frame: masked by zeros, so that the payload stands as it is.
+/// Returns a client's frame, masked with zeros, so that the payload stays readable.
 fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first, 0xfe];
     frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
@@ -33,7 +33,7 @@ fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The one text message in an input.
+/// Returns the only text message in an input.
 fn text(decoder: &mut Decoder, mut input: Vec<u8>) -> Result<String, DecodeError> {
     let mut feed = decoder.feed(&mut input);
     match feed.next() {
@@ -47,7 +47,7 @@ fn text(decoder: &mut Decoder, mut input: Vec<u8>) -> Result<String, DecodeError
 fn the_examples_of_the_rfc_are_read() {
     let mut kept = decoder(params(true, 15), 100);
     let hello = Ok("Hello".to_owned());
-    // 7.2.3.1: one block; in two frames; 7.2.3.2: with the context of the one before.
+    // 7.2.3.1: one block; in two frames; 7.2.3.2: with the context of the previous message.
     assert_eq!(text(&mut kept, client_frame(0xc1, b"\xf2\x48\xcd\xc9\xc9\x07\x00")), hello);
     let parts = [client_frame(0x41, b"\xf2\x48\xcd"), client_frame(0x80, b"\xc9\xc9\x07\x00")].concat();
     assert_eq!(text(&mut kept, parts), hello);
@@ -91,7 +91,7 @@ fn what_the_server_compresses_a_client_can_read() {
     }
 }
 
-/// Turns a server's frame into a client's.
+/// Converts a server's frame to a client's.
 fn as_client(frame: &Bytes) -> Vec<u8> {
     let payload = payload_of(frame);
     let mask = [1, 2, 3, 4];
@@ -113,7 +113,7 @@ fn repetition_becomes_short_and_context_makes_it_shorter() {
     assert_eq!(first[0], 0xc1);
     assert!(first.len() < plain.len());
     assert!(kept.compress(&plain).len() < 20);
-    // Without context each frame comes out the same, so one can serve all.
+    // Without context takeover equal frames give equal results, so one can serve all connections.
     let mut forgetful = Deflater::new(params(false, 15), 6);
     assert_eq!(forgetful.compress(&plain), forgetful.compress(&plain));
 }
@@ -133,7 +133,7 @@ fn what_inflates_beyond_the_limit_is_refused_early() {
     assert!(bomb.len() < 10_000);
     let mut input = as_client(&bomb);
     let mut decoder = decoder(params(false, 15), 10_000);
-    // The first hundred bytes inflate to more than the limit; the rest need not come.
+    // The first hundred bytes decompress to more than the limit; the rest need not arrive.
     let mut feed = decoder.feed(&mut input[..100]);
     assert_eq!(feed.next(), Some(Err(DecodeError::TooBig)));
     let mut out = Vec::new();
@@ -155,7 +155,7 @@ fn what_is_no_deflate_is_refused() {
     let error =
         text(&mut decoder(params(true, 15), 1000), client_frame(0xc1, b"\xff\xff\xff\xff")).unwrap_err();
     assert_eq!((error, error.close_reason().code()), (DecodeError::NotDeflate, 1007));
-    // Text is checked after inflating: 0xff in a stored block.
+    // Text is checked after decompression: 0xff in a stored block.
     let error =
         text(&mut decoder(params(true, 15), 1000), client_frame(0xc1, b"\x00\x01\x00\xfe\xff\xff\x00"));
     assert_eq!(error, Err(DecodeError::NotUtf8));
