@@ -1,4 +1,4 @@
-/** Sequence number in a conversation: 1, 2, 3 … without a hole. */
+/** Sequence number of a message in a conversation: 1, 2, 3 … without holes. */
 export type Seq = number;
 
 /** Stable codes. The first nine come from the node, the others from this client. */
@@ -10,7 +10,7 @@ export type ErrorCode =
 export class StarlingError extends Error {
   constructor(code: ErrorCode, message?: string, retryAfterMs?: number);
   readonly code: ErrorCode;
-  /** Milliseconds after which trying again makes sense. */
+  /** Milliseconds to wait before trying again. */
   readonly retryAfterMs?: number;
 }
 
@@ -20,7 +20,7 @@ export interface Position {
   offset: number;
 }
 
-/** How far a conversation was read: a number, and the log that it is a number of. */
+/** Position in a conversation: a number and the log that it belongs to. */
 export type Cursor = Seq | { seq: Seq; log: string };
 
 export interface Snapshot {
@@ -31,37 +31,37 @@ export interface Snapshot {
 }
 
 export interface Options {
-  /** Address of a node or a balancer: `https://host`, `wss://host` or the full `…/v1/ws`. */
+  /** Address of a node or a load balancer: `https://host`, `wss://host` or the full `…/v1/ws`. */
   url?: string;
-  /** Several addresses, tried one after the other: after a failure, and after a connection was lost. */
+  /** Several addresses. The next one is tried after each failure and each lost connection. */
   urls?: string[];
-  /** A token, or a function that gets a fresh one; only with a function are tokens renewed before they expire. */
+  /** A token, or a function that returns a fresh one. Only a function lets the client renew tokens before they expire. */
   token: string | (() => string | Promise<string>);
-  /** Where there is no global WebSocket (Node before 22): the one of the package `ws`. */
+  /** Replacement for the global WebSocket. Node before 22 needs the one from the package `ws`. */
   WebSocket?: new (url: string, protocol: string) => unknown;
-  /** Where there is no global `fetch`, or another one is wanted. */
+  /** Replacement for the global `fetch`. */
   fetch?: typeof fetch;
-  /** What `snapshot()` of an earlier client gave, to go on there. */
+  /** Result of `snapshot()` of an earlier client, to continue its session. */
   resume?: Snapshot;
-  /** Commands that may be unsettled at once; above, they reject with `overflow`. Default 1000. */
+  /** Most commands that can be unsettled at once; further ones reject with `overflow`. Default 1000. */
   outboxLimit?: number;
-  /** Default 30,000. */
+  /** How long other commands and HTTP requests may take before they reject with `timeout`. Default 30,000. */
   requestTimeoutMs?: number;
-  /** How long `send` tries before it rejects with `timeout`. Default 120,000; `Infinity` for ever. */
+  /** How long `send` tries before it rejects with `timeout`. Default 120,000; `Infinity` for no limit. */
   sendTimeoutMs?: number;
-  /** From opening a socket to the node's reply. Default 10,000. */
+  /** Longest time from opening a connection to the reply to `connect`. Default 10,000. */
   dialTimeoutMs?: number;
-  /** Attempts after which `connect()` rejects if no node has answered, at least one for each address. Default 6; `Infinity` for ever. */
+  /** Attempts after which `connect()` rejects if no node has responded; at least one for each address. Default 6; `Infinity` for no limit. */
   connectAttempts?: number;
-  /** The token function is called at most once in this time, but for three calls at once. Default 5,000. */
+  /** Shortest average interval between calls of the token function. Up to three calls may follow at once. Default 5,000. */
   tokenIntervalMs?: number;
-  /** The n-th wait is random below `min(backoffMaxMs, backoffBaseMs × 2ⁿ)`. Default 250. */
+  /** The n-th pause is random, below `min(backoffMaxMs, backoffBaseMs × 2ⁿ)`. Default 250. */
   backoffBaseMs?: number;
-  /** Default 15,000. */
+  /** Longest pause between attempts. Default 15,000. */
   backoffMaxMs?: number;
-  /** Pause before a hole that the log did not fill yet is asked for again. Default 250. */
+  /** Pause before a hole that could not be filled from the log is requested again. Default 250. */
   holeRetryMs?: number;
-  /** What to do when more was missed than a node replays: read it all from the log first, or skip it. Default `page`. */
+  /** What to do if more was missed than a node replays: read all of it from the log first, or skip it. Default `page`. */
   catchUp?: "page" | "skip";
 }
 
@@ -82,12 +82,12 @@ export interface Message {
 export interface JoinReply {
   /** Newest seq, 0 when empty. */
   head: Seq;
-  /** Messages that follow as events. */
+  /** Number of existing messages that follow as events. */
   replayed: number;
   truncated: boolean;
   /** The id of the conversation's log. */
   log?: string;
-  /** The number asked for belongs to a log that is no more: all of the new one follows. */
+  /** The requested number belongs to a log that no longer exists; the messages of the new log follow from the beginning. */
   reset?: boolean;
   online: string[];
   /** How far each user has read. */
@@ -127,9 +127,9 @@ export interface StateEvent {
   node?: string;
   session?: string;
   resumed?: boolean;
-  /** With `connected`: the node before was draining, and nobody noticed. */
+  /** With `connected`: the previous node was draining, and the move was seamless. */
   handover?: boolean;
-  /** With `connected`: events that the node sends again because they were missed. */
+  /** With `connected`: number of missed events that the node replays. */
   replayed?: number;
   conversations?: Record<string, { head: Seq; replayed: number; truncated: boolean; log?: string; reset?: boolean }>;
   topics?: Record<string, Position & { recovered: boolean; replayed: number }>;
@@ -148,27 +148,27 @@ export interface Events {
   typing: { conversation: string; user: string; typing: boolean };
   presence: { conversation: string; user: string; online: boolean; last_seen?: string };
   member: { conversation: string; user: string; member: boolean };
-  /** The title or the metadata was changed; what is absent was removed. */
+  /** The title or the metadata changed; an absent field was removed. */
   updated: { conversation: string; title?: string; metadata?: Record<string, unknown> };
-  /** The conversation was deleted, and is left by that; `member` follows. */
+  /** The conversation was deleted, which also ends the join; `member` follows. */
   deleted: { conversation: string; log?: string };
   publication: { topic: string; offset: number; data: unknown; sender?: string };
   draining: { reconnect_after_ms: number };
   state: StateEvent;
-  /** The conversation's log was made again: forget what was shown of it. All messages of the new log follow. */
+  /** The conversation's log was created again: discard what was shown. The messages of the new log follow. */
   reset: { conversation: string; log?: string };
-  /** Messages `from` to `to` were not replayed; they are read from the log, or `skipped`. */
+  /** Messages `from` to `to` were not replayed. They are read from the log, unless `skipped` is true. */
   truncated: { conversation: string; from: Seq; to: Seq; skipped: boolean };
   /** Publications of this topic may have been missed. */
   gap: { topic: string };
-  /** No longer in this conversation or topic: it can't be read any more. */
+  /** The client is no longer in this conversation or topic, because it cannot be read any more. */
   gone: { conversation?: string; topic?: string; error: StarlingError };
   /**
-   * A command was refused for the moment and is tried again after `pauseMs`, at the time `at` (milliseconds since 1970, by this
-   * machine's clock). `conversation` and `key` say which one, where it has them.
+   * A command was refused for the moment and is retried after `pauseMs`, at the time `at` (milliseconds since 1970, by this
+   * machine's clock). `conversation` and `key` identify it, if it has them.
    */
   retry: { op: string; code: ErrorCode; message?: string; pauseMs: number; at: number; conversation?: string; key?: string };
-  /** What no call could reject with: the end of the connection, a failed refresh, a hole that nobody could fill. */
+  /** An error that belongs to no call: the end of the connection, a failed refresh, a hole that could not be filled. */
   error: StarlingError;
 }
 
@@ -181,12 +181,12 @@ export class Starling {
   readonly tenant: string | undefined;
   readonly node: string | undefined;
   readonly joined: string[];
-  /** The addresses that are tried one after the other; a new list holds from the next attempt on. */
+  /** The addresses, tried one after another. A new list is used from the next attempt on. */
   urls: string[];
 
   /**
-   * Resolves once connected. Rejects with the cause when trying again can't help (`forbidden`: the origin is not allowed; `not_found`: no node
-   * there; `unauthorized`: the token) or after `connectAttempts` (`unreachable`).
+   * Resolves once connected. Rejects with the cause if trying again cannot help (`forbidden`: the origin is not allowed; `not_found`: no node
+   * there; `unauthorized`: the token), or after `connectAttempts` (`unreachable`).
    */
   connect(): Promise<Starling>;
   close(): void;
@@ -199,10 +199,10 @@ export class Starling {
     members?: string[];
     metadata?: Record<string, unknown>;
   }): Promise<{ conversation: string; created: boolean }>;
-  /** Newest activity first. */
+  /** Most recently active first. */
   list(options?: { cursor?: string | null; limit?: number }): Promise<{ conversations: Conversation[]; next: string | null }>;
   describe(conversation: string): Promise<ConversationWithMembers>;
-  /** What is absent stays, `null` removes. */
+  /** An absent field stays, `null` removes it. */
   update(
     conversation: string,
     changes: { title?: string | null; metadata?: Record<string, unknown> | null },
@@ -211,16 +211,16 @@ export class Starling {
   delete(conversation: string): Promise<void>;
   addMember(conversation: string, user: string): Promise<ConversationWithMembers>;
   removeMember(conversation: string, user: string): Promise<void>;
-  /** `log`: the one that `after` is a number of, by default that of the earlier join. */
+  /** `log` is the log that `after` belongs to; by default that of the earlier join. */
   join(conversation: string, options?: { after?: Seq; log?: string }): Promise<JoinReply>;
-  /** Ends the flow of events; with `forGood` the membership too. */
+  /** Stops the events; with `forGood` it also ends the membership. */
   leave(conversation: string, options?: { forGood?: boolean }): Promise<void>;
   send(
     conversation: string,
     content: string,
     options?: { metadata?: Record<string, unknown>; key?: string; timeoutMs?: number },
   ): Promise<{ id: string; seq: Seq; at: string; duplicate: boolean; key: string }>;
-  /** One page, ascending. It may be shorter than `limit` (a large one, a slow line): `more` says whether there is more. */
+  /** Returns one page in ascending order. It may be shorter than `limit` (large messages, a slow connection): `more` says whether there are more. */
   history(
     conversation: string,
     options?: { before?: Seq; after?: Seq; limit?: number },
@@ -234,7 +234,7 @@ export class Starling {
   publish(topic: string, data: unknown): Promise<Position>;
 
   refresh(token?: string): Promise<{ expires_at: string }>;
-  /** Milliseconds to the node and back. */
+  /** Returns the round-trip time to the node in milliseconds. */
   ping(): Promise<number>;
 
   on<E extends keyof Events>(event: E, listener: (detail: Events[E]) => void): () => void;

@@ -1,17 +1,17 @@
 /**
  * Starling's client for browsers and Node (protocol version 1, JSON).
  *
- * What it promises to the program that uses it:
+ * It guarantees the following:
  *
- * - `message` events of a joined conversation come in the order of the log, each exactly once,
- *   whatever happens to the connection in between; a log that was made again is told by `reset`.
- * - `send` resolves when the message is committed. Until then it is tried again under the same
- *   idempotency key, so a retry never becomes a second message; sends to one conversation keep their order.
- * - A lost connection comes back by itself and goes on where it was; a node that drains is left
- *   without anybody noticing.
+ * - `message` events of a joined conversation arrive in the order of the log, each exactly once,
+ *   whatever happens to the connection. If the log was created again, `reset` says so.
+ * - `send` resolves when the message is committed. Until then it is retried with the same
+ *   idempotency key, so a retry never becomes a second message. Sends to one conversation keep their order.
+ * - A lost connection is restored automatically and continues where it was. When a node drains, the client
+ *   moves to another one unnoticed.
  *
- * Where what is: `starling/connection.js` dials, loses and comes back; `jobs.js` has what the program asked for until
- * it is answered; `conversations.js` puts messages in order; `tokens.js` renews tokens; `http.js` makes the calls that go by HTTP.
+ * `starling/connection.js` opens and restores connections; `jobs.js` holds commands until they are
+ * answered; `conversations.js` puts messages in order; `tokens.js` renews tokens; `http.js` makes HTTP requests.
  */
 import { Addresses } from "./starling/addresses.js";
 import { NodeClock } from "./starling/clock.js";
@@ -25,11 +25,11 @@ import { Tokens } from "./starling/tokens.js";
 
 export { StarlingError };
 
-/** Cursors and topics that one `connect` may name. */
+/** Most cursors and topics in one `connect`. */
 const RESUME_ENTRIES_MAX = 1000;
-/** Joins and subscriptions that are made again go so many at a time; more would only meet the limit on commands. */
+/** Most joins and subscriptions that are repeated at the same time. More would only hit the limit on commands. */
 const REJOINS_AT_ONCE = 16;
-/** Events of the client's own; a node's event of such a name is ignored. */
+/** Events that the client itself emits. An event from a node with one of these names is ignored. */
 const OWN_EVENTS = new Set(["state", "truncated", "gap", "gone", "reset", "retry", "error"]);
 
 const DEFAULTS = {
@@ -64,8 +64,8 @@ export class Starling {
     const given = Object.entries(options).filter(([, value]) => value !== undefined);
     this.#options = { ...DEFAULTS, ...Object.fromEntries(given) };
     this.#options.WebSocket ??= globalThis.WebSocket;
-    if (!this.#options.WebSocket) throw new StarlingError("bad_request", "no WebSocket here: pass one as the option `WebSocket`");
-    // Not the bare function: browsers want it called on the global object.
+    if (!this.#options.WebSocket) throw new StarlingError("bad_request", "this platform has no WebSocket: pass one as the option `WebSocket`");
+    // Wrapped, because browsers require `fetch` to be called on the global object.
     this.#options.fetch ??= globalThis.fetch && ((...all) => globalThis.fetch(...all));
     const { token, tokenIntervalMs, requestTimeoutMs: timeoutMs, outboxLimit: limit, fetch, holeRetryMs, catchUp } = this.#options;
     const emit = (event, detail) => this.#emitter.emit(event, detail);
@@ -112,7 +112,7 @@ export class Starling {
   get joined() {
     return this.#conversations.names;
   }
-  /** The addresses that are tried one after the other. A new list holds from the next attempt on. */
+  /** The addresses, tried one after another. A new list is used from the next attempt on. */
   get urls() {
     return this.#addresses.all;
   }
@@ -123,31 +123,31 @@ export class Starling {
   // ---------------------------------------------------------------- connection
 
   /**
-   * Resolves once connected. Rejects with the cause when trying again can't help, or after `connectAttempts` attempts at
-   * which no node answered. Once connected, the client comes back by itself for as long as it takes.
+   * Resolves once connected. Rejects with the cause if trying again cannot help, or after `connectAttempts` attempts without
+   * a response from a node. Once connected, the client reconnects automatically for as long as it takes.
    */
   connect() {
     const opened = this.#connection.open().then(() => this);
-    // A rejection is also an `error` event; nobody has to wait on this promise.
+    // A rejection is also an `error` event, so the program need not handle this promise.
     opened.catch(() => {});
     return opened;
   }
 
-  /** Closes for good and rejects what is unsettled with `closed`. `connect()` starts afresh. */
+  /** Closes the client and rejects all unsettled commands with `closed`. `connect()` starts afresh. */
   close() {
     this.#http.stop();
     this.#connection.shut(new StarlingError("closed", "the client was closed"));
   }
 
   /**
-   * Drops the socket without a goodbye, as a broken network would, and comes back after `holdMs`.
+   * Drops the connection without a close frame, as a broken network would, and reconnects after `holdMs`.
    * For demonstrations and tests.
    */
   cut(holdMs = 0) {
     this.#connection.cut(holdMs);
   }
 
-  /** What a later `new Starling({ resume })` needs to go on here, for instance after a page reload. */
+  /** Returns the state that a later `new Starling({ resume })` needs to continue here, for example after a page reload. */
   snapshot() {
     return this.#session && { ...this.#session, cursors: this.#conversations.cursors(), topics: Object.fromEntries(this.#topics) };
   }
@@ -157,26 +157,26 @@ export class Starling {
   /** Creates a conversation; resolves with its name and whether it is new. `members` are other users. */
   create({ conversation, title, members, metadata } = {}) {
     const fields = { conversation, title, members, metadata };
-    // Without a name a repeat would make a second one, so it is not repeated once it may have arrived.
+    // Without a name a repeat would create a second one, so the command is not repeated once it may have arrived.
     return this.#jobs.request("create", fields, { replay: conversation !== undefined });
   }
 
-  /** One page of the conversations that the user is a member of, newest activity first; `next` is the next page's cursor. */
+  /** Returns a page of the user's conversations, most recently active first; `next` is the next page's cursor. */
   list({ cursor, limit } = {}) {
     return this.#http.call("GET", ["conversations"], { query: { cursor, limit } });
   }
 
-  /** What there is to know of one conversation, its members included. */
+  /** Returns one conversation, including its members. */
   describe(conversation) {
     return this.#http.call("GET", ["conversations", conversation]);
   }
 
-  /** Changes `title` and `metadata`; what is absent stays, `null` removes. For the owner. */
+  /** Changes `title` and `metadata`: an absent field stays, `null` removes it. For the owner. */
   update(conversation, { title, metadata }) {
     return this.#http.call("PATCH", ["conversations", conversation], { body: { title, metadata } });
   }
 
-  /** Gives the conversation another title. For the owner. */
+  /** Changes the title. For the owner. */
   rename(conversation, title) {
     return this.update(conversation, { title });
   }
@@ -187,20 +187,20 @@ export class Starling {
     this.#conversations.forget(conversation);
   }
 
-  /** Makes a user a member; resolves with the conversation. For the owner. */
+  /** Adds a member; resolves with the conversation. For the owner. */
   addMember(conversation, user) {
     return this.#http.call("PUT", ["conversations", conversation, "members", user]);
   }
 
-  /** Ends a membership. For the owner; a member may end their own, which is `leave` with `forGood`. */
+  /** Removes a member. For the owner; members may remove themselves, which is `leave` with `forGood`. */
   async removeMember(conversation, user) {
     await this.#http.call("DELETE", ["conversations", conversation, "members", user], { removes: true });
     if (user === this.user) this.#conversations.forget(conversation);
   }
 
-  /** Starts the flow of events; with `after`, messages since that seq (of that `log`, if given) come first. */
+  /** Starts the events of a conversation. With `after`, the messages after that seq (of that `log`, if given) arrive first. */
   join(conversation, { after, log } = {}) {
-    // Joining again goes on at the cursor, so that nothing is skipped; an explicit `after` goes back.
+    // Joining again continues at the cursor, so that nothing is skipped; an explicit `after` goes back.
     const known = this.#conversations.position(conversation);
     const from = after ?? known.after;
     const fields = { conversation, after: from, log: from === undefined ? undefined : log ?? known.log };
@@ -209,11 +209,11 @@ export class Starling {
     });
   }
 
-  /** Ends the flow of events; the user stays a member, unless it is `forGood`. */
+  /** Stops the events of a conversation. The user stays a member, unless `forGood` is true. */
   async leave(conversation, { forGood = false } = {}) {
     const forget = () => this.#conversations.forget(conversation);
     forget();
-    // Again with the reply: a join that was under way may have brought it back.
+    // Repeated with the reply: a join in flight may have added the conversation again.
     await this.#jobs.request("leave", { conversation }, { onOk: forget });
     if (forGood) await this.removeMember(conversation, this.user);
   }
@@ -234,7 +234,7 @@ export class Starling {
     await this.#jobs.request("read", { conversation, seq });
   }
 
-  /** Says that the user types, or has stopped. Nothing is kept for later: offline it does nothing. */
+  /** Reports that the user is typing, or has stopped. Does nothing while offline. */
   async typing(conversation, typing = true) {
     if (this.#connection.link) await this.#jobs.request("typing", { conversation, typing }, { once: true }).catch(ignoreTransient);
   }
@@ -245,7 +245,7 @@ export class Starling {
 
   // ---------------------------------------------------------------- topics and the rest
 
-  /** `since` is a position that an earlier `subscribe` or `publish` gave. */
+  /** Subscribes to a topic. `since` is a position from an earlier `subscribe` or `publish`. */
   subscribe(topic, { since = this.#topics.get(topic) } = {}) {
     return this.#jobs.request("subscribe", { topic, since }, { onOk: (ok) => this.#subscribed(topic, ok, since) });
   }
@@ -256,12 +256,12 @@ export class Starling {
     await this.#jobs.request("unsubscribe", { topic }, { onOk: forget });
   }
 
-  /** Not repeated once it may have arrived: a publication has no key. */
+  /** Publishes on a topic. Not repeated once it may have arrived, because a publication has no key. */
   publish(topic, data) {
     return this.#jobs.request("publish", { topic, data }, { replay: false });
   }
 
-  /** Shows the node a newer token, by default from the token function. */
+  /** Sends a new token to the node, by default from the token function. */
   async refresh(token) {
     const shown = token ?? (await this.#tokens.get({ fresh: true }));
     const ok = await this.#jobs.request("refresh", { token: shown });
@@ -269,14 +269,14 @@ export class Starling {
     return ok;
   }
 
-  /** Round trip to the node in milliseconds. */
+  /** Returns the round-trip time to the node in milliseconds. */
   async ping() {
     const start = performance.now();
     await this.#jobs.request("ping", {}, { once: true });
     return performance.now() - start;
   }
 
-  /** Calls `listener` for every such event; returns the function that ends it. */
+  /** Calls `listener` for every such event; returns a function that removes the listener. */
   on(event, listener) {
     return this.#emitter.on(event, listener);
   }
@@ -287,7 +287,7 @@ export class Starling {
 
   // ---------------------------------------------------------------- sessions
 
-  /** Takes the answer to `connect`; returns what the event `state` tells of it. */
+  /** Stores the reply to `connect`; returns its part of the event `state`. */
   #identified(ok) {
     this.#session = { session: ok.session, ticket: ok.ticket };
     this.#identity = { user: ok.user, tenant: ok.tenant, node: ok.node };
@@ -302,8 +302,8 @@ export class Starling {
   }
 
   /**
-   * What `connect` resumes with. The session may be in more than one frame can name: then it is the topics, since only a
-   * position brings publications back, and the conversations that were joined last. The others are joined again.
+   * Returns the `resume` of a `connect`. If the session has more than fits into a frame, topics come first, since publications can
+   * only be recovered by position, then the conversations that were joined last. The others are joined again.
    */
   #resumption(token, { plain }) {
     if (!this.#session) return undefined;
@@ -319,9 +319,9 @@ export class Starling {
     return { ...this.#session, cursors: fitting(plain ? cursors.map(([name, cursor]) => [name, cursor.seq ?? cursor]) : cursors), topics };
   }
 
-  /** The node kept the session: takes over what it says about each conversation and topic that `connect` named. */
+  /** Handles a resumed session: stores the state of each conversation and topic that `connect` named. */
   #resumed(ok, named) {
-    // Of what was not named the node replayed nothing.
+    // The node replayed nothing for conversations and topics that were not named.
     const served = {
       conversations: (name) => Object.hasOwn(named.cursors, name) && Object.hasOwn(ok.conversations ?? {}, name),
       topics: (name) => Object.hasOwn(named.topics, name) && Object.hasOwn(ok.topics ?? {}, name),
@@ -329,7 +329,7 @@ export class Starling {
     for (const name of ok.gone ?? []) this.#conversations.gone(name, new StarlingError("not_found", "no longer readable"));
     for (const [name, part] of Object.entries(ok.conversations ?? {})) {
       if (this.#conversations.has(name) && served.conversations(name)) this.#conversations.caughtUp(name, part);
-      // Left while the connection was away, so that the node did not hear of it.
+      // Left while disconnected, so the node does not know about it.
       else if (!this.#conversations.has(name)) this.#jobs.request("leave", { conversation: name }, { first: true }).catch(() => {});
     }
     for (const [name, part] of Object.entries(ok.topics ?? {})) {
@@ -342,10 +342,10 @@ export class Starling {
     );
   }
 
-  /** The node knows nothing of these: asks again from where we are. Belongs to this link alone. */
+  /** Joins and subscribes again, at the current cursors, where the node has no state. Only for the current link. */
   #rejoin(conversations, topics) {
     let count = 0;
-    // No name holds a slash, so the lanes are nobody else's. Waiting for one another they need no deadline: they end with the link.
+    // Names contain no slash, so no other job uses these lanes. They need no deadline while they wait for each other: they end with the link.
     const options = (onOk) => ({
       first: true, only: this.#connection.link, lane: `rejoin/${count++ % REJOINS_AT_ONCE}`, timeoutMs: Infinity, onOk,
     });
@@ -353,7 +353,7 @@ export class Starling {
       const { after, log } = this.#conversations.position(name);
       const onOk = (ok) => {
         if (this.#conversations.has(name)) this.#conversations.joined(name, ok, after, false);
-        // Left while this waited for its turn.
+        // Left while this job was waiting.
         else this.#jobs.request("leave", { conversation: name }, { first: true }).catch(() => {});
       };
       this.#jobs.request("join", { conversation: name, after, log }, options(onOk))
@@ -376,7 +376,7 @@ export class Starling {
     for (const [name, position] of Object.entries(topics)) this.#topics.set(name, { ...position });
   }
 
-  /** The token is soon over. A failure is told and tried again; if it stays so, the node closes with 4401. */
+  /** Renews a token that expires soon. A failure is reported and retried; if that does not help, the node closes with 4401. */
   #renew() {
     this.refresh().catch((error) => {
       if (this.state === "closed") return;
@@ -412,14 +412,14 @@ export class Starling {
   }
 
   #subscribed(topic, ok, since) {
-    // What is replayed moves the position itself, publication by publication.
+    // Each replayed publication advances the position.
     const offset = ok.recovered && since ? since.offset : ok.offset;
     this.#topics.set(topic, { epoch: ok.epoch, offset });
     if (since && !ok.recovered) this.#emitter.emit("gap", { topic });
   }
 }
 
-/** 128 random bits; `crypto.randomUUID` is missing on pages that came over plain HTTP from another host. */
+/** Returns 128 random bits in hexadecimal. `crypto.randomUUID` is missing on pages loaded over plain HTTP from another host. */
 function randomKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -2,7 +2,7 @@ import { StarlingError } from "./errors.js";
 
 const PATH = "/v1/ws";
 
-/** The addresses of the nodes, used one after the other: whoever comes back after a loss tries the next one. */
+/** The addresses of the nodes, used one after another: after each loss the client tries the next one. */
 export class Addresses {
   #urls;
   #next = 0;
@@ -16,12 +16,12 @@ export class Addresses {
     return [...this.#urls];
   }
 
-  /** The address that was dialled last. */
+  /** The address that was used last. */
   get current() {
     return this.#current ?? this.#urls[0];
   }
 
-  /** Takes a new list. Throws when there is none, or when one is not an address. */
+  /** Replaces the list. Throws if it is empty or contains something that is not an address. */
   replace(urls) {
     if (!Array.isArray(urls) || urls.length === 0 || urls.some((url) => !url)) {
       throw new StarlingError("bad_request", "an address is needed: `url` or `urls`");
@@ -30,14 +30,14 @@ export class Addresses {
     this.#next = Math.max(0, this.#urls.indexOf(this.#current) + 1);
   }
 
-  /** The address to dial now. */
+  /** Returns the address for the next attempt. */
   take() {
     this.#current = this.#urls[this.#next++ % this.#urls.length];
     return this.#current;
   }
 }
 
-/** `http://host`, `ws://host` and the full path all mean the same node. */
+/** Converts an address to the URL of the WebSocket. `http://host`, `ws://host` and the full path all mean the same node. */
 export function webSocketUrl(address) {
   let url;
   try {
@@ -52,7 +52,7 @@ export function webSocketUrl(address) {
   return url.href;
 }
 
-/** Where the HTTP API of the node behind a WebSocket address begins, without a slash at the end. */
+/** Returns the base URL of the HTTP API that belongs to a WebSocket address, without a trailing slash. */
 export function httpBase(webSocketAddress) {
   const url = new URL(webSocketAddress);
   const prefix = url.pathname.endsWith(PATH) ? url.pathname.slice(0, -PATH.length) : "";

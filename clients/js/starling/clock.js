@@ -1,8 +1,8 @@
 /**
- * The nodes' time. The clock of a computer or phone may be wrong by hours, so the client does not trust it: it learns
- * the time from what nodes say, and lets it go on by the monotonic clock, which nobody sets.
+ * The nodes' time. The clock of a computer or phone may be wrong by hours, so the client does not trust it. It learns
+ * the time from the nodes and advances it with the monotonic clock, which nobody can set.
  *
- * Everything a node says is older than the moment it is read, so each reading is a lower bound and the highest counts.
+ * A time from a node is always older than the moment it is read, so each one is a lower bound and the highest counts.
  */
 export class NodeClock {
   #offsetMs = -Infinity; // the nodes' time minus `performance.now()`
@@ -11,18 +11,18 @@ export class NodeClock {
     return this.#offsetMs > -Infinity;
   }
 
-  /** Milliseconds since 1970 as the nodes count them; only where `known`. */
+  /** Returns the nodes' time in milliseconds since 1970. Only valid if `known`. */
   now() {
     return performance.now() + this.#offsetMs;
   }
 
-  /** It is `time` by now, or later. A text that is no time is ignored. */
+  /** Learns that it is `time` or later. A text that is not a time is ignored. */
   isAtLeast(time) {
     const ms = typeof time === "number" ? time : Date.parse(time);
     if (Number.isFinite(ms)) this.#offsetMs = Math.max(this.#offsetMs, ms - performance.now());
   }
 
-  /** It is not yet `time`. Where that contradicts what was learned, nothing is known any more. */
+  /** Learns that it is not yet `time`. If that contradicts earlier times, the time becomes unknown. */
   isBefore(time) {
     if (this.known && this.now() >= Date.parse(time)) this.#offsetMs = -Infinity;
   }

@@ -3,23 +3,23 @@ import { Link } from "./link.js";
 import { explain } from "./probe.js";
 import { deferred } from "./waiting.js";
 
-/** How long a replaced socket may take to answer what was asked on it. */
+/** How long a replaced connection may take to answer its commands. */
 const RETIRE_MS = 5000;
-/** A refusal that a node answers with, as if it had closed the socket by it. */
+/** Internal close code for a temporary refusal of `connect`. */
 const REFUSED_FOR_NOW = 1013;
-/** Over a limit of the node. */
+/** Close code for exceeding a limit of the node. */
 const OVER_A_LIMIT = 4429;
 
-/** Close codes after which coming back by itself would be wrong, and the error the program sees. */
+/** Close codes after which the client must not reconnect by itself, with the error for the program. */
 const FINAL_CLOSES = new Map([
   [4400, ["protocol", "the node did not understand this client"]],
-  [4409, ["replaced", "this session was attached somewhere else"]],
+  [4409, ["replaced", "this session was attached elsewhere"]],
   [4410, ["ended", "an operator ended this session"]],
 ]);
 
 /**
- * Keeps a connection: there is at most one current link, one that is being dialled (after a loss, or beside the
- * current one when its node drains) and some that retire.
+ * Keeps a connection alive. There is at most one current link, at most one that is being opened (after a loss, or next to the
+ * current one when its node drains), and some that are retiring.
  */
 export class Connection {
   #options;
@@ -30,16 +30,16 @@ export class Connection {
   #hooks; // resumption(token), connected(ok, link), event(frame), renew()
 
   #state = "idle";
-  #link = null; // carries commands and events
-  #dialling = null; // being opened, or waiting for the reply to its `connect`
-  #dialCount = 0; // a dial whose number is not the newest was given up
-  #failures = 0; // dials in a row that came to nothing
+  #link = null; // current link, for commands and events
+  #dialling = null; // link that is being opened, or waits for the reply to its `connect`
+  #dialCount = 0; // number of the newest attempt; older ones have been abandoned
+  #failures = 0; // number of consecutive failed attempts
   #retryTimer = null;
   #drainTimer = null;
   #askedTokenAgain = false;
-  #plainCursors = false; // a node of the version before refused cursors that name their log
+  #plainCursors = false; // a node of the previous version refused cursors with a log
   #opening = null; // what `connect()` returned: { promise, resolve, reject }
-  #first = null; // until the first success: { failures, causes: url -> what is wrong there }
+  #first = null; // until the first success: { failures, causes: url -> explanation }
 
   constructor({ options, addresses, tokens, jobs, emit, hooks }) {
     this.#options = options;
@@ -61,7 +61,7 @@ export class Connection {
   open() {
     if (this.#opening) return this.#opening.promise;
     this.#opening = deferred();
-    // A rejection is also an `error` event; nobody has to wait on this promise.
+    // A rejection is also an `error` event, so the program need not handle this promise.
     this.#opening.promise.catch(() => {});
     this.#first = { failures: 0, causes: new Map() };
     this.#failures = 0;
@@ -77,7 +77,7 @@ export class Connection {
     if (this.#link) this.#lost(this.#link, 1006, "cut", holdMs);
   }
 
-  /** The current node asked to be left. */
+  /** Plans the move away from the current node, which is draining. */
   drain(afterMs) {
     clearTimeout(this.#drainTimer);
     this.#drainTimer = setTimeout(() => {
@@ -109,13 +109,13 @@ export class Connection {
 
   // ---------------------------------------------------------------- dialling
 
-  /** Opens a link: the first one, one after a loss, or, while the current one drains, a second one. */
+  /** Opens a link: the first one, one after a loss, or a second one while the current node drains. */
   async #dial() {
     const count = ++this.#dialCount;
     clearTimeout(this.#retryTimer);
     let token;
     try {
-      // Before the socket: a slow token must not run into the node's connect timeout.
+      // Before the socket is opened, so that a slow token function does not exceed the node's connect timeout.
       token = await this.#tokens.get();
     } catch (failure) {
       if (count !== this.#dialCount) return;
@@ -129,7 +129,7 @@ export class Connection {
     const link = (this.#dialling = new Link(this.#addresses.take()));
     link.token = token;
     link.handover = Boolean(this.#link);
-    link.timer = setTimeout(() => this.#lost(link, 1006, "no answer in time"), this.#options.dialTimeoutMs);
+    link.timer = setTimeout(() => this.#lost(link, 1006, "no reply in time"), this.#options.dialTimeoutMs);
     try {
       link.open(this.#options.WebSocket, {
         opened: () => this.#sayConnect(link),
@@ -137,7 +137,7 @@ export class Connection {
         closed: (code, reason) => this.#lost(link, code, reason),
       });
     } catch (error) {
-      // The platform does not take this address, such as `ws:` on a page that came by https.
+      // The platform does not allow this address, for example `ws:` on a page loaded over https.
       link.trouble = error.message;
       this.#lost(link, 1006, error.message);
     }
@@ -146,8 +146,8 @@ export class Connection {
   #sayConnect(link) {
     const resume = this.#hooks.resumption(link.token, { plain: this.#plainCursors });
     link.named = resume;
-    // From here on the node may serve this session on the new socket: what still comes on the old one would
-    // come twice. Replies there still count.
+    // From now on the node may serve this session on the new connection, so events on the old one could
+    // arrive twice. Replies on the old one still count.
     if (this.#link && resume) this.#link.muted = true;
     link.transmit({
       body: JSON.stringify({ op: "connect", token: link.token, resume }),
@@ -188,7 +188,7 @@ export class Connection {
     this.#opening?.resolve();
   }
 
-  /** A replaced socket may still answer; then it goes. */
+  /** Closes a replaced link once its commands have been answered. */
   #retire(link) {
     link.retiring = true;
     link.muted = true;
@@ -205,7 +205,7 @@ export class Connection {
     } catch {
       return this.#lost(link, 1002, "a frame that is not JSON");
     }
-    if (typeof frame !== "object" || frame === null) return this.#lost(link, 1002, "a frame that is no object");
+    if (typeof frame !== "object" || frame === null) return this.#lost(link, 1002, "a frame that is not an object");
     if (frame.ev !== undefined) {
       if (!link.muted && link.ready) this.#hooks.event(frame);
       return;
@@ -218,7 +218,7 @@ export class Connection {
 
   // ---------------------------------------------------------------- losing and coming back
 
-  /** The one place where a link ends, whoever ended it. */
+  /** Ends a link, whatever the reason. No other place does. */
   #lost(link, code, reason, waitMs = 0) {
     if (link.gone) return;
     link.gone = true;
@@ -231,13 +231,13 @@ export class Connection {
     if (link.retiring) return this.#jobs.flush();
 
     if (wasDialling && this.#link) {
-      // The second socket of a drain failed. Untouched, the current one serves on and we try again; but once
-      // muted it has events that we did not take, so both go and the cursors bring us back.
+      // The second connection of a drain failed. If the current one is not muted, it continues and we try again. If it is
+      // muted, we have ignored some of its events, so both are closed and the cursors recover the events.
       if (!this.#link.muted) return this.#dialLater(waitMs);
       return this.#lost(this.#link, code, reason, waitMs);
     }
     if (wasCurrent && this.#dialling) {
-      // A drain is under way and the node was quicker; unless muted, people should know that we are away.
+      // The node closed during a drain before we had moved. Unless the link was muted, the program must know that we are disconnected.
       if (!link.muted) this.#setState("reconnecting", { code, reason });
       return;
     }
@@ -254,9 +254,9 @@ export class Connection {
       }
       this.#askedTokenAgain = true;
     }
-    // Over a limit: coming back at once would only meet it again.
+    // Reconnecting at once would only exceed the limit again.
     if (code === OVER_A_LIMIT) waitMs = Math.max(waitMs, this.#options.backoffMaxMs / 3);
-    // What a node answers shows that the address is right. Until one has, the program wants to know what is wrong.
+    // A response of a node shows that the address is right. Until there was one, the program needs to know what is wrong.
     const isNode = [4401, OVER_A_LIMIT, REFUSED_FOR_NOW].includes(code) || this.#plainCursors;
     if (this.#first && !isNode) this.#firstFailed(link, code, reason, waitMs);
     else this.#dialLater(waitMs, { code, reason });
@@ -267,15 +267,15 @@ export class Connection {
   }
 
   /**
-   * A dial before the first success failed. Finds out why; gives up after some of them, or when every address has an
-   * answer that trying again can't change.
+   * Handles a failed attempt before the first success. Finds out why, and gives up after some attempts, or if every address gives a
+   * response that trying again cannot change.
    */
   async #firstFailed(link, code, reason, waitMs) {
     const first = this.#first;
     const last = ++first.failures >= this.#firstAttempts;
     if (!last) this.#dialLater(waitMs, { code, reason });
     const why = link.opened ? closedEarly(link, code, reason) : await explain(link.url, link.trouble, this.#options.fetch);
-    if (this.#first !== first) return; // connected meanwhile, or closed
+    if (this.#first !== first) return; // connected or closed in the meantime
     first.causes.set(link.url, why);
     if (why.patient) {
       first.failures--;
@@ -286,18 +286,18 @@ export class Connection {
     if (last || hopeless) this.shut(why.error);
   }
 
-  /** Capped exponential backoff with full jitter, so that a dead node's clients do not come back as one. */
+  /** Schedules the next attempt with capped exponential backoff and full jitter, so that the clients of a dead node do not return all at once. */
   #dialLater(waitMs = 0, detail = {}) {
     const { backoffBaseMs, backoffMaxMs } = this.#options;
     const retryInMs = waitMs + Math.random() * Math.min(backoffMaxMs, backoffBaseMs * 2 ** this.#failures++);
     clearTimeout(this.#retryTimer);
     this.#retryTimer = setTimeout(() => this.#dial(), retryInMs);
-    if (this.#link) return; // a drain: served meanwhile
+    if (this.#link) return; // during a drain the current link continues
     const state = this.#hooks.hasSession() || this.#state === "reconnecting" ? "reconnecting" : "connecting";
     this.#setState(state, { ...detail, retryInMs, attempt: this.#failures });
   }
 
-  /** The browser says that the network is back: no reason to wait any longer. */
+  /** Tries at once when the browser reports that the network is back. */
   #hurry = () => {
     if (!this.#link && !this.#dialling && this.#retryTimer && this.#state !== "closed") this.#dial();
   };
@@ -309,8 +309,8 @@ export class Connection {
   }
 }
 
-/** A socket that opened, and then was closed before `connect` was answered. */
+/** Explains a connection that was closed after it opened but before the reply to `connect`. */
 function closedEarly({ url }, code, reason) {
-  const text = `${new URL(url).host} took the connection and closed it (${code}${reason && `: ${reason}`})`;
+  const text = `${new URL(url).host} accepted the connection and closed it (${code}${reason && `: ${reason}`})`;
   return { error: new StarlingError("unreachable", text), final: false, patient: false };
 }

@@ -1,21 +1,21 @@
 import { StarlingError } from "./errors.js";
 import { pause } from "./waiting.js";
 
-/** Messages kept aside per conversation while a hole before them is filled; the rest is read again from the log. */
+/** Most messages per conversation that are kept while a hole before them is filled. Further ones are read from the log later. */
 const HELD_MESSAGES_MAX = 1000;
-/** How often a hole is asked for before it is given up. */
+/** Most requests for a hole before the client gives up on it. */
 const HOLE_ATTEMPTS_MAX = 40;
-/** How many messages are asked for at a time, where the line is quick enough. */
+/** Messages per request on a fast connection. */
 const PAGE = 200;
-/** A page that comes within this time may be followed by a longer one. */
+/** If a page arrives within this time, the next one may be longer. */
 const QUICK_MS = 1000;
 
 /**
- * The joined conversations: how far each has come, and its messages in the order of the log.
+ * The joined conversations with their cursors. Delivers the messages in the order of the log.
  *
- * A cursor is a number in one particular log. A conversation that was deleted and made again under its name, or whose
- * database was restored, has another `log`, and what was counted in the old one means nothing there: then all that is
- * known of the conversation is forgotten, `reset` says so, and the messages come from the beginning.
+ * A cursor is a number in one particular log. A conversation that was deleted and created again under the same name, or whose
+ * database was restored, has another `log`, where numbers from the old log mean nothing. Then the client
+ * discards all it knows about the conversation, emits `reset`, and receives the messages from the beginning.
  */
 export class Conversations {
   #joined = new Map(); // name -> { name, cursor, log, top, held, filling }
@@ -41,18 +41,18 @@ export class Conversations {
     return this.#joined.has(name);
   }
 
-  /** Where this conversation stands: `{ after, log }`, as a `join` takes it; empty for one that is not joined. */
+  /** Returns the position in a conversation as the fields of a `join`, `{ after, log }`; empty if it is not joined. */
   position(name) {
     const conversation = this.#joined.get(name);
     return conversation ? { after: conversation.cursor, log: conversation.log } : {};
   }
 
-  /** What a resume needs to know, by name: a number, or the number and its log. */
+  /** Returns the cursors for a resume, by name: a number, or a number with its log. */
   cursors() {
     return Object.fromEntries([...this.#joined].map(([name, { cursor, log }]) => [name, log === undefined ? cursor : { seq: cursor, log }]));
   }
 
-  /** Takes the cursors of an earlier client. */
+  /** Restores the cursors of an earlier client. */
   restore(cursors) {
     for (const [name, cursor] of Object.entries(cursors)) {
       const { seq, log } = typeof cursor === "number" ? { seq: cursor } : cursor;
@@ -60,7 +60,7 @@ export class Conversations {
     }
   }
 
-  /** Takes the answer to a join that asked for what came after `after`; `explicit` moves a known cursor there, too. */
+  /** Handles the reply to a join with `after`. `explicit` also moves the cursor of a known conversation there. */
   joined(name, ok, after, explicit) {
     let conversation = this.#joined.get(name);
     if (!conversation) {
@@ -73,18 +73,18 @@ export class Conversations {
     this.caughtUp(name, ok);
   }
 
-  /** Takes what the node says of a conversation before it replays: in the answer to a join or a resume. */
+  /** Handles the state of a conversation in the reply to a join or resume, before the replay. */
   caughtUp(name, { head, replayed, truncated, log, reset }) {
     let conversation = this.#joined.get(name);
     if (reset) {
-      // A new object: what is still on its way for the old log finds nobody.
+      // A new object, so that messages still in flight from the old log are ignored.
       conversation = newConversation(name, 0, log);
       this.#joined.set(name, conversation);
       this.#emit("reset", { conversation: name, log });
       if (this.#joined.get(name) !== conversation) return; // left by a listener
     } else if (log !== undefined) conversation.log = log;
     if (!truncated) return;
-    // More was missed than the node replays: the older part is paged from the log first, or skipped if so wished.
+    // More was missed than the node replays. The older part is read from the log first, or skipped if the program prefers that.
     const to = head - replayed;
     this.#emit("truncated", { conversation: name, from: conversation.cursor + 1, to, skipped: this.#skips });
     if (this.#skips) conversation.cursor = Math.max(conversation.cursor, to);
@@ -94,15 +94,15 @@ export class Conversations {
     }
   }
 
-  /** Takes a message as the node sends it. */
+  /** Handles a `message` event. */
   message(message) {
     const conversation = this.#joined.get(message.conversation);
     if (conversation) this.#accept(conversation, message);
   }
 
   /**
-   * Whether a `deleted` event is about the log that is known here; then the conversation is forgotten. An event that
-   * comes late, when the conversation has been made again and joined, is not.
+   * Handles a `deleted` event. Forgets the conversation and returns true if the event is about the log known here. A late event,
+   * after the conversation has been created again and joined, is about another log.
    */
   deleted({ conversation: name, log }) {
     const known = this.#joined.get(name);
@@ -115,12 +115,12 @@ export class Conversations {
     return this.#joined.delete(name);
   }
 
-  /** Forgets a conversation that the node says can't be read any more. */
+  /** Forgets a conversation that can no longer be read. */
   gone(name, error) {
     if (this.forget(name)) this.#emit("gone", { conversation: name, error });
   }
 
-  /** Takes one message in: a repeat is dropped, a hole filled first, the next one delivered. */
+  /** Accepts a message: drops a repeat, fills a hole before it first, or delivers it. */
   #accept(conversation, message) {
     if (!this.#isCurrent(conversation) || message.seq <= conversation.cursor) return;
     if (message.seq > conversation.cursor + 1) {
@@ -137,7 +137,7 @@ export class Conversations {
     }
   }
 
-  /** Reads the hole from the log until nothing is missing up to the highest number seen. */
+  /** Reads missing messages from the log up to the highest number seen. */
   async #fill(conversation) {
     if (conversation.filling) return;
     conversation.filling = true;
@@ -149,7 +149,7 @@ export class Conversations {
       try {
         const { messages } = await this.#history(name, { after: before, limit });
         const isQuick = performance.now() - asked < QUICK_MS;
-        // A slow one may have been made shorter on its way: such pages this line can bear.
+        // A slow page may have been shortened by a retry; pages of that length suit this connection.
         limit = isQuick ? Math.min(PAGE, limit * 2) : Math.max(1, Math.min(limit, messages.length));
         for (const message of messages) this.#accept(conversation, { ev: "message", conversation: name, ...message });
       } catch (error) {
@@ -163,7 +163,7 @@ export class Conversations {
     conversation.filling = false;
   }
 
-  /** The log does not have it: better a hole that is told than silence for ever. */
+  /** Skips a hole that the log cannot fill, and reports it, so that later messages are not held back forever. */
   #giveUpHole(conversation) {
     if (!this.#isCurrent(conversation)) return;
     const next = Math.min(conversation.top + 1, ...conversation.held.keys());

@@ -1,8 +1,8 @@
-/** Listeners by event. One that throws stops nobody else. */
+/** Listeners by event. A listener that throws does not stop the others. */
 export class Emitter {
   #listeners = new Map();
 
-  /** Calls `listener` for every such event; returns the function that ends it. */
+  /** Calls `listener` for every such event; returns a function that removes the listener. */
   on(event, listener) {
     if (!this.#listeners.has(event)) this.#listeners.set(event, new Set());
     this.#listeners.get(event).add(listener);
@@ -18,7 +18,7 @@ export class Emitter {
       try {
         listener(detail);
       } catch (error) {
-        // A mistake in a listener must not stop the flow for the others.
+        // An error in a listener must not keep the event from the others.
         if (globalThis.reportError) globalThis.reportError(error);
         else console.error(error);
       }

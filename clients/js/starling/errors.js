@@ -1,4 +1,4 @@
-/** Every rejection of this client: `code` is stable (the README lists them), `message` is for people. */
+/** Error of every rejection of this client. `code` is stable (the README lists the codes); `message` is for people. */
 export class StarlingError extends Error {
   constructor(code, message, retryAfterMs) {
     super(message || code);
@@ -8,12 +8,12 @@ export class StarlingError extends Error {
   }
 }
 
-/** Whether the node accepted nothing and asks for patience. */
+/** Whether the node accepted nothing and the command can be retried later. */
 export function isRefusedForNow({ code }) {
   return code === "unavailable" || code === "rate_limited";
 }
 
-/** Swallows what only means that the moment has passed. */
+/** Ignores errors that only mean that the moment has passed. */
 export function ignoreTransient(error) {
   if (!["disconnected", "rate_limited", "unavailable", "timeout", "closed"].includes(error.code)) throw error;
 }

@@ -2,15 +2,15 @@ import { httpBase } from "./addresses.js";
 import { StarlingError, isRefusedForNow } from "./errors.js";
 import { TIMER_MS_MAX, pause } from "./waiting.js";
 
-/** The first pause after a failure; it doubles with each further one. */
+/** First pause after a failure. It doubles with each further failure. */
 const PAUSE_MS = 200;
 const PAUSE_MS_MAX = 5000;
-/** Answers of proxies that have no node behind them for the moment. */
+/** Statuses of proxies that cannot reach a node for the moment. */
 const NO_NODE = new Set([502, 503, 504]);
 
 /**
- * The calls that nodes take over HTTP only. All of them may be repeated without harm, so a call that found no node, or
- * was refused for the moment, is made again, at the next address, until its time is up.
+ * Calls that nodes only accept over HTTP. All of them can be repeated without harm. A call that reached no node or
+ * was refused for the moment is repeated at the next address until it times out.
  */
 export class Http {
   #addresses;
@@ -29,12 +29,11 @@ export class Http {
   }
 
   /**
-   * Resolves with the answer's object. `parts` are the path's pieces as they are called, `query` what stands behind the
-   * question mark; of both, what is undefined is left out. `removes`: what is not there any more at a repeat was removed by the
-   * try before.
+   * Resolves with the object in the response. `parts` are the unescaped segments of the path, `query` the parameters;
+   * undefined and null parameters are left out. `removes`: if a repeat does not find the thing, an earlier try has removed it.
    */
   async call(method, parts, { query = {}, body, removes = false } = {}) {
-    if (!this.#fetch) throw new StarlingError("bad_request", "no fetch here: pass one as the option `fetch`");
+    if (!this.#fetch) throw new StarlingError("bad_request", "this platform has no fetch: pass one as the option `fetch`");
     const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
     const search = given.length ? `?${new URLSearchParams(given)}` : "";
     const path = `/v1/${parts.map(encodeURIComponent).join("/")}${search}`;
@@ -67,7 +66,7 @@ export class Http {
       const unreached = error.code === "unreachable";
       if (!unreached && !isRefusedForNow(error)) throw error;
       uncertain ||= unreached || error.code === "unavailable";
-      // The other addresses at once; a pause after each round.
+      // Tries the other addresses at once, and pauses after each round.
       const roundOver = (attempt + 1) % candidates.length === 0;
       const round = Math.floor(attempt / candidates.length);
       const backoffMs = Math.min(PAUSE_MS_MAX, PAUSE_MS * 2 ** round) * (0.5 + Math.random() / 2);
@@ -77,7 +76,7 @@ export class Http {
     }
   }
 
-  /** Ends all calls that are under way. */
+  /** Ends all calls in progress. */
   stop() {
     this.#stopped.abort();
     this.#stopped = new AbortController();
@@ -100,7 +99,7 @@ export class Http {
       });
       text = await response.text();
     } catch (error) {
-      throw new StarlingError("unreachable", `${new URL(url).host} could not be asked: ${error.cause?.message || error.message}`);
+      throw new StarlingError("unreachable", `${new URL(url).host} could not be reached: ${error.cause?.message || error.message}`);
     } finally {
       clearTimeout(timer);
       this.#stopped.signal.removeEventListener("abort", abort);
@@ -109,13 +108,13 @@ export class Http {
     const answer = parsed(text);
     if (response.ok && answer) return answer;
     if (answer?.error?.code) throw new StarlingError(answer.error.code, answer.error.message, answer.error.retry_after_ms);
-    // Not a node's own answer: a proxy that has lost its node, or something else altogether.
+    // Not the response of a node, but of a proxy that has lost its node, or of something else.
     const code = NO_NODE.has(response.status) ? "unreachable" : "internal";
-    throw new StarlingError(code, `${new URL(url).host} answered with HTTP ${response.status}, and not as a node does`);
+    throw new StarlingError(code, `${new URL(url).host} responded with HTTP ${response.status}, which is not the response of a node`);
   }
 }
 
-/** The object that a body holds: an empty one for none, undefined for what is no object. */
+/** Parses a body: an empty object for an empty body, undefined for anything that is not an object. */
 function parsed(text) {
   if (text === "") return {};
   try {

@@ -1,25 +1,25 @@
 import { StarlingError, isRefusedForNow } from "./errors.js";
 
 export const FRAME_BYTES_MAX = 128 * 1024;
-/** The first pause after a refusal that names none; it doubles with each further one. */
+/** First pause after a refusal. It doubles with each further refusal. */
 const PAUSE_MS = 25;
-/** The longest pause that a client takes without being told to. */
+/** Longest pause that the client chooses by itself. */
 const PAUSE_MS_MAX = 5000;
-/** How many messages a page of `history` has where the program does not say. */
+/** Messages per page of `history` if the program does not say. */
 const HISTORY_LIMIT = 50;
 
 /**
- * What the program asked for. A job waits in the outbox until the current link carries it, goes back there when that
- * link is lost or the node refuses it for the moment, and is settled by the reply, whichever link brings it.
+ * Commands of the program. A job waits in the outbox until the current link sends it. It returns there if the
+ * link is lost or the node refuses it for the moment. The reply settles it, whichever link it arrives on.
  */
 export class Jobs {
   #limit;
   #timeoutMs;
   #link; // () => the current link
   #emit;
-  #all = new Set(); // all that is unsettled; bounded by the limit
-  #outbox = []; // those that wait for a link, by `order`
-  #lanes = new Map(); // lane -> the one job of it that is under way
+  #all = new Set(); // all unsettled jobs; bounded by the limit
+  #outbox = []; // jobs that wait for a link, sorted by `order`
+  #lanes = new Map(); // lane -> the one job of it that is in flight
   #order = 0;
   #closed = false;
 
@@ -31,22 +31,22 @@ export class Jobs {
   }
 
   /**
-   * Asks the node for something.
+   * Sends a command to the node and resolves with its `ok`.
    *
-   * - `replay`: may be asked again when the link was lost after it had left.
-   * - `once`: neither repeated nor retried.
-   * - `lane`: only one job of a lane is under way, in the order of the calls.
-   * - `first`: before all that waits. `only`: on this link or not at all.
+   * - `replay`: the command may be repeated if the link was lost after it was sent.
+   * - `once`: the command is neither repeated nor retried.
+   * - `lane`: only one job per lane is in flight, in the order of the calls.
+   * - `first`: the command goes before all waiting ones. `only`: it is sent on this link or not at all.
    * - `onOk`: runs before any event that follows the reply.
    */
   request(op, fields, options = {}) {
     const { replay = true, once = false, lane, first = false, only, onOk, timeoutMs = this.#timeoutMs } = options;
     if (this.#closed) return Promise.reject(new StarlingError("closed", "the client is closed"));
     if (this.#all.size >= this.#limit && !first) {
-      return Promise.reject(new StarlingError("overflow", `${this.#all.size} commands wait already`));
+      return Promise.reject(new StarlingError("overflow", `${this.#all.size} commands are waiting already`));
     }
     const body = JSON.stringify({ op, ...fields });
-    // Checked here, since the node would close the connection, and the retry would close the next.
+    // Checked here, because the node would close the connection, and the retry would close the next one.
     if (utf8Length(body) > FRAME_BYTES_MAX - 32) return Promise.reject(new StarlingError("too_large", "the frame is over 128 KiB"));
 
     return new Promise((resolve, reject) => {
@@ -75,7 +75,7 @@ export class Jobs {
     });
   }
 
-  /** Puts on the wire what may go. While a draining node is left everything waits for the new socket. */
+  /** Sends all jobs that may be sent. During a move away from a draining node all jobs wait for the new connection. */
   flush() {
     const link = this.#link();
     if (!link?.ready || link.muted || this.#outbox.length === 0) return;
@@ -99,7 +99,7 @@ export class Jobs {
     this.#outbox = [...kept, ...this.#outbox];
   }
 
-  /** What a lost link has not answered goes back in line, or is given up where a repeat could do harm. */
+  /** Queues the unanswered jobs of a lost link again, or rejects them if a repeat could do harm. */
   takeBack(link) {
     const jobs = [...link.pending.values()].filter((job) => this.#all.has(job));
     link.pending.clear();
@@ -112,7 +112,7 @@ export class Jobs {
 
   onReply(link, job, { ok, error }) {
     if (error === undefined) {
-      // On a muted link the events that this reply announces are ignored: ask again on the new one.
+      // The events that this reply announces are ignored on a muted link, so repeat the command on the new one.
       if (link.muted && job.replay && (job.op === "join" || job.op === "subscribe")) this.#enqueue([job]);
       else job.settle(null, ok ?? {});
     } else if (isRefusedForNow(error) && this.#all.has(job) && !job.once) {
@@ -122,7 +122,7 @@ export class Jobs {
     }
   }
 
-  /** Takes commands again, as after `close()` and `connect()`. */
+  /** Accepts commands again, after `close()` and `connect()`. */
   open() {
     this.#closed = false;
   }
@@ -132,9 +132,9 @@ export class Jobs {
     for (const job of [...this.#all]) job.settle(error);
   }
 
-  /** Nothing was accepted, so it may be tried again; its lane stays taken, which keeps the order. */
+  /** Retries a job later, since nothing was accepted. The job keeps its lane, which preserves the order. */
   #retryLater(job, { code, message, retry_after_ms: wantedMs }) {
-    // A node that names a short time again and again is asked less and less often.
+    // If a node keeps naming short times, the pauses grow nevertheless.
     const leastMs = Math.min(PAUSE_MS_MAX, (wantedMs === undefined ? 1000 : PAUSE_MS) * 2 ** job.refusals++);
     const pauseMs = Math.max(wantedMs ?? 0, leastMs) * (1 + Math.random() / 4);
     job.retryTimer = setTimeout(() => {
@@ -153,7 +153,7 @@ export class Jobs {
   }
 }
 
-/** On a slow line a long page keeps all else waiting, so that the link looks dead: what is asked again is half as long. */
+/** Halves the page of a repeated `history`. On a slow connection a long page delays everything else, so that the link looks dead. */
 function shorten(job) {
   const limit = Math.floor((job.fields.limit ?? HISTORY_LIMIT) / 2);
   if (!(limit >= 1)) return;

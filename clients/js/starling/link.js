@@ -1,20 +1,20 @@
 /**
- * One WebSocket. The current link carries commands and events; beside it there is at most one that is being dialled
- * and some that are retiring: replaced, and only waited for by what was asked on them.
+ * One WebSocket connection. The current link carries commands and events. Next to it there is at most one that is being opened,
+ * and some that are retiring: they have been replaced and only wait for replies to their commands.
  */
 export class Link {
   socket = null;
   pending = new Map(); // id -> job
-  ready = false; // the node answered `connect`
+  ready = false; // the node has replied to `connect`
   opened = false; // the socket was open once
-  muted = false; // its events are ignored: another socket asked for the session
+  muted = false; // its events are ignored, because another connection has asked for the session
   retiring = false;
   gone = false;
-  handover = false; // dialled beside a link that drains
-  trouble = ""; // what the platform said when it could not connect
+  handover = false; // opened while the current node drains
+  trouble = ""; // the platform's error message when it could not connect
   timer = null;
   token = null;
-  named = undefined; // what its `connect` asked to resume
+  named = undefined; // the `resume` of its `connect`
   #heardAt = 0;
   #pingedAt = 0;
   #lastId = 0;
@@ -23,7 +23,7 @@ export class Link {
     this.url = url;
   }
 
-  /** Opens the socket. Throws what the platform throws for an address that it does not take. */
+  /** Opens the socket. Throws the platform's error if it does not allow the address. */
   open(Socket, { opened, frame, closed }) {
     const socket = (this.socket = new Socket(this.url, "starling.v1.json"));
     socket.onopen = () => {
@@ -35,18 +35,18 @@ export class Link {
       frame(event.data);
     };
     socket.onclose = (event) => closed(event.code, event.reason);
-    // A close follows. Browsers say nothing more; other platforms give a reason.
+    // A close event follows. Browsers give no reason; other platforms do.
     socket.onerror = (event) => (this.trouble ||= event?.message ?? event?.error?.message ?? "");
   }
 
-  /** Sends a job's command under an id of its own. */
+  /** Sends a job's command with a new id. */
   transmit(job) {
     const id = ++this.#lastId;
     this.pending.set(id, job);
     this.socket.send(`{"id":${id},${job.body.slice(1)}`);
   }
 
-  /** The job that a reply belongs to; it is answered by that. */
+  /** Returns the job that a reply belongs to, and removes it from the pending ones. */
   answered(id) {
     const job = this.pending.get(id);
     this.pending.delete(id);
@@ -54,8 +54,8 @@ export class Link {
   }
 
   /**
-   * Browsers hide the node's pings, so a quiet link is asked: after one heartbeat of silence by a `ping`, and after
-   * one more without any sign of life it is dead. Counted from our own ping, so that a sleeping tab is not fooled.
+   * Watches for a dead connection. Browsers hide the node's pings, so after one heartbeat of silence the client sends a `ping`. After
+   * another one without any sign of life the link is dead. The time counts from our own ping, so that a tab that was asleep is not misled.
    */
   watch(heartbeatMs, dead) {
     this.timer = setInterval(() => {
@@ -70,10 +70,10 @@ export class Link {
   }
 
   hangUp(code) {
-    clearTimeout(this.timer); // an interval too: they share their ids
+    clearTimeout(this.timer); // also clears an interval, since they share their ids
     if (!this.socket) return;
     this.socket.onopen = this.socket.onmessage = this.socket.onclose = null;
-    // `ws` can drop a socket hard, which a cut or dead one asks for; browsers only know `close`.
+    // `ws` can terminate a socket, which suits a cut or dead one; browsers only have `close`.
     if (code === 1006 && this.socket.terminate) this.socket.terminate();
     else this.socket.close();
   }

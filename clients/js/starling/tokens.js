@@ -1,34 +1,34 @@
 import { StarlingError } from "./errors.js";
 import { TIMER_MS_MAX } from "./waiting.js";
 
-/** So many requests may follow at once, for instance after a refusal; then one for each interval. */
+/** Number of requests that may follow at once, for example after a refusal; after that, one per interval. */
 const BURST = 3;
-/** How far ahead of its end a token is renewed, unless its life is short. */
+/** How long before its expiry a token is renewed, unless its lifetime is short. */
 const AHEAD_MS = 60_000;
-/** A renewal that can't be timed, or that did not help, comes later each time, up to this pause. */
+/** Longest pause before a renewal whose time is unknown, or after one that did not help. The pauses grow up to this. */
 const PAUSE_MS_MAX = 300_000;
-/** A token is not used for a new connection when it has no more than this left. */
+/** A token that expires within this time is not used for a new connection. */
 const NEARLY_OVER_MS = 5_000;
 
 /**
- * The program's token, or the function that gets one. Whatever the clock of this machine says, and however often
- * connections are lost, the function is called at most `BURST` times at once and then once for each interval: a token
- * that still holds is used again.
+ * The program's token, or the function that returns one. Whatever this machine's clock says, and however often
+ * connections are lost, the function is called at most `BURST` times at once and then once per interval. A token
+ * that is still valid is reused.
  */
 export class Tokens {
   #source;
   #intervalMs;
   #timeoutMs;
   #clock;
-  #token = null; // the newest that the function gave, while it is good
-  #gotAt = 0; // when, by the monotonic clock
-  #acceptedAs = null; // what the node took last: { token, expiresAt }
+  #token = null; // newest token from the function, while it is valid
+  #gotAt = 0; // when the function returned it, by the monotonic clock
+  #acceptedAs = null; // last token that a node accepted: { token, expiresAt }
   #asking = null;
   #allowance = BURST;
   #countedAt = 0;
-  #waiting = null; // { timer, reject } of a request that waits for its turn
+  #waiting = null; // { timer, reject } of a request that waits for its allowance
   #renewTimer = null;
-  #hasty = 0; // renewals in a row that had to be held back
+  #hasty = 0; // number of consecutive renewals that were delayed
 
   constructor({ source, intervalMs, timeoutMs, clock }) {
     this.#source = source;
@@ -37,12 +37,12 @@ export class Tokens {
     this.#clock = clock;
   }
 
-  /** Whether there is a function that gets new tokens. */
+  /** Whether there is a function that returns new tokens. */
   get renewable() {
     return typeof this.#source === "function";
   }
 
-  /** The token to show; `fresh` asks the function even though the newest still holds. */
+  /** Returns the token to use. `fresh` calls the function even if the newest token is still valid. */
   async get({ fresh = false } = {}) {
     if (!this.renewable) return this.#source;
     if (this.#token !== null && !fresh && !this.#isNearlyOver()) return this.#token;
@@ -50,22 +50,22 @@ export class Tokens {
     return this.#asking;
   }
 
-  /** The node took this token. Plans `renew` for some time before it ends. */
+  /** Records that a node accepted this token. Schedules `renew` for some time before its expiry. */
   accepted(token, expiresAt, renew) {
     this.#clock.isBefore(expiresAt);
     this.#acceptedAs = { token, expiresAt };
     this.#plan(renew);
   }
 
-  /** The node does not, or no longer, take this token. */
+  /** Records that a node refused this token. */
   refused(token) {
     if (token === this.#token) this.#token = null;
-    // It was good before, so it has ended: which tells the time.
+    // It was accepted before, so it has expired, which reveals the time.
     if (token === this.#acceptedAs?.token) this.#clock.isAtLeast(this.#acceptedAs.expiresAt);
     this.#acceptedAs = null;
   }
 
-  /** A renewal failed: tries again later. */
+  /** Schedules another renewal after one has failed. */
   renewLater(renew) {
     if (!this.renewable || !this.#acceptedAs) return;
     this.#wakeAfter(this.#heldBack(0), renew);
@@ -76,7 +76,7 @@ export class Tokens {
     clearTimeout(this.#renewTimer);
   }
 
-  /** Ends all, also a request that waits for its turn. */
+  /** Ends everything, including a waiting request. */
   stop() {
     this.pause();
     if (!this.#waiting) return;
@@ -89,7 +89,7 @@ export class Tokens {
     clearTimeout(this.#renewTimer);
     if (!this.renewable || !this.#acceptedAs?.expiresAt) return;
     const leftMs = this.#leftMs() ?? 0;
-    // A minute ahead, but never before three quarters of a short life are over.
+    // A minute before the expiry, but not before three quarters of a short lifetime have passed.
     const wantedMs = Math.max(leftMs * 0.75, leftMs - AHEAD_MS, 0);
     if (wantedMs >= this.#intervalMs) this.#hasty = 0;
     this.#wakeAfter(wantedMs >= this.#intervalMs ? wantedMs : this.#heldBack(wantedMs), renew);
@@ -101,7 +101,7 @@ export class Tokens {
 
   #wakeAfter(ms, renew) {
     clearTimeout(this.#renewTimer);
-    // A life longer than a timer can count is looked at again in between.
+    // For a lifetime longer than a timer can count, the renewal is planned again in between.
     if (ms > TIMER_MS_MAX) this.#renewTimer = setTimeout(() => this.#plan(renew), TIMER_MS_MAX);
     else this.#renewTimer = setTimeout(renew, ms);
   }
@@ -112,13 +112,13 @@ export class Tokens {
     return leftMs !== undefined && leftMs < Math.min(NEARLY_OVER_MS, this.#intervalMs);
   }
 
-  /** How long the accepted token is still good, as far as that can be known; undefined where it can't. */
+  /** Returns how long the accepted token is still valid; undefined if that is unknown. */
   #leftMs() {
     const { token, expiresAt } = this.#acceptedAs;
     const endsAt = Date.parse(expiresAt);
     if (this.#clock.known) return endsAt - this.#clock.now();
-    // No node has told the time yet. What the token says of its own length does not depend on this machine's clock;
-    // and that clock counts only where it does not say that a token has ended which was accepted just now.
+    // The nodes' time is not known yet. The lifetime in the token does not depend on this machine's clock. This machine's
+    // clock only counts if it does not claim that a token has expired that was accepted just now.
     const guesses = [];
     const lifeMs = lifeOf(token);
     if (lifeMs > 0) guesses.push(lifeMs - (performance.now() - this.#gotAt));
@@ -129,13 +129,13 @@ export class Tokens {
   async #ask() {
     await this.#turn();
     const token = await this.#withinTime(this.#source());
-    if (typeof token !== "string" || token === "") throw new TypeError("the token function gave no token");
+    if (typeof token !== "string" || token === "") throw new TypeError("the token function returned no token");
     if (token !== this.#token) this.#gotAt = performance.now();
     this.#token = token;
     return token;
   }
 
-  /** Waits until one more request may go. */
+  /** Waits until one more request is allowed. */
   #turn() {
     const now = performance.now();
     if (this.#countedAt) this.#allowance = Math.min(BURST, this.#allowance + (now - this.#countedAt) / this.#intervalMs);
@@ -152,18 +152,18 @@ export class Tokens {
     });
   }
 
-  /** A function that never answers must not stop the client for good. */
+  /** Limits the time of the token function, so that one that never returns does not stop the client for good. */
   #withinTime(answer) {
     if (!Number.isFinite(this.#timeoutMs)) return answer;
     let timer;
     const tooLate = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`the token function gave none in ${this.#timeoutMs} ms`)), this.#timeoutMs);
+      timer = setTimeout(() => reject(new Error(`the token function returned nothing in ${this.#timeoutMs} ms`)), this.#timeoutMs);
     });
     return Promise.race([answer, tooLate]).finally(() => clearTimeout(timer));
   }
 }
 
-/** How long a JWT is good by its own claims; undefined if it does not say. */
+/** Returns the lifetime of a JWT by its own claims; undefined if they do not say. */
 function lifeOf(token) {
   try {
     const { iat, exp } = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));

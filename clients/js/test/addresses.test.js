@@ -1,4 +1,4 @@
-/** Which address is dialled, and what `connect()` says when none of them is right. */
+/** Which address the client uses, and how `connect()` rejects if none of them is right. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -12,7 +12,7 @@ const { newClient, connected } = stage;
 let cluster, a, b;
 beforeEach(() => ({ cluster, a, b } = stage));
 
-/** An address at which nobody listens. */
+/** Returns an address at which nobody listens. */
 async function deadUrl() {
   const server = createTcpServer().listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -58,7 +58,7 @@ test("another web server is no node", async (t) => {
   const server = createServer((_, response) => response.end("<h1>hello</h1>")).listen(0, "127.0.0.1");
   await once(server, "listening");
   t.after(() => server.close());
-  // Without the platform's own words, as in a browser.
+  // Without the platform's error message, as in a browser.
   const client = newClient({ urls: [`http://127.0.0.1:${server.address().port}`], WebSocket: silentSocket(stage), connectAttempts: 1000 });
   await assert.rejects(client.connect(), (error) => error.code === "not_found" && /no node of Starling/.test(error.message));
 });
@@ -125,7 +125,7 @@ test("what is no address is refused where it is given", () => {
   assert.throws(() => (newClient().urls = []), { code: "bad_request" });
 });
 
-/** A WebSocket that fails without a word, as browsers' do. */
+/** WebSocket that fails without a reason, as in browsers. */
 function silentSocket() {
   return class {
     constructor() {

@@ -1,4 +1,4 @@
-/** The calls that go by HTTP. */
+/** Calls over HTTP. */
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { deferred, pause } from "../starling/waiting.js";
@@ -15,7 +15,7 @@ beforeEach(() => {
   b.http = answering("b", () => ({ status: 204 }));
 });
 
-/** Remembers what was asked, and answers with what `answer` gives. */
+/** Records requests and responds with the result of `answer`. */
 function answering(node, answer) {
   return (request) => {
     asked.push({ node, method: request.method, url: request.url, text: request.text, token: request.headers.authorization });
@@ -130,7 +130,7 @@ test("a call that pauses, or waits for a token, when the client is closed is not
   const pausing = newClient({ urls: [a.url], fetch });
   const call = pausing.list();
   await until(() => requests > 0);
-  await pause(20); // the answer is read by now, and the pause is 100 ms at least
+  await pause(20); // the response has been read by now, and the pause is at least 100 ms
   const before = requests;
   pausing.close();
   await assert.rejects(call, { code: "closed" });

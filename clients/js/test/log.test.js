@@ -1,4 +1,4 @@
-/** Cursors belong to a log: what the client does when a conversation was made again under its name, or changed. */
+/** Cursors belong to a log: how the client handles conversations that were created again under the same name, or changed. */
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { numbers, ops, scripted } from "./scripted.js";
@@ -11,7 +11,7 @@ beforeEach(() => ({ cluster, a, b } = stage));
 
 const say = (count, from = 1) => numbers(from + count - 1, from).forEach((n) => cluster.append("c", `${n}`));
 
-/** A client that has seen `count` messages of the conversation `c`. */
+/** Returns a client that has seen `count` messages of the conversation `c`. */
 async function reader(count, options) {
   const client = await connected(options);
   await client.join("c");

@@ -1,6 +1,6 @@
 /**
- * A few lines of Starling, in memory, whose every reply a test can hold back or replace: enough to show what the
- * client does when a node misbehaves in ways that a real one does only by accident.
+ * A small in-memory imitation of Starling. Tests can delay or replace each of its replies, to show what the
+ * client does when a node misbehaves in ways that a real one only does by accident.
  */
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -38,7 +38,7 @@ export class MockCluster {
     return this.conversations.get(name);
   }
 
-  /** Deletes a conversation; `silent` for a node that could not tell it, or a database that was restored. */
+  /** Deletes a conversation; `silent` imitates a lost event or a restored database. */
   delete(name, { silent = false } = {}) {
     const { id } = this.conversation(name);
     this.conversations.delete(name);
@@ -49,7 +49,7 @@ export class MockCluster {
     }
   }
 
-  /** Commits a message and, unless `silent`, hands it to everybody who joined. */
+  /** Commits a message and, unless `silent`, sends it to all clients that joined. */
   append(name, content, { sender = "bob", key = null, silent = false } = {}) {
     const { log, keys } = this.conversation(name);
     const known = keys.get(key);
@@ -72,13 +72,13 @@ export class MockCluster {
 class MockNode {
   peers = new Set();
   commands = []; // every command received, in order
-  /** (frame, peer) => "swallow" | { error } | undefined: looked at before a command is carried out. */
+  /** (frame, peer) => "swallow" | { error } | undefined: called before a command is carried out. */
   before = () => undefined;
-  /** (frame, peer) => "swallow" | undefined: looked at after it was carried out, before the reply. */
+  /** (frame, peer) => "swallow" | undefined: called after it was carried out, before the reply. */
   after = () => undefined;
-  /** (request) => { status, headers?, body? } | undefined: what is answered by HTTP. */
+  /** (request) => { status, headers?, body? } | undefined: returns the response to an HTTP request. */
   http = () => undefined;
-  /** The status that upgrades are refused with. */
+  /** Status with which upgrades are refused. */
   refuseUpgrade = 0;
 
   constructor(cluster, name) {
@@ -105,7 +105,7 @@ class MockNode {
     response.writeHead(status, { connection: "close", ...headers }).end(body && JSON.stringify(body));
   }
 
-  /** Every socket gone at once and nobody listens any more, as after kill -9. */
+  /** Drops all connections at once and stops listening, as after kill -9. */
   kill() {
     this.server.close();
     this.server.closeAllConnections();
@@ -225,7 +225,7 @@ class MockNode {
   }
 }
 
-/** What a node says to a `connect` that names too much. */
+/** Returns a node's error for a `connect` that names too much. */
 function tooLarge({ resume }) {
   const entries = Object.keys(resume?.cursors ?? {}).length + Object.keys(resume?.topics ?? {}).length;
   return entries > RESUME_ENTRIES_MAX ? { error: { code: "too_large", message: "`resume` holds too much" } } : undefined;

@@ -1,6 +1,6 @@
 /**
- * The client against the real thing. Either STARLING_BIN names the program, and a node with SQLite is started in a
- * temporary folder, or STARLING_URL and STARLING_TOKEN name a node that runs.
+ * Tests of the client against a real node. Either STARLING_BIN names the program, and the tests start a node with SQLite in a
+ * temporary folder, or STARLING_URL and STARLING_TOKEN name a running node.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -164,7 +164,7 @@ for (const [what, again] of [["longer", 30], ["shorter", 4]]) {
     await owner.delete(room);
     await owner.create({ conversation: room });
     for (const n of numbers(again)) await owner.send(room, `new ${n}`);
-    // The session is lost as well, as after a long absence: what is left are the cursors.
+    // The session is lost as well, as after a long absence; only the cursors remain.
     const second = await connected({ resume: { session: "none", ticket: "none", cursors, topics: {} } });
     await until(() => second.messages.length >= again);
     assert.deepEqual(second.messages.map(({ content }) => content), numbers(again).map((n) => `new ${n}`));
@@ -175,7 +175,7 @@ test("a wrong path and a wrong port are told as what they are", async () => {
   const client = (options) => connected({ connectAttempts: 2, ...options });
   await assert.rejects(client({ url: `${url}/somewhere/else` }), { code: "not_found" });
   await assert.rejects(client({ url: "http://127.0.0.1:1" }), { code: "unreachable" });
-  // A page of another origin, as a browser would say.
+  // A page of another origin, with the header that a browser would send.
   class Foreign extends WebSocket {
     constructor(address, protocol) {
       super(address, protocol, { origin: "https://elsewhere.example" });

@@ -1,4 +1,4 @@
-/** What tests against the scripted nodes have in common: two nodes, and clients that remember what they saw. */
+/** Setup of tests against scripted nodes: two nodes, and clients that record what they saw. */
 import { afterEach, beforeEach } from "node:test";
 import WebSocket from "ws";
 import { Starling } from "../starling.js";
@@ -6,10 +6,10 @@ import { MockCluster } from "./mock-cluster.js";
 
 const EVENTS = ["reset", "deleted", "updated", "member", "truncated", "gone", "retry", "error", "gap"];
 
-/** Makes two nodes for each test. The answer's `cluster`, `a` and `b` are those of the test that runs. */
+/** Creates two nodes for each test. `cluster`, `a` and `b` of the result belong to the running test. */
 export function scripted() {
   const stage = {
-    /** A client that has recorded every message, state and event since its birth. */
+    /** Creates a client that records every message, state and event. */
     newClient(options = {}) {
       const defaults = { urls: [stage.a.url, stage.b.url], token: "t", WebSocket, backoffBaseMs: 5, backoffMaxMs: 40, tokenIntervalMs: 20 };
       const client = new Starling({ ...defaults, ...options });
@@ -28,7 +28,7 @@ export function scripted() {
       await client.connect();
       return client;
     },
-    /** What a client saw of this event. */
+    /** Returns the events of this name that a client saw. */
     saw: (client, event) => client.seen.filter(([name]) => name === event).map(([, detail]) => detail),
   };
   beforeEach(async () => {
@@ -46,5 +46,5 @@ export function scripted() {
 
 export const numbers = (to, from = 1) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
-/** The commands of this name that a node got. */
+/** Returns the commands of this name that a node received. */
 export const ops = (node, op) => node.commands.filter((command) => command.op === op);

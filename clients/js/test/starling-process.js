@@ -1,4 +1,4 @@
-/** Starts the real program for tests: free ports, a temporary folder, ended by its own process id. */
+/** Starts the real program for tests, on free ports and in a temporary folder, and ends it by its process id. */
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, openSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -65,7 +65,7 @@ export async function startNode({ bin, name, env = {}, port }) {
 
 const given = new Set();
 
-/** A port that nobody listens on, and that this process has given to nobody. */
+/** Returns a port that nobody listens on and that this process has not used yet. */
 export async function freePort() {
   for (;;) {
     const server = createServer().listen(0, "127.0.0.1");

@@ -18,7 +18,7 @@ test("repeats are dropped, swaps are put in order", async () => {
   a.before = ({ op }) => (op === "history" ? "swallow" : undefined);
   for (const message of [one, one, three, two, one, two, four, three, four]) peer.say({ ev: "message", ...message });
   await until(() => client.messages.length >= 4);
-  await client.ping(); // whatever else was on its way has arrived before this reply
+  await client.ping(); // everything sent before has arrived before this reply
   assert.deepEqual(client.messages, [1, 2, 3, 4]);
 });
 
@@ -159,7 +159,7 @@ for (const [what, conversations, topics] of [
     const long = (name) => name.padEnd(100, "x");
     const rooms = numbers(conversations).map((n) => long(`c${n}-`));
     const subjects = numbers(topics).map((n) => long(`t${n}-`));
-    // Positions of that length are what a node gives.
+    // Nodes return positions of this length.
     a.before = ({ op, id }, peer) => {
       if (op !== "subscribe") return undefined;
       peer.say({ id, ok: { epoch: "17a9c3f04be2", offset: 1234567, recovered: false, replayed: 0 } });
@@ -249,7 +249,7 @@ test("during a drain a reply on the old socket counts, an event there does not",
   await until(() => held);
   b.before = (frame, peer) => {
     if (frame.op !== "connect") return undefined;
-    // The new node is slow; meanwhile the old one still delivers, and answers.
+    // The new node is slow; meanwhile the old one still delivers events and replies.
     cluster.append("c", "on the old socket");
     old.say({ id: held.id, ok: { messages: [], more: false, from: "the old socket" } });
     return undefined;
@@ -270,7 +270,7 @@ test("a drain whose other nodes are not there is served by the old socket until 
   cluster.append("c", "still served");
   await until(() => client.messages.length === 1);
   assert.equal(client.state, "connected");
-  // The client turns to its addresses one after the other, so it ends on the one node that there is.
+  // The client tries its addresses one after another, so it ends up at the only node.
   await until(() => ops(a, "connect").length === 2);
   await until(() => client.states.at(-1).handover === true);
   assert.deepEqual(client.states.map(({ state }) => state), ["connecting", "connected", "connected"]);
@@ -318,7 +318,7 @@ test("a socket that fell silent is found dead and replaced", async () => {
 });
 
 test("a quiet but living socket is kept", async () => {
-  // Long enough for a machine that stands still for a moment between a ping and its pong.
+  // Long enough for a machine that stalls for a moment between a ping and its pong.
   cluster.heartbeatMs = 400;
   const client = await connected();
   await until(() => ops(a, "ping").length >= 3);

@@ -1,4 +1,4 @@
-/** Tokens are renewed in time, whatever this machine's clock says, and never asked for in a storm. */
+/** Tokens are renewed in time, whatever this machine's clock says, and never requested in a storm. */
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { ops, scripted } from "./scripted.js";
@@ -12,7 +12,7 @@ beforeEach(() => ({ cluster, a, b } = stage));
 const HOUR_MS = 3_600_000;
 const realNow = Date.now;
 
-/** A JWT, as far as the client looks at it: good for `lifeMs` from now, by the clock of who made it. */
+/** Returns a JWT with the claims that the client reads: valid for `lifeMs` from now, by the issuer's clock. */
 let made = 0;
 function jwt(lifeMs, { iat = true } = {}) {
   const now = realNow() / 1000;
@@ -20,7 +20,7 @@ function jwt(lifeMs, { iat = true } = {}) {
   return `e30.${btoa(JSON.stringify(claims))}.x`;
 }
 
-/** Sets this machine's clock wrong for the rest of the test; the nodes' stays right. */
+/** Sets this machine's clock wrong for the rest of the test. The nodes' clock stays right. */
 function clockIsWrong(t, byMs) {
   const sources = { date: globalThis.Date };
   globalThis.Date = class extends sources.date {
@@ -35,7 +35,7 @@ function clockIsWrong(t, byMs) {
   cluster.now = () => realNow();
 }
 
-/** A token function that counts. */
+/** Returns a token function that counts its calls. */
 function counted(make) {
   const ask = () => {
     ask.count++;
@@ -65,7 +65,7 @@ for (const [what, byMs] of [["fast by a day", 24 * HOUR_MS], ["fast by more than
       const begun = performance.now();
       const client = await connected({ token, tokenIntervalMs: 100 });
       await rest(800);
-      // Without any word on the time: at 100, 300 and 700 ms; the pauses double.
+      // Without any information on the time: at 100, 300 and 700 ms; the pauses double.
       const doubled = 1 + Math.log2((performance.now() - begun) / 100 + 1);
       assert.ok(token.count <= (iat || byMs < 0 ? 1 : doubled), `${token.count} requests`);
       assert.equal(client.state, "connected");
@@ -124,7 +124,7 @@ test("however often a token is refused, the requests keep their distance", async
   const end = performance.now() + 1000;
   const refusals = (async () => {
     while (performance.now() < end) {
-      // Only what is connected: two refusals in a row would end the client.
+      // Only connected clients: two refusals in a row would end the client.
       if (client.state === "connected") for (const node of [a, b]) for (const peer of node.peers) peer.socket.close(4401);
       await rest(5);
     }

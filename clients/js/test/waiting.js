@@ -1,4 +1,4 @@
-/** Waits for conditions instead of times; what does not come within the deadline is a failure. */
+/** Helpers that wait for conditions instead of times. Missing the deadline is a failure. */
 
 const DEADLINE_MS = 20_000;
 
@@ -12,7 +12,7 @@ export async function until(condition, what = condition.toString(), deadlineMs =
   }
 }
 
-/** The next `event` of the client for which `wanted` holds. */
+/** Resolves with the next `event` of the client that satisfies `wanted`. */
 export function nextEvent(client, event, wanted = () => true) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`no such event: ${event}`)), DEADLINE_MS);
