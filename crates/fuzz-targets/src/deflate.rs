@@ -1,4 +1,4 @@
-//! permessage-deflate: no offer and no data does harm, and what is compressed comes back.
+//! permessage-deflate: no offer and no data does harm, and compressed data is restored exactly.
 
 use starling_wire::protocol::{Encoding, frame};
 use starling_wire::websocket::deflate::{DeflateConfig, Deflater, Inflater, Params, negotiate};

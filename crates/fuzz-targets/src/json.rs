@@ -1,4 +1,4 @@
-//! Frames and HTTP bodies in JSON: whatever is accepted can be carried over to MessagePack and means the same there.
+//! Frames and HTTP bodies in JSON: accepted input can be converted to MessagePack and means the same there.
 
 use starling_wire::protocol::{
     Command, Encoding, decode, decode_create, decode_patch, decode_publish, decode_send, json_to_msgpack,
@@ -9,7 +9,7 @@ pub fn json(bytes: &[u8]) {
     let _ = (decode_create(bytes), decode_publish(bytes), decode_patch(bytes), decode_send("c", bytes));
     let Ok(request) = decode(Encoding::Json, bytes) else { return };
     let (Ok(command), Ok(text)) = (request.command, std::str::from_utf8(bytes)) else { return };
-    // Fields that the command does not have may hold what MessagePack can't.
+    // Unknown fields may contain values that MessagePack cannot express.
     let Ok(frame) = json_to_msgpack(text) else { return };
     let again = decode(Encoding::MsgPack, &frame).expect("it was a frame in JSON");
     assert_eq!(again.id, request.id);

@@ -1,4 +1,4 @@
-//! Key sets: whatever a JWKS endpoint answers is read or refused.
+//! Key sets: any response of a JWKS endpoint is parsed or refused.
 
 use starling_auth::{Algorithm, fuzzing};
 

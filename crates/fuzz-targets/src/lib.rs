@@ -1,6 +1,6 @@
-//! What reads bytes from strangers, one function for each parser. A function panics when the bytes break something that must hold.
+//! Fuzz targets: one function for each parser of bytes from strangers. A function panics if the bytes break an invariant.
 //!
-//! libFuzzer calls these functions from `fuzz/fuzz_targets`, for as long as one likes (`cargo xtask fuzz`). The tests of this crate call
+//! libFuzzer calls these functions from `fuzz/fuzz_targets`, for any length of time (`cargo xtask fuzz`). The tests of this crate call
 //! them with the seeds of `fuzz/seeds` and a fixed number of mutations of each.
 #![allow(
     clippy::expect_used,
@@ -36,7 +36,7 @@ pub use token::token;
 pub use upgrade::upgrade;
 pub use websocket::websocket;
 
-/// Reads a value out of the fuzzer's bytes; `None` when there are too few of them.
+/// Reads a value from the fuzzer's bytes; `None` if there are too few of them.
 fn value<'a, T: Arbitrary<'a>>(bytes: &'a [u8]) -> Option<T> {
     T::arbitrary_take_rest(Unstructured::new(bytes)).ok()
 }

@@ -1,4 +1,4 @@
-//! Frames in MessagePack: a value that is accepted is JSON that goes back to MessagePack.
+//! Frames in MessagePack: an accepted value is valid JSON that can be converted back to MessagePack.
 
 use starling_wire::protocol::{Command, Encoding, decode, json_to_msgpack};
 

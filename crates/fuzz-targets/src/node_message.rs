@@ -1,4 +1,4 @@
-//! What comes from other nodes by way of Redis: frames, and the messages in them.
+//! Data from other nodes through Redis: frames, and the messages in them.
 
 use bytes::Bytes;
 

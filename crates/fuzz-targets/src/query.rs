@@ -1,4 +1,4 @@
-//! The query of a list: `cursor`, `limit`, `before`, `after`, `user`.
+//! Query of a list: `cursor`, `limit`, `before`, `after`, `user`.
 
 use http::Uri;
 

@@ -1,4 +1,4 @@
-//! What Redis answers: sessions, nodes, presence, topics, whatever stands under their keys.
+//! Responses of Redis: sessions, nodes, presence and topics, whatever their keys contain.
 
 use crate::value;
 

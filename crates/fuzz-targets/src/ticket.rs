@@ -1,4 +1,4 @@
-//! Resume tickets: none that was not signed is opened, and one that was comes back as it was made.
+//! Resume tickets: unsigned ones are refused, and signed ones are returned unchanged.
 
 use std::sync::LazyLock;
 
@@ -20,7 +20,7 @@ pub fn ticket(bytes: &[u8]) {
         Ok(again) => assert_eq!(again, ticket),
         Err(error) => assert_eq!(error, TicketError::Expired),
     }
-    // Made now it is open, and with any character changed or gone it is not.
+    // A fresh ticket is accepted; with any character changed or removed it is not.
     let ticket = Ticket { issued_at_ms: NOW_MS, ..ticket };
     let text = KEY.sign(&ticket);
     assert_eq!(KEY.open(&text, NOW_MS, 0).as_ref(), Ok(&ticket));

@@ -1,4 +1,4 @@
-//! Tokens: forged ones are refused, and of those that the secret's owner signed whatever is let in keeps the rules.
+//! Tokens: forged ones are refused, and accepted ones follow the rules, even if the owner of the secret signed anything.
 
 use std::sync::LazyLock;
 
@@ -38,9 +38,9 @@ pub fn token(bytes: &[u8]) {
     if let Ok(identity) = verify(&token) {
         assert!(is_name(&identity.user) && is_name(&identity.tenant));
         assert!(identity.expires_at_ms > NOW_MS);
-        // Read again it says the same, whether it is remembered or not.
+        // Verifying it again gives the same result, with or without the cache.
         assert_eq!(verify(&token), Ok(identity.clone()));
-        // A number that no float can hold is good JSON, and ignored in a claim that nobody asks for, but no value to compare with.
+        // A number too large for a float is valid JSON and ignored in unused claims, but it cannot be compared.
         if let Ok(claims) = serde_json::from_slice::<serde_json::Value>(claims) {
             let name = claims["sub"].as_str().and_then(user_name);
             assert_eq!(name.as_deref(), Some(&*identity.user));

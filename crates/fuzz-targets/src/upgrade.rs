@@ -1,12 +1,12 @@
-//! The headers of an opening handshake: whatever they hold, the answer is a header that may be sent, and what was agreed on
-//! is what was offered.
+//! Headers of an opening handshake: whatever they contain, the response header can be sent, and the negotiated parameters were
+//! offered.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use starling_gateway::{Origins, fuzzing};
 use starling_wire::websocket::deflate::{DeflateConfig, negotiate};
 use starling_wire::websocket::{choose_subprotocol, validate_upgrade};
 
-/// The headers that are looked at.
+/// Headers that the handshake reads.
 const NAMES: [&str; 9] = [
     "authorization",
     "connection",

@@ -1,4 +1,4 @@
-//! The bytes of a socket: any split of them gives the same messages, within the limits.
+//! Bytes of a socket: every split of them gives the same messages, within the limits.
 
 use starling_wire::websocket::deflate::Params;
 use starling_wire::websocket::{Decoder, DecoderConfig, Incoming};
@@ -37,7 +37,7 @@ fn messages(deflate: bool, step: usize, bytes: &[u8]) -> Vec<String> {
                 Ok(Incoming::Binary(bytes)) => assert!(bytes.len() <= LIMIT as usize),
                 Ok(Incoming::Ping(bytes) | Incoming::Pong(bytes)) => assert!(bytes.len() <= 125),
                 Ok(Incoming::Close(_, reason)) => assert!(reason.len() <= 123),
-                // Of a compressed message with more than one fault, the split decides which is found first.
+                // If a compressed message has several faults, the split decides which one is found first.
                 Err(_) if deflate => {
                     seen.push("error".to_owned());
                     continue;
