@@ -1,4 +1,4 @@
-# Thin names for what is done often; `cargo xtask --help` has the rest.
+# Short names for common tasks; `cargo xtask --help` lists all.
 
 # List the names.
 default:

@@ -1,4 +1,4 @@
-/** Where the console may send its token besides the node that it came from. */
+/** To which addresses, besides its own node, the console may send its token. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { usableOrigin, usableOrigins } from "../console/addresses.js";
@@ -13,7 +13,7 @@ for (const [from, address, expected] of [
   ["http://chat.example:8080", "https://node-2.example", "https://node-2.example"],
   ["https://chat.example", "node-2.example:443", "https://node-2.example"],
   ["https://chat.example", "https://node-2.example:8443/x?y#z", "https://node-2.example:8443"],
-  // Somebody else's machine in another network, or in clear where the page came encrypted.
+  // Another machine in other networks, or plain HTTP from an encrypted page.
   ["http://chat.example:8080", "http://10.0.0.5:8080", null],
   ["http://192.168.1.4:8080", "192.168.1.5:8080", null],
   ["http://chat.example:8080", "127.0.0.1:8080", null],

@@ -1,4 +1,4 @@
-/** A load balancer of a few lines: each connection goes to the first of its targets that says it is ready. */
+/** Small load balancer: each connection goes to the first of its targets that is ready. */
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 

@@ -1,4 +1,4 @@
-/** A real Chromium, and what a person does in it. */
+/** A real Chromium and the actions of a user in it. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
@@ -15,12 +15,12 @@ export async function startBrowser() {
   return chromium.launch({ executablePath, args: FLAGS });
 }
 
-/** One person with a window of their own; everything that goes wrong in it is collected in `faults`. */
+/** A user with their own window. Everything that goes wrong in it is collected in `faults`. */
 export class Person {
   faults = [];
   requests = [];
 
-  /** `nodes` are further addresses that the link names. */
+  /** `nodes` are further addresses in the link. */
   static async open(browser, url, token, { nodes = [], ...options } = {}) {
     const person = new Person();
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
@@ -28,7 +28,7 @@ export class Person {
     person.page = await context.newPage();
     person.page.on("pageerror", (error) => person.faults.push(error.stack));
     person.page.on("console", (message) => {
-      // A killed node's refused connections are what those tests are about.
+      // These tests kill nodes, so refused connections are expected.
       if (message.type() === "error" && !/ERR_CONNECTION|ERR_EMPTY_RESPONSE|WebSocket connection to|status of (40[134]|426)|CORS policy|ERR_FAILED/.test(message.text())) {
         person.faults.push(message.text());
       }
@@ -39,7 +39,7 @@ export class Person {
     return person;
   }
 
-  /** Waits until connected; answers with the node's name. */
+  /** Waits until connected; resolves with the node's name. */
   async connected() {
     await this.page.locator('#pill[data-state="connected"]').waitFor();
     return this.page.locator("#pill-node").textContent();
@@ -64,26 +64,26 @@ export class Person {
     await this.page.press("#draft", "Enter");
   }
 
-  /** Waits until this text stands in the conversation as a committed message. */
+  /** Waits until this text is in the conversation as a committed message. */
   async sees(text) {
     await this.page.locator(".message[data-seq] .content", { hasText: text }).last().waitFor();
   }
 
-  /** Numbers and texts as they stand on the page, from top to bottom. */
+  /** Returns the numbers and texts on the page, from top to bottom. */
   messages() {
     return this.page.locator(".message[data-seq]").evaluateAll((items) =>
       items.map((item) => [Number(item.dataset.seq), item.querySelector(".content").textContent]),
     );
   }
 
-  /** Presses a button that asks whether one is sure, and says yes. */
+  /** Presses a button that asks for confirmation, and confirms. */
   async confirmed(button) {
     await this.page.click(button);
     await this.page.click("#confirm-do");
     await this.page.locator("#confirm-dialog").waitFor({ state: "hidden" });
   }
 
-  /** The titles in the list of conversations. */
+  /** Returns the titles in the list of conversations. */
   rooms() {
     return this.page.locator(".room-title").allTextContents();
   }
@@ -112,7 +112,7 @@ export class Person {
         return (high + 0.05) / (low + 0.05);
       };
       const behind = (node) => {
-        // From the page up to the element: each lies over the one before.
+        // From the page up to the element: each lies on top of the previous one.
         const layers = [];
         for (let at = node; at; at = at.parentElement) layers.unshift(getComputedStyle(at));
         let grounds = [["white"]];

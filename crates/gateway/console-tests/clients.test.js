@@ -19,7 +19,7 @@ import { startBrowser } from "./browser.js";
 const WEBSOCKETS = "websockets==15.0.1";
 const PAGE = readFileSync(new URL("../../../docs/clients.md", import.meta.url), "utf8");
 
-// The scripted nodes are the JavaScript client's, with its `ws`.
+// Uses the scripted nodes of the JavaScript client, with its `ws`.
 const { MockCluster } = await import("../../../clients/js/test/mock-cluster.js");
 
 let folder, python, browser, pages;
@@ -54,14 +54,14 @@ after(async () => {
   if (folder) rmSync(folder, { recursive: true, force: true });
 });
 
-/** The fenced block with these two words. */
+/** Returns the fenced block with these two words. */
 function program(language, name) {
   const text = PAGE.split(`\`\`\`${language} ${name}\n`)[1]?.split("\n```")[0];
   assert.ok(text, `docs/clients.md has no block ${language} ${name}`);
   return `${text}\n`;
 }
 
-/** Starts a Python program of the page. `lines` is what it printed, `say` types a line. */
+/** Starts a Python program from the page. `lines` is its output, `say` types a line. */
 function inPython(name, addresses, token, conversation) {
   const child = spawn(python, [join(folder, `${name}.py`), addresses.join(","), token, conversation], { stdio: ["pipe", "pipe", "pipe"] });
   const client = { lines: [], errors: "" };
@@ -78,7 +78,7 @@ function inPython(name, addresses, token, conversation) {
   return client;
 }
 
-/** The same for a program of the page in a browser. */
+/** Starts a program from the page in a browser. */
 async function inBrowser(name, addresses, token, conversation) {
   const context = await browser.newContext();
   const page = await context.newPage();
@@ -231,7 +231,7 @@ for (const [where, start] of [["Python", inPython], ["a browser", inBrowser]]) {
 }
 
 test("a client that lasts in Python: a line that is typed while it joins goes out once", async () => {
-  // A socket that takes its time, so that the line comes between two commands.
+  // A slow socket, so that the line arrives between two commands.
   const driver = `
 import asyncio, itertools, json
 from chat import Client

@@ -43,7 +43,7 @@ async function addNode(name, more = {}, port = undefined) {
   return nodes[name];
 }
 
-/** A person behind a balancer that prefers the nodes in this order. */
+/** Opens a page for a user behind a load balancer that prefers the nodes in this order. */
 async function person(user, order, { scope, ...options } = {}) {
   const balancer = await startBalancer([...order].map((name) => nodes[name].url));
   balancers.push(balancer);
@@ -54,7 +54,7 @@ async function person(user, order, { scope, ...options } = {}) {
   return opened;
 }
 
-/** Alice and Bob on two nodes, in a new conversation. */
+/** Opens Alice and Bob on two nodes, in a new conversation. */
 async function twoInARoom(title, orders = ["abc", "bca"]) {
   const bob = await person("bob", orders[1]);
   const alice = await person("alice", orders[0]);
@@ -145,11 +145,11 @@ test("history comes as one scrolls up, and unread messages are counted", async (
   const [alice, bob] = await twoInARoom("History");
   const { conversations } = await get(alice, "/v1/conversations?limit=1");
   const name = conversations[0].conversation;
-  await bob.page.press("#draft", "Escape"); // closes it: what comes now is unread
+  await bob.page.press("#draft", "Escape"); // closes it, so that later messages are unread
   for (let i = 1; i <= 130; i++) await post(alice, `/v1/conversations/${name}/messages`, { key: `k${i}`, content: `message ${i}` });
   const badge = bob.page.locator(".room", { hasText: "History" }).locator(".badge");
   await badge.filter({ hasText: "99+" }).waitFor();
-  const carol = await person("bob", "cab"); // another device of the same person, which has seen none of it live
+  const carol = await person("bob", "cab"); // another device of the same user, which has seen no message live
   await carol.openRoom("History");
   await carol.sees("message 130");
   await until(async () => {
@@ -239,7 +239,7 @@ test("a conversation that was made again while the page was cut off is shown ane
   await post(bob, `${path}/messages`, { key: "k", content: "of the new log" });
   await alice.sees("of the new log");
   assert.deepEqual(await alice.messages(), [[1, "of the new log"]]);
-  await alice.page.locator("#older", { hasText: "made again" }).waitFor();
+  await alice.page.locator("#older", { hasText: "created again" }).waitFor();
 });
 
 test("Back closes a conversation on a phone, and a reload opens it again", async () => {
@@ -341,7 +341,7 @@ test("the link of one node, which dies: the page goes on at the others that the 
 });
 
 test("who is opened as another person goes to the nodes of their own link, and to none of this tab's", async () => {
-  // A link that somebody else made: this token and this node are theirs.
+  // A link from somebody else: this token and this node are theirs.
   const foreign = `http://127.0.0.1:${await freePort()}`;
   const alice = await Person.open(browser, nodes.a.url, nodes.a.token(`alice-${run}`), { nodes: [foreign] });
   people.push(alice);
@@ -536,7 +536,7 @@ test("a page of another origin: all of the client works where it is allowed, and
   assert.ok(refused.message.includes(origin), refused.message);
 });
 
-/** The HTTP side, as this person or another user, at the person's own origin. */
+/** Calls the HTTP API as this user or another one, at the page's own origin. */
 async function call(someone, method, path, body, user = someone.user) {
   const token = nodes.a.token(user);
   const response = await fetch(new URL(path, someone.page.url()), {

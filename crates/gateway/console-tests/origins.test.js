@@ -14,7 +14,7 @@ const SCOPE = "conversations:create subscribe:* publish:*";
 let browser, node;
 const sites = [];
 
-/** Serves an empty page on a port of its own. */
+/** Serves an empty page on its own port. */
 async function startSite() {
   const server = createServer((_, response) => {
     response.setHeader("content-type", "text/html");

@@ -1,16 +1,16 @@
 /**
- * Which other nodes this page may turn to when its own is gone. The page's token goes there, so an address counts only
- * where no stranger can be behind it: the same machine as the page's own, under another port, or one that proves its name
- * by https. An address such as `http://10.0.0.5` is another machine in every other network.
+ * Addresses of other nodes that this page may use when its own node is gone. The page sends its token there, so an address is only
+ * accepted if no stranger can be behind it: the page's own machine on another port, or a server that proves its name
+ * with https. An address such as `http://10.0.0.5` is a different machine in every network.
  *
- * They come from two places: the link that also brought the token, whose maker has the token anyway, and the page's own
- * node, which lists the others to operators.
+ * The addresses have two sources: the link that also contained the token, whose author has the token anyway, and the page's own
+ * node, which lists the other nodes to operators.
  */
 
-/** More are not worth trying one after the other. */
+/** Most addresses that are tried. */
 const ADDRESSES_MAX = 32;
 
-/** The origin behind an address as operators write it (`node-2:8080`, `https://node-2`); null if it may not be used. */
+/** Returns the origin for an address as operators write it (`node-2:8080`, `https://node-2`); null if the page may not use it. */
 export function usableOrigin(address, page = location) {
   let url;
   try {
@@ -23,7 +23,7 @@ export function usableOrigin(address, page = location) {
   return url.protocol === "http:" && page.protocol === "http:" && sameMachine ? url.origin : null;
 }
 
-/** The page's own origin first, then the others that may be used, each once. */
+/** Returns the page's own origin, then the other usable ones, each once. */
 export function usableOrigins(addresses, page = location) {
   const others = addresses.map((address) => usableOrigin(address, page)).filter(Boolean);
   return [...new Set([page.origin, ...others])].slice(0, ADDRESSES_MAX);

@@ -1,6 +1,6 @@
-/** What operators ask of a node over HTTP, with this page's token. What people do goes through the client. */
+/** HTTP requests of operators, with this page's token. Everything else uses the client. */
 
-/** Long enough for a slow node, short enough to ask another one before somebody wonders. */
+/** Long enough for a slow node, short enough to try another one before anybody notices. */
 const TIMEOUT_MS = 10_000;
 
 export class ApiError extends Error {
@@ -15,7 +15,7 @@ export class Api {
   #token;
   #origins;
 
-  /** `origins` returns where nodes are; they are asked in turn until one answers. */
+  /** `origins` returns the origins of nodes. They are tried one after another until one responds. */
   constructor(token, origins) {
     this.#token = token;
     this.#origins = origins;
@@ -31,7 +31,7 @@ export class Api {
       try {
         return await this.#ask(origin + path);
       } catch (error) {
-        // A node that says no is a node: the others would say the same.
+        // A node that refuses is working; the other nodes would refuse too.
         if (error.status && error.status < 500) throw error;
         failure = error;
       }

@@ -1,31 +1,32 @@
 /**
- * What this page knows about conversations, without a word about how it looks. The views listen to `on(part)`:
- * `rooms` (which there are, their order, previews and unread counts), `open`, `message`, `pending`, `history` and `older` (a page
- * came, or is on its way), `dropped` (the oldest were let go), `reset` (all were let go: the log was made again), `reads`, `typing`, `people`, `removed`.
+ * State of the conversations on this page, without their appearance. The views listen to `on(part)`:
+ * `rooms` (the list, its order, previews and unread counts), `open`, `message`, `pending`, `history` and `older` (a page of history
+ * arrived, or was requested), `dropped` (the oldest messages were removed), `reset` (all messages were removed, because the log was created again), `reads`, `typing`,
+ * `people`, `removed`.
  */
 
-/** Conversations that are joined, and so counted as unread, at once. */
+/** Most conversations that are joined at once. Unread messages are only counted in these. */
 const JOINED_ROOMS_MAX = 60;
-/** Messages of one conversation that are kept while new ones come; older ones are read again on scrolling up. */
+/** Most messages of one conversation that are kept. Older ones are read again when the user scrolls up. */
 const KEPT_MESSAGES_MAX = 2000;
-/** How many go at once when there are more. */
+/** Number of messages that are removed at once when there are more. */
 const DROPPED_MESSAGES = 500;
 const ROOMS_PAGE = 30;
 const HISTORY_PAGE = 50;
 const LATENCIES_MAX = 300;
-/** The protocol's own lifetime of a typing mark. */
+/** Lifetime of a typing state, as in the protocol. */
 const TYPING_MS = 6000;
-/** A typing mark is repeated at most this often. */
+/** Shortest interval between repeated typing commands. */
 const TYPING_EVERY_MS = 3000;
 const READ_DEBOUNCE_MS = 120;
 
 export class Chat {
   rooms = new Map(); // name -> room
-  open = null; // the room that is shown
-  nextPage = undefined; // cursor of the following page of rooms; null after the last
-  latencies = []; // { at, ms }: from a send of this page to its own message event
+  open = null; // the room on display
+  nextPage = undefined; // cursor of the next page of rooms; null after the last
+  latencies = []; // { at, ms }: time from a send on this page to its message event
   received = 0; // message events
-  repeats = 0; // messages with a number that was there already; the client should leave none
+  repeats = 0; // messages whose number was already there; the client should drop all of them
   #client;
   #listeners = new Map();
 
@@ -41,7 +42,7 @@ export class Chat {
     client.on("deleted", ({ conversation }) => this.#remove(conversation, "was deleted"));
     client.on("reset", ({ conversation }) => this.#onReset(conversation));
     client.on("retry", (retry) => retry.op === "send" && this.#onRetry(retry));
-    client.on("gone", ({ conversation }) => conversation && this.#remove(conversation, "can't be read any more"));
+    client.on("gone", ({ conversation }) => conversation && this.#remove(conversation, "can no longer be read"));
   }
 
   get me() {
@@ -53,13 +54,13 @@ export class Chat {
     this.#listeners.get(part).push(listener);
   }
 
-  /** The rooms as shown: newest activity first. */
+  /** Returns the rooms in the order of the list: most recently active first. */
   list() {
     return [...this.rooms.values()].sort((one, other) => other.activity - one.activity);
   }
 
   unread(room) {
-    // One's own messages are no news, even where they were written on another device.
+    // The user's own messages are never unread, even if they were written on another device.
     return Math.max(0, room.head - Math.max(room.reads[this.me] ?? 0, room.ownHead));
   }
 
@@ -68,7 +69,7 @@ export class Chat {
     this.nextPage = next ?? null;
     const added = conversations.filter(({ conversation }) => !this.rooms.has(conversation)).map((info) => this.#add(info));
     this.#tell("rooms");
-    // One after the other: the newest first, and the connection stays free for what people do.
+    // One after another, the newest first, so that the connection stays free for the user's actions.
     for (const room of added) {
       if (this.#client.joined.length >= JOINED_ROOMS_MAX) break;
       await this.#join(room).catch(() => {});
@@ -83,7 +84,7 @@ export class Chat {
     return conversation;
   }
 
-  /** Shows a conversation; it may be one that the list has not come to yet. */
+  /** Shows a conversation, even if the list does not contain it yet. */
   async openRoom(name) {
     const room = this.rooms.get(name) ?? (await this.#find(name));
     this.open = room;
@@ -98,7 +99,7 @@ export class Chat {
     this.#tell("open");
   }
 
-  /** One page further up; resolves once the messages are in `room.messages`. */
+  /** Loads the page before the oldest message; resolves once the messages are in `room.messages`. */
   async loadOlder(room) {
     if (room.loading || !room.more) return;
     room.loading = true;
@@ -115,7 +116,7 @@ export class Chat {
     }
   }
 
-  /** Shown as sending at once; the event with the same key in its metadata takes its place. */
+  /** Sends a message. It is shown as sending at once and replaced by the event with the same key in its metadata. */
   async send(room, content, key = randomKey()) {
     const pending = { key, content, state: "sending", at: new Date().toISOString(), sentAt: performance.now() };
     room.pending.set(key, pending);
@@ -124,7 +125,7 @@ export class Chat {
     try {
       const { seq } = await this.#client.send(room.name, content, { key, metadata: { key } });
       pending.state = "sent";
-      // Without a join there is no event of one's own message; otherwise it is here or on its way.
+      // Without a join there is no event of the user's own message; otherwise the event has arrived or will arrive.
       if (room.messages.has(seq)) room.pending.delete(key);
     } catch (error) {
       pending.state = "failed";
@@ -134,7 +135,7 @@ export class Chat {
   }
 
   retry(room, pending) {
-    // The same key: should the first attempt have arrived after all, this one only finds it.
+    // With the same key, this attempt only finds the message if the first one arrived after all.
     return this.send(room, pending.content, pending.key);
   }
 
@@ -151,7 +152,7 @@ export class Chat {
     this.#client.typing(room.name, false).catch(() => {});
   }
 
-  /** All that is there was seen. Told to the node in one command, however many messages come at once. */
+  /** Marks everything as read, with one command for any number of messages that arrive at once. */
   markRead(room) {
     if (room.head <= (room.reads[this.me] ?? 0) || room.readTimer) return;
     room.readTimer = setTimeout(() => {
@@ -176,7 +177,7 @@ export class Chat {
     this.#onUpdated(room.name, title);
   }
 
-  /** Ends one's own membership. */
+  /** Ends the user's own membership. */
   leave(room) {
     return this.#end(room, () => this.#client.leave(room.name, { forGood: true }));
   }
@@ -195,7 +196,7 @@ export class Chat {
     this.#remove(room.name);
   }
 
-  /** Who of the others has read this number. */
+  /** Returns the other users who have read this number. */
   readers(room, seq) {
     return Object.keys(room.reads).filter((user) => user !== this.me && room.reads[user] >= seq);
   }
@@ -211,18 +212,18 @@ export class Chat {
       activity: Date.parse(created_at) || 0,
       messages: new Map(), // seq -> message
       oldest: 0, // lowest seq in `messages`; 0: none
-      newest: 0, // highest seq that came
+      newest: 0, // highest seq received
       ownHead: 0, // highest seq that this user wrote
       more: (head ?? 0) > 0,
       loading: false,
-      pending: new Map(), // key -> own message that has no number yet
+      pending: new Map(), // key -> the user's own message without a number
       reads: {},
       typing: new Map(), // user -> timer
       typingSaidAt: -Infinity,
       readTimer: null,
       members: [],
       online: new Set(),
-      presenceKnown: false, // not while the connection is away
+      presenceKnown: false, // false while disconnected
       lastSeen: new Map(),
       wasReset: false,
       ending: false, // this page is leaving or deleting it
@@ -241,7 +242,7 @@ export class Chat {
 
   #join(room) {
     room.joining ??= this.#client
-      // From the one before the newest, which then comes as an event: the preview of the list.
+      // Replays only the newest message, for the preview in the list.
       .join(room.name, { after: Math.max(0, room.head - 1) })
       .then((reply) => this.#take(room, reply))
       .catch((error) => {
@@ -262,14 +263,14 @@ export class Chat {
     this.#tell("reads", room);
   }
 
-  /** Messages are made up for by the client; who came, went and read while the connection was away is asked for. */
+  /** Joins again after a reconnect. The client recovers the messages itself, but presence and read marks must be requested. */
   async #refresh() {
     const rooms = this.list().filter((room) => room.joining);
     if (this.open) rooms.unshift(this.open);
     for (const room of new Set(rooms)) await this.#client.join(room.name).then((reply) => this.#take(room, reply), () => {});
   }
 
-  /** Who belongs to it, and when they were there last. Who is there now is told by the join and the events since. */
+  /** Loads the members and their last-seen times. Who is online comes from the join and later events. */
   async #loadPeople(room) {
     const [info, users] = await Promise.all([this.#client.describe(room.name).catch(() => null), this.#client.presence(room.name)]);
     room.members = info?.members ?? users.map(({ user }) => user);
@@ -278,7 +279,7 @@ export class Chat {
     this.#tell("people", room);
   }
 
-  /** `why` is for people who did not do it themselves. */
+  /** Removes a room. `why` is shown to users who did not do it themselves. */
   #remove(name, why) {
     const room = this.rooms.get(name);
     if (!room) return;
@@ -293,7 +294,7 @@ export class Chat {
   #onState({ state, previous }) {
     if (state === "connected" && previous === "reconnecting") return this.#refresh();
     if (state === "connected") return undefined;
-    // Nobody tells now who comes and goes.
+    // While disconnected, presence is unknown.
     for (const room of this.rooms.values()) {
       room.presenceKnown = false;
       this.#tell("people", room);
@@ -309,7 +310,7 @@ export class Chat {
     this.#tell("people", room);
   }
 
-  /** The log was made again: what was shown is of one that is no more. The messages of the new one follow. */
+  /** Discards all messages, because the log was created again. The messages of the new log follow. */
   #onReset(name) {
     const room = this.rooms.get(name);
     if (!room) return;
@@ -320,7 +321,7 @@ export class Chat {
     if (this.open === room) this.#loadPeople(room).catch(() => {});
   }
 
-  /** The node asks to wait, and with this message wait all that were written after it. */
+  /** Marks messages as waiting: the node refused one for the moment, and later ones wait behind it. */
   #onRetry({ conversation, code, at }) {
     const room = this.rooms.get(conversation);
     for (const pending of room?.pending.values() ?? []) {
@@ -417,7 +418,7 @@ export class Chat {
     room.members = room.members.filter((other) => other !== user);
     if (member) room.members.push(user);
     else room.online.delete(user);
-    // Somebody else owns it now.
+    // The conversation has a new owner.
     if (!member && user === room.owner) this.#loadPeople(room).catch(() => {});
     this.#tell("people", room);
     this.#tell("rooms");

@@ -1,20 +1,20 @@
 /**
- * The connection as people see it: the pill, and the journey of a cut: cut → reconnecting → resumed, with what was
- * replayed and what was lost. Lost is counted, not claimed: numbers that the node has and this page has not.
+ * The connection on the page: its state, and the steps after a cut: cut → reconnecting → resumed, with the number of replayed and lost
+ * messages. Losses are measured: a message is lost if the node has its number and this page does not.
  */
 import { byId, element } from "./element.js";
 import { duration } from "./time.js";
 
 const CUT_MS = 3000;
 const JOURNEY_SHOWN_MS = 15_000;
-/** A replay that is not here by then has failed. */
+/** A replay that takes longer than this has failed. */
 const SETTLE_MS = 8000;
 
 const WORDS = { idle: "offline", connecting: "connecting", connected: "connected", reconnecting: "reconnecting", closed: "disconnected" };
 
 export function showConnection(client, chat) {
   const journey = byId("journey");
-  let lostAt = null; // when the connection went, while it is away
+  let lostAt = null; // when the connection was lost; null while connected
   let cause = "";
   let hideTimer = null;
   let repeatsBefore = 0;
@@ -46,7 +46,7 @@ export function showConnection(client, chat) {
       tell([`moved to ${event.node}`, "its node was draining", "nothing interrupted"], "good");
       hideTimer = setTimeout(() => (journey.hidden = true), JOURNEY_SHOWN_MS);
     } else if (event.state === "connecting" && event.attempt > 1) {
-      tell(["no connection yet", `${event.reason || "no node answers"}, attempt ${event.attempt} …`], "away");
+      tell(["no connection yet", `${event.reason || "no node responds"}, attempt ${event.attempt} …`], "away");
     } else if (event.state === "connected") {
       journey.hidden = true;
     } else if (event.state === "closed" && event.error.code !== "closed") {
@@ -61,7 +61,7 @@ export function showConnection(client, chat) {
   byId("cut").onclick = () => client.cut(CUT_MS);
 }
 
-/** Waits until each resumed conversation stands where the node says, and says what is missing if one does not get there. */
+/** Waits until each resumed conversation has reached its head, and reports what is missing if one does not. */
 function settle(client, chat, event, repeatsBefore, done) {
   const where = event.resumed ? `resumed on ${event.node}` : `new session on ${event.node}, joined again`;
   const goals = Object.entries(event.conversations).map(([name, { head }]) => [name, head]);

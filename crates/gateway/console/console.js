@@ -1,4 +1,4 @@
-/** The console page: signs in, connects, and hands the parts of the page to those who look after them. */
+/** Start of the console page: signs in, connects, and sets up the parts of the page. */
 import { Starling } from "/starling.js";
 import { usableOrigins } from "./addresses.js";
 import { Api } from "./api.js";
@@ -27,7 +27,7 @@ function start() {
 }
 
 function run(token) {
-  // The node that served this page is there: whoever opened it wants it to go on trying.
+  // The page was served by a node, so keep trying to connect.
   const client = new Starling({ urls: usableOrigins(keptNodes()), token, connectAttempts: Infinity });
   const api = new Api(token, () => client.urls.map((url) => new URL(url.replace(/^ws/, "http")).origin));
   const chat = new Chat(client);
@@ -81,20 +81,20 @@ function run(token) {
       if (isOperator(readClaims(token))) learnAddresses(client, api);
       return loadRooms();
     },
-    () => {}, // told by the event above, and by the pill
+    () => {}, // reported by the event above and by the connection state
   );
   addEventListener("pagehide", () => client.close());
-  // Back from the browser's cache of pages: the connection is gone, so begin again.
+  // A page from the browser's back-forward cache has no connection, so load it again.
   addEventListener("pageshow", (event) => event.persisted && location.reload());
 }
 
-/** Whether the token says so; the node has the last word. */
+/** Whether the token has the scope `admin`. The node makes the actual decision. */
 function isOperator(claims) {
   const words = [claims?.scope, claims?.scp].flat().flatMap((scope) => (typeof scope === "string" ? scope.split(" ") : []));
   return words.includes("admin");
 }
 
-/** Operators are told where the other nodes are. */
+/** Learns the addresses of the other nodes, which only operators may list. */
 async function learnAddresses(client, api) {
   const nodes = await api.nodes().catch(() => []);
   const addresses = nodes.map(({ address }) => address).filter(Boolean);
@@ -125,7 +125,7 @@ function signIn(event) {
   event.preventDefault();
   const token = byId("token").value.trim();
   if (!readClaims(token)) {
-    byId("sign-in-why").textContent = "That is not a token: it has three parts with dots in between.";
+    byId("sign-in-why").textContent = "That is not a token. A token has three parts, separated by dots.";
     return;
   }
   keepToken(token);
@@ -135,14 +135,14 @@ function signIn(event) {
 function openOtherPerson(event) {
   event.preventDefault();
   const given = byId("person-token").value.trim();
-  // The whole link is welcome too.
+  // The user may paste the whole link.
   const parts = new URLSearchParams(given.split("#")[1] ?? "");
   const token = parts.get("token") ?? given;
   if (!readClaims(token)) {
-    byId("person-error").textContent = "That is neither a token nor a link with one.";
+    byId("person-error").textContent = "That is neither a token nor a link that contains one.";
     return;
   }
-  // `noopener`: the new tab gets a storage of its own, and so its own person.
+  // `noopener` gives the new tab its own storage, and so its own user.
   window.open(linkFor(token, parts.getAll("node")), "_blank", "noopener");
   byId("person-dialog").close();
 }
@@ -155,7 +155,7 @@ function switchTheme() {
   try {
     localStorage.setItem("starling.theme", next);
   } catch {
-    // It holds for this visit then.
+    // Without storage, the choice only lasts for this visit.
   }
 }
 

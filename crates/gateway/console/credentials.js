@@ -1,7 +1,7 @@
 /**
- * The token comes in the fragment of a link, which no browser sends to a server, and leaves the address bar at once, so
- * that it is neither bookmarked nor shown on a shared screen. It stays in this tab's storage: another tab is another person.
- * The link may also name further nodes (`node=…`); they belong to its token and are forgotten with it.
+ * Storage of the token. It arrives in the fragment of a link, which browsers do not send to servers, and is removed from the address bar at once, so
+ * that it is neither bookmarked nor visible on a shared screen. It stays in this tab's storage, so another tab can be another user.
+ * The link may also name further nodes (`node=…`). They belong to its token and are forgotten with it.
  */
 
 const TOKEN = "starling.token";
@@ -27,7 +27,7 @@ export function forgetToken() {
   sessionStorage.removeItem(NODES);
 }
 
-/** The addresses that came with the token. */
+/** Returns the addresses that arrived with the token. */
 export function keptNodes() {
   try {
     const nodes = JSON.parse(sessionStorage.getItem(NODES) ?? "[]");
@@ -37,7 +37,7 @@ export function keptNodes() {
   }
 }
 
-/** The claims, unverified, for showing; null for what is no token. */
+/** Returns the unverified claims for display; null if the text is not a token. */
 export function readClaims(token) {
   try {
     const bytes = atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
@@ -47,7 +47,7 @@ export function readClaims(token) {
   }
 }
 
-/** A link that opens this page with that token, and with the further nodes that came with it: never with this tab's own. */
+/** Returns a link that opens this page with the given token and the further nodes that arrived with it, but never with those of this tab. */
 export function linkFor(token, nodes = []) {
   return `${location.origin}/#${new URLSearchParams([["token", token], ...nodes.map((node) => ["node", node])])}`;
 }

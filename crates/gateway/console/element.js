@@ -1,5 +1,5 @@
 /**
- * Builds elements. Whatever a user wrote becomes a text node: nothing here, or anywhere in the console, parses HTML.
+ * Builds an element. Text from users always becomes a text node: no code in the console parses HTML.
  */
 export function element(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
@@ -7,22 +7,22 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
-/** The same for SVG. */
+/** Builds an SVG element. */
 export function shape(tag, properties = {}, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
   apply(node, properties, children);
   return node;
 }
 
-/** The element of the page with this id. */
+/** Returns the element of the page with this id. */
 export const byId = (id) => document.getElementById(id);
 
-/** Says something to people who listen to the page. */
+/** Announces a text to screen readers. */
 export function announce(text) {
   byId("announcer").textContent = text;
 }
 
-/** Closes a dialog by its buttons with `data-close`, empties its form and its error when it opens. */
+/** Opens a dialog with an empty form and no error. Buttons with `data-close` close it. */
 export function openDialog(dialog) {
   dialog.querySelector("form").reset();
   for (const error of dialog.querySelectorAll(".error")) error.textContent = "";

@@ -1,10 +1,10 @@
-/** The nodes of the cluster, live: what each serves, and how fast messages are, as this page itself measures it. */
+/** Live view of the nodes: their load, and the speed of messages as measured by this page. */
 import { byId, element } from "./element.js";
 import { Sparkline } from "./sparkline.js";
 import { ago, duration } from "./time.js";
 
 const POLL_MS = 2000;
-/** Nodes whose line is kept; one that is gone for good is forgotten. */
+/** Most nodes that are shown. */
 const NODES_MAX = 100;
 
 export function showNodes(api, chat, client) {
@@ -17,7 +17,7 @@ class Nodes {
   #chat;
   #client;
   #timer = null;
-  #before = null; // counters of the poll before: { at, received, messages }
+  #before = null; // counters of the previous poll: { at, received, messages }
   #seenLatencies = 0;
   #cards = new Map(); // node -> { node, chart, … }
   #grid = element("ul", { class: "node-grid" });
@@ -40,7 +40,7 @@ class Nodes {
     );
   }
 
-  /** Polls while the view is shown. */
+  /** Starts or stops polling, when the view is shown or hidden. */
   watch(shown) {
     clearInterval(this.#timer);
     this.#timer = null;
@@ -52,7 +52,7 @@ class Nodes {
 
   async #poll() {
     const { user, node, state } = this.#client;
-    this.#who.textContent = `Every node of this cluster, every two seconds. You are ${user ?? "not signed in yet"}${state === "connected" ? `, connected to ${node}` : ""}.`;
+    this.#who.textContent = `All nodes of this cluster, updated every two seconds. You are ${user ?? "not signed in yet"}${state === "connected" ? `, connected to ${node}` : ""}.`;
     this.#measureTrip();
     let nodes = null;
     try {
@@ -65,7 +65,7 @@ class Nodes {
     if (nodes) this.#drawNodes(nodes.slice(0, NODES_MAX));
   }
 
-  /** From the page to its node and back: the part of a delivery that is the network's. */
+  /** Measures the round trip between the page and its node, which is the network's part of a delivery. */
   #measureTrip() {
     if (this.#client.state !== "connected") return;
     this.#client.ping().then((ms) => this.#trip.push(ms, `to ${this.#client.node} and back`), () => {});
@@ -83,7 +83,7 @@ class Nodes {
       if (Number.isFinite(cluster)) this.#rate.push(cluster, "committed by all nodes");
       else this.#rate.push((now.received - before.received) / seconds, "seen by this page");
     }
-    // Samples are as they come: only what was sent since the last poll is new.
+    // Only samples of messages sent since the last poll are new.
     const { latencies } = this.#chat;
     const fresh = latencies.filter(({ at }) => at > this.#seenLatencies);
     if (fresh.length) {
@@ -111,7 +111,7 @@ class Nodes {
     if (error.status === 403 || error.status === 401) {
       const example = `starling token --user ${this.#client.user ?? "alice"} --scope "admin conversations:create subscribe:* publish:*"`;
       this.#notice.replaceChildren("The list of nodes is for operators: it needs a token with the scope ", element("code", {}, "admin"), ". Make one with ", element("code", {}, example), " and open the page with it.");
-    } else this.#notice.replaceChildren("The nodes can't be asked right now; trying again.");
+    } else this.#notice.replaceChildren("The nodes do not respond right now. Trying again.");
   }
 }
 
@@ -144,7 +144,7 @@ function drawCard(card, node, mine) {
   );
 }
 
-/** A node that delivered nothing in the last seconds says 0: that is no time. */
+/** Formats a latency. A node that has delivered nothing in the last seconds reports 0, which is not a time. */
 function latency(us) {
   if (!Number.isFinite(us)) return undefined;
   return us > 0 ? duration(us / 1000) : "–";

@@ -1,9 +1,9 @@
-/** Who is in the open conversation, who is there right now, how far each has read; and what can be done about them and it. */
+/** The members of the open conversation: who is online, how far each has read, and the actions on members and the conversation. */
 import { byId, element, openDialog } from "./element.js";
 import { ago } from "./time.js";
 
 const LAST_SEEN_REDRAW_MS = 30_000;
-const NEVER_HERE = "invited, never here yet";
+const NEVER_HERE = "invited, never been here";
 
 export function showPeople(chat, router) {
   const draw = () => drawPeople(chat);
@@ -29,7 +29,7 @@ export function showPeople(chat, router) {
   byId("delete-room").onclick = () => remove(chat, router);
 }
 
-/** One or two letters to tell faces apart. */
+/** Returns one or two letters for an avatar. */
 export function initials(name) {
   const words = name.split(/[\s_.:@-]+/).filter(Boolean);
   const [first = "?", second = ""] = words;
@@ -80,7 +80,7 @@ function presence(room, user) {
   if (room.online.has(user)) return "online";
   const seen = room.lastSeen.get(user);
   if (seen) return `seen ${ago(seen)}`;
-  // Somebody who was never there is perhaps a name that was mistyped.
+  // A user who was never here may be a mistyped name.
   return room.reads[user] === undefined ? NEVER_HERE : "offline";
 }
 
@@ -106,7 +106,7 @@ function rename(chat) {
 function removeMember(chat, room, user) {
   confirm({
     title: `Remove ${user}?`,
-    text: `${user} gets no more messages of “${room.title}” and can't read it any more.`,
+    text: `${user} will receive no more messages from “${room.title}” and can no longer read it.`,
     action: "Remove",
     run: () => chat.removeMember(room, user),
   });
@@ -114,10 +114,10 @@ function removeMember(chat, room, user) {
 
 function leave(chat, router) {
   const room = chat.open;
-  const heir = room.owner === chat.me ? " Whoever has been in it for longest owns it then." : "";
+  const heir = room.owner === chat.me ? " The member who joined first becomes the owner." : "";
   confirm({
     title: "Leave the conversation?",
-    text: `You get no more messages of “${room.title}”, and come back only if you are invited again.${heir}`,
+    text: `You will receive no more messages from “${room.title}”, and can only return if you are invited again.${heir}`,
     action: "Leave",
     run: async () => {
       await chat.leave(room);
@@ -130,7 +130,7 @@ function remove(chat, router) {
   const room = chat.open;
   confirm({
     title: "Delete the conversation?",
-    text: `“${room.title}” and all its messages are gone then, for everybody.`,
+    text: `“${room.title}” and all its messages will be deleted for everybody.`,
     action: "Delete",
     run: async () => {
       await chat.delete(room);
@@ -146,7 +146,7 @@ function confirm({ title, text, action, run }) {
   openForm(byId("confirm-dialog"), run);
 }
 
-/** Opens a dialog whose form does `run`; it stays open, and says why, if that fails. */
+/** Opens a dialog whose form calls `run`. If that fails, the dialog stays open and shows the error. */
 function openForm(dialog, run) {
   openDialog(dialog);
   const form = dialog.querySelector("form");

@@ -1,4 +1,4 @@
-/** The list of conversations: choosing, creating, unread marks. Arrow keys move in it. */
+/** The list of conversations: selection, creation, unread counts. Arrow keys move the focus. */
 import { announce, byId, element, openDialog } from "./element.js";
 import { initials } from "./people.js";
 import { clockTime, dayName, isSameDay } from "./time.js";
@@ -7,7 +7,7 @@ export function showRooms(chat, router) {
   const list = byId("room-list");
   let scheduled = false;
 
-  // Many events in one turn are one drawing.
+  // Draws once for any number of events before the next frame.
   const draw = () => {
     if (scheduled) return;
     scheduled = true;

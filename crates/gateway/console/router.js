@@ -1,6 +1,6 @@
 /**
- * What is shown stands in the address, behind the `#`: `#/c/NAME` is a conversation, `#/nodes` the nodes, nothing the
- * list. So the browser's Back closes a conversation, and a reload opens it again.
+ * Keeps the view in the fragment of the address: `#/c/NAME` is a conversation, `#/nodes` the nodes, no fragment the
+ * list. So the browser's Back button closes a conversation, and a reload opens it again.
  */
 
 const HOME = { view: "chat", room: null };
@@ -9,7 +9,7 @@ export class Router {
   #show;
   #lastChat = HOME;
 
-  /** `show` is called with `{ view, room }` whenever that changes. */
+  /** Calls `show` with `{ view, room }` on each change. */
   constructor(show) {
     this.#show = show;
     addEventListener("popstate", () => this.apply());
@@ -19,7 +19,7 @@ export class Router {
     return parse(location.hash);
   }
 
-  /** Shows what the address says. */
+  /** Shows the view in the address. */
   apply() {
     const { route } = this;
     if (route.view === "chat") this.#lastChat = route;
@@ -37,7 +37,7 @@ export class Router {
     this.go({ view: "chat", room: name });
   }
 
-  /** Back to the chat as it was. */
+  /** Returns to the last state of the chat. */
   openChat() {
     this.go(this.#lastChat);
   }
@@ -46,13 +46,13 @@ export class Router {
     this.go({ view: "nodes", room: null });
   }
 
-  /** Closes the conversation as Back does, so that Back afterwards does not open it again. */
+  /** Closes the conversation in the same way as Back, so that Back does not open it again. */
   closeRoom() {
     if (history.state?.from === write(HOME)) history.back();
     else this.go(HOME);
   }
 
-  /** The conversation is no more: the address is not to say so. */
+  /** Removes a conversation that no longer exists from the address. */
   roomIsGone() {
     this.#lastChat = HOME;
     if (this.route.room === null) return;

@@ -1,14 +1,14 @@
-/** A small line chart of the last minutes, with its scale: what the top line means, and how far back the left edge is. */
+/** Small line chart of the last minutes, with the value of its top line and the age of its left edge. */
 import { element, shape } from "./element.js";
 
 const WIDTH = 240;
 const HEIGHT = 56;
-/** How far back the left edge is: the first of these that holds all samples. */
+/** Possible ages of the left edge in minutes. The chart uses the first one that covers all samples. */
 const SPANS_MIN = [1, 2, 5];
 const SPAN_MS_MAX = SPANS_MIN.at(-1) * 60_000;
-/** More samples than polls in that time would bring are not kept. */
+/** Most samples that are kept: more than the polls of that time produce. */
 const SAMPLES_MAX = 600;
-/** A value this old is not how things stand. */
+/** A value older than this is not shown as current. */
 const STALE_MS = 30_000;
 
 export class Sparkline {
@@ -27,7 +27,7 @@ export class Sparkline {
   #past = element("span", { class: "scale past" });
   #svg;
 
-  /** `format` turns a sample into what people read, `unit` included where the label does not say it. */
+  /** `format` converts a sample to text. `unit` is appended if the label does not name the unit. */
   constructor(label, format, { unit = "" } = {}) {
     this.#label = label;
     this.#format = format;
@@ -40,7 +40,7 @@ export class Sparkline {
     this.draw();
   }
 
-  /** A sample that is no number is a pause: nothing is known of that moment. */
+  /** Adds a sample. A sample that is not a number leaves a gap. */
   push(sample, note = "") {
     const now = Date.now();
     if (Number.isFinite(sample)) this.#samples.push({ at: now, value: sample });
@@ -71,7 +71,7 @@ export class Sparkline {
       this.#tip.setAttribute("cx", x(last));
       this.#tip.setAttribute("cy", y(last));
     }
-    const words = current ? `now ${this.#withUnit(last.value)}, scale from 0 to ${this.#withUnit(top)}, last ${minutes} min` : "nothing measured lately";
+    const words = current ? `now ${this.#withUnit(last.value)}, scale from 0 to ${this.#withUnit(top)}, last ${minutes} min` : "no recent measurements";
     this.#svg.setAttribute("aria-label", `${this.#label}: ${words}`);
   }
 
@@ -80,7 +80,7 @@ export class Sparkline {
   }
 }
 
-/** The next of 1, 2, 5, 10, 20, 50 … that is not below: a scale that people can read. */
+/** Rounds up to 1, 2, 5, 10, 20, 50 …, for a readable scale. */
 function niceCeiling(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));

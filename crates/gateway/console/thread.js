@@ -1,16 +1,16 @@
-/** The open conversation: its messages in order, what is being written, and what one's own messages have become. */
+/** The open conversation: its messages in order, the draft, and the state of the user's own messages. */
 import { announce, byId, element } from "./element.js";
 import { initials } from "./people.js";
 import { clockTime, dayName, isSameDay } from "./time.js";
 
-/** Messages of one person within this time share one heading. */
+/** Messages of one user within this time share one heading. */
 const GROUP_MS = 5 * 60_000;
-/** This close to the end one is reading along. */
+/** Within this distance from the end, the view follows new messages. */
 const NEAR_END_PX = 80;
-/** This close to the top the page before is read. */
+/** Within this distance from the top, the previous page is loaded. */
 const NEAR_TOP_PX = 200;
 
-/** How often the seconds of a message that waits are counted down. */
+/** Interval at which the countdown of a waiting message is redrawn. */
 const WAITING_REDRAW_MS = 1000;
 
 export function showThread(chat, client, router) {
@@ -34,9 +34,9 @@ class Thread {
   #log = byId("log");
   #list = byId("messages");
   #draft = byId("draft");
-  #drafts = new Map(); // room name -> what was written there and not sent
+  #drafts = new Map(); // room name -> unsent text
   #shown = null; // the room whose messages are drawn
-  #atEnd = true; // at the newest message, as of the last scroll
+  #atEnd = true; // whether the view was at the newest message at the last scroll
 
   constructor(chat, client, router) {
     this.#chat = chat;
@@ -56,7 +56,7 @@ class Thread {
     document.addEventListener("visibilitychange", () => this.#markRead());
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.#onEscape(event));
     client.on("state", () => this.drawHead());
-    // Whoever reads along stays at the end when the window, the composer or the notice above changes the height.
+    // A view at the end stays there when the window, the composer or the notice above changes the height.
     new ResizeObserver(() => this.#atEnd && this.#toEnd()).observe(this.#log);
   }
 
@@ -94,11 +94,11 @@ class Thread {
   drawOlder() {
     const room = this.#chat.open;
     this.#log.setAttribute("aria-busy", String(room.loading));
-    const beginning = room.wasReset ? "The beginning: this conversation was made again, and what stood here before is no more" : "The beginning";
+    const beginning = room.wasReset ? "The beginning: this conversation was created again, and its earlier messages no longer exist" : "The beginning";
     byId("older").textContent = room.loading ? "Reading older messages …" : room.more || (room.head === 0 && !room.wasReset) ? "" : beginning;
   }
 
-  /** Everything anew: on opening, and after a page of history came in above. */
+  /** Redraws everything, on opening and after a page of history was added above. */
   drawAll({ keepPlace }) {
     const room = this.#chat.open;
     const fromEnd = this.#log.scrollHeight - this.#log.scrollTop;
@@ -133,7 +133,7 @@ class Thread {
   onReset() {
     this.drawAll({ keepPlace: false });
     byId("latest").hidden = true;
-    announce("This conversation was made again");
+    announce("This conversation was created again");
   }
 
   onDropped(room) {
@@ -156,7 +156,7 @@ class Thread {
     }
   }
 
-  /** What one's own messages have become; in words at the last one, as marks at the others. */
+  /** Draws the state of the user's own messages: as text on the last one, as marks on the others. */
   drawReceipts() {
     const room = this.#chat.open;
     if (!room) return;
@@ -238,7 +238,7 @@ class Thread {
   }
 
   #onKey(event) {
-    // While an input method composes a word, Enter belongs to it.
+    // While an input method composes a word, it handles Enter itself.
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     this.#send();
@@ -283,23 +283,23 @@ class Thread {
     if (room && !document.hidden && document.body.dataset.view === "chat" && this.#isNearEnd()) this.#chat.markRead(room);
   }
 
-  /** The field grows with what is written; the style sheet bounds it. */
+  /** Grows the field with its text, up to the limit in the style sheet. */
   #grow() {
     this.#draft.style.height = "auto";
     this.#draft.style.height = `${this.#draft.scrollHeight}px`;
   }
 }
 
-/** Why a message is not on its way yet, and when it will be; nothing once that time is over. */
+/** Returns why a message is waiting and when the next attempt is; undefined after that time. */
 function waitingWords({ state, until, because }) {
   const seconds = Math.ceil((until - Date.now()) / 1000);
   if (state !== "waiting" || !(seconds > 0)) return undefined;
-  const why = because === "rate_limited" ? "too many messages at once" : "the server can't take it now";
+  const why = because === "rate_limited" ? "too many messages at once" : "the server cannot accept it now";
   return `waiting: ${why}, next try in ${seconds} s`;
 }
 
 function whoIsHere(room, others, connected) {
-  if (!connected) return "not connected: who is here is not known";
+  if (!connected) return "not connected: presence is unknown";
   if (!room.presenceKnown) return "";
   return others.length === 0 ? "nobody else is here right now" : `${listNames(others)} ${others.length === 1 ? "is" : "are"} here`;
 }

@@ -1,4 +1,4 @@
-/** Times as people read them. */
+/** Formatting of times for people. */
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
