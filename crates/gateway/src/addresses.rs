@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use starling_rate::{Allowance, Line, Rate};
+use tokio::time::Instant;
 
 use crate::swept::SweptMap;
 

@@ -6,11 +6,11 @@
 //! sessions get only the half of the burst: as long as there are enough who resume, and were in the middle of something, they get
 //! all of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use rand::Rng;
 use starling_rate::{Allowance, Line, Rate};
+use tokio::time::Instant;
 
 use crate::swept::SweptMap;
 
@@ -105,7 +105,7 @@ fn place(line: &mut Line, now_us: u64, rate: Rate) -> Duration {
 }
 
 fn jittered(away: Duration) -> Duration {
-    away.mul_f64(rand::rng().random_range(0.75..1.25))
+    away.mul_f64(0.75 + starling_hub::random::fraction() / 2.0)
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use starling_hub::{Hub, vital};
 use starling_wire::websocket::deflate::DeflateConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use crate::addresses::Addresses;
 use crate::admission::Admission;
@@ -94,7 +95,9 @@ impl Gateway {
         let state = http::ApiState { hub: hub.clone(), front: front.clone() };
         let _ = front.router.set(http::router(state));
         start_shards(&config, &Service::Hub(hub.clone()), &front, ends).await?;
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = oneshot::channel::<()>();
+        // Dropping the sender is the signal.
+        let stopped = async move { _ = stopped.await };
         let accepting = listener::accept(listener, inboxes.clone(), front.clone(), stopped);
         let accepting = tokio::spawn(vital("accept", accepting));
         let rebalancing = tokio::spawn(rebalance::run(config.clone(), hub.clone(), inboxes.clone()));
@@ -105,7 +108,7 @@ impl Gateway {
         }
         rebalancing.abort();
         take_leave(&config, &front, &hub, &inboxes).await;
-        let _ = stop.send(true);
+        drop(stop);
         let _ = accepting.await;
         Ok(())
     }
@@ -116,8 +119,7 @@ impl Gateway {
         let front = front(&config, certificate.map(tls::acceptor), None, None);
         let (inboxes, ends) = Inboxes::new(1);
         start_shards(&config, &Service::Echo, &front, ends).await?;
-        let (_stop, stopped) = watch::channel(false);
-        listener::accept(listener, inboxes, front, stopped).await;
+        listener::accept(listener, inboxes, front, std::future::pending()).await;
         Ok(())
     }
 }
@@ -204,7 +206,7 @@ fn deflate(service: &Service) -> DeflateConfig {
 /// Drains: readiness falls at once, load balancers get a moment to notice, then clients are told when to move to other nodes, and the
 /// rest is closed in random order before the time is over. Where there is no other node, everybody is closed at once.
 pub(crate) async fn take_leave(config: &GatewayConfig, front: &Front, hub: &Arc<Hub>, inboxes: &Inboxes) {
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     front.draining.store(true, Ordering::Relaxed);
     METRICS.draining.set(1.0);
     hub.announce_drain().await;
@@ -225,11 +227,11 @@ pub(crate) async fn take_leave(config: &GatewayConfig, front: &Front, hub: &Arc<
     for shard in 0..inboxes.count() {
         inboxes.send(shard, Item::Drain(plan)).await;
     }
-    let mut told = tokio::time::Instant::now();
+    let mut told = Instant::now();
     while front.connections() + front.requests() > 0 && began.elapsed() < config.drain {
         tokio::time::sleep(Duration::from_millis(20)).await;
         if told.elapsed() >= PROGRESS_EVERY {
-            told = tokio::time::Instant::now();
+            told = Instant::now();
             tracing::info!(
                 clients = front.connections(),
                 requests = front.requests(),

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::addresses::{AddressGuard, Refusal};
 use crate::metrics::METRICS;
@@ -45,19 +45,20 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Takes connections until told to stop.
+/// Takes connections until `stop` is over.
 pub(crate) async fn accept(
     listener: TcpListener,
     inboxes: Arc<Inboxes>,
     front: Arc<Front>,
-    mut stop: watch::Receiver<bool>,
+    stop: impl Future<Output = ()>,
 ) {
     let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE));
     let mut next = 0;
+    let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = &mut stop => return,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,

@@ -153,6 +153,7 @@ const CLOSES: [u16; 16] =
     [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, 1012, 4400, 4401, 4408, 4409, 4410, 4429];
 
 /// The handles.
+#[expect(clippy::disallowed_macros, reason = "handles are registered here, once")]
 pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMetrics {
     connections: gauge!("starling_connections"),
     opened: counter!("starling_connections_opened_total"),

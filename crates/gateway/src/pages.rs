@@ -3,8 +3,7 @@
 //! No cookie counts for anything here: a page acts by a token that it has itself. So CORS without credentials will do, and what is
 //! kept from other pages is the use of a token that they got hold of.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::IntoResponse;
@@ -14,7 +13,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use parking_lot::Mutex;
-use starling_hub::CommandError;
+use starling_hub::{CommandError, Map};
+use tokio::time::Instant;
 use url::Host;
 
 use crate::Origins;
@@ -39,7 +39,7 @@ const SHOWN_MAX: usize = 200;
 /// The rules for pages, and the origins that were refused lately.
 pub(crate) struct Pages {
     origins: Origins,
-    refused: Mutex<HashMap<Box<str>, Instant>>,
+    refused: Mutex<Map<Box<str>, Instant>>,
 }
 
 /// Where a request was sent to.

@@ -7,7 +7,6 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,6 +17,7 @@ use parking_lot::Mutex;
 use starling_auth::Identity;
 use starling_hub::CommandError;
 use starling_rate::{Allowance, Rate};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::addresses::subject;

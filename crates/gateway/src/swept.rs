@@ -1,7 +1,8 @@
 //! A map of what is remembered for a while, which stays in proportion to what has to be remembered.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use starling_hub::Map;
 
 /// Below so many entries nothing is swept.
 const ENTRIES_MIN: usize = 10_000;
@@ -10,14 +11,14 @@ const ENTRIES_MIN: usize = 10_000;
 /// costs the same on the average, and there are never more than twice as many entries as are of use.
 #[derive(Debug)]
 pub(crate) struct SweptMap<K, V> {
-    entries: HashMap<K, V>,
+    entries: Map<K, V>,
     /// How many entries there may be before the next sweep.
     sweep_at: usize,
 }
 
 impl<K, V> Default for SweptMap<K, V> {
     fn default() -> SweptMap<K, V> {
-        SweptMap { entries: HashMap::new(), sweep_at: ENTRIES_MIN }
+        SweptMap { entries: Map::default(), sweep_at: ENTRIES_MIN }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What an operator can set about the hub.
 
-use std::collections::HashMap;
 use std::time::Duration;
+
+use crate::Map;
 
 /// What an operator can set about the hub.
 #[derive(Clone, Debug)]
@@ -23,7 +24,7 @@ pub struct HubConfig {
     /// Limits for every tenant that has none of its own.
     pub limits: TenantLimits,
     /// Limits of single tenants.
-    pub tenants: HashMap<String, TenantLimits>,
+    pub tenants: Map<String, TenantLimits>,
     /// How many conversations one session may be joined to.
     pub joins_per_session_max: usize,
     /// How many topics one session may be subscribed to.
@@ -59,7 +60,7 @@ const LIFE: char = '~';
 impl HubConfig {
     /// A new life, at random.
     pub fn new_life() -> String {
-        format!("{:08x}", rand::random::<u32>())
+        format!("{:08x}", crate::random::number() as u32)
     }
 
     /// What this node is called where nodes meet: in the session store and on the broker. Leases are of a life and not of a name: what

@@ -21,7 +21,7 @@ mod neighbours;
 mod node_message;
 mod presence;
 mod publisher;
-mod random;
+pub mod random;
 mod reads;
 mod reply;
 mod room;
@@ -55,7 +55,7 @@ pub use shards::{RoomId, ShardItem, Shards, SocketId};
 pub use starling_fanout::EpochTag;
 pub use vital::vital;
 
-/// A map whose keys come from outside: seeded per process against crafted collisions.
-pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, Seeds>;
+/// A map whose keys come from outside, seeded against crafted collisions.
+pub type Map<K, V> = hashbrown::HashMap<K, V, Seeds>;
 /// A set of what comes from outside, seeded as a [`Map`] is.
-pub(crate) type Set<T> = hashbrown::HashSet<T, Seeds>;
+pub type Set<T> = hashbrown::HashSet<T, Seeds>;

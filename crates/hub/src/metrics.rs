@@ -42,6 +42,7 @@ pub struct HubMetrics {
 }
 
 /// The handles.
+#[expect(clippy::disallowed_macros, reason = "handles are registered here, once")]
 pub static METRICS: LazyLock<HubMetrics> = LazyLock::new(|| HubMetrics {
     committed: counter!("starling_messages_committed_total"),
     duplicate: counter!("starling_messages_duplicate_total"),

@@ -3,11 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use starling_wire::protocol::{self, Encoding};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::metrics::METRICS;
 use crate::shards::{RoomId, ShardItem, Shards, SocketId};

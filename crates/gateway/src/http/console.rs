@@ -1,7 +1,6 @@
 //! The console page and the client module that it uses, built into the program.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use axum::Router;
@@ -15,6 +14,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use rust_embed::RustEmbed;
+use starling_hub::Map;
 
 use super::error::{self, ApiError};
 
@@ -35,7 +35,7 @@ struct ClientModules;
 static CLIENT: &[u8] = include_bytes!("../../../../clients/js/starling.js");
 
 /// Files by name.
-type Files = HashMap<Cow<'static, str>, File>;
+type Files = Map<Cow<'static, str>, File>;
 
 static FILES: LazyLock<Files> = LazyLock::new(embedded::<Page>);
 

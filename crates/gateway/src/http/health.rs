@@ -5,7 +5,7 @@
 //! node is known to do better, and says that it is degraded.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use starling_hub::{Hub, Standing};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::ApiState;

@@ -78,7 +78,7 @@ impl Modify for Bearer {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::BTreeSet;
 
     use serde_json::Value;
     use starling_wire::protocol::{
@@ -169,7 +169,7 @@ mod tests {
             let name = reference.split('"').next().expect("a name");
             assert!(document["components"]["schemas"].get(name).is_some(), "{name}");
         }
-        let mut ids = HashSet::new();
+        let mut ids = BTreeSet::new();
         for (path, methods) in document["paths"].as_object().expect("paths") {
             for (method, operation) in methods.as_object().expect("methods") {
                 let id = operation["operationId"].as_str().expect("an id");

@@ -3,13 +3,13 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use starling_hub::{
     Answer, CommandError, Handling, PreparedConnect, PreparedSubscribe, Reply, TopicAttachment,
 };
 use starling_telemetry::{TRACE_TARGET, link_to};
 use starling_wire::protocol::{CloseReason, Command, Connected, ErrorCode, Request};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::conn::Phase;

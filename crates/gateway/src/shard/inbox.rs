@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use starling_hub::{ShardItem, Shards, SocketId};
+use starling_hub::{Map, ShardItem, Shards, SocketId};
 use starling_wire::protocol::CloseReason;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
+use super::TURN_MAX;
 use super::leaving::DrainPlan;
-use super::{Map, TURN_MAX};
 use crate::listener::Accepted;
 
 /// How many items a shard's inbox holds. What does not fit of a conversation is served from the log.

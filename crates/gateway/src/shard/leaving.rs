@@ -9,13 +9,13 @@ use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom;
-use starling_hub::{Encoded, OwnedEvent};
+use starling_hub::{Encoded, Map, OwnedEvent};
 use starling_wire::protocol::CloseReason;
 use tokio::time::Instant;
 
 use super::conn::{Conn, Phase};
 use super::outbox::Kind;
-use super::{Map, Shard, Table};
+use super::{Shard, Table};
 use crate::metrics::METRICS;
 
 /// Over how long the moves of clients are spread that are asked to move, apart from a drain.

@@ -24,7 +24,7 @@ mod timers;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use conn::{Conn, Phase};
 pub(crate) use inbox::Item;
@@ -36,13 +36,13 @@ use rand::rngs::SmallRng;
 use room::ShardRoom;
 use slab::Slab;
 pub(crate) use socket::Socket;
-use starling_hub::{Hub, NodeGauges, RoomId, SocketId};
+use starling_hub::{Hub, Map, NodeGauges, RoomId, SocketId};
 use starling_wire::websocket::deflate::DeflateConfig;
 pub(crate) use task::ConnTask;
 use timers::Deadlines;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::admission::Admission;
 use crate::upgrade;
@@ -51,9 +51,6 @@ use crate::upgrade;
 const TURN_MAX: usize = 512;
 /// The buffer that all sockets of a shard are read into.
 const SCRATCH_BYTES: usize = 64 * 1024;
-
-/// A map whose keys this node made.
-pub(crate) type Map<K, V> = std::collections::HashMap<K, V, starling_hub::Seeds>;
 
 /// What answers the frames of a connection.
 #[derive(Clone)]
@@ -139,7 +136,7 @@ pub(crate) fn run(
     };
     let _ = started.send(Ok(()));
     let _ends_the_node = EndsTheNode;
-    let shard = Shard::new(index, service, settings, rand::random());
+    let shard = Shard::new(index, service, settings, starling_hub::random::number());
     let local = LocalSet::new();
     local.spawn_local(tick_forever(shard.clone()));
     local.block_on(&runtime, shard.take_turns(inbox, front));

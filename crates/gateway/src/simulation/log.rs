@@ -1,6 +1,6 @@
 //! The simulated database: one log that all nodes share, each by its own line.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ struct Entry {
     tenant: String,
     conversation: Conversation,
     messages: Vec<Message>,
-    keys: HashMap<(Arc<str>, String), Appended>,
+    keys: BTreeMap<(Arc<str>, String), Appended>,
 }
 
 impl Log {
@@ -102,7 +102,7 @@ impl Log {
             },
         };
         let tenant = new.tenant.clone();
-        let (messages, keys) = (Vec::new(), HashMap::new());
+        let (messages, keys) = (Vec::new(), BTreeMap::new());
         state.conversations.push(Entry { is_deleted: false, tenant, conversation, messages, keys });
         Created { id, created: true, member: true }
     }

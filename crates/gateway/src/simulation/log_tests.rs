@@ -51,7 +51,10 @@ async fn the_simulated_log_answers_as_sqlite_does() {
     for _ in 0..200 {
         let count = chance.between(1, 4);
         let batch: Vec<(uuid::Uuid, &str, String)> = (0..count)
-            .map(|_| (uuid::Uuid::now_v7(), chance.pick(&["ann", "bob"]), chance.between(0, 150).to_string()))
+            .map(|_| {
+                let id = uuid::Uuid::from_u128(u128::from(chance.draw()));
+                (id, chance.pick(&["ann", "bob"]), chance.between(0, 150).to_string())
+            })
             .collect();
         let range = match chance.index(3) {
             0 => Range::Newest,

@@ -153,6 +153,7 @@ impl Hub {
         METRICS.presence_depth.set(self.presence_lane.depth() as f64);
         METRICS.reads_waiting.set(self.reads.waiting() as f64);
         for pool in self.conversations.pools() {
+            #[expect(clippy::disallowed_macros, reason = "the store names its pools; once a second")]
             let gauge =
                 |state| metrics::gauge!("starling_pool_connections", "pool" => pool.name, "state" => state);
             gauge("idle").set(pool.idle as f64);

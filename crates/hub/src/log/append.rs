@@ -1,12 +1,12 @@
 //! From a `send` to the log, and from the log to everybody.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use starling_conversation_store::{Append, AppendError, Appended};
 use starling_fanout::Publication;
 use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::{Json, Sent, Timestamp};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::encoded::{Encoded, OwnedEvent};

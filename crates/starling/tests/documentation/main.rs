@@ -5,6 +5,7 @@
 mod compare;
 mod errors;
 mod exchange;
+mod lints;
 mod operating;
 mod pages;
 mod play;

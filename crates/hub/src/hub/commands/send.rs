@@ -1,11 +1,11 @@
 //! `send` and `history`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use starling_conversation_store::{Append, Range, Role};
 use starling_wire::protocol::{self, History, HistoryMessage, HistoryPage, Json, Sent, Timestamp};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::CommandError;
 use crate::hub::Hub;

@@ -1,13 +1,13 @@
 //! `subscribe`, `unsubscribe` and `publish`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use starling_auth::Identity;
 use starling_fanout::{Position, TopicHistory, TopicPublication};
 use starling_session_store::{Change, SessionChange};
 use starling_wire::protocol::{Json, Published, Subscribed, TopicPosition};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::{Hub, StoreChange};
