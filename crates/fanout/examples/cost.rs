@@ -39,8 +39,8 @@ enum Call {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
     let redis = Redis::start().await?;
-    let writer = Arc::new(RedisFanout::connect(RedisConfig::new(redis.url(), "writer"))?);
-    let reader = RedisFanout::connect(RedisConfig::new(redis.url(), "reader"))?;
+    let writer = Arc::new(RedisFanout::connect(RedisConfig::new(redis.url().parse()?, "writer"))?);
+    let reader = RedisFanout::connect(RedisConfig::new(redis.url().parse()?, "reader"))?;
     let count = Arc::new(Count::default());
     writer.start(Arc::new(Count::default())).await?;
     reader.start(count.clone()).await?;

@@ -9,7 +9,7 @@
 //! conversation, one topic) always takes the same lane and so stays in order.
 
 pub mod memory;
-mod meters;
+mod metrics;
 mod model;
 pub mod redis;
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use self::topics::Topics;
-use crate::meters::Meters;
+use crate::metrics::Metrics;
 use crate::{
     BODY_BYTES_MAX, Delivery, EpochTag, Error, Fanout, LANES, LinkStatus, Position, Publication, Receiver,
     TopicHistory, TopicPublication, TopicSettings, lane_of,
@@ -30,7 +30,7 @@ pub struct MemoryBus {
 pub struct MemoryFanout {
     bus: Arc<Inner>,
     node: Arc<str>,
-    meters: Meters,
+    metrics: Metrics,
 }
 
 struct Inner {
@@ -49,7 +49,7 @@ impl MemoryBus {
 
     /// The fan-out of the node of this name.
     pub fn node(&self, name: &str) -> Arc<MemoryFanout> {
-        Arc::new(MemoryFanout { bus: self.inner.clone(), node: name.into(), meters: Meters::register() })
+        Arc::new(MemoryFanout { bus: self.inner.clone(), node: name.into(), metrics: Metrics::register() })
     }
 }
 
@@ -77,7 +77,7 @@ impl Fanout for MemoryFanout {
             let _order = self.bus.lane(publication.lane).lock();
             for (node, receiver) in self.bus.receivers.read().iter() {
                 if *node != self.node {
-                    self.meters.received.increment(1);
+                    self.metrics.received.increment(1);
                     receiver.receive(Delivery::Publication {
                         lane: publication.lane,
                         body: publication.body.clone(),
@@ -85,7 +85,7 @@ impl Fanout for MemoryFanout {
                 }
             }
         }
-        self.meters.lane.published(batch.len(), 0, started);
+        self.metrics.lane.published(batch.len(), 0, started);
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl Fanout for MemoryFanout {
             return Err(Error::TooLarge(body.len()));
         }
         self.bus.send(node, Delivery::Direct { body });
-        self.meters.direct.published(1, 0, started);
+        self.metrics.direct.published(1, 0, started);
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl Fanout for MemoryFanout {
         let started = Instant::now();
         let results: Vec<_> = batch.iter().map(|publication| self.publish_topic(publication)).collect();
         let failed = results.iter().filter(|result| result.is_err()).count();
-        self.meters.topic.published(batch.len(), failed, started);
+        self.metrics.topic.published(batch.len(), failed, started);
         results
     }
 
@@ -122,7 +122,7 @@ impl Fanout for MemoryFanout {
     }
 
     async fn reconnect(&self) {
-        self.meters.gaps.increment(1);
+        self.metrics.gaps.increment(1);
         self.bus.send(&self.node, Delivery::Gap { lane: None });
     }
 
@@ -140,7 +140,7 @@ impl MemoryFanout {
         let mut topics = self.bus.lane(lane_of(tenant, topic)).lock();
         let position = topics.append(tenant, topic, body.clone());
         for receiver in self.bus.receivers.read().values() {
-            self.meters.received.increment(1);
+            self.metrics.received.increment(1);
             receiver.receive(Delivery::Topic {
                 tenant: tenant.clone(),
                 topic: topic.clone(),

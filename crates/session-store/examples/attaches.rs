@@ -18,7 +18,7 @@ async fn main() -> Result<()> {
     let sessions: usize = arguments.next().map_or(Ok(10_000), |count| count.parse())?;
     let own = if url.is_none() { Some(Redis::start().await?) } else { None };
     let url = url.or(own.as_ref().map(Redis::url)).context("there is an address")?;
-    let store = Arc::new(RedisStore::connect(RedisConfig::new(url)).await?);
+    let store = Arc::new(RedisStore::connect(RedisConfig::new(url.parse().expect("an address"))).await?);
     store.check().await?;
     for node in ["n1", "n2"] {
         store.beat(&NodeRecord { node: node.into(), ..NodeRecord::default() }).await?;

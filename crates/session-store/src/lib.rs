@@ -10,7 +10,7 @@
 mod allowances;
 mod clock;
 pub mod memory;
-mod meters;
+mod metrics;
 mod model;
 pub mod redis;
 

@@ -352,6 +352,18 @@ pub enum Error {
     Unsupported(String),
 }
 
+impl From<starling_redis_link::Error> for Error {
+    fn from(error: starling_redis_link::Error) -> Error {
+        use starling_redis_link::Error as Redis;
+        match error {
+            Redis::Unavailable(why) => Error::Unavailable(why),
+            Redis::Refused(why) => Error::Refused(why),
+            Redis::Address(why) => Error::Address(why),
+            Redis::Unsupported(why) => Error::Unsupported(why),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

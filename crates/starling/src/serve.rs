@@ -12,6 +12,7 @@ use starling_fanout::memory::MemoryFanout;
 use starling_fanout::redis::{RedisConfig as FanoutConfig, RedisFanout};
 use starling_gateway::{Gateway, Inboxes};
 use starling_hub::{Hub, HubParts, Shards};
+use starling_redis_link::RedisAddress;
 use starling_session_store::SessionStore;
 use starling_session_store::memory::MemoryStore;
 use starling_session_store::redis::{RedisConfig, RedisStore};
@@ -89,7 +90,7 @@ async fn run(setup: Setup, values: Values, read_again: ReadAgain) -> Result<(), 
     let lease = setup.hub.lease();
     let stores = async {
         wait_for_database(&*conversations, &setup.database).await?;
-        open_redis(setup.redis_url.as_deref(), &setup.redis_prefix, &lease, setup.topics).await
+        open_redis(setup.redis, &setup.redis_prefix, &lease, setup.topics).await
     };
     let stores = tokio::select! {
         stores = stores => Some(stores?),
@@ -196,18 +197,18 @@ type Shared = (Arc<dyn SessionStore>, Arc<dyn Fanout>);
 /// Redis, or what stands in for it on a single node. Redis may be away at the start: the node serves from the log, once it knows that
 /// no other node does better, and is whole when Redis is back. Of a wrong version it must not be.
 async fn open_redis(
-    url: Option<&str>,
+    address: Option<RedisAddress>,
     prefix: &str,
     node: &str,
     topics: starling_fanout::TopicSettings,
 ) -> Result<Shared, Failure> {
-    let Some(url) = url else {
+    let Some(address) = address else {
         return Ok((Arc::new(MemoryStore::new()), MemoryFanout::alone(node, topics)));
     };
     let bad = |error: &dyn std::fmt::Display| Failure::from(BadConfig(error.to_string()));
-    let config = RedisConfig { prefix: format!("{prefix}:"), ..RedisConfig::new(url) };
+    let config = RedisConfig { prefix: format!("{prefix}:"), ..RedisConfig::new(address.clone()) };
     let sessions = RedisStore::connect(config).await.map_err(|error| bad(&error))?;
-    let mut config = FanoutConfig::new(url, node);
+    let mut config = FanoutConfig::new(address, node);
     config.topics = topics;
     config.prefix = prefix.to_owned();
     let fanout = RedisFanout::connect(config).map_err(|error| bad(&error))?;

@@ -14,10 +14,9 @@ use starling_conversation_store::Error as DatabaseError;
 use starling_conversation_store::postgres::PostgresConfig;
 use starling_conversation_store::sqlite::SqliteConfig;
 use starling_fanout::TopicSettings;
-use starling_fanout::redis::RedisConfig as FanoutConfig;
 use starling_gateway::{AddressLimits, GatewayConfig, Origins, RequestLimits, TlsConfig};
 use starling_hub::{HubConfig, TenantLimits};
-use starling_session_store::redis::RedisConfig as SessionStoreConfig;
+use starling_redis_link::RedisAddress;
 use starling_telemetry::{LogFormat, TelemetryConfig, check_filter};
 use starling_wire::protocol::{CLIENT_FRAME_BYTES_MAX, NAME_RULE, is_name};
 
@@ -40,7 +39,7 @@ pub struct Setup {
     pub hub: HubConfig,
     pub telemetry: TelemetryConfig,
     pub metrics_listen: std::net::SocketAddr,
-    pub redis_url: Option<String>,
+    pub redis: Option<RedisAddress>,
     /// What names in Redis begin with, with their version.
     pub redis_prefix: String,
     pub database: Database,
@@ -105,7 +104,7 @@ impl Setup {
             telemetry: telemetry(values, node.clone())?,
             hub: hub(values, node)?,
             metrics_listen: values.parsed("metrics_listen")?,
-            redis_url: values.text("redis_url"),
+            redis: redis(values)?,
             redis_prefix: redis_prefix(values)?,
             database: Database::read(values)?,
             topics,
@@ -308,11 +307,10 @@ fn redis_prefix(values: &Values) -> Result<String, BadConfig> {
 }
 
 /// Both parts that speak with Redis have to find its address good.
-fn redis(values: &Values) -> Result<(), BadConfig> {
+fn redis(values: &Values) -> Result<Option<RedisAddress>, BadConfig> {
     redis_prefix(values)?;
-    let Some(url) = values.text("redis_url") else { return Ok(()) };
-    SessionStoreConfig::new(&url).check().map_err(|error| BadConfig(error.to_string()))?;
-    FanoutConfig::new(&url, "").check().map_err(|error| BadConfig(error.to_string()))
+    let address = values.text("redis_url").map(|url| url.parse::<RedisAddress>()).transpose();
+    address.map_err(|error| BadConfig(error.to_string()))
 }
 
 fn keys(values: &Values, own: Option<Vec<u8>>) -> Result<Keys, BadConfig> {

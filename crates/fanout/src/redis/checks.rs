@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use starling_redis_link::Command;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::clients::{Clients, Order};
-use super::link::Shared;
+use super::clients::{Clients, of_client};
 use super::names::Channel;
+use super::shared::Shared;
 use crate::{Error, LANES};
 
 /// How often a single server is checked.
@@ -90,8 +91,8 @@ impl Checks {
                 return Ok(());
             }
             // Other failures show as silence.
-            for published in clients.publish(self.orders(shared, clients, missing.into_iter())).await {
-                if let Err(error @ Error::Refused(_)) = published {
+            for published in clients.publish(self.commands(shared, clients, missing.into_iter())).await {
+                if let Err(error @ Error::Refused(_)) = published.map_err(of_client) {
                     return Err(error);
                 }
             }
@@ -107,8 +108,8 @@ impl Checks {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut before = Hearing::Good;
         for turn in (0..turns).cycle() {
-            let orders = self.orders(shared, clients, (turn..self.channels.len()).step_by(turns));
-            let sent = clients.publish(orders);
+            let commands = self.commands(shared, clients, (turn..self.channels.len()).step_by(turns));
+            let sent = clients.publish(commands);
             tokio::pin!(sent);
             // Silence is noticed even while a check waits for its timeout.
             let mut answered = false;
@@ -146,11 +147,16 @@ impl Checks {
         }
     }
 
-    fn orders(&self, shared: &Shared, clients: &Clients, which: impl Iterator<Item = usize>) -> Vec<Order> {
+    fn commands(
+        &self,
+        shared: &Shared,
+        clients: &Clients,
+        which: impl Iterator<Item = usize>,
+    ) -> Vec<Command> {
         which
             .map(|index| {
                 let frame = shared.writer.check(self.session, index as u16);
-                clients.publish_order(&self.channels[index], frame)
+                clients.publish_command(&self.channels[index], frame)
             })
             .collect()
     }

@@ -2,29 +2,29 @@
 
 use std::pin::Pin;
 use std::task::{Context, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, PubsubInterface};
-use fred::types::config::{ConnectionConfig, PerformanceConfig, TcpConfig};
-use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, InfoKind, Value};
+use fred::types::{ConnectHandle, Value};
+use starling_redis_link::client::{ClientConfig, client};
+use starling_redis_link::{Command, check_version, version};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-use super::link::Shared;
 use super::names::Channel;
-use super::topics::Scripts;
+use super::scripts::Scripts;
+use super::shared::Shared;
 use crate::Error;
-
-/// The oldest version of Redis that has all that is used here.
-const VERSION_MIN: u32 = 7;
 
 /// How many commands may wait for a connection.
 const COMMANDS_MAX: usize = 8192;
 
 /// How many frames may wait until this node takes them.
 const FRAMES_MAX: usize = 8192;
+
+/// Why a connection ended that was closed without an error.
+const CLOSED: &str = "the connection was closed";
 
 /// What callers send commands by, for as long as the link stands.
 pub(super) struct Clients {
@@ -39,22 +39,8 @@ pub(super) struct Clients {
 /// Connections that end with this: when it is dropped, or when the first of them breaks.
 pub(super) type Lifeline = JoinSet<String>;
 
-/// A command, and the slot that it goes to.
-pub(super) struct Order {
-    name: &'static str,
-    slot: u16,
-    arguments: Vec<Value>,
-}
-
-impl Order {
-    pub(super) fn new(name: &'static str, slot: u16, arguments: Vec<Value>) -> Self {
-        Self { name, slot, arguments }
-    }
-
-    fn split(self) -> (CustomCommand, Vec<Value>) {
-        (CustomCommand::new_static(self.name, ClusterHash::Custom(self.slot), false), self.arguments)
-    }
-}
+/// The answer to a command.
+pub(super) type Answer = Result<Value, fred::error::Error>;
 
 impl Clients {
     /// Connects all three; the third is the subscriber, for the link alone.
@@ -76,24 +62,25 @@ impl Clients {
     }
 
     /// The name of the command that publishes.
-    pub(super) fn publish_command(&self) -> &'static str {
+    pub(super) fn publish_name(&self) -> &'static str {
         if self.cluster { "SPUBLISH" } else { "PUBLISH" }
     }
 
-    pub(super) fn publish_order(&self, channel: &Channel, frame: Bytes) -> Order {
+    /// The command that publishes a frame.
+    pub(super) fn publish_command(&self, channel: &Channel, frame: Bytes) -> Command {
         let arguments = vec![Value::Bytes(channel.name.clone()), Value::Bytes(frame)];
-        Order::new(self.publish_command(), channel.slot, arguments)
+        Command::in_slot(self.publish_name(), channel.slot, arguments)
     }
 
     /// Sends commands one right after the other on the publishing connection; answers in their order.
-    pub(super) async fn publish(&self, orders: Vec<Order>) -> Vec<Result<Value, Error>> {
-        send(&self.publisher, orders).await
+    pub(super) async fn publish(&self, commands: Vec<Command>) -> Vec<Answer> {
+        send(&self.publisher, commands).await
     }
 
     /// Sends a command on the reading connection.
-    pub(super) async fn read(&self, order: Order) -> Result<Value, Error> {
-        let (command, arguments) = order.split();
-        self.reader.custom(command, arguments).await.map_err(|error| unavailable(&error))
+    pub(super) async fn read(&self, command: Command) -> Answer {
+        let (name, arguments) = command.into_parts();
+        self.reader.custom(name, arguments).await
     }
 }
 
@@ -106,12 +93,12 @@ pub(super) async fn subscribe(
     if shared.address.is_cluster() {
         // One by one: each may be redirected, and only the first answer of several belongs to its command.
         for channel in channels {
-            subscriber.ssubscribe(channel.text()).await.map_err(|error| unavailable(&error))?;
+            subscriber.ssubscribe(channel.text()).await.map_err(of_client)?;
         }
         return Ok(());
     }
     let channels: Vec<&str> = channels.map(Channel::text).collect();
-    subscriber.subscribe(channels).await.map_err(|error| unavailable(&error))
+    subscriber.subscribe(channels).await.map_err(of_client)
 }
 
 /// Connects, asks for the version, publishes something to nobody, and closes again.
@@ -126,33 +113,21 @@ pub(super) async fn check(shared: &Shared) -> Result<(), Error> {
     // Nobody listens there. Rights to channels are given apart from those to commands.
     let channel = shared.names.of_check(0, &shared.origin);
     let published: Result<i64, _> = client.publish(channel.text(), "").await;
-    published.map(drop).map_err(|error| unavailable(&error))
+    published.map(drop).map_err(of_client)
 }
 
-fn build(shared: &Shared, frames: usize) -> Result<Client, Error> {
+/// Makes a client. It does not connect again by itself: it ends with its first fault, and the link opens a new one. So no command is
+/// ever sent twice: a publication that Redis had taken before the link broke would come twice.
+fn build(shared: &Shared, frames_max: usize) -> Result<Client, Error> {
     let timeout = shared.command_timeout;
-    // There is no reconnect policy: the client ends with its first fault, and the link opens a new one.
-    Builder::from_config(shared.address.config.clone())
-        .set_performance_config(PerformanceConfig {
-            default_command_timeout: timeout,
-            broadcast_channel_capacity: frames.max(16),
-            ..PerformanceConfig::default()
-        })
-        .set_connection_config(connection_config(timeout))
-        .build()
-        .map_err(|error| Error::Address(error.details().to_owned()))
-}
-
-fn connection_config(timeout: Duration) -> ConnectionConfig {
-    ConnectionConfig {
+    let config = ClientConfig {
+        command_timeout: timeout,
         connection_timeout: timeout,
-        internal_command_timeout: timeout,
-        // Never sent twice: a publication that Redis had taken before the link broke would come twice.
-        max_command_attempts: 1,
-        max_command_buffer_len: COMMANDS_MAX,
-        tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
-        ..ConnectionConfig::default()
-    }
+        commands_max: COMMANDS_MAX,
+        frames_max,
+        reconnect: None,
+    };
+    Ok(client(&shared.address, &config)?)
 }
 
 /// A client's task, which ends with its owner.
@@ -167,8 +142,8 @@ impl Drop for Connection {
 /// A connection that is being made.
 struct Opening<'a> {
     connected: Pin<Box<dyn Future<Output = Result<(), fred::error::Error>> + Send + 'a>>,
-    /// Hears why the client's task ended, if it ends.
-    end: oneshot::Receiver<String>,
+    /// Gets the reason why the client's task ended, if it ends.
+    end: oneshot::Receiver<Error>,
 }
 
 /// Starts a client's task, and gives it to the lifeline.
@@ -181,93 +156,76 @@ fn connect<'a>(client: &'a Client, lifeline: &mut Lifeline) -> Opening<'a> {
     let mut connection = Connection(client.connect());
     let (ended, end) = oneshot::channel();
     lifeline.spawn(async move {
-        let fault = match (&mut connection.0).await {
-            Ok(Ok(())) => "the connection was closed".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
+        let (reason, fault) = match (&mut connection.0).await {
+            Ok(Ok(())) => (CLOSED.to_owned(), closed()),
+            Ok(Err(error)) => (error.to_string(), of_client(error)),
+            Err(error) => (error.to_string(), Error::Unavailable(error.to_string())),
         };
-        // Nobody listens any more once the connection has stood.
-        let _ = ended.send(fault.clone());
-        fault
+        // Nobody waits for it once the connection has stood.
+        let _ = ended.send(fault);
+        reason
     });
     Opening { connected, end }
 }
 
 async fn connected(opening: Opening<'_>) -> Result<(), Error> {
     tokio::select! {
-        result = opening.connected => result.map_err(|error| unavailable(&error)),
-        fault = opening.end => Err(of_text(fault.unwrap_or_else(|_| "the connection was closed".into()))),
+        result = opening.connected => result.map_err(of_client),
+        fault = opening.end => Err(fault.unwrap_or_else(|_| closed())),
     }
 }
 
-/// Asks for the version. A user who has no right to that is taken: the session store warns of it.
+/// Checks the version. A user who has no right to ask for it is taken: the session store warns of it.
 async fn verify_version(client: &Client) -> Result<(), Error> {
-    let info: String = match client.info(Some(InfoKind::Server)).await.map_err(|error| unavailable(&error)) {
-        Ok(info) => info,
-        Err(Error::Refused(why)) if why.contains("NOPERM") => return Ok(()),
-        Err(error) => return Err(error),
+    let ask = |command: Command| {
+        let (name, arguments) = command.into_parts();
+        async { client.custom(name, arguments).await.map_err(Into::into) }
     };
-    let version =
-        info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default().trim();
-    match version.split('.').next().unwrap_or_default().parse::<u32>() {
-        Ok(major) if major >= VERSION_MIN => Ok(()),
-        _ => Err(Error::Unsupported(format!(
-            "redis_url: Redis {VERSION_MIN} or later is needed, and this is {}",
-            if version.is_empty() { "of unknown version" } else { version }
-        ))),
+    if let Some(version) = version(ask).await? {
+        check_version(&version)?;
     }
+    Ok(())
 }
 
-async fn send(client: &Client, orders: Vec<Order>) -> Vec<Result<Value, Error>> {
-    let count = orders.len();
+async fn send(client: &Client, commands: Vec<Command>) -> Vec<Answer> {
+    let count = commands.len();
     if count == 0 {
         return Vec::new();
     }
-    let mut results: Vec<Result<Value, fred::error::Error>>;
+    let mut answers: Vec<Answer>;
     if count == 1 {
-        results = Vec::with_capacity(1);
-        for order in orders {
-            let (command, arguments) = order.split();
-            results.push(client.custom(command, arguments).await);
+        answers = Vec::with_capacity(1);
+        for command in commands {
+            let (name, arguments) = command.into_parts();
+            answers.push(client.custom(name, arguments).await);
         }
     } else {
         let pipeline = client.pipeline();
-        for order in orders {
-            let (command, arguments) = order.split();
+        for command in commands {
+            let (name, arguments) = command.into_parts();
             // Only puts it into the pipeline.
-            if let Err(error) = pipeline.custom::<Value, _>(command, arguments).await {
-                return vec![Err(unavailable(&error)); count];
+            if let Err(error) = pipeline.custom::<Value, _>(name, arguments).await {
+                return vec![Err(error); count];
             }
         }
-        results = pipeline.try_all().await;
+        answers = pipeline.try_all().await;
         // A pipeline that failed as a whole answers with one error.
-        if let [Err(error)] = &results[..] {
+        if let [Err(error)] = &answers[..] {
             let error = error.clone();
-            results.resize(count, Err(error));
+            answers.resize(count, Err(error));
         }
     }
-    results.resize_with(count, || {
+    answers.resize_with(count, || {
         Err(fred::error::Error::new(fred::error::ErrorKind::Protocol, "missing reply"))
     });
-    results.into_iter().map(|result| result.map_err(|error| unavailable(&error))).collect()
+    answers
 }
 
-fn unavailable(error: &fred::error::Error) -> Error {
-    of_text(error.to_string())
+fn closed() -> Error {
+    Error::Unavailable(CLOSED.into())
 }
 
 /// What an error of the client's means.
-fn of_text(text: String) -> Error {
-    let refusals = [
-        "WRONGPASS",
-        "NOAUTH",
-        "NOPERM",
-        "ACL failure in script",
-        "The user executing the script can't",
-        "called without any password configured",
-    ];
-    match refusals.iter().any(|refusal| text.contains(refusal)) {
-        true => Error::Refused(text),
-        false => Error::Unavailable(text),
-    }
+pub(super) fn of_client(error: fred::error::Error) -> Error {
+    starling_redis_link::Error::from(error).into()
 }

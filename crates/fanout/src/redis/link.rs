@@ -10,13 +10,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::address::Address;
 use super::checks::{Checks, Hearing};
 use super::clients::{self, Clients, Lifeline};
-use super::frame::Writer;
-use super::names::{Channel, Channels, Names};
 use super::receive;
-use crate::meters::Meters;
+use super::shared::Shared;
 use crate::{Delivery, Error, LinkStatus, Receiver};
 
 /// How long to wait after a first fault, and after many. A random half is taken off, so that many nodes do not come
@@ -26,22 +23,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// A link that stood for so long has recovered: the next fault is a first one.
 const STABLE: Duration = Duration::from_secs(5);
-
-/// What all parts of a fan-out over Redis share, and nobody changes.
-pub(super) struct Shared {
-    pub(super) address: Address,
-    pub(super) names: Names,
-    pub(super) channels: Channels,
-    /// This node's own channel.
-    pub(super) node: Channel,
-    /// This life of this node: its name, and a random part.
-    pub(super) origin: String,
-    pub(super) writer: Writer,
-    pub(super) meters: Meters,
-    pub(super) command_timeout: Duration,
-    /// Whether Redis has no memory for topics, as the log was told.
-    pub(super) full: AtomicBool,
-}
 
 /// The handle on the link.
 pub(super) struct Link {
@@ -212,8 +193,8 @@ impl Keeper {
         self.told_refusal.lock().take();
         if self.told_down.swap(false, Ordering::Relaxed) {
             tracing::info!("the link to Redis stands again");
-            self.shared.meters.reconnects.increment(1);
-            self.shared.meters.gaps.increment(1);
+            self.shared.metrics.reconnects.increment(1);
+            self.shared.metrics.gaps.increment(1);
             self.receiver.receive(Delivery::Gap { lane: None });
         }
     }
@@ -236,7 +217,7 @@ impl Keeper {
     }
 
     fn status(&self, stands: bool, fault: Option<String>) {
-        self.shared.meters.connected.set(if stands { 1.0 } else { 0.0 });
+        self.shared.metrics.connected.set(if stands { 1.0 } else { 0.0 });
         *self.state.status.lock() = LinkStatus { connected: stands, subscribed: stands, fault };
     }
 }

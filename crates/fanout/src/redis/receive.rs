@@ -10,8 +10,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::checks::Checks;
 use super::frame::{Frame, Items, Malformed};
-use super::link::Shared;
 use super::names::Purpose;
+use super::shared::Shared;
 use crate::{Delivery, EpochTag, Publication, Receiver};
 
 /// How many names are remembered, to be shared by the deliveries that bear them. A power of two.
@@ -29,7 +29,7 @@ pub(super) async fn run(
         match messages.recv().await {
             Ok(message) => inbox.take(message),
             Err(RecvError::Lagged(frames)) => {
-                inbox.shared.meters.lagged.increment(frames);
+                inbox.shared.metrics.lagged.increment(frames);
                 tracing::warn!(frames, "publications came faster than this node takes them");
                 inbox.gap(None);
             }
@@ -76,7 +76,7 @@ impl Inbox {
             _ => Err(Malformed),
         };
         if delivered.is_err() {
-            self.shared.meters.malformed.increment(1);
+            self.shared.metrics.malformed.increment(1);
             tracing::warn!(channel = &*message.channel, "dropped a message that can't be read");
             match purpose {
                 Purpose::AllLanes => self.gap(None),
@@ -107,12 +107,12 @@ impl Inbox {
     }
 
     fn deliver(&self, delivery: Delivery) {
-        self.shared.meters.received.increment(1);
+        self.shared.metrics.received.increment(1);
         self.receiver.receive(delivery);
     }
 
     fn gap(&self, lane: Option<u16>) {
-        self.shared.meters.gaps.increment(1);
+        self.shared.metrics.gaps.increment(1);
         self.receiver.receive(Delivery::Gap { lane });
     }
 }

@@ -1,19 +1,18 @@
 //! Topics in Redis: numbered, kept and published by one script per lane, so that the order in Redis is the order of
 //! the offsets for everyone.
 
+use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use fred::types::Value;
-use fred::util::sha1_hash;
-use parking_lot::Mutex;
+use starling_redis_link::{Command, Fault, Script};
 
-use super::batches;
-use super::clients::{Clients, Order};
+use super::batches::batches;
+use super::clients::{Answer, Clients, of_client};
 use super::frame::{TAGS_MAX, TOPICS_HEADER, topic_names};
-use super::link::Shared;
-use crate::{BODY_BYTES_MAX, Error, LANES, Position, TopicHistory, TopicPublication, TopicSettings, lane_of};
+use super::shared::Shared;
+use crate::{BODY_BYTES_MAX, Error, Position, TopicHistory, TopicPublication, TopicSettings, lane_of};
 
 /// How long a topic's numbering outlives its last use, seconds.
 const NUMBERING_SECONDS: u32 = 24 * 60 * 60;
@@ -33,13 +32,6 @@ static HISTORY: LazyLock<Script> =
 const SCRIPT_MAX: usize = 120;
 const _: () = assert!(SCRIPT_MAX <= TAGS_MAX);
 
-/// The publishing scripts of one link: for each group of lanes the one that is bound to the run of its server, once
-/// that is known.
-#[derive(Default)]
-pub(super) struct Scripts {
-    groups: Mutex<[Option<Arc<Script>>; LANES as usize]>,
-}
-
 /// What goes to one group of lanes in one command: places in the batch.
 struct Piece {
     group: usize,
@@ -57,20 +49,19 @@ pub(super) async fn publish(
     let all = publish_pieces(shared, clients, settings, batch, &mut results);
     // What has no result by then stays as it is.
     let _ = tokio::time::timeout(shared.command_timeout, all).await;
-    note_room(shared, &results);
     results
 }
 
-/// Says once that Redis has no memory for topics, and once that it has.
-fn note_room(shared: &Shared, results: &[Result<Position, Error>]) {
-    let is_full = |result: &Result<Position, Error>| matches!(result, Err(Error::Unavailable(why)) if why.contains("OOM command not allowed"));
-    if results.iter().any(is_full) {
+/// Logs once that Redis has no memory for topics, and once that it has again.
+fn note_memory(shared: &Shared, answers: &[Answer]) {
+    let is_full = |answer: &Answer| answer.as_ref().is_err_and(|error| Fault::of(error) == Fault::Full);
+    if answers.iter().any(is_full) {
         if !shared.full.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "Redis is full (maxmemory) and evicts nothing: publications to topics fail until it has memory again"
             );
         }
-    } else if results.iter().any(Result::is_ok) && shared.full.swap(false, Ordering::Relaxed) {
+    } else if answers.iter().any(Result::is_ok) && shared.full.swap(false, Ordering::Relaxed) {
         tracing::info!("Redis has memory for topics again");
     }
 }
@@ -99,12 +90,14 @@ async fn publish_pieces(
     }
     // Twice, since a server may turn out not to know the script.
     for _ in 0..2 {
-        let orders = orders(shared, clients, settings, batch, &pieces).await;
-        let answers = clients.publish(orders).await;
+        let commands = commands(shared, clients, settings, batch, &pieces).await;
+        let answers = clients.publish(commands).await;
+        note_memory(shared, &answers);
         let mut again = Vec::new();
         for (piece, answer) in pieces.into_iter().zip(answers) {
             let unknown = is_unknown_script(&answer);
-            match answer.and_then(|answer| read_positions(answer, piece.indices.len())) {
+            let positions = answer.map_err(of_client);
+            match positions.and_then(|answer| read_positions(answer, piece.indices.len())) {
                 Ok(positions) => {
                     for (index, position) in piece.indices.iter().zip(positions) {
                         results[*index] = Ok(position);
@@ -127,13 +120,13 @@ async fn publish_pieces(
 }
 
 /// The command for each piece: by the script's hash where its server should know it, else by its text.
-async fn orders(
+async fn commands(
     shared: &Shared,
     clients: &Clients,
     settings: TopicSettings,
     batch: &[TopicPublication],
     pieces: &[Piece],
-) -> Vec<Order> {
+) -> Vec<Command> {
     let scripts = &clients.scripts;
     let mut unknown: Vec<usize> = pieces.iter().map(|piece| piece.group).collect();
     unknown.dedup();
@@ -149,7 +142,7 @@ async fn orders(
             );
         }
     }
-    let order = |piece: &Piece| {
+    let command = |piece: &Piece| {
         let is_new = unknown.contains(&piece.group);
         let arguments = || {
             let publications = piece.indices.iter().map(|index| &batch[*index]);
@@ -162,21 +155,7 @@ async fn orders(
             None => RUN.by_text(slot(piece.group), vec![0.into()]),
         }
     };
-    pieces.iter().map(order).collect()
-}
-
-impl Scripts {
-    fn get(&self, group: usize) -> Option<Arc<Script>> {
-        self.groups.lock()[group].clone()
-    }
-
-    fn set(&self, group: usize, script: Script) {
-        self.groups.lock()[group] = Some(Arc::new(script));
-    }
-
-    fn forget(&self, group: usize) {
-        self.groups.lock()[group] = None;
-    }
+    pieces.iter().map(command).collect()
 }
 
 /// See [`crate::Fanout::topic_history`].
@@ -208,31 +187,7 @@ pub(super) async fn history(
         if is_unknown_script(&answer) { clients.read(HISTORY.by_text(slot, arguments)).await } else { answer }
     };
     let answer = tokio::time::timeout(shared.command_timeout, answer).await.map_err(|_| too_long())?;
-    read_history(answer?).ok_or_else(unexpected)
-}
-
-/// A script, and the name by which Redis remembers it.
-struct Script {
-    text: Bytes,
-    hash: Bytes,
-}
-
-impl Script {
-    fn new(text: impl Into<String>) -> Self {
-        let text = text.into();
-        Self { hash: sha1_hash(&text).into(), text: text.into() }
-    }
-
-    fn by_hash(&self, slot: u16, mut arguments: Vec<Value>) -> Order {
-        arguments.insert(0, Value::Bytes(self.hash.clone()));
-        Order::new("EVALSHA", slot, arguments)
-    }
-
-    /// For a server that doesn't know the script yet, and then does.
-    fn by_text(&self, slot: u16, mut arguments: Vec<Value>) -> Order {
-        arguments.insert(0, Value::Bytes(self.text.clone()));
-        Order::new("EVAL", slot, arguments)
-    }
+    read_history(answer.map_err(of_client)?).ok_or_else(unexpected)
 }
 
 fn publish_arguments<'a>(
@@ -256,7 +211,7 @@ fn publish_arguments<'a>(
         contents.push(Value::Bytes(body.clone()));
     }
     arguments.push(Value::Bytes(shared.channels.groups()[group].name.clone()));
-    arguments.push(Value::Bytes(Bytes::from_static(clients.publish_command().as_bytes())));
+    arguments.push(Value::Bytes(Bytes::from_static(clients.publish_name().as_bytes())));
     arguments.push(text(new_epoch()));
     arguments.push(Value::Integer(settings.history.into()));
     arguments.push(Value::Integer(settings.history_seconds.into()));
@@ -297,8 +252,8 @@ fn read_run(answer: Value) -> Option<String> {
     run.into_string().filter(|run| run.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-fn is_unknown_script(answer: &Result<Value, Error>) -> bool {
-    matches!(answer, Err(Error::Unavailable(fault)) if fault.contains("NOSCRIPT"))
+fn is_unknown_script(answer: &Answer) -> bool {
+    answer.as_ref().is_err_and(|error| Fault::of(error) == Fault::UnknownScript)
 }
 
 /// Reads `[count, epoch, offset, epoch, offset …]`.

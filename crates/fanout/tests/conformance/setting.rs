@@ -114,7 +114,7 @@ impl Setting {
         RedisConfig {
             topics: self.topics,
             command_timeout: self.command_timeout,
-            ..RedisConfig::new(&self.url, node)
+            ..RedisConfig::new(self.url.parse().expect("an address"), node)
         }
     }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use fred::types::Value;
+use starling_redis_link::{Command, Connection, Resend};
 
-use super::command::Command;
-use super::link::{Again, Lane};
+use super::link::SESSIONS;
 use super::registry::Nodes;
 use super::reply::Reply;
 use super::sessions::Sessions;
@@ -28,8 +28,8 @@ impl Sessions {
         limit: u32,
     ) -> Result<SessionList, Error> {
         let index = match user {
-            Some(user) => self.keys.sessions_of_user(tenant, user),
-            None => self.keys.sessions_of_tenant(tenant),
+            Some(user) => self.link.keys.sessions_of_user(tenant, user),
+            None => self.link.keys.sessions_of_tenant(tenant),
         };
         let limit = limit.clamp(1, PAGE_MAX) as usize;
         let nodes = self.registry.recent().await?;
@@ -68,12 +68,16 @@ impl Sessions {
         from: Option<&Position>,
         count: usize,
     ) -> Result<Vec<Position>, Error> {
-        let page = Command::script(&self.scripts.page, vec![index.to_owned()])
+        let page = self
+            .link
+            .scripts
+            .page
+            .call(vec![index.to_owned()])
             .with(system_now_ms())
             .with(count as i64)
             .with(from.map_or(Value::from_static_str(""), |from| from.expires_ms.into()))
             .with(from.map_or("", |from| &from.session));
-        let mut reply = Reply::of(self.link.call(Lane::Any, Again::Yes, page).await?);
+        let mut reply = Reply::of(self.link.pool.call(Connection::Any, Resend::Yes, page).await?);
         let count = reply.integer()?;
         (0..count).map(|_| Ok(Position { session: reply.text()?, expires_ms: reply.integer()? })).collect()
     }
@@ -83,15 +87,14 @@ impl Sessions {
             // The first field is a number: a name there could be taken for a publication.
             ["created_at", "node", "tenant", "user", "dropped_at", "window", "attached_at", "ended"]
                 .into_iter()
-                .fold(Command::new("HMGET", self.keys.session(&position.session)), Command::with)
+                .fold(Command::new("HMGET", self.link.keys.session(&position.session)), Command::with)
         };
-        self.link.pipeline(Lane::Any, positions.iter().map(read).collect()).await
+        Ok(self.link.pool.pipeline(Connection::Any, positions.iter().map(read).collect()).await?)
     }
 
     async fn forget(&self, index: &str, stale: Vec<String>) {
         let forget = |session| Command::new("ZREM", index.to_owned()).with(session);
-        if let Err(error) = self.link.pipeline(Lane::Sessions, stale.into_iter().map(forget).collect()).await
-        {
+        if let Err(error) = self.link.pool.pipeline(SESSIONS, stale.into_iter().map(forget).collect()).await {
             // The next reader tries again.
             tracing::debug!(%error, "stale entries of an index could not be removed");
         }

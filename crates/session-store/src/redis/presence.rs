@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fred::types::Value;
+use starling_redis_link::{Command, Connection};
 
-use super::command::Command;
-use super::keys::Keys;
-use super::link::{Lane, Link};
+use super::link::{Link, PRESENCE};
 use super::registry::{Registry, millis};
 use super::reply::Reply;
-use super::script::Scripts;
 use crate::{ConversationKey, Error, PresenceChange, PresenceEntry};
 
 /// Lifetime of a conversation's presence that nobody prolongs, milliseconds.
@@ -25,13 +23,11 @@ const REMOVE_AFTER_LEASES: i64 = 4;
 pub(super) struct Presence {
     link: Arc<Link>,
     registry: Arc<Registry>,
-    scripts: Arc<Scripts>,
-    keys: Keys,
 }
 
 impl Presence {
-    pub(super) fn new(link: Arc<Link>, registry: Arc<Registry>, scripts: Arc<Scripts>, keys: Keys) -> Self {
-        Self { link, registry, scripts, keys }
+    pub(super) fn new(link: Arc<Link>, registry: Arc<Registry>) -> Self {
+        Self { link, registry }
     }
 
     pub(super) async fn set(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {
@@ -42,31 +38,32 @@ impl Presence {
             batch.chunk_by(|a, b| a.conversation == b.conversation).flat_map(|run| run.chunks(RUN_MAX))
         {
             let of = &changes[0].conversation;
-            let mut keys = vec![self.keys.presence(of)];
+            let mut keys = vec![self.link.keys.presence(of)];
             if !older.is_empty() {
-                keys.push(self.keys.presence_by_name(of));
+                keys.push(self.link.keys.presence_by_name(of));
             }
             for key in keys {
-                let mut set = Command::script(&self.scripts.set, vec![key]).with(LIFETIME_MS);
+                let mut set = self.link.scripts.set.call(vec![key]).with(LIFETIME_MS);
                 for change in changes {
                     set = set.with(format!("{node}/{}", change.user)).with(i64::from(change.devices));
                 }
                 commands.push(set);
             }
         }
-        self.link.pipeline(Lane::Presence, commands).await.map(drop)
+        self.link.pool.pipeline(PRESENCE, commands).await?;
+        Ok(())
     }
 
     pub(super) async fn of(&self, of: &[ConversationKey]) -> Result<Vec<Vec<PresenceEntry>>, Error> {
         let begun = Instant::now();
         let older = self.registry.older();
-        let mut keys: Vec<String> = of.iter().map(|key| self.keys.presence(key)).collect();
+        let mut keys: Vec<String> = of.iter().map(|key| self.link.keys.presence(key)).collect();
         if !older.is_empty() {
-            keys.extend(of.iter().map(|key| self.keys.presence_by_name(key)));
+            keys.extend(of.iter().map(|key| self.link.keys.presence_by_name(key)));
         }
         let commands = keys.into_iter().map(|key| Command::new("HGETALL", key)).collect();
         let mut hashes: Vec<Vec<Entry>> =
-            self.link.pipeline(Lane::Any, commands).await?.into_iter().map(entries).collect();
+            self.link.pool.pipeline(Connection::Any, commands).await?.into_iter().map(entries).collect();
         let by_name = hashes.split_off(of.len().min(hashes.len()));
         for (hash, by_name) in hashes.iter_mut().zip(by_name) {
             // What newer nodes write there is for the older ones, and may be of an earlier conversation.
@@ -83,14 +80,14 @@ impl Presence {
         for (key, hash) in of.iter().zip(hashes) {
             let (there, gone): (Vec<_>, Vec<_>) =
                 hash.into_iter().partition(|entry| nodes.lives(&entry.node));
-            let mut unset = Command::script(&self.scripts.unset, vec![self.keys.presence(key)]);
-            let arguments = unset.arguments.len();
+            let mut unset = self.link.scripts.unset.call(vec![self.link.keys.presence(key)]);
+            let arguments = unset.argument_count();
             for entry in gone {
                 if nodes.died_at(&entry.node).is_some_and(|at| at < remove_before_ms) {
                     unset = unset.with(entry.field).with(entry.value);
                 }
             }
-            if unset.arguments.len() > arguments {
+            if unset.argument_count() > arguments {
                 stale.push(unset);
             }
             let mut there: Vec<_> = there.into_iter().filter_map(Entry::present).collect();
@@ -103,18 +100,19 @@ impl Presence {
 
     pub(super) async fn keep(&self, of: &[ConversationKey]) -> Result<(), Error> {
         // What is kept by name need not outlive the older nodes.
-        let prolong = |key| Command::new("PEXPIRE", self.keys.presence(key)).with(LIFETIME_MS);
-        self.link.pipeline(Lane::Presence, of.iter().map(prolong).collect()).await.map(drop)
+        let prolong = |key| Command::new("PEXPIRE", self.link.keys.presence(key)).with(LIFETIME_MS);
+        self.link.pool.pipeline(PRESENCE, of.iter().map(prolong).collect()).await?;
+        Ok(())
     }
 
     async fn remove(&self, stale: Vec<Command>) {
         if stale.is_empty() {
             return;
         }
-        match self.link.pipeline(Lane::Presence, stale).await {
+        match self.link.pool.pipeline(PRESENCE, stale).await {
             Ok(removed) => {
                 let removed: i64 = removed.iter().filter_map(Value::as_i64).sum();
-                self.link.meters.stale_presence.increment(removed.unsigned_abs());
+                self.link.metrics.stale_presence.increment(removed.unsigned_abs());
             }
             // The next reader tries again.
             Err(error) => tracing::debug!(%error, "presence of dead nodes could not be removed"),

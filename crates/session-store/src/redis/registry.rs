@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 
 use fred::types::Value;
 use parking_lot::Mutex;
+use starling_redis_link::{Connection, Resend};
 
-use super::command::Command;
-use super::keys::Keys;
-use super::link::{Again, Lane, Link};
+use super::link::Link;
 use super::reply::Reply;
-use super::script::Scripts;
 use super::server_clock::ServerClock;
 use crate::{Beat, Error, NodeRecord};
 
@@ -65,8 +63,6 @@ impl Nodes {
 #[derive(Debug)]
 pub(super) struct Registry {
     link: Arc<Link>,
-    scripts: Arc<Scripts>,
-    keys: Keys,
     pub(super) lease: Duration,
     /// How old an answer may be that a session is judged by: a small part of the lease.
     fresh_for: Duration,
@@ -82,11 +78,9 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(link: Arc<Link>, scripts: Arc<Scripts>, keys: Keys, lease: Duration) -> Self {
+    pub(super) fn new(link: Arc<Link>, lease: Duration) -> Self {
         Self {
             link,
-            scripts,
-            keys,
             lease,
             fresh_for: lease / 32,
             memory: Mutex::default(),
@@ -101,7 +95,7 @@ impl Registry {
     pub(super) async fn beat(&self, node: &NodeRecord) -> Result<Beat, Error> {
         let (since_ms, nodes) = self.ask(Some(node), true).await?;
         let before = self.acknowledged.lock().insert(node.node.clone(), since_ms);
-        self.link.meters.living_nodes.set(nodes.living.len() as f64);
+        self.link.metrics.living_nodes.set(nodes.living.len() as f64);
         let older = nodes.living.iter().filter(|record| !record.presence_by_id);
         *self.older.lock() = Arc::new(older.map(|record| record.node.clone()).collect());
         Ok(Beat { lost: before != Some(since_ms), living: nodes.living.clone() })
@@ -113,9 +107,9 @@ impl Registry {
     }
 
     pub(super) async fn leave(&self, node: &str) -> Result<(), Error> {
-        let keys = vec![self.keys.instance(node), self.keys.active()];
-        let leave = Command::script(&self.scripts.leave, keys).with(node);
-        self.link.call(Lane::Any, Again::Yes, leave).await?;
+        let keys = vec![self.link.keys.instance(node), self.link.keys.active()];
+        let leave = self.link.scripts.leave.call(keys).with(node);
+        self.link.pool.call(Connection::Any, Resend::Yes, leave).await?;
         self.acknowledged.lock().remove(node);
         *self.memory.lock() = None;
         Ok(())
@@ -163,17 +157,21 @@ impl Registry {
             }
             None => String::new(),
         };
-        let keys = vec![self.keys.instance(name), self.keys.active(), self.keys.born()];
-        let beat = Command::script(&self.scripts.beat, keys)
+        let keys = vec![self.link.keys.instance(name), self.link.keys.active(), self.link.keys.born()];
+        let beat = self
+            .link
+            .scripts
+            .beat
+            .call(keys)
             .with(name)
             .with(record)
             .with(millis(self.lease))
             .with(REMEMBER_MS)
             .with(BORN_MS)
-            .with(self.keys.instances())
+            .with(self.link.keys.instances())
             .with(i64::from(records));
         let asked = Instant::now();
-        let answer = self.link.call(Lane::Any, Again::Yes, beat).await?;
+        let answer = self.link.pool.call(Connection::Any, Resend::Yes, beat).await?;
         let answered = Instant::now();
         let (since_ms, nodes) = read(asked, answer)?;
         self.clock.read(asked, answered, nodes.now_ms);

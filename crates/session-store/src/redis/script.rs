@@ -1,6 +1,6 @@
 //! The scripts that run inside Redis, each one step that nothing can come between.
 
-use fred::types::scripts::Script;
+use starling_redis_link::Script;
 
 /// All scripts, with their digests.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Scripts {
 /// these keep is bounded by the nodes and their sockets, and without it nodes would take each other, and people, for gone. What a
 /// limit counts is not, so that script is refused, and limits hold per node.
 fn runs_when_full(lua: &str) -> Script {
-    Script::from_lua(format!("#!lua flags=allow-oom\n{lua}"))
+    Script::new(format!("#!lua flags=allow-oom\n{lua}"))
 }
 
 impl Scripts {
@@ -32,7 +32,7 @@ impl Scripts {
         Self {
             attach: runs_when_full(include_str!("lua/attach.lua")),
             beat: runs_when_full(include_str!("lua/beat.lua")),
-            connections: Script::from_lua(include_str!("lua/connections.lua")),
+            connections: Script::new(include_str!("lua/connections.lua")),
             detach: runs_when_full(include_str!("lua/detach.lua")),
             end: runs_when_full(include_str!("lua/end.lua")),
             hold: runs_when_full(include_str!("lua/hold.lua")),
@@ -40,14 +40,15 @@ impl Scripts {
             page: runs_when_full(include_str!("lua/page.lua")),
             restore: runs_when_full(include_str!("lua/restore.lua")),
             set: runs_when_full(include_str!("lua/set.lua")),
-            take: Script::from_lua(include_str!("lua/take.lua")),
+            take: Script::new(include_str!("lua/take.lua")),
             unset: runs_when_full(include_str!("lua/unset.lua")),
             update: runs_when_full(include_str!("lua/update.lua")),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 13] {
-        [
+    /// Returns all of them, to be loaded into a server that does not know one.
+    pub(super) fn all(&self) -> Vec<Script> {
+        let all = [
             &self.attach,
             &self.beat,
             &self.connections,
@@ -61,6 +62,7 @@ impl Scripts {
             &self.take,
             &self.unset,
             &self.update,
-        ]
+        ];
+        all.map(Script::clone).into()
     }
 }

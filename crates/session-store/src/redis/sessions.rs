@@ -5,13 +5,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use fred::types::Value;
+use starling_redis_link::{Command, PIPELINE_MAX, Resend};
 
-use super::command::Command;
-use super::keys::Keys;
-use super::link::{Again, Lane, Link, PIPELINE_MAX};
+use super::link::{Link, SESSIONS};
 use super::registry::{Nodes, Registry};
 use super::reply::Reply;
-use super::script::Scripts;
 use crate::clock::system_now_ms;
 use crate::{
     Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, JoinedConversation, NAMES_PER_SESSION_MAX,
@@ -39,8 +37,6 @@ const FIELDS: i64 = 14;
 pub(super) struct Sessions {
     pub(super) link: Arc<Link>,
     pub(super) registry: Arc<Registry>,
-    pub(super) scripts: Arc<Scripts>,
-    pub(super) keys: Keys,
     /// Whether one script can't reach the indexes, because they may be on another server.
     clustered: bool,
     /// The resume window that was asked for last.
@@ -48,9 +44,9 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn new(link: Arc<Link>, registry: Arc<Registry>, scripts: Arc<Scripts>, keys: Keys) -> Self {
-        let clustered = link.is_clustered();
-        Self { link, registry, scripts, keys, clustered, window_ms: AtomicI64::new(WINDOW_MS) }
+    pub(super) fn new(link: Arc<Link>, registry: Arc<Registry>) -> Self {
+        let clustered = link.pool.is_cluster();
+        Self { link, registry, clustered, window_ms: AtomicI64::new(WINDOW_MS) }
     }
 
     pub(super) async fn attach(&self, attach: &Attach, began: Instant) -> Result<Attached, Error> {
@@ -64,7 +60,11 @@ impl Sessions {
         }
         for _ in 0..ATTEMPTS {
             let asked = Instant::now();
-            let script = Command::script(&self.scripts.attach, self.attach_keys(attach))
+            let script = self
+                .link
+                .scripts
+                .attach
+                .call(self.attach_keys(attach))
                 .with(mode)
                 .with(&attach.session)
                 .with(&attach.tenant)
@@ -83,12 +83,12 @@ impl Sessions {
             let answer = self.attach_once(attach, script).await?;
             match answer {
                 Answer::Attached(attached) => {
-                    self.link.meters.count(&attached);
+                    self.link.metrics.count(&attached);
                     return Ok(attached);
                 }
                 Answer::Missing if self.is_lost_since(attach, window_ms, asked).await? => mode = "rebuild",
                 Answer::Missing => {
-                    self.link.meters.count(&Attached::Refused);
+                    self.link.metrics.count(&Attached::Refused);
                     return Ok(Attached::Refused);
                 }
                 Answer::WhoIs(node) => {
@@ -102,11 +102,15 @@ impl Sessions {
     }
 
     pub(super) async fn hold(&self, hold: &Hold) -> Result<Held, Error> {
-        let mut keys = vec![self.keys.session(&hold.session)];
+        let mut keys = vec![self.link.keys.session(&hold.session)];
         if !self.clustered {
             keys.extend(self.indexes(&hold.tenant, &hold.user));
         }
-        let script = Command::script(&self.scripts.hold, keys)
+        let script = self
+            .link
+            .scripts
+            .hold
+            .call(keys)
             .with(&hold.session)
             .with(&hold.tenant)
             .with(&hold.user)
@@ -132,11 +136,15 @@ impl Sessions {
         for chunk in sessions.chunks(PIPELINE_MAX) {
             let mut commands = Vec::with_capacity(chunk.len());
             for session in chunk {
-                let mut keys = vec![self.keys.session(&session.session)];
+                let mut keys = vec![self.link.keys.session(&session.session)];
                 if !self.clustered {
                     keys.extend(self.indexes(&session.tenant, &session.user));
                 }
-                let mut restore = Command::script(&self.scripts.restore, keys)
+                let mut restore = self
+                    .link
+                    .scripts
+                    .restore
+                    .call(keys)
                     .with(&session.session)
                     .with(&session.tenant)
                     .with(&session.user)
@@ -154,7 +162,7 @@ impl Sessions {
                 }
                 commands.push(restore);
             }
-            let answers = self.link.pipeline(Lane::Sessions, commands).await?;
+            let answers = self.link.pool.pipeline(SESSIONS, commands).await?;
             let mut entries = Vec::new();
             for (session, answer) in chunk.iter().zip(answers) {
                 if answer.is_null() {
@@ -175,21 +183,24 @@ impl Sessions {
                     entries.extend(self.enter(&session.tenant, &session.user, &session.session));
                 }
             }
-            self.link.pipeline(Lane::Sessions, entries).await?;
+            self.link.pool.pipeline(SESSIONS, entries).await?;
         }
         Ok(restored)
     }
 
     pub(super) async fn detach(&self, node: &str, dropped: &[Dropped], now_ms: i64) -> Result<(), Error> {
         let detach = |dropped: &Dropped| {
-            Command::script(&self.scripts.detach, vec![self.keys.session(&dropped.session)])
+            self.link
+                .scripts
+                .detach
+                .call(vec![self.link.keys.session(&dropped.session)])
                 .with(node)
                 .with(now_ms)
                 .with(GRACE_MS)
                 .with(dropped.stamp)
         };
         for chunk in dropped.chunks(PIPELINE_MAX) {
-            let answers = self.link.pipeline(Lane::Sessions, chunk.iter().map(detach).collect()).await?;
+            let answers = self.link.pool.pipeline(SESSIONS, chunk.iter().map(detach).collect()).await?;
             let mut expire = Vec::new();
             for (Dropped { session: id, .. }, answer) in chunk.iter().zip(answers) {
                 if answer.is_null() {
@@ -207,7 +218,7 @@ impl Sessions {
                     expire.push(Command::new("ZADD", index).with("XX").with(expires_ms).with(id));
                 }
             }
-            self.link.pipeline(Lane::Sessions, expire).await?;
+            self.link.pool.pipeline(SESSIONS, expire).await?;
         }
         Ok(())
     }
@@ -216,7 +227,11 @@ impl Sessions {
         let mut commands = Vec::with_capacity(batch.len());
         for run in batch.chunk_by(|a, b| a.session == b.session).flat_map(|run| run.chunks(PIPELINE_MAX)) {
             let most = i64::try_from(NAMES_PER_SESSION_MAX).unwrap_or(i64::MAX).saturating_add(FIELDS);
-            let mut update = Command::script(&self.scripts.update, vec![self.keys.session(&run[0].session)])
+            let mut update = self
+                .link
+                .scripts
+                .update
+                .call(vec![self.link.keys.session(&run[0].session)])
                 .with(LIFETIME_MS)
                 .with(most);
             for SessionChange { change, .. } in run {
@@ -231,36 +246,41 @@ impl Sessions {
             }
             commands.push(update);
         }
-        self.link.pipeline(Lane::Sessions, commands).await.map(drop)
+        self.link.pool.pipeline(SESSIONS, commands).await?;
+        Ok(())
     }
 
     pub(super) async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
         let begun = Instant::now();
         let now_ms = system_now_ms();
-        let end = Command::script(&self.scripts.end, vec![self.keys.session(session)])
+        let end = self
+            .link
+            .scripts
+            .end
+            .call(vec![self.link.keys.session(session)])
             .with(tenant)
             .with(now_ms)
             .with(ENDED_MS);
-        let mut reply = Reply::of(self.link.call(Lane::Sessions, Again::Yes, end).await?);
+        let mut reply = Reply::of(self.link.pool.call(SESSIONS, Resend::Yes, end).await?);
         if reply.integer()? == 0 {
             return Ok(None);
         }
         let (node, user) = (reply.text()?, reply.text()?);
         let leave = |index| Command::new("ZREM", index).with(session);
-        self.link.pipeline(Lane::Sessions, self.indexes(tenant, &user).map(leave).into()).await?;
+        self.link.pool.pipeline(SESSIONS, self.indexes(tenant, &user).map(leave).into()).await?;
         let nodes = self.registry.since(begun).await?;
         // The name of no node lives, so one that is not attached has none.
         Ok(Some(Ended { node: Some(node).filter(|node| nodes.lives(node)) }))
     }
 
     pub(super) fn indexes(&self, tenant: &str, user: &str) -> [String; 2] {
-        [self.keys.sessions_of_user(tenant, user), self.keys.sessions_of_tenant(tenant)]
+        [self.link.keys.sessions_of_user(tenant, user), self.link.keys.sessions_of_tenant(tenant)]
     }
 
     /// A resume writes no entry in the indexes: the hold that follows does.
     fn attach_keys(&self, attach: &Attach) -> Vec<String> {
         let mut keys = Vec::with_capacity(3);
-        keys.push(self.keys.session(&attach.session));
+        keys.push(self.link.keys.session(&attach.session));
         if !self.clustered && attach.resume.is_none() {
             keys.extend(self.indexes(&attach.tenant, &attach.user));
         }
@@ -270,7 +290,7 @@ impl Sessions {
     async fn attach_once(&self, attach: &Attach, script: Command) -> Result<Answer, Error> {
         let answer = match attach.resume {
             None => self.run(&attach.tenant, &attach.user, &attach.session, script).await?,
-            Some(_) => self.link.call(Lane::Sessions, Again::Yes, script).await?,
+            Some(_) => self.link.pool.call(SESSIONS, Resend::Yes, script).await?,
         };
         Answer::read(answer)
     }
@@ -280,11 +300,11 @@ impl Sessions {
     /// after the drop of its socket.
     async fn run(&self, tenant: &str, user: &str, session: &str, script: Command) -> Result<Value, Error> {
         if !self.clustered {
-            return self.link.call(Lane::Sessions, Again::Yes, script).await;
+            return Ok(self.link.pool.call(SESSIONS, Resend::Yes, script).await?);
         }
         let mut commands = vec![script];
         commands.extend(self.enter(tenant, user, session));
-        let answers = self.link.pipeline(Lane::Sessions, commands).await?;
+        let answers = self.link.pool.pipeline(SESSIONS, commands).await?;
         Ok(answers.into_iter().next().unwrap_or(Value::Null))
     }
 

@@ -107,7 +107,11 @@ impl Drop for Life {
 }
 
 async fn store(url: String) -> Arc<dyn SessionStore> {
-    let config = RedisConfig { lease: LEASE, command_timeout: COMMAND_TIMEOUT, ..RedisConfig::new(url) };
+    let config = RedisConfig {
+        lease: LEASE,
+        command_timeout: COMMAND_TIMEOUT,
+        ..RedisConfig::new(url.parse().expect("an address"))
+    };
     let store = RedisStore::connect(config).await.expect("the address is right");
     store.check().await.expect("Redis is there");
     Arc::new(store)

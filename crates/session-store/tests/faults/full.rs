@@ -20,8 +20,8 @@ fn here(conversation: &str, devices: u32) -> PresenceChange {
 #[tokio::test]
 async fn a_full_redis_still_shows_who_lives_and_who_is_where() -> anyhow::Result<()> {
     let redis = Redis::start_with(&["--maxmemory-policy", "noeviction"]).await?;
-    let config = || RedisConfig { lease: Duration::from_secs(2), ..RedisConfig::new(redis.url()) };
-    let (one, other) = (with(config()).await, with(config()).await);
+    let config = RedisConfig { lease: Duration::from_secs(2), ..RedisConfig::new(redis.url().parse()?) };
+    let (one, other) = (with(config.clone()).await, with(config).await);
     one.beat(&node("n1")).await?;
     other.beat(&node("n2")).await?;
     one.attach(&fresh("s1")).await?;

@@ -137,7 +137,7 @@ async fn every_key_in_a_cluster_has_a_lifetime() -> anyhow::Result<()> {
 #[tokio::test]
 async fn what_a_dead_node_left_behind_is_removed() -> anyhow::Result<()> {
     let redis = Redis::start().await?;
-    let config = RedisConfig { lease: Duration::from_millis(200), ..RedisConfig::new(redis.url()) };
+    let config = RedisConfig { lease: Duration::from_millis(200), ..RedisConfig::new(redis.url().parse()?) };
     let store = with(config).await;
     let plans = ConversationKey { tenant: "acme".into(), conversation: "plans".into(), id: 7 };
     let alice = PresenceChange { conversation: plans.clone(), user: "alice".into(), devices: 1 };
@@ -160,7 +160,7 @@ async fn what_a_dead_node_left_behind_is_removed() -> anyhow::Result<()> {
 #[tokio::test]
 async fn nodes_of_the_version_before_and_this_one_see_each_others_people() -> anyhow::Result<()> {
     let redis = Redis::start().await?;
-    let store = with(RedisConfig::new(redis.url())).await;
+    let store = with(RedisConfig::new(redis.url().parse()?)).await;
     let of = |id| ConversationKey { tenant: "acme".into(), conversation: "plans".into(), id };
     let alice = |devices| PresenceChange { conversation: of(7), user: "alice".into(), devices };
     let by_name = "starling:v1:presence:{acme:plans}";

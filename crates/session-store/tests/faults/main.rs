@@ -17,7 +17,7 @@ use starling_session_store::{Attach, NodeRecord};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn store(url: String) -> Arc<RedisStore> {
-    with(RedisConfig::new(url)).await
+    with(RedisConfig::new(url.parse().expect("an address"))).await
 }
 
 async fn with(config: RedisConfig) -> Arc<RedisStore> {

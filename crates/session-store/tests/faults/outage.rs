@@ -64,7 +64,8 @@ async fn a_silent_redis_fails_calls_in_time_then_at_once_and_is_back_by_itself()
 #[tokio::test]
 async fn a_long_silence_ends_by_itself_too() -> anyhow::Result<()> {
     let redis = Redis::start().await?;
-    let config = RedisConfig { command_timeout: Duration::from_millis(300), ..RedisConfig::new(redis.url()) };
+    let config =
+        RedisConfig { command_timeout: Duration::from_millis(300), ..RedisConfig::new(redis.url().parse()?) };
     let store = with(config).await;
     waits_until_it_answers(&*store).await?;
     redis.stop()?;

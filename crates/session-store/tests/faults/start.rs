@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use starling_session_store::redis::{RedisConfig, RedisStore};
+use starling_session_store::redis::RedisConfig;
 use starling_session_store::{Error, SessionStore};
 use starling_testkit::redis::Redis;
 use starling_testkit::wait;
@@ -34,14 +34,10 @@ async fn a_first_call_waits_for_the_first_connection() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_bad_address_is_told_without_its_password() {
-    let error = RedisStore::connect(RedisConfig::new("http://user:hush@redis.example")).await.err();
-    let error = error.expect("the address is bad");
-    assert!(matches!(error, Error::Address(_)));
-    let text = format!("{error} {error:?}");
-    assert!(text.contains("redis_url") && !text.contains("hush"), "{text}");
-    let config = format!("{:?}", RedisConfig::new("redis://user:hush@redis.example"));
+#[test]
+fn a_configuration_shows_no_password() {
+    let address = "redis://user:hush@redis.example".parse().expect("an address");
+    let config = format!("{:?}", RedisConfig::new(address));
     assert!(!config.contains("hush"), "{config}");
 }
 

@@ -73,15 +73,15 @@ async fn a_subscription_that_is_denied_is_a_fault() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_version_is_checked() -> Result<()> {
     let redis = Redis::start().await?;
-    RedisFanout::connect(RedisConfig::new(redis.url(), "a"))?.check().await?;
+    RedisFanout::connect(RedisConfig::new(redis.url().parse()?, "a"))?.check().await?;
     redis.kill().await?;
-    let away = RedisFanout::connect(RedisConfig::new(redis.url(), "a"))?.check().await;
+    let away = RedisFanout::connect(RedisConfig::new(redis.url().parse()?, "a"))?.check().await;
     assert!(matches!(away, Err(Error::Unavailable(_))), "{away:?}");
 
     let old = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("redis://{}", old.local_addr()?);
     tokio::spawn(serve_old_version(old));
-    let refused = RedisFanout::connect(RedisConfig::new(url, "a"))?.check().await;
+    let refused = RedisFanout::connect(RedisConfig::new(url.parse()?, "a"))?.check().await;
     let Err(Error::Unsupported(text)) = refused else { panic!("{refused:?}") };
     assert!(text.contains("6.2.14") && text.contains("redis_url"), "{text}");
     Ok(())

@@ -61,7 +61,7 @@ async fn clusters_that_share_a_redis_hear_nothing_of_each_other() -> Result<()> 
     for (place, prefix) in [("", "starling:v1"), ("/1", "starling:v1"), ("", "blue:v1"), ("/1", "blue:v1")] {
         let config = RedisConfig {
             prefix: prefix.into(),
-            ..RedisConfig::new(format!("{}{place}", redis.url()), "node")
+            ..RedisConfig::new(format!("{}{place}", redis.url()).parse()?, "node")
         };
         let (fanout, inbox) = (RedisFanout::connect(config)?, Arc::new(Witness::default()));
         fanout.start(inbox.clone()).await?;

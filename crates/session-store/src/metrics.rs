@@ -1,4 +1,4 @@
-//! What is measured: handles that are registered once.
+//! The store's metrics, with their handles registered once.
 
 use std::time::Instant;
 
@@ -9,23 +9,23 @@ use crate::{Attached, Error};
 
 /// The handles of a store in Redis.
 #[derive(Debug)]
-pub(crate) struct Meters {
-    pub(crate) beat: Meter,
-    pub(crate) leave: Meter,
-    pub(crate) nodes: Meter,
-    pub(crate) attach: Meter,
-    pub(crate) hold: Meter,
-    pub(crate) restore: Meter,
-    pub(crate) detach: Meter,
-    pub(crate) update: Meter,
-    pub(crate) end: Meter,
-    pub(crate) sessions: Meter,
-    pub(crate) set_presence: Meter,
-    pub(crate) presence: Meter,
-    pub(crate) keep_presence: Meter,
-    pub(crate) take: Meter,
-    pub(crate) connections: Meter,
-    pub(crate) ping: Meter,
+pub(crate) struct Metrics {
+    pub(crate) beat: CallMetrics,
+    pub(crate) leave: CallMetrics,
+    pub(crate) nodes: CallMetrics,
+    pub(crate) attach: CallMetrics,
+    pub(crate) hold: CallMetrics,
+    pub(crate) restore: CallMetrics,
+    pub(crate) detach: CallMetrics,
+    pub(crate) update: CallMetrics,
+    pub(crate) end: CallMetrics,
+    pub(crate) sessions: CallMetrics,
+    pub(crate) set_presence: CallMetrics,
+    pub(crate) presence: CallMetrics,
+    pub(crate) keep_presence: CallMetrics,
+    pub(crate) take: CallMetrics,
+    pub(crate) connections: CallMetrics,
+    pub(crate) ping: CallMetrics,
     /// Scripts loaded again because the server did not know them.
     pub(crate) script_loads: Counter,
     /// Calls refused at once because Redis is known to be away.
@@ -41,7 +41,7 @@ pub(crate) struct Meters {
 
 /// How long one kind of call takes, and how often it fails.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub(crate) struct CallMetrics {
     seconds: Histogram,
     errors: Counter,
 }
@@ -55,7 +55,7 @@ const RECONNECTS: &str = "starling_session_store_reconnects_total";
 const STALE_PRESENCE: &str = "starling_session_store_stale_presence_total";
 const LIVING_NODES: &str = "starling_session_store_living_nodes";
 
-impl Meters {
+impl Metrics {
     pub(crate) fn register() -> Self {
         describe_histogram!(COMMAND_SECONDS, Unit::Seconds, "Time of a call to the session store in Redis");
         describe_counter!(ERRORS, "Calls to the session store that failed");
@@ -66,22 +66,22 @@ impl Meters {
         describe_counter!(STALE_PRESENCE, "Presence entries of dead nodes that were removed");
         describe_gauge!(LIVING_NODES, "Nodes with a lease");
         Self {
-            beat: Meter::of("beat"),
-            leave: Meter::of("leave"),
-            nodes: Meter::of("nodes"),
-            attach: Meter::of("attach"),
-            hold: Meter::of("hold"),
-            restore: Meter::of("restore"),
-            detach: Meter::of("detach"),
-            update: Meter::of("update"),
-            end: Meter::of("end"),
-            sessions: Meter::of("sessions"),
-            set_presence: Meter::of("set_presence"),
-            presence: Meter::of("presence"),
-            keep_presence: Meter::of("keep_presence"),
-            take: Meter::of("take"),
-            connections: Meter::of("connections"),
-            ping: Meter::of("ping"),
+            beat: CallMetrics::of("beat"),
+            leave: CallMetrics::of("leave"),
+            nodes: CallMetrics::of("nodes"),
+            attach: CallMetrics::of("attach"),
+            hold: CallMetrics::of("hold"),
+            restore: CallMetrics::of("restore"),
+            detach: CallMetrics::of("detach"),
+            update: CallMetrics::of("update"),
+            end: CallMetrics::of("end"),
+            sessions: CallMetrics::of("sessions"),
+            set_presence: CallMetrics::of("set_presence"),
+            presence: CallMetrics::of("presence"),
+            keep_presence: CallMetrics::of("keep_presence"),
+            take: CallMetrics::of("take"),
+            connections: CallMetrics::of("connections"),
+            ping: CallMetrics::of("ping"),
             script_loads: counter!(SCRIPT_LOADS),
             refused: counter!(REFUSED),
             reconnects: counter!(RECONNECTS),
@@ -103,7 +103,7 @@ impl Meters {
     }
 }
 
-impl Meter {
+impl CallMetrics {
     fn of(command: &'static str) -> Self {
         Self {
             seconds: histogram!(COMMAND_SECONDS, "command" => command),

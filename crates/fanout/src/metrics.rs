@@ -1,11 +1,11 @@
-//! The figures of a fan-out, registered once so that counting costs an atomic operation.
+//! The fan-out's metrics, with their handles registered once, so that counting costs an atomic operation.
 
 use std::time::Instant;
 
 use metrics::{Counter, Gauge, Histogram};
 
 /// Handles of all metrics of one fan-out.
-pub(crate) struct Meters {
+pub(crate) struct Metrics {
     /// Publications to all other nodes.
     pub(crate) lane: Publishing,
     /// Publications of topics.
@@ -35,7 +35,7 @@ pub(crate) struct Publishing {
     seconds: Histogram,
 }
 
-impl Meters {
+impl Metrics {
     pub(crate) fn register() -> Self {
         Self {
             lane: Publishing::register("lane"),
