@@ -1,4 +1,4 @@
-//! Balancing: it never cuts, only sessions count, and what is not known moves nobody.
+//! Balancing never closes connections, only counts sessions, and moves nobody if the load is unknown.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use starling_testkit::client::{Client, Encoding, Failure, Upgrade};
 use starling_testkit::node::{Cluster, ClusterBuilder, Node};
 use starling_testkit::wait::until_true;
 
-/// Sockets of strangers: as many as there may be on one node while nobody is moved.
+/// Number of unauthenticated connections on one node.
 const STRANGERS: usize = 2_000;
-/// Sessions above the mean from which on a node asks clients to move, in these tests.
+/// `shed_above_sessions` in these tests.
 const ABOVE: &str = "20";
-/// How long the nodes may take to look a few times. They look every 15 s, and wait for 30 s after a change.
+/// Timeout for a few comparisons. Nodes compare every 15 s, and wait for 30 s after a change.
 const LOOKS: Duration = Duration::from_secs(240);
-/// How long a look and what it leads to may take.
+/// Timeout for one comparison and its consequences.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Nodes that ping nobody and wait for `connect` as long as the test takes: sockets stay half open, and silent.
+/// Nodes that send no pings and wait for `connect` during the whole test, so that connections stay half open and silent.
 fn nodes(count: usize) -> ClusterBuilder {
     Cluster::builder(count)
         .unlimited()
@@ -37,12 +37,12 @@ async fn connect(node: &Node, cluster: &Cluster, count: usize) -> Result<Vec<Cli
     Ok(clients)
 }
 
-/// How often the node compared itself with the others, with this result.
+/// Returns how often the node's comparison had this result.
 async fn looks(node: &Node, result: &str) -> Result<f64> {
     node.metric("starling_balance_looks_total", &format!("result=\"{result}\"")).await
 }
 
-/// Waits until the node has come to this result so many times more.
+/// Waits until the node's comparison has had this result `more` further times.
 async fn wait_for_looks(node: &Node, result: &str, more: f64) -> Result<()> {
     let before = looks(node, result).await?;
     let enough = async || Ok(looks(node, result).await? >= before + more);
@@ -53,7 +53,7 @@ async fn moved(node: &Node) -> Result<f64> {
     node.metric("starling_moved_connections_total", "").await
 }
 
-/// How many of these clients were told `draining`, and how many were closed.
+/// Returns how many of these clients got `draining`, and how many were closed.
 async fn fate(clients: &mut [Client]) -> Result<(usize, usize)> {
     let (mut told, mut closed) = (0, 0);
     for client in clients {
@@ -92,25 +92,25 @@ async fn half_open_sockets_move_nobody_and_clients_that_ignore_draining_stay() -
     nobody_was_moved(&mut clients).await?;
     ensure!(moved(node).await? == 0.0 && looks(node, "asked").await? == 0.0, "somebody was asked");
 
-    // The control: were these sockets counted, clients would be told. Now they are sessions.
+    // Control: if these connections were counted, clients would be asked to move. Now they become sessions.
     for (n, stranger) in strangers.iter_mut().enumerate() {
         let token = cluster.token(&format!("s{n}"));
         stranger.hello(json!({ "token": token })).await?;
     }
     clients.append(&mut strangers);
     wait_for_looks(node, "asked", 1.0).await?;
-    // Each shard asks its share in a turn of its own.
+    // Each shard asks its share of the clients separately.
     until_true(SOON, "clients to be asked", async || Ok(moved(node).await? > 400.0)).await?;
     let seen = nobody_was_moved(&mut clients).await;
     ensure!(seen.is_err_and(|error| error.to_string().contains("told")), "nobody was told");
 
-    // Nobody follows. They stay for as long as anybody was ever given to go, and the node gives up asking.
+    // No client moves. They stay for longer than any delay, and the node stops asking.
     wait_for_looks(node, "paused", 3.0).await?;
     let (told, closed) = fate(&mut clients).await?;
     ensure!(closed == 0, "{closed} clients were closed since they had not moved");
     ensure!(told < clients.len() / 2, "{told} more were told, in vain");
 
-    // The control: a drain does close them, and that is seen.
+    // Control: a drain closes them, and the test notices.
     node.begin_termination()?;
     let status = node.ended(SOON).await?;
     ensure!(status.success(), "{status}\n{}", node.log());
@@ -122,7 +122,7 @@ async fn half_open_sockets_move_nobody_and_clients_that_ignore_draining_stay() -
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_nodes_count_for_nothing_and_a_client_that_comes_back_is_not_asked_again() -> Result<()> {
     let mut cluster = nodes(3).start().await?;
-    // Redis dies, and two of three nodes with it: the last one holds everybody, and knows nothing of the others.
+    // Redis dies, and two of three nodes with it: the last one has all clients, and knows nothing about the others.
     cluster.redis()?.kill().await?;
     for _ in 0..2 {
         cluster.remove_node(1).kill().await?;
@@ -134,7 +134,7 @@ async fn dead_nodes_count_for_nothing_and_a_client_that_comes_back_is_not_asked_
     wait_for_looks(cluster.node(0), "balanced", 2.0).await?;
     nobody_was_moved(&mut clients).await?;
 
-    // The control: a new node stands empty, and clients are told to move.
+    // Control: a new node is empty, and clients are asked to move.
     cluster.add_node().await?;
     let node = cluster.node(0);
     wait_for_looks(node, "asked", 1.0).await?;

@@ -1,4 +1,4 @@
-//! Bad configurations: the program says what is wrong and ends, before it listens.
+//! Bad configurations: the program names the mistake and exits before it listens.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Exit status of a bad configuration.
 const BAD: i32 = 64;
 
-/// Starts a node that should not come up; answers its exit status and what it wrote.
+/// Starts a node that must not come up; returns its exit status and output.
 async fn failed(builder: NodeBuilder) -> (i32, String) {
     let node = builder.without_waiting().start().await.unwrap();
     let status = node.ended(LIMIT).await.unwrap();
@@ -81,7 +81,7 @@ async fn addresses_that_can_not_be_used_are_named_before_a_port_is_bound() {
     ] {
         let key = variable.trim_start_matches("STARLING_").to_lowercase();
         let node = Node::builder().database("postgres://127.0.0.1:1/starling").env(variable, value);
-        // A node that binds first finds the port taken, and ends with 1.
+        // A node that bound the port first would exit with 1, because the port is in use.
         for node in [node.clone().env("STARLING_LISTEN", &taken), node.arg("config")] {
             let (status, log) = failed(node).await;
             assert_eq!(status, BAD, "{variable}={value}: {log}");

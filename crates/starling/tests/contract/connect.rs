@@ -1,4 +1,4 @@
-//! The way to a session: upgrade, token, `connect`.
+//! Steps to a session: upgrade, token, `connect`.
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ fn without_the_claim_the_tenant_is_default() {
     });
 }
 
-/// Tokens that nobody may accept, each with what is wrong with it.
+/// Returns tokens that must be refused, each with its fault.
 fn bad_tokens(place: &Place) -> Vec<(&'static str, String)> {
     let good = place.token("ada");
     vec![
@@ -112,7 +112,7 @@ fn connect_without_any_token_is_unauthorized_and_closes() {
 #[test]
 fn a_command_before_connect_is_unauthorized_and_closes() {
     everywhere(async |place| {
-        // Also where it is no command at all, whose fault would be named to those who are connected.
+        // The same holds for an invalid command, whose fault would be named after `connect`.
         for (op, fields) in [
             ("ping", json!({})),
             ("join", json!({"conversation": "c"})),
@@ -167,7 +167,7 @@ async fn without_connect_in_time_the_socket_closes_with_4408() {
             begun.elapsed()
         );
     }
-    // Whoever has connected in time is not concerned.
+    // Clients that connected in time are unaffected.
     let mut ada = Client::connect(&nodes[0].ws_url(), &nodes[0].token("ada"), Encoding::Json).await.unwrap();
     assert_eq!(ada.closed(Duration::from_secs(3)).await.ok(), None);
     ada.ask("ping", json!({})).await;

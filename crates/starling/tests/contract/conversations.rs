@@ -1,4 +1,4 @@
-//! Making conversations, who is in them, and their end.
+//! Creation of conversations, their members, and their deletion.
 
 use serde_json::{Value, json};
 use starling_testkit::http::Request;
@@ -90,7 +90,7 @@ fn join_answers_where_the_conversation_stands() {
         ada.say("c", "one").await;
         ada.say("c", "two").await;
         ada.ask("read", json!({"conversation": "c", "seq": 1})).await;
-        // The other node hears of Ada a moment later.
+        // The other node learns of Ada a moment later.
         starling_testkit::wait::until_true(SOON, "Ada to be there", async || {
             let list = bob.command("presence", json!({"conversation": "c"})).await?;
             Ok(list["users"][0]["online"] == true)
@@ -108,7 +108,7 @@ fn join_answers_where_the_conversation_stands() {
     });
 }
 
-/// Every command on a conversation, with good fields.
+/// Returns every command on a conversation, with valid fields.
 fn commands(conversation: &str) -> Vec<(&'static str, Value)> {
     vec![
         ("join", json!({"conversation": conversation, "after": 0})),
@@ -191,7 +191,7 @@ fn a_new_member_is_told_wherever_connected_and_so_is_who_joined() {
             assert_eq!(client.numbers(1).await, [1]);
             assert_eq!(client.rest("member").await, [] as [Value; 0], "told once");
         }
-        // Adding a member again changes nothing and tells nobody.
+        // Adding a member again changes nothing and sends no event.
         assert_eq!(change(place, "ada", "PUT", "c/members/cy").await, 200);
         assert_eq!(bob.rest("member").await, [] as [Value; 0]);
     });
@@ -214,11 +214,11 @@ fn a_removed_member_is_told_and_is_no_longer_joined() {
             assert_eq!(bob.refused(op, fields).await, "not_found", "{op}");
         }
         assert_eq!(bob.rest("message").await, [] as [Value; 0]);
-        // Back again, he has to join again.
+        // After he is added again, he must join again.
         assert_eq!(change(place, "ada", "PUT", "c/members/bob").await, 200);
         bob.event("member", |event| event["member"] == true).await;
         ada.say("c", "three").await;
-        // What this node has not heard of yet comes live.
+        // Messages that this node has not received yet arrive live.
         let joined = bob.ask("join", json!({"conversation": "c", "after": 1})).await;
         assert_eq!(joined["replayed"].as_u64(), joined["head"].as_u64().map(|head| head - 1));
         ada.say("c", "four").await;
@@ -257,7 +257,7 @@ fn a_deleted_conversation_is_gone_for_everybody_and_its_name_is_free() {
             }
         }
         ada.rest("message").await;
-        // The new one of the same name has a log and keys of its own.
+        // The new conversation of the same name has its own log and keys.
         let created = bob.ask("create", json!({"conversation": "c", "members": ["ada"]})).await;
         assert_eq!(created["created"], true);
         ada.event("member", |event| event["user"] == "ada" && event["member"] == true).await;
@@ -269,7 +269,7 @@ fn a_deleted_conversation_is_gone_for_everybody_and_its_name_is_free() {
     });
 }
 
-/// A change over HTTP by this user, at the other node than the one where Ada is.
+/// Makes a change over HTTP as this user, on the node where Ada is not.
 async fn change(place: &Place, user: &str, method: &str, path: &str) -> u16 {
     let url = format!("{}/v1/conversations/{path}", place.node(1).http_url());
     Request::new(method, &url).bearer(&place.token(user)).send().await.unwrap().status

@@ -1,4 +1,4 @@
-//! Taking leave: of a node, and of single connections that are to go to other nodes.
+//! Drains of a node, and moves of single connections to other nodes.
 
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ async fn a_draining_node_tells_its_clients_serves_them_meanwhile_and_ends_well()
         let seq = client.say("c", "meanwhile").await;
         client.event("message", |message| message["seq"] == seq).await;
     }
-    // Handover: a second socket at the other node goes on, and the first one is closed.
+    // The client opens a second connection to the other node, and the first one is closed.
     let mut resume = clients[0].resumption();
     resume["cursors"] = json!({"c": 0});
     let token = Token::of("ada").tenant(tenant).sign(other.secret());
@@ -90,7 +90,7 @@ async fn a_node_without_others_answers_what_is_under_way_closes_at_once_and_says
     let begun = Instant::now();
     node.signal(Signal::INT).unwrap();
     let mut sent = 0;
-    // Whatever was answered is kept; what was not may be.
+    // Acknowledged messages are kept; others may be.
     let send = |n: u64| json!({"conversation": "c", "key": n.to_string(), "content": "x"});
     while tabs[0].command("send", send(sent)).await.is_ok() {
         sent += 1;
@@ -115,7 +115,7 @@ async fn a_node_without_others_answers_what_is_under_way_closes_at_once_and_says
 #[tokio::test(flavor = "multi_thread")]
 async fn a_send_that_the_database_holds_up_is_answered_before_the_socket_closes() {
     let database = Postgres::shared().await.unwrap().create_database("drain").await.unwrap();
-    // With a limit on writes, as by default: the node asks whether this one is allowed, and the command keeps others waiting.
+    // With a limit on writes, as by default, the node asks Redis whether this one is allowed, and later commands wait for it.
     let node = Node::builder().database(&database).start().await.unwrap();
     let mut ada = connect(&node, "default", "ada", Encoding::Json).await;
     ada.ask("create", json!({"conversation": "c"})).await;
@@ -133,7 +133,7 @@ async fn a_send_that_the_database_holds_up_is_answered_before_the_socket_closes(
         .unwrap();
         node.begin_termination().unwrap();
         wait::until_true(SOON, "the drain", async || Ok(node.log().contains("draining"))).await.unwrap();
-        // The socket would close within a few milliseconds of that.
+        // Otherwise the connection would close within a few milliseconds.
         tokio::time::sleep(Duration::from_millis(300)).await;
         held.rollback().await.unwrap();
     };
@@ -163,7 +163,7 @@ async fn a_node_by_itself_drains_at_once_and_has_kept_everything_when_it_is_back
     assert_eq!(nodes[0].terminate(SOON).await.unwrap().code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(10), "nobody was there to wait for");
     nodes[0].start_again().await.unwrap();
-    // The process held the session; its ticket is enough to go on.
+    // The session was only in the process; its ticket is enough to resume it.
     let token = Token::of("ada").tenant("t").sign(nodes[0].secret());
     let mut back = Client::resume(&nodes[0].ws_url(), &token, Encoding::Json, resume).await.unwrap();
     assert_eq!(back.welcome()["resumed"], true);

@@ -1,4 +1,4 @@
-//! What is a frame of the protocol and what is not.
+//! Valid and invalid frames of the protocol.
 
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding, Message};
@@ -198,7 +198,7 @@ fn a_resume_of_the_wrong_shape_is_a_bad_request() {
             let mut client = place.socket(0).await;
             let fields = json!({"token": place.token("ada"), "resume": resume});
             assert_eq!(client.refused("connect", fields).await, "bad_request", "{resume}");
-            // The client may correct itself on the same socket.
+            // The client may try again on the same connection.
             client.hello(json!({"token": place.token("ada")})).await.unwrap();
         }
     });
@@ -354,7 +354,7 @@ fn frame_of(place: &Place, value: &Value) -> Message {
     place.encoding.encode(value).unwrap()
 }
 
-/// Sends a message as a new client, and sees the connection closed, and a neighbour's go on.
+/// Sends a message as a new client and checks that its connection closes, and another one stays open.
 async fn assert_closes(place: &Place, message: Message, code: u16) {
     let shown = format!("{message:?}");
     let (mut client, mut neighbour) = (place.connect(0, "ada").await, place.connect(0, "bob").await);

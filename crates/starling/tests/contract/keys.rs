@@ -1,4 +1,4 @@
-//! Tokens that others sign: key files, key sets, and the one algorithm that is configured.
+//! Tokens signed by others: key files, key sets, and the configured algorithm.
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -17,10 +17,10 @@ use crate::talk::{SOON, Talk};
 
 const TICKET_SECRET: &str = "a secret that only signs tickets, and no tokens";
 
-/// Somebody who signs tokens.
+/// Issuer of tokens.
 struct Signer {
     algorithm: &'static str,
-    /// The public key, as a DER of X.509.
+    /// Public key as X.509 DER.
     public: Vec<u8>,
     sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
 }
@@ -65,7 +65,7 @@ impl Signer {
     }
 }
 
-/// A node that knows no secret of tokens.
+/// Starts a node without a token secret.
 fn node(algorithm: &str) -> NodeBuilder {
     Node::builder()
         .secret("")
@@ -93,13 +93,13 @@ async fn a_key_file_vouches_for_tokens_of_its_algorithm_and_for_no_others() {
             .unwrap();
         let ada = connect(&node, &signer.token(Token::of("ada"))).await.unwrap();
         assert_eq!(ada.welcome()["user"], "ada", "{algorithm}");
-        // A session goes on by its ticket, which the node signs.
+        // A session can be resumed by its ticket, which the node signs.
         let resume = ada.resumption();
         ada.cut();
         let token = signer.token(Token::of("ada"));
         let back = Client::resume(&node.ws_url(), &token, Encoding::Json, resume).await.unwrap();
         assert_eq!(back.welcome()["resumed"], true);
-        // The public key is no secret, whatever the header says; nor is the secret of tickets.
+        // Neither the public key nor the ticket secret is accepted as a token secret, whatever the header says.
         assert_unauthorized(&node, &Token::of("ada").sign(&signer.pem()), "HS256 by the public key").await;
         let disguised = Token::of("ada").header("alg", algorithm).sign(&signer.pem());
         assert_unauthorized(&node, &disguised, "HMAC under the name of the algorithm").await;
@@ -124,7 +124,7 @@ async fn a_key_set_may_change_while_the_node_runs() {
     let mut ada = connect(&node, &by(&first, "first")).await.unwrap();
     assert_unauthorized(&node, &by(&second, "first"), "another's signature under a known key's name").await;
     issuer.serve(json!({"keys": [entry("first", first_key), entry("second", second_key)]}));
-    // The set is not fetched anew for each unknown name, only now and then.
+    // The set is not fetched again for each unknown name, but only from time to time.
     wait::until_true(SOON, "the new key", async || Ok(connect(&node, &by(&second, "second")).await.is_ok()))
         .await
         .unwrap();

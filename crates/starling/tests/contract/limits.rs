@@ -1,4 +1,4 @@
-//! What one user, connection, address or tenant may do at most.
+//! Limits of users, connections, addresses and tenants.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,7 +16,7 @@ use crate::talk::{SOON, Talk, keys};
 
 const BOTH: [Arrangement; 2] = [Arrangement::Alone, Arrangement::Cluster];
 
-/// A user of a tenant of its own, on the first and on the last node.
+/// Connects a user of a new tenant to the first and to the last node.
 async fn twice(nodes: &[Node], user: &str, tenant: &str) -> (Client, Client) {
     (
         connect(&nodes[0], user, tenant).await.unwrap(),
@@ -47,13 +47,13 @@ async fn writes_of_one_user_are_counted_over_all_nodes() {
                 }
             }
         }
-        // One more every five seconds, should the machine be slow.
+        // One more every five seconds, in case the machine is slow.
         assert!((12..=14).contains(&accepted) && accepted + places.len() == 21, "{accepted} accepted");
-        // Whichever node refuses: five seconds lie between one place and the next. How long answers take is the machine's affair.
+        // The retry times are five seconds apart, whichever node refuses. The speed of the replies depends on the machine.
         let line = *places.last().unwrap() - places[0];
         let expected = Duration::from_secs(5) * (places.len() - 1) as u32;
         assert!(places.is_sorted() && line > expected / 2, "{line:?} for {} places", places.len());
-        // Others, and reading, are not concerned.
+        // Other users and reads are unaffected.
         let mut bob = connect(&nodes[0], "bob", &tenant).await.unwrap();
         bob.say("c", "I may").await;
         let page = there.ask("history", json!({"conversation": "c"})).await;
@@ -72,7 +72,7 @@ async fn writes_of_one_user_are_counted_over_all_nodes() {
     }
 }
 
-/// How long to wait, as one who was refused for being too fast is told.
+/// Returns the `retry_after_ms` of a command that was refused for being too fast.
 #[track_caller]
 fn told(failure: &Failure) -> Duration {
     let Failure::Refused(reply) = failure else { panic!("{failure}") };
@@ -134,7 +134,7 @@ async fn sends_to_names_that_do_not_exist_are_writes_too_and_tell_nothing() {
         let tenant = format!("invented-{arrangement:?}");
         let mut owner = connect(&nodes[0], "owner", &tenant).await.unwrap();
         owner.ask("create", json!({"conversation": "c"})).await;
-        // Cached on the node, as a busy conversation is.
+        // The conversation is cached on the node, like a busy one.
         owner.join("c").await;
         for (user, names) in [("ada", ["x", "y"]), ("bob", ["c", "c"])] {
             let mut stranger = connect(&nodes[0], user, &tenant).await.unwrap();
@@ -146,7 +146,7 @@ async fn sends_to_names_that_do_not_exist_are_writes_too_and_tell_nothing() {
             }
             let allowed = answers.iter().filter(|code| *code == "not_found").count();
             let limited = answers.iter().filter(|code| *code == "rate_limited").count();
-            // One more every ten seconds, should the machine be slow.
+            // One more every ten seconds, in case the machine is slow.
             assert!((6..=9).contains(&allowed) && allowed + limited == 20, "{user}: {answers:?}");
         }
     }
@@ -170,7 +170,7 @@ async fn commands_of_one_connection_are_limited_per_second() {
     }
     // `connect` was one of them.
     assert!((9..30).contains(&answered), "{answered}");
-    // A tenth of a second for each who was refused.
+    // A tenth of a second for each refused command.
     assert!(longest <= Duration::from_millis(100) * (40 - answered), "{longest:?}");
     other.ask("ping", json!({})).await;
     tokio::time::sleep(longest + Duration::from_millis(50)).await;
@@ -195,8 +195,8 @@ async fn a_session_is_in_so_many_conversations_and_topics_at_most() {
         ada.ask(leave, json!({field: "a"})).await;
         ada.ask(enter, json!({field: "c"})).await;
     }
-    // A resume that names more: what the session was in comes first, and what is too many is said to be gone. Naming again what it
-    // was in is not more.
+    // A resume that names too many: the session's own conversations come first, and the rest is reported as gone. Naming
+    // its own again does not count twice.
     for (cursors, gone) in [(json!({"b": 0, "c": 0}), json!([])), (json!({"a": 0, "c": 0}), json!(["a"]))] {
         let mut resume = ada.resumption();
         resume["cursors"] = cursors;
@@ -252,7 +252,7 @@ async fn connections_of_one_tenant_are_limited_over_all_nodes() {
         let nodes = arrangement.nodes_with(&[("STARLING_LIMIT_TENANT_CONNECTIONS", "2")]).await;
         let tenant = format!("crowd-{arrangement:?}");
         let (mut first, second) = twice(&nodes, "ada", &tenant).await;
-        // The nodes tell each other once a second.
+        // The nodes exchange their counts once a second.
         for node in &nodes {
             let refused = wait::until(SOON, "a refusal", async || {
                 let token = Token::of("bob").tenant(&tenant).sign(node.secret());
@@ -266,7 +266,7 @@ async fn connections_of_one_tenant_are_limited_over_all_nodes() {
             assert_eq!(failure.code(), Some("rate_limited"), "{failure}");
             assert_eq!(bob.close_code().await, Some(4429));
         }
-        // Another tenant is not concerned, nor are those who are there.
+        // Another tenant and existing connections are unaffected.
         connect(&nodes[0], "bob", &format!("{tenant}-other")).await.unwrap();
         first.ask("ping", json!({})).await;
         second.cut();
@@ -284,14 +284,14 @@ async fn a_session_that_moves_takes_its_place_along_where_a_tenant_has_all_its_c
         let (ada, _other) = twice(&nodes, "ada", &tenant).await;
         let there = nodes.last().unwrap();
         let token = |user: &str| Token::of(user).tenant(&tenant).sign(there.secret());
-        // The nodes tell each other once a second.
+        // The nodes exchange their counts once a second.
         let full = async || Ok(connect(there, "bob", &tenant).await.is_err());
         wait::until_true(SOON, "the limit", full).await.unwrap();
         let resume = ada.resumption();
         let url = there.ws_url();
         let moved = Client::resume(&url, &token("ada"), Encoding::MessagePack, resume).await.unwrap();
         assert_eq!(moved.welcome()["resumed"], true);
-        // What can't be resumed is a new session, and one too many.
+        // A session that cannot be resumed is a new one, and exceeds the limit.
         let foreign = Client::resume(&url, &token("bob"), Encoding::MessagePack, moved.resumption()).await;
         assert_eq!(foreign.unwrap_err().code(), Some("rate_limited"));
     }
@@ -307,7 +307,7 @@ async fn conversations_of_one_tenant_are_limited() {
         there.ask("create", json!({"conversation": "b"})).await;
         let refusal = here.refusal("create", json!({"conversation": "c"})).await;
         assert!(refusal.code == "rate_limited" && refusal.retry_after_ms.is_some(), "{refusal:?}");
-        // What is there can be created again, which makes no new one.
+        // Creating an existing conversation again does not create another one.
         assert_eq!(here.ask("create", json!({"conversation": "b"})).await["created"], false);
     }
 }

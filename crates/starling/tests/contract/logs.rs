@@ -1,4 +1,4 @@
-//! Which log a cursor belongs to: what a client is told when the messages that it has seen are no longer there.
+//! Logs and cursors: how a client learns that the messages it has seen no longer exist.
 
 use serde_json::{Value, json};
 use starling_testkit::client::Client;
@@ -17,7 +17,7 @@ fn a_join_with_a_cursor_of_a_deleted_conversation_is_a_reset() {
         }
         assert_eq!(bob.numbers(6).await, [1, 2, 3, 4, 5, 6]);
         remake(place, &mut ada, 4).await;
-        // More than bob had seen, so that the numbers alone look right.
+        // More than Bob had seen, so that the numbers alone look right.
         for n in 4..9 {
             ada.say("c", &format!("new {n}")).await;
         }
@@ -32,7 +32,7 @@ fn a_join_with_a_cursor_of_a_deleted_conversation_is_a_reset() {
         ada.say("c", "live").await;
         assert_eq!(bob.numbers(1).await, [10]);
 
-        // With the log that is there, and without one, a cursor goes on where it was.
+        // With the current log, or without one, a cursor continues where it was.
         let there = bob.ask("join", json!({"conversation": "c", "after": 8, "log": joined["log"]})).await;
         assert_eq!((&there["replayed"], &there["reset"]), (&json!(2), &json!(false)));
         let none = bob.ask("join", json!({"conversation": "c", "after": 9})).await;
@@ -174,7 +174,7 @@ fn a_conversation_whose_owner_leaves_is_handed_on() {
             client.event("member", |event| event["user"] == "ada" && event["member"] == false).await;
         }
         assert_eq!(change("bob", "PUT", "c/members/cy").await, 200, "bob owns it now");
-        // So he does at the node that only heard of it.
+        // He also gets it on the node that only received the event.
         let shown = place.http(0, &place.token("bob"), "GET", "/v1/conversations/c").await.json().unwrap();
         assert_eq!(shown["owner"], "bob");
         let gone = place.http(0, &place.token("bob"), "DELETE", "/v1/conversations/c/members/cy").await;
@@ -182,7 +182,7 @@ fn a_conversation_whose_owner_leaves_is_handed_on() {
     });
 }
 
-/// Deletes a conversation at the other node, and makes it again with so many messages.
+/// Deletes a conversation on the other node and creates it again with this many messages.
 async fn remake(place: &Place, ada: &mut Client, count: u64) {
     let deleted = place.http(1, &place.token("ada"), "DELETE", "/v1/conversations/c").await;
     assert_eq!(deleted.status, 204);

@@ -1,4 +1,4 @@
-//! The client protocol, held against real nodes: each scenario in both encodings, on one node by itself with SQLite, and over two
+//! The client protocol on real nodes. Each scenario runs in both encodings, on a single node with SQLite and on two
 //! nodes with Redis and PostgreSQL.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 

@@ -27,7 +27,7 @@ fn a_message_reaches_the_other_node_and_the_sender_itself() {
         let mut entry = expected;
         entry.as_object_mut().unwrap().remove("ev");
         let mut found = page["messages"][0].clone();
-        // Whether an entry repeats the conversation's name is left open.
+        // An entry may or may not repeat the conversation's name.
         found["conversation"] = json!("c");
         assert_eq!((found, &page["more"]), (entry, &json!(false)));
     });
@@ -90,7 +90,7 @@ fn writers_on_both_nodes_make_one_order_without_a_hole() {
             seen.push(messages);
         }
         assert_eq!(seen[0], seen[1]);
-        // Each sender's own come in the order in which they were sent.
+        // The messages of each sender arrive in the order in which they were sent.
         for sender in ["ada", "bob"] {
             let own = seen[0].iter().filter(|message| message["sender"] == sender);
             let own: Vec<&str> = own.map(|message| message["content"].as_str().unwrap()).collect();
@@ -212,7 +212,7 @@ fn replies_come_in_the_order_of_the_commands() {
                     head += 1;
                     assert_eq!(reply["ok"]["seq"], head);
                 }
-                // Whoever asks after a send sees it.
+                // A request after the send sees the message.
                 "history" => assert_eq!(reply["ok"]["messages"][0]["seq"], head, "{reply}"),
                 "error" => assert_eq!(reply["error"]["code"], "bad_request"),
                 "ping" => assert!(pings.insert(id)),
@@ -228,7 +228,7 @@ fn replies_come_in_the_order_of_the_commands() {
     });
 }
 
-/// The next reply, events passed over.
+/// Returns the next reply and skips events.
 async fn reply(client: &mut starling_testkit::client::Client) -> Value {
     loop {
         let frame = client.frame().await;
@@ -297,7 +297,7 @@ fn a_page_of_history_ends_at_1_mib() {
             }
         }
         assert_eq!((seen, pages), ((1..=20).collect(), 2));
-        // Backwards the page keeps what is nearest to where it begins.
+        // A page read backwards contains the messages nearest to its start.
         let page = bob.ask("history", json!({"conversation": "c", "limit": 200})).await;
         let messages = page["messages"].as_array().unwrap();
         assert_eq!((&messages.last().unwrap()["seq"], &page["more"]), (&json!(20), &json!(true)));

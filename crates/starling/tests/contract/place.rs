@@ -1,4 +1,4 @@
-//! Where scenarios run: the nodes that all of them share, each scenario in tenants of its own.
+//! Nodes that all scenarios share. Each scenario uses its own tenants.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -13,27 +13,27 @@ use tokio::sync::OnceCell;
 
 use crate::talk::Talk;
 
-/// `replay_limit` of the shared nodes: small, so that a few messages go beyond it.
+/// `replay_limit` of the shared nodes, so small that a few messages exceed it.
 pub const REPLAY_LIMIT: u64 = 20;
 
-/// How nodes are put together.
+/// Setup of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrangement {
-    /// One node by itself: SQLite, no Redis.
+    /// A single node with SQLite and without Redis.
     Alone,
     /// Two nodes with Redis and PostgreSQL.
     Cluster,
 }
 
-/// Where one run of a scenario takes place.
+/// Place of one run of a scenario.
 pub struct Place {
     pub encoding: Encoding,
     tenant: String,
-    /// The same one twice, where it is alone.
+    /// The same node twice, for a single node.
     nodes: [&'static Node; 2],
 }
 
-/// Runs a scenario in all four places at the same time, each on a thread that bears the place's name.
+/// Runs a scenario in all four places at the same time, each on a thread named after the place.
 pub fn everywhere(scenario: impl AsyncFn(&Place) + Sync) {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +64,7 @@ pub fn everywhere(scenario: impl AsyncFn(&Place) + Sync) {
 }
 
 impl Arrangement {
-    /// Nodes of one's own with these settings, for scenarios that need other ones than all have.
+    /// Starts separate nodes, for scenarios that need other settings than the shared nodes have.
     pub async fn nodes_with(self, settings: &[(&str, &str)]) -> Vec<Node> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let builder = || {
@@ -93,7 +93,7 @@ impl Arrangement {
     }
 }
 
-/// The node by itself that the scenarios share.
+/// Returns the single node that the scenarios share.
 pub async fn shared_node() -> &'static Node {
     static ALONE: OnceCell<Node> = OnceCell::const_new();
     let start =
@@ -101,7 +101,7 @@ pub async fn shared_node() -> &'static Node {
     ALONE.get_or_try_init(start).await.unwrap()
 }
 
-/// The two nodes that the scenarios share. Writes are counted here, as they are in production, but never too many.
+/// Returns the two nodes that the scenarios share. They count writes, as in production, but the limit is never reached.
 async fn shared_cluster() -> &'static Cluster {
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
     let start = || {
@@ -115,53 +115,53 @@ async fn shared_cluster() -> &'static Cluster {
 }
 
 impl Place {
-    /// The tenant of this run.
+    /// Returns the tenant of this run.
     pub fn tenant(&self) -> &str {
         &self.tenant
     }
 
-    /// A node: 0, or 1 for the other one where there are two.
+    /// Returns a node: 0, or 1 for the other one if there are two.
     pub fn node(&self, index: usize) -> &'static Node {
         self.nodes[index]
     }
 
-    /// A token of a user of this run's tenant, to be changed or signed.
+    /// Returns an unsigned token for a user in this run's tenant, which can be changed.
     pub fn claims(&self, user: &str) -> Token {
         Token::of(user).tenant(&self.tenant)
     }
 
-    /// A good token of a user of this run's tenant.
+    /// Returns a valid token for a user in this run's tenant.
     pub fn token(&self, user: &str) -> String {
         self.claims(user).sign(SECRET)
     }
 
-    /// A token with the scope `admin`.
+    /// Returns a token with the scope `admin`.
     pub fn admin(&self) -> String {
         self.claims("operator").scope("admin").sign(SECRET)
     }
 
-    /// A socket that has not said `connect` yet.
+    /// Opens a connection without sending `connect`.
     pub async fn socket(&self, node: usize) -> Client {
         Upgrade::to(&self.node(node).ws_url()).encoding(self.encoding).open().await.unwrap()
     }
 
-    /// A connected client.
+    /// Returns a connected client.
     pub async fn connect(&self, node: usize, user: &str) -> Client {
         self.connect_with(node, &self.token(user)).await
     }
 
-    /// A client connected with this token.
+    /// Returns a client that has connected with this token.
     pub async fn connect_with(&self, node: usize, token: &str) -> Client {
         Client::connect(&self.node(node).ws_url(), token, self.encoding).await.unwrap()
     }
 
-    /// A client that comes back with this `resume`.
+    /// Returns a client that has connected with this `resume`.
     pub async fn resume(&self, node: usize, user: &str, resume: Value) -> Client {
         let url = self.node(node).ws_url();
         Client::resume(&url, &self.token(user), self.encoding, resume).await.unwrap()
     }
 
-    /// Ada on one node and Bob on the other, both members of a new conversation of this name; Ada owns it.
+    /// Connects Ada to one node and Bob to the other, as members of a new conversation that Ada owns.
     pub async fn members(&self, conversation: &str) -> (Client, Client) {
         let (mut ada, mut bob) = (self.connect(0, "ada").await, self.connect(1, "bob").await);
         ada.ask("create", json!({"conversation": conversation, "members": ["bob"]})).await;
@@ -171,7 +171,7 @@ impl Place {
         (ada, bob)
     }
 
-    /// As [`members`](Self::members), and both have joined and see each other.
+    /// Like [`members`](Self::members), but both have also joined and see each other online.
     pub async fn joined(&self, conversation: &str) -> (Client, Client) {
         let (mut ada, mut bob) = self.members(conversation).await;
         ada.join(conversation).await;
@@ -180,7 +180,7 @@ impl Place {
         (ada, bob)
     }
 
-    /// An HTTP request to a node under a token.
+    /// Returns an HTTP request to a node with a token.
     pub async fn http(&self, node: usize, token: &str, method: &str, path: &str) -> Response {
         let url = format!("{}{path}", self.node(node).http_url());
         Request::new(method, &url).bearer(token).send().await.unwrap()

@@ -9,7 +9,7 @@ use starling_testkit::wait::until_true;
 use crate::place::{Place, everywhere};
 use crate::talk::{SOON, Talk, assert_time};
 
-/// How long a dropped socket counts as there.
+/// How long a user counts as online after the connection drops.
 const GRACE: Duration = Duration::from_secs(10);
 
 async fn present(client: &mut Client, user: &str) -> Value {
@@ -92,7 +92,7 @@ fn a_resume_within_the_grace_shows_nothing() {
         let mut resume = bob.resumption();
         resume["cursors"] = json!({"c": 0});
         bob.cut();
-        // At the other node first, then back at the first: the one that lets go late must not tell.
+        // On the other node first, then back on the first: a node that detaches late must not announce it.
         let bob = place.resume(0, "bob", resume.clone()).await;
         assert_eq!(bob.welcome()["resumed"], true);
         bob.cut();
@@ -111,7 +111,7 @@ fn a_session_that_was_attached_elsewhere_is_one_device() {
     everywhere(async |place| {
         let (mut ada, bob) = place.joined("c").await;
         for node in [0, 1, 1, 0] {
-            // The older socket stays open and says nothing, so that its node has to act by itself.
+            // The older connection stays open and silent, so that its node must act by itself.
             let mut resume = bob.resumption();
             resume["cursors"] = json!({"c": 0});
             let newer = place.resume(node, "bob", resume).await;
@@ -143,7 +143,7 @@ fn presence_is_for_members_who_have_not_joined_too() {
     });
 }
 
-/// Bob was last seen when the event says, once the node where he was has written it.
+/// Checks that Bob's last-seen time is that of the event, once his node has written it.
 async fn assert_last_seen(client: &mut Client, went: &Value) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -157,7 +157,7 @@ async fn assert_last_seen(client: &mut Client, went: &Value) {
     }
 }
 
-/// A user's devices, once what other nodes know has come.
+/// Returns a user's devices, once the data of the other nodes has arrived.
 async fn assert_devices(client: &mut Client, user: &str, count: u64) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -174,7 +174,7 @@ async fn assert_devices(client: &mut Client, user: &str, count: u64) {
 fn a_person_is_there_as_long_as_in_a_conversation_however_many_sockets_dropped() {
     everywhere(async |place| {
         let (_ada, bob) = place.members("c").await;
-        // More than what is read of a user's sessions at once. Once per store is enough.
+        // More sessions than are read at once. Testing this once per store is enough.
         let count = if place.encoding == Encoding::Json { 205 } else { 5 };
         for _ in 0..count {
             place.connect(1, "bob").await.cut();
@@ -187,7 +187,7 @@ fn a_person_is_there_as_long_as_in_a_conversation_however_many_sockets_dropped()
     });
 }
 
-/// Waits until a user's presence, over all conversations, is of this many sessions.
+/// Waits until a user's presence over all conversations counts this many sessions.
 async fn devices(place: &Place, what: &str, count: u64) {
     let token = place.token("ada");
     until_true(SOON, what, async || {

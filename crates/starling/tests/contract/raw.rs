@@ -1,4 +1,4 @@
-//! A socket whose bytes are written by hand, for frames that no client library would send.
+//! Connection with handwritten bytes, for frames that no client library would send.
 
 use std::time::Duration;
 
@@ -60,17 +60,17 @@ impl Raw {
         self.bytes(&bytes).await;
     }
 
-    /// Sends any bytes. The node may have hung up; what it said before counts.
+    /// Sends any bytes. Ignores errors: the node may have closed, and only what it sent before matters.
     pub async fn bytes(&mut self, bytes: &[u8]) {
         let _ = timeout(LIMIT, self.stream.write_all(bytes)).await.unwrap();
     }
 
-    /// The next frame of the node: its opcode and payload.
+    /// Returns the opcode and payload of the node's next frame.
     pub async fn next(&mut self) -> (u8, Vec<u8>) {
         timeout(LIMIT, self.read()).await.expect("no frame in time").expect("a frame")
     }
 
-    /// The code of the close frame that ends the socket, with what came before passed over.
+    /// Returns the code of the close frame and skips the frames before it.
     pub async fn close_code(&mut self) -> u16 {
         loop {
             if let (CLOSE, payload) = self.next().await {
@@ -79,7 +79,7 @@ impl Raw {
         }
     }
 
-    /// Waits until the node has hung up.
+    /// Waits until the node has closed the connection.
     pub async fn hung_up(&mut self) {
         while timeout(LIMIT, self.read()).await.expect("the node did not hang up").is_ok() {}
     }

@@ -36,7 +36,7 @@ fn a_join_amid_a_stream_of_messages_misses_none_and_repeats_none() {
             let fields = json!({"conversation": "c", "key": format!("k{n}"), "content": "x"});
             ids.push(ada.submit("send", fields).await.unwrap());
             if n == 100 {
-                // A hundred lie behind, most of them not yet committed.
+                // A hundred messages are in flight, most of them not committed yet.
                 bob.submit("join", json!({"conversation": "c", "after": 0})).await.unwrap();
             }
         }
@@ -71,7 +71,7 @@ fn beyond_the_limit_only_the_newest_are_replayed_and_history_has_the_rest() {
         let rest: Vec<u64> =
             page["messages"].as_array().unwrap().iter().map(|m| m["seq"].as_u64().unwrap()).collect();
         assert_eq!(rest, (6..first).collect::<Vec<_>>());
-        // Exactly the limit is not beyond it.
+        // Exactly the limit does not exceed it.
         let joined = bob.ask("join", json!({"conversation": "c", "after": first - 1})).await;
         assert_eq!((&joined["replayed"], &joined["truncated"]), (&json!(REPLAY_LIMIT), &json!(false)));
         assert_eq!(bob.numbers(REPLAY_LIMIT as usize).await, (first..=head).collect::<Vec<_>>());
@@ -86,7 +86,7 @@ fn a_cursor_at_the_head_replays_nothing_and_one_beyond_it_everything() {
         for (after, replayed) in [(1, 0), (2, 1), (1_000_000, 1)] {
             let joined = bob.ask("join", json!({"conversation": "c", "after": after})).await;
             assert_eq!((&joined["head"], &joined["replayed"]), (&json!(1), &json!(replayed)), "{after}");
-            // Its messages are there no more: the log was another one, or the database was restored.
+            // Its messages no longer exist: the log was another one, or the database was restored.
             assert_eq!(
                 (&joined["reset"], &joined["truncated"]),
                 (&json!(replayed == 1), &json!(false)),

@@ -1,4 +1,4 @@
-//! Sessions that outlive their sockets.
+//! Sessions that outlive their connections.
 
 use std::time::Duration;
 
@@ -106,8 +106,8 @@ fn without_cursors_a_session_is_in_what_it_was_in() {
     });
 }
 
-/// Comes back at the same node and drops again; answers what to come back with next. A node lets nobody back before it has
-/// written down what the session did last, so other nodes know it from here on.
+/// Resumes on the same node and drops the connection again; returns the next `resume`. A node only resumes a session after it has
+/// written its latest state, so other nodes know it from here on.
 async fn back_and_gone(place: &Place, client: Client, user: &str) -> Value {
     let resume = client.resumption();
     client.cut();
@@ -195,7 +195,7 @@ fn a_ticket_serves_more_than_once_and_so_does_its_successor() {
         let first = bob.resumption();
         let session = bob.welcome()["session"].clone();
         bob.cut();
-        // A client whose answer got lost comes with the same ticket again.
+        // A client that did not receive the reply sends the same ticket again.
         for node in [0, 1, 1, 0] {
             let bob = place.resume(node, "bob", first.clone()).await;
             assert_eq!((&bob.welcome()["resumed"], &bob.welcome()["session"]), (&json!(true), &session));
@@ -237,7 +237,7 @@ fn an_invalid_or_foreign_ticket_begins_a_new_session_in_nothing() {
                 assert_eq!(new.welcome().get(field), None, "{what}");
             }
         }
-        // The others' sessions go on, and the new ones are in no conversation.
+        // The sessions of the others continue, and the new ones have joined no conversation.
         cy.ask("ping", json!({})).await;
         let mut new =
             place.resume(1, "bob", json!({"session": "s", "ticket": "t", "cursors": {"c": 0}})).await;
@@ -258,7 +258,7 @@ async fn a_session_ends_with_its_window() {
         bob.cut();
         let back =
             async || Client::resume(&last.ws_url(), &last.token("bob"), Encoding::Json, resume.clone()).await;
-        // While a socket holds it the window does not begin.
+        // The window does not begin while a connection holds the session.
         let held = back().await.unwrap();
         assert_eq!(held.welcome()["resumed"], true);
         tokio::time::sleep(Duration::from_secs(4)).await;
@@ -344,11 +344,11 @@ fn a_session_that_an_operator_ends_closes_with_4410_and_its_ticket_is_void() {
                     assert_eq!(new.welcome()["resumed"], false);
                     assert_ne!(new.welcome()["session"], json!(session));
                 }
-                // The user's other sessions are not concerned.
+                // The user's other sessions are unaffected.
                 if let Some(spare) = &mut spare {
                     spare.ask("ping", json!({})).await;
                 }
-                // Once more is harmless, should the first answer have been lost.
+                // Repeating the request is harmless, in case the first response was lost.
                 assert_eq!(place.http(1, &place.admin(), "DELETE", &path).await.status, 204);
             }
         }

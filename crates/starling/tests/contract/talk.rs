@@ -1,37 +1,37 @@
-//! What a scenario says to a node, in short words that fail loudly.
+//! Short functions for scenarios. They panic on failure.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, ErrorReply, Failure};
 
-/// How long something may take that should come at once.
+/// Timeout for something that should happen at once.
 pub const SOON: Duration = Duration::from_secs(20);
-/// How long a socket is listened to for what should not come.
+/// How long a connection is watched for something that must not arrive.
 pub const SILENCE: Duration = Duration::from_millis(400);
 
 pub trait Talk {
-    /// A command that succeeds.
+    /// Sends a command that must succeed, and returns its `ok`.
     async fn ask(&mut self, op: &str, fields: Value) -> Value;
-    /// A command that is refused.
+    /// Sends a command that must fail, and returns its error.
     async fn refusal(&mut self, op: &str, fields: Value) -> ErrorReply;
-    /// The code of a command's refusal.
+    /// Sends a command that must fail, and returns the error code.
     async fn refused(&mut self, op: &str, fields: Value) -> String;
-    /// `send`; answers the number.
+    /// Sends a message and returns its number.
     async fn say(&mut self, conversation: &str, content: &str) -> u64;
-    /// `join` without a cursor.
+    /// Joins without a cursor.
     async fn join(&mut self, conversation: &str) -> Value;
-    /// The first event of this name for which `wanted` holds.
+    /// Returns the first event of this name that satisfies `wanted`.
     async fn event(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value;
-    /// The numbers of the next `count` messages.
+    /// Returns the numbers of the next `count` messages.
     async fn numbers(&mut self, count: usize) -> Vec<u64>;
-    /// The next frame that is an object: a reply or an event.
+    /// Returns the next reply or event.
     async fn frame(&mut self) -> Value;
-    /// All events of this name that come before some silence.
+    /// Returns all events of this name that arrive before a silence.
     async fn rest(&mut self, name: &str) -> Vec<Value>;
-    /// The code with which the node closes.
+    /// Returns the code with which the node closes the connection.
     async fn close_code(&mut self) -> Option<u16>;
-    /// What a client remembers to come back with, without cursors.
+    /// Returns the `resume` of a client, without cursors.
     fn resumption(&self) -> Value;
 }
 
@@ -102,7 +102,7 @@ impl Talk for Client {
     }
 }
 
-/// The keys of an object, in alphabetical order.
+/// Returns the keys of an object in alphabetical order.
 pub fn keys(object: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
     keys.sort_unstable();

@@ -8,7 +8,7 @@ use starling_testkit::token::Token;
 use crate::place::{Place, everywhere};
 use crate::talk::Talk;
 
-/// A user of the same name in a tenant whose name begins alike.
+/// Connects a user of the same name in a tenant with a similar name.
 async fn stranger(place: &Place, node: usize, user: &str) -> Client {
     place.connect_with(node, &strangers_token(place, user)).await
 }

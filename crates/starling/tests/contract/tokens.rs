@@ -1,4 +1,4 @@
-//! Tokens of open sockets: their end, and `refresh`.
+//! Expiry of tokens on open connections, and `refresh`.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ fn a_socket_whose_token_expires_closes_with_4401() {
         assert_eq!(ada.close_code().await, Some(4401));
         let after = begun.elapsed();
         assert!((Duration::from_secs(1)..SHORT + Duration::from_secs(7)).contains(&after), "{after:?}");
-        // With a new token the session goes on.
+        // With a new token the session continues.
         let resumed = place.resume(1, "ada", ada.resumption()).await;
         assert_eq!(resumed.welcome()["resumed"], true);
     });
@@ -61,7 +61,7 @@ fn a_refresh_is_for_the_same_user_and_tenant_and_by_a_good_token() {
         ] {
             assert_eq!(ada.refused("refresh", json!({ "token": token })).await, code, "{token}");
         }
-        // The old token holds on.
+        // The old token stays in use.
         assert_eq!(ada.ask("create", json!({"conversation": "c"})).await["created"], true);
     });
 }

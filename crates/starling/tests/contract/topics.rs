@@ -7,7 +7,7 @@ use starling_testkit::node::Node;
 use crate::place::{Arrangement, Place, everywhere};
 use crate::talk::{Talk, keys};
 
-/// Ada on one node and Bob on the other, Bob subscribed to topic `t`.
+/// Connects Ada to one node and Bob to the other; Bob has subscribed to the topic `t`.
 async fn subscribed(place: &Place) -> (Client, Client) {
     let (ada, mut bob) = (place.connect(0, "ada").await, place.connect(1, "bob").await);
     bob.ask("subscribe", json!({"topic": "t"})).await;
@@ -155,7 +155,7 @@ async fn what_a_socket_may_not_have_waiting_is_not_replayed_but_said_to_be_misse
         assert_eq!(answer["offset"], last);
         publish(&mut ada, json!("live")).await;
         assert_eq!(bob.event("publication", |_| true).await["data"], "live");
-        // What fits is replayed.
+        // The publications that are kept are replayed.
         bob.ask("unsubscribe", json!({"topic": "t"})).await;
         let since = json!({"epoch": seen["epoch"], "offset": last});
         let answer = bob.ask("subscribe", json!({"topic": "t", "since": since})).await;
@@ -208,7 +208,7 @@ fn a_position_before_the_kept_history_is_not_recovered() {
         let reply = bob.ask("subscribe", json!({"topic": "t", "since": seen})).await;
         assert_eq!((&reply["recovered"], &reply["replayed"]), (&json!(false), &json!(0)));
         assert_eq!(reply["offset"], newest["offset"]);
-        // A hundred are kept.
+        // A hundred publications are kept.
         let kept = json!({"epoch": seen["epoch"], "offset": newest["offset"].as_u64().unwrap() - 100});
         let reply = ada.ask("subscribe", json!({"topic": "t", "since": kept})).await;
         assert_eq!((&reply["recovered"], &reply["replayed"]), (&json!(true), &json!(100)));

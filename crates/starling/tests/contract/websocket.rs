@@ -1,4 +1,4 @@
-//! RFC 6455 at the level of bytes.
+//! RFC 6455, byte by byte.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ async fn open(place: &Place) -> Raw {
     Raw::open(place.node(0), place.encoding.subprotocol()).await
 }
 
-/// `ping` before `connect`, as a frame's payload: answered by `unauthorized`, which shows that it was read.
+/// Payload of a `ping` before `connect`. The reply `unauthorized` shows that it was read.
 fn command(place: &Place) -> (u8, Vec<u8>) {
     match place.encoding {
         Encoding::Json => (TEXT, br#"{"id":1,"op":"ping"}"#.to_vec()),
@@ -83,7 +83,7 @@ fn a_frame_that_announces_too_much_closes_with_1009_at_its_head() {
     everywhere(async |place| {
         let (opcode, _) = command(place);
         let mut raw = open(place).await;
-        // 128 KiB and a byte, of which nothing follows.
+        // Header of a frame of 128 KiB and a byte, without its payload.
         raw.bytes(&[FIN | opcode, 0xff, 0, 0, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0]).await;
         assert_eq!(raw.close_code().await, 1009);
     });
@@ -165,7 +165,7 @@ async fn what_was_said_before_goodbye_is_done_although_both_came_at_once() {
     said.extend((0..MESSAGES).map(|n| {
         json!({"id": 3 + n, "op": "send", "conversation": "goodbye", "key": n.to_string(), "content": "x"})
     }));
-    // Masked by zeros, and all in one write.
+    // Masked with zeros, and all in one write.
     let mut bytes = Vec::new();
     for command in said {
         let payload = command.to_string();
@@ -184,7 +184,7 @@ async fn what_was_said_before_goodbye_is_done_although_both_came_at_once() {
     assert_eq!(goodbye, 1000_u16.to_be_bytes());
     let mut ada = Client::connect(&nodes[0].ws_url(), &nodes[0].token("ada"), Encoding::Json).await.unwrap();
     let joined = ada.ask("join", json!({"conversation": "goodbye"})).await;
-    // Those that were begun are written, if not before the goodbye was answered.
+    // Frames that were begun are still written, at the latest after the reply to the close frame.
     let mut head = joined["head"].as_u64().unwrap();
     while head < MESSAGES {
         head = ada.wait_for_event("message").await.unwrap()["seq"].as_u64().unwrap();
@@ -203,7 +203,7 @@ async fn a_peer_that_answers_no_ping_is_gone_after_two_heartbeats_and_others_sta
     let mut first_two = [silent.next().await.0, silent.next().await.0];
     first_two.sort_unstable();
     assert_eq!(first_two, [TEXT, PING], "an answer and a ping");
-    // A client that reads answers pings by itself.
+    // A client that reads answers pings automatically.
     let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await.unwrap();
     let gone = async {
         silent.hung_up().await;
@@ -225,7 +225,7 @@ async fn any_frame_counts_as_life() {
     let begun = Instant::now();
     let mut answers = 0;
     while begun.elapsed() < Duration::from_secs(5) {
-        // A command after each ping of the node, and never a pong.
+        // Sends a command after each ping of the node, but never a pong.
         match raw.next().await.0 {
             PING => raw.frame(FIN | TEXT, br#"{"id":2,"op":"ping"}"#).await,
             TEXT => answers += 1,

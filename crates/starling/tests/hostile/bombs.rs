@@ -1,4 +1,4 @@
-//! Frames that are small on the wire and large inside.
+//! Frames that are small on the wire and large when decompressed.
 
 use std::io::Write;
 
@@ -20,7 +20,7 @@ async fn a_compression_bomb_closes_with_1009_and_is_never_unpacked() {
     let node = node().await;
     let witness = Witness::of(&node).await;
     let memory = Memory::of(&node);
-    // 64 KiB that would be 64 MiB: a thousandfold, the most that deflate can do.
+    // 64 KiB that decompress to 64 MiB: a factor of a thousand, the most that deflate allows.
     let bomb = deflated(64 << 20);
     println!("{} bytes for 64 MiB", bomb.len());
     assert!(bomb.len() < 128 << 10);
@@ -29,7 +29,7 @@ async fn a_compression_bomb_closes_with_1009_and_is_never_unpacked() {
         raw.send(&frame(FIN | COMPRESSED | TEXT, &bomb)).await.unwrap();
         assert_eq!(raw.close_code().await, Some(1009));
     }
-    // The same in parts, with the limit within the first.
+    // The same in fragments, with the limit inside the first.
     let mut raw = Raw::connected(&node, "mallory", OFFER).await;
     let (first, rest) = bomb.split_at(1_000);
     raw.send(&frame(COMPRESSED | TEXT, first)).await.unwrap();
@@ -46,7 +46,7 @@ async fn what_is_compressed_may_be_as_large_inside_as_what_is_not() {
     for (bytes, code) in [(128 * 1024, 4400), (128 * 1024 + 1, 1009)] {
         let mut raw = Raw::connected(&node, "mallory", OFFER).await;
         raw.send(&frame(FIN | COMPRESSED | TEXT, &deflated(bytes))).await.unwrap();
-        // Zeros are no object of the protocol; but they were read.
+        // Zeros are not an object of the protocol, but they were read.
         assert_eq!(raw.close_code().await, Some(code), "{bytes}");
     }
 }
@@ -62,14 +62,14 @@ async fn compressed_nonsense_closes_and_harms_nobody() {
         let code = raw.close_code().await.unwrap();
         assert!([1002, 1007, 4400].contains(&code), "{payload:02x?}: {code}");
     }
-    // Compressed without an agreement, it is a reserved bit.
+    // Without negotiation, the bit for compression is reserved.
     let mut raw = Raw::connected(&node, "mallory", "").await;
     raw.send(&frame(FIN | COMPRESSED | TEXT, &deflated(10))).await.unwrap();
     assert_eq!(raw.close_code().await, Some(1002));
     witness.was_served().await;
 }
 
-/// Hundreds of large commands, in what is one read. Each of them is in order, and gets its answer.
+/// Hundreds of large commands in one read. Each is valid and gets its reply.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_large_commands_in_one_read_are_unpacked_a_few_at_a_time() {
     const COMMANDS: usize = 500;
@@ -79,13 +79,13 @@ async fn many_large_commands_in_one_read_are_unpacked_a_few_at_a_time() {
     let token = "a".repeat(64 << 10);
     let mut bomb = Vec::new();
     for id in 2..2 + COMMANDS {
-        // A second `connect` is refused at once, so that nothing of it is under way.
+        // A second `connect` is refused at once, so that none is in progress.
         let command = format!(r#"{{"id":{id},"op":"connect","token":"{token}"}}"#);
         bomb.extend(frame(FIN | COMPRESSED | TEXT, &packed(command.as_bytes())));
     }
     println!("{} bytes for {} MiB", bomb.len(), (COMMANDS * token.len()) >> 20);
     assert!(bomb.len() < 128 << 10);
-    // The first one is for what a node makes once.
+    // The first round allocates what the node only allocates once.
     let mut before = None;
     for _ in 0..5 {
         let mut raw = Raw::connected(&node, "mallory", OFFER).await;
@@ -104,25 +104,25 @@ async fn many_large_commands_in_one_read_are_unpacked_a_few_at_a_time() {
     witness.was_served().await;
 }
 
-/// The most memory that the node ever had.
+/// Returns the peak memory of the node.
 fn peak_bytes(node: &Node) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
-/// So many zeros, as a frame carries them.
+/// Compresses this many zeros for a frame.
 fn deflated(zeros: usize) -> Vec<u8> {
     packed(&vec![0; zeros])
 }
 
-/// A message, as a frame carries it.
+/// Compresses a message for a frame.
 fn packed(message: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(message).unwrap();
     encoder.flush().unwrap();
     let mut bytes = encoder.get_ref().clone();
-    // RFC 7692, section 7.2.1: the end of a flush is left out.
+    // RFC 7692, section 7.2.1: the end of a flush is removed.
     assert!(bytes.ends_with(&[0, 0, 0xff, 0xff]));
     bytes.truncate(bytes.len() - 4);
     bytes

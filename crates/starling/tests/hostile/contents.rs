@@ -1,5 +1,5 @@
-//! Frames that are well-formed and meant badly: nested without end, with more keys than anybody needs, with names and keys that are
-//! too long, with text that is none.
+//! Well-formed hostile frames: endless nesting, huge numbers of keys, names and keys that are
+//! too long, and invalid text.
 
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding, Message};
@@ -43,7 +43,7 @@ async fn nesting_without_end_is_refused_and_overflows_no_stack() {
             let ping = Message::binary([&b"\x83\xa2id\x07\xa2op\xa4ping\xa1x"[..], &deep].concat());
             answered_or_closed(client(&node, Encoding::MessagePack).await, ping).await;
         }
-        // An array that announces four thousand million elements, and a text of as many bytes.
+        // An array that announces four billion elements, and a text of as many bytes.
         for promise in [&b"\xdd\xff\xff\xff\xff"[..], b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff"] {
             let head = b"\x84\xa2id\x07\xa2op\xa7publish\xa5topic\xa1t\xa4data";
             let publish = Message::binary([&head[..], promise].concat());
@@ -54,11 +54,11 @@ async fn nesting_without_end_is_refused_and_overflows_no_stack() {
     witness.was_served().await;
 }
 
-/// The frame is refused, and the connection closed with 4400 or not at all.
+/// Checks that the frame is refused, and that the connection closes with 4400 or stays open.
 async fn answered_or_closed(mut client: Client, message: Message) {
     client.send_raw(message).await.unwrap();
     match client.reply(7).await {
-        // What nobody reads may be as deep as it likes.
+        // Ignored fields may be nested to any depth.
         Ok(_) => {}
         Err(failure) => {
             let fits = failure.code() == Some("bad_request") || failure.close_code() == Some(4400);
@@ -75,7 +75,7 @@ async fn objects_of_very_many_keys_are_bounded_by_their_size() {
     let memory = Memory::of(&node);
     for encoding in Encoding::ALL {
         let mut mallory = client(&node, encoding).await;
-        // As many as a frame holds, where they are read and where nobody reads them.
+        // As many as fit into a frame, in a field that is read and in one that is ignored.
         let keys: Vec<String> = (0..12_000).map(|n| format!("{n:05}")).collect();
         let many: Value =
             keys.iter().map(|key| (key.clone(), json!(0))).collect::<serde_json::Map<_, _>>().into();
@@ -86,18 +86,18 @@ async fn objects_of_very_many_keys_are_bounded_by_their_size() {
             let create = json!({"conversation": "c", "metadata": many});
             assert_eq!(mallory.command("create", create).await.unwrap_err().code(), Some("too_large"));
         }
-        // A hundred thousand are more than a frame may hold.
+        // A hundred thousand do not fit into a frame.
         let text = format!(r#"{{"id":7,"op":"ping","x":{{{}}}}}"#, vec![r#""k":0"#; 100_000].join(","));
         let message = match encoding {
             Encoding::Json => Message::text(text),
             Encoding::MessagePack => Message::binary(text.into_bytes()),
         };
-        // The node may hang up while the frame is still on its way.
+        // The node may close the connection before the whole frame has arrived.
         let _ = mallory.send_raw(message).await;
         let closed = mallory.closed(SOON).await.unwrap();
         assert!(matches!(closed.code, Some(1009) | None), "{closed:?}");
     }
-    // One key ten thousand times.
+    // The same key ten thousand times.
     let mut mallory = client(&node, Encoding::Json).await;
     let same =
         format!(r#"{{"id":7,"op":"publish","topic":"t","data":{{{}}}}}"#, vec![r#""k":0"#; 10_000].join(","));
@@ -128,7 +128,7 @@ async fn a_resume_that_names_very_many_conversations_and_topics_is_bounded() {
         let resume = json!({"session": session, "ticket": ticket, "cursors": cursors});
         let resumed = Client::resume(&node.ws_url(), &node.token("mallory"), Encoding::Json, resume).await;
         match resumed {
-            // None of them is there.
+            // None of them exists.
             Ok(client) => {
                 let conversations = &client.welcome()["conversations"];
                 assert!(conversations.as_object().is_none_or(serde_json::Map::is_empty), "{conversations}");
@@ -163,7 +163,7 @@ async fn names_and_keys_beyond_their_length_are_refused_and_kept_nowhere() {
             for _ in 0..20 {
                 let outcome = mallory.command(op, fields.clone()).await;
                 let code = outcome.as_ref().err().and_then(|failure| failure.code());
-                // A position that nobody has is one that is not recovered.
+                // A position that does not exist is not recovered.
                 let fits = matches!(code, Some("bad_request" | "too_large"))
                     || (op == "subscribe" && outcome.is_ok());
                 assert!(fits, "{}: {outcome:?}", &op[..op.len().min(20)]);
@@ -185,7 +185,7 @@ async fn bytes_that_are_no_text_close_and_reach_nobody() {
         let mut raw = Raw::connected(&node, "mallory", "").await;
         raw.send(&frame(FIN | TEXT, &publish)).await.unwrap();
         assert_eq!(raw.close_code().await, Some(1007), "{bytes:02x?}");
-        // In MessagePack it is a text's bytes that are wrong, not the frame's.
+        // In MessagePack the bytes of a text are wrong, not those of the frame.
         let mut mallory = client(&node, Encoding::MessagePack).await;
         let head = b"\x84\xa2id\x07\xa2op\xa7publish\xa5topic\xa1t\xa4data";
         let text = [&[0xa0 | u8::try_from(bytes.len()).unwrap()], bytes].concat();
@@ -194,7 +194,7 @@ async fn bytes_that_are_no_text_close_and_reach_nobody() {
         let failure = mallory.reply(7).await.unwrap_err();
         assert!(failure.code() == Some("bad_request") || failure.close_code() == Some(4400), "{failure}");
     }
-    // Halves of a character that JSON can name and UTF-8 can't hold.
+    // Lone surrogates, which JSON can express and UTF-8 cannot.
     let mut mallory = client(&node, Encoding::Json).await;
     let half = r#"{"id":7,"op":"publish","topic":"t","data":"\ud800"}"#;
     mallory.send_raw(Message::text(half)).await.unwrap();

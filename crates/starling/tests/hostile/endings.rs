@@ -1,4 +1,4 @@
-//! What follows a fault: the node says why it closes, and soon listens no more.
+//! After an error the node names the reason, closes, and soon stops reading.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::{SOON, TURN};
 
 const BINARY: u8 = 0x2;
 const RESERVED: u8 = 0x10;
-/// How much a client goes on sending after its fault: it does not listen, or does not want to.
+/// Bytes that a client keeps sending after its error.
 const FLOOD_BYTES: usize = 24 << 20;
-/// What a node reads of it at most. 64 KiB are what it throws away; as much may have been read at once with the fault.
+/// Most bytes of these that a node reads. It discards 64 KiB, and may have read as much together with the error.
 const READ_BYTES_MAX: f64 = 160.0 * 1024.0;
 
-/// A fault, and the code with which the node closes for it.
+/// An error, and the code with which the node closes.
 struct Fault {
     what: &'static str,
     code: u16,
     bytes: Vec<u8>,
-    /// What comes after it, for ever.
+    /// Data that follows it endlessly.
     flood: Vec<u8>,
     connected: bool,
 }
@@ -34,7 +34,7 @@ fn faults() -> Vec<Fault> {
         Fault { what, code, bytes: bytes.to_vec(), flood, connected: true }
     };
     let talk = frame(FIN | TEXT, br#"{"id":9,"op":"ping"}"#);
-    // A length of a terabyte, of which nothing but zeros follow.
+    // A length of a terabyte, followed by zeros only.
     let endless = [&[FIN | TEXT, 0xff][..], &(1_u64 << 40).to_be_bytes(), &[0; 4]].concat();
     let fragments = frame(CONTINUATION, &[b' '; 10_000]);
     let first_fragments = [frame(TEXT, b"{"), fragments.repeat(14)].concat();
@@ -76,7 +76,7 @@ async fn after_a_fault_the_node_says_why_and_reads_no_more_than_a_little() {
             }
             sent
         });
-        // It is told although it never stops sending, and the connection ends although it never says goodbye.
+        // The client gets the close frame although it keeps sending, and the connection ends although it never replies.
         let mut told = Vec::new();
         let _end_or_reset = timeout(SOON, reads.read_to_end(&mut told)).await.expect("the connection ends");
         let close = told.windows(4).find(|four| four[0] == FIN | CLOSE && four[2..] == code.to_be_bytes());

@@ -1,4 +1,4 @@
-//! One user at full speed on all nodes: limited on both together, while somebody quiet is served.
+//! One user at full speed on all nodes: the limit covers both nodes, and a quiet user is still served.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 
 use crate::{SOON, TURN};
 
-/// What one user may write in a minute, over all nodes.
+/// Writes that one user may make per minute, over all nodes.
 const WRITES_PER_MINUTE: u32 = 60;
-/// How many messages the quiet one sends meanwhile.
+/// Number of messages that the quiet user sends.
 const QUIET: u64 = 30;
-/// How many sockets the loud one has on each node.
+/// Number of connections of the loud user on each node.
 const SOCKETS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +64,7 @@ async fn one_user_at_full_speed_on_all_nodes_does_not_starve_the_rest() {
         }
     }
 
-    // Each send is acknowledged; how fast is the machine's affair.
+    // Each send is acknowledged; the speed depends on the machine.
     let mut slowest = Duration::ZERO;
     for k in 0..QUIET {
         let send = json!({"conversation": "c", "key": format!("q{k}"), "content": "quiet"});
@@ -86,8 +86,8 @@ async fn one_user_at_full_speed_on_all_nodes_does_not_starve_the_rest() {
         "in {took:?} the loud one sent {accepted}, was refused {refused:?} times; the quiet one waited {slowest:?} at most"
     );
     assert!(refused.iter().all(|refused| *refused > 0), "{refused:?}");
-    // A burst of a minute's worth, and what comes back meanwhile, over both nodes together; not that for each. A node whose
-    // Redis did not answer, on a machine that stood still, had to count for itself.
+    // A burst of one minute and what is regained in the meantime, over both nodes together, not for each. A node whose
+    // Redis did not respond, on a machine that stalled, had to count for itself.
     let mut bursts = 1;
     for node in cluster.nodes() {
         let unanswered =

@@ -1,4 +1,4 @@
-//! More than anybody has to say: fragments without end, pings without reading, answers that nobody takes.
+//! Floods: endless fragments, pings without reading, responses that nobody reads.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::wire::{CONTINUATION, FIN, PING, Raw, TEXT, connect_from, frame};
 use crate::witness::Witness;
 use crate::{Memory, TURN, files, mib};
 
-/// A flood is over when the node has not taken more for so long.
+/// A flood has ended if the node has not accepted more for this long.
 const STUCK: Duration = Duration::from_secs(2);
-/// Asks for a page that [`fill`] has made.
+/// Requests a page that [`fill`] has made.
 const HISTORY: &[u8] = br#"{"id":2,"op":"history","conversation":"witnessed","limit":200}"#;
-/// More pages than the kernels hold of them.
+/// More pages than the kernels buffer.
 const PAGES: usize = 50;
-/// When an answer that nobody takes is surely given up: four times of what the node waits.
+/// Time after which the node must have given up a response that nobody reads: four times its timeout.
 const GIVEN_UP: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,11 +31,11 @@ async fn fragments_without_end_close_with_1009_at_the_limit() {
         let mut raw = Raw::connected(&node, "mallory", "").await;
         raw.send(&frame(TEXT, b"{")).await.unwrap();
         let (part, mut sent) = (frame(CONTINUATION, &vec![b' '; size]).repeat(1 + 20_000 / size), 0);
-        // Sixteen times of what a message may be.
+        // Sixteen times the limit of a message.
         while sent < 16 * 128 * 1024 && raw.send(&part).await.is_ok() {
             sent += size * (1 + 20_000 / size);
         }
-        // Where more was on its way, the reset may overtake the close frame.
+        // If more data was in flight, the reset may overtake the close frame.
         let code = raw.close_code().await;
         assert!(matches!(code, Some(1009) | None), "{size}: {code:?}");
         assert!(sent < 16 * 128 * 1024 || code == Some(1009), "{size}: {sent} bytes were taken");
@@ -75,7 +75,7 @@ async fn pings_of_one_who_does_not_read_pile_up_nowhere() {
     }
     let mut taken = 0;
     for raw in &mut floods {
-        // 64 MiB each, if they were taken.
+        // 64 MiB each, if the node accepted them.
         for _ in 0..512 {
             if !raw.send_within(&pings, STUCK).await {
                 break;
@@ -107,7 +107,7 @@ async fn commands_of_one_who_does_not_read_pile_up_nowhere() {
             }
         }
     }
-    // An answer has up to a MiB, and 20 sockets asked for thousands.
+    // A response has up to 1 MiB, and 20 connections asked for thousands.
     memory.grew_at_most(&node, mib(160), "answers that nobody takes");
     witness.was_served().await;
 }
@@ -115,7 +115,7 @@ async fn commands_of_one_who_does_not_read_pile_up_nowhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_over_http_that_nobody_takes_are_given_up() {
     let _turn = TURN.lock().await;
-    // One who reads nothing is silent, too; that is not what is tried here.
+    // A client that does not read is also silent, but this test is not about that.
     let node = Node::builder().unlimited().env("STARLING_HEARTBEAT_SECONDS", "300").start().await.unwrap();
     let witness = Witness::of(&node).await;
     fill(&node).await;
@@ -124,23 +124,23 @@ async fn answers_over_http_that_nobody_takes_are_given_up() {
         "GET /v1/conversations/witnessed/messages?limit=200 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
         node.token("mallory")
     );
-    // A WebSocket may rest for longer: what waits for it is bounded otherwise.
+    // A WebSocket may stall for longer, because its outbox is bounded.
     let mut resting = Raw::connected(&node, "mallory", "").await;
     resting.send(&frame(FIN | TEXT, HISTORY).repeat(PAGES)).await.unwrap();
     let before = files(&node);
     let mut held = Vec::new();
     for _ in 0..50 {
         let mut stream = connect_from(&node, 3).await.unwrap();
-        // Pipelined: one answer after the other, none of which is read.
+        // Pipelined requests, none of whose responses is read.
         stream.write_all(request.repeat(20).as_bytes()).await.unwrap();
         held.push(stream);
     }
     assert_eq!(node.get("/health").await.unwrap().status, 200);
     memory.grew_at_most(&node, mib(192), "50 connections that take no answer");
-    // They are not waited for without end, although each of them says to every probe that it is there.
+    // The node gives up on them, although their kernels still answer every probe.
     wait::until_true(GIVEN_UP, "their end", async || Ok(files(&node) < before + 10)).await.unwrap();
     drop(held);
-    // Pages are shorter for one that has not read for so long, but they are pages.
+    // Pages are shorter for a client that has not read for so long, but it still gets pages.
     for _ in 0..PAGES {
         let (opcode, page) = resting.next().await.expect("a page, after all");
         assert!(opcode == TEXT && page.len() > 60_000, "{} bytes", page.len());
@@ -148,7 +148,7 @@ async fn answers_over_http_that_nobody_takes_are_given_up() {
     witness.was_served().await;
 }
 
-/// A conversation of `mallory` whose newest page has a MiB.
+/// Creates a conversation of `mallory` whose newest page has 1 MiB.
 async fn fill(node: &Node) {
     let url = format!("{}/v1/conversations", node.http_url());
     let token = node.token("mallory");

@@ -1,4 +1,4 @@
-//! Connections that do not come to the point: heads a byte at a time, and sockets that say nothing.
+//! Connections that never finish their handshake: heads sent byte by byte, and silent connections.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use crate::wire::{Raw, connect_from};
 use crate::witness::Witness;
 use crate::{Memory, SOON, TURN, files, mib};
 
-/// How many there are to be, where the machine lets a process have as many files.
+/// Number of connections, if the machine allows a process that many files.
 const HALF_OPEN: u64 = 10_000;
-/// Files that test and node need for other things.
+/// Files that the test and the node need for other purposes.
 const FILES_ELSEWHERE: u64 = 500;
-/// What one that says nothing may cost the node, bytes.
+/// Most memory for one silent connection on the node, in bytes.
 const HALF_OPEN_BYTES_MAX: u64 = 24 << 10;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +29,7 @@ async fn a_head_that_comes_a_byte_a_second_is_cut_short() {
     for _ in 0..100 {
         let mut stream = connect_from(&node, 1).await.unwrap();
         slow.spawn(async move {
-            // At this pace its head would take a quarter of an hour.
+            // At this speed the head would take a quarter of an hour.
             let head = format!("GET /v1/ws HTTP/1.1\r\nhost: x\r\nx-slow: {}\r\n\r\n", "y".repeat(900));
             let begun = Instant::now();
             let mut answer = Vec::new();
@@ -74,25 +74,25 @@ async fn ten_thousand_half_open_sockets_cost_little_and_end_by_themselves() {
         held.push(connect_from(&node, from).await.unwrap());
     }
     let opened = begun.elapsed();
-    // Those that came first may have been ended already, so that the most at once is what counts.
+    // The first ones may have been closed already, so the greatest number at once counts.
     let mut most = 0;
     let looked = wait::until_true(Duration::from_secs(8), "all of them", async || {
         most = most.max(files(&node) - before);
         Ok(most >= count)
     });
-    // On a slow machine the first ones end before the last ones come.
+    // On a slow machine the first ones end before the last ones open.
     let all = looked.await.is_ok();
     println!("{count} opened in {opened:?}; the node held {most} at once");
     assert!(all || opened > Duration::from_secs(5), "the node held {most} of {count}");
     memory.grew_at_most(&node, mib(16) + count * HALF_OPEN_BYTES_MAX, "half-open sockets");
-    // Others come in as before.
+    // Other clients connect as before.
     let newcomer = Witness::called(&node, "newcomer").await;
     wait::until_true(SOON, "their end", async || Ok(files(&node) < before + 50)).await.unwrap();
     println!("all ended {:?} after the first came", begun.elapsed());
     let mut open = 0;
     for mut stream in held {
         let mut byte = [0];
-        // It has hung up on every one of them.
+        // The node has closed every one of them.
         if timeout(SOON, stream.read(&mut byte)).await.is_err() {
             open += 1;
         }
@@ -119,9 +119,9 @@ async fn one_address_holds_its_own_share_of_sockets_and_no_more() {
     for _ in 0..500 {
         held.push(connect_from(&node, 9).await.unwrap());
     }
-    // Whoever is refused and says nothing is let go of within a second.
+    // A refused connection that stays silent is closed within a second.
     wait::until_true(SOON, "no more than its share", async || Ok(files(&node) <= before + 50)).await.unwrap();
-    // Another address has a share of its own.
+    // Another address has its own share.
     Raw::open(&node, "").await;
     witness.was_served().await;
 }

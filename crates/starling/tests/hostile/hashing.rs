@@ -1,8 +1,8 @@
-//! Maps whose keys strangers choose are hashed with a seed that strangers do not know.
+//! Maps with keys from strangers use a secret hash seed.
 
 use std::path::{Path, PathBuf};
 
-/// Hashers of a fixed seed, by the names that their crates give them. Whoever knows the seed can choose keys that all collide.
+/// Hashers with a fixed seed, by name. An attacker who knows the seed can choose keys that all collide.
 const FIXED: [&str; 7] = [
     "FixedState",
     "fxhash",
@@ -19,7 +19,7 @@ fn keys_of_strangers_are_hashed_with_random_seeds() {
     let mut read = 0;
     for entry in std::fs::read_dir(crates).unwrap() {
         let folder = entry.unwrap().path();
-        // What only tests and developers run meets no strangers.
+        // Code that only tests and developers run receives no keys from strangers.
         if ["testkit", "xtask"].iter().any(|name| folder.ends_with(name)) {
             continue;
         }

@@ -1,8 +1,8 @@
-//! What strangers do to a node on purpose: slow and half-open connections, floods, bombs, forged tokens and tickets, requests that
-//! two servers read differently. Each test holds the answer against the protocol, the node's memory against a bound, and
-//! asks all along whether somebody else on the same node is served ([`witness`]).
+//! Attacks on a node: slow and half-open connections, floods, bombs, forged tokens and tickets, requests that
+//! two servers read differently. Each test checks the response against the protocol and the node's memory against a bound, and
+//! checks that another user of the same node is served all the time ([`witness`]).
 //!
-//! What single bad frames, fields, tokens and names get is shown elsewhere: `contract` (`frames`, `websocket`, `tokens`, `keys`, `limits`,
+//! Other tests cover single bad frames, fields, tokens and names: `contract` (`frames`, `websocket`, `tokens`, `keys`, `limits`,
 //! `tenants`, `resume`) and `http`. `docs/security.md` has the whole table.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -25,13 +25,13 @@ use std::time::Duration;
 
 use starling_testkit::node::Node;
 
-/// One at a time: the machine is small, and memory is measured.
+/// Only one test at a time, because memory is measured.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// How long something may take that happens at once on a machine that is not busy.
+/// Timeout for something that happens at once on an idle machine.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What a node's memory was before something, to be compared with what it is later.
+/// A node's memory at an earlier time, for comparison.
 struct Memory {
     before: u64,
 }
@@ -41,7 +41,7 @@ impl Memory {
         Self { before: node.rss_bytes().unwrap() }
     }
 
-    /// The node has not grown by more than this since, and says by how much it has.
+    /// Checks that the node has not grown by more than this since, and returns its growth.
     #[track_caller]
     fn grew_at_most(&self, node: &Node, bytes_max: u64, what: &str) {
         let growth = node.rss_bytes().unwrap().saturating_sub(self.before);
@@ -50,12 +50,12 @@ impl Memory {
     }
 }
 
-/// How many files, sockets among them, the node has open.
+/// Returns the number of open files of the node, including sockets.
 fn files(node: &Node) -> u64 {
     std::fs::read_dir(format!("/proc/{}/fd", node.pid())).unwrap().count() as u64
 }
 
-/// So many MiB.
+/// Converts MiB to bytes.
 const fn mib(count: u64) -> u64 {
     count << 20
 }

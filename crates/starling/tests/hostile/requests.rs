@@ -1,4 +1,4 @@
-//! Requests that two servers would read differently, heads without end, and paths that lead out of the house.
+//! Requests that two servers would read differently, endless heads, and paths that lead outside.
 
 use starling_testkit::node::Node;
 
@@ -15,7 +15,7 @@ async fn a_request_whose_length_is_in_doubt_is_refused_and_nothing_behind_it_is_
     let _turn = TURN.lock().await;
     let node = node().await;
     let witness = Witness::of(&node).await;
-    // Answered, it would give 200 and a body that says so.
+    // If it were answered, the response would be 200.
     let hidden = "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let length = hidden.len();
     for (what, headers) in [
@@ -48,7 +48,7 @@ async fn a_request_whose_length_is_in_doubt_is_refused_and_nothing_behind_it_is_
 async fn a_length_beside_chunks_never_makes_two_requests_of_one() {
     let _turn = TURN.lock().await;
     let node = node().await;
-    // For whoever believes the length, the body is five bytes and a request follows; for whoever believes the chunks, the body
+    // By the length, the body has five bytes and a request follows. By the chunks, the body
     // ends after the first line, and a request follows. RFC 9112, section 6.3: the chunks count, and the connection ends.
     let hidden = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
     for (what, headers, body) in [
@@ -75,7 +75,7 @@ async fn a_length_beside_chunks_never_makes_two_requests_of_one() {
         assert!(answer.is_empty() || status(&answer) >= 400, "{what}: {answer}");
         assert!(!answer.contains("uptime_seconds"), "{what}: what was hidden was answered: {answer}");
     }
-    // A chunk whose size is no number, or beyond all.
+    // A chunk whose size is not a number, or is too large.
     for size in ["x", "-1", "ffffffffffffffffff", "0x5", " 5"] {
         let body = format!("{size}\r\nhello\r\n0\r\n\r\n{hidden}");
         let head = format!(
@@ -107,11 +107,11 @@ async fn floods_of_headers_and_queries_without_end_are_refused() {
             ("a method of 200 KB", format!("{long} / HTTP/1.1\r\nhost: x\r\n\r\n")),
         ] {
             let answer = exchange(&node, request).await;
-            // With so much unread, the reset may overtake the answer.
+            // With so much unread data, the reset may overtake the response.
             assert!(answer.is_empty() || (400..500).contains(&status(&answer)), "{what}: {answer}");
         }
     }
-    // A query that fits a head and is all parameters.
+    // A query that fits into a head and consists of parameters only.
     let parameters = "limit=1&".repeat(3_000);
     let head = format!("host: x\r\nconnection: close\r\nauthorization: Bearer {}\r\n", node.token("ada"));
     let answer = exchange(&node, format!("GET /v1/conversations?{parameters} HTTP/1.1\r\n{head}\r\n")).await;
@@ -173,7 +173,7 @@ async fn ends_of_lines_in_names_make_no_headers_and_no_lines_of_logs() {
         assert!((400..500).contains(&status(&answer)), "{path}: {answer}");
         assert!(!answer.to_lowercase().contains("\nx-injected"), "{path}: {answer}");
     }
-    // Raw ones are no request at all.
+    // Unescaped ones are not valid requests.
     let answer = exchange(&node, format!("GET /v1/conversations/a\r\nb HTTP/1.1\r\n{ada}\r\n")).await;
     assert!(answer.is_empty() || status(&answer) == 400, "{answer}");
     assert!(

@@ -1,4 +1,4 @@
-//! Clients that read slowly, but read; and such as only look as if they did.
+//! Clients that read slowly, and clients that only seem to read.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use crate::wire::{FIN, PING, Raw, TEXT, frame};
 use crate::witness::Witness;
 use crate::{SOON, TURN};
 
-/// How often the node pings, seconds. Whoever is silent for five seconds is gone.
+/// Interval of the node's pings in seconds. A client is considered gone after twice that.
 const HEARTBEAT: &str = "2";
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// What the slow client reads a second. In two heartbeats and a bit it takes less than half of its page.
+/// Bytes that the slow client reads per second. In two heartbeats it reads less than half of its page.
 const BYTES_PER_SECOND: usize = 24_000;
-/// How many messages there are, of so many bytes.
+/// Number of messages, and their size in bytes.
 const MESSAGES: u64 = 7;
 const CONTENT_BYTES: usize = 50_000;
 const PONG: u8 = 0xa;
@@ -36,7 +36,7 @@ async fn who_reads_slowly_but_steadily_is_not_silent_and_is_given_shorter_pages(
     println!("the first page took {took:?}");
     assert_eq!(page, (1..=MESSAGES).collect::<Vec<_>>(), "nothing was known of the client");
     assert!(took > SILENCE_MAX + Duration::from_secs(2), "the page was too short to show anything");
-    // From now on it is known to be slow, until it has shown that it is not.
+    // From now on the node considers it slow, until it reads quickly.
     let (mut next, mut seen, mut shorter) = (MESSAGES + 1, Vec::new(), 0);
     let mut rate = Some(BYTES_PER_SECOND);
     while next > 1 {
@@ -62,19 +62,19 @@ async fn who_takes_nothing_of_a_page_is_gone_after_two_heartbeats() {
     let mut stuck = Vec::new();
     for _ in 0..10 {
         let mut raw = Raw::connected(&node, "mallory", "").await;
-        // Much more than the kernels hold.
+        // Much more than the kernels buffer.
         raw.send(&ask(2, MESSAGES + 1).repeat(50)).await.unwrap();
         stuck.push(raw);
     }
     assert!(connections().await >= before + 10.0);
-    // The witness is one.
+    // One of them is the witness.
     let gone = async || Ok(connections().await <= before + 1.0);
     wait::until_true(SOON, "their end", gone).await.unwrap();
     drop(stuck);
     witness.was_served().await;
 }
 
-/// A client at the end of a slow line: next to nothing waits in its kernel.
+/// Client on a slow connection, with a tiny receive buffer.
 struct Slow {
     stream: TcpStream,
     came: VecDeque<u8>,
@@ -94,7 +94,7 @@ impl Slow {
         slow
     }
 
-    /// The numbers on the page before a number, read at this rate, and how long that took.
+    /// Reads the page before a number at this rate; returns the numbers and how long it took.
     async fn history(&mut self, before: u64, bytes_per_second: Option<usize>) -> (Vec<u64>, Duration) {
         self.next_id += 1;
         let begun = Instant::now();
@@ -106,7 +106,7 @@ impl Slow {
         (numbers, begun.elapsed())
     }
 
-    /// Reads up to the answer. Pings are answered when they come, as by any client.
+    /// Reads up to the reply. Answers pings when they arrive, like any client.
     async fn answer(&mut self, id: u64, bytes_per_second: Option<usize>) -> Value {
         let mut space = vec![0; bytes_per_second.map_or(1 << 16, |rate| rate / 20)];
         loop {
@@ -153,7 +153,7 @@ fn ask(id: u64, before: u64) -> Vec<u8> {
     frame(FIN | TEXT, history.to_string().as_bytes())
 }
 
-/// A conversation of `mallory` with long messages.
+/// Creates a conversation of `mallory` with long messages.
 async fn fill(node: &Node) {
     let url = format!("{}/v1/conversations", node.http_url());
     let token = node.token("mallory");

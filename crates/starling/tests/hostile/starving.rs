@@ -1,5 +1,5 @@
-//! One who asks for more than their share: reads that must not keep others' messages waiting, resumes that name what is not there,
-//! subscriptions that leave nothing behind, and limits that hold however many ask at once. Counted, not timed.
+//! A client that asks for more than its share: reads that must not delay the messages of others, resumes that name missing conversations,
+//! subscriptions that must store nothing, and limits that hold under simultaneous requests. The tests count; they do not measure time.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ async fn client(node: &Node, token: &str) -> Client {
     client
 }
 
-/// How often the node has asked its database to read.
+/// Returns the number of the node's reads of the database.
 async fn reads(node: &Node) -> f64 {
     node.metric("starling_store_call_seconds_count", "work=\"read\"").await.unwrap()
 }
@@ -43,7 +43,7 @@ async fn reads_that_hang_do_not_take_the_connections_of_messages() -> Result<()>
     for n in 0..40 {
         loud.push(client(&node, &node.token(&format!("loud{n}"))).await);
     }
-    // What looks up members hangs, and what appends messages does not.
+    // Lookups of members hang, but appends of messages do not.
     let (mut postgres, connection) = tokio_postgres::connect(&database, NoTls).await?;
     let connection = tokio::spawn(connection);
     let transaction = postgres.transaction().await?;
@@ -56,7 +56,7 @@ async fn reads_that_hang_do_not_take_the_connections_of_messages() -> Result<()>
         Ok(node.metric("starling_pool_connections", busy).await? >= 2.0)
     })
     .await?;
-    // Its last message at least is sent while they hang.
+    // At least its last message is sent while they hang.
     witness.was_served().await;
     transaction.rollback().await?;
     drop(postgres);
@@ -108,11 +108,11 @@ async fn history_is_charged_to_the_user_over_all_sockets_and_others_read_on() ->
         times.extend(some);
     }
     let took = begun.elapsed();
-    // A burst of a second's worth, and what came back meanwhile; the join's look-up is one more.
+    // A burst of one second, what was regained in the meantime, and one read of the join.
     let allowed = PER_SECOND + PER_SECOND * (took.as_secs() + 1);
     ensure!(served <= allowed, "{served} pages in {took:?}, not {allowed}");
     ensure!(!times.is_empty(), "nobody was refused");
-    // They are told different times, so those who keep to them do not all come at once.
+    // They get different retry times, so that they do not all return at once.
     times.sort_unstable();
     times.dedup();
     ensure!(times.len() > 20, "{times:?}");
@@ -142,7 +142,7 @@ async fn invented_conversations_cost_the_one_who_names_them_and_few_queries() ->
     assert_eq!(welcome["resumed"], true);
     assert_eq!(welcome["gone"].as_array().map(Vec::len), Some(NAMES - 1));
     assert!(welcome["conversations"]["real"].is_object(), "{welcome}");
-    // The witness' sends are no reads; health and the beat ask a few times a second.
+    // The witness' sends are not reads; health checks and the beat read a few times a second.
     let asked = reads(&node).await - before;
     ensure!(asked < 60.0, "{asked} queries for {NAMES} names");
     witness.was_served().await;
@@ -237,7 +237,7 @@ async fn a_resume_survives_members_that_change_all_the_time() -> Result<()> {
     let resume = json!({"session": ada.welcome()["session"], "ticket": ada.welcome()["ticket"]});
     let mut resume = resume;
     for round in 0..ROUNDS {
-        // Another one each time, which the second node does not know yet.
+        // A different conversation each time, which the second node does not know yet.
         let conversation = format!("c{round}");
         ada.command("create", json!({ "conversation": conversation })).await?;
         name.send_replace(conversation.clone());
@@ -317,7 +317,7 @@ async fn connections_begun_at_once_on_all_nodes_stay_within_a_tenants_limit() ->
         }
     }
     assert_eq!(there.len(), PLACES);
-    // Those who go make room, wherever the next one comes.
+    // Connections that close make room for others, on any node.
     for client in there.drain(..PLACES / 2) {
         client.cut();
     }
@@ -336,7 +336,7 @@ async fn connections_begun_at_once_on_all_nodes_stay_within_a_tenants_limit() ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invented_ticket_goes_before_nobody() -> Result<()> {
-    // A burst of 30 sessions, of which newcomers get half.
+    // A burst of 30 sessions; new clients get half of it.
     const HANDSHAKES: usize = 90;
     let _turn = TURN.lock().await;
     let node = Node::builder()
@@ -358,7 +358,7 @@ async fn an_invented_ticket_goes_before_nobody() -> Result<()> {
     let newcomers = HANDSHAKES / 3 / 2 + HANDSHAKES / 3 * (begun.elapsed().as_secs() as usize + 1);
     println!("{there} of 45 got in, of {newcomers} places for newcomers");
     let limited = node.metric("starling_limited_total", "limit=\"node_sessions\"").await?;
-    // On a machine so slow that all had a place, there is nothing to see.
+    // On a machine so slow that all were accepted, there is nothing to check.
     ensure!(there <= newcomers && (limited > 0.0 || newcomers >= 45), "{there} of 45 got in");
     Ok(())
 }

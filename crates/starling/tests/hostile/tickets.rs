@@ -1,7 +1,7 @@
-//! Tickets and session ids that are not the bearer's: they begin a session in nothing, and their owner notices nothing.
+//! Tickets and session ids of other users: they begin a new, empty session, and their owner is unaffected.
 //!
-//! What one wrong ticket gets is shown by `contract::resume`; here they come in numbers, cut at every length and changed at every
-//! place, against an owner who is connected.
+//! `contract::resume` tests a single wrong ticket. These tests send many, truncated at every length and changed at every
+//! position, while the owner is connected.
 
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding};
@@ -34,7 +34,7 @@ async fn no_cut_changed_or_stolen_ticket_opens_a_session() {
     forged.push(("ada".to_owned(), format!("{ticket}A")));
     forged.push(("ada".to_owned(), ticket.repeat(200)));
     forged.push(("ada".to_owned(), "\u{0}".repeat(100)));
-    // Whole, but another's.
+    // A valid ticket of somebody else.
     forged.push(("mallory".to_owned(), ticket.clone()));
     for (user, ticket) in &forged {
         refused(&node, &node.token(user), &session, ticket).await;
@@ -42,14 +42,14 @@ async fn no_cut_changed_or_stolen_ticket_opens_a_session() {
     // The same user's name in another tenant, even as its administrator.
     let elsewhere = Token::of("ada").tenant("other").scope("admin").sign(node.secret());
     refused(&node, &elsewhere, &session, &ticket).await;
-    // A token is no ticket, and a ticket no token.
+    // A token is not a ticket, and a ticket is not a token.
     refused(&node, &node.token("ada"), &session, &node.token("ada")).await;
     let failure = Client::connect(&node.ws_url(), &ticket, Encoding::Json).await.unwrap_err();
     assert_eq!(failure.code(), Some("unauthorized"));
 
     println!("{} forged tickets", forged.len());
     memory.grew_at_most(&node, mib(24), "forged tickets");
-    // Her socket was closed by none of them, and she is still in her conversation.
+    // None of them closed her connection, and she is still in her conversation.
     ada.command("send", json!({"conversation": "secret", "key": "k", "content": "x"})).await.unwrap();
     ada.wait_for_event("message").await.unwrap();
     witness.was_served().await;

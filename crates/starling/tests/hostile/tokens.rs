@@ -1,7 +1,7 @@
-//! Tokens that were made to be believed: over HTTP, in a handshake, in `connect` and in `refresh`.
+//! Forged tokens: over HTTP, in a handshake, in `connect` and in `refresh`.
 //!
-//! `contract::connect` shows the plain bad ones, `contract::keys` the confusion of public keys with secrets, and the tests of
-//! `starling-auth` each rule by itself; here are the tricks, against every way in.
+//! `contract::connect` tests simple bad tokens, `contract::keys` the confusion of public keys with secrets, and the tests of
+//! `starling-auth` each single rule. These tests try tricks at every entry.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +15,7 @@ use starling_testkit::token::Token;
 use crate::witness::Witness;
 use crate::{Memory, SOON, TURN, mib};
 
-/// Tokens of `mallory` or better that nobody may accept, each with what it tries.
+/// Tokens of `mallory` that must be refused, each with its trick.
 fn tricks() -> Vec<(String, String)> {
     let mut tricks: Vec<(String, String)> = Vec::new();
     let mut add = |what: &str, token: String| tricks.push((what.to_owned(), token));
@@ -40,7 +40,7 @@ fn tricks() -> Vec<(String, String)> {
         ("jwk", json!({"kty": "oct", "k": ""})),
         ("x5u", json!("https://evil.example/cert")),
     ] {
-        // Keys that the token brings along, or points at: the secret of evil is none of ours.
+        // Keys that the token contains or points to.
         let token = mallory().header(name, value.clone());
         add(&format!("{name} {value}"), token.sign("a secret that the attacker has chosen"));
         add(&format!("{name} {value}, with an empty secret"), token.sign(""));
@@ -99,7 +99,7 @@ fn tricks() -> Vec<(String, String)> {
 }
 
 fn signed(header: &str, claims: &str) -> String {
-    // The kit's tokens are objects; these are not.
+    // The test kit only makes tokens from objects; these are not objects.
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
     let signature = aws_lc_rs::hmac::sign(&key, message.as_bytes());
@@ -120,7 +120,7 @@ async fn no_trick_with_a_token_works_on_any_way_in() {
         assert_eq!(failure.code(), Some("unauthorized"), "{what}");
         let refresh = mallory.command("refresh", json!({ "token": token })).await;
         assert_eq!(refresh.expect_err(what).code(), Some("unauthorized"), "{what}");
-        // A header is text without ends of lines.
+        // A header must not contain line ends.
         let url = format!("{}/v1/conversations", node.http_url());
         let answer = Request::new("GET", &url).bearer(token).send().await.unwrap();
         assert_eq!(answer.status, 401, "{what}: {}", answer.text());
@@ -130,7 +130,7 @@ async fn no_trick_with_a_token_works_on_any_way_in() {
         }
     }
     println!("{} tricks, four ways in", tricks.len());
-    // Nothing of it is told: not which check it was that a forged one met.
+    // The response must not reveal which check a forged token failed.
     memory.grew_at_most(&node, mib(16), "token tricks");
     assert!(!node.log().contains(SECRET));
     mallory.command("ping", json!({})).await.unwrap();
@@ -142,7 +142,7 @@ async fn nobody_becomes_somebody_else_by_a_strange_name() {
     let _turn = TURN.lock().await;
     let node = Node::builder().unlimited().start().await.unwrap();
     let long = "a".repeat(101);
-    // Each is good at its issuer, and some are made to be taken for others here.
+    // Each is valid at its issuer, and some imitate other users here.
     let subjects = [
         "ada",
         "ADA",
@@ -184,7 +184,7 @@ async fn nobody_becomes_somebody_else_by_a_strange_name() {
             panic!("{subject:?} and {other:?} are both called {name}");
         }
     }
-    // Whoever takes the name of another one as a subject of their own is somebody else again.
+    // A user whose id equals somebody else's escaped name gets a different name.
     for (name, subject) in &names {
         let token = Token::of(name).sign(SECRET);
         let client = Client::connect(&node.ws_url(), &token, Encoding::Json).await.unwrap();
@@ -204,7 +204,7 @@ async fn a_token_of_100_kb_is_refused_unread() {
     for _ in 0..20 {
         let failure = Client::connect(&node.ws_url(), &token, Encoding::Json).await.unwrap_err();
         assert_eq!(failure.code(), Some("unauthorized"));
-        // A head of so many bytes is refused by itself, wherever the token stands in it.
+        // A head of that size is refused anyway, wherever the token is in it.
         let head =
             format!("GET /v1/conversations HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
         let answer = crate::wire::exchange(&node, head).await;
@@ -218,8 +218,8 @@ async fn a_token_of_100_kb_is_refused_unread() {
 async fn times_that_are_odd_and_harmless_are_taken_as_the_rules_say() {
     let _turn = TURN.lock().await;
     let node = Node::builder().unlimited().start().await.unwrap();
-    // `iat` has no say over validity (RFC 7519, section 4.1.6); a fraction of a second is one; an end in a million years is the
-    // last that can be written.
+    // `iat` does not affect validity (RFC 7519, section 4.1.6); fractions of seconds are valid; an expiry in a million years becomes the
+    // latest time that can be expressed.
     for (name, value) in [
         ("iat", json!(4_000_000_000_u64)),
         ("iat", json!("yesterday")),
@@ -244,7 +244,7 @@ async fn what_a_key_set_publishes_signs_no_token_and_names_of_keys_lead_nowhere(
     let x = URL_SAFE_NO_PAD.encode(&public);
     let set = json!({"keys": [
         {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "good", "x": x},
-        // Secrets, and a key of no strength, that an issuer published by mistake.
+        // Secrets and a weak key that an issuer has published by mistake.
         {"kty": "oct", "kid": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(SECRET)},
         {"kty": "RSA", "kid": "weak", "alg": "RS256", "n": "AQAB", "e": "AQAB"},
     ]});

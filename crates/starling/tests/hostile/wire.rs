@@ -1,4 +1,4 @@
-//! Connections whose every byte is chosen here, from any address of the loopback.
+//! Connections whose bytes the test chooses, from any loopback address.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -25,17 +25,17 @@ pub async fn connect_from(node: &Node, last: u8) -> std::io::Result<TcpStream> {
     socket.connect(node.address()).await
 }
 
-/// Sends a request as it stands, and reads the answer to its end.
+/// Sends a request unchanged and reads the response to its end.
 pub async fn exchange(node: &Node, request: impl AsRef<[u8]>) -> String {
     let mut stream = connect_from(node, 1).await.unwrap();
-    // A node may refuse a request that it has not read.
+    // A node may refuse a request without reading all of it.
     let _ = timeout(SOON, stream.write_all(request.as_ref())).await.expect("the node reads or hangs up");
     let mut answer = Vec::new();
     let _ = timeout(SOON, stream.read_to_end(&mut answer)).await.expect("the node ends the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// A request's status, of an answer that is one answer.
+/// Returns the status of a response, which must be a single one.
 #[track_caller]
 pub fn status(answer: &str) -> u16 {
     let status =
@@ -43,18 +43,18 @@ pub fn status(answer: &str) -> u16 {
     status.unwrap_or_else(|| panic!("no answer: {answer:?}"))
 }
 
-/// A WebSocket.
+/// WebSocket whose frames the test builds.
 pub struct Raw {
     pub stream: TcpStream,
 }
 
 impl Raw {
-    /// After the handshake, with these headers more.
+    /// Opens a WebSocket with these additional headers.
     pub async fn open(node: &Node, more: &str) -> Self {
         Self::upgrade(connect_from(node, 1).await.unwrap(), node, more).await
     }
 
-    /// The same, on a connection.
+    /// Opens a WebSocket on an existing connection.
     pub async fn upgrade(mut stream: TcpStream, node: &Node, more: &str) -> Self {
         let request = format!(
             "GET /v1/ws HTTP/1.1\r\nhost: {}\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n\
@@ -71,7 +71,7 @@ impl Raw {
         Self { stream }
     }
 
-    /// After `connect`.
+    /// Opens a WebSocket and sends `connect`.
     pub async fn connected(node: &Node, user: &str, more: &str) -> Self {
         let mut raw = Self::open(node, more).await;
         let connect = format!(r#"{{"id":1,"op":"connect","token":"{}"}}"#, node.token(user));
@@ -80,17 +80,17 @@ impl Raw {
         raw
     }
 
-    /// Sends bytes, and waits until they are taken.
+    /// Sends bytes and waits until the kernel has accepted them.
     pub async fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         timeout(SOON, self.stream.write_all(bytes)).await?
     }
 
-    /// Sends as long as the bytes are taken within `limit`. Whether they were.
+    /// Sends bytes; returns whether they were accepted within `limit`.
     pub async fn send_within(&mut self, bytes: &[u8], limit: Duration) -> bool {
         matches!(timeout(limit, self.stream.write_all(bytes)).await, Ok(Ok(())))
     }
 
-    /// The code of the close frame that comes; none where the connection ends without.
+    /// Returns the code of the close frame; `None` if the connection ends without one.
     pub async fn close_code(&mut self) -> Option<u16> {
         while let Ok((opcode, payload)) = self.next().await {
             if opcode == CLOSE {
@@ -100,7 +100,7 @@ impl Raw {
         None
     }
 
-    /// The next frame.
+    /// Returns the next frame.
     pub async fn next(&mut self) -> std::io::Result<(u8, Vec<u8>)> {
         timeout(SOON, self.read()).await.expect("a frame, or the end")
     }
@@ -118,7 +118,7 @@ impl Raw {
     }
 }
 
-/// A masked frame; the mask is zeros, which change nothing.
+/// Returns a frame that is masked with zeros, which change nothing.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {

@@ -1,4 +1,4 @@
-//! Somebody who uses the node as anybody would, while it is attacked.
+//! Ordinary user of a node that is under attack.
 
 use serde_json::json;
 use starling_testkit::client::{Client, Encoding};
@@ -8,19 +8,19 @@ use tokio::task::JoinHandle;
 
 use crate::SOON;
 
-/// A user who sends a message, waits until it comes back, and sends the next, until asked how it went.
+/// User who sends a message, waits for its event, and sends the next one, until asked for the result.
 pub struct Witness {
     task: JoinHandle<u64>,
     stop: watch::Sender<bool>,
 }
 
 impl Witness {
-    /// Begins, in a conversation of its own.
+    /// Starts in a new conversation.
     pub async fn of(node: &Node) -> Self {
         Self::called(node, "witness").await
     }
 
-    /// Begins as this user, in a conversation of that name.
+    /// Starts as this user, in the conversation of that name.
     pub async fn called(node: &Node, user: &str) -> Self {
         let mut client = Client::connect(&node.ws_url(), &node.token(user), Encoding::Json).await.unwrap();
         client.set_patience(SOON);
@@ -30,7 +30,7 @@ impl Witness {
         let conversation = user.to_owned();
         let task = tokio::spawn(async move {
             let mut served = 0;
-            // At least one after the end of the attack was called.
+            // At least one message after the end of the attack.
             loop {
                 let last = *stopped.borrow();
                 served += 1;
@@ -48,7 +48,7 @@ impl Witness {
         Self { task, stop }
     }
 
-    /// How many messages it was served. Panics where one was not.
+    /// Returns the number of messages. Panics if one was not delivered.
     pub async fn was_served(self) -> u64 {
         self.stop.send_replace(true);
         let served = self.task.await.expect("a witness that was served");

@@ -1,4 +1,4 @@
-//! Who may call: tokens, tenants, and what is not for somebody.
+//! Access: tokens, tenants and permissions.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use starling_testkit::token::{Token, forge_claims};
 
 use crate::{admin, call, call_with, json_of, node, refused};
 
-/// Every (method, path, operation) that a node says it has.
+/// Returns every (method, path, operation) in a node's description.
 async fn operations(node: &Node) -> Vec<(String, String, Value)> {
     let document = node.get("/openapi.json").await.expect("an answer").json().expect("JSON");
     let mut found = Vec::new();
     for (path, methods) in document["paths"].as_object().expect("paths") {
-        // Some name of the right form for each parameter.
+        // A valid name for each parameter.
         let path = path.split('{').map(|part| part.split_once('}').map_or(part, |(_, rest)| rest));
         let path = path.collect::<Vec<_>>().join("some");
         for (method, operation) in methods.as_object().expect("methods") {

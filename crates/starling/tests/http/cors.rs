@@ -1,4 +1,4 @@
-//! Pages of other origins: what they may ask and read (CORS).
+//! Pages of other origins: which requests they may send and what they may read (CORS).
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn allowing(origins: &str) -> NodeBuilder {
     Node::builder().unlimited().env("STARLING_ALLOWED_ORIGINS", origins)
 }
 
-/// The question that a browser asks before a call with a token.
+/// Returns the preflight request that a browser sends before a call with a token.
 async fn preflight(node: &Node, origin: &str, method: &str, path: &str) -> Response {
     Request::new("OPTIONS", &format!("{}{path}", node.http_url()))
         .header("origin", origin)
@@ -35,7 +35,7 @@ async fn call_from(node: &Node, origin: &str, token: &str, method: &str, path: &
     request.bearer(token).send().await.expect("an answer")
 }
 
-/// The words of a header whose value is a list, in lower case.
+/// Returns the words of a list-valued header, in lower case.
 fn words(response: &Response, header: &str) -> Vec<String> {
     let lines = response.headers.iter().filter(|(name, _)| name == header);
     lines.flat_map(|(_, value)| value.split(',')).map(|word| word.trim().to_ascii_lowercase()).collect()
@@ -48,7 +48,7 @@ fn readable(response: &Response, origin: &str) {
     for header in ["retry-after", "location", "date"] {
         assert!(exposed.contains(&header.to_owned()), "{header}: {exposed:?}");
     }
-    // A token is what counts, and no cookie.
+    // Only the token counts, not a cookie.
     assert_eq!(response.header("access-control-allow-credentials"), None);
     if origin != "*" {
         assert!(words(response, "vary").contains(&"origin".to_owned()), "{response:?}");
@@ -101,7 +101,7 @@ async fn a_listed_page_may_call_and_read_the_answers() {
     for path in ["/health", "/ready", "/openapi.json", "/starling.js"] {
         readable(&call_from(&node, PAGE, &ada, "GET", path).await, PAGE);
     }
-    // And it may open the socket.
+    // It may also open a WebSocket.
     Upgrade::to(&node.ws_url()).header("origin", PAGE).open().await.expect("a socket");
 }
 
@@ -136,7 +136,7 @@ async fn failures_can_be_read_as_well() {
     })
     .await
     .expect("refused");
-    // The limit of the address, which is told before a request is read as one.
+    // The limit per address applies before a request is parsed.
     let mut held = Vec::new();
     until_true(SOON, "a refusal", async || {
         let answer = call_from(&node, PAGE, &ada, "GET", "/health").await;
@@ -189,12 +189,12 @@ async fn a_page_that_is_not_listed_learns_nothing() {
         unreadable(&leave);
         let answer = call_from(&node, origin, &ada, "GET", "/v1/conversations").await;
         unreadable(&answer);
-        // Somebody who keeps answers must not give it to the page that may read it, nor the reverse.
+        // A cache must not serve this response to a page that may read it, nor the reverse.
         assert!(words(&answer, "vary").contains(&"origin".to_owned()));
     }
     let twice = Request::new("GET", &format!("{}/health", node.http_url()));
     unreadable(&twice.header("origin", PAGE).header("origin", PAGE).send().await.expect("an answer"));
-    // A program says no origin, and a question that is none gets the usual answer.
+    // Programs send no origin, and an `OPTIONS` request that is not a preflight gets the usual response.
     let plain = node.get("/health").await.expect("an answer");
     unreadable(&plain);
     let options =
@@ -246,7 +246,7 @@ async fn a_refused_page_is_logged_once_with_what_to_do() {
         preflight(&node, OTHER_PAGE, "POST", "/v1/conversations").await;
         let third = Upgrade::to(&node.ws_url()).header("origin", "https://third.example");
         assert!(third.open().await.is_err());
-        // Invented ones do not fill the log.
+        // Invented origins do not fill the log.
         for m in 0..20 {
             call_from(&node, &format!("https://{n}-{m}.invented.example"), "x", "GET", "/ready").await;
         }

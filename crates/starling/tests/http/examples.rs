@@ -1,4 +1,4 @@
-//! The examples in `docs/http.md` do what the page says.
+//! The examples in `docs/http.md` must give the results on the page.
 
 use serde_json::Value;
 use starling_testkit::install::{Tool, ensure_installed};
@@ -7,7 +7,7 @@ use starling_testkit::token::Token;
 
 const PAGE: &str = include_str!("../../../../docs/http.md");
 
-/// A command and the answer that stands below it.
+/// A command and the response below it.
 struct Example {
     command: String,
     status: u16,
@@ -53,7 +53,7 @@ async fn run(node: &Node, command: &str) -> (u16, String) {
     (status.parse().expect("a status"), body.to_owned())
 }
 
-/// Reads the page: a block of `sh`, and right below it a block of `json` with the status behind it.
+/// Parses the page: a block of `sh`, followed by a block of `json` with the status.
 fn examples() -> Vec<Example> {
     let mut found = Vec::new();
     let mut command = None;
@@ -81,7 +81,7 @@ fn blocks() -> Vec<(&'static str, &'static str)> {
         .collect()
 }
 
-/// Objects have the same fields, lists the same length, and what stands there for certain is equal. Of what differs from run to
+/// Compares two values: objects must have the same fields, lists the same length, and fixed values must be equal. For values that differ from run to
 /// run (times, ids, figures, the node's name) only the type is compared.
 #[track_caller]
 fn assert_same_form(shown: &Value, answered: &Value, command: &str) {

@@ -1,4 +1,4 @@
-//! What a node says of its health, when it is well and when what it depends on is not.
+//! Health of a node, with and without its dependencies.
 
 use std::time::Duration;
 
@@ -69,13 +69,13 @@ async fn a_node_says_what_is_away_and_comes_back_by_itself() {
         "{shown}"
     );
 
-    // Without its database a node is degraded, and ready all the same: no other node is better off.
+    // Without its database a node is degraded but ready, because no other node does better.
     let postgres = cluster.postgres().expect("a PostgreSQL");
     postgres.stop().await.expect("stopped");
     until_true(SOON, "the database to be missed", async || Ok(health(node).await["status"] == "degraded"))
         .await
         .expect("missed");
-    // A machine that stands still for a second makes the node deaf for a moment.
+    // A machine that stalls for a second makes the node deaf for a moment.
     until_true(SOON, "Redis to be up alone, and the node ready", async || {
         let shown = health(node).await;
         let database = matches!(shown["database"]["status"].as_str(), Some("down" | "timeout"));
@@ -88,7 +88,7 @@ async fn a_node_says_what_is_away_and_comes_back_by_itself() {
         .await
         .expect("back");
 
-    // Without Redis it serves from the log, and nobody does better.
+    // Without Redis it serves from the log, and no node does better.
     let redis = cluster.redis().expect("a Redis");
     redis.stop().expect("stopped");
     until_true(SOON, "the node to be degraded", async || {

@@ -1,4 +1,4 @@
-//! Requests that do not say whom they are for, or say it twice.
+//! Requests without a `Host`, or with two.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::node;
 const UPGRADE: &str = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// The first line of the answer to this head, and what follows it as far as it comes at once.
+/// Returns the first line of the response to this head, and what follows it immediately.
 async fn answer(node: &Node, head: &str) -> String {
     let mut stream = TcpStream::connect(node.address()).await.expect("a connection");
     stream.write_all(format!("{head}\r\n").as_bytes()).await.expect("sent");
@@ -33,7 +33,7 @@ fn has_status(answer: &str, status: u16, what: &str) {
     assert!(line.split(' ').nth(1) == Some(status.to_string().as_str()), "{what}: {answer}");
 }
 
-/// Lines of `Host` that HTTP/1.1 has no room for.
+/// `Host` lines that HTTP/1.1 does not allow.
 const BAD_HOSTS: [&str; 12] = [
     "",
     "host: a\r\nhost: a\r\n",
@@ -80,7 +80,7 @@ async fn a_call_says_whom_it_is_for_unless_it_is_as_old_as_http_1_0() {
         // The header may be empty.
         "GET /health HTTP/1.1\r\nhost:\r\n",
         "GET http://other.example/health HTTP/1.1\r\nhost: a\r\n",
-        // What HAProxy asks by default.
+        // The default check of HAProxy.
         "GET /ready HTTP/1.0\r\n",
         "GET /ready HTTP/1.0\r\nhost: a\r\n",
     ] {

@@ -1,4 +1,4 @@
-//! How many requests are taken: of a connection, of an address behind a load balancer, of a user; and what a large answer counts.
+//! Limits on requests per connection, per address behind a load balancer, and per user; and how large responses count.
 
 use serde_json::{Value, json};
 use starling_testkit::http::{Request, Response};
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::{call_with, json_of, refused};
 
-/// So many requests are more than the limit even on a very slow machine.
+/// Number of requests that exceeds the limit even on a very slow machine.
 const MANY: usize = 1_000;
 
 async fn node(settings: &[(&str, &str)]) -> Node {
@@ -16,7 +16,7 @@ async fn node(settings: &[(&str, &str)]) -> Node {
     node.start().await.expect("a node")
 }
 
-/// What a node answers to requests that come one after the other on one connection: statuses and bodies.
+/// Sends requests one after another on one connection; returns statuses and bodies.
 async fn on_one_connection(node: &Node, token: &str, paths: &[&str]) -> Vec<(u16, Value)> {
     let mut stream = TcpStream::connect(node.address()).await.expect("a connection");
     let mut answers = Vec::new();
@@ -58,7 +58,7 @@ async fn requests_of_one_connection_are_limited_per_second() {
     let answers = on_one_connection(&node, &ada, &["/v1/conversations"; MANY]).await;
     let first = first_refused(&answers).expect("one is too many");
     assert!(first >= 20, "a burst of a second is allowed, not {first}");
-    // Another connection has its own.
+    // Another connection has its own allowance.
     assert_eq!(first_refused(&on_one_connection(&node, &ada, &["/v1/conversations"; 20]).await), None);
     let limited = node.metric("starling_limited_total", "limit=\"connection_requests\"").await;
     assert!(limited.expect("a metric") >= 1.0);
@@ -74,7 +74,7 @@ async fn a_large_answer_counts_for_several() {
         let message = json!({"key": n.to_string(), "content": "x".repeat(60_000)});
         json_of(&call_with(&node, &ada, "POST", path, &message).await, 201);
     }
-    // Nearly a MiB: as much as 59 requests, of which there are two a second.
+    // Almost 1 MiB, which counts as 59 requests; two a second are allowed.
     let answers = on_one_connection(&node, &ada, &[path, "/v1/conversations"]).await;
     assert_eq!(first_refused(&answers), Some(1));
     let away = answers[1].1["error"]["retry_after_ms"].as_u64().expect("a time");

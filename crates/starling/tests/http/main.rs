@@ -1,4 +1,4 @@
-//! The HTTP API, on real nodes: every call, who may do it, and how it fails.
+//! The HTTP API on real nodes: every call, its permissions, and its errors.
 
 mod access;
 mod conversations;
@@ -17,17 +17,17 @@ use starling_testkit::http::{Request, Response};
 use starling_testkit::node::Node;
 use starling_testkit::token::Token;
 
-/// A node by itself, without the limits that a test's haste would run into.
+/// Starts a single node without limits, which fast tests would exceed.
 async fn node() -> Node {
     Node::builder().unlimited().start().await.expect("a node")
 }
 
-/// A token of an administrator of the tenant `default`.
+/// Returns a token of an administrator of the tenant `default`.
 fn admin(node: &Node) -> String {
     Token::of("root").scope("admin").sign(node.secret())
 }
 
-/// A call with a token.
+/// Returns a request with a token.
 fn request(node: &Node, token: &str, method: &str, path: &str) -> Request {
     Request::new(method, &format!("{}{path}", node.http_url())).bearer(token)
 }
@@ -40,7 +40,7 @@ async fn call_with(node: &Node, token: &str, method: &str, path: &str, body: &Va
     request(node, token, method, path).json(body).send().await.expect("an answer")
 }
 
-/// The JSON of an answer that has this status.
+/// Returns the JSON of a response, which must have this status.
 #[track_caller]
 fn json_of(response: &Response, status: u16) -> Value {
     assert_eq!(response.status, status, "{}", response.text());
@@ -48,7 +48,7 @@ fn json_of(response: &Response, status: u16) -> Value {
     response.json().expect("JSON")
 }
 
-/// Holds a refusal against the rules for all of them.
+/// Checks an error response against the general rules.
 #[track_caller]
 fn refused(response: &Response, status: u16, code: &str) -> Value {
     let body = json_of(response, status);

@@ -35,7 +35,7 @@ async fn a_message_is_added_once_and_read_by_members() {
     let again =
         json_of(&call_with(&node, &ada, "POST", LOG, &json!({"key": "k1", "content": "other"})).await, 200);
     assert_eq!(again, json!({"id": sent["id"], "seq": 1, "at": sent["at"], "duplicate": true}));
-    // A key is the sender's own.
+    // Keys are separate for each sender.
     let bobs = json_of(&call_with(&node, &node.token("bob"), "POST", LOG, &body).await, 201);
     assert_eq!(bobs["seq"], 2);
 
@@ -139,7 +139,7 @@ async fn administrators_post_under_any_name_and_role_and_nobody_else_does() {
         404,
         "not_found",
     );
-    // An administrator may read and post; that alone makes nobody a member.
+    // An administrator may read and post without becoming a member.
     let shown = json_of(&call(&node, &ada, "GET", "/v1/conversations/tea").await, 200);
     assert_eq!(shown["members"], json!(["ada", "bob"]));
 }
@@ -191,7 +191,7 @@ async fn who_writes_too_often_is_told_when_to_come_back() {
     let ms = body["error"]["retry_after_ms"].as_u64().expect("a time");
     assert!((1..=60_000).contains(&ms), "{ms}");
     assert_eq!(response.header("retry-after"), Some(ms.div_ceil(1000).to_string().as_str()));
-    // Others are not harmed.
+    // Other users are unaffected.
     json_of(
         &call_with(&node, &node.token("bob"), "POST", LOG, &json!({"key": "k", "content": "x"})).await,
         201,

@@ -113,7 +113,7 @@ async fn sessions_are_listed_by_page_and_by_user() {
         json_of(&call(&node, &root, "GET", "/v1/sessions?user=nobody").await, 200)["sessions"],
         json!([])
     );
-    // Neither what is no cursor at all nor the cursor of something else begins at the first page again.
+    // Neither an invalid cursor nor the cursor of another list starts at the first page again.
     for query in
         ["?user=a%20b", "?limit=201", "?cursor=%25", "?cursor=bm9uc2Vuc2U", "?user=ada&cursor=bm9uc2Vuc2U"]
     {
@@ -138,7 +138,7 @@ async fn an_operator_ends_a_session_for_good() {
         json_of(&call(&node, &root, "GET", "/v1/sessions?user=ada").await, 200)["sessions"],
         json!([])
     );
-    // An operator whose answer got lost does it again.
+    // An operator repeats the request because the response was lost.
     done(&call(&node, &root, "DELETE", &path).await);
     refused(&call(&node, &root, "DELETE", "/v1/sessions/none").await, 404, "not_found");
 

@@ -1,4 +1,4 @@
-//! What holds for all calls: unknown paths, `HEAD`, bodies, compression.
+//! Rules for all calls: unknown paths, `HEAD`, bodies, compression.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ async fn head_is_get_without_the_body() {
     assert!(answer.starts_with("HTTP/1.1 401 ") && answer.ends_with("\r\n\r\n"), "{answer}");
 }
 
-/// What a node answers to these bytes, until it ends the connection.
+/// Sends these bytes and returns the response up to the end of the connection.
 async fn raw(node: &Node, request: &str) -> String {
     let mut stream = TcpStream::connect(node.address()).await.expect("a connection");
     let request = request.replacen("\r\n", "\r\nhost: x\r\nconnection: close\r\n", 1);
@@ -107,7 +107,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let head = "POST /v1/conversations HTTP/1.1\r\ncontent-length: 10\r\nauthorization: Bearer ";
     let answer = raw(&node, &format!("{head}{}\r\n\r\n{{", node.token("ada"))).await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"code\":\"bad_request\""), "{answer}");
-    // The node goes on.
+    // The node continues.
     assert_eq!(node.get("/health").await.expect("an answer").status, 200);
 }
 
@@ -134,7 +134,7 @@ async fn long_answers_are_compressed_for_those_who_ask() {
     for encoding in ["gzip", "br"] {
         assert_eq!(unpacked_by_curl(&node, &ada, path, encoding).await, plain.body, "{encoding}");
     }
-    // Large ones are compressed whole, on other threads, so their length is known.
+    // Large responses are compressed as a whole, on other threads, so their length is known.
     let message = json!({"key": "long", "content": "all work and no play ".repeat(3_000)});
     json_of(&call_with(&node, &ada, "POST", path, &message).await, 201);
     let plain = call(&node, &ada, "GET", path).await;

@@ -1,4 +1,4 @@
-//! The program's other commands: a token, the configuration that holds, the help.
+//! The program's other commands: `token`, `config`, and the help.
 
 use starling_testkit::client::{Client, Encoding};
 use starling_testkit::http::Request;
@@ -17,7 +17,7 @@ async fn a_token_made_by_the_program_is_accepted_by_a_node_of_the_same_configura
     assert_eq!((&ann.welcome()["user"], &ann.welcome()["tenant"]), (&"ann".into(), &"acme".into()));
     let nodes = Request::new("GET", &format!("{}/v1/nodes", node.http_url())).bearer(token);
     assert_eq!(nodes.send().await.unwrap().status, 200);
-    // Of another configuration, with another secret, it is worth nothing.
+    // A node with another secret refuses the token.
     let other = Node::builder().secret("another secret, which is long enough, too").start().await.unwrap();
     let failure = Client::connect(&other.ws_url(), token, Encoding::Json).await.unwrap_err();
     assert_eq!(failure.code(), Some("unauthorized"));
@@ -54,7 +54,7 @@ async fn a_token_of_nobody_or_of_somebody_elses_key_is_not_made() {
     let foreign = token().arg("ann").secret("").env("STARLING_JWT_PUBLIC_KEY_FILE", "key.pem");
     let (status, log) = finished(foreign).await;
     assert!(status == BAD && log.contains("private key"), "{status}: {log}");
-    // The secret beside a key set signs tickets; a node of this configuration would refuse a token that it signs.
+    // With a key set, the secret only signs tickets; a node with this configuration would refuse a token signed with it.
     let beside = token().arg("ann").env("STARLING_JWT_JWKS_URL", "https://id.example/keys");
     let (status, log) = finished(beside.env("STARLING_JWT_ALGORITHM", "RS256")).await;
     assert!(status == BAD && log.contains("jwt_jwks_url") && log.contains("private key"), "{status}: {log}");
@@ -134,7 +134,7 @@ fn a_reader_that_goes_early_is_no_failure() {
         [&["config"][..], &["config", "--markdown"], &["token", "--user", "ann"], &["--help"], &["help"]]
     {
         let (reader, writer) = std::io::pipe().unwrap();
-        // As `head` does once it has enough.
+        // Like `head` once it has read enough.
         drop(reader);
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_starling"));
         command
@@ -179,7 +179,7 @@ async fn the_help_of_a_subcommand_is_short_and_its_settings_are_taken_all_the_sa
 
 #[tokio::test]
 async fn the_help_is_what_it_was() {
-    // Where there is no terminal, the width is the variable's.
+    // Without a terminal, the variable sets the width.
     let (status, help) = finished(Node::builder().arg("--help").env("COLUMNS", "100")).await;
     assert_eq!(status, 0, "{help}");
     insta::assert_snapshot!(help);

@@ -1,4 +1,4 @@
-//! A database that is away at the start, and a schema brought up to date by the operator and not by the nodes.
+//! A database that is down at the start, and migrations run by the operator.
 
 use starling_testkit::client::{Client, Encoding};
 use starling_testkit::free_port;
@@ -19,7 +19,7 @@ async fn a_node_that_may_not_migrate_says_who_should_and_serves_afterwards() {
     assert_eq!(status, 1, "{log}");
     assert!(log.contains("database_url") && log.contains("run `starling migrate`"), "{log}");
 
-    // Once more does no harm. Who migrates needs no key to tokens, and no Redis that answers.
+    // Repeating is harmless. Migrations need neither a token key nor Redis.
     let nobody = free_port().unwrap();
     for _ in 0..2 {
         let migrates =

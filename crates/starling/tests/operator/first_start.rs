@@ -1,4 +1,4 @@
-//! The first start, by somebody who configured nothing.
+//! The first start, without any configuration.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
@@ -17,20 +17,20 @@ async fn get(node: &Node, token: &str, path: &str) -> Response {
     Request::new("GET", &format!("{}{path}", node.http_url())).bearer(token).send().await.unwrap()
 }
 
-/// A node that is started by this line of a shell, on a terminal of its own, of which the node's log is what it shows.
+/// Starts a node with this shell command on a new terminal, whose output is read as the node's log.
 fn on_a_terminal(line: &str) -> NodeBuilder {
     Node::builder().secret("").program("script").arg("-qec").arg(line).arg("/dev/null")
 }
 
-/// A node that is started by this line of a shell, without a terminal.
+/// Starts a node with this shell command, without a terminal.
 fn in_a_shell(line: &str) -> NodeBuilder {
     Node::builder().secret("").program("sh").arg("-c").arg(line)
 }
 
-/// The tokens of both links, once they are shown, in their order.
+/// Returns the tokens of both links in their order, once they are shown.
 async fn shown(node: &Node) -> [String; 2] {
     let start = format!("{}/#token=", node.http_url());
-    // The end of the text, so that nothing is cut.
+    // Waits for the end of the text, so that nothing is missing.
     until_true(SOON, "links", async || Ok(node.log().contains("--user carol"))).await.unwrap();
     let log = node.log();
     let tokens = log.lines().filter_map(|line| line.trim().strip_prefix(&start).map(str::to_owned));
@@ -45,7 +45,7 @@ async fn on_a_terminal_two_links_are_shown_whose_tokens_work() {
         let answer = get(&node, token, "/v1/conversations").await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
-    // Only alice may see the nodes.
+    // Only Alice may list the nodes.
     assert_eq!(get(&node, &alice, "/v1/nodes").await.status, 200);
     assert_eq!(get(&node, &bob, "/v1/nodes").await.status, 403);
 }
@@ -55,7 +55,7 @@ async fn who_keeps_the_log_in_a_file_sees_the_links_all_the_same() {
     let node = on_a_terminal(&format!("exec {PROGRAM} > output")).start().await.unwrap();
     let [alice, _] = shown(&node).await;
     assert_eq!(get(&node, &alice, "/v1/nodes").await.status, 200);
-    // What is kept is one JSON object a line.
+    // The log contains one JSON object per line.
     let output = || std::fs::read_to_string(node.folder().join("output"));
     until_true(SOON, "the log", async || Ok(output()?.contains("serving"))).await.unwrap();
     let output = output().unwrap();

@@ -1,4 +1,4 @@
-//! What an operator meets: TLS and load balancers in front of the public port, the first start, starts with something away or
+//! Tests for operators: TLS and load balancers in front of the public port, the first start, starts with something down or
 //! too old, and the program's other commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use starling_testkit::node::NodeBuilder;
 
-/// How long something may take that should come at once, on a machine that is busy.
+/// Timeout for something that should happen at once, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 /// Exit status of a bad configuration.
 const BAD: i32 = 64;
 
-/// Runs the program until it ends by itself; answers its exit status and what it wrote.
+/// Runs the program until it ends; returns its exit status and output.
 async fn finished(builder: NodeBuilder) -> (i32, String) {
     let node = builder.without_waiting().start().await.unwrap();
     let status = node.ended(SOON).await.unwrap();

@@ -1,4 +1,4 @@
-//! Load balancers that say for whom they speak.
+//! Load balancers that forward client addresses.
 
 use starling_testkit::client::{Client, Failure, Upgrade};
 use starling_testkit::node::Node;
@@ -6,7 +6,7 @@ use starling_testkit::wait::{until, until_true};
 
 use crate::{BAD, SOON, finished};
 
-/// A node where an address may have one connection, and this peer is a load balancer.
+/// Starts a node that allows one connection per address and trusts this load balancer.
 async fn node(trusted: &str) -> Node {
     Node::builder()
         .env("STARLING_TRUSTED_PROXIES", trusted)
@@ -38,7 +38,7 @@ async fn clients_behind_a_trusted_load_balancer_are_limited_each_by_its_own_addr
     let _second = open(&node, "203.0.113.2").await.unwrap();
     assert_eq!(refusals(&node).await, 0.0);
     assert_refused(&node, "203.0.113.1").await;
-    // What stands before the balancer's own word anybody could have written.
+    // Anybody could have written the entries before the load balancer's own.
     assert_refused(&node, "198.51.100.7, 203.0.113.2").await;
     assert_eq!(refusals(&node).await, 2.0);
     first.cut();
@@ -48,7 +48,7 @@ async fn clients_behind_a_trusted_load_balancer_are_limited_each_by_its_own_addr
 #[tokio::test]
 async fn the_word_of_a_peer_that_is_not_trusted_is_ignored() {
     let node = node("192.0.2.1").await;
-    // The request that found the node ready may still count.
+    // The request that checked readiness may still count.
     let first = until(SOON, "a connection", async || Ok(open(&node, "203.0.113.1").await.ok()));
     let _first = first.await.unwrap();
     let before = refusals(&node).await;
@@ -60,7 +60,7 @@ async fn the_word_of_a_peer_that_is_not_trusted_is_ignored() {
 async fn a_network_is_trusted_and_hops_may_have_ports() {
     let node = node("fd00::/8, 127.0.0.0/8").await;
     let _first = open(&node, "203.0.113.1:4711").await.unwrap();
-    // A forged address before it helps nobody.
+    // A forged address before it has no effect.
     assert_refused(&node, "198.51.100.7, 203.0.113.1:4712").await;
     assert_refused(&node, "198.51.100.8, 203.0.113.1, 127.0.0.9:80, [fd00::1]:443").await;
     let _second = open(&node, "[2001:db8::1]:4711").await.unwrap();
@@ -70,7 +70,7 @@ async fn a_network_is_trusted_and_hops_may_have_ports() {
 #[tokio::test]
 async fn what_stands_before_a_hop_that_cannot_be_read_is_not_believed() {
     let node = node("127.0.0.1").await;
-    // All of them count as the load balancer itself; the request that found the node ready may still count.
+    // All of them count as the load balancer; the request that checked readiness may still count.
     let first = until(SOON, "a connection", async || Ok(open(&node, "203.0.113.1, unknown").await.ok()));
     let _first = first.await.unwrap();
     assert_refused(&node, "203.0.113.2, unknown").await;
@@ -121,7 +121,7 @@ async fn who_is_refused_for_itself_uses_up_nothing_of_what_the_node_takes_of_all
     let _first = open(&node, "203.0.113.1").await.unwrap();
     for _ in 0..100 {
         match open(&node, "203.0.113.1").await {
-            // The first seconds of a busy machine may be more than one.
+            // On a busy machine this may take more than one second.
             Ok(_) => {}
             Err(Failure::NotUpgraded { status, .. }) => assert_eq!(status, 429),
             Err(other) => panic!("{other}"),

@@ -1,4 +1,4 @@
-//! Starts without Redis, and with one that is too old.
+//! Starts without Redis, and with a Redis that is too old.
 
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding};
@@ -35,7 +35,7 @@ async fn a_node_starts_without_redis_serves_from_the_log_and_is_whole_when_redis
     let health: Value = health.json().unwrap();
     assert_eq!((&health["status"], &health["database"]["status"]), (&json!("unfit"), &json!("up")));
 
-    // It waits until it knows that no other node does better, and then serves from the log.
+    // The node waits until it knows that no other node does better, and then serves from the log.
     let shows = async |expected: &Value| Ok(node.get("/ready").await?.json()? == *expected);
     let degraded = json!({"ready": true, "reasons": ["degraded"]});
     until_true(SOON, "the node to serve without Redis", async || shows(&degraded).await).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_redis_that_refuses_the_node_ends_the_start_with_1_and_the_reason() {
     }
 }
 
-/// Answers what a client asks when it connects, as Redis 6.2 does.
+/// Responds to a connecting client like Redis 6.2.
 async fn be_old(mut socket: TcpStream) {
     let mut read = [0; 4096];
     while let Ok(count @ 1..) = socket.read(&mut read).await {

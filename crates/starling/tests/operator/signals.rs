@@ -1,4 +1,4 @@
-//! Signals: a drain, a configuration that is read again, or nothing at all; never an end without a word.
+//! Signals cause a drain, a reload of the configuration, or nothing, but never a sudden end.
 
 use starling_testkit::client::{Client, Encoding};
 use starling_testkit::node::Node;
@@ -87,7 +87,7 @@ async fn after_sighup_the_log_level_is_read_again_and_the_rest_is_named() {
 
 #[tokio::test]
 async fn a_node_whose_terminal_closes_drains_and_says_so_to_its_clients() {
-    // `script` makes a terminal, which goes with it. The node leaves its process id, since it outlives `script`.
+    // `script` makes a terminal that ends with it. The node writes its process id, because it outlives `script`.
     let line = format!("echo $$ > pid; exec {PROGRAM} > output 2>&1 < /dev/tty");
     let node = Node::builder()
         .env("STARLING_DRAIN_SECONDS", "1")

@@ -1,4 +1,4 @@
-//! The database file of a single node, and the secret beside it.
+//! The database file of a single node, and the secret next to it.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -37,7 +37,7 @@ async fn a_second_node_is_refused_whatever_name_it_has_for_the_file() {
         assert_eq!(status, BAD, "{log}");
         assert!(log.contains("another program uses this database"), "{log}");
     }
-    // It has not been disturbed.
+    // The first node is unaffected.
     assert_eq!(send(&node, "second").await["seq"], 2);
     assert_eq!(node.terminate(SOON).await.unwrap().code(), Some(0));
     std::fs::remove_file(&hard).unwrap();
@@ -77,7 +77,7 @@ async fn what_is_made_is_its_owners_alone() {
     for name in ["starling.db", "starling.db-wal", "starling.db-shm", "starling.db.lock", "starling.secret"] {
         assert_eq!(mode(name).unwrap_or_else(|error| panic!("{name}: {error}")), 0o600, "{name}");
     }
-    // What an older version or a copy has left open to everybody is closed at the next start.
+    // Files that an older version or a copy has left readable for everybody are protected at the next start.
     assert_eq!(node.terminate(SOON).await.unwrap().code(), Some(0));
     for name in ["starling.db", "starling.secret"] {
         std::fs::set_permissions(data.join(name), PermissionsExt::from_mode(0o644)).unwrap();
@@ -95,7 +95,7 @@ async fn a_secret_that_cannot_be_used_is_not_replaced() {
         if cut {
             std::fs::write(&secret, "half of it").unwrap();
         } else {
-            // Nobody can read this, not even root.
+            // Nobody can read this file, not even root.
             std::fs::create_dir(&secret).unwrap();
         }
         let (status, log) = finished(on(&path).secret("")).await;

@@ -25,7 +25,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::{BAD, SOON, finished};
 
-/// An authority, and what it gave to a server at 127.0.0.1. All in PEM.
+/// Certificate authority and its certificate for a server at 127.0.0.1, in PEM.
 struct Certificates {
     folder: Folder,
     authority: String,
@@ -50,7 +50,7 @@ impl Certificates {
         Self { folder, authority, certificate, key }
     }
 
-    /// A node that shows the certificate.
+    /// Starts a node with the certificate.
     fn node(&self) -> NodeBuilder {
         Node::builder()
             .file("server.crt", &self.certificate)
@@ -59,7 +59,7 @@ impl Certificates {
             .env("STARLING_TLS_KEY_FILE", "server.key")
     }
 
-    /// What a client believes who knows the authority alone.
+    /// Returns a TLS client configuration that only trusts this authority.
     fn client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap()).unwrap();
@@ -68,7 +68,7 @@ impl Certificates {
         Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth())
     }
 
-    /// Asks by curl; answers its exit status and what came.
+    /// Runs curl; returns its exit status and output.
     async fn curl(&self, url: &str) -> (bool, String) {
         let authority = self.folder.join("ca.crt");
         let mut command = tokio::process::Command::new("curl");
@@ -78,7 +78,7 @@ impl Certificates {
     }
 }
 
-/// A WebSocket over TLS.
+/// WebSocket over TLS.
 struct Secure(WebSocketStream<TlsStream<TcpStream>>);
 
 impl Secure {
@@ -96,7 +96,7 @@ impl Secure {
         self.0.send(Message::text(command.to_string())).await.unwrap();
     }
 
-    /// The first reply or event for which `wanted` holds.
+    /// Returns the first reply or event that satisfies `wanted`.
     async fn first(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let search = async {
             loop {
@@ -120,7 +120,7 @@ impl Secure {
     }
 }
 
-/// The status of an upgrade over TLS by a page of this origin.
+/// Returns the status of an upgrade over TLS from a page of this origin.
 async fn upgrade_status(node: &Node, config: &Arc<ClientConfig>, host: &str, origin: &str) -> String {
     let stream = TcpStream::connect(node.address()).await.unwrap();
     let name = ServerName::from(node.address().ip());
@@ -176,13 +176,13 @@ async fn http_and_websockets_are_served_over_tls_and_nothing_in_the_clear() {
     assert_eq!(welcome["ok"]["user"], "ada", "{welcome}");
     ada.ask(json!({"id": 2, "op": "create", "conversation": "tea"})).await;
     ada.ask(json!({"id": 3, "op": "join", "conversation": "tea"})).await;
-    // Longer than a record of TLS.
+    // Longer than a TLS record.
     let content = "leaf ".repeat(8_000);
     ada.send(json!({"id": 4, "op": "send", "conversation": "tea", "key": "k", "content": content})).await;
     let message = ada.first(|frame| frame["ev"] == "message").await;
     assert_eq!((&message["seq"], &message["content"]), (&json!(1), &json!(content)));
 
-    // Who speaks in the clear gets no answer, and disturbs nobody.
+    // A plain-text client gets no response and disturbs nobody.
     let error = node.get("/health").await.expect_err("plain HTTP was answered");
     assert!(!format!("{error:#}").contains("refused"), "{error:#}");
     until_true(SOON, "the refusal to be counted", async || {
@@ -198,7 +198,7 @@ async fn http_and_websockets_are_served_over_tls_and_nothing_in_the_clear() {
 async fn what_is_wrong_with_certificate_or_key_is_named_before_the_port_is_bound() {
     let certificates = Certificates::make().await;
     let other = Certificates::make().await;
-    // A node that came as far as the port would end with 1, and name it.
+    // A node that got as far as binding the port would exit with 1.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let node = || certificates.node().file("words.pem", "no PEM\n").file("other.key", &other.key);
@@ -207,16 +207,16 @@ async fn what_is_wrong_with_certificate_or_key_is_named_before_the_port_is_bound
     for (variable, value, named) in [
         (CERTIFICATE, "not-there.crt", "tls_certificate_file"),
         (KEY, "not-there.key", "tls_key_file"),
-        // A folder can't be read, not even by root.
+        // A folder cannot be read as a file, not even by root.
         (CERTIFICATE, ".", "tls_certificate_file"),
         (KEY, ".", "tls_key_file"),
         (CERTIFICATE, "words.pem", "tls_certificate_file"),
         (KEY, "words.pem", "tls_key_file"),
         (CERTIFICATE, "server.key", "tls_certificate_file"),
         (KEY, "server.crt", "tls_key_file"),
-        // A key, but another certificate's.
+        // A key of another certificate.
         (KEY, "other.key", "tls_certificate_file"),
-        // One without the other.
+        // A certificate without a key, and the reverse.
         (CERTIFICATE, "", "tls_certificate_file"),
         (KEY, "", "tls_key_file"),
     ] {
@@ -235,7 +235,7 @@ async fn after_sighup_new_connections_see_the_new_certificate_and_old_ones_go_on
     let mut ada = Secure::open(&node, old.client()).await;
     ada.ask(json!({"id": 1, "op": "connect", "token": node.token("ada")})).await;
 
-    // A key that does not fit: nothing changes, and the log says why.
+    // A key that does not match: nothing changes, and the log says why.
     std::fs::write(node.folder().join("server.key"), &new.key).unwrap();
     node.signal(Signal::HUP).unwrap();
     until_true(SOON, "the refusal", async || Ok(node.log().contains("nothing was changed"))).await.unwrap();
@@ -262,7 +262,7 @@ async fn an_address_with_too_many_connections_is_not_answered_in_plain_text() {
     };
     until_true(SOON, "connections", holds_two).await.unwrap();
     let mut refused = TcpStream::connect(node.address()).await.unwrap();
-    // What is answered to those who say something; the connection may have ended before.
+    // The response to clients that send something; the connection may have ended before.
     let _ = refused.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
     let mut answer = Vec::new();
     let _ = timeout(SOON, refused.read_to_end(&mut answer)).await.expect("it ends");

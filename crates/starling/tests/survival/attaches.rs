@@ -1,4 +1,4 @@
-//! Of several sockets that attach one session the one that began last is left, and it alone; a session that an operator ended stays ended.
+//! Of several connections that attach one session, only the one that began last remains. A session that an operator ended stays ended.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use starling_testkit::wait;
 
 use crate::TURN;
 
-/// How long anything may take.
+/// Timeout for everything.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +56,7 @@ async fn of_sockets_that_race_for_a_session_the_last_one_is_left_whatever_become
     Ok(())
 }
 
-/// Ada in many conversations on the first node, and what she resumes with.
+/// Connects Ada to many conversations on the first node; also returns her `resume`.
 async fn ada(cluster: &Cluster, conversations: usize) -> Result<(Client, Value)> {
     let mut ada = Client::connect(&cluster.node(0).ws_url(), &cluster.token("ada"), Encoding::Json).await?;
     let mut cursors = serde_json::Map::new();
@@ -70,7 +70,7 @@ async fn ada(cluster: &Cluster, conversations: usize) -> Result<(Client, Value)>
     Ok((ada, json!({"session": session, "ticket": ticket, "cursors": cursors})))
 }
 
-/// A socket that has sent `connect`, whose answer has not been awaited.
+/// Opens a connection and sends `connect` without waiting for the reply.
 async fn begin(node: &Node, resume: &Value) -> Result<(Client, u64)> {
     let mut client = Upgrade::to(&node.ws_url()).encoding(Encoding::Json).open().await?;
     let fields = json!({"token": node.token("ada"), "resume": resume});
@@ -84,12 +84,12 @@ async fn a_slow_attach_does_not_win_over_one_that_began_later() -> Result<()> {
     let cluster = Cluster::builder(2).unlimited().start().await?;
     let (older, resume) = ada(&cluster, 100).await?;
     for _ in 0..5 {
-        // The second node has to load her conversations, the first has them.
+        // The second node must load her conversations; the first has them.
         let (mut slow, slow_connect) = begin(cluster.node(1), &resume).await?;
         tokio::time::sleep(Duration::from_millis(10)).await;
         let (mut quick, connect) = begin(cluster.node(0), &resume).await?;
         ensure!(quick.reply(connect).await?["resumed"] == true, "the last one is not resumed");
-        // It may have been attached for a moment, or not at all.
+        // It may have been attached for a moment or not at all.
         match slow.reply(slow_connect).await {
             Ok(_) => {
                 let closed = slow.closed(PATIENCE).await?;
@@ -119,7 +119,7 @@ async fn a_socket_that_breaks_while_it_attaches_leaves_the_session_to_the_older_
     for number in 0..1_000 {
         resume["cursors"][format!("invented-{number}")] = json!(1);
     }
-    // The database is away: the second node can't load anything, for as long as we like.
+    // The database is cut off, so the second node cannot load anything until the test allows it.
     cluster.postgres()?.stop().await?;
     let (breaking, _) = begin(cluster.node(1), &resume).await?;
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -183,7 +183,7 @@ async fn an_ended_session_stays_ended_whatever_becomes_of_redis() -> Result<()> 
         ensure!(!resumes(node, &resume).await?, "{} resumes it without Redis", node.name());
     }
     redis.restart().await?;
-    // Nor does a node that was not there when it was ended, with Redis empty or away.
+    // The same holds for a node that was not running at that time, with Redis empty or down.
     cluster.node(1).kill().await?;
     cluster.node(1).start_again().await?;
     for node in cluster.nodes() {
@@ -225,10 +225,10 @@ async fn an_end_closes_a_socket_that_is_just_attaching() -> Result<()> {
         ensure!(end(cluster.node(0), &resume["session"]).await? == 204);
         let ended = Instant::now();
         let closed = older.closed(PATIENCE).await?;
-        // Attached before the end, the newer one replaced the older one.
+        // If it attached before the end, the newer connection replaced the older one.
         ensure!(matches!(closed.code, Some(4409 | 4410)), "{closed:?}");
         match attaching.reply(connect).await {
-            // It came after the end, so the session is another one; or it was attached before it.
+            // It attached either after the end, with another session, or before it.
             Ok(welcome) if welcome["resumed"] == false => {}
             Ok(welcome) => {
                 ensure!(welcome["resumed"] == true, "{welcome}");
@@ -242,7 +242,7 @@ async fn an_end_closes_a_socket_that_is_just_attaching() -> Result<()> {
     Ok(())
 }
 
-/// Ada with a new session, in the conversations of one round.
+/// Connects Ada with a new session, in the conversations of one round.
 async fn ada_anew(cluster: &Cluster, round: u64) -> Result<(Client, Value)> {
     let mut ada = Client::connect(&cluster.node(0).ws_url(), &cluster.token("ada"), Encoding::Json).await?;
     let mut cursors = serde_json::Map::new();

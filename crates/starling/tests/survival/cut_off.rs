@@ -1,4 +1,4 @@
-//! One node alone is cut off: from Redis, so that it can't tell the others, or from the database, so that it can't write.
+//! A single node is cut off: from Redis, so that it cannot publish, or from the database, so that it cannot write.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use starling_testkit::proxy::Link;
 use crate::TURN;
 use crate::talk::{message, rest, say};
 
-/// How many messages are said while the node is cut off. None of them shows a hole to anybody, since nobody else speaks.
+/// Number of messages sent while the node is cut off. None reveals a hole, since nobody else sends.
 const SAID: u64 = 8;
-/// How long a client waits for what should come within two seconds, on a machine that is busy.
+/// Timeout for something that should arrive within two seconds, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What the drain here may take.
+/// `drain_seconds` in this test.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long after that a node may take, on a machine that is busy: a process manager waits ten seconds longer than the drain.
+/// Time that a node may take after that on a busy machine: a process manager waits ten seconds longer than the drain.
 const AFTER: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,7 @@ async fn a_node_whose_database_and_redis_hang_ends_soon_after_its_drain() -> Res
     ada.command("join", json!({"conversation": "c"})).await?;
     database.pause();
     redis.pause();
-    // A message waits for the database, and a last-seen time will.
+    // A message waits for the database, and so will a last-seen time.
     ada.submit("send", json!({"conversation": "c", "key": "k", "content": "waits"})).await?;
     let told = Instant::now();
     node.begin_termination()?;

@@ -1,4 +1,4 @@
-//! What goes on while the database is away.
+//! What keeps working while the database is down.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use starling_testkit::wait::until_true;
 use crate::TURN;
 use crate::talk::say;
 
-/// Generous: for what takes a moment, also on a busy machine.
+/// Generous timeout, for busy machines.
 const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,7 +33,7 @@ async fn sockets_joins_typing_presence_and_topics_need_no_database() -> Result<(
     let refused = say(&mut ada, "c", "is it there?").await.err().context("a send without a database")?;
     ensure!(refused.to_string().contains("unavailable"), "{refused:#}");
 
-    // Who was never seen is in the list, without a time.
+    // A user who was never online is listed without a time.
     let list = ada.command("presence", json!({"conversation": "c"})).await?;
     let expected = json!([
         {"user": "ada", "online": true, "devices": 1},
@@ -42,7 +42,7 @@ async fn sockets_joins_typing_presence_and_topics_need_no_database() -> Result<(
     ]);
     ensure!(list["users"] == expected, "{list}");
 
-    // A conversation that the node knows, since Ada is in it.
+    // The node knows this conversation, because Ada has joined it.
     let mut cy = connect(0, "cy").await?;
     let joined = cy.command("join", json!({"conversation": "c"})).await?;
     ensure!(joined["online"].as_array().is_some_and(|online| online.len() == 3), "{joined}");
@@ -55,7 +55,7 @@ async fn sockets_joins_typing_presence_and_topics_need_no_database() -> Result<(
     cy.command("publish", json!({"topic": "news", "data": "we go on"})).await?;
     let publication = bob.wait_for_event("publication").await?;
     ensure!(publication["data"] == "we go on", "{publication}");
-    // A moment ago, by what the node itself knows.
+    // The node itself knows that this was a moment ago.
     cy.command("leave", json!({"conversation": "c"})).await?;
     bob.wait_for(|event| event["ev"] == "presence" && event["user"] == "cy" && event["online"] == false)
         .await?;
@@ -69,7 +69,7 @@ async fn sockets_joins_typing_presence_and_topics_need_no_database() -> Result<(
     Ok(())
 }
 
-/// An operator reads why sends fail, without asking for more than the usual log, and is not drowned in it.
+/// The default log says why sends fail, without flooding the operator.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_says_once_that_the_database_is_away_and_once_that_it_is_back() -> Result<()> {
     const AWAY: &str = "PostgreSQL does not answer";
@@ -91,10 +91,10 @@ async fn the_log_says_once_that_the_database_is_away_and_once_that_it_is_back() 
     ensure!(line.contains("WARN") && line.contains("primary"), "{line}");
     ensure!(said(BACK) == 0, "{}", node.log());
 
-    // The node looks by itself: nobody needs to send anything.
+    // The node checks by itself; no client needs to send anything.
     cluster.postgres()?.start_again().await?;
     until_true(SOON, "the log to say that the database is back", async || Ok(said(BACK) > 0)).await?;
-    // Twice, where the machine was so slow that the database seemed to be away once more.
+    // Twice if the machine was so slow that the database seemed to be down again.
     ensure!(said(AWAY) <= 2 && said(BACK) <= 2, "{}", node.log());
     Ok(())
 }

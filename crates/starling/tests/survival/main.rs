@@ -1,5 +1,5 @@
-//! What clients keep when something under them is gone: their session after kill -9 of the node and after FLUSHALL, the
-//! others' view of who is there, who may read and write, and every message of a conversation that went on while they did not read.
+//! What clients keep when a server fails: their session after kill -9 of the node and after FLUSHALL, the
+//! presence that others see, membership, and every message of a conversation that continued while they did not read.
 
 mod attaches;
 mod cut_off;
@@ -13,5 +13,5 @@ mod slow_reader;
 mod stuck_readers;
 mod talk;
 
-/// One at a time: the machine is small, and times are measured.
+/// Only one test at a time, because the machine is small and times are measured.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

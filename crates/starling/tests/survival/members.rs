@@ -1,4 +1,4 @@
-//! Who is removed is out on every node, whatever becomes of the word of it.
+//! A removed member is out on every node, even if the notice is lost.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 use crate::TURN;
 use crate::talk::say;
 
-/// Generous: for what takes a moment, also on a busy machine, and even where only the comparison once a minute finds it.
+/// Generous timeout, for busy machines and for changes that only the comparison once a minute finds.
 const SOON: Duration = Duration::from_secs(90);
-/// A statement that waits for a lock is given up after some seconds, so that an attempt may come to nothing on a slow machine.
+/// Number of attempts. A statement that waits for a lock times out after some seconds, so an attempt may fail on a slow machine.
 const ATTEMPTS: u32 = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,8 +32,8 @@ async fn a_removal_is_told_although_its_answer_was_lost_on_the_way_from_the_data
         let request = tokio::spawn(async move { removal.send().await });
         stage.removal_waits().await?;
         stage.link.pause();
-        stage.let_row_go().await?;
-        // Nothing of what was held back comes through.
+        stage.release_row().await?;
+        // Nothing that was held back arrives.
         stage.link.refuse().await;
         stage.link.cut();
         let broken = async || Ok(stage.link.connections() == 0);
@@ -62,7 +62,7 @@ async fn a_removal_is_told_although_whoever_asked_for_it_has_gone_away() -> Resu
         for _ in 0..20 {
             stage.near.get("/health").await?;
         }
-        stage.let_row_go().await?;
+        stage.release_row().await?;
         if !stage.is_member("bob").await? {
             return stage.bob_is_out().await;
         }
@@ -70,7 +70,7 @@ async fn a_removal_is_told_although_whoever_asked_for_it_has_gone_away() -> Resu
     anyhow::bail!("the removal was given up each time")
 }
 
-/// Nobody was told of the change: as when the node that made it died at once.
+/// Changes members without notifying anybody, as if the node had died at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asking_again_for_what_is_so_already_makes_every_node_look() -> Result<()> {
     let _turn = TURN.lock().await;
@@ -100,7 +100,7 @@ async fn removals_reach_the_other_nodes_while_redis_is_away() -> Result<()> {
         ensure!(answer.status == 204, "{}", answer.text());
     }
     stage.bob_is_out().await?;
-    // Who has not joined is told nothing, and is refused all the same.
+    // A member who has not joined gets no event but is refused as well.
     let cy = &mut stage.cy;
     let began = std::time::Instant::now();
     while !is_refused(cy).await? {
@@ -109,16 +109,16 @@ async fn removals_reach_the_other_nodes_while_redis_is_away() -> Result<()> {
     stage.redis.resume()
 }
 
-/// Ada, who owns the conversation `c`, asks the first node, whose way to the database can be broken. Bob and Cy are on the second.
+/// Ada owns the conversation `c` and uses the first node, whose link to the database can be broken. Bob and Cy use the second.
 struct Stage {
     postgres: Postgres,
     redis: Redis,
     link: Link,
     near: Node,
     far: Node,
-    /// Has joined.
+    /// A member who has joined.
     bob: Client,
-    /// Is a member who has not joined.
+    /// A member who has not joined.
     cy: Client,
 }
 
@@ -153,7 +153,7 @@ impl Stage {
         Request::new("DELETE", &url).bearer(&self.near.token("ada"))
     }
 
-    /// Asks, and does not read the answer.
+    /// Sends the request and does not read the response.
     async fn begin_removal(&self, user: &str) -> Result<TcpStream> {
         let (address, token) = (self.near.address(), self.near.token("ada"));
         let mut stream = TcpStream::connect(address).await?;
@@ -164,7 +164,7 @@ impl Stage {
         Ok(stream)
     }
 
-    /// Bob has been told that he is out, and is.
+    /// Checks that Bob has been notified of his removal and has no access.
     async fn bob_is_out(&mut self) -> Result<()> {
         let is_told = json!({"ev": "member", "conversation": "c", "user": "bob", "member": false});
         let told = self.bob.wait_for(|event| *event == is_told).await;
@@ -178,7 +178,7 @@ impl Stage {
         Ok(self.postgres.psql(&count).await?.trim() != "0")
     }
 
-    /// Changes the database as a node does that dies before it can tell anybody.
+    /// Changes the database like a node that dies before it can notify anybody.
     async fn silently(&self, call: &str) -> Result<()> {
         self.postgres.psql(&format!("SELECT {call} FROM conversations WHERE name = 'c'")).await.map(drop)
     }
@@ -194,8 +194,8 @@ impl Stage {
         until_true(SOON, "the removal to wait for the row", waits).await
     }
 
-    /// Lets the row go, and waits until the removal has been committed or given up.
-    async fn let_row_go(&self) -> Result<()> {
+    /// Releases the row and waits until the removal has been committed or has failed.
+    async fn release_row(&self) -> Result<()> {
         self.postgres.psql("ROLLBACK PREPARED 'held'").await?;
         let ended = async || Ok(!self.removal_is("state = 'active'").await?);
         until_true(SOON, "the removal to end", ended).await
@@ -210,7 +210,7 @@ impl Stage {
     }
 }
 
-/// Whether the conversation does not exist for somebody who speaks there.
+/// Whether a sender gets `not_found` for the conversation.
 async fn is_refused(client: &mut Client) -> Result<bool> {
     match say(client, "c", "may I?").await {
         Ok(_) => Ok(false),

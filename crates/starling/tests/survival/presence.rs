@@ -1,4 +1,4 @@
-//! Who counts as there when a node dies with all its sockets.
+//! Presence when a node dies with all its connections.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use starling_testkit::wait::until_true;
 
 use crate::TURN;
 
-/// Within this time others are told of who was on a killed node and has not come back.
+/// Time within which others learn that users of a killed node are offline.
 const TOLD: Duration = Duration::from_secs(15);
-/// How long is watched after the kill, so that what comes too late, or should not come, is seen.
+/// How long the test watches after the kill, to catch events that are late or wrong.
 const WATCHED: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +36,7 @@ async fn after_kill_9_who_comes_back_never_left_and_who_does_not_is_offline_with
             watcher.wait_for(|event| is_presence(event, user) && event["online"] == true).await?;
         }
     }
-    // Ada was there when Dan came.
+    // Ada was online when Dan joined.
     ada.wait_for(|event| is_presence(event, "dan")).await?;
 
     let mut resume = json!({"cursors": {"c": 0}});
@@ -80,7 +80,7 @@ async fn who_goes_while_redis_hangs_is_away_for_everybody_when_it_answers_again(
     ada.wait_for(|event| is_presence(event, "bob") && event["online"] == true).await?;
 
     cluster.redis()?.stop()?;
-    // In order, so that he does not count as there for a while longer. Nobody of the conversation is left on that node.
+    // With a clean close, so that he does not linger. No member of the conversation is left on that node.
     bob.command("leave", json!({"conversation": "c"})).await?;
     until_true(WATCHED, "the node to have tried in vain to write it", async || {
         Ok(left.metric("starling_session_store_refused_total", "").await? > 0.0)

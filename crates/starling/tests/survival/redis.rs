@@ -1,4 +1,4 @@
-//! What holds on each node while Redis is away, and on one node alone that is cut off from it.
+//! Behaviour while Redis is down for all nodes, and on a single node that is cut off from it.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,12 @@ use starling_testkit::wait::until_true;
 use crate::TURN;
 use crate::talk::{message, publication, publish, say};
 
-/// How long something may take that should come at once, on a machine that is busy.
+/// Timeout for something that should happen at once, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
-/// What one user may write in a minute: all of it at once, then one more every fifteen seconds.
+/// Writes of one user per minute: all at once, then one more every fifteen seconds.
 const WRITES_PER_MINUTE: u64 = 4;
 
-/// A numbering that begins anew right after a subscription: what comes then is no echo of what was there before.
+/// A numbering that starts again right after a subscription: later publications must not be taken for repeats.
 #[tokio::test(flavor = "multi_thread")]
 async fn publications_after_redis_was_emptied_reach_those_who_have_just_subscribed() -> Result<()> {
     let _turn = TURN.lock().await;
@@ -50,7 +50,7 @@ async fn publications_after_redis_was_emptied_reach_those_who_have_just_subscrib
                 ensure!(event["data"] == format!("anew {n}") && event["offset"] == n + 1, "{event}");
             }
         }
-        // Who subscribes now stands where the new numbering does.
+        // A new subscriber starts at the position of the new numbering.
         let at = bob.command("subscribe", json!({ "topic": topic })).await?;
         ensure!(at["offset"] == 3, "{at}");
         ada.command("publish", json!({"topic": topic, "data": "last"})).await?;
@@ -126,7 +126,7 @@ async fn a_node_that_alone_is_cut_off_says_so_and_is_whole_again_when_the_link_i
         Ok(true)
     })
     .await?;
-    // Only the database tells the deaf node.
+    // The deaf node only learns of it from the database.
     say(&mut bob, "c", "unheard").await?;
     ensure!(message(&mut ada).await? == (1, "unheard".into()), "not what Bob said");
     other.ready().await.context("the other one has become deaf, too")?;
@@ -134,7 +134,7 @@ async fn a_node_that_alone_is_cut_off_says_so_and_is_whole_again_when_the_link_i
     link.resume();
     deaf.ready().await?;
     other.ready().await.context("the other one has become deaf")?;
-    // What comes by Redis alone comes again.
+    // Events that only Redis carries arrive again.
     publish(&mut bob, "t", 7).await?;
     ensure!(publication(&mut ada).await?.1 == 7, "not what Bob published");
     say(&mut bob, "c", "heard").await?;
@@ -142,7 +142,7 @@ async fn a_node_that_alone_is_cut_off_says_so_and_is_whole_again_when_the_link_i
     Ok(())
 }
 
-/// For how long nothing may change that must not: longer than a node takes to ask whether others hear.
+/// How long nothing may change: longer than a node takes to find out whether others hear each other.
 const STEADY: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,7 +204,7 @@ async fn a_node_that_starts_cut_off_gets_no_clients_while_others_hear_each_other
     let cluster = Cluster::builder(2).unlimited().start().await?;
     let link = Link::to(cluster.redis()?.address()).await?;
     link.pause();
-    // Longer than a node waits before it says that it hears.
+    // Longer than a node waits before it reports that it hears.
     tokio::time::sleep(STEADY / 2).await;
     let apart = Node::builder()
         .name("apart")
@@ -250,7 +250,7 @@ async fn a_session_that_was_ended_while_its_node_heard_nothing_is_closed_soon_af
     link.accept().await?;
     let closed = ada.closed(SOON).await?;
     ensure!(closed.code == Some(4410), "{closed:?}");
-    // Whoever was not meant stays.
+    // Other clients stay connected.
     bob.command("ping", Value::Null).await?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A database that is restored to an earlier state, under nodes that run and under nodes that were stopped: every client learns that
-//! what it was shown is no longer there.
+//! A database that is restored to an earlier state, with running and with stopped nodes: every client learns that
+//! its messages no longer exist.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use starling_testkit::redis::Redis;
 use crate::TURN;
 use crate::talk::{message, say};
 
-/// How long anything may take, also on a busy machine.
+/// Timeout for everything, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A dump is restored while the nodes run, and messages pass the cursors of all clients.
+/// Restores a dump while the nodes run; new messages then exceed the cursors of all clients.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_nodes_that_run_are_closed_and_come_back_to_a_reset() -> Result<()> {
     let _turn = TURN.lock().await;
@@ -45,7 +45,7 @@ async fn clients_of_nodes_that_run_are_closed_and_come_back_to_a_reset() -> Resu
         let closed = reader.client.closed(PATIENCE).await?;
         ensure!(closed.code == Some(1012), "{closed:?}");
     }
-    // Somebody else passes the number that both of them have.
+    // Another user's messages exceed the number that both of them have.
     let mut writer = Reader::new(&nodes[1], "ada").await?;
     for n in 4..=9 {
         ensure!(
@@ -64,7 +64,7 @@ async fn clients_of_nodes_that_run_are_closed_and_come_back_to_a_reset() -> Resu
     Ok(())
 }
 
-/// The operator stops the nodes, puts an older copy in place, says so, and starts them.
+/// The operator stops the nodes, restores an older copy, runs `migrate --restored`, and starts them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_migrate_restored_a_copy_of_the_disk_is_a_reset_too() -> Result<()> {
     let _turn = TURN.lock().await;
@@ -80,7 +80,7 @@ async fn after_migrate_restored_a_copy_of_the_disk_is_a_reset_too() -> Result<()
         say(&mut ada.client, "c", "before 1").await?;
         node.terminate(PATIENCE).await?;
         let copy = folder.join("copy.db");
-        // What a clean stop leaves beside the file belongs to it.
+        // Files that a clean stop leaves next to the database file belong to it.
         let parts = ["", "-wal"];
         for part in parts.map(|part| (beside(&file, part), beside(&copy, part))) {
             if part.0.exists() {
@@ -115,7 +115,7 @@ async fn after_migrate_restored_a_copy_of_the_disk_is_a_reset_too() -> Result<()
             say(&mut writer.client, "c", &format!("after {n}")).await?;
         }
         let told = ada.comes_back(&node).await?;
-        // Nothing in the file tells a copy from the original: that is what the option is for.
+        // A copy of the file looks like the original, which is why the option exists.
         ensure!(told["reset"] == operator_says_so, "{told}");
     }
     Ok(())
@@ -132,7 +132,7 @@ async fn start(name: &str, postgres: &Postgres, redis: &Redis) -> Result<Node> {
     node.redis(&redis.url()).database(&postgres.url()).start().await
 }
 
-/// A client that keeps its cursor with the log that it belongs to.
+/// Client that keeps its cursor with its log.
 struct Reader {
     user: &'static str,
     client: Client,
@@ -152,14 +152,14 @@ impl Reader {
         Ok(())
     }
 
-    /// Hears of the messages up to this number.
+    /// Receives the messages up to this number.
     async fn hears(&mut self, head: u64) -> Result<()> {
         while message(&mut self.client).await?.0 < head {}
         self.resume["cursors"]["c"]["seq"] = json!(head);
         Ok(())
     }
 
-    /// Resumes; answers what it is told of the conversation.
+    /// Resumes; returns the state of the conversation in the reply.
     async fn comes_back(&mut self, node: &Node) -> Result<Value> {
         for field in ["session", "ticket"] {
             self.resume[field] = self.client.welcome()[field].clone();

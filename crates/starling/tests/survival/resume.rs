@@ -1,4 +1,4 @@
-//! A session goes on at another node, whatever became of the first one and of Redis.
+//! A session continues on another node, whatever happened to the first node and to Redis.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use starling_testkit::wait;
 use crate::TURN;
 use crate::talk::{message, publication, publish, rest, say};
 
-/// How many messages, and as many publications, Ada has been shown before the fault.
+/// Number of messages, and of publications, that Ada has received before the fault.
 const SEEN: u64 = 3;
-/// How long anything may take.
+/// Timeout for everything.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many there are when she comes back.
+/// Number of messages when she returns.
 const HEAD: u64 = 8;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +27,7 @@ async fn after_kill_9_of_the_node_exactly_what_was_missed_comes_and_then_what_is
     let cluster = Cluster::builder(2).unlimited().start().await?;
     let mut pairs = pairs(&cluster).await?;
     for pair in &mut pairs {
-        // These are on their way to Ada, or in her socket, when the node dies. She does not read them.
+        // These are in flight to Ada when the node dies. She does not read them.
         pair.goes_on(SEEN + 1..=SEEN + 2).await?;
     }
     cluster.node(0).kill().await?;
@@ -64,7 +64,7 @@ async fn after_flushall_the_ticket_and_the_cursors_are_enough() -> Result<()> {
     for mut pair in gone {
         let published = pair.goes_on(SEEN + 3..=HEAD).await?;
         let mut ada = pair.comes_back(cluster.node(1)).await?;
-        // What was kept of the topic went with Redis. The client is told so, and gets no part of it as if it were all.
+        // The topic's history was lost with Redis. The client must be told so, and must not get a part as if it were all.
         ensure!(published["epoch"] != pair.position["epoch"], "a wiped numbering went on: {published}");
         let (epoch, offset) = (&published["epoch"], &published["offset"]);
         let topic = json!({"epoch": epoch, "offset": offset, "recovered": false, "replayed": 0});
@@ -78,7 +78,7 @@ async fn after_flushall_the_ticket_and_the_cursors_are_enough() -> Result<()> {
     Ok(())
 }
 
-/// Redis does not know that she has moved, and the node that she has left does not either.
+/// Neither Redis nor her old node knows that she has moved.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_moves_while_redis_hangs_stays_where_it_is_when_redis_is_back() -> Result<()> {
     let _turn = TURN.lock().await;
@@ -88,14 +88,14 @@ async fn a_client_that_moves_while_redis_hangs_stays_where_it_is_when_redis_is_b
     ada.command("create", json!({"conversation": "c"})).await?;
     ada.join("c").await?;
     cluster.redis()?.stop()?;
-    // Once a node knows that Redis hangs, it does not send what Redis would find when it goes on.
+    // Once a node knows that Redis hangs, it sends no commands that Redis would find when it continues.
     let knows = async || Ok(cluster.node(1).get("/health").await?.json()?["redis"]["status"] == "down");
     wait::until_true(PATIENCE, "the node to know that Redis hangs", knows).await?;
     ada.cut();
     ada.resume_somewhere(&urls[1..], PATIENCE).await?;
     cluster.redis()?.resume()?;
     let deadline = Instant::now() + PATIENCE;
-    // Both nodes write what they hold again with the next beats. Hers is the attach that began last, so she stays where she is.
+    // Both nodes write their sessions again with the next beats. Her attach began last, so she stays where she is.
     while !is_at(&cluster, &ada, "node-2").await? {
         ensure!(Instant::now() < deadline, "Redis was not told where she is");
         ada.listen(Duration::from_millis(200)).await.context("her only socket ended")?;
@@ -118,22 +118,22 @@ async fn is_at(cluster: &Cluster, client: &RecordingClient, node: &str) -> Resul
         .any(|s| s["session"] == client.session() && s["node"] == node && s["attached"] == true))
 }
 
-/// Ada on the first node, who is going to lose it, and Bob on the second, who talks on.
+/// Ada on the first node, which she is going to lose, and Bob on the second, who keeps talking.
 struct Pair {
     encoding: Encoding,
     /// The name of both the conversation and the topic.
     place: String,
     token: String,
-    /// None once her socket was cut.
+    /// `None` once her connection was cut.
     ada: Option<Client>,
     bob: Client,
     session: Value,
     ticket: Value,
-    /// Where Ada is in the topic.
+    /// Ada's position in the topic.
     position: Value,
 }
 
-/// One pair for each encoding, Ada in the conversation and the topic, and everything up to [`SEEN`] shown to her.
+/// Creates a pair for each encoding. Ada is in the conversation and the topic, and has received everything up to [`SEEN`].
 async fn pairs(cluster: &Cluster) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     for encoding in Encoding::ALL {
@@ -162,7 +162,7 @@ impl Pair {
         Ok(Self { encoding, place, token, ada: Some(ada), bob, session, ticket, position: Value::Null })
     }
 
-    /// Bob says and publishes these. Answers the position of the last publication.
+    /// Lets Bob send and publish these. Returns the position of the last publication.
     async fn goes_on(&mut self, numbers: RangeInclusive<u64>) -> Result<Value> {
         let mut position = Value::Null;
         for n in numbers {
@@ -172,7 +172,7 @@ impl Pair {
         Ok(position)
     }
 
-    /// Ada resumes at this node with what she remembers, and is in the conversation where she was.
+    /// Lets Ada resume on this node with her cursors, and checks her position in the conversation.
     async fn comes_back(&self, node: &Node) -> Result<Client> {
         let resume = json!({
             "session": self.session, "ticket": self.ticket,
@@ -198,7 +198,7 @@ impl Pair {
         Ok(())
     }
 
-    /// What Ada missed comes first, in order, and then the live message, once each.
+    /// Checks that the missed messages arrive first, in order, then the live message, once each.
     async fn expect_messages(&self, ada: &mut Client) -> Result<()> {
         for n in SEEN + 1..=HEAD + 1 {
             let came = message(ada).await?;
@@ -231,7 +231,7 @@ async fn a_resume_that_the_database_does_not_let_happen_leaves_the_older_socket_
     for n in 1..=2 {
         let refusal = come().await.expect_err("the second node does not know the conversation");
         ensure!(refusal.code() == Some("unavailable"), "{refusal}");
-        // By the way that the first node would have been told to close it.
+        // The link over which the first node would have been told to close it.
         publish(&mut bob, "t", n).await?;
         ensure!(publication(&mut older).await?.1 == n, "not what Bob published");
         older.command("ping", json!({})).await?;
@@ -244,7 +244,7 @@ async fn a_resume_that_the_database_does_not_let_happen_leaves_the_older_socket_
     })
     .await?;
     ensure!(newer.welcome()["resumed"] == true, "{}", newer.welcome());
-    // Only now there is one to take the older one's place.
+    // Only now is there a connection to replace the older one.
     let closed = older.closed(PATIENCE).await?;
     ensure!(closed.code == Some(4409), "the older socket is not closed as replaced: {closed:?}");
     publish(&mut bob, "t", 3).await?;

@@ -12,21 +12,21 @@ use crate::TURN;
 use crate::talk::{message, rest, say};
 
 const CONTENT_BYTES: usize = 32 << 10;
-/// How many messages are sent between two looks at the node.
+/// Number of messages between two checks of the node.
 const BATCH: usize = 32;
-/// What is said at least while the slow ones do not read.
+/// Least number of bytes sent while the slow clients do not read.
 const BYTES_MIN: usize = 4 << 20;
-/// Buffers of the kernel and of the link hold some of it. Beyond this the node must have stopped to queue.
+/// Most bytes sent before the node must have stopped queueing. The kernel and the link buffer some of them.
 const BYTES_MAX: usize = 64 << 20;
-/// How long a message may take from the send to a reader who reads.
+/// Longest time from a send to a reader that reads.
 const LATENCY_MAX: Duration = Duration::from_secs(5);
-/// How much memory all this may cost the node.
+/// Most memory that this may cost the node.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_who_stop_are_served_from_the_log_when_they_read_again() -> Result<()> {
     let _turn = TURN.lock().await;
-    // Who does not read does not answer pings either. That is not what is tried here.
+    // A client that does not read does not answer pings either, but this test is not about that.
     let cluster = Cluster::builder(2).unlimited().env("STARLING_HEARTBEAT_SECONDS", "300").start().await?;
     let node = cluster.node(0);
     let link = Link::to(node.address()).await?;
@@ -47,7 +47,7 @@ async fn readers_who_stop_are_served_from_the_log_when_they_read_again() -> Resu
     let rss_before = node.rss_bytes()?;
     let (mut rss_max, mut slowest, mut sent) = (rss_before, Duration::ZERO, 0);
     link.pause();
-    // Once the node lets go of what it had queued, one more batch is for the log alone.
+    // Once the node has dropped its queue, one more batch is only in the log.
     let mut dropped_before = false;
     loop {
         let dropped = node.metric("starling_drops_total", "kind=\"durable\"").await? > 0.0;
@@ -92,7 +92,7 @@ async fn readers_who_stop_are_served_from_the_log_when_they_read_again() -> Resu
     Ok(())
 }
 
-/// The next message is this one.
+/// Checks that the next message is this one.
 async fn expect(client: &mut Client, n: usize) -> Result<()> {
     let (seq, came) = message(client).await?;
     ensure!(seq == n as u64, "number {seq} came in the place of {n}");

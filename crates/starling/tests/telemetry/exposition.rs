@@ -1,38 +1,38 @@
-//! Prometheus' text format, read strictly.
+//! Strict parser for Prometheus' text format.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// What a page of metrics says.
+/// Contents of a page of metrics.
 pub struct Exposition {
-    /// By name; a histogram's series stand under the histogram.
+    /// Families by name. A histogram's series belong to the histogram.
     pub families: BTreeMap<String, Family>,
 }
 
-/// The series of one name.
+/// Series of one name.
 pub struct Family {
     /// `# TYPE`
     pub kind: Kind,
     /// `# HELP`
     pub help: String,
-    /// The samples, `le` apart.
+    /// Samples, with `le` separated.
     pub series: Vec<Series>,
 }
 
 /// One sample.
 pub struct Series {
-    /// What follows the family's name: `_bucket`, `_sum`, `_count` of a histogram, or nothing.
+    /// Suffix after the family's name: `_bucket`, `_sum`, `_count` of a histogram, or nothing.
     pub suffix: String,
     /// The labels without `le`.
     pub labels: BTreeMap<String, String>,
     /// The bucket's upper bound.
     pub le: Option<f64>,
-    /// The number.
+    /// Value.
     pub value: f64,
 }
 
-/// How a metric behaves.
+/// Kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Counter,
@@ -41,7 +41,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word of `# TYPE`.
+    /// Returns the word in `# TYPE`.
     pub fn parse(word: &str) -> Result<Kind> {
         match word {
             "counter" => Ok(Kind::Counter),
@@ -53,7 +53,7 @@ impl Kind {
 }
 
 impl Exposition {
-    /// Reads a page. Each family comes in one piece: its help, its type, its samples.
+    /// Parses a page. Each family must be in one piece: its help, its type, its samples.
     pub fn parse(page: &str) -> Result<Exposition> {
         let mut families: BTreeMap<String, Family> = BTreeMap::new();
         let (mut helps, mut current) = (BTreeMap::new(), String::new());
@@ -90,7 +90,7 @@ impl Series {
             le: None,
             value: value.parse().context("no number")?,
         };
-        // No value of Starling's holds a comma or a quotation mark.
+        // No label value of Starling contains a comma or a quotation mark.
         for label in labels.split(',').filter(|label| !label.is_empty()) {
             let (key, value) = label.split_once('=').context("a label without a value")?;
             let value =
@@ -109,7 +109,7 @@ impl Series {
 }
 
 impl Family {
-    /// Each series of a histogram has buckets that rise to infinity, and the last one holds all samples.
+    /// Checks that each series of a histogram has buckets that rise to infinity, and that the last one contains all samples.
     pub fn expect_buckets(&self) -> Result<()> {
         let mut by_labels: BTreeMap<_, Vec<&Series>> = BTreeMap::new();
         for series in &self.series {

@@ -1,4 +1,4 @@
-//! The log: for machines where nobody looks, for people where they ask for it, and never with a secret in it.
+//! The log: JSON by default, readable lines on request, and never a secret in it.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -111,7 +111,7 @@ async fn no_token_ticket_secret_or_text_is_logged() -> Result<()> {
         ensure!(log.contains("\"DEBUG\""), "not as much as was asked for: {log}");
         for secret in [&token, &renewed, &forged, &expired, ticket, &newer, first.secret(), text] {
             ensure!(!log.contains(secret), "{secret} in the log of {}:\n{log}", node.name());
-            // Of a token, not the signature either.
+            // Not even the signature of a token.
             let end = secret.rsplit('.').next().unwrap_or(secret);
             ensure!(!log.contains(end), "the end of {secret} in the log of {}:\n{log}", node.name());
         }
@@ -127,7 +127,7 @@ async fn the_others_log_the_death_of_a_node_and_an_outage_of_redis_each_once() -
     second.kill().await?;
     logged("a node is gone without a drain").await?;
     second.start_again().await?;
-    // Its first start may have left such a line, too.
+    // The node's first start may have logged such a line, too.
     until_true(SOON, "its return", async || {
         let log = first.log();
         let since_its_death = log.rsplit("a node is gone without a drain").next().unwrap_or_default();
@@ -164,7 +164,7 @@ async fn the_others_log_the_death_of_a_node_and_an_outage_of_redis_each_once() -
     Ok(())
 }
 
-/// The first key of a JSON object that stands in it more than once.
+/// Returns the first key that appears twice in a JSON object.
 fn key_that_stands_twice(line: &str) -> Result<Option<String>> {
     struct Keys(Vec<String>);
     impl<'de> serde::Deserialize<'de> for Keys {
@@ -191,21 +191,21 @@ fn key_that_stands_twice(line: &str) -> Result<Option<String>> {
     Ok(keys.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone()))
 }
 
-/// A node that waits for nobody when it is to end.
+/// Builds a node that waits for nobody when it ends.
 fn brief() -> NodeBuilder {
     Node::builder().env(DRAIN, "1")
 }
 
-/// What such a node logs from its start to its end.
+/// Returns what such a node logs from its start to its end.
 async fn log_of(node: NodeBuilder) -> Result<String> {
     log_of_a_whole_life(&node.start().await?).await
 }
 
-/// Ends the node in good order.
+/// Ends the node with a clean drain.
 async fn log_of_a_whole_life(node: &Node) -> Result<String> {
     let status = node.terminate(SOON * 2).await?;
     ensure!(status.success(), "{status}: {}", node.log());
-    // The last lines may still be on their way through the pipe.
+    // The last lines may still be in the pipe.
     let mut length = 0;
     until_true(SOON, "the end of the log", async || {
         let before = std::mem::replace(&mut length, node.log().len());

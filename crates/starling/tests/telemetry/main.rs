@@ -1,4 +1,4 @@
-//! What an operator can see of running nodes: traces from one node to the next, every metric, and the log.
+//! Observability of running nodes: traces across nodes, every metric, and the log.
 
 mod exposition;
 mod logs;
@@ -8,5 +8,5 @@ mod traces;
 
 use std::time::Duration;
 
-/// How long something may take that should come at once, on a machine that is busy.
+/// Timeout for something that should happen at once, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);

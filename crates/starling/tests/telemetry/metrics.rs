@@ -1,4 +1,4 @@
-//! `/metrics` of running nodes: what the docs list is there, nothing else is, and it moves when something happens.
+//! `/metrics` of running nodes: it contains exactly what the docs list, and values change when something happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::exposition::{Exposition, Kind};
 async fn a_node_of_a_cluster_shows_from_its_start_what_the_docs_list_and_nothing_else() -> Result<()> {
     let listed = listed()?;
     let cluster = Cluster::start(1).await?;
-    // What is only known after a beat is there within seconds.
+    // Values that are only known after a beat appear within seconds.
     let whole = until(SOON, "all that is listed", async || {
         let shown = Exposition::parse(&cluster.node(0).metrics().await?)?;
         let missing: Vec<_> = listed.keys().filter(|name| !shown.families.contains_key(*name)).collect();
@@ -35,7 +35,7 @@ async fn a_node_by_itself_shows_nothing_that_the_docs_do_not_list() -> Result<()
     ada.command("send", json!({"conversation": "tea", "key": "k", "content": "hello"})).await?;
     let shown = Exposition::parse(&node.metrics().await?)?;
     expect_listed(&shown, &listed)?;
-    // What belongs to Redis alone can't happen here.
+    // Metrics of Redis cannot appear here.
     let missing = listed.keys().filter(|name| !shown.families.contains_key(*name));
     let unexpected: Vec<_> = missing
         .filter(|name| !["starling_fanout_", "starling_session_store_"].iter().any(|of| name.starts_with(of)))
@@ -46,7 +46,7 @@ async fn a_node_by_itself_shows_nothing_that_the_docs_do_not_list() -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_is_timed_whichever_way_it_is_answered() -> Result<()> {
-    // Without limits a send is answered from the queue for the log, and a ping at once.
+    // Without limits a send is answered after the lane for the log, and a ping at once.
     let node = Node::builder().unlimited().start().await?;
     let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await?;
     ada.command("create", json!({"conversation": "tea"})).await?;
@@ -94,7 +94,7 @@ async fn what_happens_on_two_nodes_is_counted_and_timed_where_it_happens() -> Re
     ] {
         becomes(first, name, labels, |value| value == count).await?;
     }
-    // Bob's are the only ones there, and all of them came from the first node.
+    // Bob has the only connection there, and all messages came from the first node.
     becomes(second, "starling_delivery_seconds_count", "", |value| value == 3.0).await?;
     becomes(second, "starling_fanout_lag_seconds_count", "", |value| value == 3.0).await?;
     let lag = second.metric("starling_fanout_lag_seconds_sum", "").await?;
@@ -140,11 +140,11 @@ async fn what_happens_on_two_nodes_is_counted_and_timed_where_it_happens() -> Re
         .await?;
     becomes(second, "starling_catch_up_pages_total", "", |value| value >= 1.0).await?;
     becomes(second, "starling_connections", "", |value| value == 2.0).await?;
-    // Where her session is now is known to the node that had it.
+    // The node that had her session knows where it is now.
     becomes(first, "starling_sessions", "", |value| value == 0.0).await
 }
 
-/// Waits until the sum of these series is as it should be.
+/// Waits until the sum of these series has the expected value.
 async fn becomes(node: &Node, name: &str, labels: &str, wanted: impl Fn(f64) -> bool) -> Result<()> {
     let mut last = 0.0;
     let waited = until_true(SOON, name, async || {
@@ -154,14 +154,14 @@ async fn becomes(node: &Node, name: &str, labels: &str, wanted: impl Fn(f64) -> 
     waited.await.with_context(|| format!("{name}{{{labels}}} of {} is {last}", node.name()))
 }
 
-/// A metric, as the docs have it.
+/// Metric as listed in the docs.
 struct Listed {
     kind: Kind,
     unit: String,
     labels: String,
 }
 
-/// The tables of `docs/metrics.md`.
+/// Reads the tables of `docs/metrics.md`.
 fn listed() -> Result<BTreeMap<String, Listed>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
     let mut listed = BTreeMap::new();
@@ -175,7 +175,7 @@ fn listed() -> Result<BTreeMap<String, Listed>> {
     Ok(listed)
 }
 
-/// Everything shown is listed, of the kind and with the labels listed, and is named by the conventions.
+/// Checks that everything on the page is listed with its kind and labels, and follows the naming conventions.
 fn expect_listed(shown: &Exposition, listed: &BTreeMap<String, Listed>) -> Result<()> {
     for (name, family) in &shown.families {
         let metric = listed.get(name).with_context(|| format!("{name} is not listed"))?;

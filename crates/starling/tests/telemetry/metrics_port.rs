@@ -1,4 +1,4 @@
-//! The metrics port, when somebody holds its connections.
+//! The metrics port, when somebody occupies its connections.
 
 use anyhow::Result;
 use starling_testkit::node::Node;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::SOON;
 
-/// More than it keeps at a time.
+/// More connections than the port keeps at a time.
 const IDLE: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,14 +18,14 @@ async fn sockets_that_say_nothing_do_not_keep_a_scrape_out_and_end_by_themselves
     for n in 0..IDLE {
         let mut socket = TcpStream::connect(node.metrics_address()).await?;
         if n % 2 == 0 {
-            // A request that goes on for ever.
+            // A request that never ends.
             socket.write_all(b"GET /metrics HTTP/1.1\r\n").await?;
         }
         idle.push(socket);
     }
     assert!(node.metrics().await?.contains("starling_connections"));
     for mut socket in idle {
-        // It is closed or reset; what stands in between, such as 408, is of no interest.
+        // The connection is closed or reset. A response before that, such as 408, does not matter.
         let _ = timeout(SOON, socket.read_to_end(&mut Vec::new())).await?;
     }
     assert!(node.metrics().await?.contains("starling_connections"));

@@ -1,4 +1,4 @@
-//! Traces: who looks one up sees a message's way from the client's request to the node that delivers it.
+//! Traces show the path of a message from the client's request to the node that delivers it.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::SOON;
 /// The client's own span, in the client's own trace.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
-/// How many sends are under way at once.
+/// Number of sends in flight.
 const CROWD: usize = 50;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +33,7 @@ async fn a_sends_trace_goes_from_its_command_to_the_node_that_delivers_the_messa
     let append =
         collector.wait_for(SOON, "the commit", |span| span.name == "append" && span.is_child_of(&send));
     ensure!(append.await?.attributes["messages"] == "1");
-    // The batch may hold what else the node had to tell.
+    // The batch may contain other publications of the node.
     let publish = collector.wait_for(SOON, "the batch for the other nodes", |span| {
         span.name == "publish" && (span.is_child_of(&send) || span.is_linked_to(&send))
     });
@@ -71,7 +71,7 @@ async fn a_commit_for_several_sends_is_linked_to_each_of_them() -> Result<()> {
     for id in ids {
         ada.reply(id).await?;
     }
-    // The first one is committed by itself; what comes meanwhile gathers.
+    // The first one is committed alone; the others gather in the meantime.
     let several = |span: &Span| span.name == "append" && span.links.len() >= 2;
     let append = collector.wait_for(SOON, "a commit with links", several).await?;
     ensure!(append.parent.is_empty(), "part of one of several traces: {append:?}");
@@ -96,7 +96,7 @@ async fn a_publication_of_a_topic_is_traced_from_its_command_to_the_broker() -> 
     Ok(())
 }
 
-/// Two nodes that export to a collector, soon after a span has ended.
+/// Starts two nodes that export to a collector soon after a span has ended.
 async fn traced_cluster() -> Result<(Collector, Cluster)> {
     let collector = Collector::start().await?;
     let cluster = Cluster::builder(2)
@@ -106,7 +106,7 @@ async fn traced_cluster() -> Result<(Collector, Cluster)> {
     Ok((collector, cluster.start().await?))
 }
 
-/// Ada on the first node, by a traced handshake, and Bob on the second, both in one conversation.
+/// Connects Ada to the first node, with a traced handshake, and Bob to the second, in one conversation.
 async fn in_a_conversation(cluster: &Cluster) -> Result<(Client, Client)> {
     let upgrade = Upgrade::to(&cluster.node(0).ws_url()).header("traceparent", &ours());
     let mut ada = upgrade.open().await?;
@@ -130,13 +130,13 @@ fn is_ours(span: &Span) -> bool {
     span.trace == TRACE && span.parent == PARENT
 }
 
-/// The span of the only command of this name.
+/// Returns the span of the only command of this name.
 async fn command(collector: &Collector, op: &str) -> Result<Span> {
     let found = collector.wait_for(SOON, op, |span| span.name == "command" && span.attributes["op"] == op);
     found.await
 }
 
-/// Waits until this node has received what was sent in that span.
+/// Waits until this node has received the message of that span.
 async fn receives(collector: &Collector, sent: &Span, node: &Node) -> Result<()> {
     let received =
         |span: &Span| span.name == "receive" && span.is_child_of(sent) && span.node() == node.name();

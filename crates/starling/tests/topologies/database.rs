@@ -1,4 +1,4 @@
-//! PostgreSQL behind something, and in two places.
+//! PostgreSQL behind PgBouncer, and with a replica.
 
 use std::process::Stdio;
 
@@ -14,7 +14,7 @@ use crate::meeting::everything_works;
 use crate::talk::Talk;
 use crate::{TURN, database, log, two_nodes};
 
-/// So many messages that the first ones are read from the replica.
+/// So many messages that the oldest are read from the replica.
 const LONG: u64 = 1_500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,7 +52,7 @@ async fn with_a_replica_to_read_from_everything_works_and_it_may_be_away() -> Re
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_lags_far_behind_leaves_no_hole_in_the_history() -> Result<()> {
     let _turn = TURN.lock().await;
-    // It has the tables, and nothing has come to it yet.
+    // The replica has the tables but no data yet.
     let behind = database("behind").await?;
     let mut migrate = tokio::process::Command::new(tokio::task::spawn_blocking(program).await??);
     migrate.arg("migrate").env("DATABASE_URL", &behind).env("STARLING_JWT_SECRET", SECRET);
@@ -75,7 +75,7 @@ async fn a_replica_that_lags_far_behind_leaves_no_hole_in_the_history() -> Resul
         let log = log::read(node, "ada", "long").await?;
         ensure!(log.head("long") == LONG && log.faults() == 0, "{} messages", log.messages());
     }
-    // Backwards, as a reader who scrolls up.
+    // Backwards, like a reader who scrolls up.
     let (mut before, mut more) = (LONG + 1, true);
     while more {
         let page = json!({"conversation": "long", "before": before, "limit": 100});
@@ -91,7 +91,7 @@ async fn a_replica_that_lags_far_behind_leaves_no_hole_in_the_history() -> Resul
     Ok(())
 }
 
-/// The list of one's conversations holds these, at each node.
+/// Checks that the user's list contains these conversations, on each node.
 async fn has_listed(cluster: &Cluster, names: &[&str]) -> Result<()> {
     for node in cluster.nodes() {
         let url = format!("{}/v1/conversations?limit=100", node.http_url());
@@ -107,7 +107,7 @@ async fn has_listed(cluster: &Cluster, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// How often the primary was asked because the replica did not answer.
+/// Returns how often the primary was used because the replica failed.
 async fn fallbacks(cluster: &Cluster) -> Result<f64> {
     let mut sum = 0.0;
     for node in cluster.nodes() {

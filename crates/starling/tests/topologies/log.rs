@@ -1,4 +1,4 @@
-//! What the log holds, read over HTTP.
+//! The log, read over HTTP.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -6,10 +6,10 @@ use starling_testkit::client::Log;
 use starling_testkit::http::Request;
 use starling_testkit::node::Node;
 
-/// How many pages of a log are read at most.
+/// Most pages of a log that are read.
 const PAGES_MAX: usize = 1_000;
 
-/// The whole log of a conversation, as a node serves it to this user.
+/// Reads the whole log of a conversation from a node, as this user.
 pub async fn read(node: &Node, user: &str, conversation: &str) -> Result<Log> {
     let (mut log, mut after) = (Log::default(), 0);
     for _ in 0..PAGES_MAX {

@@ -9,12 +9,12 @@ use starling_testkit::node::Cluster;
 
 use crate::person::Person;
 
-/// How long a socket is listened to for what should not come.
+/// How long a connection is watched for something that must not arrive.
 const SILENCE: Duration = Duration::from_millis(400);
-/// How many messages, and as many publications, somebody misses whose socket is cut.
+/// Number of messages, and of publications, that a user misses during a cut.
 const MISSED: u64 = 3;
 
-/// Ada at the first node and Bob at the second meet in a new place, in each encoding: messages, publications, typing, read marks and
+/// Ada on the first node and Bob on the second meet in a new place, in each encoding. Messages, publications, typing, read marks and
 /// presence go both ways, and both change nodes by a resume.
 pub async fn everything_works(cluster: &Cluster, place: &str) -> Result<()> {
     for encoding in Encoding::ALL {
@@ -56,7 +56,7 @@ async fn meet(cluster: &Cluster, place: &str, encoding: Encoding) -> Result<()> 
     Ok(())
 }
 
-/// Both come into the place, and see each other there.
+/// Both enter the place and see each other online.
 async fn enter(ada: &mut Person, bob: &mut Person, place: &str) -> Result<()> {
     let created = ada.client()?.command("create", json!({"conversation": place, "members": ["bob"]})).await?;
     ensure!(created["created"] == true, "{created}");
@@ -67,7 +67,7 @@ async fn enter(ada: &mut Person, bob: &mut Person, place: &str) -> Result<()> {
     online.sort_unstable();
     ensure!(online.contains(&"bob"), "Bob joins, and there are {online:?}");
     if !online.contains(&"ada") {
-        // Her node has not told it yet, and does.
+        // Her node has not announced it yet, but will.
         bob.sees("presence", "ada", "online", true).await?;
     }
     ada.sees("presence", "bob", "online", true).await?;
@@ -75,7 +75,7 @@ async fn enter(ada: &mut Person, bob: &mut Person, place: &str) -> Result<()> {
     is_present(bob, place).await
 }
 
-/// The list of who is there names both, with one device each.
+/// Checks that presence lists both, with one device each.
 async fn is_present(person: &mut Person, place: &str) -> Result<()> {
     let list = person.client()?.command("presence", json!({"conversation": place})).await?;
     for user in ["ada", "bob"] {
@@ -87,7 +87,7 @@ async fn is_present(person: &mut Person, place: &str) -> Result<()> {
     Ok(())
 }
 
-/// Each says and publishes something, and both are shown all of it.
+/// Each sends and publishes something, and both receive all of it.
 async fn talk(one: &mut Person, other: &mut Person, words: &str) -> Result<()> {
     for one_speaks in [true, false] {
         let (speaker, listener) =
@@ -104,7 +104,7 @@ async fn talk(one: &mut Person, other: &mut Person, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// Each types, stops, and marks what was read; the other sees it.
+/// Each types, stops, and sets a read mark; the other sees it.
 async fn mark(one: &mut Person, other: &mut Person, place: &str) -> Result<()> {
     for one_acts in [true, false] {
         let (actor, watcher) = if one_acts { (&mut *one, &mut *other) } else { (&mut *other, &mut *one) };
@@ -119,7 +119,7 @@ async fn mark(one: &mut Person, other: &mut Person, place: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says and publishes what the other misses.
+/// Sends and publishes what the other misses.
 async fn miss(speaker: &mut Person, words: &str) -> Result<()> {
     let user = speaker.user();
     for n in 1..=MISSED {
@@ -132,7 +132,7 @@ async fn miss(speaker: &mut Person, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// What was missed comes, in order.
+/// Checks that what was missed arrives in order.
 async fn catch_up(listener: &mut Person, speaker: &Person, words: &str) -> Result<()> {
     for n in 1..=MISSED {
         let words = format!("{words}, {n}");

@@ -1,23 +1,23 @@
-//! Somebody at a node, who remembers what it was shown.
+//! User on a node who remembers what it received.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding, without_logs};
 use starling_testkit::node::{Cluster, Node};
 
-/// A user with one session in one place, which is the name of a conversation and of a topic.
+/// User with one session in one place, which is the name of a conversation and of a topic.
 pub struct Person {
     user: &'static str,
     token: String,
     place: String,
     encoding: Encoding,
-    /// None while the socket is cut.
+    /// `None` while the connection is cut.
     client: Option<Client>,
     session: Value,
     ticket: Value,
-    /// The number of the newest message that it was shown.
+    /// Number of the newest message received.
     seen: u64,
-    /// `epoch` and `offset` of the newest publication that it was shown.
+    /// `epoch` and `offset` of the newest publication received.
     position: Value,
 }
 
@@ -42,7 +42,7 @@ impl Person {
         self.user
     }
 
-    /// The newest message that it was shown.
+    /// Returns the number of the newest message received.
     pub fn seen(&self) -> u64 {
         self.seen
     }
@@ -52,7 +52,7 @@ impl Person {
         self.client.as_mut().with_context(|| format!("{} has no socket", self.user))
     }
 
-    /// Joins the conversation and subscribes to the topic. Answers what `join` said.
+    /// Joins the conversation and subscribes to the topic. Returns the reply to `join`.
     pub async fn enter(&mut self) -> Result<Value> {
         let place = self.place.clone();
         let joined = self.client()?.command("join", json!({"conversation": place})).await?;
@@ -62,7 +62,7 @@ impl Person {
         Ok(joined)
     }
 
-    /// Says something new in the conversation.
+    /// Sends a new message to the conversation.
     pub async fn say(&mut self, content: &str) -> Result<()> {
         let key = format!("{:032x}", rand::random::<u128>());
         let fields = json!({"conversation": self.place, "key": key, "content": content});
@@ -77,7 +77,7 @@ impl Person {
         self.client()?.command("publish", fields).await.with_context(|| data.to_owned()).map(drop)
     }
 
-    /// The next message is this one, and has the next number.
+    /// Checks that the next message is this one and has the next number.
     pub async fn hears(&mut self, sender: &str, content: &str) -> Result<()> {
         let event = self.client()?.wait_for_event("message").await.with_context(|| content.to_owned())?;
         self.seen += 1;
@@ -89,7 +89,7 @@ impl Person {
         Ok(())
     }
 
-    /// The next publication is this one, and has the next offset.
+    /// Checks that the next publication is this one and has the next offset.
     pub async fn is_told(&mut self, data: &str) -> Result<()> {
         let event = self.client()?.wait_for_event("publication").await.with_context(|| data.to_owned())?;
         let offset = self.position["offset"].as_u64().context("an offset")? + 1;
@@ -99,7 +99,7 @@ impl Person {
         Ok(())
     }
 
-    /// Waits for an event of this name about another user with this value in the field of the same name.
+    /// Waits for an event of this name about another user, with this value in the field of the same name.
     pub async fn sees(
         &mut self,
         event: &str,
@@ -118,14 +118,14 @@ impl Person {
         self.client()?.wait_for(wanted).await.context(what).map(drop)
     }
 
-    /// Loses the socket without a word.
+    /// Drops the connection without a close frame.
     pub fn cut(&mut self) {
         if let Some(client) = self.client.take() {
             client.cut();
         }
     }
 
-    /// Takes the session up at a node, after `missed` messages and as many publications.
+    /// Resumes the session on a node, after `missed` messages and as many publications.
     pub async fn resumes(&mut self, node: &Node, missed: u64) -> Result<()> {
         let resume = json!({
             "session": self.session, "ticket": self.ticket,

@@ -14,7 +14,7 @@ use crate::person::Person;
 use crate::talk::Talk;
 use crate::{SOON, TURN, database, two_nodes};
 
-/// How long after Redis came back the nodes may take until all is as before.
+/// Timeout for a full recovery after Redis is back.
 const BACK: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,7 +27,7 @@ async fn on_a_redis_cluster_everything_works_and_each_master_may_die_and_come_ba
     talk.goes_on().await?;
     for (n, master) in redis.nodes().iter().enumerate() {
         master.kill().await?;
-        // The others stop serving as well, once they have noticed.
+        // The other servers stop serving as well, once they have noticed.
         let survivor = &redis.nodes()[(n + 1) % redis.nodes().len()];
         wait::until_true(SOON, "the cluster to be down", async || {
             Ok(survivor.cli(&["CLUSTER", "INFO"]).await?.text().contains("cluster_state:fail"))
@@ -55,7 +55,7 @@ async fn behind_sentinel_everything_works_and_the_master_may_die() -> Result<()>
     everything_works(&cluster, "before").await?;
     let talk = Talk::begin(&cluster, "talk").await?;
     talk.goes_on().await?;
-    // Returns once the replica has become the master.
+    // This returns once the replica has become the master.
     redis.kill_master().await?;
     works_again(&cluster, "after-a-death").await?;
     talk.goes_on().await?;
@@ -66,8 +66,8 @@ async fn behind_sentinel_everything_works_and_the_master_may_die() -> Result<()>
     talk.end(&cluster).await
 }
 
-/// Redis is there again: soon both nodes hear each other, and within [`BACK`] everything works, publications and typing too, which only
-/// Redis carries.
+/// Checks that after Redis is back both nodes hear each other, and that within [`BACK`] everything works, including publications and
+/// typing, which only Redis carries.
 async fn works_again(cluster: &Cluster, place: &str) -> Result<()> {
     let since = Instant::now();
     for node in cluster.nodes() {

@@ -1,4 +1,4 @@
-//! Two who go on talking, whatever happens to what is under them.
+//! Two users who keep talking, whatever happens to the servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,14 +13,14 @@ use tokio::task::JoinHandle;
 
 use crate::{SOON, log};
 
-/// Between two messages of one speaker.
+/// Pause between two messages of one speaker.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long a send may take to its `ok` while Redis is away. There is nothing that it would have to wait for.
+/// Timeout of a send while Redis is down. It has nothing to wait for.
 const SEND_MAX: Duration = Duration::from_secs(5);
-/// How many messages each speaker gets through, and how many of them each listener is shown, for the talk to have gone on.
+/// Number of messages that each speaker must get through, and each listener must receive, to count as progress.
 const MORE: u64 = 20;
 
-/// A talk between Ada at the first node and Bob at the second.
+/// Talk between Ada on the first node and Bob on the second.
 pub struct Talk {
     conversation: String,
     stop: Arc<AtomicBool>,
@@ -32,21 +32,21 @@ struct Speaker {
     progress: Arc<Progress>,
 }
 
-/// What a speaker has come to.
+/// Progress of a speaker.
 #[derive(Default)]
 struct Progress {
-    /// The number of its newest message that was answered with `ok`.
+    /// Number of the newest acknowledged message.
     accepted: AtomicU64,
-    /// How many such answers there were.
+    /// Number of acknowledged messages.
     sent: AtomicU64,
-    /// The newest message that it was shown.
+    /// Number of the newest message received.
     seen: AtomicU64,
-    /// The longest that a send took, milliseconds.
+    /// Longest time of a send in milliseconds.
     slowest_ms: AtomicU64,
 }
 
 impl Talk {
-    /// They come together and begin.
+    /// Connects both and starts the talk.
     pub async fn begin(cluster: &Cluster, conversation: &str) -> Result<Self> {
         let urls = cluster.ws_urls();
         let mut clients = Vec::new();
@@ -73,8 +73,8 @@ impl Talk {
         Ok(Self { conversation: conversation.to_owned(), stop, speakers })
     }
 
-    /// Waits until both have had more messages accepted, and have been shown more of what was accepted from now on. A speaker
-    /// whose send is refused has stopped, so that this waits in vain.
+    /// Waits until more messages of both have been accepted, and both have received messages accepted from now on. A speaker
+    /// whose send is refused has stopped, so this would time out.
     pub async fn goes_on(&self) -> Result<()> {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let sent: Vec<u64> =
@@ -90,7 +90,7 @@ impl Talk {
         .await
     }
 
-    /// Ends the talk: every send was accepted at once, and each was shown exactly what the log holds, in order.
+    /// Ends the talk and checks that every send was accepted at once, and that both received exactly the log, in order.
     pub async fn end(self, cluster: &Cluster) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let (mut clients, mut slowest_ms) = (Vec::new(), 0);
@@ -103,7 +103,7 @@ impl Talk {
         let mut verdicts = Vec::new();
         for client in &mut clients {
             client.listen_until(&self.conversation, head, SOON).await?;
-            // What would come twice, or too late.
+            // Catches messages that arrive twice or too late.
             client.listen(Duration::from_millis(400)).await?;
             verdicts.push(client.record().verdict(&log));
         }
@@ -122,7 +122,7 @@ impl Talk {
     }
 }
 
-/// Sends, each message once, and listens, until told to stop.
+/// Sends each message once and receives, until told to stop.
 async fn speak(
     mut client: RecordingClient,
     user: &str,
