@@ -6,7 +6,7 @@ use std::sync::{Arc, Once};
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
-use starling_wire::protocol::is_name;
+use starling_model::{TenantName, UserName};
 
 use crate::{Scopes, TokenError, VerifierOptions, user_name};
 
@@ -20,9 +20,9 @@ pub const LEEWAY_MS: i64 = 5_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// User: the user claim, converted to a valid name of the protocol ([`user_name`]).
-    pub user: Arc<str>,
+    pub user: UserName,
     /// Tenant; `default` if the token has no tenant claim.
-    pub tenant: Arc<str>,
+    pub tenant: TenantName,
     /// Scopes that the token grants.
     pub scopes: Arc<Scopes>,
     /// Expiry (`exp`) in Unix milliseconds; at most the end of the year 9999.
@@ -97,18 +97,11 @@ impl Claims {
             return Err(TokenError::WrongAudience);
         }
         let user = text(self.user)?.ok_or(TokenError::NoSubject)?;
-        let user = user_name(&user).ok_or(TokenError::BadSubject)?;
+        let user = user_name(&user).ok_or(TokenError::BadSubject)?.into();
         let tenant = text(self.tenant)?;
         let tenant = tenant.as_deref().unwrap_or(DEFAULT_TENANT);
-        if !is_name(tenant) {
-            return Err(TokenError::BadTenant);
-        }
-        Ok(Identity {
-            user: user.into(),
-            tenant: tenant.into(),
-            scopes: Arc::new(scopes(self.scope)?),
-            expires_at_ms,
-        })
+        let tenant = TenantName::parse(tenant).map_err(|_| TokenError::BadTenant)?;
+        Ok(Identity { user, tenant, scopes: Arc::new(scopes(self.scope)?), expires_at_ms })
     }
 }
 

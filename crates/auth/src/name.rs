@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use aws_lc_rs::digest;
-use starling_wire::protocol::{NAME_LENGTH_MAX, is_name};
+use starling_model::{NAME_LENGTH_MAX, is_name};
 
 /// Prefix of the name for a claim that is too long to be escaped; 64 hexadecimal digits follow.
 const HASHED: &str = "..sha256:";

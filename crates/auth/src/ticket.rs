@@ -6,6 +6,7 @@
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use starling_model::{TenantName, UserName};
 
 use crate::SetupError;
 use crate::key::SECRET_BYTES_MIN;
@@ -16,9 +17,9 @@ pub struct Ticket {
     /// Session id; at most 255 bytes.
     pub session: String,
     /// Tenant that the session belongs to; at most 255 bytes.
-    pub tenant: String,
+    pub tenant: TenantName,
     /// User that the session belongs to; at most 255 bytes. A resume also needs a valid token of the same user and tenant.
-    pub user: String,
+    pub user: UserName,
     /// Time of issue in Unix milliseconds.
     pub issued_at_ms: i64,
 }
@@ -76,7 +77,7 @@ impl TicketKey {
     /// Returns the ticket as the text that a client keeps: about 110 characters, URL-safe. Fields longer than 255 bytes are truncated; such
     /// a ticket does not match its session.
     pub fn sign(&self, ticket: &Ticket) -> String {
-        let texts = [&ticket.session, &ticket.tenant, &ticket.user];
+        let texts: [&str; 3] = [&ticket.session, &ticket.tenant, &ticket.user];
         let length: usize = texts.iter().map(|text| text.len() + 1).sum();
         let mut bytes = Vec::with_capacity(1 + 8 + length + TAG_BYTES);
         bytes.push(VERSION);
@@ -132,11 +133,16 @@ pub(crate) fn read(body: &[u8]) -> Option<Ticket> {
         let (&length, after) = rest.split_first()?;
         let (text, after) = after.split_at_checked(usize::from(length))?;
         rest = after;
-        String::from_utf8(text.to_vec()).ok()
+        std::str::from_utf8(text).ok()
     };
     let (session, tenant, user) = (text()?, text()?, text()?);
     let issued_at_ms = i64::from_be_bytes(*issued_at_ms);
-    (version == VERSION && rest.is_empty()).then_some(Ticket { session, tenant, user, issued_at_ms })
+    (version == VERSION && rest.is_empty()).then(|| Ticket {
+        session: session.to_owned(),
+        tenant: tenant.into(),
+        user: user.into(),
+        issued_at_ms,
+    })
 }
 
 #[cfg(test)]
@@ -155,8 +161,8 @@ mod tests {
     fn ticket() -> Ticket {
         Ticket {
             session: "0197f3a2-7c1e-7bd0-a7d2-3f1e5c9b8a60".to_owned(),
-            tenant: "default".to_owned(),
-            user: "ann".to_owned(),
+            tenant: "default".into(),
+            user: "ann".into(),
             issued_at_ms: NOW_MS,
         }
     }
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn texts_that_are_too_long_do_not_break_signing() {
-        let long = Ticket { user: "é".repeat(200), ..ticket() };
+        let long = Ticket { user: "é".repeat(200).into(), ..ticket() };
         let text = key(1).sign(&long);
         assert_ne!(key(1).open(&text, NOW_MS, HOUR_MS), Ok(long));
     }
@@ -215,7 +221,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_ticket_comes_back(session in ".{0,60}", tenant in ".{0,60}", user in ".{0,60}", issued_at_ms: i64) {
-            let ticket = Ticket { session, tenant, user, issued_at_ms };
+            let ticket = Ticket { session, tenant: tenant.into(), user: user.into(), issued_at_ms };
             prop_assert_eq!(key(1).open(&key(1).sign(&ticket), issued_at_ms, 0), Ok(ticket));
         }
 

@@ -35,7 +35,7 @@ async fn measure(url: &str, only: Option<usize>) -> Result<()> {
     for number in 0..CONVERSATIONS {
         let new = NewConversation {
             tenant: "cost".into(),
-            conversation: format!("c{number}"),
+            conversation: format!("c{number}").into(),
             owner: "owner".into(),
             title: None,
             metadata: None,

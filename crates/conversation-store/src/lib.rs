@@ -18,6 +18,7 @@ pub use model::*;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use starling_model::{ConversationName, TenantName, UserName};
 
 /// How many ended sessions are read at once.
 pub const ENDED_SESSIONS_MAX: u32 = 10_000;
@@ -74,7 +75,11 @@ pub trait ConversationStore: Send + Sync + 'static {
     }
 
     /// A conversation with all its members and their read marks, or `None`.
-    async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error>;
+    async fn open(
+        &self,
+        tenant: &TenantName,
+        conversation: &ConversationName,
+    ) -> Result<Option<Conversation>, Error>;
 
     /// These conversations with all their members and read marks, in one query, in any order; those that are gone are left
     /// out.
@@ -105,12 +110,12 @@ pub trait ConversationStore: Send + Sync + 'static {
     async fn add_member_within(
         &self,
         id: ConversationId,
-        user: &str,
+        user: &UserName,
         members_max: u64,
     ) -> Result<Option<Added>, Error>;
 
     /// Adds a member, however many there are. `Ok(None)`: no such conversation.
-    async fn add_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
+    async fn add_member(&self, id: ConversationId, user: &UserName) -> Result<Option<MembersChange>, Error> {
         match self.add_member_within(id, user, 0).await? {
             None => Ok(None),
             Some(Added::Member(change)) => Ok(Some(change)),
@@ -119,7 +124,11 @@ pub trait ConversationStore: Send + Sync + 'static {
     }
 
     /// Removes a member. `Ok(None)`: no such conversation.
-    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error>;
+    async fn remove_member(
+        &self,
+        id: ConversationId,
+        user: &UserName,
+    ) -> Result<Option<MembersChange>, Error>;
 
     /// Changes title and metadata; `None` leaves as is, `Some(None)` clears. `Ok(false)`: no such conversation.
     async fn update(
@@ -139,24 +148,29 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// The conversations that `user` is a member of, newest activity first.
     async fn conversations_of(
         &self,
-        tenant: &str,
-        user: &str,
+        tenant: &TenantName,
+        user: &UserName,
         cursor: Option<ListCursor>,
         limit: u32,
     ) -> Result<ConversationList, Error>;
 
     /// Whether two users share a conversation.
-    async fn share_conversation(&self, tenant: &str, one: &str, other: &str) -> Result<bool, Error>;
+    async fn share_conversation(
+        &self,
+        tenant: &TenantName,
+        one: &UserName,
+        other: &UserName,
+    ) -> Result<bool, Error>;
 
     /// How many conversations a tenant has, counting no further than `at_most`.
-    async fn count_conversations(&self, tenant: &str, at_most: u64) -> Result<u64, Error>;
+    async fn count_conversations(&self, tenant: &TenantName, at_most: u64) -> Result<u64, Error>;
 
     /// Remembers when users were last seen; a later time stays. One statement for all, unless the database refuses some of them,
     /// which are left out then.
     async fn touch_users(&self, batch: &[LastSeen]) -> Result<(), Error>;
 
     /// When these users of a tenant were last seen; those never seen are left out.
-    async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error>;
+    async fn last_seen(&self, tenant: &TenantName, users: &[UserName]) -> Result<Vec<LastSeen>, Error>;
 
     /// Writes down that a session was ended, and forgets those that were ended longer ago than `kept`.
     async fn end_session(&self, session: &str, kept: Duration) -> Result<(), Error>;
@@ -170,10 +184,10 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// Those of these conversations that `user` is a member of, in one query.
     async fn member_of(
         &self,
-        tenant: &str,
-        user: &str,
-        conversations: &[String],
-    ) -> Result<Vec<String>, Error>;
+        tenant: &TenantName,
+        user: &UserName,
+        conversations: &[ConversationName],
+    ) -> Result<Vec<ConversationName>, Error>;
 
     /// Says of a node whether it hears the other nodes through the broker (`None`: says nothing), and answers what the others said
     /// in the last few seconds. A store that only one node can have knows of no others.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use starling_model::{ConversationName, TenantName, UserName};
+
 /// A conversation's number inside the database. Not reused: a conversation that is deleted and made again
 /// under the same name has another id, so that what was meant for the old one can't reach the new one.
 pub type ConversationId = i64;
@@ -49,7 +51,7 @@ pub struct Append {
     /// The message's id (a UUID, version 7), made by the node; a duplicate's answer holds the first one's.
     pub id: uuid::Uuid,
     /// The user that it stands under.
-    pub sender: Arc<str>,
+    pub sender: UserName,
     /// Idempotency key, unique per sender and conversation.
     pub key: String,
     /// Who speaks.
@@ -112,7 +114,7 @@ pub struct Message {
     /// The message's id.
     pub id: uuid::Uuid,
     /// The user that it stands under.
-    pub sender: String,
+    pub sender: UserName,
     /// Who speaks.
     pub role: Role,
     /// The text.
@@ -147,17 +149,17 @@ pub struct Page {
 #[derive(Clone, Debug)]
 pub struct NewConversation {
     /// Whose.
-    pub tenant: String,
+    pub tenant: TenantName,
     /// Its name, unique in the tenant.
-    pub conversation: String,
+    pub conversation: ConversationName,
     /// Its owner, who becomes a member.
-    pub owner: String,
+    pub owner: UserName,
     /// Shown to people.
     pub title: Option<String>,
     /// Compact JSON object.
     pub metadata: Option<String>,
     /// Further members.
-    pub members: Vec<String>,
+    pub members: Vec<UserName>,
 }
 
 /// What became of a [`NewConversation`].
@@ -179,7 +181,7 @@ pub struct MembersChange {
     /// How often the conversation's members have changed by now: see [`Conversation::members_version`].
     pub version: u64,
     /// Who owns the conversation now. One whose owner left is handed on to the member who joined first.
-    pub owner: String,
+    pub owner: UserName,
 }
 
 /// Where a conversation stands.
@@ -203,9 +205,9 @@ pub struct Conversation {
     /// Its number in the database.
     pub id: ConversationId,
     /// Its name.
-    pub conversation: String,
+    pub conversation: ConversationName,
     /// Who made it.
-    pub owner: String,
+    pub owner: UserName,
     /// Shown to people.
     pub title: Option<String>,
     /// Compact JSON object.
@@ -235,7 +237,7 @@ pub fn incarnation_of(log: &str) -> &str {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Who.
-    pub user: String,
+    pub user: UserName,
     /// Newest number that they marked as read, 0 for none.
     pub read: u64,
 }
@@ -246,7 +248,7 @@ pub struct ReadMark {
     /// Where.
     pub conversation: ConversationId,
     /// Who.
-    pub user: Arc<str>,
+    pub user: UserName,
     /// Up to and with this number.
     pub seq: u64,
 }
@@ -257,9 +259,9 @@ pub struct ConversationSummary {
     /// Its number in the database.
     pub id: ConversationId,
     /// Its name.
-    pub conversation: String,
+    pub conversation: ConversationName,
     /// Who made it.
-    pub owner: String,
+    pub owner: UserName,
     /// Shown to people.
     pub title: Option<String>,
     /// Compact JSON object.
@@ -292,9 +294,9 @@ pub struct ListCursor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastSeen {
     /// Whose user.
-    pub tenant: Arc<str>,
+    pub tenant: TenantName,
     /// Who.
-    pub user: Arc<str>,
+    pub user: UserName,
     /// When.
     pub at_ms: i64,
 }

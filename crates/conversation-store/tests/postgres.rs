@@ -420,7 +420,7 @@ async fn the_replica_answers_what_need_not_be_fresh_and_the_primary_where_it_can
     let page = store.messages(id, Range::Before(2), 10, usize::MAX, false).await?;
     assert_eq!(page.messages.len(), 1);
     assert!(store.messages(id, Range::Before(1), 10, usize::MAX, false).await?.messages.is_empty());
-    assert_eq!(store.conversations_of("t", "owner", None, 10).await?.conversations.len(), 0);
+    assert_eq!(store.conversations_of(&"t".into(), &"owner".into(), None, 10).await?.conversations.len(), 0);
     assert_eq!(
         store.pools().iter().map(|pool| pool.name).collect::<Vec<_>>(),
         ["appends", "primary", "replica"]
@@ -428,7 +428,7 @@ async fn the_replica_answers_what_need_not_be_fresh_and_the_primary_where_it_can
 
     let store = with_replica(&dead)?;
     assert_eq!((count(&store, true).await?, count(&store, false).await?), (1, 1));
-    assert_eq!(store.conversations_of("t", "owner", None, 10).await?.conversations.len(), 1);
+    assert_eq!(store.conversations_of(&"t".into(), &"owner".into(), None, 10).await?.conversations.len(), 1);
     Ok(())
 }
 

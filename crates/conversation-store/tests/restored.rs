@@ -90,7 +90,7 @@ async fn a_server_that_is_started_again_tidied_up_or_followed_by_its_standby_is_
 }
 
 async fn log_of(store: &PostgresStore) -> Result<String> {
-    Ok(store.open("t", "c").await?.context("the conversation")?.log)
+    Ok(store.open(&"t".into(), &"c".into()).await?.context("the conversation")?.log)
 }
 
 fn store(url: &str) -> Result<PostgresStore> {

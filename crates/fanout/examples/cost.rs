@@ -103,7 +103,10 @@ async fn publish(
     let name = |n: usize| format!("name{}", (caller * 17 + n) % 64);
     let publications = |call: usize| -> Vec<Publication> {
         (0..batch)
-            .map(|n| Publication { lane: lane_of(TENANT, &name(call * batch + n)), body: body.clone() })
+            .map(|n| Publication {
+                lane: lane_of(&TENANT.into(), &name(call * batch + n)),
+                body: body.clone(),
+            })
             .collect()
     };
     let topics = |call: usize| -> Vec<TopicPublication> {

@@ -16,6 +16,7 @@ pub mod redis;
 pub use model::*;
 
 use async_trait::async_trait;
+use starling_model::{TenantName, TopicName};
 
 /// How many lanes carry the publications of all nodes.
 pub const LANES: u16 = 16;
@@ -31,7 +32,7 @@ pub const BATCH_BYTES_MAX: usize = 2 << 20;
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The lane of a conversation or a topic: stable over nodes, versions and restarts (FNV-1a of both names).
-pub fn lane_of(tenant: &str, name: &str) -> u16 {
+pub fn lane_of(tenant: &TenantName, name: &str) -> u16 {
     let mut hash: u32 = 0x811c_9dc5;
     for byte in tenant.bytes().chain([0]).chain(name.bytes()) {
         hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
@@ -67,8 +68,8 @@ pub trait Fanout: Send + Sync + 'static {
     /// Where a topic stands, and what came since a position, if it is all there.
     async fn topic_history(
         &self,
-        tenant: &str,
-        topic: &str,
+        tenant: &TenantName,
+        topic: &TopicName,
         since: Option<&Position>,
     ) -> Result<TopicHistory, Error>;
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use starling_model::{TenantName, TopicName};
 
 use self::topics::Topics;
 use crate::metrics::Metrics;
@@ -109,8 +110,8 @@ impl Fanout for MemoryFanout {
 
     async fn topic_history(
         &self,
-        tenant: &str,
-        topic: &str,
+        tenant: &TenantName,
+        topic: &TopicName,
         since: Option<&Position>,
     ) -> Result<TopicHistory, Error> {
         Ok(self.bus.lane(lane_of(tenant, topic)).lock().history(tenant, topic, since))

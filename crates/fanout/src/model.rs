@@ -1,8 +1,7 @@
 //! What travels between nodes, as plain data.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
+use starling_model::{TenantName, TopicName};
 
 /// Something for all other nodes. The fan-out does not look into the body.
 #[derive(Clone, Debug)]
@@ -17,9 +16,9 @@ pub struct Publication {
 #[derive(Clone, Debug)]
 pub struct TopicPublication {
     /// Whose topic.
-    pub tenant: Arc<str>,
+    pub tenant: TenantName,
     /// The topic's name.
-    pub topic: Arc<str>,
+    pub topic: TopicName,
     /// What to carry and keep.
     pub body: Bytes,
 }
@@ -68,9 +67,9 @@ pub enum Delivery {
     /// A [`TopicPublication`] of any node.
     Topic {
         /// Whose topic.
-        tenant: Arc<str>,
+        tenant: TenantName,
         /// The topic's name.
-        topic: Arc<str>,
+        topic: TopicName,
         /// The tag of the epoch that `offset` belongs to; `None` from a node of a version that did not say it.
         epoch: Option<EpochTag>,
         /// Which one it is.

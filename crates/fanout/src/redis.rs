@@ -44,6 +44,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use starling_model::{TenantName, TopicName};
 use starling_redis_link::Command;
 
 pub use self::config::RedisConfig;
@@ -199,8 +200,8 @@ impl Fanout for RedisFanout {
 
     async fn topic_history(
         &self,
-        tenant: &str,
-        topic: &str,
+        tenant: &TenantName,
+        topic: &TopicName,
         since: Option<&Position>,
     ) -> Result<TopicHistory, Error> {
         topics::history(&self.shared, &*self.clients()?, self.topics, tenant, topic, since).await

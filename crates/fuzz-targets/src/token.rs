@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use starling_auth::{Algorithm, Identity, KeySource, TokenError, Verifier, VerifierOptions, user_name};
-use starling_wire::protocol::is_name;
+use starling_model::is_name;
 
 const SECRET: &[u8] = b"a secret that only the fuzzer knows";
 const NOW_MS: i64 = 1_800_000_000_000;

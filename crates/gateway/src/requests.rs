@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
@@ -16,6 +15,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use starling_auth::Identity;
 use starling_hub::CommandError;
+use starling_model::{TenantName, UserName};
 use starling_rate::{Allowance, Rate};
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -54,7 +54,7 @@ pub(crate) struct Requests {
 }
 
 /// Tenant and user.
-type User = (Arc<str>, Arc<str>);
+type User = (TenantName, UserName);
 
 /// A connection's own allowance; its clock is that of [`Requests`].
 pub(crate) type ConnectionAllowance = Cell<Allowance>;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use starling_model::TenantName;
+
 use crate::Map;
 
 /// What an operator can set about the hub.
@@ -24,7 +26,7 @@ pub struct HubConfig {
     /// Limits for every tenant that has none of its own.
     pub limits: TenantLimits,
     /// Limits of single tenants.
-    pub tenants: Map<String, TenantLimits>,
+    pub tenants: Map<TenantName, TenantLimits>,
     /// How many conversations one session may be joined to.
     pub joins_per_session_max: usize,
     /// How many topics one session may be subscribed to.
@@ -75,7 +77,7 @@ impl HubConfig {
     }
 
     /// The limits of a tenant.
-    pub fn limits_of(&self, tenant: &str) -> TenantLimits {
+    pub fn limits_of(&self, tenant: &TenantName) -> TenantLimits {
         self.tenants.get(tenant).copied().unwrap_or(self.limits)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use starling_model::{ConversationName, TopicName, UserName};
 use starling_wire::protocol::{self, Encoding, Event, Json, Message, Timestamp};
 
 /// An event and its finished frames.
@@ -21,13 +22,13 @@ pub enum OwnedEvent {
     /// See [`Event::Message`].
     Message {
         /// Where.
-        conversation: Arc<str>,
+        conversation: ConversationName,
         /// Its number.
         seq: u64,
         /// Its id.
         id: u128,
         /// Who it stands under.
-        sender: Arc<str>,
+        sender: UserName,
         /// Who speaks.
         role: &'static str,
         /// The text.
@@ -40,27 +41,27 @@ pub enum OwnedEvent {
     /// See [`Event::Read`].
     Read {
         /// Where.
-        conversation: Arc<str>,
+        conversation: ConversationName,
         /// Who.
-        user: Arc<str>,
+        user: UserName,
         /// Up to and with this number.
         seq: u64,
     },
     /// See [`Event::Typing`].
     Typing {
         /// Where.
-        conversation: Arc<str>,
+        conversation: ConversationName,
         /// Who.
-        user: Arc<str>,
+        user: UserName,
         /// Whether.
         typing: bool,
     },
     /// See [`Event::Presence`].
     Presence {
         /// Where.
-        conversation: Arc<str>,
+        conversation: ConversationName,
         /// Who.
-        user: Arc<str>,
+        user: UserName,
         /// Which.
         online: bool,
         /// When last.
@@ -69,16 +70,16 @@ pub enum OwnedEvent {
     /// See [`Event::Member`].
     Member {
         /// Where.
-        conversation: Arc<str>,
+        conversation: ConversationName,
         /// Who.
-        user: Arc<str>,
+        user: UserName,
         /// Which.
         member: bool,
     },
     /// See [`Event::Updated`].
     Updated {
         /// Where.
-        conversation: Arc<str>,
+        conversation: ConversationName,
         /// Shown to people.
         title: Option<Arc<str>>,
         /// A JSON object.
@@ -87,20 +88,20 @@ pub enum OwnedEvent {
     /// See [`Event::Deleted`].
     Deleted {
         /// Where.
-        conversation: Arc<str>,
+        conversation: ConversationName,
         /// Which log is gone.
         log: Arc<str>,
     },
     /// See [`Event::Publication`].
     Publication {
         /// Where.
-        topic: Arc<str>,
+        topic: TopicName,
         /// Its number.
         offset: u64,
         /// Any value.
         data: Json,
         /// Who published it.
-        sender: Option<Arc<str>>,
+        sender: Option<UserName>,
     },
     /// See [`Event::Draining`].
     Draining {

@@ -1,10 +1,10 @@
 //! How often a user may write, over all nodes, and per node while the session store is away.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use starling_auth::Identity;
+use starling_model::{TenantName, UserName};
 use starling_rate::Rate;
 use starling_session_store::{Allowances, Verdict};
 use tokio::time::Instant;
@@ -31,7 +31,12 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, starling_session_store::Error> {
+    fn take(
+        &self,
+        tenant: &TenantName,
+        user: &UserName,
+        rate: Rate,
+    ) -> Result<Verdict, starling_session_store::Error> {
         let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.users.lock().take(tenant, user, rate, now_us)
     }
@@ -39,7 +44,7 @@ impl Limits {
 
 impl Hub {
     /// Whether writes of users of this tenant are limited at all.
-    pub(crate) fn limits_writes(&self, tenant: &str) -> bool {
+    pub(crate) fn limits_writes(&self, tenant: &TenantName) -> bool {
         self.config.limits_of(tenant).user_writes_per_minute > 0
     }
 
@@ -53,7 +58,7 @@ impl Hub {
     }
 
     /// Takes one write from a user's allowance.
-    pub(crate) async fn take_write(&self, tenant: &Arc<str>, user: &Arc<str>) -> Result<(), CommandError> {
+    pub(crate) async fn take_write(&self, tenant: &TenantName, user: &UserName) -> Result<(), CommandError> {
         let count = self.config.limits_of(tenant).user_writes_per_minute;
         let Some(rate) = Rate::new(count, PERIOD) else { return Ok(()) };
         let verdict = match self.session_store.take(tenant, user, rate).await {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use starling_model::{ConversationName, TenantName, UserName};
 use starling_session_store::Stamp;
 
 const KIND_MESSAGE: u8 = 1;
@@ -23,9 +24,9 @@ pub struct CommittedMessage {
     /// The conversation's number in the database.
     pub conversation: i64,
     /// Whose.
-    pub tenant: Box<str>,
+    pub tenant: TenantName,
     /// The conversation's name.
-    pub name: Box<str>,
+    pub name: ConversationName,
     /// The message's number.
     pub seq: u64,
     /// When it was committed, Unix microseconds by the committing node's clock.
@@ -40,9 +41,9 @@ pub struct CommittedMessage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// Whose.
-    pub tenant: Arc<str>,
+    pub tenant: TenantName,
     /// The conversation's name.
-    pub name: Arc<str>,
+    pub name: ConversationName,
     /// Its number in the database.
     pub conversation: i64,
     /// The newest number.
@@ -53,20 +54,20 @@ pub struct Head {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberChange {
     /// Whose.
-    pub tenant: Arc<str>,
+    pub tenant: TenantName,
     /// The conversation's name.
-    pub name: Arc<str>,
+    pub name: ConversationName,
     /// Its number in the database.
     pub conversation: i64,
     /// Which of the changes of its members this is, by the database's count.
     pub version: u64,
     /// Who.
-    pub user: Arc<str>,
+    pub user: UserName,
     /// Whether they are a member now.
     pub member: bool,
     /// Who owns the conversation by this change; `None`: the node did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Arc<str>>,
+    pub owner: Option<UserName>,
 }
 
 /// What nodes tell each other, messages of conversations apart.
@@ -77,47 +78,47 @@ pub struct MemberChange {
 pub enum NodeMessage {
     /// Somebody types, or stopped.
     Typing {
-        tenant: Arc<str>,
-        name: Arc<str>,
+        tenant: TenantName,
+        name: ConversationName,
         #[serde(default)]
         conversation: Option<i64>,
-        user: Arc<str>,
+        user: UserName,
         typing: bool,
     },
     /// So many sessions of a user are in a conversation on a node.
     Presence {
-        tenant: Arc<str>,
-        name: Arc<str>,
+        tenant: TenantName,
+        name: ConversationName,
         #[serde(default)]
         conversation: Option<i64>,
-        user: Arc<str>,
+        user: UserName,
         node: Arc<str>,
         devices: u32,
         last_seen_ms: Option<i64>,
     },
     /// A read mark rose.
     Read {
-        tenant: Arc<str>,
-        name: Arc<str>,
+        tenant: TenantName,
+        name: ConversationName,
         #[serde(default)]
         conversation: Option<i64>,
-        user: Arc<str>,
+        user: UserName,
         seq: u64,
     },
     /// Somebody became a member, or is none any more.
     Member(MemberChange),
     /// A conversation's members are at this version; or (`None`) they, or whether it is there at all, may have changed: whoever
     /// knows older ones reads them anew.
-    Members { tenant: Arc<str>, name: Arc<str>, conversation: i64, version: Option<u64> },
+    Members { tenant: TenantName, name: ConversationName, conversation: i64, version: Option<u64> },
     /// Title or metadata changed.
     Changed {
-        tenant: Arc<str>,
-        name: Arc<str>,
+        tenant: TenantName,
+        name: ConversationName,
         #[serde(default)]
         conversation: Option<i64>,
     },
     /// The conversation is gone.
-    Deleted { tenant: Arc<str>, name: Arc<str>, conversation: i64 },
+    Deleted { tenant: TenantName, name: ConversationName, conversation: i64 },
     /// Newest numbers that a node committed lately.
     Heads(Vec<Head>),
     /// A session is attached to that node now; whoever still shows it as present in conversations of the lane that this comes
@@ -167,24 +168,25 @@ pub enum Heard {
 /// The binary form of a [`CommittedMessage`]. Names are at most 100 bytes, so that their lengths fit a byte.
 pub fn encode_message(
     conversation: i64,
-    tenant: &str,
-    name: &str,
+    tenant: &TenantName,
+    name: &ConversationName,
     seq: u64,
     committed_at_us: u64,
     traceparent: Option<&str>,
     payload: &[u8],
 ) -> Bytes {
     let traceparent = traceparent.filter(|t| t.len() <= 255).unwrap_or("");
-    let names = tenant.len() + name.len() + traceparent.len();
+    let texts: [&str; 3] = [tenant, name, traceparent];
+    let names: usize = texts.iter().map(|text| text.len()).sum();
     let mut out = BytesMut::with_capacity(HEADER_BYTES + names + payload.len());
     out.put_u8(KIND_MESSAGE);
     out.put_i64(conversation);
     out.put_u64(seq);
     out.put_u64(committed_at_us);
-    for text in [tenant, name, traceparent] {
+    for text in texts {
         out.put_u8(u8::try_from(text.len()).unwrap_or(0));
     }
-    for text in [tenant, name, traceparent] {
+    for text in texts {
         out.put_slice(text.as_bytes());
     }
     out.put_slice(payload);
@@ -250,16 +252,16 @@ fn decode_message(body: &Bytes) -> Option<CommittedMessage> {
     let mut text = |length: u8| {
         let text = std::str::from_utf8(body.get(at..at + usize::from(length))?).ok()?;
         at += usize::from(length);
-        Some(Box::<str>::from(text))
+        Some(text)
     };
     let (tenant, name, traceparent) = (text(lengths[0])?, text(lengths[1])?, text(lengths[2])?);
     Some(CommittedMessage {
         conversation: number(1)?.cast_signed(),
-        tenant,
-        name,
+        tenant: tenant.into(),
+        name: name.into(),
         seq: number(9)?,
         committed_at_us: number(17)?,
-        traceparent: (!traceparent.is_empty()).then_some(traceparent),
+        traceparent: (!traceparent.is_empty()).then(|| traceparent.into()),
         payload: body.slice(at..),
     })
 }
@@ -281,9 +283,12 @@ mod tests {
             traceparent: Some("00-aa-bb-01".into()),
             payload: Bytes::from_static(b"{}"),
         };
-        let body = encode_message(-7, "t", "room:1", 42, 99, Some("00-aa-bb-01"), b"{}");
+        let body = encode_message(-7, &"t".into(), &"room:1".into(), 42, 99, Some("00-aa-bb-01"), b"{}");
         assert_eq!(traceparent_of(&body), Some("00-aa-bb-01"));
-        assert_eq!(traceparent_of(&encode_message(-7, "t", "room:1", 42, 99, None, b"{}")), None);
+        assert_eq!(
+            traceparent_of(&encode_message(-7, &"t".into(), &"room:1".into(), 42, 99, None, b"{}")),
+            None
+        );
         assert_eq!(decode(&body), Some(Heard::Message(message)));
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use starling_conversation_store::{Message, Page};
+use starling_model::{TenantName, UserName};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -36,7 +37,7 @@ const BYTES_PER_READ: usize = 16 * 1024;
 const USER_PART: usize = 4;
 
 /// Tenant and user.
-pub(crate) type User = (Arc<str>, Arc<str>);
+pub(crate) type User = (TenantName, UserName);
 
 /// Reads of the database that clients ask for.
 pub(crate) struct Reads {
@@ -106,7 +107,7 @@ impl Reads {
     /// # Errors
     /// `rate_limited`, with a time to come again that is later for each who is refused, so that those who keep to it come at the
     /// rate that is allowed.
-    pub fn take(&self, tenant: &Arc<str>, user: &Arc<str>) -> Result<(), CommandError> {
+    pub fn take(&self, tenant: &TenantName, user: &UserName) -> Result<(), CommandError> {
         if self.per_second == 0 {
             return Ok(());
         }
@@ -130,7 +131,7 @@ impl Reads {
     ///
     /// # Errors
     /// `rate_limited`, if that would take too long; nothing is taken then.
-    pub async fn wait(&self, tenant: &Arc<str>, user: &Arc<str>, reads: u64) -> Result<(), CommandError> {
+    pub async fn wait(&self, tenant: &TenantName, user: &UserName, reads: u64) -> Result<(), CommandError> {
         if self.per_second == 0 || reads == 0 {
             return Ok(());
         }
@@ -156,7 +157,7 @@ impl Reads {
 
     /// Charges a read that turned out to be larger than one, after it was made. Nobody owes more than what comes back in
     /// [`AWAY_MAX_US`].
-    pub fn charge(&self, tenant: &Arc<str>, user: &Arc<str>, reads: u64) {
+    pub fn charge(&self, tenant: &TenantName, user: &UserName, reads: u64) {
         if self.per_second == 0 || reads == 0 {
             return;
         }
@@ -173,8 +174,8 @@ impl Reads {
     /// `unavailable`, if too many wait or it takes too long.
     pub async fn turn(
         self: &Arc<Self>,
-        tenant: &Arc<str>,
-        user: &Arc<str>,
+        tenant: &TenantName,
+        user: &UserName,
     ) -> Result<ReadTurn, CommandError> {
         let turn = self.line_up((tenant.clone(), user.clone()), USER_WAITING_MAX, WAITING_MAX)?;
         match timeout(TURN_WAIT_MAX, turn).await {
@@ -306,7 +307,7 @@ pub(crate) fn further_reads(page: &Page) -> u64 {
 }
 
 impl Spent {
-    fn account(&mut self, tenant: &Arc<str>, user: &Arc<str>, now: u64) -> &mut Account {
+    fn account(&mut self, tenant: &TenantName, user: &UserName, now: u64) -> &mut Account {
         let key = (tenant.clone(), user.clone());
         if self.users.len() >= self.sweep_at.max(USERS_MIN) && !self.users.contains_key(&key) {
             self.users.retain(|_, account| account.whole_at > now);
@@ -328,10 +329,6 @@ impl Drop for ReadTurn {
 mod tests {
     use super::*;
 
-    fn name(name: &str) -> Arc<str> {
-        name.into()
-    }
-
     /// Lets every task come to where it waits: this is one thread.
     async fn settle() {
         for _ in 0..2_000 {
@@ -348,7 +345,7 @@ mod tests {
             for _ in 0..count {
                 let (reads, order) = (reads.clone(), order.clone());
                 tasks.push(tokio::spawn(async move {
-                    let _turn = reads.turn(&name("t"), &name(user)).await.expect("a turn");
+                    let _turn = reads.turn(&"t".into(), &user.into()).await.expect("a turn");
                     order.lock().push(user);
                     sleep(Duration::from_millis(1)).await;
                 }));
@@ -368,16 +365,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_user_never_has_all_turns() {
         let reads = Reads::new(8, 0);
-        let first = reads.turn(&name("t"), &name("loud")).await.expect("a turn");
-        let _second = reads.turn(&name("t"), &name("loud")).await.expect("a turn");
+        let first = reads.turn(&"t".into(), &"loud".into()).await.expect("a turn");
+        let _second = reads.turn(&"t".into(), &"loud".into()).await.expect("a turn");
         let third = tokio::spawn({
             let reads = reads.clone();
-            async move { reads.turn(&name("t"), &name("loud")).await.map(drop) }
+            async move { reads.turn(&"t".into(), &"loud".into()).await.map(drop) }
         });
         settle().await;
         assert!(!third.is_finished(), "a quarter of eight is two");
-        reads.turn(&name("t"), &name("ann")).await.map(drop).expect("a turn at once");
-        reads.turn(&name("other"), &name("loud")).await.map(drop).expect("of another tenant");
+        reads.turn(&"t".into(), &"ann".into()).await.map(drop).expect("a turn at once");
+        reads.turn(&"other".into(), &"loud".into()).await.map(drop).expect("of another tenant");
         drop(first);
         third.await.expect("ends").expect("a turn");
     }
@@ -385,14 +382,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_too_long_or_is_too_many_is_told_so() {
         let reads = Reads::new(1, 0);
-        let held = reads.turn(&name("t"), &name("ann")).await.expect("a turn");
+        let held = reads.turn(&"t".into(), &"ann".into()).await.expect("a turn");
         let mut waiting = Vec::new();
         for _ in 0..USER_WAITING_MAX {
             let reads = reads.clone();
-            waiting.push(tokio::spawn(async move { reads.turn(&name("t"), &name("ann")).await.map(drop) }));
+            waiting.push(tokio::spawn(async move { reads.turn(&"t".into(), &"ann".into()).await.map(drop) }));
         }
         settle().await;
-        let surplus = reads.turn(&name("t"), &name("ann")).await.map(drop).expect_err("one too many");
+        let surplus = reads.turn(&"t".into(), &"ann".into()).await.map(drop).expect_err("one too many");
         assert!(surplus.retry_after_ms.is_some());
         for task in waiting {
             let refused = task.await.expect("ends").expect_err("nothing came free");
@@ -400,19 +397,19 @@ mod tests {
         }
         drop(held);
         assert_eq!(reads.waiting(), 0, "those who have gone are forgotten");
-        reads.turn(&name("t"), &name("ann")).await.map(drop).expect("a turn");
+        reads.turn(&"t".into(), &"ann".into()).await.map(drop).expect("a turn");
         assert!(reads.turns.lock().lines.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_who_are_refused_are_given_each_their_own_time() {
         let reads = Reads::new(1, 100);
-        let (tenant, ann) = (name("t"), name("ann"));
+        let (tenant, ann) = (TenantName::from("t"), UserName::from("ann"));
         assert_eq!((0..200).take_while(|_| reads.take(&tenant, &ann).is_ok()).count(), 100);
         let away = || reads.take(&tenant, &ann).expect_err("too many").retry_after_ms.expect("a time");
         let times: Vec<u64> = (0..50).map(|_| away()).collect();
         assert!(times.windows(2).all(|two| two[0] + 10 == two[1]), "{times:?}");
-        assert!(reads.take(&tenant, &name("bob")).is_ok());
+        assert!(reads.take(&tenant, &"bob".into()).is_ok());
         // A read that was large is paid afterwards.
         sleep(Duration::from_secs(60)).await;
         reads.charge(&tenant, &ann, 300);
@@ -422,7 +419,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn those_who_may_wait_are_served_at_the_rate_and_refused_where_it_takes_too_long() {
         let reads = Reads::new(1, 100);
-        let (tenant, ann) = (name("t"), name("ann"));
+        let (tenant, ann) = (TenantName::from("t"), UserName::from("ann"));
         let began = Instant::now();
         for _ in 0..300 {
             reads.wait(&tenant, &ann, 1).await.expect("a turn later");

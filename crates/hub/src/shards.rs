@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use starling_fanout::EpochTag;
+use starling_model::UserName;
 use starling_wire::protocol::CloseReason;
 
 use crate::{CommandError, Encoded, Reply};
@@ -62,7 +63,7 @@ pub enum ShardItem {
         /// The event.
         event: Arc<Encoded>,
         /// Not for this user's sockets.
-        except: Option<Arc<str>>,
+        except: Option<UserName>,
     },
     /// The answer to a command that was answered [`crate::Handling::Later`].
     Reply {

@@ -16,6 +16,7 @@ pub async fn vital<T>(task: &'static str, work: impl Future<Output = T>) -> T {
 
 #[cfg(test)]
 mod tests {
+    use starling_model::{TenantName, TopicName};
     use std::process::Command;
     use std::sync::Arc;
     use std::time::Duration;
@@ -86,8 +87,8 @@ mod tests {
         }
         async fn topic_history(
             &self,
-            tenant: &str,
-            topic: &str,
+            tenant: &TenantName,
+            topic: &TopicName,
             since: Option<&Position>,
         ) -> Result<TopicHistory, Error> {
             self.sound.topic_history(tenant, topic, since).await

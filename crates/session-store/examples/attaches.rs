@@ -133,7 +133,7 @@ fn attach(session: &str, node: &str, resume: bool) -> Attach {
     Attach {
         session: session.into(),
         tenant: "default".into(),
-        user: format!("user-of-{session}"),
+        user: format!("user-of-{session}").into(),
         node: node.into(),
         now_ms: now_ms(),
         resume: resume.then(|| ResumeAttach { ticket_issued_at_ms: now_ms() }),

@@ -19,6 +19,7 @@ pub use clock::Clock;
 pub use model::*;
 
 use async_trait::async_trait;
+use starling_model::{TenantName, UserName};
 use starling_rate::Rate;
 
 /// How long a node lives after its last beat, milliseconds. With a beat each second it bears several lost ones, and
@@ -67,13 +68,13 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Ends a session for good: its ticket is void from now on. Answers the node it is attached to; `None` if there is none of
     /// that id in that tenant.
-    async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error>;
+    async fn end(&self, tenant: &TenantName, session: &str) -> Result<Option<Ended>, Error>;
 
     /// A page of sessions of a tenant, of one user or of all. [`Error::Cursor`] for a `cursor` that no page answered as its `next`.
     async fn sessions(
         &self,
-        tenant: &str,
-        user: Option<&str>,
+        tenant: &TenantName,
+        user: Option<&UserName>,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<SessionList, Error>;
@@ -93,13 +94,13 @@ pub trait SessionStore: Send + Sync + 'static {
     async fn set_connections(
         &self,
         node: &str,
-        tenant: &str,
+        tenant: &TenantName,
         count: u64,
         max: Option<u64>,
     ) -> Result<bool, Error>;
 
     /// Takes one cell from a user's allowance over all nodes.
-    async fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error>;
+    async fn take(&self, tenant: &TenantName, user: &UserName, rate: Rate) -> Result<Verdict, Error>;
 
     /// `None` for a store inside the process; else whether it can be reached.
     async fn ping(&self) -> Option<Result<(), Error>>;

@@ -1,10 +1,10 @@
 //! What the session store holds, as plain data. Times are Unix milliseconds in UTC.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use starling_model::{ConversationName, TenantName, TopicName, UserName};
 
 /// What a node says of itself with each beat. Nodes of other versions may say more, or less: what a record lacks is `None`, or
 /// nothing, and never a number that somebody would act on.
@@ -26,7 +26,7 @@ pub struct NodeRecord {
     /// Whether it is on its way out.
     pub draining: bool,
     /// Open sockets per tenant, for limits that hold over all nodes.
-    pub tenants: BTreeMap<String, u64>,
+    pub tenants: BTreeMap<TenantName, u64>,
     /// Messages committed since the start, for the console.
     pub messages: u64,
     /// Events delivered to sockets since the start, for the console.
@@ -60,9 +60,9 @@ pub struct Attach {
     /// The session's id.
     pub session: String,
     /// Whose.
-    pub tenant: String,
+    pub tenant: TenantName,
     /// Whose.
-    pub user: String,
+    pub user: UserName,
     /// The node that attaches it.
     pub node: String,
     /// Now.
@@ -101,7 +101,7 @@ pub enum Attached {
         /// What it was in.
         conversations: Vec<JoinedConversation>,
         /// What it was subscribed to.
-        topics: Vec<String>,
+        topics: Vec<TopicName>,
         /// When it was first made.
         created_at_ms: i64,
     },
@@ -121,9 +121,9 @@ pub struct Hold {
     /// The session's id.
     pub session: String,
     /// Whose.
-    pub tenant: String,
+    pub tenant: TenantName,
     /// Whose.
-    pub user: String,
+    pub user: UserName,
     /// The node that attaches it.
     pub node: String,
     /// The stamp that the attach got when it began.
@@ -156,15 +156,15 @@ pub struct SessionState {
     /// The session's id.
     pub session: String,
     /// Whose.
-    pub tenant: String,
+    pub tenant: TenantName,
     /// Whose.
-    pub user: String,
+    pub user: UserName,
     /// When it was made.
     pub created_at_ms: i64,
     /// What it is in.
     pub conversations: Vec<JoinedConversation>,
     /// What it is subscribed to.
-    pub topics: Vec<String>,
+    pub topics: Vec<TopicName>,
     /// The stamp of the attach that holds it.
     pub stamp: Stamp,
 }
@@ -211,16 +211,16 @@ pub struct NotRestored {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JoinedConversation {
     /// Its name.
-    pub name: String,
+    pub name: ConversationName,
     /// Its number in the database: one that is deleted and made again under the name has another. `None`: a node of an older version
     /// wrote it down, and means whichever has the name.
     pub id: Option<i64>,
 }
 
-impl From<&str> for JoinedConversation {
+impl<N: Into<ConversationName>> From<N> for JoinedConversation {
     /// Whichever has the name.
-    fn from(name: &str) -> JoinedConversation {
-        JoinedConversation { name: name.to_owned(), id: None }
+    fn from(name: N) -> JoinedConversation {
+        JoinedConversation { name: name.into(), id: None }
     }
 }
 
@@ -241,9 +241,9 @@ pub enum Change {
     /// It left a conversation. If it has joined another one of that name since, it stays in that.
     Left(JoinedConversation),
     /// It subscribed to a topic.
-    Subscribed(String),
+    Subscribed(TopicName),
     /// It unsubscribed from a topic.
-    Unsubscribed(String),
+    Unsubscribed(TopicName),
 }
 
 /// A session that an operator ended.
@@ -259,7 +259,7 @@ pub struct SessionSummary {
     /// The session's id.
     pub session: String,
     /// Whose.
-    pub user: String,
+    pub user: UserName,
     /// The node that holds it, or held it last.
     pub node: String,
     /// Whether a socket is attached to it now (on a living node).
@@ -283,9 +283,9 @@ pub struct SessionList {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConversationKey {
     /// Whose.
-    pub tenant: Arc<str>,
+    pub tenant: TenantName,
     /// Its name.
-    pub conversation: Arc<str>,
+    pub conversation: ConversationName,
     /// Its number in the database.
     pub id: i64,
 }
@@ -296,7 +296,7 @@ pub struct PresenceChange {
     /// Where.
     pub conversation: ConversationKey,
     /// Who.
-    pub user: Arc<str>,
+    pub user: UserName,
     /// With how many sessions; 0: gone.
     pub devices: u32,
 }
@@ -305,7 +305,7 @@ pub struct PresenceChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceEntry {
     /// Who.
-    pub user: String,
+    pub user: UserName,
     /// On which node.
     pub node: String,
     /// With how many sessions.

@@ -16,6 +16,7 @@ use starling_conversation_store::{
     Page, PoolStatus, Range, ReadMark,
 };
 use starling_hub::{Encoded, OwnedEvent, RoomId, ShardItem, Shards};
+use starling_model::{ConversationName, TenantName, UserName};
 use tokio_postgres::NoTls;
 
 /// One message of so many is treated badly.
@@ -220,7 +221,11 @@ impl ConversationStore for BadLog {
         self.inner.create_within(new, conversations_max).await
     }
 
-    async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
+    async fn open(
+        &self,
+        tenant: &TenantName,
+        conversation: &ConversationName,
+    ) -> Result<Option<Conversation>, Error> {
         self.inner.open(tenant, conversation).await
     }
 
@@ -250,13 +255,17 @@ impl ConversationStore for BadLog {
     async fn add_member_within(
         &self,
         id: ConversationId,
-        user: &str,
+        user: &UserName,
         members_max: u64,
     ) -> Result<Option<Added>, Error> {
         self.inner.add_member_within(id, user, members_max).await
     }
 
-    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
+    async fn remove_member(
+        &self,
+        id: ConversationId,
+        user: &UserName,
+    ) -> Result<Option<MembersChange>, Error> {
         self.inner.remove_member(id, user).await
     }
 
@@ -279,19 +288,19 @@ impl ConversationStore for BadLog {
 
     async fn conversations_of(
         &self,
-        tenant: &str,
-        user: &str,
+        tenant: &TenantName,
+        user: &UserName,
         cursor: Option<ListCursor>,
         limit: u32,
     ) -> Result<ConversationList, Error> {
         self.inner.conversations_of(tenant, user, cursor, limit).await
     }
 
-    async fn share_conversation(&self, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
+    async fn share_conversation(&self, tenant: &TenantName, one: &str, other: &str) -> Result<bool, Error> {
         self.inner.share_conversation(tenant, one, other).await
     }
 
-    async fn count_conversations(&self, tenant: &str, at_most: u64) -> Result<u64, Error> {
+    async fn count_conversations(&self, tenant: &TenantName, at_most: u64) -> Result<u64, Error> {
         self.inner.count_conversations(tenant, at_most).await
     }
 
@@ -299,7 +308,7 @@ impl ConversationStore for BadLog {
         self.inner.touch_users(batch).await
     }
 
-    async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error> {
+    async fn last_seen(&self, tenant: &TenantName, users: &[String]) -> Result<Vec<LastSeen>, Error> {
         self.inner.last_seen(tenant, users).await
     }
 
@@ -315,7 +324,12 @@ impl ConversationStore for BadLog {
         self.inner.ended_among(sessions).await
     }
 
-    async fn member_of(&self, tenant: &str, user: &str, names: &[String]) -> Result<Vec<String>, Error> {
+    async fn member_of(
+        &self,
+        tenant: &TenantName,
+        user: &UserName,
+        names: &[String],
+    ) -> Result<Vec<String>, Error> {
         self.inner.member_of(tenant, user, names).await
     }
 

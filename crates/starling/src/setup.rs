@@ -16,9 +16,10 @@ use starling_conversation_store::sqlite::SqliteConfig;
 use starling_fanout::TopicSettings;
 use starling_gateway::{AddressLimits, GatewayConfig, Origins, RequestLimits, TlsConfig};
 use starling_hub::{HubConfig, TenantLimits};
+use starling_model::{NAME_RULE, is_name};
 use starling_redis_link::RedisAddress;
 use starling_telemetry::{LogFormat, TelemetryConfig, check_filter};
-use starling_wire::protocol::{CLIENT_FRAME_BYTES_MAX, NAME_RULE, is_name};
+use starling_wire::protocol::CLIENT_FRAME_BYTES_MAX;
 
 use crate::Failure;
 use crate::config::{BadConfig, Values, proxies, secret_file, sqlite_path};
@@ -225,7 +226,7 @@ fn hub(values: &Values, node: String) -> Result<HubConfig, BadConfig> {
         heartbeat: values.seconds("heartbeat_seconds")?,
         replay_limit: values.parsed("replay_limit")?,
         limits,
-        tenants: values.tenants.iter().map(|(name, own)| (name.clone(), own.over(limits))).collect(),
+        tenants: values.tenants.iter().map(|(name, own)| (name.as_str().into(), own.over(limits))).collect(),
         joins_per_session_max: values.parsed("limit_session_joins")?,
         topics_per_session_max: values.parsed("limit_session_topics")?,
         members_per_conversation_max: values.parsed("limit_conversation_members")?,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use starling_hub::TenantLimits;
-use starling_wire::protocol::{NAME_RULE, is_name};
+use starling_model::{NAME_RULE, is_name};
 
 use crate::config::{BadConfig, nearest};
 

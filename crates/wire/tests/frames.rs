@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -243,8 +242,8 @@ fn long_lists_are_carried_over_to_messagepack() {
             truncated: false,
             log: "".into(),
             reset: false,
-            online: vec![Arc::from("u"); count],
-            reads: (0..count.min(70_000)).map(|n| (Arc::from(format!("u{n}")), n as u64)).collect(),
+            online: vec!["u".into(); count],
+            reads: (0..count.min(70_000)).map(|n| (format!("u{n}").into(), n as u64)).collect(),
         };
         let mut shown = String::new();
         ok(&mut shown, &list);

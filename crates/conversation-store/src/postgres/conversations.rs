@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use starling_model::UserName;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -57,16 +58,17 @@ pub(super) async fn create(
     conversations_max: u64,
 ) -> Result<Option<Created>, Error> {
     let conversations_max = to_database(conversations_max);
+    let members: Vec<&str> = new.members.iter().map(UserName::as_str).collect();
     let rows = database
         .write(
             CREATE,
             &[
-                (&new.tenant, Type::TEXT),
-                (&new.conversation, Type::TEXT),
-                (&new.owner, Type::TEXT),
+                (&new.tenant.as_str(), Type::TEXT),
+                (&new.conversation.as_str(), Type::TEXT),
+                (&new.owner.as_str(), Type::TEXT),
                 (&new.title, Type::TEXT),
                 (&new.metadata, Type::TEXT),
-                (&new.members, Type::TEXT_ARRAY),
+                (&members, Type::TEXT_ARRAY),
                 (&conversations_max, Type::INT8),
             ],
         )
@@ -172,7 +174,7 @@ pub(super) async fn count(database: &Database, tenant: &str, at_most: u64) -> Re
 }
 
 fn conversation(row: &Row) -> Result<Conversation, Error> {
-    let users: Option<Vec<String>> = column(row, 7)?;
+    let users: Option<Vec<&str>> = column(row, 7)?;
     let reads: Option<Vec<i64>> = column(row, 8)?;
     let members = users.into_iter().flatten().zip(reads.into_iter().flatten());
     let ConversationSummary { id, conversation, owner, title, metadata, created_at_ms, head } = summary(row)?;
@@ -184,7 +186,9 @@ fn conversation(row: &Row) -> Result<Conversation, Error> {
         metadata,
         created_at_ms,
         head,
-        members: members.map(|(user, read)| Member { user, read: from_database(read) }).collect(),
+        members: members
+            .map(|(user, read)| Member { user: user.into(), read: from_database(read) })
+            .collect(),
         members_version: from_database(column(row, 9)?),
         details_version: from_database(column(row, 10)?),
         log: column(row, 11)?,
@@ -194,8 +198,8 @@ fn conversation(row: &Row) -> Result<Conversation, Error> {
 fn summary(row: &Row) -> Result<ConversationSummary, Error> {
     Ok(ConversationSummary {
         id: column(row, 0)?,
-        conversation: column(row, 1)?,
-        owner: column(row, 2)?,
+        conversation: column::<&str>(row, 1)?.into(),
+        owner: column::<&str>(row, 2)?.into(),
         title: column(row, 3)?,
         metadata: column(row, 4)?,
         created_at_ms: to_ms(column::<SystemTime>(row, 5)?),

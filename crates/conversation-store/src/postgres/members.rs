@@ -1,5 +1,6 @@
 //! Who is in a conversation, and how far they have read.
 
+use starling_model::ConversationName;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -61,7 +62,7 @@ pub(super) async fn remove(
 
 fn change(row: &Row) -> Result<MembersChange, Error> {
     let version = from_database(column(row, 1)?);
-    Ok(MembersChange { changed: column(row, 0)?, version, owner: column(row, 2)? })
+    Ok(MembersChange { changed: column(row, 0)?, version, owner: column::<&str>(row, 2)?.into() })
 }
 
 pub(super) async fn share(database: &Database, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
@@ -75,14 +76,15 @@ pub(super) async fn of(
     database: &Database,
     tenant: &str,
     user: &str,
-    names: &[String],
-) -> Result<Vec<String>, Error> {
+    names: &[ConversationName],
+) -> Result<Vec<ConversationName>, Error> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
+    let names: Vec<&str> = names.iter().map(ConversationName::as_str).collect();
     let parameters = [(&tenant as _, Type::TEXT), (&user as _, Type::TEXT), (&names as _, Type::TEXT_ARRAY)];
     let rows = database.rows(MEMBER_OF, &parameters).await?;
-    rows.iter().map(|row| column(row, 0)).collect()
+    rows.iter().map(|row| Ok(column::<&str>(row, 0)?.into())).collect()
 }
 
 /// Raises marks in one transaction. Where that fails because of a row, in several, so that only the guilty row fails.

@@ -103,7 +103,7 @@ fn message(row: &Row) -> Result<Message, Error> {
     Ok(Message {
         seq: from_database(column(row, 0)?),
         id: column(row, 1)?,
-        sender: column(row, 2)?,
+        sender: column::<&str>(row, 2)?.into(),
         role: Role::parse(role).ok_or_else(|| Error::Refused(format!("{role:?} is no role")))?,
         content: column(row, 4)?,
         metadata: column(row, 5)?,

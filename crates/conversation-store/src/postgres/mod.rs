@@ -29,6 +29,8 @@ use async_trait::async_trait;
 
 pub use config::PostgresConfig;
 
+use starling_model::{ConversationName, TenantName, UserName};
+
 use crate::instruments::{Instruments, Work};
 use crate::{
     Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
@@ -125,7 +127,11 @@ impl ConversationStore for PostgresStore {
         self.instruments.call(Work::Write, call).await
     }
 
-    async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
+    async fn open(
+        &self,
+        tenant: &TenantName,
+        conversation: &ConversationName,
+    ) -> Result<Option<Conversation>, Error> {
         self.instruments.call(Work::Read, conversations::open(&self.primary, tenant, conversation)).await
     }
 
@@ -156,13 +162,17 @@ impl ConversationStore for PostgresStore {
     async fn add_member_within(
         &self,
         id: ConversationId,
-        user: &str,
+        user: &UserName,
         members_max: u64,
     ) -> Result<Option<Added>, Error> {
         self.instruments.call(Work::Write, members::add(&self.primary, id, user, members_max)).await
     }
 
-    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
+    async fn remove_member(
+        &self,
+        id: ConversationId,
+        user: &UserName,
+    ) -> Result<Option<MembersChange>, Error> {
         self.instruments.call(Work::Write, members::remove(&self.primary, id, user)).await
     }
 
@@ -186,8 +196,8 @@ impl ConversationStore for PostgresStore {
 
     async fn conversations_of(
         &self,
-        tenant: &str,
-        user: &str,
+        tenant: &TenantName,
+        user: &UserName,
         cursor: Option<ListCursor>,
         limit: u32,
     ) -> Result<ConversationList, Error> {
@@ -195,11 +205,16 @@ impl ConversationStore for PostgresStore {
         self.instruments.call(Work::Read, call).await
     }
 
-    async fn share_conversation(&self, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
+    async fn share_conversation(
+        &self,
+        tenant: &TenantName,
+        one: &UserName,
+        other: &UserName,
+    ) -> Result<bool, Error> {
         self.instruments.call(Work::Read, members::share(&self.primary, tenant, one, other)).await
     }
 
-    async fn count_conversations(&self, tenant: &str, at_most: u64) -> Result<u64, Error> {
+    async fn count_conversations(&self, tenant: &TenantName, at_most: u64) -> Result<u64, Error> {
         self.instruments.call(Work::Read, conversations::count(&self.primary, tenant, at_most)).await
     }
 
@@ -207,7 +222,7 @@ impl ConversationStore for PostgresStore {
         self.instruments.call(Work::Write, users::touch(&self.primary, batch)).await
     }
 
-    async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error> {
+    async fn last_seen(&self, tenant: &TenantName, users: &[UserName]) -> Result<Vec<LastSeen>, Error> {
         self.instruments.call(Work::Read, users::last_seen(&self.primary, tenant, users)).await
     }
 
@@ -223,7 +238,12 @@ impl ConversationStore for PostgresStore {
         self.instruments.call(Work::Read, ended::among(&self.primary, sessions)).await
     }
 
-    async fn member_of(&self, tenant: &str, user: &str, names: &[String]) -> Result<Vec<String>, Error> {
+    async fn member_of(
+        &self,
+        tenant: &TenantName,
+        user: &UserName,
+        names: &[ConversationName],
+    ) -> Result<Vec<ConversationName>, Error> {
         self.instruments.call(Work::Read, members::of(&self.primary, tenant, user, names)).await
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use starling_model::{TenantName, UserName};
 use tokio_postgres::types::Type;
 
 use super::database::Database;
@@ -60,17 +61,19 @@ async fn touch_at_once(database: &Database, sightings: &[&LastSeen]) -> Result<(
 
 pub(super) async fn last_seen(
     database: &Database,
-    tenant: &str,
-    users: &[String],
+    tenant: &TenantName,
+    users: &[UserName],
 ) -> Result<Vec<LastSeen>, Error> {
     if users.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = database.rows(LAST_SEEN, &[(&tenant, Type::TEXT), (&users, Type::TEXT_ARRAY)]).await?;
+    let users: Vec<&str> = users.iter().map(UserName::as_str).collect();
+    let parameters = [(&tenant.as_str() as _, Type::TEXT), (&users as _, Type::TEXT_ARRAY)];
+    let rows = database.rows(LAST_SEEN, &parameters).await?;
     rows.iter()
         .map(|row| {
             Ok(LastSeen {
-                tenant: tenant.into(),
+                tenant: tenant.clone(),
                 user: column::<&str>(row, 0)?.into(),
                 at_ms: to_ms(column::<SystemTime>(row, 1)?),
             })

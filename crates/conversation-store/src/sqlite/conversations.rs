@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::clock::now_ms;
+use super::row::text;
 use crate::batch::{from_database, to_database};
 use crate::{
     Conversation, ConversationId, ConversationList, ConversationSummary, Created, Error, ListCursor, Member,
@@ -61,10 +62,11 @@ pub(super) fn create(
 ) -> Result<Option<Created>, Error> {
     let found: Option<ConversationId> = connection
         .prepare_cached(FIND)?
-        .query_row((&new.tenant, &new.conversation), |row| row.get(0))
+        .query_row((new.tenant.as_str(), new.conversation.as_str()), |row| row.get(0))
         .optional()?;
     if let Some(id) = found {
-        let member = connection.prepare_cached(IS_MEMBER)?.query_row((id, &new.owner), |row| row.get(0))?;
+        let member =
+            connection.prepare_cached(IS_MEMBER)?.query_row((id, new.owner.as_str()), |row| row.get(0))?;
         return Ok(Some(Created { id, created: false, member }));
     }
     if conversations_max > 0 && count(connection, &new.tenant, conversations_max)? >= conversations_max {
@@ -72,16 +74,16 @@ pub(super) fn create(
     }
     let now_ms = now_ms();
     let id = connection.prepare_cached(CREATE)?.insert((
-        &new.tenant,
-        &new.conversation,
-        &new.owner,
+        new.tenant.as_str(),
+        new.conversation.as_str(),
+        new.owner.as_str(),
         &new.title,
         &new.metadata,
         now_ms,
     ))?;
     let mut add = connection.prepare_cached(ADD_MEMBER)?;
     for user in std::iter::once(&new.owner).chain(&new.members) {
-        add.execute((id, user, &new.tenant, now_ms))?;
+        add.execute((id, user.as_str(), new.tenant.as_str(), now_ms))?;
     }
     Ok(Some(Created { id, created: true, member: true }))
 }
@@ -105,7 +107,9 @@ pub(super) fn open_many(connection: &Connection, ids: &[ConversationId]) -> Resu
 fn with_members(connection: &Connection, mut found: Conversation) -> Result<Conversation, Error> {
     let mut statement = connection.prepare_cached(MEMBERS)?;
     found.members = statement
-        .query_map([found.id], |row| Ok(Member { user: row.get(0)?, read: from_database(row.get(1)?) }))?
+        .query_map([found.id], |row| {
+            Ok(Member { user: text(row, 0)?.into(), read: from_database(row.get(1)?) })
+        })?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(found)
 }
@@ -198,8 +202,8 @@ fn opened(row: &Row<'_>) -> rusqlite::Result<Conversation> {
 fn summary(row: &Row<'_>) -> rusqlite::Result<ConversationSummary> {
     Ok(ConversationSummary {
         id: row.get(0)?,
-        conversation: row.get(1)?,
-        owner: row.get(2)?,
+        conversation: text(row, 1)?.into(),
+        owner: text(row, 2)?.into(),
         title: row.get(3)?,
         metadata: row.get(4)?,
         created_at_ms: row.get(5)?,

@@ -1,8 +1,10 @@
 //! Who is in a conversation, and how far they have read.
 
 use rusqlite::{Connection, OptionalExtension, Row};
+use starling_model::ConversationName;
 
 use super::clock::now_ms;
+use super::row::text;
 use crate::batch::{Refusals, from_database, highest_marks, to_database};
 use crate::{Added, ConversationId, Error, MembersChange, ReadMark};
 
@@ -73,7 +75,7 @@ fn count_change(
 ) -> Result<Option<MembersChange>, Error> {
     let version = if changed { COUNT_CHANGE } else { VERSION };
     let change = |row: &Row<'_>| {
-        Ok(MembersChange { changed, version: from_database(row.get(0)?), owner: row.get(1)? })
+        Ok(MembersChange { changed, version: from_database(row.get(0)?), owner: text(row, 1)?.into() })
     };
     Ok(connection.prepare_cached(version)?.query_row([id], change).optional()?)
 }
@@ -87,12 +89,12 @@ pub(super) fn of(
     connection: &Connection,
     tenant: &str,
     user: &str,
-    names: &[String],
-) -> Result<Vec<String>, Error> {
+    names: &[ConversationName],
+) -> Result<Vec<ConversationName>, Error> {
     let mut statement = connection.prepare_cached(IS_MEMBER)?;
     let mut found = Vec::new();
     for name in names {
-        if statement.query_row((tenant, name, user), |_| Ok(())).optional()?.is_some() {
+        if statement.query_row((tenant, name.as_str(), user), |_| Ok(())).optional()?.is_some() {
             found.push(name.clone());
         }
     }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::row::text;
 use crate::batch::{from_database, to_database};
 use crate::{ConversationHead, ConversationId, Error, Message, Page, Range, Role};
 
@@ -66,12 +67,12 @@ pub(super) fn heads(connection: &Connection, ids: &[ConversationId]) -> Result<V
 }
 
 fn message(row: &Row<'_>) -> Result<Message, Error> {
-    let role: String = row.get(3)?;
+    let role = text(row, 3)?;
     Ok(Message {
         seq: from_database(row.get(0)?),
         id: uuid::Uuid::from_bytes(row.get(1)?),
-        sender: row.get(2)?,
-        role: Role::parse(&role).ok_or_else(|| Error::Refused(format!("{role:?} is no role")))?,
+        sender: text(row, 2)?.into(),
+        role: Role::parse(role).ok_or_else(|| Error::Refused(format!("{role:?} is no role")))?,
         content: row.get(4)?,
         metadata: row.get(5)?,
         at_ms: row.get(6)?,

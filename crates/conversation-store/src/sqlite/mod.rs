@@ -15,6 +15,7 @@ mod messages;
 mod path;
 mod queue;
 mod readers;
+mod row;
 mod schema;
 mod users;
 mod writer;
@@ -27,6 +28,8 @@ use async_trait::async_trait;
 
 pub use config::{Durability, SqliteConfig};
 pub use path::path_of;
+
+use starling_model::{ConversationName, TenantName, UserName};
 
 use crate::instruments::{Instruments, Work};
 use crate::{
@@ -115,8 +118,12 @@ impl ConversationStore for SqliteStore {
         self.instruments.call(Work::Write, call).await
     }
 
-    async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
-        let (tenant, name) = (tenant.to_owned(), conversation.to_owned());
+    async fn open(
+        &self,
+        tenant: &TenantName,
+        conversation: &ConversationName,
+    ) -> Result<Option<Conversation>, Error> {
+        let (tenant, name) = (tenant.clone(), conversation.clone());
         let call = self.readers.read(move |database| conversations::open(database, &tenant, &name));
         self.instruments.call(Work::Read, call).await
     }
@@ -154,16 +161,20 @@ impl ConversationStore for SqliteStore {
     async fn add_member_within(
         &self,
         id: ConversationId,
-        user: &str,
+        user: &UserName,
         members_max: u64,
     ) -> Result<Option<Added>, Error> {
-        let user = user.to_owned();
+        let user = user.clone();
         let call = self.writer.write(move |database| members::add(database, id, &user, members_max));
         self.instruments.call(Work::Write, call).await
     }
 
-    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
-        let user = user.to_owned();
+    async fn remove_member(
+        &self,
+        id: ConversationId,
+        user: &UserName,
+    ) -> Result<Option<MembersChange>, Error> {
+        let user = user.clone();
         let call = self.writer.write(move |database| members::remove(database, id, &user));
         self.instruments.call(Work::Write, call).await
     }
@@ -191,26 +202,31 @@ impl ConversationStore for SqliteStore {
 
     async fn conversations_of(
         &self,
-        tenant: &str,
-        user: &str,
+        tenant: &TenantName,
+        user: &UserName,
         cursor: Option<ListCursor>,
         limit: u32,
     ) -> Result<ConversationList, Error> {
-        let (tenant, user) = (tenant.to_owned(), user.to_owned());
+        let (tenant, user) = (tenant.clone(), user.clone());
         let call = self
             .readers
             .read(move |database| conversations::of_member(database, &tenant, &user, cursor, limit));
         self.instruments.call(Work::Read, call).await
     }
 
-    async fn share_conversation(&self, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
-        let [tenant, one, other] = [tenant, one, other].map(str::to_owned);
+    async fn share_conversation(
+        &self,
+        tenant: &TenantName,
+        one: &UserName,
+        other: &UserName,
+    ) -> Result<bool, Error> {
+        let (tenant, one, other) = (tenant.clone(), one.clone(), other.clone());
         let call = self.readers.read(move |database| members::share(database, &tenant, &one, &other));
         self.instruments.call(Work::Read, call).await
     }
 
-    async fn count_conversations(&self, tenant: &str, at_most: u64) -> Result<u64, Error> {
-        let tenant = tenant.to_owned();
+    async fn count_conversations(&self, tenant: &TenantName, at_most: u64) -> Result<u64, Error> {
+        let tenant = tenant.clone();
         let call = self.readers.read(move |database| conversations::count(database, &tenant, at_most));
         self.instruments.call(Work::Read, call).await
     }
@@ -221,8 +237,8 @@ impl ConversationStore for SqliteStore {
         self.instruments.call(Work::Write, call).await
     }
 
-    async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error> {
-        let (tenant, users) = (tenant.to_owned(), users.to_vec());
+    async fn last_seen(&self, tenant: &TenantName, users: &[UserName]) -> Result<Vec<LastSeen>, Error> {
+        let (tenant, users) = (tenant.clone(), users.to_vec());
         let call = self.readers.read(move |database| users::last_seen(database, &tenant, &users));
         self.instruments.call(Work::Read, call).await
     }
@@ -244,8 +260,13 @@ impl ConversationStore for SqliteStore {
         self.instruments.call(Work::Read, call).await
     }
 
-    async fn member_of(&self, tenant: &str, user: &str, names: &[String]) -> Result<Vec<String>, Error> {
-        let (tenant, user, names) = (tenant.to_owned(), user.to_owned(), names.to_vec());
+    async fn member_of(
+        &self,
+        tenant: &TenantName,
+        user: &UserName,
+        names: &[ConversationName],
+    ) -> Result<Vec<ConversationName>, Error> {
+        let (tenant, user, names) = (tenant.clone(), user.clone(), names.to_vec());
         let call = self.readers.read(move |database| members::of(database, &tenant, &user, &names));
         self.instruments.call(Work::Read, call).await
     }

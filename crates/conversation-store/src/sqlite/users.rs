@@ -1,8 +1,7 @@
 //! When users were last there.
 
-use std::sync::Arc;
-
 use rusqlite::{Connection, OptionalExtension};
+use starling_model::{TenantName, UserName};
 
 use crate::batch::{Refusals, latest_sightings};
 use crate::{Error, LastSeen};
@@ -30,15 +29,16 @@ pub(super) fn touch(connection: &Connection, batch: &[LastSeen]) -> Result<(), E
 
 pub(super) fn last_seen(
     connection: &Connection,
-    tenant: &str,
-    users: &[String],
+    tenant: &TenantName,
+    users: &[UserName],
 ) -> Result<Vec<LastSeen>, Error> {
-    let shared: Arc<str> = tenant.into();
     let mut statement = connection.prepare_cached(LAST_SEEN)?;
     let mut seen = Vec::with_capacity(users.len());
     for user in users {
-        if let Some(at_ms) = statement.query_row((tenant, user), |row| row.get(0)).optional()? {
-            seen.push(LastSeen { tenant: Arc::clone(&shared), user: user.as_str().into(), at_ms });
+        if let Some(at_ms) =
+            statement.query_row((tenant.as_str(), user.as_str()), |row| row.get(0)).optional()?
+        {
+            seen.push(LastSeen { tenant: tenant.clone(), user: user.clone(), at_ms });
         }
     }
     Ok(seen)

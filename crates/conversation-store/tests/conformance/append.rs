@@ -24,7 +24,7 @@ pub async fn messages_are_numbered_in_the_order_of_the_batch(place: Place) -> Re
     let stored: Vec<_> = page.messages.iter().map(|m| (m.seq, m.content.as_str())).collect();
     assert_eq!(stored, [(1, "content of b"), (2, "content of d"), (3, "content of e")]);
     assert_eq!((page.messages[0].id, page.messages[0].at_ms), (answers[1].id, answers[1].at_ms));
-    assert_eq!(store.open("t", "one").await?.map(|c| c.head), Some(3));
+    assert_eq!(store.open(&"t".into(), &"one".into()).await?.map(|c| c.head), Some(3));
     Ok(())
 }
 
@@ -207,7 +207,7 @@ pub async fn any_text_survives(place: Place) -> Result<()> {
 pub async fn times_never_fall(place: Place) -> Result<()> {
     let store = place.store().await?;
     let id = conversation(&store, "c").await?;
-    let created = store.open("t", "c").await?.map(|c| c.created_at_ms).unwrap_or_default();
+    let created = store.open(&"t".into(), &"c".into()).await?.map(|c| c.created_at_ms).unwrap_or_default();
     ensure!(created > 1_700_000_000_000, "not Unix milliseconds: {created}");
     let mut last = created;
     for number in 0..20 {

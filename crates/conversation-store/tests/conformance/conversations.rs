@@ -20,7 +20,7 @@ pub async fn creating_again_tells_of_the_one_that_is_there(place: Place) -> Resu
     ensure!(first.created && first.member);
 
     let member = |user: &str| Member { user: user.into(), read: 0 };
-    let opened = store.open("t", "c").await?;
+    let opened = store.open(&"t".into(), &"c".into()).await?;
     let created_at_ms = opened.as_ref().map_or(0, |c| c.created_at_ms);
     assert_eq!(
         opened,
@@ -43,8 +43,8 @@ pub async fn creating_again_tells_of_the_one_that_is_there(place: Place) -> Resu
     assert_eq!((by_member.id, by_member.created, by_member.member), (first.id, false, true));
     let by_stranger = store.create(&new("t", "c", "eve")).await?;
     assert_eq!((by_stranger.id, by_stranger.created, by_stranger.member), (first.id, false, false));
-    assert_eq!(store.open("t", "c").await?, opened);
-    assert_eq!(store.open("t", "C").await?, None);
+    assert_eq!(store.open(&"t".into(), &"c".into()).await?, opened);
+    assert_eq!(store.open(&"t".into(), &"C".into()).await?, None);
     Ok(())
 }
 
@@ -84,8 +84,8 @@ pub async fn many_created_at_once_stay_within_the_limit(place: Place) -> Result<
         created += u64::from(answer??.is_some());
     }
     assert_eq!(created, LIMIT);
-    assert_eq!(stores[0].count_conversations("t", 100).await?, LIMIT);
-    let names = stores[0].conversations_of("t", "owner", None, 10).await?.conversations;
+    assert_eq!(stores[0].count_conversations(&"t".into(), 100).await?, LIMIT);
+    let names = stores[0].conversations_of(&"t".into(), &"owner".into(), None, 10).await?.conversations;
     let there = new("t", &names[0].conversation, "owner");
     let again = stores[1].create_within(&there, LIMIT).await?;
     ensure!(again.is_some_and(|again| !again.created && again.member), "what exists is found");
@@ -97,7 +97,7 @@ pub async fn many_created_at_once_stay_within_the_limit(place: Place) -> Result<
 pub async fn title_and_metadata_change_separately(place: Place) -> Result<()> {
     let store = place.store().await?;
     let id = conversation(&store, "c").await?;
-    let shown = async || store.open("t", "c").await.map(|c| c.map(|c| (c.title, c.metadata)));
+    let shown = async || store.open(&"t".into(), &"c".into()).await.map(|c| c.map(|c| (c.title, c.metadata)));
     ensure!(store.update(id, Some(Some("T".into())), None).await?);
     assert_eq!(shown().await?, Some((Some("T".into()), None)));
     ensure!(store.update(id, None, Some(Some("{\"a\":1}".into()))).await?);
@@ -115,21 +115,21 @@ pub async fn deleted_and_made_again_is_another(place: Place) -> Result<()> {
     let store = place.store().await?;
     let old = conversation(&store, "c").await?;
     append(&store, old, &["a", "b"]).await?;
-    store.add_member(old, "ann").await?;
+    store.add_member(old, &"ann".into()).await?;
     ensure!(store.delete(old).await?);
     ensure!(!store.delete(old).await?, "twice");
-    assert_eq!(store.open("t", "c").await?, None);
+    assert_eq!(store.open(&"t".into(), &"c".into()).await?, None);
     assert_eq!(store.append(&[message(old, "c")]).await?, [Err(AppendError::NoSuchConversation)]);
     assert!(store.heads(&[old]).await?.is_empty());
     while store.erase().await? {}
     assert!(store.messages(old, Range::Newest, 10, usize::MAX, true).await?.messages.is_empty());
-    assert!(store.conversations_of("t", "ann", None, 10).await?.conversations.is_empty());
+    assert!(store.conversations_of(&"t".into(), &"ann".into(), None, 10).await?.conversations.is_empty());
 
     let again = store.create(&new("t", "c", "owner")).await?;
     ensure!(again.created && again.id != old);
     assert_eq!(append(&store, again.id, &["a"]).await?[0].seq, 1);
     assert_eq!(store.append(&[message(old, "d")]).await?, [Err(AppendError::NoSuchConversation)]);
-    let opened = store.open("t", "c").await?;
+    let opened = store.open(&"t".into(), &"c".into()).await?;
     assert_eq!(opened.map(|c| (c.id, c.head, c.members.len())), Some((again.id, 1, 1)));
     Ok(())
 }
@@ -138,13 +138,13 @@ pub async fn many_are_opened_in_one_call(place: Place) -> Result<()> {
     let store = place.store().await?;
     let (one, other) = (conversation(&store, "one").await?, conversation(&store, "other").await?);
     append(&store, other, &["a", "b"]).await?;
-    store.add_member(other, "ann").await?;
+    store.add_member(other, &"ann".into()).await?;
     store.mark_read(&[ReadMark { conversation: other, user: "ann".into(), seq: 2 }]).await?;
     let mut opened = store.open_many(&[other, one + 1_000, one]).await?;
     opened.sort_by_key(|conversation| conversation.id);
     let mut expected = Vec::new();
     for name in ["one", "other"] {
-        expected.extend(store.open("t", name).await?);
+        expected.extend(store.open(&"t".into(), &name.into()).await?);
     }
     expected.sort_by_key(|conversation| conversation.id);
     assert_eq!(opened, expected);
@@ -178,7 +178,10 @@ pub async fn a_deletion_among_appends_leaves_nothing_behind(place: Place) -> Res
     let busy = async || Ok(stores[0].heads(&[id]).await?.first().is_some_and(|head| head.head > 20));
     wait::until_true(Duration::from_secs(30), "some messages", busy).await?;
     ensure!(stores[0].delete(id).await?);
-    ensure!(stores[1].open("t", "c").await?.is_none(), "gone, whatever is still to be erased");
+    ensure!(
+        stores[1].open(&"t".into(), &"c".into()).await?.is_none(),
+        "gone, whatever is still to be erased"
+    );
     while stores[0].erase().await? {}
     while let Some(writer) = writers.join_next().await {
         writer??;
@@ -195,7 +198,7 @@ pub async fn lists_show_newest_activity_first(place: Place) -> Result<()> {
     }
     // Each activity has a later millisecond than the one before.
     for position in [1, 0, 2, 0] {
-        let newest = store.conversations_of("t", "owner", None, 1).await?.conversations;
+        let newest = store.conversations_of(&"t".into(), &"owner".into(), None, 1).await?.conversations;
         let before = append(&store, newest[0].id, &[&uuid::Uuid::new_v4().to_string()]).await?[0].at_ms;
         let later = async || {
             let key = uuid::Uuid::new_v4().to_string();
@@ -205,8 +208,9 @@ pub async fn lists_show_newest_activity_first(place: Place) -> Result<()> {
     }
     assert_eq!(listed(&store, "owner").await?, ["a", "c", "b"]);
 
-    let list = store.conversations_of("t", "owner", None, 10).await?;
-    let opened = store.open("t", "a").await?.map(|c| (c.id, c.created_at_ms, c.head, c.owner));
+    let list = store.conversations_of(&"t".into(), &"owner".into(), None, 10).await?;
+    let opened =
+        store.open(&"t".into(), &"a".into()).await?.map(|c| (c.id, c.created_at_ms, c.head, c.owner));
     let first = &list.conversations[0];
     assert_eq!(Some((first.id, first.created_at_ms, first.head, first.owner.clone())), opened);
     assert_eq!(list.next, None);
@@ -224,9 +228,9 @@ pub async fn lists_go_on_at_the_cursor(place: Place) -> Result<()> {
     for limit in [1, 3, 7] {
         let (mut paged, mut cursor) = (Vec::new(), None);
         loop {
-            let list = store.conversations_of("t", "owner", cursor, limit).await?;
+            let list = store.conversations_of(&"t".into(), &"owner".into(), cursor, limit).await?;
             ensure!(!list.conversations.is_empty() && list.conversations.len() <= limit as usize);
-            paged.extend(list.conversations.into_iter().map(|c| c.conversation));
+            paged.extend(list.conversations.into_iter().map(|c| String::from(c.conversation)));
             cursor = list.next;
             if cursor.is_none() {
                 break;
@@ -250,16 +254,20 @@ pub async fn tenants_do_not_see_each_other(place: Place) -> Result<()> {
     }
     for (number, id) in ids.iter().enumerate() {
         let tenant = format!("tenant{number}");
-        assert_eq!(store.open(&tenant, "same").await?.map(|c| (c.id, c.head)), Some((*id, 1)));
-        let list = store.conversations_of(&tenant, "ann", None, 50).await?.conversations;
+        assert_eq!(
+            store.open(&tenant.as_str().into(), &"same".into()).await?.map(|c| (c.id, c.head)),
+            Some((*id, 1))
+        );
+        let list =
+            store.conversations_of(&tenant.as_str().into(), &"ann".into(), None, 50).await?.conversations;
         assert_eq!(list.iter().map(|c| c.id).collect::<Vec<_>>(), [*id]);
         let page = store.messages(*id, Range::Newest, 50, usize::MAX, true).await?;
         assert_eq!(page.messages.len(), 1);
         assert_eq!(page.messages[0].content, format!("content of {tenant}"));
     }
-    assert_eq!(store.open("tenant", "same").await?, None);
-    assert_eq!(store.count_conversations("tenant1", 100).await?, 1);
-    ensure!(!store.share_conversation("tenant", "ann", "owner").await?);
+    assert_eq!(store.open(&"tenant".into(), &"same".into()).await?, None);
+    assert_eq!(store.count_conversations(&"tenant1".into(), 100).await?, 1);
+    ensure!(!store.share_conversation(&"tenant".into(), &"ann".into(), &"owner".into()).await?);
     Ok(())
 }
 
@@ -268,14 +276,14 @@ pub async fn counting_stops_at_the_limit(place: Place) -> Result<()> {
     for number in 0..5 {
         conversation(&store, &format!("c{number}")).await?;
     }
-    assert_eq!(store.count_conversations("t", 100).await?, 5);
-    assert_eq!(store.count_conversations("t", 3).await?, 3);
-    assert_eq!(store.count_conversations("t", u64::MAX).await?, 5);
-    assert_eq!(store.count_conversations("nobody", 100).await?, 0);
+    assert_eq!(store.count_conversations(&"t".into(), 100).await?, 5);
+    assert_eq!(store.count_conversations(&"t".into(), 3).await?, 3);
+    assert_eq!(store.count_conversations(&"t".into(), u64::MAX).await?, 5);
+    assert_eq!(store.count_conversations(&"nobody".into(), 100).await?, 0);
     Ok(())
 }
 
 async fn listed(store: &Store, user: &str) -> Result<Vec<String>> {
-    let list = store.conversations_of("t", user, None, 100).await?;
-    Ok(list.conversations.into_iter().map(|c| c.conversation).collect())
+    let list = store.conversations_of(&"t".into(), &user.into(), None, 100).await?;
+    Ok(list.conversations.into_iter().map(|c| c.conversation.into()).collect())
 }

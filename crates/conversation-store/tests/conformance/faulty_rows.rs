@@ -3,6 +3,7 @@
 
 use anyhow::{Result, ensure};
 use starling_conversation_store::{Append, AppendError, Error, LastSeen, Range, ReadMark};
+use starling_model::UserName;
 
 use crate::place::{Place, Store, append, conversation, message};
 
@@ -87,7 +88,7 @@ pub async fn a_refused_mark_or_sighting_fails_alone(place: Place) -> Result<()> 
     let ids = [conversation(&store, "one").await?, conversation(&store, "other").await?];
     for id in ids {
         append(&store, id, &["a", "b"]).await?;
-        store.add_member(id, "bad").await?;
+        store.add_member(id, &"bad".into()).await?;
     }
     forbid(&place, "UPDATE", "members", "NEW.user_name = 'bad'").await?;
     let mark = |conversation, user: &str| ReadMark { conversation, user: user.into(), seq: 2 };
@@ -98,9 +99,10 @@ pub async fn a_refused_mark_or_sighting_fails_alone(place: Place) -> Result<()> 
     forbid(&place, "INSERT", "users", "NEW.user_name = 'bad'").await?;
     let seen = |user: &str| LastSeen { tenant: "t".into(), user: user.into(), at_ms: 1_790_000_000_123 };
     store.touch_users(&[seen("ada"), seen("bad"), seen("bob")]).await?;
-    let names = ["ada", "bad", "bob"].map(String::from);
-    let mut known: Vec<_> = store.last_seen("t", &names).await?.into_iter().map(|seen| seen.user).collect();
+    let names = ["ada", "bad", "bob"].map(UserName::from);
+    let mut known: Vec<_> =
+        store.last_seen(&"t".into(), &names).await?.into_iter().map(|seen| seen.user).collect();
     known.sort();
-    assert_eq!(known, ["ada".into(), "bob".into()]);
+    assert_eq!(known, ["ada", "bob"]);
     Ok(())
 }

@@ -72,7 +72,7 @@ pub async fn changes_of_title_and_metadata_are_counted(place: Place) -> Result<(
     let store = place.store().await?;
     let id = conversation(&store, "c").await?;
     let version = async || {
-        let opened = store.open("t", "c").await?.map(|opened| opened.details_version);
+        let opened = store.open(&"t".into(), &"c".into()).await?.map(|opened| opened.details_version);
         let heads = store.heads(&[id]).await?;
         assert_eq!(heads.first().map(|head| head.details_version), opened);
         anyhow::Ok(opened)
@@ -82,7 +82,7 @@ pub async fn changes_of_title_and_metadata_are_counted(place: Place) -> Result<(
     assert_eq!(version().await?, Some(1));
     store.update(id, None, Some(None)).await?;
     append(&store, id, &["1"]).await?;
-    store.add_member(id, "ann").await?;
+    store.add_member(id, &"ann".into()).await?;
     assert_eq!(version().await?, Some(2));
     Ok(())
 }
@@ -93,16 +93,15 @@ pub async fn an_owner_who_leaves_is_followed_by_who_joined_first(place: Place) -
     let id = store.create(&made).await?.id;
     // Not in the order of their names.
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    store.add_member(id, "ann").await?;
-    let change =
-        |version, owner: &str| Some(MembersChange { changed: true, version, owner: owner.to_owned() });
-    assert_eq!(store.remove_member(id, "owner").await?, change(2, "bob"));
-    assert_eq!(store.add_member(id, "owner").await?, change(3, "bob"));
-    assert_eq!(store.remove_member(id, "bob").await?, change(4, "ann"));
-    assert_eq!(store.open("t", "c").await?.map(|opened| opened.owner), Some("ann".to_owned()));
-    assert_eq!(store.remove_member(id, "ann").await?, change(5, "owner"));
-    assert_eq!(store.remove_member(id, "owner").await?, change(6, "owner"), "nobody is left");
-    assert_eq!(store.add_member(id, "cy").await?, change(7, "cy"));
+    store.add_member(id, &"ann".into()).await?;
+    let change = |version, owner: &str| Some(MembersChange { changed: true, version, owner: owner.into() });
+    assert_eq!(store.remove_member(id, &"owner".into()).await?, change(2, "bob"));
+    assert_eq!(store.add_member(id, &"owner".into()).await?, change(3, "bob"));
+    assert_eq!(store.remove_member(id, &"bob".into()).await?, change(4, "ann"));
+    assert_eq!(store.open(&"t".into(), &"c".into()).await?.map(|opened| opened.owner), Some("ann".into()));
+    assert_eq!(store.remove_member(id, &"ann".into()).await?, change(5, "owner"));
+    assert_eq!(store.remove_member(id, &"owner".into()).await?, change(6, "owner"), "nobody is left");
+    assert_eq!(store.add_member(id, &"cy".into()).await?, change(7, "cy"));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use starling_conversation_store::{Added, MembersChange, NewConversation, ReadMark};
+use starling_model::ConversationName;
 use tokio::task::JoinSet;
 
 use crate::place::{Place, Store, append, conversation, new};
@@ -10,19 +11,19 @@ pub async fn members_come_and_go(place: Place) -> Result<()> {
     let store = place.store().await?;
     let id = conversation(&store, "c").await?;
     let (changed, same) = (|version| change(true, version), |version| change(false, version));
-    assert_eq!(store.add_member(id, "ann").await?, changed(1));
-    assert_eq!(store.add_member(id, "ann").await?, same(1), "twice");
-    assert_eq!(store.add_member(id, "Ann").await?, changed(2), "another user");
+    assert_eq!(store.add_member(id, &"ann".into()).await?, changed(1));
+    assert_eq!(store.add_member(id, &"ann".into()).await?, same(1), "twice");
+    assert_eq!(store.add_member(id, &"Ann".into()).await?, changed(2), "another user");
     assert_eq!(users(&store).await?, ["Ann", "ann", "owner"]);
-    assert_eq!(store.remove_member(id, "ann").await?, changed(3));
-    assert_eq!(store.remove_member(id, "ann").await?, same(3), "twice");
+    assert_eq!(store.remove_member(id, &"ann".into()).await?, changed(3));
+    assert_eq!(store.remove_member(id, &"ann".into()).await?, same(3), "twice");
     assert_eq!(users(&store).await?, ["Ann", "owner"]);
-    assert_eq!(store.add_member(id + 1_000, "ann").await?, None, "no such conversation");
-    assert_eq!(store.remove_member(id + 1_000, "ann").await?, None, "no such conversation");
+    assert_eq!(store.add_member(id + 1_000, &"ann".into()).await?, None, "no such conversation");
+    assert_eq!(store.remove_member(id + 1_000, &"ann".into()).await?, None, "no such conversation");
     let handed_on =
         |version| change(true, version).map(|change| MembersChange { owner: "Ann".into(), ..change });
-    assert_eq!(store.remove_member(id, "owner").await?, handed_on(4));
-    assert_eq!(store.remove_member(id, "Ann").await?, handed_on(5));
+    assert_eq!(store.remove_member(id, &"owner".into()).await?, handed_on(4));
+    assert_eq!(store.remove_member(id, &"Ann".into()).await?, handed_on(5));
     assert!(users(&store).await?.is_empty());
     Ok(())
 }
@@ -32,13 +33,13 @@ pub async fn the_version_tells_whether_members_changed(place: Place) -> Result<(
     let given = NewConversation { members: vec!["ann".into(), "bob".into()], ..new("t", "c", "owner") };
     let id = store.create(&given).await?.id;
     let versions = async || -> Result<[Option<u64>; 2]> {
-        let (opened, heads) = (store.open("t", "c").await?, store.heads(&[id]).await?);
+        let (opened, heads) = (store.open(&"t".into(), &"c".into()).await?, store.heads(&[id]).await?);
         Ok([opened.map(|opened| opened.members_version), heads.first().map(|head| head.members_version)])
     };
     assert_eq!(versions().await?, [Some(0); 2], "as it was made");
-    store.remove_member(id, "bob").await?;
+    store.remove_member(id, &"bob".into()).await?;
     assert_eq!(versions().await?, [Some(1); 2]);
-    store.add_member(id, "ann").await?;
+    store.add_member(id, &"ann".into()).await?;
     assert_eq!(versions().await?, [Some(1); 2], "nothing changed");
     append(&store, id, &["a", "b"]).await?;
     store.mark_read(&[ReadMark { conversation: id, user: "ann".into(), seq: 2 }]).await?;
@@ -46,7 +47,7 @@ pub async fn the_version_tells_whether_members_changed(place: Place) -> Result<(
     assert_eq!(versions().await?, [Some(1); 2], "members did not change");
     store.delete(id).await?;
     assert_eq!(versions().await?, [None; 2]);
-    assert_eq!(store.remove_member(id, "ann").await?, None);
+    assert_eq!(store.remove_member(id, &"ann".into()).await?, None);
     Ok(())
 }
 
@@ -61,8 +62,8 @@ pub async fn changes_made_at_once_are_numbered_without_a_hole(place: Place) -> R
         changers.spawn(async move {
             let mut answers = Vec::new();
             for _ in 0..EACH {
-                answers.push(store.add_member(id, user).await?);
-                answers.push(store.remove_member(id, user).await?);
+                answers.push(store.add_member(id, &user.into()).await?);
+                answers.push(store.remove_member(id, &user.into()).await?);
             }
             anyhow::Ok(answers)
         });
@@ -72,7 +73,7 @@ pub async fn changes_made_at_once_are_numbered_without_a_hole(place: Place) -> R
         versions.extend(answers??.into_iter().flatten().filter(|c| c.changed).map(|c| c.version));
     }
     versions.sort_unstable();
-    let newest = stores[1].open("t", "c").await?.map_or(0, |c| c.members_version);
+    let newest = stores[1].open(&"t".into(), &"c".into()).await?.map_or(0, |c| c.members_version);
     assert_eq!(versions, (1..=newest).collect::<Vec<_>>());
     ensure!(newest >= 4 * EACH, "two changers of one user may hinder each other, the others not: {newest}");
     assert_eq!(users(&stores[0]).await?, ["owner"]);
@@ -86,7 +87,7 @@ pub async fn many_added_at_once_stay_within_the_limit(place: Place) -> Result<()
     let mut adders = JoinSet::new();
     for number in 0..40 {
         let store = stores[number % 2].clone();
-        adders.spawn(async move { store.add_member_within(id, &format!("u{number}"), LIMIT).await });
+        adders.spawn(async move { store.add_member_within(id, &format!("u{number}").into(), LIMIT).await });
     }
     let (mut added, mut full) = (0, 0);
     while let Some(answer) = adders.join_next().await {
@@ -98,16 +99,19 @@ pub async fn many_added_at_once_stay_within_the_limit(place: Place) -> Result<()
     }
     assert_eq!((added, full), (LIMIT - 1, 40 - (LIMIT - 1)), "the owner is a member, too");
     assert_eq!(users(&stores[1]).await?.len() as u64, LIMIT);
-    let again = stores[0].add_member_within(id, "owner", LIMIT).await?;
+    let again = stores[0].add_member_within(id, &"owner".into(), LIMIT).await?;
     let change = |changed, version, owner: &str| {
         Some(Added::Member(MembersChange { changed, version, owner: owner.into() }))
     };
     assert_eq!(again, change(false, LIMIT - 1, "owner"), "a member of a full conversation");
     // Whoever was added first is the next owner; which of them that was, the store says.
-    let left = stores[0].remove_member(id, "owner").await?.context("the conversation is there")?;
+    let left = stores[0].remove_member(id, &"owner".into()).await?.context("the conversation is there")?;
     assert!(left.owner.starts_with('u'), "{left:?}");
-    assert_eq!(stores[1].add_member_within(id, "late", LIMIT).await?, change(true, LIMIT + 1, &left.owner));
-    assert_eq!(stores[1].add_member_within(id + 1_000, "late", LIMIT).await?, None);
+    assert_eq!(
+        stores[1].add_member_within(id, &"late".into(), LIMIT).await?,
+        change(true, LIMIT + 1, &left.owner)
+    );
+    assert_eq!(stores[1].add_member_within(id + 1_000, &"late".into(), LIMIT).await?, None);
     Ok(())
 }
 
@@ -134,13 +138,17 @@ pub async fn read_marks_never_fall_and_end_at_the_head(place: Place) -> Result<(
     assert_eq!(store.mark_read(&many).await?, [None, Some(1), None, Some(5), None, None, None]);
     assert_eq!(store.mark_read(&[mark(id, "owner", u64::MAX)]).await?, [Some(5)]);
     assert!(store.mark_read(&[]).await?.is_empty());
-    let reads = store.open("t", "c").await?.map(|c| c.members.iter().map(|m| m.read).collect::<Vec<_>>());
+    let reads = store
+        .open(&"t".into(), &"c".into())
+        .await?
+        .map(|c| c.members.iter().map(|m| m.read).collect::<Vec<_>>());
     assert_eq!(reads, Some(vec![5, 5]));
 
     // Who comes back starts anew.
-    store.remove_member(id, "ann").await?;
-    store.add_member(id, "ann").await?;
-    let read = store.open("t", "c").await?.map(|c| (c.members[0].user.clone(), c.members[0].read));
+    store.remove_member(id, &"ann".into()).await?;
+    store.add_member(id, &"ann".into()).await?;
+    let read =
+        store.open(&"t".into(), &"c".into()).await?.map(|c| (c.members[0].user.clone(), c.members[0].read));
     assert_eq!(read, Some(("ann".into(), 0)));
     Ok(())
 }
@@ -173,7 +181,10 @@ pub async fn of_marks_set_at_once_the_highest_stays(place: Place) -> Result<()> 
     }
     assert_eq!(risen, ids.len(), "the highest mark rose once in each conversation");
     for name in ["a", "b", "c"] {
-        assert_eq!(stores[1].open("t", name).await?.map(|c| c.members[0].read), Some(MARKERS));
+        assert_eq!(
+            stores[1].open(&"t".into(), &name.into()).await?.map(|c| c.members[0].read),
+            Some(MARKERS)
+        );
     }
     Ok(())
 }
@@ -183,22 +194,25 @@ pub async fn sharing_needs_a_common_conversation(place: Place) -> Result<()> {
     store.create(&NewConversation { members: vec!["ann".into()], ..new("t", "c", "bob") }).await?;
     store.create(&NewConversation { members: vec!["cid".into()], ..new("t", "d", "bob") }).await?;
     store.create(&NewConversation { members: vec!["cid".into()], ..new("other", "c", "ann") }).await?;
-    ensure!(store.share_conversation("t", "ann", "bob").await?);
-    ensure!(store.share_conversation("t", "bob", "cid").await?);
-    ensure!(!store.share_conversation("t", "ann", "cid").await?, "only in another tenant");
-    ensure!(store.share_conversation("other", "ann", "cid").await?);
-    ensure!(!store.share_conversation("t", "ann", "nobody").await?);
+    ensure!(store.share_conversation(&"t".into(), &"ann".into(), &"bob".into()).await?);
+    ensure!(store.share_conversation(&"t".into(), &"bob".into(), &"cid".into()).await?);
+    ensure!(
+        !store.share_conversation(&"t".into(), &"ann".into(), &"cid".into()).await?,
+        "only in another tenant"
+    );
+    ensure!(store.share_conversation(&"other".into(), &"ann".into(), &"cid".into()).await?);
+    ensure!(!store.share_conversation(&"t".into(), &"ann".into(), &"nobody".into()).await?);
     Ok(())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as the store answers")]
 fn change(changed: bool, version: u64) -> Option<MembersChange> {
-    Some(MembersChange { changed, version, owner: "owner".to_owned() })
+    Some(MembersChange { changed, version, owner: "owner".into() })
 }
 
 async fn users(store: &Store) -> Result<Vec<String>> {
-    let opened = store.open("t", "c").await?;
-    Ok(opened.into_iter().flat_map(|c| c.members).map(|m| m.user).collect())
+    let opened = store.open(&"t".into(), &"c".into()).await?;
+    Ok(opened.into_iter().flat_map(|c| c.members).map(|m| m.user.into()).collect())
 }
 
 pub async fn those_that_somebody_is_in_are_told_from_those_that_are_not(place: Place) -> Result<()> {
@@ -210,12 +224,12 @@ pub async fn those_that_somebody_is_in_are_told_from_those_that_are_not(place: P
     conversation(&store, "c").await?;
     let given = NewConversation { members: vec!["ann".into()], ..new("u", "d", "owner") };
     store.create(&given).await?;
-    let mut asked = vec!["b".to_owned(), "c".to_owned(), "d".to_owned(), "a".to_owned()];
-    asked.extend((0..1_000).map(|number| format!("invented-{number}")));
-    let mut found = store.member_of("t", "ann", &asked).await?;
+    let mut asked = ["b", "c", "d", "a"].map(ConversationName::from).to_vec();
+    asked.extend((0..1_000).map(|number| format!("invented-{number}").into()));
+    let mut found = store.member_of(&"t".into(), &"ann".into(), &asked).await?;
     found.sort();
     assert_eq!(found, ["a", "b"]);
-    assert!(store.member_of("t", "nobody", &asked).await?.is_empty());
-    assert!(store.member_of("t", "ann", &[]).await?.is_empty());
+    assert!(store.member_of(&"t".into(), &"nobody".into(), &asked).await?.is_empty());
+    assert!(store.member_of(&"t".into(), &"ann".into(), &[]).await?.is_empty());
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use starling_conversation_store::LastSeen;
+use starling_model::UserName;
 use tokio::task::JoinSet;
 
 use crate::place::Place;
@@ -17,12 +18,12 @@ pub async fn the_latest_sighting_stays(place: Place) -> Result<()> {
     stores[0]
         .touch_users(&[seen("t", "ann", start + 4), seen("t", "bob", start), seen("u", "ann", 7)])
         .await?;
-    let asked = ["bob", "ann", "nobody"].map(String::from);
-    let mut found = stores[1].last_seen("t", &asked).await?;
+    let asked = ["bob", "ann", "nobody"].map(UserName::from);
+    let mut found = stores[1].last_seen(&"t".into(), &asked).await?;
     found.sort_by(|a, b| a.user.cmp(&b.user));
     assert_eq!(found, [seen("t", "ann", start + 5), seen("t", "bob", start)]);
-    assert_eq!(stores[1].last_seen("u", &asked).await?, [seen("u", "ann", 7)]);
-    assert!(stores[1].last_seen("t", &[]).await?.is_empty());
+    assert_eq!(stores[1].last_seen(&"u".into(), &asked).await?, [seen("u", "ann", 7)]);
+    assert!(stores[1].last_seen(&"t".into(), &[]).await?.is_empty());
 
     // Many nodes at once, in opposite orders: the latest stays, nobody deadlocks.
     let mut nodes = JoinSet::new();
@@ -38,8 +39,8 @@ pub async fn the_latest_sighting_stays(place: Place) -> Result<()> {
     while let Some(done) = nodes.join_next().await {
         done??;
     }
-    let asked: Vec<String> = (0..30).map(|user| format!("u{user}")).collect();
-    let found = stores[0].last_seen("t", &asked).await?;
+    let asked: Vec<UserName> = (0..30).map(|user| format!("u{user}").into()).collect();
+    let found = stores[0].last_seen(&"t".into(), &asked).await?;
     assert_eq!(found.len(), 30);
     assert!(found.iter().all(|seen| seen.at_ms == start + 9));
     Ok(())

@@ -101,6 +101,7 @@ impl Inbox {
             let tag = tags.as_mut().and_then(Iterator::next).and_then(|tag| tag.try_into().ok());
             let epoch = tag.map(|tag| EpochTag(u16::from_le_bytes(tag)));
             let (tenant, topic) = (self.names.share(&item.tenant)?, self.names.share(&item.topic)?);
+            let (tenant, topic) = (tenant.into(), topic.into());
             self.deliver(Delivery::Topic { tenant, topic, epoch, offset: item.offset, body: item.body });
         }
         if items.is_empty() { Ok(()) } else { Err(Malformed) }

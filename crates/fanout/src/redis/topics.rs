@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use fred::types::Value;
+use starling_model::{TenantName, TopicName};
 use starling_redis_link::{Command, Fault, Script};
 
 use super::batches::batches;
@@ -163,8 +164,8 @@ pub(super) async fn history(
     shared: &Shared,
     clients: &Clients,
     settings: TopicSettings,
-    tenant: &str,
-    topic: &str,
+    tenant: &TenantName,
+    topic: &TopicName,
     since: Option<&Position>,
 ) -> Result<TopicHistory, Error> {
     let lane = lane_of(tenant, topic);

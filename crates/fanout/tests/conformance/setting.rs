@@ -9,6 +9,7 @@ use bytes::Bytes;
 use starling_fanout::memory::MemoryBus;
 use starling_fanout::redis::{RedisConfig, RedisFanout};
 use starling_fanout::{Fanout, Publication, TopicPublication, TopicSettings};
+use starling_model::TenantName;
 use starling_testkit::redis::{Redis, RedisCluster, RedisSentinel};
 use tokio::sync::OnceCell;
 
@@ -134,8 +135,8 @@ impl Setting {
     }
 
     /// A tenant that no other test has.
-    pub fn tenant(&self) -> String {
-        format!("{}tenant", self.mark)
+    pub fn tenant(&self) -> TenantName {
+        format!("{}tenant", self.mark).into()
     }
 
     /// A publication of this test.
@@ -145,6 +146,6 @@ impl Setting {
 
     /// A publication of a topic of this test's tenant.
     pub fn topic(&self, topic: &str, body: impl Into<Bytes>) -> TopicPublication {
-        TopicPublication { tenant: self.tenant().into(), topic: topic.into(), body: body.into() }
+        TopicPublication { tenant: self.tenant(), topic: topic.into(), body: body.into() }
     }
 }

@@ -9,6 +9,7 @@ use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use starling_hub::{ConversationView, Hub};
+use starling_model::{ConversationName, UserName};
 use starling_wire::protocol::{self, Timestamp, decode_create, decode_patch};
 use utoipa::ToSchema;
 
@@ -55,7 +56,7 @@ pub(super) struct ConversationPatch {
 pub(super) struct Created {
     /// Its name.
     #[schema(value_type = Name)]
-    conversation: String,
+    conversation: ConversationName,
     /// `false`: it was there, and the caller is a member of it.
     created: bool,
 }
@@ -69,7 +70,7 @@ pub(super) struct Created {
 pub(super) struct Conversation {
     /// Its name.
     #[schema(value_type = Name)]
-    conversation: String,
+    conversation: ConversationName,
     /// Shown to people.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1024, nullable = false)]
@@ -80,7 +81,7 @@ pub(super) struct Conversation {
     metadata: Option<protocol::Json>,
     /// Who made it.
     #[schema(value_type = Name)]
-    owner: String,
+    owner: UserName,
     /// When.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -89,7 +90,7 @@ pub(super) struct Conversation {
     /// Everybody in it; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Name>>, nullable = false)]
-    members: Option<Vec<String>>,
+    members: Option<Vec<UserName>>,
 }
 
 /// A page of somebody's conversations.
@@ -173,9 +174,9 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<1>,
+    names: Names<(ConversationName,)>,
 ) -> Result<Json<Conversation>, ApiError> {
-    let Names([conversation]) = names;
+    let Names((conversation,)) = names;
     Ok(Json(hub.conversation(&identity, &conversation).await?.into()))
 }
 
@@ -195,10 +196,10 @@ pub(super) async fn show(
 pub(super) async fn change(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<1>,
+    names: Names<(ConversationName,)>,
     WholeBody(body): WholeBody,
 ) -> Result<Json<Conversation>, ApiError> {
-    let Names([conversation]) = names;
+    let Names((conversation,)) = names;
     let patch = decode_patch(&body)?;
     let changed = hub.change_conversation(&identity, &conversation, patch.title, patch.metadata).await?;
     Ok(Json(changed.into()))
@@ -218,9 +219,9 @@ pub(super) async fn change(
 pub(super) async fn remove(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<1>,
+    names: Names<(ConversationName,)>,
 ) -> Result<StatusCode, ApiError> {
-    let Names([conversation]) = names;
+    let Names((conversation,)) = names;
     hub.delete_conversation(&identity, &conversation).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -243,9 +244,9 @@ pub(super) async fn remove(
 pub(super) async fn add_member(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<2>,
+    names: Names<(ConversationName, UserName)>,
 ) -> Result<Json<Conversation>, ApiError> {
-    let Names([conversation, user]) = names;
+    let Names((conversation, user)) = names;
     hub.add_member(&identity, &conversation, &user).await?;
     Ok(Json(hub.conversation(&identity, &conversation).await?.into()))
 }
@@ -267,9 +268,9 @@ pub(super) async fn add_member(
 pub(super) async fn remove_member(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<2>,
+    names: Names<(ConversationName, UserName)>,
 ) -> Result<StatusCode, ApiError> {
-    let Names([conversation, user]) = names;
+    let Names((conversation, user)) = names;
     hub.remove_member(&identity, &conversation, &user).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use starling_conversation_store::Role;
 use starling_hub::{Hub, Posted};
+use starling_model::{ConversationName, UserName};
 use starling_wire::protocol::{self, History, HistoryMessage, Timestamp, decode_send};
 use utoipa::{IntoParams, ToSchema};
 
@@ -103,7 +104,7 @@ pub(super) struct MessagePage {
 pub(super) struct Message {
     /// Where.
     #[schema(value_type = Name)]
-    conversation: Arc<str>,
+    conversation: ConversationName,
     /// Its number in the conversation, from 1.
     #[schema(minimum = 1)]
     seq: u64,
@@ -112,7 +113,7 @@ pub(super) struct Message {
     id: String,
     /// The user whom it stands under.
     #[schema(value_type = Name)]
-    sender: Arc<str>,
+    sender: UserName,
     /// Who speaks.
     #[schema(value_type = MessageRole)]
     role: &'static str,
@@ -148,10 +149,10 @@ impl From<HistoryMessage> for Message {
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<1>,
+    names: Names<(ConversationName,)>,
     Params(params): Params<LogParams>,
 ) -> Result<Json<MessagePage>, ApiError> {
-    let Names([conversation]) = names;
+    let Names((conversation,)) = names;
     let history = params.history(conversation)?;
     let page = hub.messages(&identity, &history).await?;
     Ok(Json(MessagePage {
@@ -179,10 +180,10 @@ pub(super) async fn list(
 pub(super) async fn post(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<1>,
+    names: Names<(ConversationName,)>,
     WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<Sent>), ApiError> {
-    let Names([conversation]) = names;
+    let Names((conversation,)) = names;
     let message = decode_send(&conversation, &body)?;
     let role = message.role.as_deref().map(role).transpose()?;
     let send = protocol::Send {
@@ -198,7 +199,7 @@ pub(super) async fn post(
 }
 
 impl LogParams {
-    fn history(self, conversation: String) -> Result<History, ApiError> {
+    fn history(self, conversation: ConversationName) -> Result<History, ApiError> {
         let LogParams { before, after, limit } = self;
         for (field, seq) in [("before", before), ("after", after)] {
             if seq.is_some_and(|seq| seq > SEQ_MAX) {
@@ -233,9 +234,9 @@ mod tests {
 
     #[test]
     fn parts_of_the_log_are_asked_for_as_over_websocket() {
-        let history = params(Some(9), None, None).history("picnic".to_owned()).expect("good");
+        let history = params(Some(9), None, None).history("picnic".into()).expect("good");
         assert_eq!((history.before, history.after, history.limit), (Some(9), None, 50));
-        assert!(params(None, Some(SEQ_MAX), Some(200)).history("picnic".to_owned()).is_ok());
+        assert!(params(None, Some(SEQ_MAX), Some(200)).history("picnic".into()).is_ok());
         for bad in [
             params(Some(1), Some(1), None),
             params(Some(SEQ_MAX + 1), None, None),
@@ -243,7 +244,7 @@ mod tests {
             params(None, None, Some(0)),
             params(None, None, Some(201)),
         ] {
-            assert!(bad.history("picnic".to_owned()).is_err());
+            assert!(bad.history("picnic".into()).is_err());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
-use starling_wire::protocol::{NAME_LENGTH_MAX, is_name};
+use starling_model::{NAME_RULE, is_name};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
@@ -14,24 +14,42 @@ use super::error::ApiError;
 pub(super) struct Name(String);
 
 /// The names in a request's path, in their order, each checked.
-pub(super) struct Names<const N: usize>(pub [String; N]);
+pub(super) struct Names<T>(pub T);
 
-impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Names<N> {
+impl<S: Send + Sync, T: FromPath> FromRequestParts<S> for Names<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Names<N>, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Names<T>, ApiError> {
         let params = RawPathParams::from_request_parts(parts, state).await;
         let params = params.map_err(|_| ApiError::bad_request("the path is not UTF-8"))?;
         let names = params.iter().map(|(field, name)| checked(field, name)).collect::<Result<Vec<_>, _>>()?;
-        names.try_into().map(Names).map_err(|_| ApiError::bad_request("the path lacks a name"))
+        T::from_path(&names).map(Names).ok_or_else(|| ApiError::bad_request("the path lacks a name"))
     }
 }
 
-fn checked(field: &str, name: &str) -> Result<String, ApiError> {
-    if is_name(name) {
-        return Ok(name.to_owned());
+/// What a path's names are.
+pub(super) trait FromPath: Sized {
+    /// Takes the names of a path; `None` where there are more or fewer.
+    fn from_path(names: &[&str]) -> Option<Self>;
+}
+
+impl<A: for<'a> From<&'a str>> FromPath for (A,) {
+    fn from_path(names: &[&str]) -> Option<(A,)> {
+        let &[a] = names else { return None };
+        Some((a.into(),))
     }
-    Err(ApiError::bad_request(format!(
-        "`{field}` in the path must be a name: 1 to {NAME_LENGTH_MAX} characters out of A-Z a-z 0-9 _ . : @ -, but not . or .."
-    )))
+}
+
+impl<A: for<'a> From<&'a str>, B: for<'a> From<&'a str>> FromPath for (A, B) {
+    fn from_path(names: &[&str]) -> Option<(A, B)> {
+        let &[a, b] = names else { return None };
+        Some((a.into(), b.into()))
+    }
+}
+
+fn checked<'a>(field: &str, name: &'a str) -> Result<&'a str, ApiError> {
+    if is_name(name) {
+        return Ok(name);
+    }
+    Err(ApiError::bad_request(format!("`{field}` in the path must be a name: {NAME_RULE}")))
 }

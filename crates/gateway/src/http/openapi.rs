@@ -81,9 +81,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use serde_json::Value;
+    use starling_model::{NAME_LENGTH_MAX, is_name};
     use starling_wire::protocol::{
-        CONTENT_BYTES_MAX, CREATE_MEMBERS_MAX, KEY_CHARS_MAX, NAME_LENGTH_MAX, TITLE_BYTES_MAX,
-        decode_create, decode_patch, decode_publish, decode_send, is_name,
+        CONTENT_BYTES_MAX, CREATE_MEMBERS_MAX, KEY_CHARS_MAX, TITLE_BYTES_MAX, decode_create, decode_patch,
+        decode_publish, decode_send,
     };
 
     use super::*;

@@ -7,7 +7,8 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use starling_hub::Hub;
-use starling_wire::protocol::{Timestamp, is_name};
+use starling_model::UserName;
+use starling_wire::protocol::Timestamp;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
@@ -83,7 +84,7 @@ pub(super) struct Session {
     session: String,
     /// Whose.
     #[schema(value_type = Name)]
-    user: String,
+    user: UserName,
     /// The node that holds it, or held it last.
     #[schema(value_type = Name)]
     node: String,
@@ -156,9 +157,9 @@ pub(super) async fn nodes(
 pub(super) async fn drain_node(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<1>,
+    names: Names<(String,)>,
 ) -> Result<StatusCode, ApiError> {
-    let Names([node]) = names;
+    let Names((node,)) = names;
     hub.drain_node(&identity, &node).await?;
     Ok(StatusCode::ACCEPTED)
 }
@@ -179,12 +180,11 @@ pub(super) async fn sessions(
     Params(params): Params<SessionParams>,
 ) -> Result<Json<SessionList>, ApiError> {
     let SessionParams { user, cursor, limit } = params;
-    if user.as_deref().is_some_and(|user| !is_name(user)) {
-        return Err(ApiError::bad_request("`user` must be a name"));
-    }
+    let user = user.as_deref().map(UserName::parse).transpose();
+    let user = user.map_err(|_| ApiError::bad_request("`user` must be a name"))?;
     let page = PageParams { cursor, limit };
     let cursor = page.position()?;
-    let found = hub.list_sessions(&identity, user.as_deref(), cursor.as_deref(), page.limit()?).await?;
+    let found = hub.list_sessions(&identity, user.as_ref(), cursor.as_deref(), page.limit()?).await?;
     let sessions = found.sessions.into_iter().map(|session| Session {
         session: session.session,
         user: session.user,
@@ -209,9 +209,9 @@ pub(super) async fn sessions(
 pub(super) async fn end_session(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<1>,
+    names: Names<(String,)>,
 ) -> Result<StatusCode, ApiError> {
-    let Names([session]) = names;
+    let Names((session,)) = names;
     hub.end_session(&identity, &session).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,6 +7,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::Serialize;
 use starling_hub::Hub;
+use starling_model::TopicName;
 use starling_wire::protocol::decode_publish;
 use utoipa::ToSchema;
 
@@ -52,10 +53,10 @@ pub(super) struct Publication {
 pub(super) async fn publish(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<1>,
+    names: Names<(TopicName,)>,
     WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<Publication>), ApiError> {
-    let Names([topic]) = names;
+    let Names((topic,)) = names;
     let data = decode_publish(&body)?;
     let published = hub.publish_to_topic(&identity, &topic, &data).await?;
     Ok((StatusCode::CREATED, Json(Publication { epoch: published.epoch, offset: published.offset })))

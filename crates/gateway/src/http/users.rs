@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use starling_hub::Hub;
+use starling_model::UserName;
 use starling_wire::protocol::Timestamp;
 use utoipa::ToSchema;
 
@@ -19,7 +20,7 @@ use super::names::{Name, Names};
 pub(super) struct UserPresence {
     /// Who.
     #[schema(value_type = Name)]
-    user: String,
+    user: UserName,
     /// Whether connected to any node.
     online: bool,
     /// With how many sessions.
@@ -45,9 +46,9 @@ pub(super) struct UserPresence {
 pub(super) async fn presence(
     State(hub): State<Arc<Hub>>,
     Caller(identity): Caller,
-    names: Names<1>,
+    names: Names<(UserName,)>,
 ) -> Result<Json<UserPresence>, ApiError> {
-    let Names([user]) = names;
+    let Names((user,)) = names;
     let found = hub.user_presence(&identity, &user).await?;
     let starling_hub::UserPresence { user, online, devices, last_seen } = found;
     Ok(Json(UserPresence { user, online, devices, last_seen }))

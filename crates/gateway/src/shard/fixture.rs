@@ -75,8 +75,8 @@ pub fn session_of(id: &str) -> Arc<Session> {
 pub fn attachment(room: RoomId, head: u64, cursor: u64) -> Attachment {
     let conversation = Conversation {
         id: 1,
-        conversation: "room".to_owned(),
-        owner: "ann".to_owned(),
+        conversation: "room".into(),
+        owner: "ann".into(),
         title: None,
         metadata: None,
         created_at_ms: 0,

@@ -12,6 +12,7 @@ use starling_fanout::{
     Delivery, Error, Fanout, LANES, LinkStatus, Position, Publication, Receiver, TopicHistory,
     TopicPublication,
 };
+use starling_model::{TenantName, TopicName};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -381,8 +382,8 @@ impl Fanout for BrokerClient {
 
     async fn topic_history(
         &self,
-        _tenant: &str,
-        _topic: &str,
+        _tenant: &TenantName,
+        _topic: &TopicName,
         _since: Option<&Position>,
     ) -> Result<TopicHistory, Error> {
         Err(away())

@@ -51,9 +51,9 @@ impl Behind {
         };
         let user = World::user(0);
         servers.log.create(&NewConversation {
-            tenant: TENANT.to_owned(),
-            conversation: World::conversation(0),
-            owner: user.to_string(),
+            tenant: TENANT.into(),
+            conversation: World::conversation(0).into(),
+            owner: user.clone().into(),
             title: None,
             metadata: None,
             members: Vec::new(),

@@ -11,6 +11,7 @@ use starling_conversation_store::{
     ConversationStore, Created, Error, LastSeen, ListCursor, Member, MembersChange, Message, NewConversation,
     Page, PoolStatus, Range, ReadMark,
 };
+use starling_model::{ConversationName, TenantName, UserName};
 
 use super::line::{Line, NoAnswer};
 use super::sabotage::Sabotage;
@@ -27,7 +28,7 @@ pub struct Log {
 struct State {
     /// A conversation's id is its place here, from 1.
     conversations: Vec<Entry>,
-    last_seen: BTreeMap<(Arc<str>, Arc<str>), i64>,
+    last_seen: BTreeMap<(TenantName, UserName), i64>,
     /// Ended sessions, with when.
     ended: BTreeMap<String, i64>,
     appends: u64,
@@ -35,10 +36,10 @@ struct State {
 
 struct Entry {
     is_deleted: bool,
-    tenant: String,
+    tenant: TenantName,
     conversation: Conversation,
     messages: Vec<Message>,
-    keys: BTreeMap<(Arc<str>, String), Appended>,
+    keys: BTreeMap<(UserName, String), Appended>,
 }
 
 impl Log {
@@ -49,14 +50,14 @@ impl Log {
     /// Everything that was committed, by conversation's name and log, those that were deleted included.
     pub fn all(&self) -> BTreeMap<(String, String), Vec<Message>> {
         let state = self.state.lock();
-        let place = |of: &Conversation| (of.conversation.clone(), of.log.clone());
+        let place = |of: &Conversation| (of.conversation.to_string(), of.log.clone());
         state.conversations.iter().map(|entry| (place(&entry.conversation), entry.messages.clone())).collect()
     }
 
     /// The log and the newest number of the conversation that has this name now.
     pub fn head_of(&self, name: &str) -> Option<(String, u64)> {
         let state = self.state.lock();
-        let Conversation { log, head, .. } = &state.named(super::TENANT, name)?.conversation;
+        let Conversation { log, head, .. } = &state.named(&super::TENANT.into(), &name.into())?.conversation;
         Some((log.clone(), *head))
     }
 
@@ -158,17 +159,17 @@ impl State {
         entry.filter(|entry| !entry.is_deleted)
     }
 
-    fn named(&self, tenant: &str, name: &str) -> Option<&Entry> {
+    fn named(&self, tenant: &TenantName, name: &ConversationName) -> Option<&Entry> {
         self.conversations.iter().find(|entry| {
-            !entry.is_deleted && entry.tenant == tenant && entry.conversation.conversation == name
+            !entry.is_deleted && entry.tenant == *tenant && entry.conversation.conversation == *name
         })
     }
 }
 
 impl Entry {
-    fn set_member(&mut self, user: &str, wanted: bool) -> MembersChange {
+    fn set_member(&mut self, user: &UserName, wanted: bool) -> MembersChange {
         let Conversation { members, members_version, .. } = &mut self.conversation;
-        let changed = match (members.binary_search_by(|member| (*member.user).cmp(user)), wanted) {
+        let changed = match (members.binary_search_by(|member| member.user.cmp(user)), wanted) {
             (Err(at), true) => {
                 members.insert(at, Member { user: user.to_owned(), read: 0 });
                 true
@@ -199,7 +200,7 @@ impl Entry {
         self.messages.push(Message {
             seq,
             id: message.id,
-            sender: message.sender.to_string(),
+            sender: message.sender.clone(),
             role: message.role,
             content: message.content.to_string(),
             metadata: message.metadata.as_ref().map(ToString::to_string),
@@ -262,7 +263,11 @@ impl ConversationStore for LogClient {
         self.ask(|log| Some(log.create(new))).await
     }
 
-    async fn open(&self, tenant: &str, conversation: &str) -> Result<Option<Conversation>, Error> {
+    async fn open(
+        &self,
+        tenant: &TenantName,
+        conversation: &ConversationName,
+    ) -> Result<Option<Conversation>, Error> {
         self.ask(|log| log.state.lock().named(tenant, conversation).map(|entry| entry.conversation.clone()))
             .await
     }
@@ -315,13 +320,17 @@ impl ConversationStore for LogClient {
     async fn add_member_within(
         &self,
         id: ConversationId,
-        user: &str,
+        user: &UserName,
         _members_max: u64,
     ) -> Result<Option<Added>, Error> {
         self.ask(|log| Some(Added::Member(log.state.lock().entry(id)?.set_member(user, true)))).await
     }
 
-    async fn remove_member(&self, id: ConversationId, user: &str) -> Result<Option<MembersChange>, Error> {
+    async fn remove_member(
+        &self,
+        id: ConversationId,
+        user: &UserName,
+    ) -> Result<Option<MembersChange>, Error> {
         self.ask(|log| Some(log.state.lock().entry(id)?.set_member(user, false))).await
     }
 
@@ -344,19 +353,24 @@ impl ConversationStore for LogClient {
 
     async fn conversations_of(
         &self,
-        _tenant: &str,
-        _user: &str,
+        _tenant: &TenantName,
+        _user: &UserName,
         _cursor: Option<ListCursor>,
         _limit: u32,
     ) -> Result<ConversationList, Error> {
         not_simulated()
     }
 
-    async fn share_conversation(&self, _tenant: &str, _one: &str, _other: &str) -> Result<bool, Error> {
+    async fn share_conversation(
+        &self,
+        _tenant: &TenantName,
+        _one: &UserName,
+        _other: &UserName,
+    ) -> Result<bool, Error> {
         not_simulated()
     }
 
-    async fn count_conversations(&self, _tenant: &str, _at_most: u64) -> Result<u64, Error> {
+    async fn count_conversations(&self, _tenant: &TenantName, _at_most: u64) -> Result<u64, Error> {
         not_simulated()
     }
 
@@ -371,10 +385,10 @@ impl ConversationStore for LogClient {
         .await
     }
 
-    async fn last_seen(&self, tenant: &str, users: &[String]) -> Result<Vec<LastSeen>, Error> {
+    async fn last_seen(&self, tenant: &TenantName, users: &[UserName]) -> Result<Vec<LastSeen>, Error> {
         self.ask(|log| {
             let state = log.state.lock();
-            let wanted = |of: &str, user: &str| of == tenant && users.iter().any(|wanted| wanted == user);
+            let wanted = |of: &TenantName, user: &UserName| of == tenant && users.contains(user);
             let known = state.last_seen.iter().filter(|((of, user), _)| wanted(of, user));
             known
                 .map(|((tenant, user), at_ms)| LastSeen {
@@ -413,11 +427,16 @@ impl ConversationStore for LogClient {
         .await
     }
 
-    async fn member_of(&self, tenant: &str, user: &str, names: &[String]) -> Result<Vec<String>, Error> {
+    async fn member_of(
+        &self,
+        tenant: &TenantName,
+        user: &UserName,
+        names: &[ConversationName],
+    ) -> Result<Vec<ConversationName>, Error> {
         self.ask(|log| {
             let state = log.state.lock();
             let is_member =
-                |entry: &Entry| entry.conversation.members.iter().any(|member| member.user == user);
+                |entry: &Entry| entry.conversation.members.iter().any(|member| member.user == *user);
             let found = names.iter().filter(|name| state.named(tenant, name).is_some_and(is_member));
             found.cloned().collect()
         })

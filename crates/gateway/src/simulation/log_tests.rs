@@ -5,6 +5,7 @@ use std::sync::Arc;
 use starling_conversation_store::{
     Append, ConversationStore, NewConversation, Page, Range, ReadMark, Role, connect,
 };
+use starling_model::UserName;
 
 use super::chance::Chance;
 use super::line::{Line, Outage, Power};
@@ -22,7 +23,7 @@ fn simulated() -> LogClient {
 }
 
 /// What does not depend on clocks.
-fn view(page: Page) -> (Vec<(u64, uuid::Uuid, String, String)>, bool) {
+fn view(page: Page) -> (Vec<(u64, uuid::Uuid, UserName, String)>, bool) {
     let messages = page.messages.into_iter();
     (messages.map(|message| (message.seq, message.id, message.sender, message.content)).collect(), page.more)
 }
@@ -35,12 +36,12 @@ async fn the_simulated_log_answers_as_sqlite_does() {
     let mut ids = [0, 0];
     for (store, id) in stores.iter().zip(&mut ids) {
         let new = NewConversation {
-            tenant: "t".to_owned(),
-            conversation: "room".to_owned(),
-            owner: "ann".to_owned(),
+            tenant: "t".into(),
+            conversation: "room".into(),
+            owner: "ann".into(),
             title: None,
             metadata: None,
-            members: vec!["bob".to_owned()],
+            members: vec!["bob".into()],
         };
         let first = store.create(&new).await.expect("created");
         let again = store.create(&new).await.expect("there");
@@ -92,15 +93,15 @@ async fn the_simulated_log_answers_as_sqlite_does() {
                 .into_iter()
                 .map(|head| (head.head, head.members_version));
             let changed = if add {
-                store.add_member(id, member).await.expect("added")
+                store.add_member(id, &member.into()).await.expect("added")
             } else {
-                store.remove_member(id, member).await.expect("removed")
+                store.remove_member(id, &member.into()).await.expect("removed")
             };
-            let opened = store.open("t", "room").await.expect("opened");
+            let opened = store.open(&"t".into(), &"room".into()).await.expect("opened");
             let opened = opened.map(|opened| (opened.head, opened.members, opened.members_version));
             answers.push((appended, view(page), marked, heads.collect::<Vec<_>>(), changed, opened));
         }
         assert_eq!(answers[0], answers[1]);
     }
-    assert!(stores[0].open("t", "nowhere").await.expect("an answer").is_none());
+    assert!(stores[0].open(&"t".into(), &"nowhere".into()).await.expect("an answer").is_none());
 }

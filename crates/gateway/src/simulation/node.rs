@@ -112,7 +112,7 @@ impl Node {
         }
         let (near, far) = tokio::io::duplex(self.pipe_bytes);
         let identity = Identity {
-            user: user.clone(),
+            user: user.clone().into(),
             tenant: super::TENANT.into(),
             scopes: Arc::default(),
             expires_at_ms,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use starling_model::{TenantName, UserName};
 use starling_rate::Rate;
 use starling_session_store::memory::{MemoryConfig, MemoryStore};
 use starling_session_store::{
@@ -98,7 +99,7 @@ impl SessionStore for SessionClient {
         self.ask(self.store.update(batch)).await
     }
 
-    async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
+    async fn end(&self, tenant: &TenantName, session: &str) -> Result<Option<Ended>, Error> {
         if self.sabotage == Some(Sabotage::HideEnds) {
             return Ok(Some(Ended { node: None }));
         }
@@ -107,8 +108,8 @@ impl SessionStore for SessionClient {
 
     async fn sessions(
         &self,
-        tenant: &str,
-        user: Option<&str>,
+        tenant: &TenantName,
+        user: Option<&UserName>,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<SessionList, Error> {
@@ -134,14 +135,14 @@ impl SessionStore for SessionClient {
     async fn set_connections(
         &self,
         node: &str,
-        tenant: &str,
+        tenant: &TenantName,
         count: u64,
         max: Option<u64>,
     ) -> Result<bool, Error> {
         self.ask(self.store.set_connections(node, tenant, count, max)).await
     }
 
-    async fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error> {
+    async fn take(&self, tenant: &TenantName, user: &UserName, rate: Rate) -> Result<Verdict, Error> {
         self.ask(self.store.take(tenant, user, rate)).await
     }
 

@@ -262,7 +262,7 @@ fn judge_reader(
         }
         highest = highest.max(seq);
         let stored = log.iter().find(|message| message.seq == seq && message.id.to_string() == each.id);
-        if stored.is_none_or(|message| message.content != each.content || message.sender != each.sender) {
+        if stored.is_none_or(|message| message.content != each.content || *message.sender != *each.sender) {
             let words = format!(
                 "client {reader}, {conversation}: {seq} was shown as {each:?}, which the log does not have"
             );

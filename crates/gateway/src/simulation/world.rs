@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use starling_auth::{Identity, Scopes};
 use starling_conversation_store::NewConversation;
+use starling_model::UserName;
 use starling_session_store::memory::MemoryStore;
 use starling_wire::protocol::{Create, ErrorCode};
 use tokio::task::LocalSet;
@@ -211,12 +212,12 @@ impl World {
             is_tight: plan.is_tight,
             tells,
         });
-        let members: Vec<String> =
-            (0..plan.clients.len()).map(|number| Self::user(number).to_string()).collect();
+        let members: Vec<UserName> =
+            (0..plan.clients.len()).map(|number| Self::user(number).into()).collect();
         for number in 0..plan.conversations {
             servers.log.create(&NewConversation {
-                tenant: TENANT.to_owned(),
-                conversation: Self::conversation(number),
+                tenant: TENANT.into(),
+                conversation: Self::conversation(number).into(),
                 owner: members[0].clone(),
                 title: None,
                 metadata: None,
@@ -331,11 +332,12 @@ impl World {
             self.slots.borrow().iter().filter(|node| !node.is_dead()).cloned().collect();
         for node in nodes {
             let asker = readers.first().copied().unwrap_or(0);
-            let list = node.hub.presence(&TENANT.into(), &Self::user(asker), conversation).await;
+            let list =
+                node.hub.presence(&TENANT.into(), &Self::user(asker).into(), &conversation.into()).await;
             let Ok(list) = list else { return Some(format!("{} does not answer", node.name)) };
             for number in 0..people {
                 let user = Self::user(number);
-                let shown = list.users.iter().find(|each| each.user == user);
+                let shown = list.users.iter().find(|each| *each.user == *user);
                 let online = shown.is_some_and(|shown| shown.online);
                 if online != readers.contains(&number) {
                     return Some(format!("{} shows {user} as online: {online} ({shown:?})", node.name));
@@ -422,10 +424,10 @@ impl Faults {
     /// Deletes a conversation and makes it again, each through any node that does it.
     async fn remake(&self, turn: usize, conversation: &str) {
         let mut chance = Chance::new(self.plan.seed, &format!("remake {turn}"));
-        let members = (0..self.plan.clients.len()).map(|number| World::user(number).to_string());
-        let members: Vec<String> = members.collect();
+        let members = (0..self.plan.clients.len()).map(|number| World::user(number).into());
+        let members: Vec<UserName> = members.collect();
         let identity = Identity {
-            user: World::user(0),
+            user: World::user(0).into(),
             tenant: TENANT.into(),
             scopes: Scopes::parse("admin").into(),
             expires_at_ms: i64::MAX,
@@ -439,9 +441,9 @@ impl Faults {
                 }
                 let done = async {
                     if is_there {
-                        return node.hub.delete_conversation(&identity, conversation).await;
+                        return node.hub.delete_conversation(&identity, &conversation.into()).await;
                     }
-                    let (conversation, members) = (Some(conversation.to_owned()), members.clone());
+                    let (conversation, members) = (Some(conversation.into()), members.clone());
                     let create = Create { conversation, members, ..Create::default() };
                     node.hub.create(&identity, create).await.map(drop)
                 };

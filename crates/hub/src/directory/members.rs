@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use starling_conversation_store::{Conversation, ConversationHead, ConversationId};
+use starling_model::{ConversationName, TenantName, UserName};
 use starling_wire::protocol::Json;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -83,8 +84,8 @@ impl Hub {
     /// Hears that members are at a version now, or that they may have changed (`None`): what is older is read anew.
     pub(crate) fn doubt_members(
         &self,
-        tenant: &str,
-        name: &str,
+        tenant: &TenantName,
+        name: &ConversationName,
         conversation: ConversationId,
         version: Option<u64>,
     ) {
@@ -239,13 +240,13 @@ impl Hub {
 
     /// Tells those who joined, and the user's own sockets, joined or not, once. Under the room's lock, so that changes are told in
     /// their order.
-    fn tell_change(&self, room: &Room, state: &RoomState, user: &Arc<str>, member: bool) {
+    fn tell_change(&self, room: &Room, state: &RoomState, user: &UserName, member: bool) {
         let event = OwnedEvent::Member { conversation: room.key.name.clone(), user: user.clone(), member };
         state.broadcast(room.id, &*self.shards, event, Some(user));
         self.tell_user(&room.key.tenant, &room.key.name, user, member);
     }
 
-    fn tell_user(&self, tenant: &Arc<str>, name: &Arc<str>, user: &Arc<str>, member: bool) {
+    fn tell_user(&self, tenant: &TenantName, name: &ConversationName, user: &UserName, member: bool) {
         let sessions = self.sessions.of_user(tenant, user);
         if sessions.is_empty() {
             return;
@@ -259,7 +260,7 @@ impl Hub {
     }
 
     /// Takes the user's sessions out of the room, unless they may be there.
-    fn evict_user(&self, room: &Arc<Room>, user: &Arc<str>) {
+    fn evict_user(&self, room: &Arc<Room>, user: &UserName) {
         if !room.is_member(user) {
             for session in self.sessions.of_user(&room.key.tenant, user) {
                 self.evict(&session, room);

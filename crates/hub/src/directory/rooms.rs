@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::Equivalent;
 use parking_lot::Mutex;
 use starling_conversation_store::ConversationStore;
+use starling_model::{ConversationName, TenantName};
 use tokio::sync::OnceCell;
 
 use crate::encoded::Encoded;
@@ -64,11 +65,11 @@ struct Early {
     event: Arc<Encoded>,
 }
 
-struct KeyRef<'a>(&'a str, &'a str);
+struct KeyRef<'a>(&'a TenantName, &'a ConversationName);
 
 impl Equivalent<RoomKey> for KeyRef<'_> {
     fn equivalent(&self, key: &RoomKey) -> bool {
-        *self.0 == *key.tenant && *self.1 == *key.name
+        *self.0 == key.tenant && *self.1 == key.name
     }
 }
 
@@ -97,7 +98,7 @@ impl Rooms {
     }
 
     /// The room, if it is known already.
-    pub fn known(&self, tenant: &str, name: &str) -> Option<Arc<Room>> {
+    pub fn known(&self, tenant: &TenantName, name: &ConversationName) -> Option<Arc<Room>> {
         match self.part(tenant, name).lock().get(&KeyRef(tenant, name))? {
             Slot::Ready(room) => Some(room.clone()),
             Slot::Loading(_) => None,
@@ -109,18 +110,18 @@ impl Rooms {
         &self,
         store: &dyn ConversationStore,
         shards: &dyn Shards,
-        tenant: &str,
-        name: &str,
+        tenant: &TenantName,
+        name: &ConversationName,
     ) -> Result<Option<Arc<Room>>, CommandError> {
         let (key, loading) = {
             let mut part = self.part(tenant, name).lock();
             match part.get(&KeyRef(tenant, name)) {
                 Some(Slot::Ready(room)) => return Ok(Some(room.clone())),
                 Some(Slot::Loading(loading)) => {
-                    (RoomKey { tenant: tenant.into(), name: name.into() }, loading.clone())
+                    (RoomKey { tenant: tenant.clone(), name: name.clone() }, loading.clone())
                 }
                 None => {
-                    let key = RoomKey { tenant: tenant.into(), name: name.into() };
+                    let key = RoomKey { tenant: tenant.clone(), name: name.clone() };
                     let loading = Arc::new(Loading::default());
                     part.insert(key.clone(), Slot::Loading(loading.clone()));
                     (key, loading)
@@ -139,8 +140,8 @@ impl Rooms {
     pub fn feed(
         &self,
         shards: &dyn Shards,
-        tenant: &str,
-        name: &str,
+        tenant: &TenantName,
+        name: &ConversationName,
         conversation: i64,
         seq: u64,
         event: impl FnOnce() -> Encoded,
@@ -172,7 +173,13 @@ impl Rooms {
     }
 
     /// Learns that a conversation has messages up to `head`. Answers the room if some are missing here.
-    pub fn learn_head(&self, tenant: &str, name: &str, conversation: i64, head: u64) -> Option<Arc<Room>> {
+    pub fn learn_head(
+        &self,
+        tenant: &TenantName,
+        name: &ConversationName,
+        conversation: i64,
+        head: u64,
+    ) -> Option<Arc<Room>> {
         let room = self.known(tenant, name)?;
         (room.conversation == conversation && room.learn_head(head)).then_some(room)
     }
@@ -200,7 +207,7 @@ impl Rooms {
     }
 
     /// Notes that the members of a conversation changed, for one that is just being loaded.
-    pub fn doubt_load(&self, tenant: &str, name: &str) {
+    pub fn doubt_load(&self, tenant: &TenantName, name: &ConversationName) {
         if let Some(Slot::Loading(loading)) = self.part(tenant, name).lock().get(&KeyRef(tenant, name)) {
             loading.stale.store(true, Ordering::Relaxed);
         }
@@ -303,7 +310,7 @@ impl Rooms {
         }
     }
 
-    fn part(&self, tenant: &str, name: &str) -> &Mutex<Map<RoomKey, Slot>> {
+    fn part(&self, tenant: &TenantName, name: &ConversationName) -> &Mutex<Map<RoomKey, Slot>> {
         use std::hash::BuildHasher;
         let hash = self.hasher.hash_one((tenant, name));
         // The high bits: the map inside uses the low ones.
@@ -336,9 +343,15 @@ mod tests {
     fn what_was_said_of_a_deleted_conversation_is_not_taken_for_the_one_that_has_its_name_now() {
         let (rooms, loading) = (Rooms::new(1), Arc::new(Loading::default()));
         let key = RoomKey { tenant: "t".into(), name: "c".into() };
-        rooms.part("t", "c").lock().insert(key.clone(), Slot::Loading(loading.clone()));
-        assert!(rooms.feed(&Deaf, "t", "c", 1, 500, event).is_none(), "late, of the deleted one");
-        assert!(rooms.feed(&Deaf, "t", "c", 2, 2, event).is_none(), "of the one that is being loaded");
+        rooms.part(&key.tenant, &key.name).lock().insert(key.clone(), Slot::Loading(loading.clone()));
+        assert!(
+            rooms.feed(&Deaf, &key.tenant, &key.name, 1, 500, event).is_none(),
+            "late, of the deleted one"
+        );
+        assert!(
+            rooms.feed(&Deaf, &key.tenant, &key.name, 2, 2, event).is_none(),
+            "of the one that is being loaded"
+        );
 
         let read = Conversation {
             id: 2,

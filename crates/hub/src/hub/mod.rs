@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use starling_auth::{Identity, TicketKey, TokenError, Verifier};
 use starling_conversation_store::{ConversationStore, Range};
 use starling_fanout::{Fanout, Publication};
+use starling_model::UserName;
 use starling_session_store::{
     ConversationKey, Dropped, NodeRecord, PresenceChange, SessionChange, SessionStore, Stamp,
 };
@@ -173,7 +174,7 @@ pub struct Hub {
     /// Where who is there is to be read.
     pub(crate) unread: Lanes,
     /// Who went while the session store did not take it.
-    pub(crate) unwritten: Mutex<Set<(ConversationKey, Arc<str>)>>,
+    pub(crate) unwritten: Mutex<Set<(ConversationKey, UserName)>>,
     /// Sessions whose sockets dropped while the session store did not take it: the stamp of the attach that ended, and when, Unix
     /// milliseconds.
     pub(crate) undetached: Mutex<Map<String, (Stamp, i64)>>,
@@ -372,7 +373,7 @@ impl Hub {
     pub fn read_log(
         &self,
         room: &Arc<Room>,
-        reader: &Arc<str>,
+        reader: &UserName,
         after: u64,
     ) -> impl Future<Output = Result<LogPage, CommandError>> + use<> {
         let (store, reads, room) = (self.conversations.clone(), self.reads.clone(), room.clone());

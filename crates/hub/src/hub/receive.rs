@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use starling_fanout::{Delivery, Receiver};
+use starling_model::{ConversationName, TenantName, UserName};
 use starling_telemetry::TRACE_TARGET;
 use tokio::time::Instant;
 
@@ -16,6 +17,7 @@ use crate::neighbours::changes;
 use crate::node_message::{self, CommittedMessage, Head, Heard, NodeMessage};
 use crate::room::{Room, RoomKey};
 use crate::shards::ShardItem;
+use crate::topics::TopicKey;
 
 /// The hub's ear: holds no hub alive.
 pub(crate) struct Ear {
@@ -35,7 +37,7 @@ impl Receiver for Ear {
             Delivery::Publication { lane, body } => hub.hear_body(Some(lane), &body),
             Delivery::Direct { body } => hub.hear_body(None, &body),
             Delivery::Topic { tenant, topic, epoch, offset, body } => {
-                let key = RoomKey { tenant, name: topic };
+                let key = TopicKey { tenant, name: topic };
                 hub.topics.deliver(&*hub.shards, &key, epoch, offset, &body);
             }
             Delivery::Probe { nonce } => hub.link.heard(nonce),
@@ -188,7 +190,7 @@ impl Hub {
     }
 
     /// Takes over a read mark and tells those who joined.
-    pub(crate) fn apply_read(&self, room: &Room, user: &Arc<str>, seq: u64) {
+    pub(crate) fn apply_read(&self, room: &Room, user: &UserName, seq: u64) {
         let mut state = room.state();
         let Some(mark) = state.members.get_mut(user) else { return };
         // A mark never falls, in whichever order the nodes' words arrive.
@@ -202,12 +204,17 @@ impl Hub {
 
     /// The room that a node means: the one with this number. A node of an older version gives none, and means the one that has the
     /// name.
-    pub(crate) fn meant(&self, tenant: &str, name: &str, conversation: Option<i64>) -> Option<Arc<Room>> {
+    pub(crate) fn meant(
+        &self,
+        tenant: &TenantName,
+        name: &ConversationName,
+        conversation: Option<i64>,
+    ) -> Option<Arc<Room>> {
         let room = self.rooms.known(tenant, name)?;
         conversation.is_none_or(|conversation| conversation == room.conversation).then_some(room)
     }
 
-    fn hear_deleted(&self, tenant: &Arc<str>, name: &Arc<str>, conversation: i64) {
+    fn hear_deleted(&self, tenant: &TenantName, name: &ConversationName, conversation: i64) {
         self.deleted.enter(conversation);
         match self.rooms.known(tenant, name) {
             Some(room) if room.conversation == conversation => self.apply_deleted(&room),
@@ -217,7 +224,7 @@ impl Hub {
 
     /// A conversation is gone: those who joined are told so, and all members that they are none any more.
     pub(crate) fn apply_deleted(&self, room: &Arc<Room>) {
-        let members: Vec<Arc<str>> = {
+        let members: Vec<UserName> = {
             let mut state = room.state();
             if std::mem::replace(&mut state.gone, true) {
                 return;
@@ -252,7 +259,7 @@ impl Hub {
     fn hear_presence(
         &self,
         room: &Room,
-        user: &Arc<str>,
+        user: &UserName,
         node: &Arc<str>,
         devices: u32,
         last_seen_ms: Option<i64>,
@@ -265,7 +272,7 @@ impl Hub {
         match state.online.set(user, node, devices) {
             crate::room::online::Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
             crate::room::online::Shift::Went => {
-                state.tell_presence(room, &*self.shards, user, false, last_seen_ms)
+                state.tell_presence(room, &*self.shards, user, false, last_seen_ms);
             }
             crate::room::online::Shift::None => {}
         }

@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
 use starling_conversation_store::{ConversationId, Page};
+use starling_model::ConversationName;
 use starling_wire::protocol::ErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -157,7 +158,7 @@ impl LogReads {
 }
 
 /// A page, as events.
-pub(crate) fn events(conversation: &Arc<str>, page: Page) -> LogPage {
+pub(crate) fn events(conversation: &ConversationName, page: Page) -> LogPage {
     page.messages.into_iter().map(|message| (message.seq, from_log(conversation, message))).collect()
 }
 

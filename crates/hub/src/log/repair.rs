@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use starling_conversation_store::{ConversationHead, Message, Range};
+use starling_model::ConversationName;
 use starling_wire::protocol::{Json, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -151,12 +152,12 @@ impl Hub {
 }
 
 /// The event of a message that stands in the log.
-pub(crate) fn from_log(conversation: &Arc<str>, message: Message) -> Encoded {
+pub(crate) fn from_log(conversation: &ConversationName, message: Message) -> Encoded {
     Encoded::new(OwnedEvent::Message {
         conversation: conversation.clone(),
         seq: message.seq,
         id: message.id.as_u128(),
-        sender: message.sender.into(),
+        sender: message.sender,
         role: message.role.as_str(),
         content: message.content.into(),
         metadata: message.metadata.map(Json::from_compact),

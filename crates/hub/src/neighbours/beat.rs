@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use starling_model::TenantName;
 use starling_session_store::NodeRecord;
 use tokio::time::{Instant, timeout_at};
 
@@ -152,12 +153,9 @@ impl Hub {
     }
 
     /// How many sessions there are of each tenant whose connections are limited: what the other nodes need for its limit.
-    pub(crate) fn limited_tenants(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn limited_tenants(&self) -> BTreeMap<TenantName, u64> {
         let per_tenant = self.sessions.per_tenant().into_iter();
-        per_tenant
-            .filter(|(tenant, _)| self.config.limits_of(tenant).connections > 0)
-            .map(|(tenant, sessions)| (tenant.to_string(), sessions))
-            .collect()
+        per_tenant.filter(|(tenant, _)| self.config.limits_of(tenant).connections > 0).collect()
     }
 
     fn record_of_lease(&self) -> NodeRecord {
@@ -205,7 +203,7 @@ mod tests {
         let fanout = MemoryFanout::alone("a", TopicSettings { history: 1, history_seconds: 1 });
         let limits = TenantLimits { user_writes_per_minute: 0, connections: 9, conversations: 0 };
         let limited = |config: &mut crate::HubConfig| {
-            config.tenants.insert("acme".to_owned(), limits);
+            config.tenants.insert("acme".into(), limits);
         };
         let hub = testing::hub(limited, fanout).await;
         for (session, tenant) in [("1", "acme"), ("2", "acme"), ("3", "other")] {
@@ -213,6 +211,6 @@ mod tests {
         }
         let record = hub.record();
         assert_eq!(record.sessions, Some(3));
-        assert_eq!(record.tenants.into_iter().collect::<Vec<_>>(), [("acme".to_owned(), 2)]);
+        assert_eq!(record.tenants.into_iter().collect::<Vec<_>>(), [("acme".into(), 2)]);
     }
 }

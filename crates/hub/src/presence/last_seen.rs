@@ -1,8 +1,7 @@
 //! When users were last seen, as far as the database does not know yet.
 
-use std::sync::Arc;
-
 use starling_conversation_store::LastSeen;
+use starling_model::{TenantName, UserName};
 
 use crate::Map;
 
@@ -12,13 +11,13 @@ const USERS_MAX: usize = 20_000;
 /// When users were last seen, as far as the database does not know yet.
 #[derive(Default)]
 pub(crate) struct Sightings {
-    by_tenant: Map<Arc<str>, Map<Arc<str>, i64>>,
+    by_tenant: Map<TenantName, Map<UserName, i64>>,
     count: usize,
 }
 
 impl Sightings {
     /// Enters a user; a later time stays.
-    pub fn enter(&mut self, tenant: &Arc<str>, user: &Arc<str>, at_ms: i64) {
+    pub fn enter(&mut self, tenant: &TenantName, user: &UserName, at_ms: i64) {
         if let Some(known) = self.by_tenant.get_mut(tenant).and_then(|users| users.get_mut(user)) {
             *known = at_ms.max(*known);
         } else if self.count < USERS_MAX {
@@ -28,7 +27,7 @@ impl Sightings {
     }
 
     /// When a user was last seen, Unix milliseconds.
-    pub fn of(&self, tenant: &str, user: &str) -> Option<i64> {
+    pub fn of(&self, tenant: &TenantName, user: &UserName) -> Option<i64> {
         self.by_tenant.get(tenant)?.get(user).copied()
     }
 
@@ -54,21 +53,22 @@ mod tests {
     #[test]
     fn the_latest_sighting_of_each_user_stays_until_it_is_taken() {
         let mut sightings = Sightings::default();
-        let (t, ann, bob): (Arc<str>, Arc<str>, Arc<str>) = ("t".into(), "ann".into(), "bob".into());
+        let (t, ann, bob): (TenantName, UserName, UserName) = ("t".into(), "ann".into(), "bob".into());
+        let of = |sightings: &Sightings, tenant: &str, user: &str| sightings.of(&tenant.into(), &user.into());
         for at_ms in [5, 7, 6] {
             sightings.enter(&t, &ann, at_ms);
         }
         sightings.enter(&t, &bob, 1);
-        assert_eq!([sightings.of("t", "ann"), sightings.of("t", "bob")], [Some(7), Some(1)]);
-        assert_eq!([sightings.of("t", "cy"), sightings.of("other", "ann")], [None, None]);
+        assert_eq!([of(&sightings, "t", "ann"), of(&sightings, "t", "bob")], [Some(7), Some(1)]);
+        assert_eq!([of(&sightings, "t", "cy"), of(&sightings, "other", "ann")], [None, None]);
         assert_eq!(sightings.take().len(), 2);
-        assert!(sightings.of("t", "ann").is_none() && sightings.take().is_empty());
+        assert!(of(&sightings, "t", "ann").is_none() && sightings.take().is_empty());
     }
 
     #[test]
     fn what_waits_is_bounded() {
         let mut sightings = Sightings::default();
-        let t: Arc<str> = "t".into();
+        let t: TenantName = "t".into();
         for user in 0..USERS_MAX + 10 {
             sightings.enter(&t, &user.to_string().into(), 1);
         }

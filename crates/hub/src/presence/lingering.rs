@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use starling_model::UserName;
 use starling_session_store::Stamp;
 use tokio::time::Instant;
 
@@ -12,7 +13,7 @@ use crate::room::Room;
 /// What is left of a session whose socket dropped.
 pub struct Lingerer {
     /// Who.
-    pub user: Arc<str>,
+    pub user: UserName,
     /// Where they still count as there.
     pub rooms: Vec<Arc<Room>>,
     /// Until when.

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use starling_model::{TenantName, UserName};
 use starling_session_store::{ConversationKey, Dropped, PresenceChange, PresenceEntry, Stamp};
 use tokio::time::Instant;
 
@@ -31,13 +32,13 @@ const UNWRITTEN_MAX: usize = 65_536;
 
 impl Hub {
     /// Counts a session of a user in. To be called with the room's state locked, by the shard that attaches the socket.
-    pub(crate) fn count_in(&self, room: &Room, state: &mut RoomState, user: &Arc<str>) {
+    pub(crate) fn count_in(&self, room: &Room, state: &mut RoomState, user: &UserName) {
         let devices = state.online.on_node(user, &self.node) + 1;
         self.set_devices(room, state, user, devices, None);
     }
 
     /// Counts a session of a user out.
-    pub(crate) fn count_out(&self, room: &Room, user: &Arc<str>, last_seen_ms: i64) {
+    pub(crate) fn count_out(&self, room: &Room, user: &UserName, last_seen_ms: i64) {
         let mut state = room.state();
         let devices = state.online.on_node(user, &self.node).saturating_sub(1);
         self.set_devices(room, &mut state, user, devices, Some(last_seen_ms));
@@ -47,7 +48,7 @@ impl Hub {
         &self,
         room: &Room,
         state: &mut RoomState,
-        user: &Arc<str>,
+        user: &UserName,
         devices: u32,
         last_seen_ms: Option<i64>,
     ) {
@@ -65,7 +66,7 @@ impl Hub {
     }
 
     /// Tells the session store and the other nodes with how many sessions a user is in a room by this node.
-    fn tell_devices(&self, room: &Room, user: &Arc<str>, devices: u32, last_seen_ms: Option<i64>) {
+    fn tell_devices(&self, room: &Room, user: &UserName, devices: u32, last_seen_ms: Option<i64>) {
         let conversation = presence_key(room);
         self.change(StoreChange::Presence(PresenceChange { conversation, user: user.clone(), devices }));
         if self.clustered {
@@ -85,7 +86,7 @@ impl Hub {
     /// Takes everybody who is there by this node out of a room that is gone or outdated, while it still has its name: what comes under
     /// the name afterwards begins with nobody.
     pub(crate) fn clear_presence(&self, room: &Room, state: &mut RoomState) {
-        let users: Vec<Arc<str>> = state.online.of_node(&self.node).map(|(user, _)| user.clone()).collect();
+        let users: Vec<UserName> = state.online.of_node(&self.node).map(|(user, _)| user.clone()).collect();
         for user in users {
             state.online.set(&user, &self.node, 0);
             self.tell_devices(room, &user, 0, None);
@@ -130,7 +131,7 @@ impl Hub {
     }
 
     /// Remembers when a user was last seen, to be written with the next tick.
-    pub(crate) fn saw(&self, tenant: &Arc<str>, user: &Arc<str>, at_ms: i64) {
+    pub(crate) fn saw(&self, tenant: &TenantName, user: &UserName, at_ms: i64) {
         self.last_seen.lock().enter(tenant, user, at_ms);
     }
 
@@ -274,7 +275,7 @@ impl Hub {
         }
     }
 
-    fn present(&self, conversation: &ConversationKey, user: &Arc<str>) -> PresenceChange {
+    fn present(&self, conversation: &ConversationKey, user: &UserName) -> PresenceChange {
         let devices = self
             .rooms
             .known(&conversation.tenant, &conversation.conversation)
@@ -288,11 +289,11 @@ impl Hub {
         let mut state = room.state();
         let ended = state.presence_reads.end(begun, answer.is_some());
         let (Some(entries), Some(heard)) = (answer, ended.heard) else { return ended.again };
-        let before: Set<Arc<str>> = state.online.users().cloned().collect();
+        let before: Set<UserName> = state.online.users().cloned().collect();
         let node = self.node.clone();
         state.online.keep_nodes(|other| other == &*node);
         for entry in entries.iter().filter(|entry| entry.node != *node) {
-            state.online.set(&entry.user.as_str().into(), &entry.node.as_str().into(), entry.devices);
+            state.online.set(&entry.user, &entry.node.as_str().into(), entry.devices);
         }
         for (user, node, devices) in heard {
             state.online.set(&user, &node, devices);

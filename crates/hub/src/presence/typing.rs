@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use starling_model::UserName;
 use tokio::time::Instant;
 
 use crate::Map;
@@ -18,12 +19,12 @@ const TYPISTS_MAX: usize = 50_000;
 /// Who types, by what this node's sockets said.
 #[derive(Default)]
 pub(crate) struct Typists {
-    inner: Mutex<Map<(RoomId, Arc<str>), (Arc<Room>, Instant)>>,
+    inner: Mutex<Map<(RoomId, UserName), (Arc<Room>, Instant)>>,
 }
 
 impl Typists {
     /// Notes that somebody types, or stopped.
-    pub fn note(&self, room: &Arc<Room>, user: &Arc<str>, typing: bool) {
+    pub fn note(&self, room: &Arc<Room>, user: &UserName, typing: bool) {
         let mut inner = self.inner.lock();
         let key = (room.id, user.clone());
         if !typing {
@@ -34,7 +35,7 @@ impl Typists {
     }
 
     /// Takes those out whose time is over.
-    pub fn take_expired(&self, now: Instant) -> Vec<(Arc<Room>, Arc<str>)> {
+    pub fn take_expired(&self, now: Instant) -> Vec<(Arc<Room>, UserName)> {
         let mut expired = Vec::new();
         let mut inner = self.inner.lock();
         inner

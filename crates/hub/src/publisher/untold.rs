@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn what_the_heads_do_not_find_is_remembered_by_lane_until_it_is_taken() {
         let lanes = Lanes::default();
-        let message = Publication { lane: 3, body: encode_message(1, "t", "c", 1, 0, None, b"{}") };
+        let message =
+            Publication { lane: 3, body: encode_message(1, &"t".into(), &"c".into(), 1, 0, None, b"{}") };
         lanes.lost(&message, true);
         lanes.lost(&Publication { lane: 3, body: NodeMessage::Here { node: "n".into() }.encode() }, true);
         assert!(lanes.take().is_empty());

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use starling_conversation_store::{Conversation, ConversationId};
+use starling_model::{ConversationName, TenantName, UserName};
 use starling_session_store::JoinedConversation;
 use starling_wire::protocol::Timestamp;
 
@@ -27,9 +28,9 @@ use crate::shards::{RoomId, ShardItem, Shards};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoomKey {
     /// Whose.
-    pub tenant: Arc<str>,
+    pub tenant: TenantName,
     /// Its name.
-    pub name: Arc<str>,
+    pub name: ConversationName,
 }
 
 /// A conversation that is known to this node.
@@ -64,11 +65,11 @@ pub struct Room {
 /// What changes about a room.
 pub struct RoomState {
     /// Everybody in the conversation, with their read marks.
-    pub members: Map<Arc<str>, u64>,
+    pub members: Map<UserName, u64>,
     /// Which changes of the members `members` holds.
     pub members_version: MembersVersion,
     /// Who made it.
-    pub owner: Arc<str>,
+    pub owner: UserName,
     /// Who is there, on all nodes.
     pub online: Online,
     /// Whether `online` was read from the session store since somebody here joined.
@@ -107,7 +108,7 @@ impl Room {
             state: Mutex::new(RoomState {
                 members: members_of(&conversation),
                 members_version: MembersVersion::loaded(conversation.members_version),
-                owner: conversation.owner.into(),
+                owner: conversation.owner,
                 online: Online::default(),
                 online_known: false,
                 presence_reads: PresenceReads::default(),
@@ -123,7 +124,7 @@ impl Room {
 
     /// What a session's record says of it.
     pub fn as_joined(&self) -> JoinedConversation {
-        JoinedConversation { name: self.key.name.to_string(), id: Some(self.conversation) }
+        JoinedConversation { name: self.key.name.clone(), id: Some(self.conversation) }
     }
 
     /// Access to what changes. Never held across an await.
@@ -132,7 +133,7 @@ impl Room {
     }
 
     /// Whether a user is a member.
-    pub fn is_member(&self, user: &str) -> bool {
+    pub fn is_member(&self, user: &UserName) -> bool {
         let state = self.state.lock();
         !state.gone && !state.outdated && state.members.contains_key(user)
     }
@@ -190,7 +191,7 @@ impl Room {
     }
 
     /// Hands out an event that may be lost.
-    pub fn broadcast(&self, shards: &dyn Shards, event: OwnedEvent, except: Option<&Arc<str>>) {
+    pub fn broadcast(&self, shards: &dyn Shards, event: OwnedEvent, except: Option<&UserName>) {
         self.state.lock().broadcast(self.id, shards, event, except);
     }
 
@@ -254,14 +255,14 @@ impl RoomState {
     }
 
     /// Takes over what the database says about members and head. Answers the members as they were.
-    pub fn refresh(&mut self, conversation: &Conversation) -> Map<Arc<str>, u64> {
+    pub fn refresh(&mut self, conversation: &Conversation) -> Map<UserName, u64> {
         let before = std::mem::replace(&mut self.members, members_of(conversation));
         for (user, read) in &before {
             if let Some(mark) = self.members.get_mut(user) {
                 *mark = (*mark).max(*read);
             }
         }
-        self.owner = conversation.owner.as_str().into();
+        self.owner = conversation.owner.clone();
         if self.joined == 0 {
             self.sequencer.skip_to(conversation.head);
         } else {
@@ -271,12 +272,12 @@ impl RoomState {
     }
 
     /// Read marks above 0, by user.
-    pub fn reads(&self) -> BTreeMap<Arc<str>, u64> {
+    pub fn reads(&self) -> BTreeMap<UserName, u64> {
         self.members.iter().filter(|(_, read)| **read > 0).map(|(user, read)| (user.clone(), *read)).collect()
     }
 
     /// Hands out an event that may be lost.
-    pub fn broadcast(&self, room: RoomId, shards: &dyn Shards, event: OwnedEvent, except: Option<&Arc<str>>) {
+    pub fn broadcast(&self, room: RoomId, shards: &dyn Shards, event: OwnedEvent, except: Option<&UserName>) {
         if self.joined == 0 {
             return;
         }
@@ -291,7 +292,7 @@ impl RoomState {
         &self,
         room: &Room,
         shards: &dyn Shards,
-        user: &Arc<str>,
+        user: &UserName,
         online: bool,
         last_seen_ms: Option<i64>,
     ) {
@@ -305,8 +306,8 @@ impl RoomState {
     }
 }
 
-fn members_of(conversation: &Conversation) -> Map<Arc<str>, u64> {
-    conversation.members.iter().map(|member| (member.user.as_str().into(), member.read)).collect()
+fn members_of(conversation: &Conversation) -> Map<UserName, u64> {
+    conversation.members.iter().map(|member| (member.user.clone(), member.read)).collect()
 }
 
 fn wanting(interest: &[u32]) -> impl Iterator<Item = (u16, u32)> + '_ {

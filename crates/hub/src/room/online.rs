@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use starling_model::UserName;
+
 use crate::Map;
 
 /// Who is in a conversation, on which nodes, with how many sessions.
 #[derive(Debug, Default)]
 pub struct Online {
-    users: Map<Arc<str>, Vec<(Arc<str>, u32)>>,
+    users: Map<UserName, Vec<(Arc<str>, u32)>>,
 }
 
 /// What a change meant for a user.
@@ -23,7 +25,7 @@ pub enum Shift {
 
 impl Online {
     /// Sets how many sessions of a user are on a node.
-    pub fn set(&mut self, user: &Arc<str>, node: &Arc<str>, devices: u32) -> Shift {
+    pub fn set(&mut self, user: &UserName, node: &Arc<str>, devices: u32) -> Shift {
         if devices == 0 {
             return self.remove(user, node);
         }
@@ -37,7 +39,7 @@ impl Online {
     }
 
     /// How many sessions of a user are on a node.
-    pub fn on_node(&self, user: &str, node: &str) -> u32 {
+    pub fn on_node(&self, user: &UserName, node: &str) -> u32 {
         self.users
             .get(user)
             .and_then(|nodes| nodes.iter().find(|(name, _)| &**name == node))
@@ -45,24 +47,24 @@ impl Online {
     }
 
     /// With how many sessions a user is there; 0: not.
-    pub fn devices(&self, user: &str) -> u32 {
+    pub fn devices(&self, user: &UserName) -> u32 {
         self.users.get(user).map_or(0, |nodes| nodes.iter().map(|(_, count)| count).sum())
     }
 
     /// Everybody who is there.
-    pub fn users(&self) -> impl Iterator<Item = &Arc<str>> {
+    pub fn users(&self) -> impl Iterator<Item = &UserName> {
         self.users.keys()
     }
 
     /// Everybody who is there from this node.
-    pub fn of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a Arc<str>, u32)> {
+    pub fn of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a UserName, u32)> {
         self.users.iter().filter_map(move |(user, nodes)| {
             nodes.iter().find(|(name, _)| &**name == node).map(|(_, count)| (user, *count))
         })
     }
 
     /// Forgets nodes for which `lives` is false. Answers who went by that.
-    pub fn keep_nodes(&mut self, lives: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
+    pub fn keep_nodes(&mut self, lives: impl Fn(&str) -> bool) -> Vec<UserName> {
         let mut gone = Vec::new();
         self.users.retain(|user, nodes| {
             nodes.retain(|(node, _)| lives(node));
@@ -74,7 +76,7 @@ impl Online {
         gone
     }
 
-    fn remove(&mut self, user: &Arc<str>, node: &Arc<str>) -> Shift {
+    fn remove(&mut self, user: &UserName, node: &Arc<str>) -> Shift {
         let Some(nodes) = self.users.get_mut(user) else { return Shift::None };
         nodes.retain(|(name, _)| name != node);
         if nodes.is_empty() {
@@ -92,10 +94,10 @@ mod tests {
     #[test]
     fn a_user_is_there_from_the_first_device_to_the_last_on_any_node() {
         let mut online = Online::default();
-        let (ann, a, b): (Arc<str>, Arc<str>, Arc<str>) = ("ann".into(), "a".into(), "b".into());
+        let (ann, a, b): (UserName, Arc<str>, Arc<str>) = ("ann".into(), "a".into(), "b".into());
         assert_eq!(online.set(&ann, &a, 1), Shift::Came);
         assert_eq!(online.set(&ann, &b, 2), Shift::None);
-        assert_eq!(online.devices("ann"), 3);
+        assert_eq!(online.devices(&ann), 3);
         assert_eq!(online.set(&ann, &a, 0), Shift::None);
         assert_eq!(online.set(&ann, &b, 0), Shift::Went);
         assert_eq!(online.set(&ann, &b, 0), Shift::None);
@@ -104,7 +106,7 @@ mod tests {
     #[test]
     fn a_dead_nodes_people_go_unless_they_are_elsewhere_too() {
         let mut online = Online::default();
-        let (ann, bob, a, b): (Arc<str>, Arc<str>, Arc<str>, Arc<str>) =
+        let (ann, bob, a, b): (UserName, UserName, Arc<str>, Arc<str>) =
             ("ann".into(), "bob".into(), "a".into(), "b".into());
         online.set(&ann, &a, 1);
         online.set(&bob, &a, 1);

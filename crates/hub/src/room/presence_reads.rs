@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use starling_model::UserName;
+
 /// A user's sessions on a node: (user, node, devices).
-type Heard = (Arc<str>, Arc<str>, u32);
+type Heard = (UserName, Arc<str>, u32);
 
 /// How much is kept during a read. A read during which more is heard counts as failed.
 const HEARD_MAX: usize = 16_384;
@@ -46,7 +48,7 @@ impl PresenceReads {
     }
 
     /// Something was heard.
-    pub fn hear(&mut self, user: &Arc<str>, node: &Arc<str>, devices: u32) {
+    pub fn hear(&mut self, user: &UserName, node: &Arc<str>, devices: u32) {
         if self.readers == 0 {
             return;
         }

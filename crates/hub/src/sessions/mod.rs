@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use starling_auth::Identity;
+use starling_model::{ConversationName, TenantName, TopicName, UserName};
 use starling_session_store::Stamp;
 use starling_wire::protocol::CloseReason;
 
@@ -23,9 +24,9 @@ pub struct Session {
     /// Its id, unguessable.
     pub id: Arc<str>,
     /// Whose.
-    pub tenant: Arc<str>,
+    pub tenant: TenantName,
     /// Whose.
-    pub user: Arc<str>,
+    pub user: UserName,
     /// When it was first made, Unix milliseconds.
     pub created_at_ms: i64,
     /// The socket.
@@ -42,9 +43,9 @@ pub struct SessionState {
     /// What the token says; a `refresh` replaces it.
     pub identity: Identity,
     /// What it is in.
-    pub joined: Map<Arc<str>, Arc<Room>>,
+    pub joined: Map<ConversationName, Arc<Room>>,
     /// What it is subscribed to.
-    pub topics: Map<Arc<str>, Arc<Topic>>,
+    pub topics: Map<TopicName, Arc<Topic>>,
 }
 
 impl Session {
@@ -114,10 +115,10 @@ pub struct Sessions {
 #[derive(Default)]
 struct Directory {
     by_id: Map<Arc<str>, Arc<Session>>,
-    by_user: Map<(Arc<str>, Arc<str>), Vec<Arc<Session>>>,
-    by_tenant: Map<Arc<str>, u64>,
+    by_user: Map<(TenantName, UserName), Vec<Arc<Session>>>,
+    by_tenant: Map<TenantName, u64>,
     /// Places that were taken for sessions that are about to be attached.
-    reserved: Map<Arc<str>, u64>,
+    reserved: Map<TenantName, u64>,
     /// Those that are about to be attached.
     attaching: Map<Arc<str>, Attaching>,
 }
@@ -263,7 +264,7 @@ impl Sessions {
     }
 
     /// All sessions of a user.
-    pub fn of_user(&self, tenant: &Arc<str>, user: &Arc<str>) -> Vec<Arc<Session>> {
+    pub fn of_user(&self, tenant: &TenantName, user: &UserName) -> Vec<Arc<Session>> {
         self.inner.lock().by_user.get(&(tenant.clone(), user.clone())).cloned().unwrap_or_default()
     }
 
@@ -273,24 +274,24 @@ impl Sessions {
     }
 
     /// How many of each tenant.
-    pub fn per_tenant(&self) -> Vec<(Arc<str>, u64)> {
+    pub fn per_tenant(&self) -> Vec<(TenantName, u64)> {
         self.inner.lock().by_tenant.iter().map(|(tenant, count)| (tenant.clone(), *count)).collect()
     }
 
     /// How many of this tenant, with those for which a place was reserved.
-    pub fn of_tenant(&self, tenant: &str) -> u64 {
+    pub fn of_tenant(&self, tenant: &TenantName) -> u64 {
         let inner = self.inner.lock();
-        let count = |counts: &Map<Arc<str>, u64>| counts.get(tenant).copied().unwrap_or(0);
+        let count = |counts: &Map<TenantName, u64>| counts.get(tenant).copied().unwrap_or(0);
         count(&inner.by_tenant) + count(&inner.reserved)
     }
 
     /// Reserves a place for a session of this tenant; [`Sessions::give_back`] belongs to it.
-    pub fn reserve(&self, tenant: &Arc<str>) {
+    pub fn reserve(&self, tenant: &TenantName) {
         *self.inner.lock().reserved.entry(tenant.clone()).or_default() += 1;
     }
 
     /// The session has been attached, or will not be.
-    pub fn give_back(&self, tenant: &Arc<str>) {
+    pub fn give_back(&self, tenant: &TenantName) {
         let mut inner = self.inner.lock();
         if let Some(count) = inner.reserved.get_mut(tenant) {
             *count -= 1;

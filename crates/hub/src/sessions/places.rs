@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use starling_model::TenantName;
 use tokio::time::Instant;
 
 use crate::hub::Hub;
@@ -19,17 +20,17 @@ const RETRY_MS: u64 = 5_000;
 
 /// What the session store was told last of each tenant.
 #[derive(Default)]
-pub(crate) struct Told(Mutex<Map<Arc<str>, Arc<OfTenant>>>);
+pub(crate) struct Told(Mutex<Map<TenantName, Arc<OfTenant>>>);
 
 /// What it was told of one tenant, and when. Locked while it is told: one thing after the other, and no tenant waits for another.
 type OfTenant = tokio::sync::Mutex<Option<(u64, Instant)>>;
 
 impl Told {
-    fn of(&self, tenant: &Arc<str>) -> Arc<OfTenant> {
+    fn of(&self, tenant: &TenantName) -> Arc<OfTenant> {
         self.0.lock().entry(tenant.clone()).or_default().clone()
     }
 
-    fn tenants(&self) -> Vec<Arc<str>> {
+    fn tenants(&self) -> Vec<TenantName> {
         self.0.lock().keys().cloned().collect()
     }
 
@@ -45,7 +46,7 @@ impl Told {
 /// when it is attached.
 pub(crate) struct Place {
     hub: Arc<Hub>,
-    tenant: Arc<str>,
+    tenant: TenantName,
 }
 
 impl Drop for Place {
@@ -58,7 +59,7 @@ impl Hub {
     /// Takes a place for a connection of a tenant; `None` where its connections are not limited.
     pub(crate) async fn take_place(
         self: &Arc<Self>,
-        tenant: &Arc<str>,
+        tenant: &TenantName,
     ) -> Result<Option<Place>, CommandError> {
         let max = self.config.limits_of(tenant).connections;
         if max == 0 {
@@ -95,7 +96,7 @@ impl Hub {
 
     /// Tells the session store how many connections of each limited tenant this node has, where that changed.
     async fn tell_connections(&self) {
-        let mut tenants: Set<Arc<str>> = self.limited_tenants().into_keys().map(Arc::from).collect();
+        let mut tenants: Set<TenantName> = self.limited_tenants().into_keys().collect();
         tenants.extend(self.told_connections.tenants());
         for tenant in tenants {
             let told = self.told_connections.of(&tenant);
@@ -116,7 +117,7 @@ impl Hub {
         }
     }
 
-    fn connections_elsewhere(&self, tenant: &str) -> u64 {
+    fn connections_elsewhere(&self, tenant: &TenantName) -> u64 {
         let nodes = self.nodes.lock();
         let others = nodes.iter().filter(|record| record.node != *self.node);
         others.map(|record| record.tenants.get(tenant).copied().unwrap_or(0)).sum()
@@ -130,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn tenants_do_not_wait_for_each_other_and_are_forgotten_when_nobody_holds_them() {
         let told = Told::default();
-        let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
+        let (ann, bob): (TenantName, TenantName) = ("ann".into(), "bob".into());
         let of_ann = told.of(&ann);
         let held = of_ann.lock().await;
         *told.of(&bob).try_lock().expect("another lock") = Some((1, Instant::now()));

@@ -7,17 +7,26 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use starling_fanout::{EpochTag, Position};
+use starling_model::{TenantName, TopicName, UserName};
 use starling_wire::protocol::Json;
 
 use crate::Map;
 use crate::encoded::{Encoded, OwnedEvent};
-use crate::room::RoomKey;
 use crate::shards::{RoomId, ShardItem, Shards};
+
+/// A topic's name, with its tenant's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TopicKey {
+    /// Whose.
+    pub tenant: TenantName,
+    /// Its name.
+    pub name: TopicName,
+}
 
 /// A topic that somebody on this node is subscribed to.
 pub struct Topic {
     /// Its name.
-    pub key: RoomKey,
+    pub key: TopicKey,
     /// Its short name on this node.
     pub id: RoomId,
     state: Mutex<TopicState>,
@@ -86,12 +95,12 @@ impl Topic {
 /// All topics that somebody on this node is subscribed to.
 #[derive(Default)]
 pub struct Topics {
-    inner: Mutex<Map<RoomKey, Arc<Topic>>>,
+    inner: Mutex<Map<TopicKey, Arc<Topic>>>,
 }
 
 impl Topics {
     /// The topic, made if it is not there.
-    pub fn enter(&self, key: &RoomKey, shards: usize, id: impl FnOnce() -> RoomId) -> Arc<Topic> {
+    pub fn enter(&self, key: &TopicKey, shards: usize, id: impl FnOnce() -> RoomId) -> Arc<Topic> {
         let mut inner = self.inner.lock();
         if let Some(topic) = inner.get(key) {
             return topic.clone();
@@ -129,7 +138,7 @@ impl Topics {
     pub fn deliver(
         &self,
         shards: &dyn Shards,
-        key: &RoomKey,
+        key: &TopicKey,
         epoch: Option<EpochTag>,
         offset: u64,
         body: &Bytes,
@@ -157,8 +166,8 @@ impl Topics {
 }
 
 /// What is kept and carried of a publication: `u64 published_at_us | u8 len sender | sender | data`.
-pub fn encode_publication(published_at_us: u64, sender: Option<&str>, data: &Json) -> Bytes {
-    let sender = sender.unwrap_or("");
+pub fn encode_publication(published_at_us: u64, sender: Option<&UserName>, data: &Json) -> Bytes {
+    let sender = sender.map_or("", UserName::as_str);
     let mut out = BytesMut::with_capacity(9 + sender.len() + data.as_str().len());
     out.put_u64(published_at_us);
     out.put_u8(u8::try_from(sender.len()).unwrap_or(0));
@@ -168,7 +177,7 @@ pub fn encode_publication(published_at_us: u64, sender: Option<&str>, data: &Jso
 }
 
 /// The reverse of [`encode_publication`].
-pub fn decode_publication(body: &[u8]) -> Option<(u64, Option<Arc<str>>, Json)> {
+pub fn decode_publication(body: &[u8]) -> Option<(u64, Option<UserName>, Json)> {
     let published_at_us = u64::from_be_bytes(body.get(..8)?.try_into().ok()?);
     let length = usize::from(*body.get(8)?);
     let sender = std::str::from_utf8(body.get(9..9 + length)?).ok()?;
@@ -183,7 +192,7 @@ mod tests {
     #[test]
     fn a_publication_survives_the_way() {
         let data = Json::from_compact(r#"{"a":[1,2]}"#);
-        let body = encode_publication(7, Some("ann"), &data);
+        let body = encode_publication(7, Some(&"ann".into()), &data);
         assert_eq!(decode_publication(&body), Some((7, Some("ann".into()), data)));
         assert_eq!(decode_publication(&body[..5]), None);
     }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use starling_model::{TenantName, UserName};
 use starling_rate::Rate;
 
 use crate::{
@@ -52,7 +53,7 @@ struct State {
     presence: Presence,
     limits: Allowances,
     /// Of each tenant whose connections are limited, those of each node.
-    connections: HashMap<Box<str>, HashMap<Box<str>, u64>>,
+    connections: HashMap<TenantName, HashMap<Box<str>, u64>>,
 }
 
 impl MemoryStore {
@@ -143,7 +144,7 @@ impl SessionStore for MemoryStore {
         Ok(())
     }
 
-    async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
+    async fn end(&self, tenant: &TenantName, session: &str) -> Result<Option<Ended>, Error> {
         let now_ms = self.config.clock.now_ms();
         let State { leases, sessions, .. } = &mut *self.state.lock();
         Ok(sessions.end(tenant, session, leases, now_ms))
@@ -151,8 +152,8 @@ impl SessionStore for MemoryStore {
 
     async fn sessions(
         &self,
-        tenant: &str,
-        user: Option<&str>,
+        tenant: &TenantName,
+        user: Option<&UserName>,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<SessionList, Error> {
@@ -180,13 +181,13 @@ impl SessionStore for MemoryStore {
     async fn set_connections(
         &self,
         node: &str,
-        tenant: &str,
+        tenant: &TenantName,
         count: u64,
         max: Option<u64>,
     ) -> Result<bool, Error> {
         let now_ms = self.config.clock.now_ms();
         let State { leases, connections, .. } = &mut *self.state.lock();
-        let of_tenant = connections.entry(tenant.into()).or_default();
+        let of_tenant = connections.entry(tenant.clone()).or_default();
         of_tenant.retain(|other, _| !matches!(leases.life(other, now_ms), Life::Dead(_)));
         let others: u64 =
             of_tenant.iter().filter(|(other, _)| ***other != *node).map(|(_, count)| count).sum();
@@ -202,7 +203,7 @@ impl SessionStore for MemoryStore {
         Ok(fits)
     }
 
-    async fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error> {
+    async fn take(&self, tenant: &TenantName, user: &UserName, rate: Rate) -> Result<Verdict, Error> {
         let now_us = u64::try_from(self.config.clock.now_ms()).unwrap_or(0).saturating_mul(1_000);
         self.state.lock().limits.take(tenant, user, rate, now_us)
     }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use starling_model::UserName;
+
 use super::leases::Leases;
 use crate::{ConversationKey, PresenceChange, PresenceEntry};
 
 /// A node, and a user on it.
-type Place = (Arc<str>, Arc<str>);
+type Place = (Arc<str>, UserName);
 
 /// Per conversation, per node and user, with how many sessions. As large as what the nodes' sessions joined.
 #[derive(Debug, Default)]
@@ -44,7 +46,7 @@ impl Presence {
         let mut present: Vec<_> = entries
             .iter()
             .map(|((node, user), devices)| PresenceEntry {
-                user: user.to_string(),
+                user: user.clone(),
                 node: node.to_string(),
                 devices: *devices,
             })

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use starling_model::{ConversationName, TenantName, TopicName, UserName};
+
 use super::leases::{Leases, Life};
 use crate::{
     Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, JoinedConversation, NAMES_PER_SESSION_MAX,
@@ -33,17 +35,17 @@ pub(super) struct Sessions {
     swept_at_ms: i64,
     records: BTreeMap<Arc<str>, Record>,
     /// The same ones by whose they are: tenant and user.
-    by_user: HashMap<(Box<str>, Box<str>), BTreeSet<Arc<str>>>,
+    by_user: HashMap<(TenantName, UserName), BTreeSet<Arc<str>>>,
     /// The same ones by tenant: a list of one tenant reads, counts and names no session of another.
-    by_tenant: HashMap<Box<str>, BTreeSet<Arc<str>>>,
+    by_tenant: HashMap<TenantName, BTreeSet<Arc<str>>>,
     /// When sessions without a socket may be dropped; each session stands here once at most.
     expiries: BinaryHeap<Reverse<(i64, Arc<str>)>>,
 }
 
 #[derive(Debug)]
 struct Record {
-    tenant: Box<str>,
-    user: Box<str>,
+    tenant: TenantName,
+    user: UserName,
     node: Box<str>,
     /// The node that held it when this one took it, if one did.
     previous: Option<Box<str>>,
@@ -59,8 +61,8 @@ struct Record {
     /// Whether it stands in `expiries`.
     queued: bool,
     /// By name, with their numbers.
-    conversations: BTreeMap<String, Option<i64>>,
-    topics: BTreeSet<String>,
+    conversations: BTreeMap<ConversationName, Option<i64>>,
+    topics: BTreeSet<TopicName>,
 }
 
 impl Sessions {
@@ -99,7 +101,7 @@ impl Sessions {
             }
             return Ok(Attached::Rebuilt { stamp: stamp_of(attach, store_now_us) });
         };
-        if *record.tenant != *attach.tenant || *record.user != *attach.user || record.ended_at_ms.is_some() {
+        if record.tenant != attach.tenant || record.user != attach.user || record.ended_at_ms.is_some() {
             return Ok(Attached::Refused);
         }
         // The node that asks lives, whether it has beaten yet or not.
@@ -131,7 +133,7 @@ impl Sessions {
             self.put(&hold.session, Record::held(hold, window_ms));
             return Ok(Held::Held { previous_node: None });
         };
-        if *record.tenant != *hold.tenant || *record.user != *hold.user || record.ended_at_ms.is_some() {
+        if record.tenant != hold.tenant || record.user != hold.user || record.ended_at_ms.is_some() {
             return Ok(Held::Refused);
         }
         if record.is_above(hold.stamp, &hold.node) {
@@ -226,9 +228,15 @@ impl Sessions {
         }
     }
 
-    pub(super) fn end(&mut self, tenant: &str, session: &str, leases: &Leases, now_ms: i64) -> Option<Ended> {
+    pub(super) fn end(
+        &mut self,
+        tenant: &TenantName,
+        session: &str,
+        leases: &Leases,
+        now_ms: i64,
+    ) -> Option<Ended> {
         let record = self.records.get_mut(session)?;
-        if *record.tenant != *tenant || record.is_over(leases.life(&record.node, now_ms), now_ms) {
+        if record.tenant != *tenant || record.is_over(leases.life(&record.node, now_ms), now_ms) {
             return None;
         }
         let attached = record.dropped_at(leases.life(&record.node, now_ms)).is_none();
@@ -240,8 +248,8 @@ impl Sessions {
 
     pub(super) fn page(
         &self,
-        tenant: &str,
-        user: Option<&str>,
+        tenant: &TenantName,
+        user: Option<&UserName>,
         cursor: Option<&str>,
         limit: u32,
         leases: &Leases,
@@ -266,7 +274,7 @@ impl Sessions {
                 let dropped_at_ms = record.dropped_at(life);
                 page.sessions.push(SessionSummary {
                     session: id.to_string(),
-                    user: record.user.to_string(),
+                    user: record.user.clone(),
                     node: record.node.to_string(),
                     attached: dropped_at_ms.is_none(),
                     dropped_at_ms,
@@ -282,12 +290,12 @@ impl Sessions {
     fn after(
         &self,
         after: Option<&str>,
-        tenant: &str,
-        user: Option<&str>,
+        tenant: &TenantName,
+        user: Option<&UserName>,
     ) -> Box<dyn Iterator<Item = (&Arc<str>, &Record)> + '_> {
         let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let ids = match user {
-            Some(user) => self.by_user.get(&(tenant.into(), user.into())),
+            Some(user) => self.by_user.get(&(tenant.clone(), user.clone())),
             None => self.by_tenant.get(tenant),
         };
         let Some(ids) = ids else { return Box::new(std::iter::empty()) };
@@ -375,8 +383,8 @@ impl Record {
 
     fn of(attach: &Attach, stamp: Stamp, window_ms: i64) -> Self {
         Self {
-            tenant: attach.tenant.as_str().into(),
-            user: attach.user.as_str().into(),
+            tenant: attach.tenant.clone(),
+            user: attach.user.clone(),
             node: attach.node.as_str().into(),
             stamp,
             claimed: 0,
@@ -394,8 +402,8 @@ impl Record {
 
     fn held(hold: &Hold, window_ms: i64) -> Self {
         Self {
-            tenant: hold.tenant.as_str().into(),
-            user: hold.user.as_str().into(),
+            tenant: hold.tenant.clone(),
+            user: hold.user.clone(),
             node: hold.node.as_str().into(),
             stamp: hold.stamp,
             claimed: 0,
@@ -413,8 +421,8 @@ impl Record {
 
     fn restored(node: &str, session: &SessionState, now_ms: i64, window_ms: i64) -> Self {
         Self {
-            tenant: session.tenant.as_str().into(),
-            user: session.user.as_str().into(),
+            tenant: session.tenant.clone(),
+            user: session.user.clone(),
             node: node.into(),
             stamp: session.stamp,
             claimed: 0,
@@ -435,7 +443,7 @@ impl Record {
         }
     }
 
-    fn owner(&self) -> (Box<str>, Box<str>) {
+    fn owner(&self) -> (TenantName, UserName) {
         (self.tenant.clone(), self.user.clone())
     }
 
@@ -445,7 +453,7 @@ impl Record {
     }
 
     fn is_of(&self, session: &SessionState) -> bool {
-        *self.tenant == *session.tenant && *self.user == *session.user
+        self.tenant == session.tenant && self.user == session.user
     }
 
     /// When the socket went, by a detach or with its node; `None` while attached.

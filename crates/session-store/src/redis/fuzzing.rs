@@ -29,7 +29,7 @@ pub fn records(parts: &[Option<Vec<u8>>], numbers: bool) {
     }
     if let Ok((_, nodes)) = registry::read(Instant::now(), answer.clone()) {
         let nodes = Arc::new(nodes);
-        let _ = list::summary("s", "t", None, Reply::of(answer), &nodes);
+        let _ = list::summary("s", &"t".into(), None, Reply::of(answer), &nodes);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fred::types::Value;
+use starling_model::{TenantName, UserName};
 use starling_redis_link::{Command, Connection, Resend};
 
 use super::link::SESSIONS;
@@ -22,8 +23,8 @@ impl Sessions {
     /// pages are read may be missed or come twice; all others come once.
     pub(super) async fn page(
         &self,
-        tenant: &str,
-        user: Option<&str>,
+        tenant: &TenantName,
+        user: Option<&UserName>,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<SessionList, Error> {
@@ -121,8 +122,8 @@ impl Position {
 /// A session that is there, is this tenant's and user's, and not over.
 pub(super) fn summary(
     session: &str,
-    tenant: &str,
-    user: Option<&str>,
+    tenant: &TenantName,
+    user: Option<&UserName>,
     mut fields: Reply,
     nodes: &Arc<Nodes>,
 ) -> Option<SessionSummary> {
@@ -137,12 +138,12 @@ pub(super) fn summary(
     let dropped_at_ms =
         dropped_at_ms.or_else(|| nodes.died_at(&node).map(|died_at_ms| died_at_ms.max(attached_at_ms)));
     let over = dropped_at_ms.is_some_and(|at| nodes.now_ms.saturating_sub(at) > window_ms);
-    if of_tenant != tenant || user.is_some_and(|user| user != of_user) || ended || over {
+    if *tenant != *of_tenant || user.is_some_and(|user| **user != of_user) || ended || over {
         return None;
     }
     Some(SessionSummary {
         session: session.to_owned(),
-        user: of_user,
+        user: of_user.into(),
         node,
         attached: dropped_at_ms.is_none(),
         dropped_at_ms,

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fred::types::Value;
+use starling_model::{TenantName, UserName};
 use starling_rate::Rate;
 use starling_redis_link::{Command, Connection, RedisAddress, Resend, VERSION_MIN, check_version, version};
 
@@ -114,7 +115,7 @@ impl RedisStore {
     async fn set_connections_of(
         &self,
         node: &str,
-        tenant: &str,
+        tenant: &TenantName,
         count: u64,
         max: Option<u64>,
     ) -> Result<bool, Error> {
@@ -139,7 +140,7 @@ impl RedisStore {
         }
     }
 
-    async fn take_one(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error> {
+    async fn take_one(&self, tenant: &TenantName, user: &UserName, rate: Rate) -> Result<Verdict, Error> {
         let keys = vec![self.link.keys.limit(tenant, user), self.link.keys.line(tenant, user)];
         let take = self
             .link
@@ -209,14 +210,14 @@ impl SessionStore for RedisStore {
         self.link.metrics.update.measure(self.sessions.update(batch)).await
     }
 
-    async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
+    async fn end(&self, tenant: &TenantName, session: &str) -> Result<Option<Ended>, Error> {
         self.link.metrics.end.measure(self.link.pool.within(self.sessions.end(tenant, session))).await
     }
 
     async fn sessions(
         &self,
-        tenant: &str,
-        user: Option<&str>,
+        tenant: &TenantName,
+        user: Option<&UserName>,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<SessionList, Error> {
@@ -239,7 +240,7 @@ impl SessionStore for RedisStore {
     async fn set_connections(
         &self,
         node: &str,
-        tenant: &str,
+        tenant: &TenantName,
         count: u64,
         max: Option<u64>,
     ) -> Result<bool, Error> {
@@ -247,7 +248,7 @@ impl SessionStore for RedisStore {
         self.link.metrics.connections.measure(self.link.pool.within(set)).await
     }
 
-    async fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error> {
+    async fn take(&self, tenant: &TenantName, user: &UserName, rate: Rate) -> Result<Verdict, Error> {
         self.link.metrics.take.measure(self.take_one(tenant, user, rate)).await
     }
 

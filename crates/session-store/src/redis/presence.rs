@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fred::types::Value;
+use starling_model::UserName;
 use starling_redis_link::{Command, Connection};
 
 use super::link::{Link, PRESENCE};
@@ -126,7 +127,7 @@ pub(super) struct Entry {
     field: String,
     value: String,
     node: String,
-    user: String,
+    user: UserName,
 }
 
 impl Entry {
@@ -142,7 +143,7 @@ pub(super) fn entries(hash: Value) -> Vec<Entry> {
     while let (Some(field), Some(value)) = (reply.optional_text(), reply.optional_text()) {
         // A user's name has no slash; a node's may.
         let Some((node, user)) = field.rsplit_once('/') else { continue };
-        let (node, user) = (node.to_owned(), user.to_owned());
+        let (node, user) = (node.to_owned(), user.into());
         entries.push(Entry { field, value, node, user });
     }
     entries

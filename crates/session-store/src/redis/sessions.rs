@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use fred::types::Value;
+use starling_model::TopicName;
 use starling_redis_link::{Command, PIPELINE_MAX, Resend};
 
 use super::link::{Link, SESSIONS};
@@ -67,8 +68,8 @@ impl Sessions {
                 .call(self.attach_keys(attach))
                 .with(mode)
                 .with(&attach.session)
-                .with(&attach.tenant)
-                .with(&attach.user)
+                .with(attach.tenant.as_str())
+                .with(attach.user.as_str())
                 .with(&attach.node)
                 .with(attach.now_ms)
                 .with(window_ms)
@@ -112,8 +113,8 @@ impl Sessions {
             .hold
             .call(keys)
             .with(&hold.session)
-            .with(&hold.tenant)
-            .with(&hold.user)
+            .with(hold.tenant.as_str())
+            .with(hold.user.as_str())
             .with(&hold.node)
             .with(hold.stamp)
             .with(hold.created_at_ms)
@@ -146,8 +147,8 @@ impl Sessions {
                     .restore
                     .call(keys)
                     .with(&session.session)
-                    .with(&session.tenant)
-                    .with(&session.user)
+                    .with(session.tenant.as_str())
+                    .with(session.user.as_str())
                     .with(node)
                     .with(session.created_at_ms)
                     .with(now_ms)
@@ -235,7 +236,7 @@ impl Sessions {
                 .with(LIFETIME_MS)
                 .with(most);
             for SessionChange { change, .. } in run {
-                let topic = |name: &String| (format!("on:{name}"), String::new());
+                let topic = |name: &TopicName| (format!("on:{name}"), String::new());
                 let (sign, (field, value)) = match change {
                     Change::Joined(joined) => ("+", field_of(joined)),
                     Change::Left(left) => ("-", field_of(left)),
@@ -356,10 +357,9 @@ impl Answer {
                         Some(("in", conversation)) => {
                             // No name has a slash.
                             let (name, id) = conversation.split_once('/').unwrap_or((conversation, ""));
-                            conversations
-                                .push(JoinedConversation { name: name.to_owned(), id: id.parse().ok() });
+                            conversations.push(JoinedConversation { name: name.into(), id: id.parse().ok() });
                         }
-                        Some(("on", topic)) => topics.push(topic.to_owned()),
+                        Some(("on", topic)) => topics.push(topic.into()),
                         _ => {}
                     }
                 }

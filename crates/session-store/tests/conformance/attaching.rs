@@ -103,15 +103,21 @@ pub async fn an_ended_session_is_refused_and_stays_so(world: &World<'_>) {
     let second = stamp(&attach(&world.a, &fresh("s2", "n1")).await);
     drop_socket(&world.a, "n1", "s2", second, now_ms()).await;
     attach(&world.a, &fresh("s3", "n3")).await;
-    assert_eq!(world.b.end("other", "s1").await.expect("the store answers"), None);
-    assert_eq!(world.b.end("acme", "nobody").await.expect("the store answers"), None);
+    assert_eq!(world.b.end(&"other".into(), "s1").await.expect("the store answers"), None);
+    assert_eq!(world.b.end(&"acme".into(), "nobody").await.expect("the store answers"), None);
     assert_eq!(
-        world.b.end("acme", "s1").await.expect("the store answers"),
+        world.b.end(&"acme".into(), "s1").await.expect("the store answers"),
         Some(Ended { node: Some("n1".into()) })
     );
-    assert_eq!(world.b.end("acme", "s2").await.expect("the store answers"), Some(Ended { node: None }));
+    assert_eq!(
+        world.b.end(&"acme".into(), "s2").await.expect("the store answers"),
+        Some(Ended { node: None })
+    );
     // That node never lived.
-    assert_eq!(world.b.end("acme", "s3").await.expect("the store answers"), Some(Ended { node: None }));
+    assert_eq!(
+        world.b.end(&"acme".into(), "s3").await.expect("the store answers"),
+        Some(Ended { node: None })
+    );
     world.a.update(&[change("s1", Change::Joined("plans".into()))]).await.expect("the store answers");
     drop_socket(&world.a, "n1", "s1", first, now_ms()).await;
     for session in ["s1", "s2", "s3"] {
@@ -121,7 +127,10 @@ pub async fn an_ended_session_is_refused_and_stays_so(world: &World<'_>) {
     // Whoever had it before is told the same.
     assert_eq!(refused(&world.b, "n2", &[state("s1")]).await, [("s1".into(), true)]);
     assert_eq!(attach(&world.b, &resume("s1", "n1")).await, Attached::Refused);
-    assert_eq!(world.b.sessions("acme", None, None, 10).await.expect("the store answers").sessions, []);
+    assert_eq!(
+        world.b.sessions(&"acme".into(), None, None, 10).await.expect("the store answers").sessions,
+        []
+    );
 }
 
 pub async fn somebody_elses_session_is_refused(world: &World<'_>) {
@@ -166,7 +175,7 @@ pub async fn of_two_nodes_that_resume_at_once_the_one_that_began_last_holds_it(w
             Held::Superseded => assert_eq!(last, by("n3"), "round {round}"),
             first => assert_eq!((first, last), (by("n3"), by(loser)), "round {round}"),
         }
-        let page = world.a.sessions("acme", None, None, 1_000).await.expect("the store answers");
+        let page = world.a.sessions(&"acme".into(), None, None, 1_000).await.expect("the store answers");
         let held = page.sessions.iter().find(|listed| listed.session == session).expect("it is listed");
         assert_eq!((held.node.as_str(), held.attached), (winner, true), "round {round}");
     }
@@ -195,7 +204,7 @@ pub async fn an_attach_that_breaks_off_takes_nothing(world: &World<'_>) {
     let _b = world.live(&world.b, "n2").await;
     let made = stamp(&attach(&world.a, &fresh("s1", "n1")).await);
     let begun = stamp(&claim(&world.b, &resume("s1", "n2")).await);
-    let page = world.a.sessions("acme", None, None, 10).await.expect("the store answers");
+    let page = world.a.sessions(&"acme".into(), None, None, 10).await.expect("the store answers");
     assert_eq!((page.sessions[0].node.as_str(), page.sessions[0].attached), ("n1", true));
     drop_socket(&world.b, "n2", "s1", begun, now_ms()).await;
     assert_eq!(previous(&claim(&world.b, &resume("s1", "n2")).await), Some("n1"));
@@ -277,7 +286,7 @@ pub async fn an_end_comes_before_whatever_is_being_attached(world: &World<'_>) {
     attach(&world.a, &fresh("s1", "n1")).await;
     let resume = resume("s1", "n2");
     let begun = stamp(&claim(&world.b, &resume).await);
-    assert!(world.a.end("acme", "s1").await.expect("the store answers").is_some());
+    assert!(world.a.end(&"acme".into(), "s1").await.expect("the store answers").is_some());
     assert_eq!(hold(&world.b, &resume, begun).await, Held::Refused);
     let mut foreign = resume.clone();
     foreign.user = "mallory".into();
@@ -308,11 +317,12 @@ pub async fn names_that_look_like_publications_are_names(world: &World<'_>) {
         (again.tenant, again.user) = (name.into(), name.into());
         let attached = attach(&world.b, &again).await;
         assert_eq!(previous(&attached), Some(name));
-        let page = world.b.sessions(name, Some(name), None, 10).await.expect("the store answers");
+        let page =
+            world.b.sessions(&name.into(), Some(&name.into()), None, 10).await.expect("the store answers");
         assert_eq!(page.sessions.len(), 1);
         assert_eq!(page.sessions[0].session, name);
         drop_socket(&world.b, "n2", name, stamp(&attached), now_ms()).await;
-        assert!(world.b.end(name, name).await.expect("the store answers").is_some());
+        assert!(world.b.end(&name.into(), name).await.expect("the store answers").is_some());
     }
     assert_eq!(world.b.nodes().await.expect("the store answers").len(), 5);
 }
@@ -396,7 +406,7 @@ pub async fn of_two_nodes_that_write_a_session_again_the_later_attach_stays(worl
             assert_eq!(restored.taken, []);
             assert_eq!(restored.refused.len(), 1);
         }
-        let page = world.a.sessions("acme", None, None, 10).await.expect("the store answers");
+        let page = world.a.sessions(&"acme".into(), None, None, 10).await.expect("the store answers");
         let listed = page.sessions.iter().find(|listed| listed.session == session).expect("it is listed");
         assert_eq!(listed.node, second);
     }

@@ -18,7 +18,9 @@ pub async fn two_nodes_share_one_allowance_exactly(world: &World<'_>) {
     let mut takes = tokio::task::JoinSet::new();
     for i in 0..60 {
         let store = if i % 2 == 0 { world.a.clone() } else { world.b.clone() };
-        takes.spawn(async move { store.take("acme", "alice", twenty).await.expect("the store answers") });
+        takes.spawn(async move {
+            store.take(&"acme".into(), &"alice".into(), twenty).await.expect("the store answers")
+        });
     }
     let verdicts = takes.join_all().await;
     assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Allowed).count(), 20);
@@ -40,7 +42,8 @@ pub async fn who_comes_back_when_told_to_finds_a_place(world: &World<'_>) {
         takes.spawn(async move {
             let mut refused = 0;
             loop {
-                let verdict = store.take("acme", "alice", rate).await.expect("the store answers");
+                let verdict =
+                    store.take(&"acme".into(), &"alice".into(), rate).await.expect("the store answers");
                 let Some(retry_after_ms) = away(verdict) else { return refused };
                 refused += 1;
                 tokio::time::sleep(Duration::from_millis(retry_after_ms)).await;
@@ -64,7 +67,7 @@ pub async fn an_allowance_comes_back_evenly(world: &World<'_>) {
     let mut allowed = 0;
     let begun = std::time::Instant::now();
     while allowed < 6 {
-        match world.a.take("acme", "alice", rate).await.expect("the store answers") {
+        match world.a.take(&"acme".into(), &"alice".into(), rate).await.expect("the store answers") {
             Verdict::Allowed => allowed += 1,
             Verdict::Denied { retry_after_ms } => {
                 assert!((1..=200).contains(&retry_after_ms), "{retry_after_ms}");
@@ -81,11 +84,11 @@ pub async fn users_and_tenants_have_their_own(world: &World<'_>) {
     for (tenant, user) in [("acme", "alice"), ("acme", "bob"), ("other", "alice"), ("a:b", "c"), ("a", "b:c")]
     {
         assert_eq!(
-            world.a.take(tenant, user, one).await.expect("the store answers"),
+            world.a.take(&tenant.into(), &user.into(), one).await.expect("the store answers"),
             Verdict::Allowed,
             "{tenant} {user}"
         );
-        let second = world.b.take(tenant, user, one).await.expect("the store answers");
+        let second = world.b.take(&tenant.into(), &user.into(), one).await.expect("the store answers");
         assert!(matches!(second, Verdict::Denied { .. }), "{tenant} {user}");
     }
 }
@@ -93,7 +96,7 @@ pub async fn users_and_tenants_have_their_own(world: &World<'_>) {
 pub async fn connections_of_a_tenant_stay_within_the_limit_over_all_nodes(world: &World<'_>) {
     const MAX: u64 = 20;
     let set = async |store: &Arc<dyn SessionStore>, node: &str, count: u64, max: Option<u64>| {
-        store.set_connections(node, "acme", count, max).await.expect("the store answers")
+        store.set_connections(node, &"acme".into(), count, max).await.expect("the store answers")
     };
     let (_a, b) = (world.live(&world.a, "a").await, world.live(&world.b, "b").await);
     // Both nodes take one place after the other, at the same time.
@@ -107,7 +110,7 @@ pub async fn connections_of_a_tenant_stay_within_the_limit_over_all_nodes(world:
     let (of_a, of_b) = tokio::join!(climb(&world.a, "a"), climb(&world.b, "b"));
     assert_eq!(of_a + of_b, MAX, "{of_a} and {of_b}");
     assert!(!set(&world.a, "a", of_a + 1, Some(MAX)).await);
-    assert!(world.b.set_connections("b", "other", 1, Some(1)).await.expect("the store answers"));
+    assert!(world.b.set_connections("b", &"other".into(), 1, Some(1)).await.expect("the store answers"));
     // What one gives back the other may have.
     assert!(set(&world.a, "a", 0, None).await);
     assert!(set(&world.b, "b", MAX, Some(MAX)).await);

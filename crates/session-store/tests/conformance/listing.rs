@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use starling_model::UserName;
 use starling_session_store::{Error, SessionList, SessionSummary};
 
 use crate::world::{WINDOW_MS, World, attach, beat, drop_socket, fresh, now_ms, resume, stamp};
@@ -8,8 +9,11 @@ use crate::world::{WINDOW_MS, World, attach, beat, drop_socket, fresh, now_ms, r
 async fn all(world: &World<'_>, tenant: &str, user: Option<&str>, limit: u32) -> Vec<SessionSummary> {
     let (mut sessions, mut cursor) = (Vec::new(), None);
     for _ in 0..1_000 {
-        let page: SessionList =
-            world.b.sessions(tenant, user, cursor.as_deref(), limit).await.expect("the store answers");
+        let page: SessionList = world
+            .b
+            .sessions(&tenant.into(), user.map(UserName::from).as_ref(), cursor.as_deref(), limit)
+            .await
+            .expect("the store answers");
         assert!(page.sessions.len() <= limit as usize);
         sessions.extend(page.sessions);
         match page.next {
@@ -46,7 +50,7 @@ pub async fn pages_hold_every_session_once(world: &World<'_>) {
     // One within its window, one past it, one ended.
     drop_socket(&world.a, "n1", "s1", stamps[1], now_ms()).await;
     drop_socket(&world.a, "n1", "s2", stamps[2], now_ms() - WINDOW_MS as i64 - 1_000).await;
-    world.a.end("acme", "s3").await.expect("the store answers");
+    world.a.end(&"acme".into(), "s3").await.expect("the store answers");
     let left = all(world, "acme", Some("alice"), 3).await;
     let names: BTreeSet<_> = left.iter().map(|listed| listed.session.as_str()).collect();
     assert_eq!(left.len(), 18);
@@ -113,7 +117,7 @@ pub async fn a_cursor_names_no_session_of_another_tenant(world: &World<'_>) {
         attach(&world.a, &first).await;
     }
     // Those that are not listed any more stand in nobody else's cursor either.
-    world.a.end("other", "foreign-04").await.expect("the store answers");
+    world.a.end(&"other".into(), "foreign-04").await.expect("the store answers");
     for (tenant, user, own) in
         [("acme", None, "own"), ("acme", Some("alice"), "own"), ("other", None, "foreign")]
     {
@@ -123,7 +127,7 @@ pub async fn a_cursor_names_no_session_of_another_tenant(world: &World<'_>) {
             loop {
                 let page = world
                     .b
-                    .sessions(tenant, user, cursor.as_deref(), limit)
+                    .sessions(&tenant.into(), user.map(UserName::from).as_ref(), cursor.as_deref(), limit)
                     .await
                     .expect("the store answers");
                 listed += page.sessions.len();
@@ -157,7 +161,8 @@ pub async fn a_cursor_that_no_page_gave_is_refused(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
     attach(&world.a, &fresh("s1", "n1")).await;
     for user in [None, Some("alice")] {
-        let page = world.b.sessions("acme", user, Some("nonsense"), 10).await;
+        let page =
+            world.b.sessions(&"acme".into(), user.map(UserName::from).as_ref(), Some("nonsense"), 10).await;
         assert!(matches!(page, Err(Error::Cursor)), "{page:?}");
     }
 }

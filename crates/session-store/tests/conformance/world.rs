@@ -127,7 +127,7 @@ pub fn record(node: &str) -> NodeRecord {
         address: Some("10.0.0.1:8080".into()),
         connections: Some(3),
         version: "1.2.3".into(),
-        tenants: [("acme".to_owned(), 3)].into(),
+        tenants: [("acme".into(), 3)].into(),
         presence_by_id: true,
         ..NodeRecord::default()
     }

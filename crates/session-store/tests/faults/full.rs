@@ -29,7 +29,7 @@ async fn a_full_redis_still_shows_who_lives_and_who_is_where() -> anyhow::Result
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).await?;
 
     // Said by the look at its health, too, although it answers.
-    let taken = one.take("acme", "alice", ten_a_minute()).await;
+    let taken = one.take(&"acme".into(), &"alice".into(), ten_a_minute()).await;
     assert!(matches!(&taken, Err(Error::Unavailable(why)) if why.contains("OOM")), "{taken:?}");
     one.attach(&fresh("s2")).await?;
     assert!(matches!(other.ping().await, Some(Err(Error::Unavailable(_)))));
@@ -41,7 +41,7 @@ async fn a_full_redis_still_shows_who_lives_and_who_is_where() -> anyhow::Result
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert_eq!(other.nodes().await?.len(), 2);
-    assert_eq!(other.sessions("acme", None, None, 10).await?.sessions.len(), 2);
+    assert_eq!(other.sessions(&"acme".into(), None, None, 10).await?.sessions.len(), 2);
     assert_eq!(other.presence(&[key("c")]).await?[0].len(), 1);
     one.set_presence("n1", &[here("c", 0), here("d", 1)]).await?;
     assert_eq!(other.presence(&[key("c"), key("d")]).await?.iter().map(Vec::len).collect::<Vec<_>>(), [0, 1]);

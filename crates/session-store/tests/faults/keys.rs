@@ -51,7 +51,7 @@ async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
         };
         store.hold(&hold).await?;
     }
-    store.end("acme", "s3").await?;
+    store.end(&"acme".into(), "s3").await?;
     store
         .restore(
             "n1",
@@ -71,11 +71,11 @@ async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
     store.keep_presence(std::slice::from_ref(&plans)).await?;
     let rate = Rate::new(1, Duration::from_secs(60)).expect("a rate");
     for _ in 0..2 {
-        store.take("acme", "alice", rate).await?;
+        store.take(&"acme".into(), &"alice".into(), rate).await?;
     }
     let mut cursor = None;
     loop {
-        let page = store.sessions("acme", Some("alice"), cursor.as_deref(), 3).await?;
+        let page = store.sessions(&"acme".into(), Some(&"alice".into()), cursor.as_deref(), 3).await?;
         cursor = page.next;
         if cursor.is_none() {
             return Ok(());

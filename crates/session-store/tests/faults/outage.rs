@@ -22,12 +22,13 @@ async fn nothing_answers_in_time(store: &dyn SessionStore) {
     let record = node("n1");
     let attach = fresh("late");
     let dropped = [Dropped { session: "s1".into(), stamp: 1 }];
+    let (tenant, user) = ("acme".into(), "alice".into());
     let (beat, attached, detached, page, taken, ping) = tokio::join!(
         store.beat(&record),
         store.attach(&attach),
         store.detach("n1", &dropped, now_ms()),
-        store.sessions("acme", None, None, 10),
-        store.take("acme", "alice", rate),
+        store.sessions(&tenant, None, None, 10),
+        store.take(&tenant, &user, rate),
         store.ping(),
     );
     assert!(begun.elapsed() < TIMEOUT + SLACK, "{:?}", begun.elapsed());
@@ -50,7 +51,7 @@ async fn a_silent_redis_fails_calls_in_time_then_at_once_and_is_back_by_itself()
     let rate = ten_a_minute();
     let begun = Instant::now();
     for _ in 0..100 {
-        assert!(store.take("acme", "alice", rate).await.is_err());
+        assert!(store.take(&"acme".into(), &"alice".into(), rate).await.is_err());
     }
     assert!(begun.elapsed() < 10 * TIMEOUT, "a hundred calls took {:?}", begun.elapsed());
     redis.resume()?;
@@ -111,7 +112,7 @@ async fn scripts_that_the_server_forgot_are_loaded_again() -> anyhow::Result<()>
         redis.cli(&["SCRIPT", "FLUSH"]).await?;
         store.detach("n1", &[Dropped { session: "s1".into(), stamp }], now_ms()).await?;
         redis.cli(&["SCRIPT", "FLUSH"]).await?;
-        store.take("acme", "alice", ten_a_minute()).await?;
+        store.take(&"acme".into(), &"alice".into(), ten_a_minute()).await?;
     }
     Ok(())
 }
@@ -147,6 +148,6 @@ async fn a_cluster_that_moves_its_slots_is_followed() -> anyhow::Result<()> {
         Ok(true)
     })
     .await?;
-    assert_eq!(store.sessions("acme", None, None, 100).await?.sessions.len(), 20);
+    assert_eq!(store.sessions(&"acme".into(), None, None, 100).await?.sessions.len(), 20);
     Ok(())
 }

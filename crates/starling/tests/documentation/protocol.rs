@@ -97,7 +97,7 @@ fn the_limits_are_those_of_the_code() {
         ("`data`", format!("{} KiB", wire::DATA_BYTES_MAX / 1024)),
         ("`title`", format!("{} KiB", wire::TITLE_BYTES_MAX / 1024)),
         ("`key`", format!("1 to {} characters", wire::KEY_CHARS_MAX)),
-        ("names", format!("1 to {} characters", wire::NAME_LENGTH_MAX)),
+        ("names", format!("1 to {} characters", starling_model::NAME_LENGTH_MAX)),
         ("`members` in `create`", format!("{},000", wire::CREATE_MEMBERS_MAX / 1000)),
         ("cursors and topics in `resume`", format!("{},000", wire::RESUME_ENTRIES_MAX / 1000)),
         ("nesting", wire::DEPTH_MAX.to_string()),

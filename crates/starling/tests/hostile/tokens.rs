@@ -179,7 +179,7 @@ async fn nobody_becomes_somebody_else_by_a_strange_name() {
         let token = Token::of(subject).sign(SECRET);
         let client = Client::connect(&node.ws_url(), &token, Encoding::Json).await.unwrap();
         let name = client.welcome()["user"].as_str().unwrap().to_owned();
-        assert!(starling_wire::protocol::is_name(&name), "{subject:?} is called {name:?}");
+        assert!(starling_model::is_name(&name), "{subject:?} is called {name:?}");
         if let Some(other) = names.insert(name.clone(), subject) {
             panic!("{subject:?} and {other:?} are both called {name}");
         }

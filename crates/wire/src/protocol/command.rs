@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use starling_model::{ConversationName, TopicName, UserName};
+
 use super::Json;
 
 /// A client's frame: a command under an id that the client chose.
@@ -39,7 +41,7 @@ pub enum Command {
     /// Joins a conversation; replays what came after `after`.
     Join {
         /// Its name.
-        conversation: String,
+        conversation: ConversationName,
         /// The highest number seen.
         after: Option<u64>,
         /// The log that `after` belongs to.
@@ -48,7 +50,7 @@ pub enum Command {
     /// Leaves a conversation (stays a member).
     Leave {
         /// Its name.
-        conversation: String,
+        conversation: ConversationName,
     },
     /// Says something, durably.
     Send(Send),
@@ -57,38 +59,38 @@ pub enum Command {
     /// Marks as read.
     Read {
         /// Its name.
-        conversation: String,
+        conversation: ConversationName,
         /// Up to and with this number.
         seq: u64,
     },
     /// Tells that the user types, or stopped.
     Typing {
         /// Its name.
-        conversation: String,
+        conversation: ConversationName,
         /// Whether.
         typing: bool,
     },
     /// Asks who is there.
     Presence {
         /// Its name.
-        conversation: String,
+        conversation: ConversationName,
     },
     /// Subscribes to a topic.
     Subscribe {
         /// Its name.
-        topic: String,
+        topic: TopicName,
         /// The last position seen.
         since: Option<TopicPosition>,
     },
     /// Ends a subscription.
     Unsubscribe {
         /// Its name.
-        topic: String,
+        topic: TopicName,
     },
     /// Publishes to a topic.
     Publish {
         /// Its name.
-        topic: String,
+        topic: TopicName,
         /// Any value.
         data: Json,
     },
@@ -135,9 +137,9 @@ pub struct Resume {
     /// The ticket that the last `connect` gave.
     pub ticket: String,
     /// Per conversation the highest number seen.
-    pub cursors: BTreeMap<String, Cursor>,
+    pub cursors: BTreeMap<ConversationName, Cursor>,
     /// Per topic the last position seen.
-    pub topics: BTreeMap<String, TopicPosition>,
+    pub topics: BTreeMap<TopicName, TopicPosition>,
 }
 
 /// How far a client has seen a conversation's log.
@@ -162,11 +164,11 @@ pub struct TopicPosition {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Create {
     /// Its name; the node makes one up where there is none.
-    pub conversation: Option<String>,
+    pub conversation: Option<ConversationName>,
     /// Shown to people.
     pub title: Option<String>,
     /// Further members.
-    pub members: Vec<String>,
+    pub members: Vec<UserName>,
     /// A JSON object.
     pub metadata: Option<Json>,
 }
@@ -175,7 +177,7 @@ pub struct Create {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Send {
     /// Where to.
-    pub conversation: String,
+    pub conversation: ConversationName,
     /// Idempotency key.
     pub key: String,
     /// The text.
@@ -188,7 +190,7 @@ pub struct Send {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// Where.
-    pub conversation: String,
+    pub conversation: ConversationName,
     /// Only smaller numbers.
     pub before: Option<u64>,
     /// Only larger numbers.
@@ -201,7 +203,7 @@ pub struct History {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostedMessage {
     /// Where to, from the path.
-    pub conversation: String,
+    pub conversation: ConversationName,
     /// Idempotency key.
     pub key: String,
     /// The text.
@@ -209,7 +211,7 @@ pub struct PostedMessage {
     /// A JSON object.
     pub metadata: Option<Json>,
     /// Whom it is to stand under, other than the caller; for scope `admin`.
-    pub sender: Option<String>,
+    pub sender: Option<UserName>,
     /// `user`, `assistant`, `system` or `tool`; for scope `admin`.
     pub role: Option<String>,
 }

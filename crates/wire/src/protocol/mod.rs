@@ -11,7 +11,6 @@ mod json_reader;
 mod json_text;
 mod msgpack_reader;
 mod msgpack_writer;
-mod name;
 mod object_writer;
 mod reader;
 mod reply;
@@ -26,7 +25,6 @@ pub use encode::{encode_error_frame, encode_event_frame, encode_ok_frame, frame,
 pub use error::{ErrorBody, ErrorCode};
 pub use event::*;
 pub use json::Json;
-pub use name::{NAME_LENGTH_MAX, NAME_RULE, is_name};
 pub use reader::DEPTH_MAX;
 pub use reply::*;
 pub use timestamp::Timestamp;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+use starling_model::{ConversationName, TenantName, TopicName, UserName};
 
 use super::{Json, Timestamp, TopicPosition};
 
@@ -19,9 +20,9 @@ pub struct Connected {
     /// What to resume it with.
     pub ticket: String,
     /// Who the token says one is.
-    pub user: Arc<str>,
+    pub user: UserName,
     /// Whose user.
-    pub tenant: Arc<str>,
+    pub tenant: TenantName,
     /// The node's name.
     pub node: Arc<str>,
     /// Whether the session goes on.
@@ -34,13 +35,13 @@ pub struct Connected {
     pub expires_at: Timestamp,
     /// Resumed conversations.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub conversations: Option<BTreeMap<Arc<str>, ResumedConversation>>,
+    pub conversations: Option<BTreeMap<ConversationName, ResumedConversation>>,
     /// Resumed topics.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub topics: Option<BTreeMap<Arc<str>, Subscribed>>,
+    pub topics: Option<BTreeMap<TopicName, Subscribed>>,
     /// Conversations that can't be read any more.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gone: Option<Vec<String>>,
+    pub gone: Option<Vec<ConversationName>>,
 }
 
 /// What a resume replays of one conversation.
@@ -69,7 +70,7 @@ pub struct Refreshed {
 #[derive(Clone, Debug, Serialize)]
 pub struct Created {
     /// Its name.
-    pub conversation: String,
+    pub conversation: ConversationName,
     /// `false`: it was there.
     pub created: bool,
 }
@@ -88,9 +89,9 @@ pub struct Joined {
     /// Whether the client's cursor belongs to messages that are no longer there, and the replay starts from the beginning.
     pub reset: bool,
     /// Who is there.
-    pub online: Vec<Arc<str>>,
+    pub online: Vec<UserName>,
     /// Read marks.
-    pub reads: BTreeMap<Arc<str>, u64>,
+    pub reads: BTreeMap<UserName, u64>,
 }
 
 /// `ok` of `send`.
@@ -120,14 +121,14 @@ pub struct HistoryPage {
 #[derive(Clone, Debug, Serialize)]
 pub struct HistoryMessage {
     /// Where.
-    pub conversation: Arc<str>,
+    pub conversation: ConversationName,
     /// Its number.
     pub seq: u64,
     /// Its id.
     #[serde(serialize_with = "super::uuid::serialize")]
     pub id: u128,
     /// Who it stands under.
-    pub sender: Arc<str>,
+    pub sender: UserName,
     /// `user`, `assistant`, `system`, `tool`.
     pub role: &'static str,
     /// The text.
@@ -150,7 +151,7 @@ pub struct PresenceList {
 #[derive(Clone, Debug, Serialize)]
 pub struct PresenceUser {
     /// Who.
-    pub user: Arc<str>,
+    pub user: UserName,
     /// Whether there.
     pub online: bool,
     /// With how many sessions.

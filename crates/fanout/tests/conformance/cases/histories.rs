@@ -15,9 +15,9 @@ fn at(position: &Position, offset: u64) -> Position {
 pub async fn history_gives_what_came_since(setting: &Setting) -> Result<()> {
     let (a, b) = (setting.node("a").await?, setting.node("b").await?);
     let tenant = setting.tenant();
-    let begin = a.fanout.topic_history(&tenant, "news", None).await?;
+    let begin = a.fanout.topic_history(&tenant, &"news".into(), None).await?;
     assert_eq!((begin.position.offset, begin.recovered), (0, false));
-    let nothing = b.fanout.topic_history(&tenant, "news", Some(&begin.position)).await?;
+    let nothing = b.fanout.topic_history(&tenant, &"news".into(), Some(&begin.position)).await?;
     assert_eq!(nothing, TopicHistory { recovered: true, ..begin.clone() });
 
     let bodies = ["text", "", "7", "\u{0}\r\n$-1\r\n", "message"].map(Bytes::from);
@@ -29,14 +29,15 @@ pub async fn history_gives_what_came_since(setting: &Setting) -> Result<()> {
 
     let newest = at(&begin.position, bodies.len() as u64);
     for since in 0..=bodies.len() {
-        let history = a.fanout.topic_history(&tenant, "news", Some(&at(&newest, since as u64))).await?;
+        let history =
+            a.fanout.topic_history(&tenant, &"news".into(), Some(&at(&newest, since as u64))).await?;
         let expected: Vec<_> = (1..).zip(bodies.iter().cloned()).skip(since).collect();
         assert_eq!(
             history,
             TopicHistory { position: newest.clone(), recovered: true, publications: expected }
         );
     }
-    let unasked = b.fanout.topic_history(&tenant, "news", None).await?;
+    let unasked = b.fanout.topic_history(&tenant, &"news".into(), None).await?;
     assert_eq!(unasked, TopicHistory { position: newest, recovered: false, publications: Vec::new() });
     Ok(())
 }
@@ -46,14 +47,14 @@ pub async fn asking_creates_nothing_and_what_comes_then_is_recovered(setting: &S
     let tenant = setting.tenant();
     let mut begun = Vec::new();
     for n in 0..100 {
-        begun.push(a.fanout.topic_history(&tenant, &format!("new{n}"), None).await?.position);
+        begun.push(a.fanout.topic_history(&tenant, &format!("new{n}").into(), None).await?.position);
     }
     assert_eq!(setting.keys().await?, [""; 0], "a mere question leaves nothing behind");
     for (n, begin) in begun.iter().enumerate().step_by(10) {
         let topic = format!("new{n}");
         let first = b.fanout.publish_topics(&[setting.topic(&topic, "one")]).await.remove(0)?;
         assert_eq!(first, at(begin, 1), "the numbering goes on from the position that was told");
-        let history = a.fanout.topic_history(&tenant, &topic, Some(begin)).await?;
+        let history = a.fanout.topic_history(&tenant, &topic.as_str().into(), Some(begin)).await?;
         assert!(history.recovered);
         assert_eq!(history.publications, [(1, Bytes::from("one"))]);
     }
@@ -69,11 +70,11 @@ pub async fn history_that_is_not_whole_is_not_recovered(setting: &Setting) -> Re
     let newest = positions[positions.len() - 1].clone();
     assert_eq!(newest.offset, kept + 5);
     for since in [0, 4] {
-        let history = a.fanout.topic_history(&tenant, "busy", Some(&at(&newest, since))).await?;
+        let history = a.fanout.topic_history(&tenant, &"busy".into(), Some(&at(&newest, since))).await?;
         assert_eq!((history.recovered, history.publications.len()), (false, 0));
         assert_eq!(history.position, newest);
     }
-    let history = a.fanout.topic_history(&tenant, "busy", Some(&at(&newest, 5))).await?;
+    let history = a.fanout.topic_history(&tenant, &"busy".into(), Some(&at(&newest, 5))).await?;
     assert!(history.recovered);
     let offsets: Vec<u64> = history.publications.iter().map(|(offset, _)| *offset).collect();
     assert_eq!(offsets, (6..=kept + 5).collect::<Vec<_>>());
@@ -84,10 +85,10 @@ pub async fn history_ends_with_its_time_and_the_numbering_goes_on(setting: &Sett
     let setting = setting.with_topics(TopicSettings { history: 10, history_seconds: 2 });
     let a = setting.node("a").await?;
     let tenant = setting.tenant();
-    let begin = a.fanout.topic_history(&tenant, "short", None).await?.position;
+    let begin = a.fanout.topic_history(&tenant, &"short".into(), None).await?.position;
     a.fanout.publish_topics(&[setting.topic("short", "one")]).await.remove(0)?;
     let gone = async || {
-        let history = a.fanout.topic_history(&tenant, "short", Some(&begin)).await?;
+        let history = a.fanout.topic_history(&tenant, &"short".into(), Some(&begin)).await?;
         assert_eq!(history.position, at(&begin, 1));
         Ok(!history.recovered)
     };
@@ -97,7 +98,8 @@ pub async fn history_ends_with_its_time_and_the_numbering_goes_on(setting: &Sett
     // What comes is kept again. On a machine that stands still it may have ended before it is read; then once more.
     let kept = async || {
         let next = a.fanout.publish_topics(&[setting.topic("short", "more")]).await.remove(0)?;
-        let history = a.fanout.topic_history(&tenant, "short", Some(&at(&begin, next.offset - 1))).await?;
+        let history =
+            a.fanout.topic_history(&tenant, &"short".into(), Some(&at(&begin, next.offset - 1))).await?;
         Ok(history.recovered && history.publications == [(next.offset, Bytes::from("more"))])
     };
     wait::until_true(LIMIT, "a publication in the history", kept).await?;
@@ -112,7 +114,7 @@ pub async fn a_position_of_another_life_is_not_recovered(setting: &Setting) -> R
     for since in
         [at(&newest, 2), at(&newest, u64::MAX), foreign, Position { epoch: String::new(), offset: 0 }]
     {
-        let history = a.fanout.topic_history(&tenant, "x", Some(&since)).await?;
+        let history = a.fanout.topic_history(&tenant, &"x".into(), Some(&since)).await?;
         let expected = TopicHistory { position: newest.clone(), recovered: false, publications: Vec::new() };
         assert_eq!(history, expected, "since {since:?}");
     }

@@ -36,7 +36,7 @@ pub async fn every_key_has_a_lifetime(setting: &Setting) -> Result<()> {
     let a = setting.node("a").await?;
     let batch: Vec<_> = (0..40).map(|n| setting.topic(&n.to_string(), "x")).collect();
     a.fanout.publish_topics(&batch).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    a.fanout.topic_history(&setting.tenant(), "never published", None).await?;
+    a.fanout.topic_history(&setting.tenant(), &"never published".into(), None).await?;
     let mut mine = 0;
     for server in setting.servers() {
         let is_master = server.cli(&["ROLE"]).await?.texts().first().is_some_and(|role| role == "master");
@@ -48,7 +48,7 @@ pub async fn every_key_has_a_lifetime(setting: &Setting) -> Result<()> {
             let lifetime = if key.contains(":history:") { 60 } else { 86_400 };
             assert!(seconds <= lifetime, "{key}: {seconds}");
             // A replica has the same keys.
-            mine += usize::from(is_master && key.contains(&setting.tenant()));
+            mine += usize::from(is_master && key.contains(&*setting.tenant()));
         }
     }
     let expected = if setting.kind == Kind::Memory { 0 } else { 80 };

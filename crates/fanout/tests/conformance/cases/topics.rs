@@ -120,9 +120,9 @@ pub async fn names_of_all_characters_are_kept_apart(setting: &Setting) -> Result
         let (tenant, topic) = (&*publication.tenant, &*publication.topic);
         let came = a.inbox.wait_for(1, |delivery| of_tenant(tenant)(delivery).filter(|(of, ..)| of == topic));
         assert_eq!(came.await?, [(topic.to_owned(), 1, publication.body.clone())]);
-        let history = a.fanout.topic_history(tenant, topic, None).await?;
+        let history = a.fanout.topic_history(&tenant.into(), &topic.into(), None).await?;
         let start = Position { offset: 0, ..history.position };
-        let history = a.fanout.topic_history(tenant, topic, Some(&start)).await?;
+        let history = a.fanout.topic_history(&tenant.into(), &topic.into(), Some(&start)).await?;
         assert_eq!(history.publications, [(1, publication.body.clone())]);
     }
     b.fanout.publish_to(&a.name, Bytes::from_static(b"hello")).await?;

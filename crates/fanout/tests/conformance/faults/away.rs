@@ -25,7 +25,7 @@ async fn a_start_without_redis_goes_on_in_the_background() -> Result<()> {
     a.inbox.wait_for_down().await?;
     let failed = a.fanout.publish(&[setting.publication(1, "x")]).await;
     assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
-    assert!(a.fanout.topic_history("t", "x", None).await.is_err());
+    assert!(a.fanout.topic_history(&"t".into(), &"x".into(), None).await.is_err());
     assert!(a.fanout.probe(1).await.is_err());
     redis.restart().await?;
     for node in [&a, &b] {

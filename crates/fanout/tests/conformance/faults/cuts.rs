@@ -80,14 +80,14 @@ async fn cut_connections_are_rebuilt_behind_sentinel() -> Result<()> {
 async fn a_wiped_redis_does_no_harm(setting: &Setting, servers: &[&Redis]) -> Result<()> {
     let (a, b) = (setting.node("a").await?, setting.node("b").await?);
     works(setting, &a, &b).await?;
-    let before = a.fanout.topic_history(&setting.tenant(), "1", None).await?.position;
+    let before = a.fanout.topic_history(&setting.tenant(), &"1".into(), None).await?.position;
     for server in servers {
         server.flushall().await?;
         server.cli(&["SCRIPT", "FLUSH"]).await?;
     }
     forget([&a, &b]);
     works(setting, &a, &b).await?;
-    let after = b.fanout.topic_history(&setting.tenant(), "1", Some(&before)).await?;
+    let after = b.fanout.topic_history(&setting.tenant(), &"1".into(), Some(&before)).await?;
     assert_eq!((after.recovered, after.position.offset), (false, 1));
     assert_ne!(after.position.epoch, before.epoch, "the numbers begin anew, and say so");
     Ok(())

@@ -27,10 +27,10 @@ async fn a_restarted_server_is_found_again_and_numbers_anew() -> Result<()> {
     let setting = Setting::at(Kind::Alone, redis.url());
     let (a, b) = (setting.node("a").await?, setting.node("b").await?);
     works(&setting, &a, &b).await?;
-    let before = a.fanout.topic_history(&setting.tenant(), "1", None).await?.position;
+    let before = a.fanout.topic_history(&setting.tenant(), &"1".into(), None).await?.position;
     redis.restart().await?;
     recovered(&setting, &a, &b).await?;
-    let after = a.fanout.topic_history(&setting.tenant(), "1", Some(&before)).await?;
+    let after = a.fanout.topic_history(&setting.tenant(), &"1".into(), Some(&before)).await?;
     assert!(!after.recovered && after.position.epoch != before.epoch);
     Ok(())
 }
@@ -51,7 +51,7 @@ async fn a_server_that_comes_back_with_old_data_does_not_give_numbers_twice() ->
     assert!(!redis.cli(&["KEYS", "*"]).await?.texts().is_empty(), "the snapshot is there");
     let next = publish("two").await?;
     assert_ne!(next.epoch, lost.epoch);
-    let history = a.fanout.topic_history(&setting.tenant(), "x", Some(&lost)).await?;
+    let history = a.fanout.topic_history(&setting.tenant(), &"x".into(), Some(&lost)).await?;
     assert!(!history.recovered);
     Ok(())
 }
@@ -62,11 +62,11 @@ async fn a_new_master_behind_sentinel_is_found() -> Result<()> {
     let setting = Setting::at(Kind::Sentinel, pair.url());
     let (a, b) = (setting.node("a").await?, setting.node("b").await?);
     works(&setting, &a, &b).await?;
-    let before = a.fanout.topic_history(&setting.tenant(), "1", None).await?.position;
+    let before = a.fanout.topic_history(&setting.tenant(), &"1".into(), None).await?.position;
     forget([&a, &b]);
     pair.failover().await?;
     recovered(&setting, &a, &b).await?;
-    let after = b.fanout.topic_history(&setting.tenant(), "1", Some(&before)).await?;
+    let after = b.fanout.topic_history(&setting.tenant(), &"1".into(), Some(&before)).await?;
     assert!(!after.recovered, "a replica may have lacked the newest");
 
     forget([&a, &b]);

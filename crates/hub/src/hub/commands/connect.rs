@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt;
 use starling_auth::{Identity, Ticket};
+use starling_model::{ConversationName, TopicName};
 use starling_session_store::{
     Attach, Attached, Dropped, Held, Hold, JoinedConversation, ResumeAttach, SessionState, Stamp,
 };
@@ -55,7 +56,7 @@ pub struct PreparedConnect {
     /// What is to be joined, and from where on.
     rooms: Vec<(Arc<Room>, Start)>,
     topics: Vec<PreparedSubscribe>,
-    gone: Vec<String>,
+    gone: Vec<ConversationName>,
     ticket: String,
     attaching: Attaching,
 }
@@ -146,7 +147,7 @@ struct Claim {
     /// Conversations that it was in.
     names: Vec<JoinedConversation>,
     /// Topics that it was subscribed to.
-    topics: Vec<String>,
+    topics: Vec<TopicName>,
     created_at_ms: i64,
     /// Whether the session store knows the session, and so knows that it has not been ended.
     is_known: bool,
@@ -188,7 +189,7 @@ impl PreparedConnect {
             let attached = match hub.attach_room(&session, &room) {
                 Ok(attached) => attached,
                 Err(error) if error.code == ErrorCode::NotFound => {
-                    gone.push(room.key.name.to_string());
+                    gone.push(room.key.name.clone());
                     continue;
                 }
                 Err(_) => {
@@ -337,8 +338,8 @@ impl Hub {
             return Ok(None);
         };
         if ticket.session != resume.session
-            || ticket.tenant != *identity.tenant
-            || ticket.user != *identity.user
+            || ticket.tenant != identity.tenant
+            || ticket.user != identity.user
             || self.ended.contains(&ticket.session)
         {
             return Ok(None);
@@ -351,7 +352,7 @@ impl Hub {
         };
         let Claim { mut names, mut topics, created_at_ms, is_known, is_stored } = claim;
         let stamp = attaching.stamp;
-        names.extend(resume.cursors.keys().map(|name| name.as_str().into()));
+        names.extend(resume.cursors.keys().cloned().map(JoinedConversation::from));
         topics.extend(resume.topics.keys().cloned());
         let session = Arc::new(Session::new(id.clone(), identity.clone(), created_at_ms, socket, stamp));
         // A node that does not hear the others may have written to the store again what was ended elsewhere.
@@ -475,8 +476,8 @@ impl Hub {
         attaching.holds = true;
         let hold = Hold {
             session: session.id.to_string(),
-            tenant: session.tenant.to_string(),
-            user: session.user.to_string(),
+            tenant: session.tenant.clone(),
+            user: session.user.clone(),
             node: self.node.to_string(),
             stamp: attaching.stamp,
             created_at_ms: session.created_at_ms,
@@ -516,23 +517,23 @@ impl Hub {
         &self,
         session: &Session,
         mut names: Vec<JoinedConversation>,
-        cursors: &BTreeMap<String, Cursor>,
-    ) -> Result<(Vec<(Arc<Room>, Start)>, Vec<String>), CommandError> {
+        cursors: &BTreeMap<ConversationName, Cursor>,
+    ) -> Result<(Vec<(Arc<Room>, Start)>, Vec<ConversationName>), CommandError> {
         let mut once = BTreeSet::new();
         names.retain(|joined| once.insert(joined.name.clone()));
         // What the session was in comes first; beyond the limit is what cursors alone name.
         let too_many = names.split_off(names.len().min(self.config.joins_per_session_max));
-        let mut gone: Vec<String> = too_many.into_iter().map(|joined| joined.name).collect();
+        let mut gone: Vec<ConversationName> = too_many.into_iter().map(|joined| joined.name).collect();
         // Names that this node does not know may be invented, however many: one query tells of many, in a turn of the user's.
         let (mut names, unknown): (Vec<JoinedConversation>, Vec<JoinedConversation>) =
             names.into_iter().partition(|joined| self.rooms.known(&session.tenant, &joined.name).is_some());
         for some in unknown.chunks(NAMES_PER_READ) {
-            let asked: Vec<String> = some.iter().map(|joined| joined.name.clone()).collect();
+            let asked: Vec<ConversationName> = some.iter().map(|joined| joined.name.clone()).collect();
             self.reads.wait(&session.tenant, &session.user, 1).await?;
             let turn = self.reads.turn(&session.tenant, &session.user).await?;
             let found = self.conversations.member_of(&session.tenant, &session.user, &asked).await?;
             drop(turn);
-            let found: BTreeSet<String> = found.into_iter().collect();
+            let found: BTreeSet<ConversationName> = found.into_iter().collect();
             for joined in some {
                 if found.contains(&joined.name) {
                     names.push(joined.clone());
@@ -541,7 +542,7 @@ impl Hub {
                 }
             }
         }
-        let found: Vec<(String, Result<(Arc<Room>, Start), CommandError>)> =
+        let found: Vec<(ConversationName, Result<(Arc<Room>, Start), CommandError>)> =
             futures_util::stream::iter(names)
                 .map(|JoinedConversation { name, id }| async move {
                     let cursor = cursors.get(&name);
@@ -613,8 +614,8 @@ impl Hub {
     ) -> Attach {
         Attach {
             session: id.to_owned(),
-            tenant: identity.tenant.to_string(),
-            user: identity.user.to_string(),
+            tenant: identity.tenant.clone(),
+            user: identity.user.clone(),
             node: self.node.to_string(),
             now_ms,
             resume,
@@ -632,8 +633,8 @@ impl Hub {
         let issued_at_ms = (stamp / 1_000).clamp(earliest, latest);
         self.tickets.sign(&Ticket {
             session: id.to_owned(),
-            tenant: identity.tenant.to_string(),
-            user: identity.user.to_string(),
+            tenant: identity.tenant.clone(),
+            user: identity.user.clone(),
             issued_at_ms,
         })
     }
@@ -645,11 +646,11 @@ impl Session {
         let state = self.state();
         SessionState {
             session: self.id.to_string(),
-            tenant: self.tenant.to_string(),
-            user: self.user.to_string(),
+            tenant: self.tenant.clone(),
+            user: self.user.clone(),
             created_at_ms: self.created_at_ms,
             conversations: state.joined.values().map(|room| room.as_joined()).collect(),
-            topics: state.topics.keys().map(ToString::to_string).collect(),
+            topics: state.topics.keys().cloned().collect(),
             stamp: self.stamp(),
         }
     }

@@ -6,6 +6,7 @@ use starling_auth::Identity;
 use starling_conversation_store::{
     Added, ConversationSummary, ListCursor, MembersChange, NewConversation, Role,
 };
+use starling_model::{ConversationName, UserName};
 use starling_wire::protocol::{self, Create, Created, History, HistoryPage, Json, Sent, Timestamp};
 
 use crate::CommandError;
@@ -18,19 +19,19 @@ use crate::room::Room;
 #[derive(Clone, Debug)]
 pub struct ConversationView {
     /// Its name.
-    pub conversation: String,
+    pub conversation: ConversationName,
     /// Shown to people.
     pub title: Option<String>,
     /// A JSON object.
     pub metadata: Option<Json>,
     /// Who made it.
-    pub owner: String,
+    pub owner: UserName,
     /// When.
     pub created_at: Timestamp,
     /// Newest number, 0 when empty.
     pub head: u64,
     /// Everybody in it; absent in lists.
-    pub members: Option<Vec<String>>,
+    pub members: Option<Vec<UserName>>,
 }
 
 /// A page of somebody's conversations.
@@ -48,7 +49,7 @@ pub struct Posted {
     /// The message.
     pub send: protocol::Send,
     /// Under whose name, for those who may.
-    pub sender: Option<String>,
+    pub sender: Option<UserName>,
     /// Who speaks, for those who may.
     pub role: Option<Role>,
 }
@@ -68,11 +69,12 @@ impl Hub {
             return Err(self.too_many_members());
         }
         self.take_write(tenant, user).await?;
-        let conversation = create.conversation.unwrap_or_else(|| crate::random::sortable_id().to_string());
+        let conversation =
+            create.conversation.unwrap_or_else(|| crate::random::sortable_id().to_string().into());
         let new = NewConversation {
-            tenant: tenant.to_string(),
+            tenant: tenant.clone(),
             conversation: conversation.clone(),
-            owner: user.to_string(),
+            owner: user.clone(),
             title: create.title,
             metadata: create.metadata.map(|json| json.as_str().to_owned()),
             members: create.members,
@@ -104,15 +106,15 @@ impl Hub {
     pub async fn conversation(
         &self,
         identity: &Identity,
-        name: &str,
+        name: &ConversationName,
     ) -> Result<ConversationView, CommandError> {
         self.reads.wait(&identity.tenant, &identity.user, 1).await?;
         let turn = self.reads.turn(&identity.tenant, &identity.user).await?;
         let found = self.conversations.open(&identity.tenant, name).await?;
         drop(turn);
         let found = found.ok_or_else(CommandError::no_such_conversation)?;
-        let members: Vec<String> = found.members.into_iter().map(|member| member.user).collect();
-        if !identity.scopes.is_admin() && !members.iter().any(|member| **member == *identity.user) {
+        let members: Vec<UserName> = found.members.into_iter().map(|member| member.user).collect();
+        if !identity.scopes.is_admin() && !members.contains(&identity.user) {
             return Err(CommandError::no_such_conversation());
         }
         Ok(ConversationView {
@@ -130,7 +132,7 @@ impl Hub {
     pub async fn change_conversation(
         &self,
         identity: &Identity,
-        name: &str,
+        name: &ConversationName,
         title: Option<Option<String>>,
         metadata: Option<Option<Json>>,
     ) -> Result<ConversationView, CommandError> {
@@ -152,7 +154,7 @@ impl Hub {
     pub async fn delete_conversation(
         self: &Arc<Self>,
         identity: &Identity,
-        name: &str,
+        name: &ConversationName,
     ) -> Result<(), CommandError> {
         self.take_change(identity).await?;
         let room = self.owned_room(identity, name).await?;
@@ -164,12 +166,12 @@ impl Hub {
     pub async fn add_member(
         self: &Arc<Self>,
         identity: &Identity,
-        name: &str,
-        user: &str,
+        name: &ConversationName,
+        user: &UserName,
     ) -> Result<(), CommandError> {
         self.take_change(identity).await?;
         let room = self.owned_room(identity, name).await?;
-        let (hub, user) = (self.clone(), user.into());
+        let (hub, user) = (self.clone(), user.clone());
         self.to_the_end(async move { hub.set_member_and_tell(&room, user, true).await }).await?;
         Ok(())
     }
@@ -178,16 +180,16 @@ impl Hub {
     pub async fn remove_member(
         self: &Arc<Self>,
         identity: &Identity,
-        name: &str,
-        user: &str,
+        name: &ConversationName,
+        user: &UserName,
     ) -> Result<(), CommandError> {
         self.take_change(identity).await?;
-        let room = if *identity.user == *user {
+        let room = if identity.user == *user {
             self.member_room(&identity.tenant, &identity.user, name).await?
         } else {
             self.owned_room(identity, name).await?
         };
-        let (hub, user) = (self.clone(), user.into());
+        let (hub, user) = (self.clone(), user.clone());
         if !self.to_the_end(async move { hub.set_member_and_tell(&room, user, false).await }).await? {
             return Err(CommandError::new(protocol::ErrorCode::NotFound, "no such member"));
         }
@@ -209,7 +211,7 @@ impl Hub {
     pub async fn post(&self, identity: &Identity, posted: Posted) -> Result<Sent, CommandError> {
         let Posted { send, sender, role } = posted;
         if identity.scopes.is_admin() {
-            let sender = sender.map_or_else(|| identity.user.clone(), Into::into);
+            let sender = sender.unwrap_or_else(|| identity.user.clone());
             return self.send_as(&identity.tenant, &sender, role.unwrap_or(Role::User), send).await;
         }
         if sender.is_some() || role.is_some() {
@@ -218,7 +220,11 @@ impl Hub {
         self.send(&identity.tenant, &identity.user, Role::User, send).await
     }
 
-    async fn readable_room(&self, identity: &Identity, name: &str) -> Result<Arc<Room>, CommandError> {
+    async fn readable_room(
+        &self,
+        identity: &Identity,
+        name: &ConversationName,
+    ) -> Result<Arc<Room>, CommandError> {
         if !identity.scopes.is_admin() {
             return self.member_room(&identity.tenant, &identity.user, name).await;
         }
@@ -226,7 +232,11 @@ impl Hub {
         room.ok_or_else(CommandError::no_such_conversation)
     }
 
-    async fn owned_room(&self, identity: &Identity, name: &str) -> Result<Arc<Room>, CommandError> {
+    async fn owned_room(
+        &self,
+        identity: &Identity,
+        name: &ConversationName,
+    ) -> Result<Arc<Room>, CommandError> {
         let room = self.readable_room(identity, name).await?;
         self.touch(&room);
         if !identity.scopes.is_admin() && room.state().owner != identity.user {
@@ -248,13 +258,13 @@ impl Hub {
             ));
         };
         if created.created {
-            let (tenant, name): (Arc<str>, Arc<str>) = (new.tenant.into(), new.conversation.into());
+            let (tenant, name) = (new.tenant, new.conversation);
             self.rooms.doubt_load(&tenant, &name);
             let others = new.members.into_iter().filter(|member| *member != new.owner);
             for user in std::iter::once(new.owner.clone()).chain(others) {
                 let (tenant, name) = (tenant.clone(), name.clone());
                 let conversation = created.id;
-                let (version, user, member, owner) = (0, user.into(), true, None);
+                let (version, member, owner) = (0, true, None);
                 self.tell_member(MemberChange { tenant, name, conversation, version, user, member, owner });
             }
         }
@@ -266,7 +276,7 @@ impl Hub {
     async fn set_member_and_tell(
         &self,
         room: &Arc<Room>,
-        user: Arc<str>,
+        user: UserName,
         member: bool,
     ) -> Result<bool, CommandError> {
         let conversation = room.conversation;
@@ -284,7 +294,7 @@ impl Hub {
         match change {
             Ok(Some(MembersChange { changed: true, version, owner })) => {
                 let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
-                let owner = Some(owner.into());
+                let owner = Some(owner);
                 self.tell_member(MemberChange { tenant, name, conversation, version, user, member, owner });
                 Ok(true)
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::ConversationId;
+use starling_model::{ConversationName, UserName};
 use starling_session_store::{Change, SessionChange};
 use starling_wire::protocol::{Cursor, Joined};
 
@@ -91,15 +92,15 @@ impl PreparedJoin {
 
 pub(super) struct Attached {
     pub head: u64,
-    pub online: Vec<Arc<str>>,
-    pub reads: std::collections::BTreeMap<Arc<str>, u64>,
+    pub online: Vec<UserName>,
+    pub reads: std::collections::BTreeMap<UserName, u64>,
 }
 
 impl Hub {
     pub(super) async fn prepare_join(
         self: Arc<Self>,
         session: Arc<Session>,
-        name: &str,
+        name: &ConversationName,
         cursor: Option<Cursor>,
     ) -> Answer {
         let (room, start) = match self.room_and_start(&session, name, None, cursor.as_ref()).await {
@@ -132,7 +133,7 @@ impl Hub {
     pub(super) async fn room_and_start(
         &self,
         session: &Session,
-        name: &str,
+        name: &ConversationName,
         id: Option<ConversationId>,
         cursor: Option<&Cursor>,
     ) -> Result<(Arc<Room>, Start), CommandError> {
@@ -150,7 +151,7 @@ impl Hub {
     }
 
     /// `leave`; `None` if the session has not joined.
-    pub(super) fn leave_room(&self, session: &Arc<Session>, name: &str) -> Option<Answer> {
+    pub(super) fn leave_room(&self, session: &Arc<Session>, name: &ConversationName) -> Option<Answer> {
         let room = session.state().joined.remove(name)?;
         self.detach_room(session, &room);
         self.go(session, &room);
@@ -172,7 +173,7 @@ impl Hub {
     async fn start_of(
         &self,
         room: &Arc<Room>,
-        reader: &Arc<str>,
+        reader: &UserName,
         cursor: Option<&Cursor>,
     ) -> Result<Option<Start>, CommandError> {
         let Some(cursor) = cursor else { return Ok(Some(Start::default())) };
@@ -195,7 +196,7 @@ impl Hub {
     }
 
     /// A room's newest number, as the database has it. `None`: the database has no such log any more, and the room is forgotten.
-    async fn head_in_log(&self, room: &Arc<Room>, reader: &Arc<str>) -> Result<Option<u64>, CommandError> {
+    async fn head_in_log(&self, room: &Arc<Room>, reader: &UserName) -> Result<Option<u64>, CommandError> {
         let _turn = self.reads.turn(&room.key.tenant, reader).await?;
         let heads = self.conversations.heads(&[room.conversation]).await?;
         let Some(head) = heads.first() else {

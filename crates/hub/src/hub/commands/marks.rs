@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::{LastSeen, ReadMark};
+use starling_model::{ConversationName, TenantName, UserName};
 use starling_session_store::PresenceEntry;
 use starling_wire::protocol::{PresenceList, PresenceUser, Timestamp};
 
@@ -18,9 +19,9 @@ impl Hub {
     /// `read`: raises the user's mark, in the database and for everybody who joined.
     pub async fn read(
         &self,
-        tenant: &Arc<str>,
-        user: &Arc<str>,
-        name: &str,
+        tenant: &TenantName,
+        user: &UserName,
+        name: &ConversationName,
         seq: u64,
     ) -> Result<(), CommandError> {
         let room = self.member_room(tenant, user, name).await?;
@@ -45,7 +46,7 @@ impl Hub {
     pub(super) fn handle_typing(
         self: Arc<Self>,
         session: Arc<Session>,
-        name: String,
+        name: ConversationName,
         typing: bool,
     ) -> Handling {
         match self.known_member_room(&session.tenant, &session.user, &name) {
@@ -64,7 +65,7 @@ impl Hub {
         }
     }
 
-    pub(crate) fn tell_typing(&self, room: &Arc<Room>, user: &Arc<str>, typing: bool) {
+    pub(crate) fn tell_typing(&self, room: &Arc<Room>, user: &UserName, typing: bool) {
         if room.is_gone() {
             return;
         }
@@ -84,9 +85,9 @@ impl Hub {
     /// `presence`: every member, whether there, and since when not.
     pub async fn presence(
         &self,
-        tenant: &Arc<str>,
-        user: &Arc<str>,
-        name: &str,
+        tenant: &TenantName,
+        user: &UserName,
+        name: &ConversationName,
     ) -> Result<PresenceList, CommandError> {
         self.reads.take(tenant, user)?;
         let room = self.member_room(tenant, user, name).await?;
@@ -101,22 +102,22 @@ impl Hub {
         let elsewhere = entries.as_deref().map(|entries| self.devices_elsewhere(entries));
         let mut users: Vec<PresenceUser> = {
             let state = room.state();
-            let devices = |user: &str| match &elsewhere {
+            let devices = |user: &UserName| match &elsewhere {
                 None => state.online.devices(user),
                 Some(elsewhere) => {
                     let others = elsewhere.get(user).copied().unwrap_or(0);
                     state.online.on_node(user, &self.node).saturating_add(others)
                 }
             };
-            let view = |user: &Arc<str>| {
+            let view = |user: &UserName| {
                 let devices = devices(user);
                 PresenceUser { user: user.clone(), online: devices > 0, devices, last_seen: None }
             };
             state.members.keys().map(view).collect()
         };
         users.sort_by(|a, b| a.user.cmp(&b.user));
-        let away: Vec<String> =
-            users.iter().filter(|user| !user.online).map(|user| user.user.to_string()).collect();
+        let away: Vec<UserName> =
+            users.iter().filter(|user| !user.online).map(|user| user.user.clone()).collect();
         let turn = self.reads.turn(tenant, user).await?;
         let seen = self.seen(tenant, &away).await;
         drop(turn);
@@ -129,8 +130,8 @@ impl Hub {
     }
 
     /// With how many sessions each user is there on other nodes.
-    fn devices_elsewhere<'a>(&self, entries: &'a [PresenceEntry]) -> Map<&'a str, u32> {
-        let mut devices: Map<&str, u32> = Map::default();
+    fn devices_elsewhere<'a>(&self, entries: &'a [PresenceEntry]) -> Map<&'a UserName, u32> {
+        let mut devices: Map<&UserName, u32> = Map::default();
         for entry in entries.iter().filter(|entry| entry.node != *self.node) {
             let count = devices.entry(&entry.user).or_default();
             *count = count.saturating_add(entry.devices);
@@ -140,7 +141,7 @@ impl Hub {
 
     /// When users were last seen: by this node a moment ago, or by the database. With the database away what it knows is left out:
     /// who is there is worth more than since when the others are not.
-    pub(crate) async fn seen(&self, tenant: &Arc<str>, users: &[String]) -> Vec<LastSeen> {
+    pub(crate) async fn seen(&self, tenant: &TenantName, users: &[UserName]) -> Vec<LastSeen> {
         if users.is_empty() {
             return Vec::new();
         }
@@ -148,21 +149,20 @@ impl Hub {
             tracing::debug!(%error, "last-seen times could not be read; they are left out");
             Vec::new()
         });
-        let mut fresh: Map<&str, i64> = Map::default();
+        let mut fresh: Map<&UserName, i64> = Map::default();
         for user in users {
             // Locked for each by itself: the shards' threads need it too.
             let at_ms = self.last_seen.lock().of(tenant, user);
-            fresh.extend(at_ms.map(|at_ms| (user.as_str(), at_ms)));
+            fresh.extend(at_ms.map(|at_ms| (user, at_ms)));
         }
         for known in &mut seen {
-            if let Some(at_ms) = fresh.remove(&*known.user) {
+            if let Some(at_ms) = fresh.remove(&known.user) {
                 known.at_ms = known.at_ms.max(at_ms);
             }
         }
-        let tenant = || tenant.clone();
         seen.extend(fresh.into_iter().map(|(user, at_ms)| LastSeen {
-            tenant: tenant(),
-            user: user.into(),
+            tenant: tenant.clone(),
+            user: user.clone(),
             at_ms,
         }));
         seen

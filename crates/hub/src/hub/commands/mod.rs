@@ -15,6 +15,7 @@ pub use connect::{PreparedConnect, TICKET_DAYS};
 pub use conversation::{ConversationPage, ConversationView, Posted};
 pub use join::{Attachment, PreparedJoin};
 pub use operate::UserPresence;
+use starling_model::{ConversationName, TenantName, TopicName, UserName};
 use starling_wire::protocol::{Command, Cursor, Refreshed, Timestamp};
 pub use topics::{PreparedSubscribe, TopicAttachment};
 
@@ -90,7 +91,7 @@ impl Hub {
             return Err(CommandError::forbidden("the new token is of another user or tenant")).into();
         }
         let expires_at = Timestamp(identity.expires_at_ms);
-        let lost: Vec<Arc<str>> = {
+        let lost: Vec<TopicName> = {
             let mut state = session.state();
             let lost = state.topics.keys().filter(|topic| !identity.scopes.may_subscribe(topic)).cloned();
             let lost = lost.collect();
@@ -124,9 +125,9 @@ impl Hub {
     /// for its turn.
     pub(crate) async fn member_room(
         &self,
-        tenant: &Arc<str>,
-        user: &Arc<str>,
-        name: &str,
+        tenant: &TenantName,
+        user: &UserName,
+        name: &ConversationName,
     ) -> Result<Arc<Room>, CommandError> {
         let room = self.room(tenant, user, name).await?;
         let room = room.filter(|room| room.is_member(user)).ok_or_else(CommandError::no_such_conversation)?;
@@ -137,9 +138,9 @@ impl Hub {
     /// The room of a conversation, whoever is a member. Where it is not known, the look-up is a read of `reader`.
     pub(crate) async fn room(
         &self,
-        tenant: &Arc<str>,
-        reader: &Arc<str>,
-        name: &str,
+        tenant: &TenantName,
+        reader: &UserName,
+        name: &ConversationName,
     ) -> Result<Option<Arc<Room>>, CommandError> {
         let room = match self.rooms.known(tenant, name) {
             Some(room) => Some(room),
@@ -165,9 +166,9 @@ impl Hub {
     /// The same without waiting, if it is known already.
     pub(crate) fn known_member_room(
         &self,
-        tenant: &str,
-        user: &str,
-        name: &str,
+        tenant: &TenantName,
+        user: &UserName,
+        name: &ConversationName,
     ) -> Option<Result<Arc<Room>, CommandError>> {
         let room = self.rooms.known(tenant, name)?;
         if !room.is_member(user) {

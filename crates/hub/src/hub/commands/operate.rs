@@ -3,6 +3,7 @@
 use starling_auth::Identity;
 use starling_conversation_store::PoolStatus;
 use starling_fanout::{LinkStatus, Publication};
+use starling_model::{TenantName, UserName};
 use starling_session_store::{NodeRecord, SessionList, SessionSummary};
 use starling_wire::protocol::{ErrorCode, Timestamp};
 
@@ -19,7 +20,7 @@ const DEVICE_PAGES_MAX: usize = 50;
 #[derive(Clone, Debug)]
 pub struct UserPresence {
     /// Who.
-    pub user: String,
+    pub user: UserName,
     /// Whether connected anywhere.
     pub online: bool,
     /// With how many sessions.
@@ -70,7 +71,7 @@ impl Hub {
     pub async fn list_sessions(
         &self,
         identity: &Identity,
-        user: Option<&str>,
+        user: Option<&UserName>,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<SessionList, CommandError> {
@@ -107,13 +108,17 @@ impl Hub {
     }
 
     /// Whether somebody is connected: for those who share a conversation with them, and admins.
-    pub async fn user_presence(&self, identity: &Identity, user: &str) -> Result<UserPresence, CommandError> {
+    pub async fn user_presence(
+        &self,
+        identity: &Identity,
+        user: &UserName,
+    ) -> Result<UserPresence, CommandError> {
         let tenant = &identity.tenant;
         self.reads.take(tenant, &identity.user)?;
         // Held for the database alone: while Redis stalls, others go on reading.
         let turn = self.reads.turn(tenant, &identity.user).await?;
         let allowed = identity.scopes.is_admin()
-            || *identity.user == *user
+            || identity.user == *user
             || self.conversations.share_conversation(tenant, &identity.user, user).await?;
         drop(turn);
         if !allowed {
@@ -124,14 +129,16 @@ impl Hub {
         }
         let devices = self.devices(tenant, user).await?;
         let last_seen = match devices {
-            0 => self.seen(tenant, &[user.to_owned()]).await.first().map(|seen| Timestamp(seen.at_ms)),
+            0 => {
+                self.seen(tenant, std::slice::from_ref(user)).await.first().map(|seen| Timestamp(seen.at_ms))
+            }
             _ => None,
         };
-        Ok(UserPresence { user: user.to_owned(), online: devices > 0, devices, last_seen })
+        Ok(UserPresence { user: user.clone(), online: devices > 0, devices, last_seen })
     }
 
     /// With how many sessions a user is connected. One whose socket dropped a moment ago counts, as it does in a conversation.
-    async fn devices(&self, tenant: &str, user: &str) -> Result<u32, CommandError> {
+    async fn devices(&self, tenant: &TenantName, user: &UserName) -> Result<u32, CommandError> {
         let linger_ms = i64::try_from(LINGER.as_millis()).unwrap_or(i64::MAX);
         let since_ms = clock::now_ms().saturating_sub(linger_ms);
         let (mut devices, mut cursor) = (0_u32, None);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::{Append, Range, Role};
+use starling_model::{TenantName, UserName};
 use starling_wire::protocol::{self, History, HistoryMessage, HistoryPage, Json, Sent, Timestamp};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -49,8 +50,8 @@ impl Hub {
     /// allowance first: a name that nobody knows costs a question to the database.
     pub async fn send(
         &self,
-        tenant: &Arc<str>,
-        sender: &Arc<str>,
+        tenant: &TenantName,
+        sender: &UserName,
         role: Role,
         send: protocol::Send,
     ) -> Result<Sent, CommandError> {
@@ -62,8 +63,8 @@ impl Hub {
     /// Appends a message under any user's name, member or not: for those who may (scope `admin`).
     pub async fn send_as(
         &self,
-        tenant: &Arc<str>,
-        sender: &Arc<str>,
+        tenant: &TenantName,
+        sender: &UserName,
         role: Role,
         send: protocol::Send,
     ) -> Result<Sent, CommandError> {
@@ -76,8 +77,8 @@ impl Hub {
     /// `history`, in a page of at most so many bytes: a read of this user, refused where their allowance is used up.
     pub async fn history(
         &self,
-        tenant: &Arc<str>,
-        user: &Arc<str>,
+        tenant: &TenantName,
+        user: &UserName,
         history: &History,
         bytes_max: usize,
     ) -> Result<HistoryPage, CommandError> {
@@ -90,7 +91,7 @@ impl Hub {
     pub(crate) async fn page(
         &self,
         room: &Room,
-        reader: &Arc<str>,
+        reader: &UserName,
         history: &History,
         bytes_max: usize,
     ) -> Result<HistoryPage, CommandError> {
@@ -111,7 +112,7 @@ impl Hub {
             conversation: conversation.clone(),
             seq: message.seq,
             id: message.id.as_u128(),
-            sender: message.sender.into(),
+            sender: message.sender,
             role: message.role.as_str(),
             content: message.content.into(),
             metadata: message.metadata.map(Json::from_compact),
@@ -123,7 +124,7 @@ impl Hub {
     async fn commit(
         &self,
         room: Arc<Room>,
-        sender: Arc<str>,
+        sender: UserName,
         role: Role,
         send: protocol::Send,
     ) -> Result<Sent, CommandError> {
@@ -135,7 +136,7 @@ impl Hub {
     fn accept(
         &self,
         room: Arc<Room>,
-        sender: Arc<str>,
+        sender: UserName,
         role: Role,
         send: protocol::Send,
         done: Completion<Sent>,

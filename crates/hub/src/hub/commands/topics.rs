@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use starling_auth::Identity;
 use starling_fanout::{Position, TopicHistory, TopicPublication};
+use starling_model::{TenantName, TopicName, UserName};
 use starling_session_store::{Change, SessionChange};
 use starling_wire::protocol::{Json, Published, Subscribed, TopicPosition};
 use tokio::sync::oneshot;
@@ -13,11 +14,10 @@ use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::{Hub, StoreChange};
 use crate::metrics::METRICS;
 use crate::reply::{Answer, Completion, Handling, Reply};
-use crate::room::RoomKey;
 use crate::sessions::Session;
 use crate::shards::RoomId;
 use crate::topics::topic_lane::TopicJob;
-use crate::topics::{Topic, decode_publication, encode_publication};
+use crate::topics::{Topic, TopicKey, decode_publication, encode_publication};
 use crate::trace::Origin;
 use crate::{CommandError, clock};
 
@@ -47,7 +47,7 @@ impl PreparedSubscribe {
     }
 
     /// The topic's name.
-    pub fn name(&self) -> &Arc<str> {
+    pub fn name(&self) -> &TopicName {
         &self.topic.key.name
     }
 
@@ -57,7 +57,7 @@ impl PreparedSubscribe {
         let mut state = self.session.state();
         if state.topics.insert(self.topic.key.name.clone(), self.topic.clone()).is_none() {
             self.topic.attach(self.session.socket.shard);
-            let change = Change::Subscribed(self.topic.key.name.to_string());
+            let change = Change::Subscribed(self.topic.key.name.clone());
             let session = self.session.id.to_string();
             self.hub.change(StoreChange::Session(SessionChange { session, change }));
         }
@@ -115,7 +115,7 @@ impl Hub {
     pub(super) async fn prepare_subscribe(
         self: Arc<Self>,
         session: Arc<Session>,
-        name: String,
+        name: TopicName,
         since: Option<TopicPosition>,
     ) -> Answer {
         if !session.identity().scopes.may_subscribe(&name) {
@@ -136,24 +136,24 @@ impl Hub {
     pub(super) fn subscription(
         self: Arc<Self>,
         session: Arc<Session>,
-        name: &str,
+        name: &TopicName,
         since: Option<TopicPosition>,
     ) -> PreparedSubscribe {
-        let key = RoomKey { tenant: session.tenant.clone(), name: name.into() };
+        let key = TopicKey { tenant: session.tenant.clone(), name: name.clone() };
         let topic = self.topics.enter(&key, self.shard_count, || self.rooms.new_id());
         let since = since.map(|since| Position { epoch: since.epoch, offset: since.offset });
         PreparedSubscribe { hub: self, session, topic, since }
     }
 
     /// `unsubscribe`
-    pub(super) fn unsubscribe(&self, session: &Session, name: &str) -> Answer {
+    pub(super) fn unsubscribe(&self, session: &Session, name: &TopicName) -> Answer {
         Answer::Leave(self.drop_topic(session, name))
     }
 
-    pub(crate) fn drop_topic(&self, session: &Session, name: &str) -> Option<RoomId> {
+    pub(crate) fn drop_topic(&self, session: &Session, name: &TopicName) -> Option<RoomId> {
         let topic = session.state().topics.remove(name)?;
         self.topics.detach(&topic, session.socket.shard);
-        let change = Change::Unsubscribed(name.to_owned());
+        let change = Change::Unsubscribed(name.clone());
         self.change(StoreChange::Session(SessionChange { session: session.id.to_string(), change }));
         Some(topic.id)
     }
@@ -162,7 +162,7 @@ impl Hub {
         self: Arc<Self>,
         session: &Arc<Session>,
         id: u64,
-        topic: String,
+        topic: TopicName,
         data: Json,
     ) -> Handling {
         if !session.state().identity.scopes.may_publish(&topic) {
@@ -184,7 +184,7 @@ impl Hub {
     pub async fn publish_to_topic(
         &self,
         identity: &Identity,
-        topic: &str,
+        topic: &TopicName,
         data: &Json,
     ) -> Result<Published, CommandError> {
         if !identity.scopes.may_publish(topic) {
@@ -195,9 +195,9 @@ impl Hub {
 
     async fn publish_data(
         &self,
-        tenant: &Arc<str>,
-        user: &Arc<str>,
-        topic: &str,
+        tenant: &TenantName,
+        user: &UserName,
+        topic: &TopicName,
         data: &Json,
     ) -> Result<Published, CommandError> {
         self.take_write(tenant, user).await?;
@@ -208,14 +208,14 @@ impl Hub {
 
     fn offer(
         &self,
-        tenant: &Arc<str>,
-        user: &Arc<str>,
-        topic: &str,
+        tenant: &TenantName,
+        user: &UserName,
+        topic: &TopicName,
         data: &Json,
         done: Completion<Published>,
     ) {
         let body = encode_publication(clock::now_us(), Some(user), data);
-        let publication = TopicPublication { tenant: tenant.clone(), topic: topic.into(), body };
+        let publication = TopicPublication { tenant: tenant.clone(), topic: topic.clone(), body };
         if let Err(job) = self.topic_lane.push(TopicJob { publication, origin: Origin::current(), done }) {
             let error = CommandError::unavailable("too many publications wait; nothing was accepted");
             job.done.finish(&self.shards, Err(error));

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use starling_auth::{Identity, Scopes};
 use starling_fanout::TopicSettings;
 use starling_fanout::memory::MemoryBus;
+use starling_model::{TenantName, UserName};
 use starling_rate::Rate;
 use starling_session_store::memory::MemoryStore;
 use starling_session_store::{
@@ -71,13 +72,13 @@ impl SessionStore for Faulty {
     async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {
         self.store.update(batch).await
     }
-    async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
+    async fn end(&self, tenant: &TenantName, session: &str) -> Result<Option<Ended>, Error> {
         self.store.end(tenant, session).await
     }
     async fn sessions(
         &self,
-        tenant: &str,
-        user: Option<&str>,
+        tenant: &TenantName,
+        user: Option<&UserName>,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<SessionList, Error> {
@@ -95,7 +96,7 @@ impl SessionStore for Faulty {
     async fn set_connections(
         &self,
         node: &str,
-        tenant: &str,
+        tenant: &TenantName,
         count: u64,
         max: Option<u64>,
     ) -> Result<bool, Error> {
@@ -104,7 +105,7 @@ impl SessionStore for Faulty {
         }
         self.store.set_connections(node, tenant, count, max).await
     }
-    async fn take(&self, tenant: &str, user: &str, rate: Rate) -> Result<Verdict, Error> {
+    async fn take(&self, tenant: &TenantName, user: &UserName, rate: Rate) -> Result<Verdict, Error> {
         self.store.take(tenant, user, rate).await
     }
     async fn ping(&self) -> Option<Result<(), Error>> {
@@ -153,7 +154,7 @@ fn resume_of(connected: &Connected) -> Resume {
 
 /// Waits until the store has the only session as attached to this node.
 async fn comes_to(store: &Faulty, node: &str) {
-    let listed = async || store.sessions("acme", None, None, 10).await.expect("an answer").sessions;
+    let listed = async || store.sessions(&"acme".into(), None, None, 10).await.expect("an answer").sessions;
     let is_there = async || {
         let sessions = listed().await;
         sessions.len() == 1 && sessions[0].attached && sessions[0].node == node
@@ -190,7 +191,7 @@ async fn a_socket_that_breaks_while_the_store_is_told_gives_the_session_back() {
         // And it is its drop that counts.
         a.dropped(&a.sessions.get(&connected.session).expect("it is there"));
         a.changes_written().await;
-        let listed = store.sessions("acme", None, None, 10).await.expect("an answer").sessions;
+        let listed = store.sessions(&"acme".into(), None, None, 10).await.expect("an answer").sessions;
         assert!(!listed[0].attached, "{listed:?}");
     }
 }

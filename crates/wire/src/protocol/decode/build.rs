@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::super::name::is_name;
+use starling_model::{NAME_RULE, TopicName, is_name};
+
 use super::super::reader::{DEPTH_MAX, Fault};
 use super::super::{
     BadRequest, CONTENT_BYTES_MAX, CREATE_MEMBERS_MAX, Command, Connect, Create, DATA_BYTES_MAX, ErrorCode,
-    HISTORY_LIMIT, HISTORY_LIMIT_MAX, History, Json, KEY_CHARS_MAX, METADATA_BYTES_MAX, NAME_LENGTH_MAX,
-    Patch, PostedMessage, RESUME_ENTRIES_MAX, Resume, Send, TITLE_BYTES_MAX, TopicPosition,
+    HISTORY_LIMIT, HISTORY_LIMIT_MAX, History, Json, KEY_CHARS_MAX, METADATA_BYTES_MAX, Patch, PostedMessage,
+    RESUME_ENTRIES_MAX, Resume, Send, TITLE_BYTES_MAX, TopicPosition,
 };
 use super::fields::{Field, Fields, Position, ResumeFields};
 
@@ -152,7 +153,7 @@ fn history(fields: Fields<'_>) -> Built<History> {
 
 fn resume(fields: ResumeFields<'_>) -> Built<Resume> {
     let cursors = required("resume.cursors", Wanted::Cursors, fields.cursors)?;
-    let topics: BTreeMap<_, TopicPosition> =
+    let topics: BTreeMap<TopicName, TopicPosition> =
         optional("resume.topics", Wanted::NamedPositions, fields.topics)?.unwrap_or_default();
     if cursors.len() + topics.len() > RESUME_ENTRIES_MAX {
         return Err(too_large(format!("`resume` may hold at most {RESUME_ENTRIES_MAX} cursors and topics")));
@@ -172,9 +173,10 @@ fn since(position: Position<'_>) -> Built<TopicPosition> {
     })
 }
 
-fn name(field: &str, value: Field<Cow<'_, str>>) -> Built<String> {
+/// A name of any kind.
+fn name<'a, N: From<Cow<'a, str>>>(field: &str, value: Field<Cow<'a, str>>) -> Built<N> {
     let text = required(field, Wanted::Text, value)?;
-    if is_name(&text) { Ok(text.into_owned()) } else { Err(fault(field, Wanted::Text, Fault::Name)) }
+    if is_name(&text) { Ok(text.into()) } else { Err(fault(field, Wanted::Text, Fault::Name)) }
 }
 
 fn key(value: Field<Cow<'_, str>>) -> Built<String> {
@@ -240,9 +242,7 @@ fn fault(field: &str, wanted: Wanted, fault: Fault) -> BadRequest {
         (Fault::TooDeep, _) => return bad(format!("`{field}` is nested deeper than {DEPTH_MAX}")),
         (Fault::Name, _) => {
             let of = if matches!(wanted, Wanted::Text) { "must be a name" } else { "must hold names" };
-            return bad(format!(
-                "`{field}` {of}: 1 to {NAME_LENGTH_MAX} characters out of A-Z a-z 0-9 _ . : @ -, but not . or .."
-            ));
+            return bad(format!("`{field}` {of}: {NAME_RULE}"));
         }
         (Fault::Type | Fault::Range, Wanted::Text) => "must be a string",
         (Fault::Type | Fault::Range, Wanted::Integer) => "must be an integer from 0 to 2^53-1",

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::super::name::is_name;
+use starling_model::{ConversationName, TopicName, UserName, is_name};
+
 use super::super::reader::{Entries, Fault, Kind, Malformed, Read, Reader, clean_text};
 use super::super::{CREATE_MEMBERS_MAX, Cursor, Json, LOG_CHARS_MAX, RESUME_ENTRIES_MAX, TopicPosition};
 
@@ -40,7 +41,7 @@ pub(super) struct Fields<'a> {
     pub(super) after: Field<u64>,
     pub(super) limit: Field<u64>,
     pub(super) typing: Field<bool>,
-    pub(super) members: Field<Vec<String>>,
+    pub(super) members: Field<Vec<UserName>>,
     pub(super) since: Field<Position<'a>>,
     pub(super) resume: Field<Box<ResumeFields<'a>>>,
     /// What concerns the frame as a whole.
@@ -52,8 +53,8 @@ pub(super) struct Fields<'a> {
 pub(super) struct ResumeFields<'a> {
     pub(super) session: Field<Cow<'a, str>>,
     pub(super) ticket: Field<Cow<'a, str>>,
-    pub(super) cursors: Field<BTreeMap<String, Cursor>>,
-    pub(super) topics: Field<BTreeMap<String, TopicPosition>>,
+    pub(super) cursors: Field<BTreeMap<ConversationName, Cursor>>,
+    pub(super) topics: Field<BTreeMap<TopicName, TopicPosition>>,
 }
 
 /// Fields of `since`.
@@ -135,7 +136,7 @@ fn object<'a, R: Reader<'a>>(reader: &mut R) -> Read<Entries> {
     reader.enter_object().map(Ok)
 }
 
-fn members<'a, R: Reader<'a>>(reader: &mut R) -> Read<Vec<String>> {
+fn members<'a, R: Reader<'a>>(reader: &mut R) -> Read<Vec<UserName>> {
     if reader.kind()? != Kind::Array {
         return reader.skip().map(|()| Err(Fault::Type));
     }
@@ -173,10 +174,10 @@ fn resume<'a, R: Reader<'a>>(reader: &mut R) -> Read<Box<ResumeFields<'a>>> {
 }
 
 /// Reads an object whose keys are names.
-fn by_name<'a, R: Reader<'a>, T>(
+fn by_name<'a, R: Reader<'a>, N: From<Cow<'a, str>> + Ord, T>(
     reader: &mut R,
     mut read: impl FnMut(&mut R) -> Read<T>,
-) -> Read<BTreeMap<String, T>> {
+) -> Read<BTreeMap<N, T>> {
     let mut entries = match object(reader)? {
         Ok(entries) => entries,
         Err(fault) => return Ok(Err(fault)),
@@ -249,6 +250,6 @@ fn owned_position<'a, R: Reader<'a>>(reader: &mut R) -> Read<TopicPosition> {
     }))
 }
 
-fn name(text: Cow<'_, str>) -> Result<String, Fault> {
-    if is_name(&text) { Ok(text.into_owned()) } else { Err(Fault::Name) }
+fn name<'a, N: From<Cow<'a, str>>>(text: Cow<'a, str>) -> Result<N, Fault> {
+    if is_name(&text) { Ok(text.into()) } else { Err(Fault::Name) }
 }

@@ -38,13 +38,13 @@ fn every_command_is_read() {
                     session: "s".into(),
                     ticket: "k".into(),
                     cursors: [
-                        ("a".to_owned(), Cursor { seq: 0, log: None }),
-                        ("b".to_owned(), Cursor { seq: 7, log: None }),
-                        ("d".to_owned(), Cursor { seq: 9, log: Some("5-x".to_owned()) }),
-                        ("e".to_owned(), Cursor { seq: 4, log: None }),
+                        ("a".into(), Cursor { seq: 0, log: None }),
+                        ("b".into(), Cursor { seq: 7, log: None }),
+                        ("d".into(), Cursor { seq: 9, log: Some("5-x".to_owned()) }),
+                        ("e".into(), Cursor { seq: 4, log: None }),
                     ]
                     .into(),
-                    topics: [("n".to_owned(), position(3))].into(),
+                    topics: [("n".into(), position(3))].into(),
                 }),
             }),
         ),

@@ -1,9 +1,9 @@
-//! Names of conversations, topics and users.
+//! The rule for names.
 
 /// How long a name may be, characters (all of one byte).
 pub const NAME_LENGTH_MAX: usize = 100;
 
-/// What a name is, for whoever gave something else.
+/// The rule, for whoever gave something else.
 pub const NAME_RULE: &str = "1 to 100 characters out of A-Z a-z 0-9 _ . : @ -, but not . or ..";
 
 /// Whether this is a name, as [`NAME_RULE`] says.
@@ -13,3 +13,8 @@ pub fn is_name(text: &str) -> bool {
         && text != ".."
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'@' | b'-'))
 }
+
+/// A text that breaks the rule for names. The giver's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a name has {NAME_RULE}")]
+pub struct NotAName;
