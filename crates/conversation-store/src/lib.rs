@@ -6,14 +6,15 @@
 
 mod address;
 mod batch;
-mod instruments;
-mod migration;
+mod metrics;
 mod model;
 pub mod postgres;
+mod schema;
 pub mod sqlite;
 
 pub use address::connect;
 pub use model::*;
+pub use starling_database::{Error, PoolStatus};
 
 use std::time::Duration;
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use starling_model::{ConversationName, TenantName, UserName};
 
+use crate::Error;
+
 /// A conversation's number inside the database. Not reused: a conversation that is deleted and made again
 /// under the same name has another id, so that what was meant for the old one can't reach the new one.
 pub type ConversationId = i64;
@@ -308,44 +310,4 @@ pub enum Added {
     Member(MembersChange),
     /// The conversation has as many members as it may have; nothing changed.
     Full,
-}
-
-/// What a pool of connections looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolStatus {
-    /// `appends`, `primary`, `replica`, `writer` or `readers`.
-    pub name: &'static str,
-    /// How many connections it may open.
-    pub size_max: usize,
-    /// How many are open.
-    pub size: usize,
-    /// How many of these are free.
-    pub idle: usize,
-    /// How many callers wait for one.
-    pub waiting: usize,
-}
-
-/// Why the store could not answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The database can't be reached, is shutting down, or took too long. Nothing was accepted; try again.
-    #[error("the database is not available: {0}")]
-    Unavailable(String),
-    /// The address in `DATABASE_URL` can't be used. The operator's to mend.
-    #[error("database_url: {0}")]
-    Address(String),
-    /// The database is of a version that Starling can't use, or holds a newer schema. The operator's to mend.
-    #[error("{0}")]
-    Unsupported(String),
-    /// The database refused something that Starling should not have asked. Ours to mend.
-    #[error("the database refused: {0}")]
-    Refused(String),
-}
-
-impl Error {
-    /// Whether the same call may succeed later.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Error::Unavailable(_))
-    }
 }

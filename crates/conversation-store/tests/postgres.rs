@@ -11,6 +11,7 @@ use starling_conversation_store::{
     Append, AppendError, Appended, ConversationId, ConversationStore, Error, LastSeen, NewConversation,
     Range, ReadMark, Role, connect,
 };
+use starling_database::postgres::PoolConfig;
 use starling_testkit::postgres::{PgBouncer, Postgres};
 use starling_testkit::{Folder, free_port, wait};
 use tokio::task::JoinSet;
@@ -311,7 +312,7 @@ async fn a_connection_to_a_server_that_takes_no_writes_is_not_used_again() -> Re
 async fn a_call_that_waits_too_long_is_cancelled() -> Result<()> {
     let url = Postgres::shared().await?.create_database("late").await?;
     let config = PostgresConfig {
-        statement_timeout: Duration::from_millis(300),
+        pool: PoolConfig { statement_timeout: Duration::from_millis(300), ..PoolConfig::default() },
         pool_size_max: 1,
         ..PostgresConfig::new(&url)
     };
@@ -346,7 +347,8 @@ async fn a_call_that_waits_too_long_is_cancelled() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conversation_that_somebody_holds_fails_alone() -> Result<()> {
     let url = Postgres::shared().await?.create_database("held").await?;
-    let config = PostgresConfig { statement_timeout: Duration::from_secs(8), ..PostgresConfig::new(&url) };
+    let pool = PoolConfig { statement_timeout: Duration::from_secs(8), ..PoolConfig::default() };
+    let config = PostgresConfig { pool, ..PostgresConfig::new(&url) };
     let store = PostgresStore::connect(config)?;
     store.migrate().await?;
     let mut ids = Vec::new();
@@ -435,8 +437,8 @@ async fn the_replica_answers_what_need_not_be_fresh_and_the_primary_where_it_can
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prepared_statements_give_the_same_answers() -> Result<()> {
     let url = Postgres::shared().await?.create_database("prepared").await?;
-    let store =
-        PostgresStore::connect(PostgresConfig { prepared_statements: true, ..PostgresConfig::new(&url) })?;
+    let pool = PoolConfig { prepared_statements: true, ..PoolConfig::default() };
+    let store = PostgresStore::connect(PostgresConfig { pool, ..PostgresConfig::new(&url) })?;
     store.migrate().await?;
     let id = store.create(&new("c")).await?.id;
     for number in 1..=20_u64 {
@@ -450,7 +452,8 @@ async fn prepared_statements_give_the_same_answers() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_are_closed() -> Result<()> {
     let url = Postgres::shared().await?.create_database("idle").await?;
-    let config = PostgresConfig { idle_timeout: Duration::from_millis(200), ..PostgresConfig::new(&url) };
+    let pool = PoolConfig { idle_timeout: Duration::from_millis(200), ..PoolConfig::default() };
+    let config = PostgresConfig { pool, ..PostgresConfig::new(&url) };
     let store = PostgresStore::connect(config)?;
     store.ping().await?;
     let closed = async || Ok(store.pools().iter().all(|pool| pool.size == 0));

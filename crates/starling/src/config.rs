@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use starling_conversation_store::Error as DatabaseError;
+use starling_database::DatabaseAddress;
 use starling_gateway::Proxies;
 
 use crate::settings::{self, Kind, Setting};
@@ -266,19 +266,17 @@ fn check(setting: &Setting, value: &str) -> Result<(), String> {
 
 /// The file beside the database file in which the secret that was made is kept; `None`: nowhere.
 pub fn secret_file(database_url: &str) -> Result<Option<PathBuf>, BadConfig> {
-    if !database_url.starts_with("sqlite://") {
-        return Ok(Some(PathBuf::from("data/starling.secret")));
-    }
-    let path = sqlite_path(database_url)?;
-    Ok((path != Path::new(":memory:")).then(|| path.with_extension("secret")))
+    Ok(match database_address(database_url)? {
+        DatabaseAddress::Postgres(_) => Some(PathBuf::from("data/starling.secret")),
+        DatabaseAddress::Sqlite(path) => {
+            (path != Path::new(":memory:")).then(|| path.with_extension("secret"))
+        }
+    })
 }
 
-/// The file that `database_url` names where it is SQLite's.
-pub fn sqlite_path(database_url: &str) -> Result<PathBuf, BadConfig> {
-    starling_conversation_store::sqlite::path_of(database_url).map_err(|error| match error {
-        DatabaseError::Address(why) => BadConfig(format!("database_url: {why}")),
-        error => BadConfig(format!("database_url: {error}")),
-    })
+/// Where the database is.
+pub fn database_address(database_url: &str) -> Result<DatabaseAddress, BadConfig> {
+    database_url.parse().map_err(|error: starling_database::Error| BadConfig(error.to_string()))
 }
 
 /// Addresses and networks of load balancers.

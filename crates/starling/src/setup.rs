@@ -10,9 +10,9 @@ use anyhow::{Context, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use starling_auth::{Algorithm, ClaimNames, KeySource, TicketKey, VerifierOptions, sign_claims, user_name};
-use starling_conversation_store::Error as DatabaseError;
 use starling_conversation_store::postgres::PostgresConfig;
 use starling_conversation_store::sqlite::SqliteConfig;
+use starling_database::{DatabaseAddress, Error as DatabaseError};
 use starling_fanout::TopicSettings;
 use starling_gateway::{AddressLimits, GatewayConfig, Origins, RequestLimits, TlsConfig};
 use starling_hub::{HubConfig, TenantLimits};
@@ -22,7 +22,7 @@ use starling_telemetry::{LogFormat, TelemetryConfig, check_filter};
 use starling_wire::protocol::CLIENT_FRAME_BYTES_MAX;
 
 use crate::Failure;
-use crate::config::{BadConfig, Values, proxies, secret_file, sqlite_path};
+use crate::config::{BadConfig, Values, database_address, proxies, secret_file};
 use crate::output::warn;
 
 /// The fewest bytes of a secret.
@@ -266,27 +266,24 @@ fn telemetry(values: &Values, node: String) -> Result<TelemetryConfig, BadConfig
 }
 
 fn postgres(values: &Values) -> Result<Option<PostgresConfig>, BadConfig> {
-    let url: String = values.parsed("database_url")?;
-    match url.split_once("://") {
-        Some(("postgres" | "postgresql", _)) => {
+    match database_address(&values.parsed::<String>("database_url")?)? {
+        DatabaseAddress::Postgres(url) => {
             let mut config = PostgresConfig::new(url);
             config.read_url = values.text("database_read_url");
             config.pool_size_max = values.parsed("database_pool_size")?;
             config.appends_at_once = values.parsed("append_lanes")?;
-            config.prepared_statements = values.parsed("database_prepared_statements")?;
+            config.pool.prepared_statements = values.parsed("database_prepared_statements")?;
             check_database("database_url", &config.url)?;
             config.read_url.iter().try_for_each(|url| check_database("database_read_url", url))?;
             Ok(Some(config))
         }
-        Some(("sqlite", _)) => {
-            sqlite_path(&url)?;
+        DatabaseAddress::Sqlite(_) => {
             if values.get("redis_url").is_some() {
                 let why = "several nodes can't share a SQLite file; with redis_url use postgres://…";
                 return Err(BadConfig(format!("database_url: {why}")));
             }
             Ok(None)
         }
-        _ => Err(BadConfig("database_url: is neither postgres://… nor sqlite://PATH".into())),
     }
 }
 

@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
+use starling_database::postgres::{Cause, Failed, Pool, Statement, column, to_ms};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::database::Database;
-use super::error::{Cause, Failed};
-use super::row::{column, to_ms};
 use crate::batch::{Parts, Refusals, from_database};
 use crate::{Append, AppendError, Appended, Error};
 
@@ -23,7 +21,7 @@ const FREE: &str = "
 /// Appends a batch in one transaction. Where that fails because of a row, in several, so that only the guilty row fails; where
 /// somebody holds a conversation's row for long, only the messages to that conversation fail.
 pub(super) async fn append(
-    database: &Database,
+    database: &Pool,
     batch: &[Append],
 ) -> Result<Vec<Result<Appended, AppendError>>, Error> {
     let messages: Vec<&Append> = batch.iter().collect();
@@ -35,7 +33,7 @@ pub(super) async fn append(
 
 /// Appends the messages to conversations that nobody holds; then, in one more try, the others.
 async fn append_free(
-    database: &Database,
+    database: &Pool,
     batch: &[&Append],
 ) -> Result<Vec<Result<Appended, AppendError>>, Error> {
     let ids: Vec<i64> = batch.iter().map(|message| message.conversation).collect();
@@ -64,7 +62,7 @@ async fn append_free(
 }
 
 async fn append_parts(
-    database: &Database,
+    database: &Pool,
     batch: &[&Append],
 ) -> Result<Vec<Result<Appended, AppendError>>, Failed> {
     if batch.is_empty() {
@@ -101,28 +99,29 @@ async fn append_parts(
 }
 
 async fn append_at_once(
-    database: &Database,
+    database: &Pool,
     batch: &[&Append],
 ) -> Result<Vec<Result<Appended, AppendError>>, Failed> {
     let mut columns = Columns::with_capacity(batch.len());
     for message in batch {
         columns.push(message);
     }
-    let rows = database
-        .write(
-            APPEND,
-            &[
-                (&columns.conversations, Type::INT8_ARRAY),
-                (&columns.ids, Type::UUID_ARRAY),
-                (&columns.senders, Type::TEXT_ARRAY),
-                (&columns.keys, Type::TEXT_ARRAY),
-                (&columns.roles, Type::TEXT_ARRAY),
-                (&columns.contents, Type::TEXT_ARRAY),
-                (&columns.metadatas, Type::TEXT_ARRAY),
-            ],
-        )
-        .await?;
-    Ok(in_order(&rows, batch.len())?)
+    let append = Statement {
+        sql: APPEND,
+        parameters: &[
+            (&columns.conversations, Type::INT8_ARRAY),
+            (&columns.ids, Type::UUID_ARRAY),
+            (&columns.senders, Type::TEXT_ARRAY),
+            (&columns.keys, Type::TEXT_ARRAY),
+            (&columns.roles, Type::TEXT_ARRAY),
+            (&columns.contents, Type::TEXT_ARRAY),
+            (&columns.metadatas, Type::TEXT_ARRAY),
+        ],
+    };
+    // What has to be committed with the messages is a further statement here.
+    let answers = database.transaction(&[append]).await?;
+    let rows = answers.first().map_or(&[][..], Vec::as_slice);
+    Ok(in_order(rows, batch.len())?)
 }
 
 /// A batch turned on its side: one array per column.

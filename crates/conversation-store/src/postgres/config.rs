@@ -1,10 +1,9 @@
 //! What an operator may set.
 
 use std::fmt;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use super::dsn::Dsn;
+use starling_database::postgres::{PoolConfig, check_url};
+
 use crate::Error;
 
 /// How to use a PostgreSQL database.
@@ -20,21 +19,8 @@ pub struct PostgresConfig {
     /// How many batches of messages may be under way at once. Of the connections to the primary, as many and one are for messages
     /// alone, but at most half.
     pub appends_at_once: usize,
-    /// How long it may take to open a connection.
-    pub connect_timeout: Duration,
-    /// How long a call may wait for a connection to become free.
-    pub wait_timeout: Duration,
-    /// How long it may take to take a connection up again.
-    pub recycle_timeout: Duration,
-    /// How long a round trip may take; then it is cancelled, its connection closed.
-    pub statement_timeout: Duration,
-    /// A connection unused for that long is closed.
-    pub idle_timeout: Duration,
-    /// PEM file with the authorities that `verify-ca` and `verify-full` trust, unless the URL has a `sslrootcert`;
-    /// without either, those that browsers trust.
-    pub ca_file: Option<PathBuf>,
-    /// Named prepared statements: saves some planning, but does not go with a PgBouncer in transaction mode.
-    pub prepared_statements: bool,
+    /// How each pool connects, and how long it waits.
+    pub pool: PoolConfig,
 }
 
 impl PostgresConfig {
@@ -45,13 +31,7 @@ impl PostgresConfig {
             read_url: None,
             pool_size_max: 50,
             appends_at_once: 2,
-            connect_timeout: Duration::from_secs(3),
-            wait_timeout: Duration::from_secs(3),
-            recycle_timeout: Duration::from_secs(1),
-            statement_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(30),
-            ca_file: None,
-            prepared_statements: false,
+            pool: PoolConfig::default(),
         }
     }
 
@@ -68,7 +48,7 @@ impl PostgresConfig {
     pub fn check(&self) -> Result<(), Error> {
         std::iter::once(&self.url)
             .chain(&self.read_url)
-            .try_for_each(|url| Dsn::parse(url)?.tls(self.ca_file.as_deref()).map(drop))
+            .try_for_each(|url| check_url(url, self.pool.ca_file.as_deref()))
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::time::SystemTime;
 
+use starling_database::postgres::{Parameter, Pool, column, to_ms, to_time};
 use starling_model::UserName;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::PostgresStore;
-use super::database::{Database, Parameter};
 use super::incarnation;
-use super::row::{column, to_ms, to_time};
+use super::pools::Pools;
 use crate::batch::{from_database, to_database};
 use crate::{
     Conversation, ConversationId, ConversationList, ConversationSummary, Created, Error, ListCursor, Member,
@@ -53,7 +52,7 @@ const OF_MEMBER: &str = "
 const COUNT: &str = "SELECT count(*) FROM (SELECT FROM conversations WHERE tenant = $1 LIMIT $2) AS counted";
 
 pub(super) async fn create(
-    database: &Database,
+    database: &Pool,
     new: &NewConversation,
     conversations_max: u64,
 ) -> Result<Option<Created>, Error> {
@@ -78,20 +77,13 @@ pub(super) async fn create(
     Ok(Some(Created { id, created: column(row, 1)?, member: column(row, 2)? }))
 }
 
-pub(super) async fn open(
-    database: &Database,
-    tenant: &str,
-    name: &str,
-) -> Result<Option<Conversation>, Error> {
+pub(super) async fn open(database: &Pool, tenant: &str, name: &str) -> Result<Option<Conversation>, Error> {
     let parameters: [Parameter<'_>; 2] = [(&tenant, Type::TEXT), (&name, Type::TEXT)];
     let rows = incarnation::rows_with_log(database, OPEN, &parameters, 11).await?;
     rows.first().map(conversation).transpose()
 }
 
-pub(super) async fn open_many(
-    database: &Database,
-    ids: &[ConversationId],
-) -> Result<Vec<Conversation>, Error> {
+pub(super) async fn open_many(database: &Pool, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -100,7 +92,7 @@ pub(super) async fn open_many(
 }
 
 pub(super) async fn update(
-    database: &Database,
+    database: &Pool,
     id: ConversationId,
     title: Option<Option<String>>,
     metadata: Option<Option<String>>,
@@ -122,19 +114,19 @@ pub(super) async fn update(
 }
 
 /// Deletes the conversation and notes that its messages are to be erased.
-pub(super) async fn delete(database: &Database, id: ConversationId) -> Result<bool, Error> {
+pub(super) async fn delete(database: &Pool, id: ConversationId) -> Result<bool, Error> {
     let rows = database.write(DELETE, &[(&id, Type::INT8)]).await?;
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
 }
 
 /// Erases one piece of a deleted conversation: a long log in one statement would hold locks, and take longer than a statement may.
-pub(super) async fn erase(database: &Database) -> Result<bool, Error> {
+pub(super) async fn erase(database: &Pool) -> Result<bool, Error> {
     let rows = database.write(ERASE, &[(&ERASE_MESSAGES_MAX, Type::INT8)]).await?;
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
 }
 
 pub(super) async fn of_member(
-    store: &PostgresStore,
+    pools: &Pools,
     tenant: &str,
     user: &str,
     cursor: Option<ListCursor>,
@@ -144,7 +136,7 @@ pub(super) async fn of_member(
     let id = cursor.map_or(0, |cursor| cursor.id);
     // One more than asked for, to tell whether the list goes on.
     let look_at = i64::from(limit) + 1;
-    let rows = store
+    let rows = pools
         .stale_rows(
             OF_MEMBER,
             &[
@@ -167,7 +159,7 @@ pub(super) async fn of_member(
     Ok(ConversationList { conversations, next })
 }
 
-pub(super) async fn count(database: &Database, tenant: &str, at_most: u64) -> Result<u64, Error> {
+pub(super) async fn count(database: &Pool, tenant: &str, at_most: u64) -> Result<u64, Error> {
     let at_most = to_database(at_most);
     let rows = database.rows(COUNT, &[(&tenant, Type::TEXT), (&at_most, Type::INT8)]).await?;
     Ok(from_database(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default()))

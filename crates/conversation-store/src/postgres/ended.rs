@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use starling_database::postgres::{Pool, column};
 use tokio_postgres::types::Type;
 
-use super::database::Database;
-use super::row::column;
 use crate::{ENDED_SESSIONS_MAX, Error};
 
 const END: &str = "
@@ -17,20 +16,20 @@ const LATEST: &str = "
     ORDER BY ended_at DESC LIMIT $2";
 const AMONG: &str = "SELECT session FROM ended_sessions WHERE session = ANY ($1)";
 
-pub(super) async fn end(database: &Database, session: &str, kept: Duration) -> Result<(), Error> {
+pub(super) async fn end(database: &Pool, session: &str, kept: Duration) -> Result<(), Error> {
     database.rows(END, &[(&session, Type::TEXT)]).await?;
     let seconds = kept.as_secs_f64();
     database.rows(FORGET, &[(&seconds, Type::FLOAT8)]).await.map(drop)
 }
 
-pub(super) async fn latest(database: &Database, within: Duration) -> Result<Vec<String>, Error> {
+pub(super) async fn latest(database: &Pool, within: Duration) -> Result<Vec<String>, Error> {
     let seconds = within.as_secs_f64();
     let parameters = [(&seconds as _, Type::FLOAT8), (&i64::from(ENDED_SESSIONS_MAX) as _, Type::INT8)];
     let rows = database.rows(LATEST, &parameters).await?;
     rows.iter().map(|row| column(row, 0)).collect()
 }
 
-pub(super) async fn among(database: &Database, sessions: &[String]) -> Result<Vec<String>, Error> {
+pub(super) async fn among(database: &Pool, sessions: &[String]) -> Result<Vec<String>, Error> {
     if sessions.is_empty() {
         return Ok(Vec::new());
     }

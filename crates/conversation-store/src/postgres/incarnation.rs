@@ -1,9 +1,9 @@
 //! Which life of the database this is.
 
+use starling_database::postgres::{Parameter, Pool, column};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::database::{Database, Parameter};
-use super::row::{Rows, column};
 use crate::batch::to_database;
 use crate::{ConversationId, Error, incarnation_of};
 
@@ -12,7 +12,7 @@ const RENEW: &str = "SELECT starling_reincarnate($1)";
 const REPORT: &str = "SELECT starling_report_head($1, $2, $3)";
 
 /// The incarnation. Another one begins where none is valid.
-pub(super) async fn current(database: &Database) -> Result<String, Error> {
+pub(super) async fn current(database: &Pool) -> Result<String, Error> {
     match known(database).await? {
         Some(incarnation) => Ok(incarnation),
         None => restored(database).await,
@@ -20,14 +20,14 @@ pub(super) async fn current(database: &Database) -> Result<String, Error> {
 }
 
 /// Begins another incarnation, whatever the database looks like.
-pub(super) async fn renew(database: &Database) -> Result<String, Error> {
+pub(super) async fn renew(database: &Pool) -> Result<String, Error> {
     let seen = known(database).await?;
     renew_after(database, seen.as_deref()).await
 }
 
 /// Begins another incarnation if the database has fewer messages of a conversation than it once said.
 pub(super) async fn report_head(
-    database: &Database,
+    database: &Pool,
     id: ConversationId,
     known: u64,
     log: &str,
@@ -44,14 +44,14 @@ pub(super) async fn report_head(
     Ok(is_set_back)
 }
 
-/// Rows with a conversation's log in one column. Where that is null no incarnation is valid: another one begins, and the rows are
+/// Vec<Row> with a conversation's log in one column. Where that is null no incarnation is valid: another one begins, and the rows are
 /// read again.
 pub(super) async fn rows_with_log(
-    database: &Database,
+    database: &Pool,
     sql: &str,
     parameters: &[Parameter<'_>],
     log: usize,
-) -> Result<Rows, Error> {
+) -> Result<Vec<Row>, Error> {
     let rows = database.rows(sql, parameters).await?;
     let first: Option<Option<&str>> = rows.first().map(|row| column(row, log)).transpose()?;
     if first != Some(None) {
@@ -61,17 +61,17 @@ pub(super) async fn rows_with_log(
     database.rows(sql, parameters).await
 }
 
-async fn known(database: &Database) -> Result<Option<String>, Error> {
+async fn known(database: &Pool) -> Result<Option<String>, Error> {
     let rows = database.rows(CURRENT, &[]).await?;
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.flatten())
 }
 
-async fn restored(database: &Database) -> Result<String, Error> {
+async fn restored(database: &Pool) -> Result<String, Error> {
     tracing::warn!("the database is a restored dump; clients are told to forget what it lacks");
     renew_after(database, None).await
 }
 
-async fn renew_after(database: &Database, seen: Option<&str>) -> Result<String, Error> {
+async fn renew_after(database: &Pool, seen: Option<&str>) -> Result<String, Error> {
     let rows = database.write(RENEW, &[(&seen, Type::TEXT)]).await?;
     let row = rows.first().ok_or_else(|| Error::Refused("no answer to another incarnation".into()))?;
     column(row, 0)

@@ -1,12 +1,10 @@
 //! Who is in a conversation, and how far they have read.
 
+use starling_database::postgres::{Cause, Failed, Pool, column};
 use starling_model::ConversationName;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::database::Database;
-use super::error::{Cause, Failed};
-use super::row::column;
 use crate::batch::{Parts, Refusals, from_database, highest_marks, to_database};
 use crate::{Added, ConversationId, Error, MembersChange, ReadMark};
 
@@ -38,7 +36,7 @@ const MARK: &str = r#"
 
 /// Makes somebody a member, if there is room for one more.
 pub(super) async fn add(
-    database: &Database,
+    database: &Pool,
     id: ConversationId,
     user: &str,
     members_max: u64,
@@ -52,7 +50,7 @@ pub(super) async fn add(
 
 /// Makes somebody a member no more.
 pub(super) async fn remove(
-    database: &Database,
+    database: &Pool,
     id: ConversationId,
     user: &str,
 ) -> Result<Option<MembersChange>, Error> {
@@ -65,7 +63,7 @@ fn change(row: &Row) -> Result<MembersChange, Error> {
     Ok(MembersChange { changed: column(row, 0)?, version, owner: column::<&str>(row, 2)?.into() })
 }
 
-pub(super) async fn share(database: &Database, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
+pub(super) async fn share(database: &Pool, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
     let parameters = [&tenant, &one, &other].map(|name| (name as _, Type::TEXT));
     let rows = database.rows(SHARE, &parameters).await?;
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
@@ -73,7 +71,7 @@ pub(super) async fn share(database: &Database, tenant: &str, one: &str, other: &
 
 /// Those of these conversations that somebody is a member of.
 pub(super) async fn of(
-    database: &Database,
+    database: &Pool,
     tenant: &str,
     user: &str,
     names: &[ConversationName],
@@ -88,7 +86,7 @@ pub(super) async fn of(
 }
 
 /// Raises marks in one transaction. Where that fails because of a row, in several, so that only the guilty row fails.
-pub(super) async fn mark_read(database: &Database, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+pub(super) async fn mark_read(database: &Pool, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
     let mut answers = vec![None; batch.len()];
     let marks = highest_marks(batch);
     let mut parts = Parts::of(marks.len(), database.statement_timeout());
@@ -109,7 +107,7 @@ pub(super) async fn mark_read(database: &Database, batch: &[ReadMark]) -> Result
 
 /// Raises marks, and enters what they rose to at their positions.
 async fn mark_at_once(
-    database: &Database,
+    database: &Pool,
     marks: &[(usize, &ReadMark)],
     answers: &mut [Option<u64>],
 ) -> Result<(), Failed> {

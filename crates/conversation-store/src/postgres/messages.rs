@@ -2,13 +2,12 @@
 
 use std::time::SystemTime;
 
+use starling_database::postgres::{Parameter, Pool, column, to_ms};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::PostgresStore;
-use super::database::{Database, Parameter};
 use super::incarnation;
-use super::row::{Rows, column, to_ms};
+use super::pools::Pools;
 use crate::batch::{from_database, to_database};
 use crate::{ConversationHead, ConversationId, Error, Message, Page, Range, Role};
 
@@ -41,7 +40,7 @@ const HEADS: &str = "
     FROM conversations WHERE id = ANY ($1)";
 
 pub(super) async fn page(
-    store: &PostgresStore,
+    pools: &Pools,
     id: ConversationId,
     range: Range,
     limit: u32,
@@ -57,13 +56,13 @@ pub(super) async fn page(
     let parameters: [Parameter<'_>; 4] =
         [(&id, Type::INT8), (&from, Type::INT8), (&limit, Type::INT8), (&bytes_max, Type::INT8)];
     let mut rows = if fresh {
-        store.primary.rows(sql, &parameters).await?
+        pools.primary.rows(sql, &parameters).await?
     } else {
-        store.stale_rows(sql, &parameters).await?
+        pools.stale_rows(sql, &parameters).await?
     };
     if !fresh && is_behind(&rows, range)? {
-        store.instruments.replica_fallbacks.increment(1);
-        rows = store.primary.rows(sql, &parameters).await?;
+        pools.note_fallback();
+        rows = pools.primary.rows(sql, &parameters).await?;
     }
     let available = rows.first().map(|row| column::<i64>(row, 7)).transpose()?.unwrap_or_default();
     let messages = rows.iter().map(message).collect::<Result<Vec<_>, _>>()?;
@@ -72,16 +71,13 @@ pub(super) async fn page(
 
 /// Whether these rows are of a replica that lags. A log has no holes, so a page that reaches up to where it was asked for is whole;
 /// any other may lack messages, and would pass for the end of the log.
-fn is_behind(rows: &Rows, range: Range) -> Result<bool, Error> {
+fn is_behind(rows: &Vec<Row>, range: Range) -> Result<bool, Error> {
     let Range::Before(before) = range else { return Ok(false) };
     let newest = rows.last().map(|row| column::<i64>(row, 0)).transpose()?.map_or(0, from_database);
     Ok(before > 1 && newest != before - 1)
 }
 
-pub(super) async fn heads(
-    database: &Database,
-    ids: &[ConversationId],
-) -> Result<Vec<ConversationHead>, Error> {
+pub(super) async fn heads(database: &Pool, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }

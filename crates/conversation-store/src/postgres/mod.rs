@@ -7,47 +7,36 @@
 mod append;
 mod config;
 mod conversations;
-mod database;
-mod dsn;
 mod ended;
-mod error;
-mod hosts;
 mod incarnation;
 mod members;
 mod messages;
 mod nodes;
-mod outage;
-mod row;
-mod schema;
-mod tls;
-mod tls_stream;
+mod pools;
 mod users;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use starling_database::postgres::{check, is_current, migrate};
 
 pub use config::PostgresConfig;
 
 use starling_model::{ConversationName, TenantName, UserName};
 
-use crate::instruments::{Instruments, Work};
+use crate::metrics::{Metrics, Work};
+use crate::schema::SCHEMA;
 use crate::{
     Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
     ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange, NewConversation,
     Page, PoolStatus, Range, ReadMark,
 };
-use database::{Database, Parameter};
-use row::Rows;
+use pools::Pools;
 
 /// The log in PostgreSQL.
 pub struct PostgresStore {
-    /// For messages alone, so that no read takes the connections that sends need.
-    appends: Database,
-    primary: Database,
-    /// For reads that need not be fresh.
-    replica: Option<Database>,
-    instruments: Instruments,
+    pools: Pools,
+    metrics: Metrics,
 }
 
 impl PostgresStore {
@@ -59,63 +48,43 @@ impl PostgresStore {
     /// [`Error::Address`] if a URL or a file that it names can't be used.
     #[expect(clippy::needless_pass_by_value, reason = "a store is made of its configuration")]
     pub fn connect(config: PostgresConfig) -> Result<Self, Error> {
-        let appends_max = config.append_pool_size();
-        let primary_max = config.pool_size_max.saturating_sub(appends_max);
-        let primary = Database::new("primary", &config.url, &config, primary_max)?;
-        let appends = Database::new("appends", &config.url, &config, appends_max)?.beside(&primary);
-        let replica = match &config.read_url {
-            Some(url) => Some(Database::new("replica", url, &config, config.pool_size_max)?),
-            None => None,
-        };
-        Ok(Self { appends, primary, replica, instruments: Instruments::new("postgres") })
-    }
-
-    /// Rows from the replica, or from the primary where there is none or it fails.
-    async fn stale_rows(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Rows, Error> {
-        if let Some(replica) = &self.replica {
-            match replica.rows(sql, parameters).await {
-                Ok(rows) => return Ok(rows),
-                Err(error) => {
-                    tracing::debug!(%error, "the read replica failed; asking the primary");
-                    self.instruments.replica_fallbacks.increment(1);
-                }
-            }
-        }
-        self.primary.rows(sql, parameters).await
+        let metrics = Metrics::new("postgres");
+        let pools = Pools::new(&config, metrics.replica_fallbacks.clone())?;
+        Ok(Self { pools, metrics })
     }
 }
 
 #[async_trait]
 impl ConversationStore for PostgresStore {
     async fn migrate(&self) -> Result<(), Error> {
-        self.instruments.call(Work::Write, schema::migrate(&self.primary)).await
+        self.metrics.call(Work::Write, migrate(&self.pools.primary, &SCHEMA)).await
     }
 
     async fn check(&self) -> Result<(), Error> {
-        self.instruments.call(Work::Read, schema::check(&self.primary)).await
+        self.metrics.call(Work::Read, check(&self.pools.primary, &SCHEMA)).await
     }
 
     async fn is_migrated(&self) -> Result<bool, Error> {
-        self.instruments.call(Work::Read, schema::is_current(&self.primary)).await
+        self.metrics.call(Work::Read, is_current(&self.pools.primary, &SCHEMA)).await
     }
 
     async fn incarnation(&self) -> Result<String, Error> {
-        self.instruments.call(Work::Read, incarnation::current(&self.primary)).await
+        self.metrics.call(Work::Read, incarnation::current(&self.pools.primary)).await
     }
 
     async fn report_head(&self, id: ConversationId, known: u64, log: &str) -> Result<bool, Error> {
-        self.instruments.call(Work::Write, incarnation::report_head(&self.primary, id, known, log)).await
+        self.metrics.call(Work::Write, incarnation::report_head(&self.pools.primary, id, known, log)).await
     }
 
     async fn reincarnate(&self) -> Result<String, Error> {
-        self.instruments.call(Work::Write, incarnation::renew(&self.primary)).await
+        self.metrics.call(Work::Write, incarnation::renew(&self.pools.primary)).await
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        self.instruments.append(append::append(&self.appends, batch)).await
+        self.metrics.append(append::append(&self.pools.appends, batch)).await
     }
 
     async fn create_within(
@@ -123,8 +92,8 @@ impl ConversationStore for PostgresStore {
         new: &NewConversation,
         conversations_max: u64,
     ) -> Result<Option<Created>, Error> {
-        let call = conversations::create(&self.primary, new, conversations_max);
-        self.instruments.call(Work::Write, call).await
+        let call = conversations::create(&self.pools.primary, new, conversations_max);
+        self.metrics.call(Work::Write, call).await
     }
 
     async fn open(
@@ -132,15 +101,15 @@ impl ConversationStore for PostgresStore {
         tenant: &TenantName,
         conversation: &ConversationName,
     ) -> Result<Option<Conversation>, Error> {
-        self.instruments.call(Work::Read, conversations::open(&self.primary, tenant, conversation)).await
+        self.metrics.call(Work::Read, conversations::open(&self.pools.primary, tenant, conversation)).await
     }
 
     async fn open_many(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error> {
-        self.instruments.call(Work::Read, conversations::open_many(&self.primary, ids)).await
+        self.metrics.call(Work::Read, conversations::open_many(&self.pools.primary, ids)).await
     }
 
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error> {
-        self.instruments.call(Work::Read, messages::heads(&self.primary, ids)).await
+        self.metrics.call(Work::Read, messages::heads(&self.pools.primary, ids)).await
     }
 
     async fn messages(
@@ -151,12 +120,12 @@ impl ConversationStore for PostgresStore {
         bytes_max: usize,
         fresh: bool,
     ) -> Result<Page, Error> {
-        let call = messages::page(self, id, range, limit, bytes_max, fresh);
-        self.instruments.call(Work::Read, call).await
+        let call = messages::page(&self.pools, id, range, limit, bytes_max, fresh);
+        self.metrics.call(Work::Read, call).await
     }
 
     async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
-        self.instruments.call(Work::Write, members::mark_read(&self.primary, batch)).await
+        self.metrics.call(Work::Write, members::mark_read(&self.pools.primary, batch)).await
     }
 
     async fn add_member_within(
@@ -165,7 +134,7 @@ impl ConversationStore for PostgresStore {
         user: &UserName,
         members_max: u64,
     ) -> Result<Option<Added>, Error> {
-        self.instruments.call(Work::Write, members::add(&self.primary, id, user, members_max)).await
+        self.metrics.call(Work::Write, members::add(&self.pools.primary, id, user, members_max)).await
     }
 
     async fn remove_member(
@@ -173,7 +142,7 @@ impl ConversationStore for PostgresStore {
         id: ConversationId,
         user: &UserName,
     ) -> Result<Option<MembersChange>, Error> {
-        self.instruments.call(Work::Write, members::remove(&self.primary, id, user)).await
+        self.metrics.call(Work::Write, members::remove(&self.pools.primary, id, user)).await
     }
 
     async fn update(
@@ -182,16 +151,16 @@ impl ConversationStore for PostgresStore {
         title: Option<Option<String>>,
         metadata: Option<Option<String>>,
     ) -> Result<bool, Error> {
-        let call = conversations::update(&self.primary, id, title, metadata);
-        self.instruments.call(Work::Write, call).await
+        let call = conversations::update(&self.pools.primary, id, title, metadata);
+        self.metrics.call(Work::Write, call).await
     }
 
     async fn delete(&self, id: ConversationId) -> Result<bool, Error> {
-        self.instruments.call(Work::Write, conversations::delete(&self.primary, id)).await
+        self.metrics.call(Work::Write, conversations::delete(&self.pools.primary, id)).await
     }
 
     async fn erase(&self) -> Result<bool, Error> {
-        self.instruments.call(Work::Write, conversations::erase(&self.primary)).await
+        self.metrics.call(Work::Write, conversations::erase(&self.pools.primary)).await
     }
 
     async fn conversations_of(
@@ -201,8 +170,8 @@ impl ConversationStore for PostgresStore {
         cursor: Option<ListCursor>,
         limit: u32,
     ) -> Result<ConversationList, Error> {
-        let call = conversations::of_member(self, tenant, user, cursor, limit);
-        self.instruments.call(Work::Read, call).await
+        let call = conversations::of_member(&self.pools, tenant, user, cursor, limit);
+        self.metrics.call(Work::Read, call).await
     }
 
     async fn share_conversation(
@@ -211,31 +180,31 @@ impl ConversationStore for PostgresStore {
         one: &UserName,
         other: &UserName,
     ) -> Result<bool, Error> {
-        self.instruments.call(Work::Read, members::share(&self.primary, tenant, one, other)).await
+        self.metrics.call(Work::Read, members::share(&self.pools.primary, tenant, one, other)).await
     }
 
     async fn count_conversations(&self, tenant: &TenantName, at_most: u64) -> Result<u64, Error> {
-        self.instruments.call(Work::Read, conversations::count(&self.primary, tenant, at_most)).await
+        self.metrics.call(Work::Read, conversations::count(&self.pools.primary, tenant, at_most)).await
     }
 
     async fn touch_users(&self, batch: &[LastSeen]) -> Result<(), Error> {
-        self.instruments.call(Work::Write, users::touch(&self.primary, batch)).await
+        self.metrics.call(Work::Write, users::touch(&self.pools.primary, batch)).await
     }
 
     async fn last_seen(&self, tenant: &TenantName, users: &[UserName]) -> Result<Vec<LastSeen>, Error> {
-        self.instruments.call(Work::Read, users::last_seen(&self.primary, tenant, users)).await
+        self.metrics.call(Work::Read, users::last_seen(&self.pools.primary, tenant, users)).await
     }
 
     async fn end_session(&self, session: &str, kept: Duration) -> Result<(), Error> {
-        self.instruments.call(Work::Write, ended::end(&self.primary, session, kept)).await
+        self.metrics.call(Work::Write, ended::end(&self.pools.primary, session, kept)).await
     }
 
     async fn ended_sessions(&self, within: Duration) -> Result<Vec<String>, Error> {
-        self.instruments.call(Work::Read, ended::latest(&self.primary, within)).await
+        self.metrics.call(Work::Read, ended::latest(&self.pools.primary, within)).await
     }
 
     async fn ended_among(&self, sessions: &[String]) -> Result<Vec<String>, Error> {
-        self.instruments.call(Work::Read, ended::among(&self.primary, sessions)).await
+        self.metrics.call(Work::Read, ended::among(&self.pools.primary, sessions)).await
     }
 
     async fn member_of(
@@ -244,19 +213,19 @@ impl ConversationStore for PostgresStore {
         user: &UserName,
         names: &[ConversationName],
     ) -> Result<Vec<ConversationName>, Error> {
-        self.instruments.call(Work::Read, members::of(&self.primary, tenant, user, names)).await
+        self.metrics.call(Work::Read, members::of(&self.pools.primary, tenant, user, names)).await
     }
 
     async fn compare_links(&self, node: &str, hears: Option<bool>) -> Result<LinkReports, Error> {
-        self.instruments.call(Work::Read, nodes::compare_links(&self.primary, node, hears)).await
+        self.metrics.call(Work::Read, nodes::compare_links(&self.pools.primary, node, hears)).await
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        let call = async { self.primary.rows("SELECT 1", &[]).await.map(drop) };
-        self.instruments.call(Work::Read, call).await
+        let call = async { self.pools.primary.rows("SELECT 1", &[]).await.map(drop) };
+        self.metrics.call(Work::Read, call).await
     }
 
     fn pools(&self) -> Vec<PoolStatus> {
-        [&self.appends, &self.primary].into_iter().chain(&self.replica).map(Database::status).collect()
+        self.pools.status()
     }
 }

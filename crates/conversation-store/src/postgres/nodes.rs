@@ -1,9 +1,8 @@
 //! What nodes say of the link between them while it is in doubt.
 
+use starling_database::postgres::{Pool, column};
 use tokio_postgres::types::Type;
 
-use super::database::Database;
-use super::row::column;
 use crate::{Error, LinkReports};
 
 // Old rows are those of nodes that have ended. Rows that another node removes at the same time are left to it.
@@ -22,7 +21,7 @@ const ASK: &str = "
     FROM nodes WHERE node <> $1";
 
 pub(super) async fn compare_links(
-    database: &Database,
+    database: &Pool,
     node: &str,
     hears: Option<bool>,
 ) -> Result<LinkReports, Error> {

@@ -2,12 +2,10 @@
 
 use std::time::SystemTime;
 
+use starling_database::postgres::{Cause, Failed, Pool, column, to_ms, to_time};
 use starling_model::{TenantName, UserName};
 use tokio_postgres::types::Type;
 
-use super::database::Database;
-use super::error::{Cause, Failed};
-use super::row::{column, to_ms, to_time};
 use crate::batch::{Parts, Refusals, latest_sightings};
 use crate::{Error, LastSeen};
 
@@ -21,7 +19,7 @@ const TOUCH: &str = "
 const LAST_SEEN: &str = "SELECT user_name, last_seen FROM users WHERE tenant = $1 AND user_name = ANY ($2)";
 
 /// Writes sightings in one transaction. Where that fails because of a row, in several, so that only the guilty row is left out.
-pub(super) async fn touch(database: &Database, batch: &[LastSeen]) -> Result<(), Error> {
+pub(super) async fn touch(database: &Pool, batch: &[LastSeen]) -> Result<(), Error> {
     let sightings = latest_sightings(batch);
     let mut parts = Parts::of(sightings.len(), database.statement_timeout());
     let mut refusals = Refusals::default();
@@ -39,7 +37,7 @@ pub(super) async fn touch(database: &Database, batch: &[LastSeen]) -> Result<(),
     Ok(())
 }
 
-async fn touch_at_once(database: &Database, sightings: &[&LastSeen]) -> Result<(), Failed> {
+async fn touch_at_once(database: &Pool, sightings: &[&LastSeen]) -> Result<(), Failed> {
     if sightings.is_empty() {
         return Ok(());
     }
@@ -60,7 +58,7 @@ async fn touch_at_once(database: &Database, sightings: &[&LastSeen]) -> Result<(
 }
 
 pub(super) async fn last_seen(
-    database: &Database,
+    database: &Pool,
     tenant: &TenantName,
     users: &[UserName],
 ) -> Result<Vec<LastSeen>, Error> {

@@ -25,7 +25,8 @@ struct Head {
     moved: bool,
 }
 
-/// Appends a batch. A message that the database refuses fails alone; where it is a conversation's row that is refused, all of the
+/// Appends a batch, in the transaction of the connection: what has to be committed with the messages is written there, too. A message
+/// that the database refuses fails alone; where it is a conversation's row that is refused, all of the
 /// batch's messages to it fail.
 pub(super) fn append(
     connection: &Connection,

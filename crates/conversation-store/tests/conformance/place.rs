@@ -10,6 +10,7 @@ use starling_conversation_store::sqlite::{SqliteConfig, SqliteStore};
 use starling_conversation_store::{
     Append, AppendError, Appended, ConversationId, ConversationStore, NewConversation, Role,
 };
+use starling_database::postgres::PoolConfig;
 use starling_testkit::Folder;
 use starling_testkit::postgres::{PgBouncer, Postgres};
 use tokio::sync::Mutex;
@@ -73,13 +74,13 @@ impl Place {
     pub async fn store(&self) -> Result<Store> {
         match &self.engine {
             Engine::Postgres { url, .. } => {
-                let config = PostgresConfig {
-                    pool_size_max: 10,
+                let pool = PoolConfig {
                     connect_timeout: PATIENCE,
                     wait_timeout: PATIENCE,
                     statement_timeout: PATIENCE,
-                    ..PostgresConfig::new(url)
+                    ..PoolConfig::default()
                 };
+                let config = PostgresConfig { pool_size_max: 10, pool, ..PostgresConfig::new(url) };
                 Ok(Arc::new(PostgresStore::connect(config)?))
             }
             Engine::Sqlite(folder) => {

@@ -5,7 +5,7 @@ use rusqlite::ErrorCode;
 use crate::Error;
 
 /// What a failed statement means.
-pub(super) fn of_statement(error: &rusqlite::Error) -> Error {
+fn of_statement(error: &rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(
             ErrorCode::DatabaseBusy

@@ -8,7 +8,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 use crate::{AppendError, Appended, Error};
 
 /// What a store measures of itself.
-pub(crate) struct Instruments {
+pub(crate) struct Metrics {
     /// One `append`, from the call to the committed answer.
     commit_seconds: Histogram,
     /// Messages in one `append`.
@@ -37,7 +37,7 @@ pub(crate) enum Work {
     Write,
 }
 
-impl Instruments {
+impl Metrics {
     /// Registers the handles; `database` is `postgres` or `sqlite`.
     pub(crate) fn new(database: &'static str) -> Self {
         let calls = |work: &'static str| histogram!("starling_store_call_seconds", "database" => database, "work" => work);
@@ -113,6 +113,7 @@ impl Instruments {
                 Error::Refused(_) => self.refused.increment(1),
                 Error::Unsupported(_) => self.unsupported.increment(1),
                 Error::Address(_) => self.address.increment(1),
+                _ => {}
             }
         }
         result

@@ -8,16 +8,16 @@ use tokio_postgres::types::FromSql;
 use super::error;
 use crate::Error;
 
-/// The answer to a statement.
-pub(super) type Rows = Vec<Row>;
-
-/// A column by its position.
-pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, position: usize) -> Result<T, Error> {
+/// Reads a column by its position.
+///
+/// # Errors
+/// [`Error::Refused`] if it is of another type.
+pub fn column<'a, T: FromSql<'a>>(row: &'a Row, position: usize) -> Result<T, Error> {
     row.try_get(position).map_err(|error| error::of_decoding(&error))
 }
 
-/// A time as Unix milliseconds.
-pub(super) fn to_ms(time: SystemTime) -> i64 {
+/// Returns a time as Unix milliseconds.
+pub fn to_ms(time: SystemTime) -> i64 {
     let (before, distance) = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => (false, after),
         Err(error) => (true, error.duration()),
@@ -26,11 +26,11 @@ pub(super) fn to_ms(time: SystemTime) -> i64 {
     if before { -ms } else { ms }
 }
 
-/// Unix milliseconds as a time.
+/// Returns Unix milliseconds as a time.
 ///
 /// # Errors
 /// [`Error::Refused`] for one that is beyond the system's calendar.
-pub(super) fn to_time(ms: i64) -> Result<SystemTime, Error> {
+pub fn to_time(ms: i64) -> Result<SystemTime, Error> {
     let distance = Duration::from_millis(ms.unsigned_abs());
     let time = if ms < 0 {
         SystemTime::UNIX_EPOCH.checked_sub(distance)

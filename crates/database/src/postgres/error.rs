@@ -8,14 +8,16 @@ use crate::Error;
 
 /// A statement that failed: what it means to the caller, and what may have caused it.
 #[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) error: Error,
-    pub(super) cause: Cause,
+pub struct Failed {
+    /// What it means to the caller.
+    pub error: Error,
+    /// What may have caused it.
+    pub cause: Cause,
 }
 
 /// What may have caused a statement to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub enum Cause {
     /// The server or the way to it. The same statement for fewer rows would fail as well.
     Server,
     /// A default of the database or of the role, which a transaction may set otherwise.

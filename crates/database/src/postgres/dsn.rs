@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use tokio_postgres::config::{Host, SslMode};
 
 use super::error::chain;
 use super::hosts::HOSTS_MAX;
 use super::tls;
 use super::tls_stream::Tls;
+use super::trust::Trust;
 use crate::Error;
 
 /// A URL, read.
@@ -18,19 +20,6 @@ pub(super) struct Dsn {
     pub(super) trust: Trust,
     /// The URL's `sslrootcert`.
     pub(super) ca_file: Option<PathBuf>,
-}
-
-/// What the server has to show before it is talked to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// No TLS.
-    Plain,
-    /// TLS with any certificate: nobody can listen, but who answers is not known.
-    AnyCertificate,
-    /// A certificate by a known authority, for whatever name.
-    Authority,
-    /// A certificate by a known authority, for the host's name.
-    AuthorityAndName,
 }
 
 impl Dsn {
@@ -113,21 +102,24 @@ impl Dsn {
     }
 }
 
+/// Checks that a URL and the file of authorities that it names can be used. Connects to nothing.
+///
+/// # Errors
+/// [`Error::Address`] if not.
+pub fn check_url(url: &str, ca_file: Option<&Path>) -> Result<(), Error> {
+    Dsn::parse(url)?.tls(ca_file).map(drop)
+}
+
 /// Resolves `%2F` and the like.
 fn percent_decoded(text: &str) -> Result<String, Error> {
     let bad = || Error::Address("sslrootcert is not properly percent-encoded".into());
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|digit| char::from(digit).to_digit(16));
-        let (high, low) = (digit().ok_or_else(bad)?, digit().ok_or_else(bad)?);
-        bytes.push(u8::try_from(high * 16 + low).map_err(|_| bad())?);
+    let is_byte = |rest: &str| {
+        rest.as_bytes().first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_byte) {
+        return Err(bad());
     }
-    String::from_utf8(bytes).map_err(|_| bad())
+    percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| bad())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
-use super::Durability;
+use super::config::Durability;
 use crate::Error;
 
 /// The name that stands for a database which is gone with its last handle.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
 
-use super::database::{Database, Parameter};
 use super::error;
+use super::pool::Pool;
 use super::row::column;
-use crate::Error;
-use crate::migration::missing_after;
+use super::statement::Parameter;
+use crate::{Error, Schema};
 
 /// The oldest version that the tests run against.
 const SERVER_VERSION_MIN: i32 = 15;
@@ -25,14 +25,13 @@ const SERVER: &str = "SELECT current_setting('server_version_num')::int, current
     current_setting('server_encoding'), current_database(), current_setting('synchronous_commit')";
 // Not by to_regclass: that may answer from a cache which another node's migration has not reached yet.
 const HAS_HISTORY: &str = "SELECT EXISTS (
-    SELECT FROM pg_class WHERE relname = 'starling_migrations' AND relkind = 'r' AND pg_table_is_visible(oid))";
-const VERSION: &str = "SELECT coalesce(max(version), 0) FROM starling_migrations";
-const CREATE_HISTORY: &str = "CREATE TABLE starling_migrations (
-    version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
-const NOTE: &str = "INSERT INTO starling_migrations (version, name) VALUES ($1, $2)";
+    SELECT FROM pg_class WHERE relname = $1 AND relkind = 'r' AND pg_table_is_visible(oid))";
 
-/// Whether the server and the schema can be used.
-pub(super) async fn check(database: &Database) -> Result<(), Error> {
+/// Checks that the server and the schema can be used.
+///
+/// # Errors
+/// [`Error::Unsupported`] if the server is too old or its encoding can't hold every text, or if the schema is newer than this program.
+pub async fn check(database: &Pool, schema: &Schema) -> Result<(), Error> {
     for row in database.rows(SERVER, &[]).await? {
         let (number, name): (i32, &str) = (column(&row, 0)?, column(&row, 1)?);
         let (encoding, database_name): (&str, &str) = (column(&row, 2)?, column(&row, 3)?);
@@ -41,7 +40,7 @@ pub(super) async fn check(database: &Database) -> Result<(), Error> {
                 "the database is PostgreSQL {name}, but Starling needs {SERVER_VERSION_MIN} or newer"
             )));
         }
-        if column::<&str>(&row, 4)? == "off" && database.is_first_warning() {
+        if column::<&str>(&row, 4)? == "off" && database.server().is_first_warning() {
             tracing::warn!(
                 "the database has synchronous_commit = off: where its server crashes, messages are lost that Starling has acknowledged"
             );
@@ -53,45 +52,69 @@ pub(super) async fn check(database: &Database) -> Result<(), Error> {
             )));
         }
     }
-    is_current(database).await.map(drop)
+    is_current(database, schema).await.map(drop)
 }
 
-/// Whether the schema is up to date; an error if it is newer than this program.
-pub(super) async fn is_current(database: &Database) -> Result<bool, Error> {
+/// Returns whether the schema is up to date.
+///
+/// # Errors
+/// [`Error::Unsupported`] if it is newer than this program.
+pub async fn is_current(database: &Pool, schema: &Schema) -> Result<bool, Error> {
     let mut version = 0;
-    for row in database.rows(HAS_HISTORY, &[]).await? {
+    for row in database.rows(HAS_HISTORY, &[(&schema.history, Type::TEXT)]).await? {
         if column(&row, 0)? {
-            for row in database.rows(VERSION, &[]).await? {
+            for row in database.rows(&version_of(schema), &[]).await? {
                 version = column(&row, 0)?;
             }
         }
     }
-    Ok(missing_after(version)?.is_empty())
+    Ok(schema.missing_after(version)?.is_empty())
 }
 
-/// Applies what is missing, in one transaction: all of it or nothing.
-pub(super) async fn migrate(database: &Database) -> Result<(), Error> {
-    check(database).await?;
-    database.locked_transaction(LOCK, MIGRATION_TIMEOUT, apply_missing).await
+/// Applies what is missing, in one transaction: all of it or nothing. Nodes that start at once wait for each other.
+///
+/// # Errors
+/// Those of [`check`], and of the migrations.
+pub async fn migrate(database: &Pool, schema: &Schema) -> Result<(), Error> {
+    check(database, schema).await?;
+    database
+        .locked_transaction(LOCK, MIGRATION_TIMEOUT, async |transaction| apply(transaction, schema).await)
+        .await
 }
 
-async fn apply_missing(transaction: &Transaction<'_>) -> Result<(), Error> {
+async fn apply(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), Error> {
     let failed = |error: tokio_postgres::Error| error::of_query(&error);
-    let history = transaction.query_typed(HAS_HISTORY, &[]).await.map_err(failed)?;
+    let has_history: [Parameter<'_>; 1] = [(&schema.history, Type::TEXT)];
+    let history = transaction.query_typed(HAS_HISTORY, &has_history).await.map_err(failed)?;
     let mut version = 0;
     match history.first().map(|row| column::<bool>(row, 0)).transpose()? {
         Some(true) => {
-            for row in transaction.query_typed(VERSION, &[]).await.map_err(failed)? {
+            for row in transaction.query_typed(&version_of(schema), &[]).await.map_err(failed)? {
                 version = column(&row, 0)?;
             }
         }
-        _ => transaction.batch_execute(CREATE_HISTORY).await.map_err(failed)?,
+        _ => transaction.batch_execute(&create_history_of(schema)).await.map_err(failed)?,
     }
-    for migration in missing_after(version)? {
+    for migration in schema.missing_after(version)? {
         transaction.batch_execute(migration.postgres).await.map_err(failed)?;
         let note: [Parameter<'_>; 2] = [(&migration.version, Type::INT4), (&migration.name, Type::TEXT)];
-        transaction.query_typed(NOTE, &note).await.map_err(failed)?;
+        transaction.query_typed(&note_of(schema), &note).await.map_err(failed)?;
         tracing::info!(version = migration.version, name = migration.name, "migrated the database");
     }
     Ok(())
+}
+
+fn version_of(schema: &Schema) -> String {
+    format!("SELECT coalesce(max(version), 0) FROM {}", schema.history)
+}
+
+fn create_history_of(schema: &Schema) -> String {
+    format!(
+        "CREATE TABLE {} (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+        schema.history
+    )
+}
+
+fn note_of(schema: &Schema) -> String {
+    format!("INSERT INTO {} (version, name) VALUES ($1, $2)", schema.history)
 }

@@ -12,8 +12,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
 };
 
-use super::dsn::Trust;
 use super::tls_stream::Tls;
+use super::trust::Trust;
 use crate::Error;
 
 /// Makes TLS connections that trust as `trust` says.

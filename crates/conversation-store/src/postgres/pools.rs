@@ -1,0 +1,58 @@
+use metrics::Counter;
+use starling_database::postgres::{Parameter, Pool};
+use tokio_postgres::Row;
+
+use super::config::PostgresConfig;
+use crate::{Error, PoolStatus};
+
+/// The connections to the servers.
+pub(super) struct Pools {
+    /// For messages alone, so that no read takes the connections that sends need.
+    pub(super) appends: Pool,
+    pub(super) primary: Pool,
+    /// For reads that need not be fresh.
+    replica: Option<Pool>,
+    /// Reads that the replica failed and the primary answered.
+    replica_fallbacks: Counter,
+}
+
+impl Pools {
+    pub(super) fn new(config: &PostgresConfig, replica_fallbacks: Counter) -> Result<Self, Error> {
+        let appends_max = config.append_pool_size();
+        let primary_max = config.pool_size_max.saturating_sub(appends_max);
+        let primary = Pool::new("primary", &config.url, &config.pool, primary_max)?;
+        let appends = Pool::new("appends", &config.url, &config.pool, appends_max)?.beside(&primary);
+        let replica = match &config.read_url {
+            Some(url) => Some(Pool::new("replica", url, &config.pool, config.pool_size_max)?),
+            None => None,
+        };
+        Ok(Self { appends, primary, replica, replica_fallbacks })
+    }
+
+    /// Returns rows from the replica, or from the primary where there is none or it fails.
+    pub(super) async fn stale_rows(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        if let Some(replica) = &self.replica {
+            match replica.rows(sql, parameters).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) => {
+                    tracing::debug!(%error, "the read replica failed; asking the primary");
+                    self.note_fallback();
+                }
+            }
+        }
+        self.primary.rows(sql, parameters).await
+    }
+
+    /// Counts a read that the primary had to answer in the replica's place.
+    pub(super) fn note_fallback(&self) {
+        self.replica_fallbacks.increment(1);
+    }
+
+    pub(super) fn status(&self) -> Vec<PoolStatus> {
+        [&self.appends, &self.primary].into_iter().chain(&self.replica).map(Pool::status).collect()
+    }
+}

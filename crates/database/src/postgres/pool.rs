@@ -1,0 +1,355 @@
+//! A pool of connections to one server, and the ways to ask it something.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, QueueMode, RecyclingMethod, Runtime, Transaction};
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_postgres::types::Type;
+use tokio_postgres::{IsolationLevel, NoTls, Row};
+
+use super::config::PoolConfig;
+use super::connection::Connection;
+use super::dsn::Dsn;
+use super::error::{self, Cause, Failed};
+use super::hosts::Hosts;
+use super::outage::{self, Outage};
+use super::server::Server;
+use super::statement::{Parameter, Statement};
+use super::tls_stream::Tls;
+use crate::{Error, PoolStatus};
+
+/// A pool of connections to one server. Clones share the connections.
+#[derive(Clone)]
+pub struct Pool {
+    /// The pool's name.
+    name: &'static str,
+    connections: deadpool_postgres::Pool,
+    tls: Option<Tls>,
+    statement_timeout: Duration,
+    prepared_statements: bool,
+    /// Begins a transaction whose settings are ours.
+    begin: Arc<str>,
+    server: Server,
+}
+
+/// The share of a statement's time that it waits for one lock: what is left is for those of its rows that nobody holds.
+const LOCK_SHARE: u128 = 4;
+/// Limits how long a migration waits for a table's lock. It is tried again then.
+const SHORT_LOCK_WAIT: &str = "SELECT set_config('lock_timeout', '2s', true)";
+/// Lifts the limits that a database or a role may set, for one transaction: a migration may take long.
+const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN
+    ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
+/// How often a write is repeated at once that was rolled back because of another transaction, or cancelled before its settings held.
+const REPEATS: usize = 4;
+
+/// Sets what a statement relies on, whatever the defaults of the database and of the role are: other isolation levels roll
+/// transactions back that touch the same rows, and a short `statement_timeout` cancels what would have been done in time. Not
+/// `default_transaction_read_only`: hosters set it when the disk is full, and operators to freeze a database.
+fn begin(statement_timeout: Duration) -> String {
+    let timeout_ms = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
+    let lock_timeout_ms = (timeout_ms / LOCK_SHARE).max(1);
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {timeout_ms}; \
+         SET LOCAL lock_timeout = {lock_timeout_ms}; SET LOCAL idle_in_transaction_session_timeout = 0"
+    )
+}
+
+impl Pool {
+    /// Makes a pool of at most `size_max` connections, named after its server. Connects to nothing yet.
+    ///
+    /// Belongs into a Tokio runtime; otherwise idle connections are not closed.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if the URL or a file that it names can't be used.
+    pub fn new(name: &'static str, url: &str, config: &PoolConfig, size_max: usize) -> Result<Self, Error> {
+        let mut dsn = Dsn::parse(url)?;
+        // For each address of each host, and for all that belongs to a connection.
+        let connect_timeout = dsn.config.get_connect_timeout().copied().unwrap_or(config.connect_timeout);
+        dsn.config.connect_timeout(connect_timeout).keepalives_idle(Duration::from_secs(15));
+        // A server that fell silent is noticed by the kernel as well, for connections that are not being waited for.
+        dsn.config.tcp_user_timeout(config.statement_timeout.saturating_mul(2));
+        let tls = dsn.tls(config.ca_file.as_deref())?;
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = match &tls {
+            Some(tls) => {
+                let hosts = Hosts::of(&dsn.config, tls.clone(), connect_timeout);
+                Manager::from_connect(dsn.config, hosts, recycling)
+            }
+            None => {
+                let hosts = Hosts::of(&dsn.config, NoTls, connect_timeout);
+                Manager::from_connect(dsn.config, hosts, recycling)
+            }
+        };
+        let connections = deadpool_postgres::Pool::builder(manager)
+            .max_size(size_max.max(1))
+            .wait_timeout(Some(config.wait_timeout))
+            // `Hosts` limits the time of each attempt.
+            .create_timeout(None)
+            .recycle_timeout(Some(config.recycle_timeout))
+            // The connection used last is used next, so that those not needed grow idle and are closed.
+            .queue_mode(QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| Error::Address(error.to_string()))?;
+        let pool = Self {
+            name,
+            connections,
+            tls,
+            statement_timeout: config.statement_timeout,
+            prepared_statements: config.prepared_statements,
+            begin: begin(config.statement_timeout).into(),
+            server: Server::new(name),
+        };
+        pool.close_idle_connections(config.idle_timeout);
+        Ok(pool)
+    }
+
+    /// Says that this is another pool of the same server: what one learns about the server both know, and it is logged once.
+    #[must_use]
+    pub fn beside(mut self, other: &Self) -> Self {
+        self.server = other.server.clone();
+        self
+    }
+
+    /// Runs one statement that only reads, in one round trip.
+    ///
+    /// # Errors
+    /// Any [`Error`] but [`Error::Unsupported`].
+    pub async fn rows(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
+        let statement = Statement { sql, parameters };
+        let mut answer = match self.server.reads_need_transaction() {
+            true => self.committed_rows(statement).await,
+            false => self.answer(statement).await,
+        };
+        let by_defaults = |failed: &Failed| matches!(failed.cause, Cause::Defaults | Cause::Lock);
+        if !self.server.reads_need_transaction() && answer.as_ref().is_err_and(by_defaults) {
+            self.server.note_that_reads_need_transaction();
+            answer = self.committed_rows(statement).await;
+        }
+        Ok(self.noted(answer)?)
+    }
+
+    /// Runs one statement that writes, as a transaction of its own in one round trip.
+    ///
+    /// # Errors
+    /// [`Failed`], with what may have caused it.
+    pub async fn write(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Failed> {
+        self.transaction(&[Statement { sql, parameters }]).await.map(of_one)
+    }
+
+    /// Runs statements as one transaction in one round trip, and returns the rows of each. All are sent before the first answer comes. It
+    /// is repeated at once where another transaction made it fail, so no statement may have an effect outside the database.
+    ///
+    /// # Errors
+    /// [`Failed`] for the first statement that fails; nothing is written then.
+    pub async fn transaction(&self, statements: &[Statement<'_>]) -> Result<Vec<Vec<Row>>, Failed> {
+        let mut answer = self.committed(statements).await;
+        for _ in 0..REPEATS {
+            // It was rolled back, so that it can't be carried out twice.
+            let again = |failed: &Failed| matches!(failed.cause, Cause::Conflict | Cause::Defaults);
+            if !answer.as_ref().is_err_and(again) {
+                break;
+            }
+            answer = self.committed(statements).await;
+        }
+        self.noted(answer)
+    }
+
+    /// Returns how long a statement may take.
+    pub fn statement_timeout(&self) -> Duration {
+        self.statement_timeout
+    }
+
+    /// Runs `plan` in a transaction under a lock with this number, without the time limits that the database or the role may set.
+    pub(super) async fn locked_transaction<F>(&self, lock: i64, limit: Duration, plan: F) -> Result<(), Error>
+    where
+        F: AsyncFnOnce(&Transaction<'_>) -> Result<(), Error>,
+    {
+        let mut connection = self.connection().await?;
+        let work = async {
+            let transaction = connection.get_mut()?.build_transaction();
+            let transaction = transaction.isolation_level(IsolationLevel::ReadCommitted).start().await;
+            let transaction = transaction.map_err(|e| error::of_query(&e))?;
+            transaction.query_typed(NO_TIMEOUTS, &[]).await.map_err(|e| error::of_query(&e))?;
+            // Held to the end of the transaction: a lock of the session would stay behind in PgBouncer.
+            let lock: Parameter<'_> = (&lock, Type::INT8);
+            transaction
+                .query_typed("SELECT pg_advisory_xact_lock($1)", &[lock])
+                .await
+                .map_err(|e| error::of_query(&e))?;
+            // Whatever waits for a table's lock has all later statements on that table wait behind it, sends among them.
+            transaction.query_typed(SHORT_LOCK_WAIT, &[]).await.map_err(|e| error::of_query(&e))?;
+            plan(&transaction).await?;
+            transaction.commit().await.map_err(|e| error::of_query(&e))
+        };
+        let done = timeout(limit, work).await;
+        match done {
+            Ok(result) => {
+                connection.give_back();
+                result
+            }
+            Err(_) => Err(self.late(limit)),
+        }
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Returns the state of the pool.
+    pub fn status(&self) -> PoolStatus {
+        let status = self.connections.status();
+        PoolStatus {
+            name: self.name,
+            size_max: status.max_size,
+            size: status.size,
+            idle: status.available,
+            waiting: status.waiting,
+        }
+    }
+
+    /// Runs one statement without a transaction of its own.
+    async fn answer(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failed> {
+        let connection = self.connection().await?;
+        let object = connection.get()?;
+        let ask = async { self.ready(object, statement).await?.rows(object).await };
+        let answer = timeout(self.statement_timeout, ask).await;
+        self.finish(connection, answer.ok())
+    }
+
+    async fn committed_rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failed> {
+        self.committed(&[statement]).await.map(of_one)
+    }
+
+    /// Runs statements as one transaction.
+    async fn committed(&self, statements: &[Statement<'_>]) -> Result<Vec<Vec<Row>>, Failed> {
+        let connection = self.connection().await?;
+        let answer = timeout(self.statement_timeout, self.commit_on(connection.get()?, statements)).await;
+        self.finish(connection, answer.ok())
+    }
+
+    /// Sends all at once, in this order, so that it is one round trip.
+    async fn commit_on(
+        &self,
+        connection: &Object,
+        statements: &[Statement<'_>],
+    ) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
+        let mut ready = Vec::with_capacity(statements.len());
+        for statement in statements {
+            ready.push(self.ready(connection, *statement).await?);
+        }
+        let (begun, answers, committed) = tokio::join!(
+            biased;
+            connection.batch_execute(&self.begin),
+            join_all(ready.iter().map(|statement| statement.rows(connection))),
+            // Rolls back what has failed.
+            connection.batch_execute("COMMIT"),
+        );
+        begun?;
+        let rows = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        committed?;
+        Ok(rows)
+    }
+
+    async fn ready<'a>(
+        &self,
+        connection: &Object,
+        statement: Statement<'a>,
+    ) -> Result<Ready<'a>, tokio_postgres::Error> {
+        if !self.prepared_statements {
+            return Ok(Ready { statement, prepared: None });
+        }
+        let types: Vec<Type> = statement.parameters.iter().map(|(_, kind)| kind.clone()).collect();
+        let prepared = Some(connection.prepare_typed_cached(statement.sql, &types).await?);
+        Ok(Ready { statement, prepared })
+    }
+
+    fn finish<T>(
+        &self,
+        connection: Connection,
+        answer: Option<Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Failed> {
+        let Some(answer) = answer else {
+            return Err(Failed::of_server(self.late(self.statement_timeout)));
+        };
+        if answer.as_ref().is_err_and(error::is_of_a_read_only_server) {
+            connection.discard();
+        } else {
+            connection.give_back();
+        }
+        answer.map_err(|error| Failed::of_query(&error))
+    }
+
+    async fn connection(&self) -> Result<Connection, Error> {
+        Connection::take(&self.connections, self.tls.as_ref(), self.statement_timeout).await
+    }
+
+    fn noted<T>(&self, answer: Result<T, Failed>) -> Result<T, Failed> {
+        if let Err(failed) = &answer {
+            outage::note(self, &failed.error);
+        }
+        answer
+    }
+
+    fn late(&self, limit: Duration) -> Error {
+        Error::Unavailable(format!("no answer within {limit:?}"))
+    }
+
+    /// Closes connections that have not been used for a while, as long as the pool lives.
+    fn close_idle_connections(&self, idle_timeout: Duration) {
+        // Without a runtime nobody can connect either.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let pool = self.connections.weak();
+        runtime.spawn(async move {
+            let mut tick = interval((idle_timeout / 2).max(Duration::from_millis(100)));
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                let Some(pool) = pool.upgrade() else { return };
+                pool.retain(|_, metrics| metrics.last_used() < idle_timeout);
+            }
+        });
+    }
+}
+
+impl outage::Try for Pool {
+    fn outage(&self) -> &Outage {
+        &self.server.outage
+    }
+
+    fn name(&self) -> &'static str {
+        self.server.name
+    }
+
+    async fn ask(&self) -> Result<(), Error> {
+        self.rows("SELECT 1", &[]).await.map(drop)
+    }
+}
+
+/// A statement that can be sent at once.
+struct Ready<'a> {
+    statement: Statement<'a>,
+    /// Where prepared statements are used.
+    prepared: Option<tokio_postgres::Statement>,
+}
+
+impl Ready<'_> {
+    async fn rows(&self, connection: &Object) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Statement { sql, parameters } = self.statement;
+        match &self.prepared {
+            Some(prepared) => {
+                let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
+                connection.query(prepared, &values).await
+            }
+            None => connection.query_typed(sql, parameters).await,
+        }
+    }
+}
+
+/// The rows of the only statement.
+fn of_one(answers: Vec<Vec<Row>>) -> Vec<Row> {
+    answers.into_iter().next().unwrap_or_default()
+}

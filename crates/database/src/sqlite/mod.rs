@@ -1,0 +1,106 @@
+//! One SQLite file, for a single node. One thread writes and a few read, so that no thread of the asynchronous runtime ever waits for
+//! the disk.
+
+mod config;
+mod error;
+mod file;
+mod queue;
+mod readers;
+mod schema;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+pub use config::{Durability, SqliteConfig};
+
+use crate::{Error, PoolStatus, Schema};
+use file::DatabaseFile;
+use readers::Readers;
+use writer::Writer;
+
+/// An SQLite file, open.
+pub struct SqliteDatabase {
+    readers: Readers,
+    /// Closed last, because it puts the write-ahead log in order then.
+    writer: Writer,
+    file: Arc<DatabaseFile>,
+}
+
+impl SqliteDatabase {
+    /// Opens the file, and makes it and its folder where there is none. `:memory:` is a database that is gone with its handle. Waits
+    /// for the disk for a moment.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if the file can't be used: not to be made or read, in use by another program, or no database.
+    pub fn open(path: &Path, config: SqliteConfig) -> Result<Self, Error> {
+        let SqliteConfig { durability, readers, queue_max, call_timeout } = config;
+        let queue_max = queue_max.max(1);
+        let file = Arc::new(DatabaseFile::claim(path)?);
+        let writer = file.writer(durability)?;
+        let connections = (0..readers.max(1)).map(|_| file.reader()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            readers: Readers::start(connections, &file, queue_max, call_timeout)?,
+            writer: Writer::start(writer, Arc::clone(&file), queue_max, call_timeout)?,
+            file,
+        })
+    }
+
+    /// Runs `work` on a snapshot that holds everything committed before the call.
+    ///
+    /// # Errors
+    /// Those of the work, and [`Error::Unavailable`] when its turn does not come in time.
+    pub async fn read<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    {
+        self.readers.read(work).await
+    }
+
+    /// Runs `work` in a transaction, and returns its result when that is committed. What waits at the same time shares the transaction;
+    /// where `work` fails, its changes alone are undone.
+    ///
+    /// # Errors
+    /// Those of the work and of the commit, and [`Error::Unavailable`] when its turn does not come in time.
+    pub async fn write<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    {
+        self.writer.write(work).await
+    }
+
+    /// Returns whether the schema is up to date.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it is newer than this program.
+    pub async fn is_current(&self, schema: &'static Schema) -> Result<bool, Error> {
+        self.read(|connection| schema::is_current(connection, schema)).await
+    }
+
+    /// Applies what the schema lacks: all of it or nothing.
+    ///
+    /// # Errors
+    /// Those of [`Self::is_current`], and of the migrations.
+    pub async fn migrate(&self, schema: &'static Schema) -> Result<(), Error> {
+        self.write(|connection| schema::migrate(connection, schema)).await
+    }
+
+    /// Brings all that was committed into the file itself, for a stop after which nothing is written any more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if somebody is still reading it.
+    pub async fn checkpoint(&self) -> Result<(), Error> {
+        let file = Arc::clone(&self.file);
+        let done = tokio::task::spawn_blocking(move || file.checkpoint()).await;
+        done.map_err(|error| Error::Unavailable(error.to_string()))?
+    }
+
+    /// Returns the states of the thread that writes and of those that read.
+    pub fn pools(&self) -> [PoolStatus; 2] {
+        [self.writer.status(), self.readers.status()]
+    }
+}
