@@ -7,7 +7,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+
+use crate::vital::vital;
 
 /// Something that may wait on a lane.
 pub trait Weigh {
@@ -93,6 +96,23 @@ where
             end.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
+}
+
+/// Works on a lane for a part of the hub, in a task without which the node can't live.
+pub fn spawn<T, P, F>(
+    runtime: &Handle,
+    task: &'static str,
+    end: LaneEnd<T>,
+    batch: Bound,
+    part: &Arc<P>,
+    work: impl Fn(Arc<P>, Vec<T>) -> F + Send + 'static,
+) where
+    T: Weigh + Send + 'static,
+    P: Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let part = part.clone();
+    runtime.spawn(vital(task, run(end, batch, move |items| work(part.clone(), items))));
 }
 
 /// How many of the first items make one batch, and what they weigh.

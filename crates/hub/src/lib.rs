@@ -29,6 +29,7 @@ mod sessions;
 mod shards;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod store_writer;
 #[cfg(test)]
 mod testing;
 mod topics;

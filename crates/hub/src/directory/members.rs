@@ -124,7 +124,7 @@ impl Hub {
         if !room.looking.swap(true, Ordering::AcqRel) && self.look_lane.try_send(room.clone()).is_err() {
             room.looking.store(false, Ordering::Release);
             // All of the lane is read instead.
-            self.missed.enter(room.lane);
+            self.missed.insert(room.lane);
         }
     }
 
@@ -150,7 +150,7 @@ impl Hub {
             Ok(read) => read,
             Err(error) => {
                 tracing::debug!(%error, "members could not be read anew; they will be, later");
-                rooms.iter().for_each(|room| self.missed.enter(room.lane));
+                rooms.iter().for_each(|room| self.missed.insert(room.lane));
                 return false;
             }
         };
@@ -186,7 +186,7 @@ impl Hub {
     pub(crate) fn tell_member(&self, change: MemberChange) {
         self.apply_member(&change);
         let lane = starling_fanout::lane_of(&change.tenant, &change.name);
-        self.publish_message(lane, &NodeMessage::Member(change));
+        self.publisher.publish_message(lane, &NodeMessage::Member(change));
     }
 
     /// Has everybody look whose members are older than this version, or everybody.
@@ -194,7 +194,7 @@ impl Hub {
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
         self.doubt_members(&tenant, &name, room.conversation, version);
         let message = NodeMessage::Members { tenant, name, conversation: room.conversation, version };
-        self.publish_message(room.lane, &message);
+        self.publisher.publish_message(room.lane, &message);
     }
 
     /// Takes over what was read of a conversation, and tells what changed by it.

@@ -5,3 +5,5 @@ pub(crate) mod erasing;
 pub(crate) mod incarnation;
 pub(crate) mod members;
 pub(crate) mod rooms;
+
+pub(crate) use rooms::Rooms;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::Equivalent;
 use parking_lot::Mutex;
 use starling_conversation_store::ConversationStore;
-use starling_model::{ConversationName, TenantName};
+use starling_model::{ConversationName, TenantName, UserName};
+use starling_session_store::ConversationKey;
 use tokio::sync::OnceCell;
 
 use crate::encoded::Encoded;
@@ -211,6 +212,13 @@ impl Rooms {
         if let Some(Slot::Loading(loading)) = self.part(tenant, name).lock().get(&KeyRef(tenant, name)) {
             loading.stale.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// With how many sessions a user is online in a conversation by a node, as far as this node knows.
+    pub fn devices_on(&self, node: &str, conversation: &ConversationKey, user: &UserName) -> u32 {
+        self.known(&conversation.tenant, &conversation.conversation)
+            .filter(|room| room.conversation == conversation.id)
+            .map_or(0, |room| room.state().online.on_node(user, node))
     }
 
     /// All rooms with a joined socket.

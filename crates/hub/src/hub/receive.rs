@@ -15,6 +15,7 @@ use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::neighbours::changes;
 use crate::node_message::{self, CommittedMessage, Head, Heard, NodeMessage};
+use crate::room::online::Shift;
 use crate::room::{Room, RoomKey};
 use crate::shards::ShardItem;
 use crate::topics::TopicKey;
@@ -156,7 +157,7 @@ impl Hub {
             NodeMessage::Ended { session } => self.end_here(&session),
             NodeMessage::Restored { node } => {
                 if node != self.node {
-                    self.unread.enter_all();
+                    self.unread.insert_all();
                 }
             }
             NodeMessage::Drain { node } => {
@@ -270,11 +271,9 @@ impl Hub {
             return;
         }
         match state.online.set(user, node, devices) {
-            crate::room::online::Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
-            crate::room::online::Shift::Went => {
-                state.tell_presence(room, &*self.shards, user, false, last_seen_ms);
-            }
-            crate::room::online::Shift::None => {}
+            Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
+            Shift::Went => state.tell_presence(room, &*self.shards, user, false, last_seen_ms),
+            Shift::None => {}
         }
     }
 }

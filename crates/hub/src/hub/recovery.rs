@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use starling_fanout::LANES;
-use starling_session_store::{Dropped, NotRestored, Restored, SessionState, Stamp, Taken};
+use starling_session_store::{NotRestored, Restored, SessionState, Stamp, Taken};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::Map;
 use crate::directory::members::READ_AT_ONCE;
+use crate::hub::Hub;
 use crate::hub::tick::TICK;
-use crate::hub::{Hub, StoreChange};
 use crate::room::Room;
 use crate::sessions::Session;
-use crate::{Map, clock};
 
 /// How often this node's sessions are compared with the session store at most, however often the link breaks.
 const CHECK_SESSIONS_EVERY: Duration = Duration::from_secs(10);
@@ -43,15 +43,15 @@ impl Hub {
     pub(crate) fn miss(&self, lane: Option<u16>) {
         let lanes = lane.map_or(0..LANES, |lane| lane..lane + 1);
         for lane in lanes {
-            self.missed.enter(lane);
-            self.unread.enter(lane);
+            self.missed.insert(lane);
+            self.unread.insert(lane);
         }
     }
 
     /// Reads anew what was missed, one set of lanes after the other. What can't be read now is, a second later.
     pub(crate) async fn recover_forever(self: Arc<Self>) {
         while !self.has_left() {
-            let lanes = self.missed.entered().await;
+            let lanes = self.missed.taken().await;
             self.rooms.sweep(self.seconds(), true);
             let mut concerned = self.rooms.joined();
             concerned.retain(|room| lanes.contains(&room.lane));
@@ -65,7 +65,7 @@ impl Hub {
     /// Reads anew who is there, wherever that could not be read or may be old.
     pub(crate) async fn read_presence_forever(self: Arc<Self>) {
         while !self.has_left() {
-            let lanes = self.unread.entered().await;
+            let lanes = self.unread.taken().await;
             self.rooms.doubt_presence();
             let mut rooms = self.rooms.joined();
             rooms.retain(|room| lanes.contains(&room.lane));
@@ -115,8 +115,7 @@ impl Hub {
                 Some(_) => self.supersede(session),
                 // Its socket dropped meanwhile, and that may have been written before.
                 None if self.sessions.get(&session.id).is_none_or(|now| !Arc::ptr_eq(&now, session)) => {
-                    let dropped = Dropped { session: session.id.to_string(), stamp: written.stamp };
-                    self.change(StoreChange::Detached { dropped, at_ms: clock::now_ms() });
+                    self.writer.detach(&session.id, written.stamp);
                 }
                 None => {}
             }
@@ -138,7 +137,7 @@ impl Hub {
         for (index, chunk) in rooms.chunks(READ_AT_ONCE).enumerate() {
             if !self.read_members(chunk).await {
                 // A database that is away is not asked for each of them.
-                rooms[index * READ_AT_ONCE..].iter().for_each(|room| self.missed.enter(room.lane));
+                rooms[index * READ_AT_ONCE..].iter().for_each(|room| self.missed.insert(room.lane));
                 return false;
             }
         }

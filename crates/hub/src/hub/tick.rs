@@ -10,7 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
-use crate::room::{Room, RoomKey};
+use crate::room::Room;
 
 /// How often.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ impl Hub {
     }
 
     fn tick(&self, tick: u64) {
-        self.publish_message(0, &NodeMessage::Here { node: self.node.clone() });
+        self.publisher.publish_message(0, &NodeMessage::Here { node: self.node.clone() });
         self.end_lingering();
         for (room, user) in self.typing.take_expired(Instant::now()) {
             self.tell_typing(&room, &user, false);
@@ -87,7 +87,7 @@ impl Hub {
             }
         }
         if tick.is_multiple_of(WRITE_AGAIN_EVERY) {
-            self.presence_lost.store(true, Ordering::Relaxed);
+            self.writer.want_rewrite();
         }
         if tick.is_multiple_of(SWEEP_EVERY) {
             self.rooms.sweep(self.seconds(), false);
@@ -101,13 +101,9 @@ impl Hub {
         let probed = self.fanout.probe(nonce).await;
         let hears = self.hears();
         METRICS.fanout_up.set(if hears { 1.0 } else { 0.0 });
-        for (lane, heads) in self.committed_heads.to_tell(probed.is_err() || !hears) {
-            self.publish_message(lane, &NodeMessage::Heads(heads));
-        }
-        if probed.is_ok() && hears {
-            for lane in self.untold.take() {
-                self.publish_message(lane, &NodeMessage::Missed { node: self.node.clone() });
-            }
+        let is_heard = probed.is_ok() && hears;
+        self.publisher.announce(&self.node, is_heard);
+        if is_heard {
             self.tell_untold_holds().await;
         }
         if self.link.is_deaf() && self.fanout.link().is_some_and(|link| link.connected) {
@@ -118,7 +114,7 @@ impl Hub {
     }
 
     async fn keep_presence(&self) {
-        let keys: Vec<ConversationKey> = self.rooms.joined().iter().map(|room| presence_key(room)).collect();
+        let keys: Vec<ConversationKey> = self.rooms.joined().iter().map(|room| room.presence_key()).collect();
         if let Err(error) = self.session_store.keep_presence(&keys).await {
             tracing::debug!(%error, "presence could not be prolonged");
         }
@@ -148,9 +144,9 @@ impl Hub {
         METRICS
             .append_depth
             .set(self.append_lanes.iter().map(crate::lane::Lane::depth).sum::<usize>() as f64);
-        METRICS.publish_depth.set(self.publish_lane.depth() as f64);
+        METRICS.publish_depth.set(self.publisher.depth() as f64);
         METRICS.topic_depth.set(self.topic_lane.depth() as f64);
-        METRICS.presence_depth.set(self.presence_lane.depth() as f64);
+        METRICS.presence_depth.set(self.writer.depth() as f64);
         METRICS.reads_waiting.set(self.reads.waiting() as f64);
         for pool in self.conversations.pools() {
             #[expect(clippy::disallowed_macros, reason = "the store names its pools; once a second")]
@@ -167,9 +163,4 @@ pub(crate) fn every_second() -> Interval {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-pub(crate) fn presence_key(room: &Room) -> ConversationKey {
-    let RoomKey { tenant, name } = room.key.clone();
-    ConversationKey { tenant, conversation: name, id: room.conversation }
 }

@@ -135,7 +135,7 @@ impl Hub {
             at: Timestamp(appended.at_ms),
         };
         let event = Arc::new(Encoded::at(event, committed_at_us));
-        if self.clustered {
+        if self.publisher.is_clustered() {
             let body = encode_message(
                 room.conversation,
                 &room.key.tenant,
@@ -145,8 +145,8 @@ impl Hub {
                 traceparent,
                 &event.json_payload(),
             );
-            self.committed_heads.note(room, appended.seq);
-            self.publish(Publication { lane: room.lane, body });
+            self.publisher.note_commit(room, appended.seq);
+            self.publisher.publish(Publication { lane: room.lane, body });
         }
         let fed = room.feed(&*self.shards, appended.seq, event);
         crate::metrics::sequencer(fed);
@@ -160,8 +160,8 @@ impl Hub {
         if room.learn_head(seq) {
             self.repair(room);
         }
-        if self.clustered {
-            self.publish_message(room.lane, &NodeMessage::Heads(vec![room.head_at(seq)]));
+        if self.publisher.is_clustered() {
+            self.publisher.publish_message(room.lane, &NodeMessage::Heads(vec![room.head_at(seq)]));
         }
     }
 }

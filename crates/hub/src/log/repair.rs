@@ -71,7 +71,7 @@ impl Hub {
                 Ok(heads) => heads,
                 Err(error) => {
                     tracing::debug!(%error, "heads could not be read; they will be with the next tick");
-                    rooms.iter().for_each(|room| self.missed.enter(room.lane));
+                    rooms.iter().for_each(|room| self.missed.insert(room.lane));
                     return false;
                 }
             };
@@ -100,8 +100,8 @@ impl Hub {
         }
         let answered = self.check_heads(&suspects).await;
         for room in &suspects {
-            if answered && self.clustered {
-                self.committed_heads.note(room, room.state().known());
+            if answered && self.publisher.is_clustered() {
+                self.publisher.note_commit(room, room.state().known());
             } else if !answered {
                 self.suspect(room);
             }

@@ -55,7 +55,9 @@ impl Hub {
                 let mut known = beat.living;
                 known.sort_by(|a, b| a.node.cmp(&b.node));
                 let now = Instant::now();
-                for record in known.iter().filter(|record| self.clustered && record.node != *self.node) {
+                for record in
+                    known.iter().filter(|record| self.publisher.is_clustered() && record.node != *self.node)
+                {
                     self.peers.expect(&record.node, now);
                 }
                 let died: Vec<String> = {
@@ -64,7 +66,7 @@ impl Hub {
                     let died = nodes.iter().filter(|old| !lives(old)).map(|old| old.node.clone()).collect();
                     // The first beat finds everybody; a store that was wiped knows nobody until they beat again.
                     let comparable = !nodes.is_empty() && !beat.lost;
-                    if self.clustered && comparable {
+                    if self.publisher.is_clustered() && comparable {
                         Changes::between(&nodes, &known, |node| self.peers.has_left(node)).log();
                     }
                     let as_before = |(old, new): (&NodeRecord, &NodeRecord)| {
@@ -81,7 +83,7 @@ impl Hub {
                     self.topics.doubt();
                     self.miss(None);
                 }
-                if beat.lost || self.presence_lost.swap(false, Ordering::Relaxed) {
+                if beat.lost || self.writer.take_rewrite_wanted() {
                     self.write_all_again().await;
                 }
             }
@@ -120,7 +122,7 @@ impl Hub {
             );
         }
         self.left.store(true, Ordering::Relaxed);
-        self.publish_message(0, &NodeMessage::Leaving { node: self.node.clone() });
+        self.publisher.publish_message(0, &NodeMessage::Leaving { node: self.node.clone() });
         let leaving = async { tokio::join!(self.end_lease(), self.write_last_seen(), self.work_done()) };
         if timeout_at(began + limit, leaving).await.is_err() {
             tracing::warn!("leave could not be taken in time; the lease runs out by itself");
@@ -144,8 +146,8 @@ impl Hub {
         let done = || {
             self.append_lanes.iter().all(|lane| lane.is_idle())
                 && self.topic_lane.is_idle()
-                && self.presence_lane.is_idle()
-                && self.publish_lane.is_idle()
+                && self.writer.is_idle()
+                && self.publisher.is_idle()
         };
         while !done() {
             tokio::time::sleep(LOOK).await;
@@ -165,15 +167,15 @@ impl Hub {
     /// Writes this node's sessions and presence again, after the store lost them.
     async fn write_all_again(self: &Arc<Self>) {
         if !self.write_sessions_again().await {
-            self.presence_lost.store(true, Ordering::Relaxed);
+            self.writer.want_rewrite();
             return;
         }
-        if !self.rewrite_presence().await {
-            self.presence_lost.store(true, Ordering::Relaxed);
+        if !self.writer.rewrite_presence().await {
+            self.writer.want_rewrite();
         }
-        self.unread.enter_all();
+        self.unread.insert_all();
         // Whoever read the store before this was written has taken this node's people for gone.
-        self.publish_message(0, &NodeMessage::Restored { node: self.node.clone() });
+        self.publisher.publish_message(0, &NodeMessage::Restored { node: self.node.clone() });
     }
 }
 

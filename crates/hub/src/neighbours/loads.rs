@@ -109,7 +109,7 @@ impl Hub {
 
     /// How many other nodes may take this node's clients; `None` where nobody has said yet which nodes there are.
     pub fn elsewhere(&self) -> Option<usize> {
-        (!self.clustered || self.freshness.is_known()).then(|| self.other_nodes().len())
+        (!self.publisher.is_clustered() || self.freshness.is_known()).then(|| self.other_nodes().len())
     }
 }
 

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_model::{TenantName, UserName};
-use starling_session_store::{ConversationKey, Dropped, PresenceChange, PresenceEntry, Stamp};
+use starling_session_store::{PresenceChange, PresenceEntry, Stamp};
 use tokio::time::Instant;
 
-use crate::hub::tick::presence_key;
-use crate::hub::{Hub, StoreChange};
+use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
 use crate::presence::lingering::Lingerer;
@@ -27,8 +26,6 @@ use crate::{Set, clock};
 pub(crate) const LINGER: Duration = Duration::from_secs(10);
 /// How many conversations' presence is read in one pipeline.
 const PRESENCE_PER_READ: usize = 500;
-/// How many departures are remembered while the session store does not take them.
-const UNWRITTEN_MAX: usize = 65_536;
 
 impl Hub {
     /// Counts a session of a user in. To be called with the room's state locked, by the shard that attaches the socket.
@@ -67,9 +64,9 @@ impl Hub {
 
     /// Tells the session store and the other nodes with how many sessions a user is in a room by this node.
     fn tell_devices(&self, room: &Room, user: &UserName, devices: u32, last_seen_ms: Option<i64>) {
-        let conversation = presence_key(room);
-        self.change(StoreChange::Presence(PresenceChange { conversation, user: user.clone(), devices }));
-        if self.clustered {
+        let conversation = room.presence_key();
+        self.writer.set_presence(PresenceChange { conversation, user: user.clone(), devices });
+        if self.publisher.is_clustered() {
             let message = NodeMessage::Presence {
                 tenant: room.key.tenant.clone(),
                 name: room.key.name.clone(),
@@ -79,7 +76,7 @@ impl Hub {
                 devices,
                 last_seen_ms,
             };
-            self.publish_when_written(room.lane, &message);
+            self.writer.publish_when_written(room.lane, &message);
         }
     }
 
@@ -167,7 +164,7 @@ impl Hub {
 
     /// Makes sure that a room knows who is there, before somebody joins it.
     pub(crate) async fn know_presence(&self, room: &Arc<Room>) {
-        if self.clustered && !room.state().online_known {
+        if self.publisher.is_clustered() && !room.state().online_known {
             self.read_presence(std::slice::from_ref(room)).await;
         }
     }
@@ -175,7 +172,7 @@ impl Hub {
     /// Reads from the session store who is in these rooms by other nodes, and tells what changed. `false`: the store did
     /// not answer; what is known stays, and is read later.
     pub(crate) async fn read_presence(&self, rooms: &[Arc<Room>]) -> bool {
-        if !self.clustered {
+        if !self.publisher.is_clustered() {
             return true;
         }
         for (index, chunk) in rooms.chunks(PRESENCE_PER_READ).enumerate() {
@@ -185,10 +182,10 @@ impl Hub {
             }
             let Some(doubtful) = doubtful else {
                 // A store that is away is not asked for each of them.
-                rooms[index * PRESENCE_PER_READ..].iter().for_each(|room| self.unread.enter(room.lane));
+                rooms[index * PRESENCE_PER_READ..].iter().for_each(|room| self.unread.insert(room.lane));
                 return false;
             };
-            doubtful.iter().for_each(|room| self.unread.enter(room.lane));
+            doubtful.iter().for_each(|room| self.unread.insert(room.lane));
         }
         true
     }
@@ -199,7 +196,7 @@ impl Hub {
             return Some(Vec::new());
         }
         let mut reading = Reading::begin(self, rooms);
-        let keys: Vec<_> = rooms.iter().map(|room| presence_key(room)).collect();
+        let keys: Vec<_> = rooms.iter().map(|room| room.presence_key()).collect();
         let answers = self.session_store.presence(&keys).await;
         if let Err(error) = &answers {
             tracing::debug!(%error, "presence could not be read; it will be, later");
@@ -213,75 +210,6 @@ impl Hub {
             }
         }
         (!failed).then_some(again)
-    }
-
-    /// Everybody who is there by this node, and those who went while that could not be written. To be written after all
-    /// changes that were made before.
-    pub(crate) fn own_presence(&self) -> Vec<PresenceChange> {
-        // Copied: whoever counts somebody in or out holds a room's lock and takes this one, and `present` takes that of a room.
-        let unwritten: Vec<_> = self.unwritten.lock().iter().cloned().collect();
-        let mut batch: Vec<PresenceChange> =
-            unwritten.iter().map(|(conversation, user)| self.present(conversation, user)).collect();
-        for room in self.rooms.joined() {
-            let state = room.state();
-            let conversation = presence_key(&room);
-            batch.extend(state.online.of_node(&self.node).map(|(user, devices)| PresenceChange {
-                conversation: conversation.clone(),
-                user: user.clone(),
-                devices,
-            }));
-        }
-        batch
-    }
-
-    /// Remembers who went while that could not be written: nothing else would ever take them out.
-    pub(crate) fn keep_departures(&self, failed: &[PresenceChange]) {
-        let mut unwritten = self.unwritten.lock();
-        for change in failed.iter().filter(|change| change.devices == 0) {
-            if unwritten.len() >= UNWRITTEN_MAX {
-                tracing::warn!(
-                    "too many went while the session store was away; some count as there until this node ends"
-                );
-                return;
-            }
-            unwritten.insert((change.conversation.clone(), change.user.clone()));
-        }
-    }
-
-    /// Remembers whose sockets dropped while that could not be written: the store would take them to be attached as long as this
-    /// node lives.
-    pub(crate) fn keep_detached(&self, dropped: Vec<Dropped>, at_ms: i64) {
-        let mut undetached = self.undetached.lock();
-        for Dropped { session, stamp } in dropped {
-            if let Some(kept) = undetached.get_mut(&session) {
-                // The last attach of a session is the one that counts.
-                if kept.0 <= stamp {
-                    *kept = (stamp, at_ms);
-                }
-            } else if undetached.len() < UNWRITTEN_MAX {
-                undetached.insert(session, (stamp, at_ms));
-            }
-        }
-    }
-
-    /// Forgets departures that have been written.
-    pub(crate) fn forget_departures(&self, written: &[PresenceChange]) {
-        let mut unwritten = self.unwritten.lock();
-        if unwritten.is_empty() {
-            return;
-        }
-        for change in written {
-            unwritten.remove(&(change.conversation.clone(), change.user.clone()));
-        }
-    }
-
-    fn present(&self, conversation: &ConversationKey, user: &UserName) -> PresenceChange {
-        let devices = self
-            .rooms
-            .known(&conversation.tenant, &conversation.conversation)
-            .filter(|room| room.conversation == conversation.id)
-            .map_or(0, |room| room.state().online.on_node(user, &self.node));
-        PresenceChange { conversation: conversation.clone(), user: user.clone(), devices }
     }
 
     /// Takes over what the store answered. Answers whether it is to be read again.
@@ -331,7 +259,7 @@ impl Drop for Reading<'_> {
     fn drop(&mut self) {
         for (room, begun) in self.under_way.drain(..) {
             if room.state().presence_reads.end(begun, false).again {
-                self.hub.unread.enter(room.lane);
+                self.hub.unread.insert(room.lane);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The newest numbers that this node committed lately: told to the others with each beat, for the case that the last publication of a
-//! conversation is the one that got lost.
+//! The newest numbers that this node committed lately. They are announced with a few beats, in case the last publication of a conversation
+//! is the one that was lost.
 
 use std::sync::Arc;
 
@@ -10,47 +10,54 @@ use crate::node_message::Head;
 use crate::room::Room;
 use crate::shards::RoomId;
 
-/// How many conversations are remembered. While there are more, of those that could not be published the others are told to look
-/// into the log.
+/// How many conversations are remembered. While there are more, the partitions of lost publications are remembered instead.
 const HEADS_MAX: usize = 20_000;
-/// In how many beats a head is told: one may be lost.
-const TELLINGS: u8 = 3;
+/// In how many beats a head is announced: one may be lost.
+const ANNOUNCEMENTS: u8 = 3;
 
 /// The newest numbers that this node committed lately.
 #[derive(Default)]
-pub struct CommittedHeads {
-    heads: Mutex<Map<RoomId, (Arc<Room>, u64, u8)>>,
+pub(super) struct CommittedHeads {
+    heads: Mutex<Map<RoomId, CommittedHead>>,
+}
+
+/// The newest number that this node committed in one conversation.
+struct CommittedHead {
+    room: Arc<Room>,
+    seq: u64,
+    announcements_left: u8,
 }
 
 impl CommittedHeads {
     /// Notes a commit.
     pub fn note(&self, room: &Arc<Room>, seq: u64) {
         let mut heads = self.heads.lock();
-        if let Some(entry) = heads.get_mut(&room.id) {
-            entry.1 = entry.1.max(seq);
-            entry.2 = TELLINGS;
+        if let Some(head) = heads.get_mut(&room.id) {
+            head.seq = head.seq.max(seq);
+            head.announcements_left = ANNOUNCEMENTS;
         } else if heads.len() < HEADS_MAX {
-            heads.insert(room.id, (room.clone(), seq, TELLINGS));
+            let room = room.clone();
+            heads.insert(room.id, CommittedHead { room, seq, announcements_left: ANNOUNCEMENTS });
         }
     }
 
-    /// Whether every conversation with a commit lately is remembered.
+    /// Whether every conversation with a recent commit is remembered.
     pub fn has_room(&self) -> bool {
         self.heads.lock().len() < HEADS_MAX
     }
 
-    /// What is to be told now, by lane. Each head is told in a few beats and then forgotten; with `keep` (nobody can be
-    /// told now) none is forgotten.
-    pub fn to_tell(&self, keep: bool) -> Vec<(u16, Vec<Head>)> {
-        let mut by_lane: Map<u16, Vec<Head>> = Map::default();
-        self.heads.lock().retain(|_, (room, seq, tellings)| {
-            by_lane.entry(room.lane).or_default().push(room.head_at(*seq));
+    /// Returns what to announce now, by partition. Each head is announced in a few beats and then forgotten. With `keep`, because nobody
+    /// can hear it now, no head is forgotten.
+    pub fn to_announce(&self, keep: bool) -> Vec<(u16, Vec<Head>)> {
+        let mut by_partition: Map<u16, Vec<Head>> = Map::default();
+        self.heads.lock().retain(|_, head| {
+            by_partition.entry(head.room.lane).or_default().push(head.room.head_at(head.seq));
             if !keep {
-                *tellings -= 1;
+                head.announcements_left -= 1;
             }
-            *tellings > 0
+            head.announcements_left > 0
         });
-        by_lane.into_iter().collect()
+        by_partition.into_iter().collect()
     }
 }
 
@@ -88,8 +95,11 @@ mod tests {
         assert!(!heads.has_room());
         for keep in [true, true, false, false, false] {
             assert!(!heads.has_room());
-            assert_eq!(heads.to_tell(keep).iter().map(|(_, heads)| heads.len()).sum::<usize>(), HEADS_MAX);
+            assert_eq!(
+                heads.to_announce(keep).iter().map(|(_, heads)| heads.len()).sum::<usize>(),
+                HEADS_MAX
+            );
         }
-        assert!(heads.has_room() && heads.to_tell(false).is_empty());
+        assert!(heads.has_room() && heads.to_announce(false).is_empty());
     }
 }

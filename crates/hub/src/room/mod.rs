@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use starling_conversation_store::{Conversation, ConversationId};
 use starling_model::{ConversationName, TenantName, UserName};
-use starling_session_store::JoinedConversation;
+use starling_session_store::{ConversationKey, JoinedConversation};
 use starling_wire::protocol::Timestamp;
 
 use crate::Map;
@@ -125,6 +125,12 @@ impl Room {
     /// What a session's record says of it.
     pub fn as_joined(&self) -> JoinedConversation {
         JoinedConversation { name: self.key.name.clone(), id: Some(self.conversation) }
+    }
+
+    /// What the session store keeps its presence under.
+    pub fn presence_key(&self) -> ConversationKey {
+        let RoomKey { tenant, name } = self.key.clone();
+        ConversationKey { tenant, conversation: name, id: self.conversation }
     }
 
     /// Access to what changes. Never held across an await.

@@ -56,7 +56,7 @@ impl Hub {
     }
 
     async fn tell_holder(&self, node: String, message: NodeMessage) {
-        if let Err(error) = self.fanout.publish_to(&node, message.encode()).await {
+        if let Err(error) = self.publisher.send_to(&node, &message).await {
             tracing::debug!(%error, peer = %node, "the node that had a session could not be told; it will be");
             self.untold_holds.lock().push(UntoldHold { node, message });
         }
@@ -91,7 +91,7 @@ impl Hub {
             Rival::Wins(session) => self.supersede(&session),
             Rival::Loses(own) => {
                 let (session, to) = (id.clone(), self.node.clone());
-                self.publish_message(0, &NodeMessage::Superseded { session, to, stamp: Some(own) });
+                self.publisher.publish_message(0, &NodeMessage::Superseded { session, to, stamp: Some(own) });
             }
             Rival::Alone => {}
         }

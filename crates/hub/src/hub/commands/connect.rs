@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +9,7 @@ use futures_util::StreamExt;
 use starling_auth::{Identity, Ticket};
 use starling_model::{ConversationName, TopicName};
 use starling_session_store::{
-    Attach, Attached, Dropped, Held, Hold, JoinedConversation, ResumeAttach, SessionState, Stamp,
+    Attach, Attached, Held, Hold, JoinedConversation, ResumeAttach, SessionState, Stamp,
 };
 use starling_wire::protocol::{
     CloseReason, Connect, Connected, Cursor, ErrorCode, Resume, ResumedConversation, Timestamp,
@@ -19,7 +18,7 @@ use tokio::time::Instant;
 
 use super::join::{Attachment, Replay, Start};
 use super::topics::PreparedSubscribe;
-use crate::hub::{Hub, StoreChange};
+use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
 use crate::reply::{Answer, Handling};
@@ -118,8 +117,7 @@ impl Drop for Attaching {
         // What this attach took from an older socket goes back to it. If there is none, it is as if its own socket had dropped.
         let older_node = self.older_node.take();
         if older_node.is_some() || !self.hub.sessions.inherit(&self.session, self.stamp) {
-            let dropped = Dropped { session: self.session.to_string(), stamp: self.stamp };
-            self.hub.change(StoreChange::Detached { dropped, at_ms: clock::now_ms() });
+            self.hub.writer.detach(&self.session, self.stamp);
         }
         if let Some(node) = older_node {
             let (hub, session, stamp) = (self.hub.clone(), self.session.clone(), self.stamp);
@@ -212,7 +210,7 @@ impl PreparedConnect {
             // After the presence in each room, and by the same lane: what goes by another may overtake it, on a Redis Cluster.
             let lanes: BTreeSet<u16> = attachments.iter().map(|attachment| attachment.log.lane).collect();
             for lane in lanes {
-                hub.publish_when_written(lane, &moved);
+                hub.writer.publish_when_written(lane, &moved);
             }
         }
         if !is_whole {
@@ -314,7 +312,7 @@ impl Hub {
             Err(error) => {
                 // Sessions are a cache of what the client holds in its ticket: the store gets it again when it is back.
                 tracing::debug!(%error, "a new session could not be written");
-                self.presence_lost.store(true, Ordering::Relaxed);
+                self.writer.want_rewrite();
                 self.own_stamp(began.at.elapsed(), began.after)
             }
         };
@@ -370,7 +368,7 @@ impl Hub {
         if is_stored {
             attaching = self.hold(attaching, &session, now_ms).await?;
         } else {
-            self.presence_lost.store(true, Ordering::Relaxed);
+            self.writer.want_rewrite();
         }
         let topics = topics
             .into_iter()
@@ -421,7 +419,7 @@ impl Hub {
         attaching.stamped(stamp);
         if was_here && attached.is_ok() {
             // What it did last here, and its drop, may not have been written yet. The attach keeps its place.
-            self.changes_written().await;
+            self.writer.flush().await;
             attached = self.session_store.attach(&attach).await;
         }
         Ok(Some(match attached {
@@ -506,7 +504,7 @@ impl Hub {
             }
             Err(error) => {
                 tracing::debug!(%error, "the session store could not be told of a resumed session");
-                self.presence_lost.store(true, Ordering::Relaxed);
+                self.writer.want_rewrite();
                 Ok(())
             }
         }
@@ -574,8 +572,7 @@ impl Hub {
         // First its people linger, then it is nobody's: a socket that takes the session over in this moment finds one or the other.
         self.drop_attachments(session);
         if self.sessions.remove(session) {
-            let dropped = Dropped { session: session.id.to_string(), stamp: session.stamp() };
-            self.change(StoreChange::Detached { dropped, at_ms: clock::now_ms() });
+            self.writer.detach(&session.id, session.stamp());
         }
     }
 

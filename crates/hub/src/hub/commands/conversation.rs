@@ -146,7 +146,7 @@ impl Hub {
         self.look(&room);
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
         let conversation = Some(room.conversation);
-        self.publish_message(room.lane, &NodeMessage::Changed { tenant, name, conversation });
+        self.publisher.publish_message(room.lane, &NodeMessage::Changed { tenant, name, conversation });
         self.conversation(identity, &room.key.name).await
     }
 
@@ -333,7 +333,7 @@ impl Hub {
         let (tenant, name, conversation) =
             (room.key.tenant.clone(), room.key.name.clone(), room.conversation);
         self.apply_deleted(room);
-        self.publish_message(room.lane, &NodeMessage::Deleted { tenant, name, conversation });
+        self.publisher.publish_message(room.lane, &NodeMessage::Deleted { tenant, name, conversation });
     }
 
     fn too_many_members(&self) -> CommandError {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use starling_conversation_store::ConversationId;
 use starling_model::{ConversationName, UserName};
-use starling_session_store::{Change, SessionChange};
+use starling_session_store::Change;
 use starling_wire::protocol::{Cursor, Joined};
 
 use crate::CommandError;
-use crate::hub::{Hub, StoreChange};
+use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::reply::Answer;
 use crate::room::Room;
@@ -253,11 +253,11 @@ impl Hub {
                 }
                 let head = state.attach(session.socket.shard);
                 if !state.online_known {
-                    self.unread.enter(room.lane);
+                    self.unread.insert(room.lane);
                 }
                 self.count_in(room, &mut state, &session.user);
                 let change = Change::Joined(room.as_joined());
-                self.change(StoreChange::Session(SessionChange { session: session.id.to_string(), change }));
+                self.writer.update_session(session, change);
                 head
             }
         };
@@ -267,7 +267,7 @@ impl Hub {
     fn detach_room(&self, session: &Session, room: &Room) {
         room.state().detach(session.socket.shard);
         let change = Change::Left(room.as_joined());
-        self.change(StoreChange::Session(SessionChange { session: session.id.to_string(), change }));
+        self.writer.update_session(session, change);
     }
 }
 

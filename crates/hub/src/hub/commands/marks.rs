@@ -38,7 +38,8 @@ impl Hub {
             self.rooms.doubt_load(&tenant, &name);
             self.apply_read(&room, user, seq);
             let (conversation, user) = (Some(room.conversation), user.clone());
-            self.publish_message(room.lane, &NodeMessage::Read { tenant, name, conversation, user, seq });
+            self.publisher
+                .publish_message(room.lane, &NodeMessage::Read { tenant, name, conversation, user, seq });
         }
         Ok(())
     }
@@ -78,7 +79,7 @@ impl Hub {
             user: user.clone(),
             typing,
         };
-        self.publish_message(room.lane, &message);
+        self.publisher.publish_message(room.lane, &message);
         self.typing.note(room, user, typing);
     }
 
@@ -92,8 +93,8 @@ impl Hub {
         self.reads.take(tenant, user)?;
         let room = self.member_room(tenant, user, name).await?;
         // What was known when the last socket here left is old, also where the store says that nobody is there.
-        let entries = if self.clustered && !room.state().online_known {
-            let mut answers = self.session_store.presence(&[crate::hub::tick::presence_key(&room)]).await?;
+        let entries = if self.publisher.is_clustered() && !room.state().online_known {
+            let mut answers = self.session_store.presence(&[room.presence_key()]).await?;
             Some(answers.pop().unwrap_or_default())
         } else {
             None

@@ -2,7 +2,7 @@
 
 use starling_auth::Identity;
 use starling_conversation_store::PoolStatus;
-use starling_fanout::{LinkStatus, Publication};
+use starling_fanout::LinkStatus;
 use starling_model::{TenantName, UserName};
 use starling_session_store::{NodeRecord, SessionList, SessionSummary};
 use starling_wire::protocol::{ErrorCode, Timestamp};
@@ -61,7 +61,7 @@ impl Hub {
             return Err(CommandError::new(ErrorCode::NotFound, "no such node lives"));
         };
         let message = NodeMessage::Drain { node: record.node.as_str().into() };
-        self.fanout.publish_to(&record.node, message.encode()).await.map_err(|error| {
+        self.publisher.send_to(&record.node, &message).await.map_err(|error| {
             tracing::debug!(%error, peer = node, "a node could not be told to drain");
             CommandError::unavailable("the node could not be told to drain; nothing was done")
         })
@@ -96,10 +96,9 @@ impl Hub {
         }
         self.keep_end(session).await?;
         self.end_here(session);
-        if self.clustered {
+        if self.publisher.is_clustered() {
             let message = NodeMessage::Ended { session: session.into() };
-            let publication = Publication { lane: 0, body: message.encode() };
-            if let Err(error) = self.fanout.publish(&[publication]).await {
+            if let Err(error) = self.publisher.publish_now(0, &message).await {
                 // They read of it in the database, a second from now.
                 tracing::debug!(%error, "the other nodes could not be told that a session was ended");
             }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use starling_auth::Identity;
 use starling_fanout::{Position, TopicHistory, TopicPublication};
 use starling_model::{TenantName, TopicName, UserName};
-use starling_session_store::{Change, SessionChange};
+use starling_session_store::Change;
 use starling_wire::protocol::{Json, Published, Subscribed, TopicPosition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::encoded::{Encoded, OwnedEvent};
-use crate::hub::{Hub, StoreChange};
+use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::reply::{Answer, Completion, Handling, Reply};
 use crate::sessions::Session;
@@ -58,8 +58,7 @@ impl PreparedSubscribe {
         if state.topics.insert(self.topic.key.name.clone(), self.topic.clone()).is_none() {
             self.topic.attach(self.session.socket.shard);
             let change = Change::Subscribed(self.topic.key.name.clone());
-            let session = self.session.id.to_string();
-            self.hub.change(StoreChange::Session(SessionChange { session, change }));
+            self.hub.writer.update_session(&self.session, change);
         }
     }
 
@@ -154,7 +153,7 @@ impl Hub {
         let topic = session.state().topics.remove(name)?;
         self.topics.detach(&topic, session.socket.shard);
         let change = Change::Unsubscribed(name.clone());
-        self.change(StoreChange::Session(SessionChange { session: session.id.to_string(), change }));
+        self.writer.update_session(session, change);
         Some(topic.id)
     }
 

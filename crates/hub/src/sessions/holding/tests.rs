@@ -190,7 +190,7 @@ async fn a_socket_that_breaks_while_the_store_is_told_gives_the_session_back() {
         assert!(b.sessions.get(&connected.session).is_none());
         // And it is its drop that counts.
         a.dropped(&a.sessions.get(&connected.session).expect("it is there"));
-        a.changes_written().await;
+        a.writer.flush().await;
         let listed = store.sessions(&"acme".into(), None, None, 10).await.expect("an answer").sessions;
         assert!(!listed[0].attached, "{listed:?}");
     }
