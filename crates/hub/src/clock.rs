@@ -1,6 +1,11 @@
-//! The time of day: the only place of a node that asks the system for it.
+//! The time of day: the only place of a node that asks the system for it; and the pace of what a node does each second.
 
 use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// How often a node looks after what it keeps true.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// Now, Unix milliseconds.
 pub fn now_ms() -> i64 {
@@ -10,6 +15,13 @@ pub fn now_ms() -> i64 {
 /// Now, Unix microseconds.
 pub fn now_us() -> u64 {
     u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A turn each second, the first one at once.
+pub(crate) fn every_second() -> Interval {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 #[cfg(feature = "simulation")]

@@ -46,8 +46,7 @@ pub use hub::commands::{
 pub use hub::{Hub, HubParts, NodeGauges, PAGE_BYTES_MAX};
 pub use latency::LatencyWindow;
 pub use log::catch_up::LogPage;
-pub use neighbours::loads::Unsure;
-pub use neighbours::standing::Standing;
+pub use neighbours::{Standing, Unsure, Worker, WorkerParts};
 pub use random::Seeds;
 pub use reply::{Answer, Handling, Reply};
 pub use room::{Room, RoomKey};

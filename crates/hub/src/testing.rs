@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_auth::{Algorithm, KeySource, TicketKey, Verifier, VerifierOptions};
+use starling_conversation_store::ConversationStore;
 use starling_fanout::Fanout;
 use starling_session_store::SessionStore;
 use starling_session_store::memory::MemoryStore;
@@ -44,8 +45,7 @@ pub fn config() -> HubConfig {
 
 /// A hub of these parts, not started.
 pub async fn hub_of(config: HubConfig, fanout: Arc<dyn Fanout>, sessions: Arc<dyn SessionStore>) -> Arc<Hub> {
-    let conversations = starling_conversation_store::connect("sqlite://:memory:").await.expect("a log");
-    conversations.migrate().await.expect("a schema");
+    let conversations = log().await;
     let secret = KeySource::Secret(SECRET.to_vec());
     let verifier = Verifier::new(Algorithm::HS256, secret, VerifierOptions::default());
     Hub::new(HubParts {
@@ -59,6 +59,13 @@ pub async fn hub_of(config: HubConfig, fanout: Arc<dyn Fanout>, sessions: Arc<dy
         shard_count: 1,
         runtime: tokio::runtime::Handle::current(),
     })
+}
+
+/// An empty log.
+pub async fn log() -> Arc<dyn ConversationStore> {
+    let log = starling_conversation_store::connect("sqlite://:memory:").await.expect("a log");
+    log.migrate().await.expect("a schema");
+    log
 }
 
 struct NoShards;

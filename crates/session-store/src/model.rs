@@ -38,6 +38,9 @@ pub struct NodeRecord {
     /// Whether the node keeps presence by the conversation's number. One of an older version keeps it by name alone.
     #[serde(default)]
     pub presence_by_id: bool,
+    /// Whether the node takes no clients.
+    #[serde(default)]
+    pub worker_only: bool,
 }
 
 /// What a beat answers.

@@ -13,8 +13,8 @@ use starling_wire::protocol::CloseReason;
 use tokio::sync::mpsc;
 
 use crate::Set;
+use crate::clock::every_second;
 use crate::hub::Hub;
-use crate::hub::tick::every_second;
 use crate::room::Room;
 use crate::shards::RoomId;
 
@@ -22,7 +22,7 @@ impl Hub {
     /// Looks each second which incarnation the database is in; after it was away also where its conversations stand.
     pub(crate) async fn watch_incarnation_forever(self: Arc<Self>) {
         let (mut interval, mut known, mut was_away) = (every_second(), None, false);
-        while self.goes_on(&mut interval).await {
+        while self.neighbours.lifetime().goes_on(&mut interval).await {
             match self.conversations.incarnation().await {
                 Ok(incarnation) => {
                     if known.as_ref() != Some(&incarnation) {

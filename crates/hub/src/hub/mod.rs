@@ -1,6 +1,7 @@
 //! The hub: what every command means and who gets which event.
 
 pub(crate) mod commands;
+mod node;
 mod receive;
 mod recovery;
 pub(crate) mod tick;
@@ -15,7 +16,7 @@ use starling_auth::{Identity, TicketKey, TokenError, Verifier};
 use starling_conversation_store::{ConversationStore, Range};
 use starling_fanout::Fanout;
 use starling_model::UserName;
-use starling_session_store::{NodeRecord, SessionStore};
+use starling_session_store::SessionStore;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -27,9 +28,7 @@ use crate::latency::LatencyWindow;
 use crate::limits::Limits;
 use crate::log::append::{APPEND_BATCH_MAX, APPEND_QUEUE_BYTES, AppendJob};
 use crate::log::catch_up::{self, LogPage, LogReads};
-use crate::neighbours::loads::Freshness;
-use crate::neighbours::peers::Peers;
-use crate::neighbours::standing::Standings;
+use crate::neighbours::Neighbours;
 use crate::presence::last_seen::Sightings;
 use crate::presence::lingering::Lingering;
 use crate::presence::typing::Typists;
@@ -101,6 +100,8 @@ pub struct Hub {
     pub(crate) rooms: Arc<Rooms>,
     /// Publications to the other nodes.
     pub(crate) publisher: Arc<Publisher>,
+    /// This node among the others.
+    pub(crate) neighbours: Arc<Neighbours>,
     /// What is written to the session store.
     pub(crate) writer: Arc<StoreWriter>,
     pub(crate) topics: Topics,
@@ -133,22 +134,8 @@ pub struct Hub {
     pub(crate) suspects: Mutex<VecDeque<Arc<Room>>>,
     /// Users whose last-seen time is to be written.
     pub(crate) last_seen: Mutex<Sightings>,
-    /// What is known of the other nodes.
-    pub(crate) nodes: Mutex<Vec<NodeRecord>>,
-    /// How well the above is known.
-    pub(crate) freshness: Freshness,
-    /// Which of them can be heard.
-    pub(crate) peers: Peers,
     /// What the session store was told of the connections of limited tenants.
     pub(crate) told_connections: crate::sessions::places::Told,
-    /// Held while the lease is renewed or ended.
-    pub(crate) beating: tokio::sync::Mutex<()>,
-    /// This node has taken leave of the others.
-    pub(crate) left: AtomicBool,
-    /// Whether the link to the broker carried this node's last probes.
-    pub(crate) link: crate::neighbours::link::Link,
-    /// Whether it serves as well as the other nodes while it does not.
-    pub(crate) standings: Standings,
     /// Where something was or may have been missed of the log, and is to be read.
     pub(crate) missed: PartitionSet,
     /// Where who is there is to be read.
@@ -211,6 +198,14 @@ impl Hub {
             rooms.clone(),
             &runtime,
         );
+        let neighbours = Neighbours::new(
+            node.clone(),
+            parts.sessions.clone(),
+            parts.fanout.clone(),
+            parts.conversations.clone(),
+            publisher.clone(),
+            runtime.clone(),
+        );
         let hub = Arc::new(Hub {
             name: parts.config.node.as_str().into(),
             node,
@@ -225,6 +220,7 @@ impl Hub {
             shard_count: parts.shard_count,
             rooms,
             publisher,
+            neighbours,
             writer,
             topics: Topics::default(),
             sessions: Sessions::default(),
@@ -244,14 +240,7 @@ impl Hub {
             sessions_doubted: Notify::new(),
             suspects: Mutex::default(),
             last_seen: Mutex::default(),
-            nodes: Mutex::default(),
-            freshness: Freshness::default(),
-            peers: Peers::default(),
             told_connections: crate::sessions::places::Told::default(),
-            beating: tokio::sync::Mutex::default(),
-            left: AtomicBool::new(false),
-            link: crate::neighbours::link::Link::default(),
-            standings: Standings::default(),
             missed: PartitionSet::default(),
             unread: PartitionSet::default(),
             untold_holds: Mutex::default(),
@@ -277,8 +266,7 @@ impl Hub {
     /// broker away (the link is then repaired in the background).
     pub async fn start(self: &Arc<Self>) -> Result<(), starling_fanout::Error> {
         self.fanout.start(Arc::new(crate::hub::receive::Ear::new(self))).await?;
-        self.beat().await;
-        tokio::spawn(vital("beat", self.clone().beat_forever()));
+        self.neighbours.start(self.clone()).await;
         tokio::spawn(vital("tick", self.clone().tick_forever()));
         tokio::spawn(vital("tend_log", self.clone().tend_log_forever()));
         tokio::spawn(vital("recover", self.clone().recover_forever()));
@@ -286,10 +274,10 @@ impl Hub {
         tokio::spawn(vital("erase", self.clone().erase_forever()));
         tokio::spawn(vital("watch_incarnation", self.clone().watch_incarnation_forever()));
         if self.publisher.is_clustered() {
-            tokio::spawn(vital("tend_link", self.clone().tend_link_forever()));
+            tokio::spawn(vital("announce_holds", self.clone().announce_holds_forever()));
+            tokio::spawn(vital("keep_presence", self.clone().keep_presence_forever()));
             tokio::spawn(vital("tell_connections", self.clone().tell_connections_forever()));
             tokio::spawn(vital("listen", self.clone().listen_forever()));
-            tokio::spawn(vital("compare_links", self.clone().compare_links_forever()));
             tokio::spawn(vital("check_sessions", self.clone().check_sessions_forever()));
             tokio::spawn(vital("read_presence", self.clone().read_presence_forever()));
             tokio::spawn(vital("watch_ended", self.clone().watch_ended_forever()));
@@ -338,12 +326,6 @@ impl Hub {
     /// Returns when an operator wants this node to drain, by [`Hub::drain_node`] on any node.
     pub async fn drain_wanted(&self) {
         self.drain_wanted.notified().await;
-    }
-
-    /// What the other nodes that live and do not drain said of themselves in their last beats.
-    pub fn other_nodes(&self) -> Vec<NodeRecord> {
-        let nodes = self.nodes.lock();
-        nodes.iter().filter(|record| record.node != *self.node && !record.draining).cloned().collect()
     }
 
     /// This node's name.

@@ -6,14 +6,12 @@ use bytes::Bytes;
 use starling_fanout::{Delivery, Receiver};
 use starling_model::{ConversationName, TenantName, UserName};
 use starling_telemetry::TRACE_TARGET;
-use tokio::time::Instant;
 
 use crate::clock;
 use crate::directory::rooms::Taken;
 use crate::encoded::{Encoded, OwnedEvent};
 use crate::hub::Hub;
 use crate::metrics::METRICS;
-use crate::neighbours::changes;
 use crate::node_message::{self, CommittedMessage, Head, Heard, NodeMessage};
 use crate::room::online::Shift;
 use crate::room::{Room, RoomKey};
@@ -41,7 +39,7 @@ impl Receiver for Ear {
                 let key = TopicKey { tenant, name: topic };
                 hub.topics.deliver(&*hub.shards, &key, epoch, offset, &body);
             }
-            Delivery::Probe { nonce } => hub.link.heard(nonce),
+            Delivery::Probe { nonce } => hub.neighbours.hear_probe(nonce),
             Delivery::Down => {
                 METRICS.fanout_up.set(0.0);
                 hub.topics.doubt();
@@ -53,14 +51,12 @@ impl Receiver for Ear {
                     ?lane,
                     "publications may have been lost; reading what is missing from the log"
                 );
-                hub.link.reset();
+                hub.neighbours.hear_gap(lane.is_none());
                 hub.topics.doubt();
                 hub.miss(lane);
                 if lane.is_none() {
                     // A session may have been ended, or attached elsewhere: that is said once, and to its node alone.
                     hub.sessions_doubted.notify_one();
-                    // While this node was away from the others, their clients may have moved.
-                    hub.freshness.change(Instant::now());
                 }
             }
         }
@@ -166,17 +162,9 @@ impl Hub {
                 }
             }
             NodeMessage::Missed { .. } => lane.into_iter().for_each(|lane| self.miss(Some(lane))),
-            NodeMessage::Here { node } => self.peers.hear(&node, Instant::now()),
+            NodeMessage::Here { node } => self.neighbours.hear_here(&node),
             NodeMessage::Leaving { node } => {
-                self.peers.leave(&node, Instant::now());
-                let mut nodes = self.nodes.lock();
-                let before = nodes.len();
-                nodes.retain(|record| record.node != *node);
-                if nodes.len() < before {
-                    changes::log_left(&node);
-                }
-                drop(nodes);
-                self.freshness.change(Instant::now());
+                self.neighbours.hear_leaving(&node);
                 self.forget_nodes(&[&node]);
             }
         }

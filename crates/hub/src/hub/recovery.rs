@@ -9,9 +9,9 @@ use starling_session_store::{NotRestored, Restored, SessionState, Stamp, Taken};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::Map;
+use crate::clock::TICK;
 use crate::directory::members::READ_AT_ONCE;
 use crate::hub::Hub;
-use crate::hub::tick::TICK;
 use crate::room::Room;
 use crate::sessions::Session;
 
@@ -29,8 +29,8 @@ impl Hub {
         let mut interval = tokio::time::interval(LISTEN);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked: Option<Instant> = None;
-        while self.goes_on(&mut interval).await {
-            if self.hears() && !self.peers.may_owe(Instant::now()) {
+        while self.neighbours.lifetime().goes_on(&mut interval).await {
+            if !self.neighbours.may_lack() {
                 asked = None;
             } else if asked.is_none_or(|asked| asked.elapsed() >= TICK) {
                 asked = Some(Instant::now());
@@ -50,7 +50,7 @@ impl Hub {
 
     /// Reads anew what was missed, one set of lanes after the other. What can't be read now is, a second later.
     pub(crate) async fn recover_forever(self: Arc<Self>) {
-        while !self.has_left() {
+        while !self.neighbours.lifetime().has_ended() {
             let lanes = self.missed.taken().await;
             self.rooms.sweep(self.seconds(), true);
             let mut concerned = self.rooms.joined();
@@ -64,7 +64,7 @@ impl Hub {
 
     /// Reads anew who is there, wherever that could not be read or may be old.
     pub(crate) async fn read_presence_forever(self: Arc<Self>) {
-        while !self.has_left() {
+        while !self.neighbours.lifetime().has_ended() {
             let lanes = self.unread.taken().await;
             self.rooms.doubt_presence();
             let mut rooms = self.rooms.joined();
@@ -77,7 +77,7 @@ impl Hub {
 
     /// Compares this node's sessions with the session store, at once after this node may have missed what became of them.
     pub(crate) async fn check_sessions_forever(self: Arc<Self>) {
-        while !self.has_left() {
+        while !self.neighbours.lifetime().has_ended() {
             self.sessions_doubted.notified().await;
             while !self.write_sessions_again().await {
                 tokio::time::sleep(TICK).await;

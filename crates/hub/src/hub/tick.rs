@@ -1,21 +1,19 @@
-//! What a node does each second: say that it is there, keep what is cached true, probe the link, write what gathered.
+//! What a node does each second for what it has cached, and writes when it has gathered.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use starling_session_store::ConversationKey;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::Instant;
 
+use crate::clock::every_second;
 use crate::hub::Hub;
 use crate::metrics::METRICS;
-use crate::node_message::NodeMessage;
 use crate::room::Room;
 
-/// How often.
-pub(crate) const TICK: Duration = Duration::from_secs(1);
-/// How often the lifetimes of presence keys are prolonged, in ticks.
-const KEEP_PRESENCE_EVERY: u64 = 20 * 60;
+/// How often the lifetimes of presence keys are prolonged.
+const KEEP_PRESENCE_EVERY: Duration = Duration::from_secs(20 * 60);
 /// How often everything is written to the session store again, in ticks: twice a day, since it forgets a session that was attached
 /// and not touched for a week.
 const WRITE_AGAIN_EVERY: u64 = 12 * 3_600;
@@ -28,46 +26,30 @@ impl Hub {
     /// What waits for nobody.
     pub(crate) async fn tick_forever(self: Arc<Self>) {
         let (mut interval, mut ticks) = (every_second(), 0);
-        while self.goes_on(&mut interval).await {
+        while self.neighbours.lifetime().goes_on(&mut interval).await {
             ticks += 1;
             self.tick(ticks);
         }
     }
 
-    /// What waits for the broker and the session store.
-    pub(crate) async fn tend_link_forever(self: Arc<Self>) {
-        let (mut interval, mut ticks) = (every_second(), 0_u64);
-        while self.goes_on(&mut interval).await {
-            ticks += 1;
-            self.tend_link().await;
-            if ticks.is_multiple_of(KEEP_PRESENCE_EVERY) {
-                self.keep_presence().await;
-            }
+    /// Prolongs the lifetimes of presence in the session store.
+    pub(crate) async fn keep_presence_forever(self: Arc<Self>) {
+        while !self.neighbours.lifetime().has_ended() {
+            tokio::time::sleep(KEEP_PRESENCE_EVERY).await;
+            self.keep_presence().await;
         }
     }
 
     /// What waits for the database.
     pub(crate) async fn tend_log_forever(self: Arc<Self>) {
         let mut interval = every_second();
-        while self.goes_on(&mut interval).await {
+        while self.neighbours.lifetime().goes_on(&mut interval).await {
             self.check_suspects().await;
             self.write_last_seen().await;
         }
     }
 
-    /// Waits for the next turn. `false`: this node has left, and there is none.
-    pub(crate) async fn goes_on(&self, interval: &mut Interval) -> bool {
-        interval.tick().await;
-        !self.has_left()
-    }
-
-    /// Whether publications can be heard now; `true` where there are no other nodes.
-    pub fn hears(&self) -> bool {
-        self.fanout.link().is_none_or(|link| link.connected && link.subscribed) && !self.link.is_deaf()
-    }
-
     fn tick(&self, tick: u64) {
-        self.publisher.publish_message(0, &NodeMessage::Here { node: self.node.clone() });
         self.end_lingering();
         for (room, user) in self.typing.take_expired(Instant::now()) {
             self.tell_typing(&room, &user, false);
@@ -92,24 +74,6 @@ impl Hub {
         if tick.is_multiple_of(SWEEP_EVERY) {
             self.rooms.sweep(self.seconds(), false);
             self.topics.sweep();
-        }
-    }
-
-    /// Probes the link, tells heads, and builds a link anew that carries nothing.
-    async fn tend_link(&self) {
-        let nonce = self.link.next();
-        let probed = self.fanout.probe(nonce).await;
-        let hears = self.hears();
-        METRICS.fanout_up.set(if hears { 1.0 } else { 0.0 });
-        let is_heard = probed.is_ok() && hears;
-        self.publisher.announce(&self.node, is_heard);
-        if is_heard {
-            self.tell_untold_holds().await;
-        }
-        if self.link.is_deaf() && self.fanout.link().is_some_and(|link| link.connected) {
-            tracing::warn!("publications are not heard although the broker is connected; connecting anew");
-            self.link.reset();
-            self.fanout.reconnect().await;
         }
     }
 
@@ -156,11 +120,4 @@ impl Hub {
             gauge("used").set(pool.size.saturating_sub(pool.idle) as f64);
         }
     }
-}
-
-/// A turn each second, the first one now.
-pub(crate) fn every_second() -> Interval {
-    let mut interval = tokio::time::interval(TICK);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
 }

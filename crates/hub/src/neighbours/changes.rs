@@ -6,7 +6,7 @@ use crate::HubConfig;
 
 /// How one list of living nodes differs from the one before it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Changes<'a> {
+pub(super) struct Changes<'a> {
     joined: Vec<&'a NodeRecord>,
     /// Drained, and gave their leases back or let them run out.
     left: Vec<&'a NodeRecord>,
@@ -52,7 +52,7 @@ impl<'a> Changes<'a> {
 }
 
 /// Writes that a node has left after a drain.
-pub(crate) fn log_left(node: &str) {
+pub(super) fn log_left(node: &str) {
     tracing::info!(peer = HubConfig::node_of(node), "a node has left the cluster");
 }
 

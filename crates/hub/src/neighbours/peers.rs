@@ -25,7 +25,7 @@ const PEERS_MAX: usize = 4_096;
 
 /// The other nodes, by what the broker carried of them.
 #[derive(Debug, Default)]
-pub(crate) struct Peers {
+pub(super) struct Peers {
     inner: Mutex<Map<Arc<str>, Peer>>,
 }
 

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use starling_conversation_store::LinkReports;
 use tokio::time::{Instant, timeout};
 
-use crate::hub::Hub;
-use crate::hub::tick::every_second;
+use super::Neighbours;
+use crate::clock::every_second;
 
 /// How often a node that hears looks whether another one does not.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -52,7 +52,7 @@ impl Standing {
 
 /// What a node knows about that.
 #[derive(Debug, Default)]
-pub(crate) struct Standings {
+pub(super) struct Standings {
     known: Mutex<Known>,
 }
 
@@ -136,17 +136,17 @@ impl Known {
     }
 }
 
-impl Hub {
+impl Neighbours {
     /// What this node can do for its clients now.
     pub fn standing(&self) -> Standing {
         if self.hears() { Standing::Whole } else { self.standings.known.lock().judge(Instant::now()) }
     }
 
     /// Finds out, while this node or another one does not hear the others, whether somebody does.
-    pub(crate) async fn compare_links_forever(self: Arc<Self>) {
+    pub(super) async fn compare_links_forever(self: Arc<Self>) {
         let mut interval = every_second();
-        while self.goes_on(&mut interval).await {
-            let (hears, probed, now) = (self.hears(), self.link.heard_at(), Instant::now());
+        while self.lifetime.goes_on(&mut interval).await {
+            let (hears, probed, now) = (self.hears(), self.probes.heard_at(), Instant::now());
             let says = match self.standings.known.lock().observe(now, hears, probed) {
                 Report::Nothing => continue,
                 Report::Ask => None,

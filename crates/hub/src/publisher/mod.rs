@@ -160,7 +160,7 @@ mod tests {
             publisher.note_lost(&Publication { lane: partition, body }, heads_are_known);
             publisher.unannounced.take()
         };
-        let message = encode_message(1, "t", "c", 1, 0, None, b"{}");
+        let message = encode_message(1, &"t".into(), &"c".into(), 1, 0, None, b"{}");
         assert_eq!(lose(3, message.clone(), true), [0; 0]);
         assert_eq!(lose(3, message, false), [3]);
         assert_eq!(lose(3, NodeMessage::Here { node: "n".into() }.encode(), true), [0; 0]);

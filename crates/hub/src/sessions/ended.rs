@@ -14,9 +14,9 @@ use starling_wire::protocol::CloseReason;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::clock::every_second;
 use crate::hub::Hub;
 use crate::hub::commands::TICKET_DAYS;
-use crate::hub::tick::every_second;
 use crate::lane::{Bound, Weigh};
 use crate::{CommandError, Set};
 
@@ -129,11 +129,10 @@ impl Hub {
     /// Reads the latest ends from the database: each second where one may have been missed, else seldom.
     pub(crate) async fn watch_ended_forever(self: Arc<Self>) {
         let (mut interval, mut ticks, mut read_at) = (every_second(), 0_u64, Instant::now());
-        while self.goes_on(&mut interval).await {
+        while self.neighbours.lifetime().goes_on(&mut interval).await {
             ticks += 1;
             let doubted = self.ended.doubted.swap(false, Ordering::Relaxed);
-            let deaf = !self.hears() || self.peers.may_owe(Instant::now());
-            if !doubted && !deaf && !ticks.is_multiple_of(READ_EVERY) {
+            if !doubted && !self.neighbours.may_lack() && !ticks.is_multiple_of(READ_EVERY) {
                 continue;
             }
             let began = Instant::now();

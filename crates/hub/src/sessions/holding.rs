@@ -11,6 +11,7 @@ use std::time::Duration;
 use starling_session_store::Stamp;
 use starling_wire::protocol::CloseReason;
 
+use crate::clock::every_second;
 use crate::hub::Hub;
 use crate::node_message::NodeMessage;
 use crate::sessions::{Rival, Session};
@@ -62,8 +63,17 @@ impl Hub {
         }
     }
 
-    /// Tells the nodes that could not be told. Called each second while publications can be heard.
-    pub(crate) async fn tell_untold_holds(&self) {
+    /// Tells the nodes that could not be told, each second while publications can be heard.
+    pub(crate) async fn announce_holds_forever(self: Arc<Self>) {
+        let mut interval = every_second();
+        while self.neighbours.lifetime().goes_on(&mut interval).await {
+            if self.neighbours.hears() {
+                self.announce_pending().await;
+            }
+        }
+    }
+
+    async fn announce_pending(&self) {
         let untold = std::mem::take(&mut *self.untold_holds.lock());
         for UntoldHold { node, message } in untold.0 {
             self.tell_holder(node, message).await;

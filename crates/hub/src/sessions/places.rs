@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use starling_model::TenantName;
 use tokio::time::Instant;
 
+use crate::clock::every_second;
 use crate::hub::Hub;
-use crate::hub::tick::every_second;
 use crate::metrics::METRICS;
 use crate::{CommandError, Map, Set};
 
@@ -72,7 +72,7 @@ impl Hub {
             Ok(fits) => fits,
             Err(error) => {
                 tracing::debug!(%error, "connections are counted by what the nodes said last");
-                self.connections_elsewhere(tenant) + count <= max
+                self.neighbours.connections_of(tenant) + count <= max
             }
         };
         if !fits {
@@ -88,7 +88,7 @@ impl Hub {
     /// Keeps the session store's counts true.
     pub(crate) async fn tell_connections_forever(self: Arc<Self>) {
         let mut interval = every_second();
-        while self.goes_on(&mut interval).await {
+        while self.neighbours.lifetime().goes_on(&mut interval).await {
             self.tell_connections().await;
             self.told_connections.sweep();
         }
@@ -115,12 +115,6 @@ impl Hub {
             }
             *told = (count > 0).then_some((count, now));
         }
-    }
-
-    fn connections_elsewhere(&self, tenant: &TenantName) -> u64 {
-        let nodes = self.nodes.lock();
-        let others = nodes.iter().filter(|record| record.node != *self.node);
-        others.map(|record| record.tenants.get(tenant).copied().unwrap_or(0)).sum()
     }
 }
 

@@ -354,7 +354,7 @@ impl Hub {
         topics.extend(resume.topics.keys().cloned());
         let session = Arc::new(Session::new(id.clone(), identity.clone(), created_at_ms, socket, stamp));
         // A node that does not hear the others may have written to the store again what was ended elsewhere.
-        let is_certain = is_known && self.hears();
+        let is_certain = is_known && self.neighbours.hears();
         let ended = async { if is_certain { Ok(false) } else { self.was_ended(&id).await } };
         let rooms = self.resumed_rooms(&session, names, &resume.cursors);
         let (ended, rooms) = tokio::join!(ended, rooms);

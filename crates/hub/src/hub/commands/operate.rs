@@ -2,7 +2,6 @@
 
 use starling_auth::Identity;
 use starling_conversation_store::PoolStatus;
-use starling_fanout::LinkStatus;
 use starling_model::{TenantName, UserName};
 use starling_session_store::{NodeRecord, SessionList, SessionSummary};
 use starling_wire::protocol::{ErrorCode, Timestamp};
@@ -164,11 +163,6 @@ impl Hub {
     /// Whether the session store answers; `None` where it is in the process.
     pub async fn session_store_health(&self) -> Option<Result<(), String>> {
         self.session_store.ping().await.map(|result| result.map_err(|error| error.to_string()))
-    }
-
-    /// The state of the link to the broker; `None` where there is none.
-    pub fn fanout_health(&self) -> Option<LinkStatus> {
-        self.fanout.link()
     }
 
     /// The database's pools.

@@ -1,0 +1,82 @@
+//! This node's lease: renewed each second, and ended when the node leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_session_store::NodeRecord;
+use tokio::time::{Instant, timeout};
+
+use super::{LocalNode, Neighbours};
+use crate::clock::every_second;
+use crate::node_message::NodeMessage;
+
+/// How long a drain waits for the session store before it begins.
+const ANNOUNCE: Duration = Duration::from_millis(500);
+
+impl Neighbours {
+    /// Renews the lease each second, apart from everything else: a database that hangs must not make a node look dead.
+    pub(super) async fn beat_forever(self: Arc<Self>, local: Arc<impl LocalNode>) {
+        let mut interval = every_second();
+        while self.lifetime.goes_on(&mut interval).await {
+            self.beat(&*local).await;
+        }
+    }
+
+    /// Tells the other nodes at once what this node says of itself now, and learns which of them there are, if the session store answers
+    /// in time.
+    pub async fn announce(self: &Arc<Self>, local: Arc<impl LocalNode>) {
+        let neighbours = self.clone();
+        // A task of its own: a beat that is given up halfway would forget what it was to write again.
+        let beat = self.runtime.spawn(async move { neighbours.beat(&*local).await });
+        if timeout(ANNOUNCE, beat).await.is_err() {
+            tracing::debug!("the session store did not answer; the next beat says that this node drains");
+        }
+    }
+
+    /// Says that this node goes, so that nobody waits for its lease to run out. From here on it says nothing of itself.
+    pub fn say_leaving(&self) {
+        self.lifetime.end();
+        self.publisher.publish_message(0, &NodeMessage::Leaving { node: self.node.clone() });
+    }
+
+    /// Gives the lease back, after [`say_leaving`](Self::say_leaving).
+    pub async fn end_lease(&self) {
+        let _turn = self.lease.lock().await;
+        if let Err(error) = self.store.leave(&self.node).await {
+            tracing::debug!(%error, "the lease could not be ended; it runs out by itself");
+        }
+    }
+
+    /// Renews the lease, learns which nodes live, and lets the rest of the node act on it.
+    pub(super) async fn beat(&self, local: &impl LocalNode) {
+        let _turn = self.lease.lock().await;
+        // A beat after the lease was ended would begin another one.
+        if self.lifetime.has_ended() {
+            return;
+        }
+        let record = NodeRecord { node: self.node.to_string(), ..local.record() };
+        let beat = match self.store.beat(&record).await {
+            Ok(beat) => beat,
+            Err(error) => return tracing::debug!(%error, "the session store did not take the beat"),
+        };
+        let died = self.learn_living(beat.living, beat.lost);
+        if !died.is_empty() {
+            local.hear_died(&died);
+        }
+        local.lease_renewed(beat.lost).await;
+    }
+
+    /// Takes over which nodes live, and returns those that do so no more.
+    fn learn_living(&self, living: Vec<NodeRecord>, is_lost: bool) -> Vec<String> {
+        let now = Instant::now();
+        if !self.publisher.is_clustered() {
+            return self.registry.learn(living, now, None);
+        }
+        for record in living.iter().filter(|record| record.node != *self.node) {
+            self.peers.expect(&record.node, now);
+        }
+        let has_left: &dyn Fn(&str) -> bool = &|node| self.peers.has_left(node);
+        // A store that was wiped knows nobody until they beat again.
+        self.registry.learn(living, now, (!is_lost).then_some(has_left))
+    }
+}

@@ -1,0 +1,158 @@
+//! The nodes with a lease, as the session store said last, and how well they are known.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use starling_session_store::NodeRecord;
+use tokio::time::Instant;
+
+use super::changes::Changes;
+use super::loads::Unsure;
+
+/// How old the last answer of the session store may be. Each node asks it every second.
+const FRESH: Duration = Duration::from_secs(3);
+/// How long after a node came, went or began to drain nothing is compared: its clients are on their way, and those whose socket
+/// dropped count where they were for ten seconds more.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// The nodes with a lease, as the session store said last.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// This node among them, sorted by name.
+    nodes: Vec<NodeRecord>,
+    freshness: Freshness,
+}
+
+/// When the session store last said which nodes live, and when that last changed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Freshness {
+    read: Option<Instant>,
+    changed: Option<Instant>,
+}
+
+impl Registry {
+    /// Takes over which nodes live, and returns the names of those that do so no more. With `has_left`, which says whether a node took
+    /// leave, the changes are logged.
+    pub fn learn(
+        &self,
+        mut living: Vec<NodeRecord>,
+        now: Instant,
+        has_left: Option<&dyn Fn(&str) -> bool>,
+    ) -> Vec<String> {
+        living.sort_by(|a, b| a.node.cmp(&b.node));
+        let mut inner = self.inner.lock();
+        let before = std::mem::replace(&mut inner.nodes, living);
+        let nodes = &inner.nodes;
+        // The first beat finds everybody.
+        if let Some(has_left) = has_left.filter(|_| !before.is_empty()) {
+            Changes::between(&before, nodes, has_left).log();
+        }
+        let is_as_before =
+            |(old, new): (&NodeRecord, &NodeRecord)| old.node == new.node && old.draining == new.draining;
+        let has_changed = before.len() != nodes.len() || !before.iter().zip(nodes).all(is_as_before);
+        let lives = |old: &NodeRecord| nodes.iter().any(|new| new.node == old.node);
+        let died = before.iter().filter(|old| !lives(old)).map(|old| old.node.clone()).collect();
+        inner.freshness.read(now, has_changed);
+        died
+    }
+
+    /// Removes a node that took leave. `false`: it was not known.
+    pub fn remove(&self, node: &str) -> bool {
+        let mut inner = self.inner.lock();
+        let before = inner.nodes.len();
+        inner.nodes.retain(|record| record.node != node);
+        inner.freshness.changed = Some(Instant::now());
+        inner.nodes.len() < before
+    }
+
+    /// This node may have missed what the others did: for a while nothing is compared.
+    pub fn unsettle(&self) {
+        self.inner.lock().freshness.changed = Some(Instant::now());
+    }
+
+    /// All nodes but this one.
+    pub fn others(&self, node: &str) -> Vec<NodeRecord> {
+        self.inner.lock().nodes.iter().filter(|record| record.node != node).cloned().collect()
+    }
+
+    /// Whether the session store has ever said which nodes live.
+    pub fn is_known(&self) -> bool {
+        self.inner.lock().freshness.read.is_some()
+    }
+
+    /// Whether the nodes are known well enough to compare their loads.
+    pub fn judge(&self, now: Instant) -> Result<(), Unsure> {
+        self.inner.lock().freshness.judge(now)
+    }
+}
+
+impl Freshness {
+    /// The session store said which nodes live. `has_changed`: not those that lived before.
+    fn read(&mut self, now: Instant, has_changed: bool) {
+        let was_blind = self.read.is_none_or(|read| now.duration_since(read) > FRESH);
+        if has_changed || was_blind {
+            self.changed = Some(now);
+        }
+        self.read = Some(now);
+    }
+
+    fn judge(&self, now: Instant) -> Result<(), Unsure> {
+        let within = |time: Option<Instant>, limit| time.is_some_and(|time| now.duration_since(time) < limit);
+        if !within(self.read, FRESH) {
+            Err(Unsure::Stale)
+        } else if within(self.changed, SETTLE) {
+            Err(Unsure::Changed)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nodes_are_known_while_the_store_answers_and_once_they_have_settled() {
+        let (mut freshness, began) = (Freshness::default(), Instant::now());
+        let after = |seconds: u64| began + Duration::from_secs(seconds);
+        assert_eq!(freshness.judge(began), Err(Unsure::Stale), "nobody has said anything");
+        for second in 0..=40 {
+            freshness.read(after(second), false);
+            let expected = if second < 30 { Err(Unsure::Changed) } else { Ok(()) };
+            assert_eq!(freshness.judge(after(second)), expected, "after {second} s");
+        }
+        assert_eq!(freshness.judge(after(42)), Ok(()));
+        assert_eq!(freshness.judge(after(43)), Err(Unsure::Stale));
+        freshness.read(after(44), false);
+        assert_eq!(freshness.judge(after(44)), Err(Unsure::Changed), "it was blind for a while");
+        for second in 45..=100 {
+            freshness.read(after(second), second == 75);
+        }
+        assert_eq!(freshness.judge(after(100)), Err(Unsure::Changed), "a node came at 75 s");
+        freshness.read(after(105), false);
+        freshness.read(after(106), false);
+        freshness.changed = Some(after(90));
+        assert_eq!(freshness.judge(after(106)), Err(Unsure::Changed));
+    }
+
+    #[test]
+    fn nodes_whose_lease_is_gone_have_died_and_those_that_took_leave_are_removed() {
+        let registry = Registry::default();
+        let record = |node: &str| NodeRecord { node: node.to_owned(), ..NodeRecord::default() };
+        assert!(!registry.is_known());
+        let learn = |nodes: &[&str]| {
+            registry.learn(nodes.iter().map(|node| record(node)).collect(), Instant::now(), None)
+        };
+        assert!(learn(&["b", "a", "c"]).is_empty());
+        assert_eq!(learn(&["c", "a"]), ["b"]);
+        assert!(registry.remove("c") && !registry.remove("c"));
+        assert!(learn(&["a"]).is_empty(), "it had taken leave");
+        assert!(registry.is_known() && registry.others("a").is_empty());
+    }
+}

@@ -1,0 +1,192 @@
+//! A node that takes no clients: it has a lease, hears the others and is heard, and leaves in order.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use starling_conversation_store::ConversationStore;
+use starling_fanout::{Delivery, Error, Fanout, LinkStatus, Receiver};
+use starling_session_store::{NodeRecord, SessionStore};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::{LocalNode, Neighbours, Standing};
+use crate::node_message::{self, Heard, NodeMessage};
+use crate::publisher::Publisher;
+use crate::{HubConfig, clock};
+
+/// How often a worker that leaves looks whether its publications have been sent.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What a worker is put together from.
+pub struct WorkerParts {
+    /// Settings, of which those of the node itself count.
+    pub config: HubConfig,
+    /// The database, through which nodes that hear nobody ask for the others.
+    pub conversations: Arc<dyn ConversationStore>,
+    /// Keeps the leases.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Publications between nodes.
+    pub fanout: Arc<dyn Fanout>,
+    /// Where the worker's own tasks run.
+    pub runtime: Handle,
+}
+
+/// A node that takes no clients. One per process, instead of a [`crate::Hub`].
+pub struct Worker {
+    config: HubConfig,
+    fanout: Arc<dyn Fanout>,
+    publisher: Arc<Publisher>,
+    neighbours: Arc<Neighbours>,
+    started_at_ms: i64,
+    draining: AtomicBool,
+    /// An operator wants this node to drain.
+    drain_wanted: Notify,
+}
+
+impl Worker {
+    /// Puts a worker together. [`Worker::start`] gets it its lease.
+    pub fn new(parts: WorkerParts) -> Arc<Worker> {
+        let WorkerParts { config, conversations, sessions, fanout, runtime } = parts;
+        let publisher = Publisher::new(fanout.clone(), &runtime);
+        let node = config.lease().into();
+        let neighbours =
+            Neighbours::new(node, sessions, fanout.clone(), conversations, publisher.clone(), runtime);
+        Arc::new(Worker {
+            config,
+            fanout,
+            publisher,
+            neighbours,
+            started_at_ms: clock::now_ms(),
+            draining: AtomicBool::new(false),
+            drain_wanted: Notify::new(),
+        })
+    }
+
+    /// Gets the node its lease and begins to hear the others. Returns at once with the broker away (the link is then repaired in the
+    /// background).
+    ///
+    /// # Errors
+    /// The fan-out can't be used as it is set up.
+    pub async fn start(self: &Arc<Self>) -> Result<(), Error> {
+        self.fanout.start(Arc::new(Subscription { worker: Arc::downgrade(self) })).await?;
+        self.neighbours.start(self.clone()).await;
+        Ok(())
+    }
+
+    /// Returns when an operator wants this node to drain.
+    pub async fn drain_wanted(&self) {
+        self.drain_wanted.notified().await;
+    }
+
+    /// Tells the other nodes at once that this node drains, if the session store answers in time.
+    pub async fn announce_drain(self: &Arc<Self>) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.neighbours.announce(self.clone()).await;
+    }
+
+    /// Takes leave of the other nodes within this time, whatever hangs.
+    pub async fn leave(&self, limit: Duration) {
+        self.neighbours.say_leaving();
+        let said = async {
+            while !self.publisher.is_idle() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let leaving = async { tokio::join!(self.neighbours.end_lease(), said) };
+        if timeout(limit, leaving).await.is_err() {
+            tracing::warn!("the node could not take leave in time; its lease runs out by itself");
+        }
+    }
+
+    /// What this node can do now.
+    pub fn standing(&self) -> Standing {
+        self.neighbours.standing()
+    }
+
+    /// The state of the link to the broker; `None` where there is none.
+    pub fn fanout_health(&self) -> Option<LinkStatus> {
+        self.neighbours.link()
+    }
+
+    fn hear(&self, body: &Bytes) {
+        let Some(Heard::Other(message)) = node_message::decode(body) else { return };
+        match message {
+            NodeMessage::Here { node } => self.neighbours.hear_here(&node),
+            NodeMessage::Leaving { node } => self.neighbours.hear_leaving(&node),
+            NodeMessage::Drain { node } if *node == *self.config.lease() => self.drain_wanted.notify_one(),
+            _ => {}
+        }
+    }
+}
+
+impl LocalNode for Worker {
+    fn record(&self) -> NodeRecord {
+        NodeRecord {
+            node: self.config.node.clone(),
+            address: self.config.address.clone(),
+            version: self.config.version.clone(),
+            started_at_ms: self.started_at_ms,
+            draining: self.draining.load(Ordering::Relaxed),
+            presence_by_id: true,
+            worker_only: true,
+            ..NodeRecord::default()
+        }
+    }
+
+    fn hear_died(&self, _nodes: &[String]) {}
+
+    async fn lease_renewed(&self, _is_lost: bool) {}
+}
+
+/// What the fan-out delivers to a worker. Keeps no worker alive.
+struct Subscription {
+    worker: Weak<Worker>,
+}
+
+impl Receiver for Subscription {
+    fn receive(&self, delivery: Delivery) {
+        let Some(worker) = self.worker.upgrade() else { return };
+        match delivery {
+            Delivery::Publication { body, .. } | Delivery::Direct { body } => worker.hear(&body),
+            Delivery::Probe { nonce } => worker.neighbours.hear_probe(nonce),
+            Delivery::Gap { lane } => worker.neighbours.hear_gap(lane.is_none()),
+            Delivery::Topic { .. } | Delivery::Down => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use starling_fanout::TopicSettings;
+    use starling_fanout::memory::MemoryBus;
+    use starling_session_store::memory::MemoryStore;
+
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn a_worker_has_a_lease_takes_no_clients_and_leaves() {
+        let (bus, store) =
+            (MemoryBus::new(TopicSettings { history: 1, history_seconds: 1 }), Arc::new(MemoryStore::new()));
+        let named = |node: &str| HubConfig { node: node.to_owned(), ..testing::config() };
+        let hub_config = named("a");
+        let fanout = bus.node(&hub_config.lease());
+        let hub = testing::hub_of(hub_config, fanout, store.clone()).await;
+        hub.start().await.expect("a start");
+        let config = named("b");
+        let fanout = bus.node(&config.lease());
+        let (conversations, runtime) = (testing::log().await, Handle::current());
+        let worker =
+            Worker::new(WorkerParts { config, conversations, sessions: store.clone(), fanout, runtime });
+        worker.start().await.expect("a start");
+        hub.announce_drain().await;
+        let leases = async || store.nodes().await.expect("an answer");
+        assert!(leases().await.iter().any(|record| record.worker_only), "{:?}", leases().await);
+        assert!(hub.elsewhere() == Some(0), "nobody is sent to a worker");
+        worker.leave(Duration::from_secs(5)).await;
+        assert!(!leases().await.iter().any(|record| record.worker_only));
+    }
+}
