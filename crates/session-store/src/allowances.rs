@@ -1,4 +1,4 @@
-//! Users' allowances, counted inside the process.
+//! Users' allowances, kept inside the process.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,12 @@ use starling_rate::{Allowance, Rate};
 
 use crate::{Error, Verdict};
 
-/// The allowances of those who took from them lately: of one node for good, or while the store of all nodes is away.
+/// Allowances of the users who took from them lately. One node alone uses them always; others only while the shared store is away.
 #[derive(Debug)]
 pub struct Allowances {
-    /// Most users; beyond that, nobody new may take.
+    /// The most users. When there are as many, no further user may take.
     max: usize,
-    /// At how many users those who have their whole allowance again are dropped.
+    /// The number of users at which those with a whole allowance are removed.
     sweep_at: usize,
     users: HashMap<Box<str>, Allowance>,
 }
@@ -19,7 +19,7 @@ pub struct Allowances {
 const SWEEP_AT_MIN: usize = 1024;
 
 impl Allowances {
-    /// Nobody has taken anything yet; at most this many users are kept at a time.
+    /// Makes an empty map for at most `max` users at a time.
     pub fn new(max: usize) -> Self {
         Self { max, sweep_at: SWEEP_AT_MIN.min(max), users: HashMap::new() }
     }

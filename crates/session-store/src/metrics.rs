@@ -7,7 +7,7 @@ use metrics::{Unit, gauge, histogram};
 
 use crate::{Attached, Error};
 
-/// The handles of a store in Redis.
+/// The metrics of a store in Redis.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) beat: CallMetrics,
@@ -26,11 +26,11 @@ pub(crate) struct Metrics {
     pub(crate) take: CallMetrics,
     pub(crate) connections: CallMetrics,
     pub(crate) ping: CallMetrics,
-    /// Scripts loaded again because the server did not know them.
+    /// Loads of the scripts into a server that did not know them.
     pub(crate) script_loads: Counter,
-    /// Calls refused at once because Redis is known to be away.
+    /// Calls that failed at once because Redis was known to be away.
     pub(crate) refused: Counter,
-    /// Connections made anew because a server was silent or had become a replica.
+    /// Connections that were made again because a server was silent or had become a replica.
     pub(crate) reconnects: Counter,
     /// Presence entries of dead nodes that were removed.
     pub(crate) stale_presence: Counter,
@@ -39,7 +39,7 @@ pub(crate) struct Metrics {
     attached: [Counter; 4],
 }
 
-/// How long one kind of call takes, and how often it fails.
+/// The duration of one kind of call, and the number of failures.
 #[derive(Debug)]
 pub(crate) struct CallMetrics {
     seconds: Histogram,
@@ -111,7 +111,7 @@ impl CallMetrics {
         }
     }
 
-    /// Measures a call.
+    /// Runs a call and measures it.
     pub(crate) async fn measure<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let begun = Instant::now();
         let outcome = call.await;

@@ -1,4 +1,4 @@
-//! What the session store holds, as plain data. Times are Unix milliseconds in UTC.
+//! The session store's records, as plain data. Times are Unix milliseconds in UTC.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,36 +6,36 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use starling_model::{ConversationName, TenantName, TopicName, UserName};
 
-/// What a node says of itself with each beat. Nodes of other versions may say more, or less: what a record lacks is `None`, or
-/// nothing, and never a number that somebody would act on.
+/// A node's description of itself, sent with each beat. Nodes of other versions may send more fields, or fewer. A missing field is
+/// read as `None` or as empty, never as a number that somebody would act on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeRecord {
-    /// Its name.
+    /// The node's name.
     pub node: String,
-    /// Where it can be reached, if it was told.
+    /// The address where it can be reached, if it is configured.
     pub address: Option<String>,
-    /// Open sockets; `None`: it does not say.
+    /// Number of open sockets; `None` if the record lacks it.
     pub connections: Option<u64>,
-    /// Sessions, attached ones and those whose socket dropped a moment ago; `None`: it does not say.
+    /// Number of sessions: attached ones, and those whose socket dropped a moment ago. `None` if the record lacks it.
     pub sessions: Option<u64>,
-    /// Program version.
+    /// Version of the program.
     pub version: String,
-    /// When it started.
+    /// Time of the node's start.
     pub started_at_ms: i64,
-    /// Whether it is on its way out.
+    /// Whether the node is draining.
     pub draining: bool,
-    /// Open sockets per tenant, for limits that hold over all nodes.
+    /// Number of open sockets per tenant, for limits that apply to all nodes together.
     pub tenants: BTreeMap<TenantName, u64>,
-    /// Messages committed since the start, for the console.
+    /// Number of messages committed since the start, for the console.
     pub messages: u64,
-    /// Events delivered to sockets since the start, for the console.
+    /// Number of events delivered to sockets since the start, for the console.
     pub deliveries: u64,
-    /// Delivery latency of the last seconds, 50th and 99th percentile, microseconds, for the console.
+    /// Median delivery latency of the last seconds, microseconds, for the console.
     pub delivery_p50_us: u64,
-    /// See `delivery_p50_us`.
+    /// 99th percentile of the delivery latency of the last seconds, microseconds, for the console.
     pub delivery_p99_us: u64,
-    /// Whether the node keeps presence by the conversation's number. One of an older version keeps it by name alone.
+    /// Whether the node keys presence by the conversation's id. Nodes of older versions key it by name only.
     #[serde(default)]
     pub presence_by_id: bool,
     /// Whether the node takes no clients.
@@ -43,150 +43,150 @@ pub struct NodeRecord {
     pub worker_only: bool,
 }
 
-/// What a beat answers.
+/// The answer to a beat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beat {
-    /// Whether this node's lease had not been there: its sessions and presence are to be written again.
+    /// Whether this node had no lease before the beat. Then its sessions and presence must be written again.
     pub lost: bool,
-    /// Every node with a lease, this one included.
+    /// All nodes with a lease, including this one.
     pub living: Vec<NodeRecord>,
 }
 
-/// The place of an attach in the order of all attaches of its session, over all nodes: the attach with the highest stamp holds the
-/// session. It says when the attach began, in microseconds of Unix time by the store's clock, or comes right after a stamp that it has
-/// to be above. Of two equal stamps the one of the node whose name sorts last is the higher one.
+/// Position of an attach in the order of all attaches of its session, on all nodes. The attach with the highest stamp holds the
+/// session. A stamp is the time at which the attach began, in microseconds of Unix time by the store's clock, or one more than a stamp
+/// that it must exceed. Of two equal stamps, the one of the node whose name sorts last counts as higher.
 pub type Stamp = i64;
 
-/// The attach of a session to a socket of a node, as it begins.
+/// A request to attach a session to a socket of a node.
 #[derive(Clone, Debug)]
 pub struct Attach {
     /// The session's id.
     pub session: String,
-    /// Whose.
+    /// The session's tenant.
     pub tenant: TenantName,
-    /// Whose.
+    /// The session's user.
     pub user: UserName,
-    /// The node that attaches it.
+    /// The node that attaches the session.
     pub node: String,
-    /// Now.
+    /// The current time.
     pub now_ms: i64,
-    /// `None`: a new session. `Some`: resume this one, whose ticket was made at that time.
+    /// What is known of the session to resume; `None` for a new session.
     pub resume: Option<ResumeAttach>,
-    /// How long ago the attach began.
+    /// Time since the attach began.
     pub waited: Duration,
-    /// The stamp of this attach is above this one: what the ticket and the node know of earlier attaches.
+    /// The highest stamp that the ticket and the node know of earlier attaches. The stamp of this attach must exceed it.
     pub after: Stamp,
-    /// For how long a session outlives its socket, milliseconds.
+    /// How long a session outlives its socket, milliseconds.
     pub window_ms: u64,
 }
 
-/// What is known about a session that is to be resumed.
+/// What is known of a session to resume.
 #[derive(Clone, Copy, Debug)]
 pub struct ResumeAttach {
-    /// When the ticket was issued.
+    /// Time at which the ticket was issued.
     pub ticket_issued_at_ms: i64,
 }
 
-/// What became of an [`Attach`].
+/// The outcome of an [`Attach`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attached {
-    /// A new session is written and attached here.
+    /// A new session was written and is attached to this node.
     New {
         /// The stamp of this attach.
         stamp: Stamp,
     },
-    /// The session was there and is within its window. Whoever holds it goes on holding it until [`Hold`].
+    /// The session exists and is within its resume window. Its present holder keeps it until the [`Hold`].
     Resumed {
         /// The stamp of this attach.
         stamp: Stamp,
         /// The node whose socket holds the session, if it is attached.
         previous_node: Option<String>,
-        /// What it was in.
+        /// The conversations that it has joined.
         conversations: Vec<JoinedConversation>,
-        /// What it was subscribed to.
+        /// The topics that it has subscribed to.
         topics: Vec<TopicName>,
-        /// When it was first made.
+        /// Time at which the session was created.
         created_at_ms: i64,
     },
-    /// The store does not know the session, but has itself been lost (wiped, restarted) since the ticket was
-    /// issued and less than a window ago: the ticket is enough. Nothing is written until [`Hold`].
+    /// The store does not know the session, but it lost its data (by a wipe or a restart) after the ticket was issued and less than a
+    /// window ago. So the ticket is enough. Nothing is written until the [`Hold`].
     Rebuilt {
         /// The stamp of this attach.
         stamp: Stamp,
     },
-    /// The session's window has passed, it was ended by an operator, or it is somebody else's.
+    /// The session's window has passed, an operator ended it, or it belongs to another user.
     Refused,
 }
 
-/// The end of a resume: from now on this node holds the session, unless a later attach does.
+/// The last step of a resume: this node takes the session over, unless a later attach holds it.
 #[derive(Clone, Debug)]
 pub struct Hold {
     /// The session's id.
     pub session: String,
-    /// Whose.
+    /// The session's tenant.
     pub tenant: TenantName,
-    /// Whose.
+    /// The session's user.
     pub user: UserName,
-    /// The node that attaches it.
+    /// The node that attaches the session.
     pub node: String,
     /// The stamp that the attach got when it began.
     pub stamp: Stamp,
-    /// When the session was first made, for a store that has lost it.
+    /// Time at which the session was created, for a store that has lost it.
     pub created_at_ms: i64,
-    /// Now.
+    /// The current time.
     pub now_ms: i64,
-    /// For how long a session outlives its socket, milliseconds.
+    /// How long a session outlives its socket, milliseconds.
     pub window_ms: u64,
 }
 
-/// What became of a [`Hold`].
+/// The outcome of a [`Hold`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
     /// This node holds the session.
     Held {
-        /// The node whose socket held it until now, if one did; it must be told (close 4409).
+        /// The node whose socket held it before, if there was one. It must be told, so that it closes that socket (4409).
         previous_node: Option<String>,
     },
     /// A later attach holds it.
     Superseded,
-    /// The session was ended by an operator meanwhile, or is somebody else's.
+    /// An operator ended the session meanwhile, or it belongs to another user.
     Refused,
 }
 
-/// An attached session, to be written again.
+/// The record of an attached session, which its node writes again after the store lost it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionState {
     /// The session's id.
     pub session: String,
-    /// Whose.
+    /// The session's tenant.
     pub tenant: TenantName,
-    /// Whose.
+    /// The session's user.
     pub user: UserName,
-    /// When it was made.
+    /// Time at which the session was created.
     pub created_at_ms: i64,
-    /// What it is in.
+    /// The conversations that it has joined.
     pub conversations: Vec<JoinedConversation>,
-    /// What it is subscribed to.
+    /// The topics that it has subscribed to.
     pub topics: Vec<TopicName>,
     /// The stamp of the attach that holds it.
     pub stamp: Stamp,
 }
 
-/// What became of sessions that were to be written again; all others are written.
+/// The sessions that could not simply be written again; all others were.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// Those that were not.
+    /// The sessions that were not written.
     pub refused: Vec<NotRestored>,
-    /// Those that an earlier attach held, which its node may not know yet.
+    /// The sessions that were taken over from an earlier attach, whose node may not know that yet.
     pub taken: Vec<Taken>,
 }
 
-/// A session that was taken from the node of an earlier attach.
+/// A session that was taken over from the node of an earlier attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// The session's id.
     pub session: String,
-    /// The node that held it; it must be told (close 4409).
+    /// The node that held it. It must be told, so that it closes the socket (4409).
     pub node: String,
 }
 
@@ -195,53 +195,53 @@ pub struct Taken {
 pub struct Dropped {
     /// The session's id.
     pub session: String,
-    /// The stamp of the attach that ended; a later one is not concerned.
+    /// The stamp of the attach that ended. A later attach is not affected.
     pub stamp: Stamp,
 }
 
-/// A session that was not written again, since it is not its node's any more: its socket is to be closed.
+/// A session that was not written again because its node does not hold it any more. Its socket must be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotRestored {
     /// The session's id.
     pub session: String,
-    /// Whether an operator ended it; otherwise a later attach holds it.
+    /// Whether an operator ended the session; otherwise a later attach holds it.
     pub ended: bool,
-    /// The node that holds it, or held it last.
+    /// The node that holds the session, or held it last.
     pub node: String,
 }
 
-/// A conversation that a session is in.
+/// A conversation that a session has joined.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JoinedConversation {
-    /// Its name.
+    /// The conversation's name.
     pub name: ConversationName,
-    /// Its number in the database: one that is deleted and made again under the name has another. `None`: a node of an older version
-    /// wrote it down, and means whichever has the name.
+    /// The conversation's id. A conversation that is deleted and created again under the same name gets another one. `None` if a node of
+    /// an older version wrote the record: then any conversation of that name is meant.
     pub id: Option<i64>,
 }
 
 impl<N: Into<ConversationName>> From<N> for JoinedConversation {
-    /// Whichever has the name.
+    /// Makes a reference to any conversation of that name.
     fn from(name: N) -> JoinedConversation {
         JoinedConversation { name: name.into(), id: None }
     }
 }
 
-/// What a session joined or left.
+/// A change to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionChange {
     /// The session's id.
     pub session: String,
-    /// What changed.
+    /// The change.
     pub change: Change,
 }
 
-/// What changed about a session.
+/// The kinds of change to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It joined a conversation.
     Joined(JoinedConversation),
-    /// It left a conversation. If it has joined another one of that name since, it stays in that.
+    /// It left a conversation. A later conversation of the same name that it has joined since is kept.
     Left(JoinedConversation),
     /// It subscribed to a topic.
     Subscribed(TopicName),
@@ -252,7 +252,7 @@ pub enum Change {
 /// A session that an operator ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// The living node that it was attached to.
+    /// The living node that the session was attached to, if there is one.
     pub node: Option<String>,
 }
 
@@ -261,74 +261,74 @@ pub struct Ended {
 pub struct SessionSummary {
     /// The session's id.
     pub session: String,
-    /// Whose.
+    /// The session's user.
     pub user: UserName,
-    /// The node that holds it, or held it last.
+    /// The node that holds the session, or held it last.
     pub node: String,
-    /// Whether a socket is attached to it now (on a living node).
+    /// Whether a socket on a living node is attached to it now.
     pub attached: bool,
-    /// When its last socket dropped, or its node was last alive; `None` while one is attached.
+    /// Time at which its last socket dropped or its node was last alive; `None` while a socket is attached.
     pub dropped_at_ms: Option<i64>,
-    /// When it was made.
+    /// Time at which the session was created.
     pub created_at_ms: i64,
 }
 
 /// A page of sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionList {
-    /// Some sessions.
+    /// The sessions of this page.
     pub sessions: Vec<SessionSummary>,
-    /// Where to go on, `None` at the end. Opaque.
+    /// Opaque cursor of the next page; `None` at the end.
     pub next: Option<String>,
 }
 
-/// A conversation. Two that have the same name one after the other differ.
+/// A conversation, told apart from earlier and later ones of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConversationKey {
-    /// Whose.
+    /// The conversation's tenant.
     pub tenant: TenantName,
-    /// Its name.
+    /// The conversation's name.
     pub conversation: ConversationName,
-    /// Its number in the database.
+    /// The conversation's id.
     pub id: i64,
 }
 
-/// How many sessions of a user are in a conversation on this node.
+/// The number of a user's sessions in a conversation on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceChange {
-    /// Where.
+    /// The conversation.
     pub conversation: ConversationKey,
-    /// Who.
+    /// The user.
     pub user: UserName,
-    /// With how many sessions; 0: gone.
+    /// Number of sessions; 0 removes the user.
     pub devices: u32,
 }
 
-/// How many sessions of a user are in a conversation on some node.
+/// The number of a user's sessions in a conversation on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceEntry {
-    /// Who.
+    /// The user.
     pub user: UserName,
-    /// On which node.
+    /// The node.
     pub node: String,
-    /// With how many sessions.
+    /// Number of sessions.
     pub devices: u32,
 }
 
 /// Whether something is allowed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is, and counts.
+    /// It is allowed, and counts.
     Allowed,
-    /// It is not, and does not count.
+    /// It is not allowed, and does not count.
     Denied {
-        /// When to try again, milliseconds from now: later for each who is refused, so that all find a place if they come back then.
+        /// When to try again, milliseconds from now. Each refused caller is told a later time, so that none is refused twice.
         retry_after_ms: u64,
     },
 }
 
 impl Verdict {
-    /// The verdict on a cell whose place is so far away.
+    /// Returns the verdict on a cell that may pass after this time.
     pub(crate) fn denied(away_us: u64) -> Verdict {
         Verdict::Denied { retry_after_ms: away_us.div_ceil(1_000) }
     }
@@ -341,16 +341,16 @@ pub enum Error {
     /// The store can't be reached or took too long. Try again.
     #[error("the session store is not available: {0}")]
     Unavailable(String),
-    /// The store refuses this node: a wrong user or password, or a right that is missing. The operator's to mend.
+    /// The store refuses this node: a wrong user or password, or a missing right. The operator has to act.
     #[error("Redis refuses this node: {0}")]
     Refused(String),
-    /// A cursor that no page of sessions ended with.
+    /// No page of sessions has returned this cursor.
     #[error("no page of sessions ended there")]
     Cursor,
-    /// The address in `REDIS_URL` can't be used. The operator's to mend.
+    /// The address in `REDIS_URL` can't be used. The operator has to act.
     #[error("redis_url: {0}")]
     Address(String),
-    /// The store is of a version that Starling can't use. The operator's to mend.
+    /// The store is of a version that Starling can't use. The operator has to act.
     #[error("{0}")]
     Unsupported(String),
 }

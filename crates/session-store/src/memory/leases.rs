@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use crate::NodeRecord;
 
-/// For how long a dead node's last sign of life is remembered, milliseconds: longer than any resume window.
+/// How long a dead node's last beat is remembered, milliseconds: longer than any resume window.
 const REMEMBER_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Every node that beat lately.
+/// The nodes that sent a beat lately.
 #[derive(Debug)]
 pub(super) struct Leases {
     lease_ms: i64,
@@ -17,18 +17,18 @@ pub(super) struct Leases {
 #[derive(Debug)]
 struct Lease {
     record: NodeRecord,
-    /// The last beat, or when the node left.
+    /// Time of the last beat, or of the node's leave.
     last_ms: i64,
     left: bool,
 }
 
-/// What is known about a node.
+/// The state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     Living,
-    /// Dead since its last beat at this time.
+    /// The node is dead; its last beat was at this time.
     Dead(i64),
-    /// Never heard of.
+    /// No beat of the node is known.
     Unknown,
 }
 
@@ -37,7 +37,7 @@ impl Leases {
         Self { lease_ms: i64::try_from(lease_ms).unwrap_or(i64::MAX), nodes: HashMap::new() }
     }
 
-    /// Renews a lease; answers whether there was none.
+    /// Renews a lease. Returns whether the node had none.
     pub(super) fn beat(&mut self, record: &NodeRecord, now_ms: i64) -> bool {
         let lost = self.life(&record.node, now_ms) != Life::Living;
         let lease = Lease { record: record.clone(), last_ms: now_ms, left: false };

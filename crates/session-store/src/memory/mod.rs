@@ -20,16 +20,16 @@ use leases::{Leases, Life};
 use presence::Presence;
 use sessions::Sessions;
 
-/// How a [`MemoryStore`] is to be.
+/// Settings of a [`MemoryStore`].
 #[derive(Clone, Debug)]
 pub struct MemoryConfig {
-    /// How long a node lives after its last beat, milliseconds.
+    /// How long a node's lease runs after its last beat, milliseconds.
     pub lease_ms: u64,
-    /// Where leases and limits take the time from; `attach` and `detach` are told the time.
+    /// The clock of leases and limits. (`attach` and `detach` are passed the time.)
     pub clock: Clock,
-    /// Most sessions, those within their resume window included. One takes some hundreds of bytes, and its names.
+    /// The most sessions, including those within their resume window. One takes a few hundred bytes, plus its names.
     pub sessions_max: usize,
-    /// Most users whose allowance is kept, that is: who took from it within its period.
+    /// The most users whose allowance is kept, which are those who took from it within its period.
     pub limits_max: usize,
 }
 
@@ -39,7 +39,7 @@ impl Default for MemoryConfig {
     }
 }
 
-/// Who is connected where, as long as the process lives. Everything in it is short, so one lock guards it all.
+/// The session store inside the process. Every operation is short, so one lock guards all of it.
 #[derive(Debug)]
 pub struct MemoryStore {
     config: MemoryConfig,
@@ -52,23 +52,23 @@ struct State {
     sessions: Sessions,
     presence: Presence,
     limits: Allowances,
-    /// Of each tenant whose connections are limited, those of each node.
+    /// Number of connections per node, for each tenant whose connections are limited.
     connections: HashMap<TenantName, HashMap<Box<str>, u64>>,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Makes an empty store with default settings.
     pub fn new() -> Self {
         Self::with(MemoryConfig::default())
     }
 
-    /// An empty store that is as the configuration says.
+    /// Makes an empty store.
     pub fn with(config: MemoryConfig) -> Self {
         let state = Mutex::new(State::new(&config));
         Self { config, state }
     }
 
-    /// Forgets everything, as a restart of the process would; for tests.
+    /// Forgets everything, as a restart of the process does. For tests.
     pub fn wipe(&self) {
         *self.state.lock() = State::new(&self.config);
     }
@@ -174,7 +174,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn keep_presence(&self, _of: &[ConversationKey]) -> Result<(), Error> {
-        // Presence has no lifetime of its own here; it goes with its node.
+        // Here presence has no lifetime of its own: it ends with its node.
         Ok(())
     }
 

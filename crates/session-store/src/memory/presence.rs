@@ -1,4 +1,4 @@
-//! Who is in which conversation.
+//! Presence: which users are in which conversation.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::{ConversationKey, PresenceChange, PresenceEntry};
 /// A node, and a user on it.
 type Place = (Arc<str>, UserName);
 
-/// Per conversation, per node and user, with how many sessions. As large as what the nodes' sessions joined.
+/// Number of sessions per conversation, node and user. As large as the sum of what the nodes' sessions have joined.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     conversations: HashMap<ConversationKey, HashMap<Place, u32>>,
@@ -34,7 +34,7 @@ impl Presence {
         }
     }
 
-    /// Who is in a conversation by nodes that live; drops what dead ones left behind.
+    /// Returns the entries of living nodes in a conversation, and removes those of dead ones.
     pub(super) fn of(
         &mut self,
         conversation: &ConversationKey,
@@ -58,7 +58,7 @@ impl Presence {
         present
     }
 
-    /// Drops all entries of a node.
+    /// Removes all entries of a node.
     pub(super) fn forget(&mut self, node: &str) {
         self.conversations.retain(|_, entries| {
             entries.retain(|(of, _), _| &**of != node);

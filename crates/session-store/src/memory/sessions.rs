@@ -13,32 +13,32 @@ use crate::{
     NotRestored, Restored, SessionChange, SessionList, SessionState, SessionSummary, Stamp, Taken,
 };
 
-/// How many sessions a page looks at before it answers with what it has.
+/// The most sessions that one page looks at. A page that finds fewer than asked for by then is short.
 const LOOKED_AT_MAX: usize = 10_000;
-/// How often a full store looks at all sessions for those that are over, milliseconds.
+/// The interval at which a full store searches all sessions for expired ones, milliseconds.
 const SWEEP_EVERY_MS: i64 = 1_000;
-/// For how long the end of a session is remembered, milliseconds.
+/// How long the end of a session is remembered, milliseconds.
 const ENDED_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
-/// What a cursor begins with; the last session of its page follows.
+/// The prefix of a cursor, before the id of the last session of its page.
 const CURSOR: &str = "after:";
-/// The resume window of sessions whose own is not known because they were restored first, milliseconds.
+/// The resume window of sessions that were restored before any attach told theirs, milliseconds.
 const WINDOW_MS: i64 = 120_000;
 
-/// All sessions, those within their resume window included.
+/// All sessions, including those within their resume window.
 #[derive(Debug)]
 pub(super) struct Sessions {
     max: usize,
     born_ms: i64,
-    /// The resume window that was asked for last.
+    /// The resume window of the latest attach.
     window_ms: i64,
-    /// When the sessions of dead nodes were last looked for.
+    /// Time of the last search for sessions of dead nodes.
     swept_at_ms: i64,
     records: BTreeMap<Arc<str>, Record>,
-    /// The same ones by whose they are: tenant and user.
+    /// The same sessions by tenant and user.
     by_user: HashMap<(TenantName, UserName), BTreeSet<Arc<str>>>,
-    /// The same ones by tenant: a list of one tenant reads, counts and names no session of another.
+    /// The same sessions by tenant. A list of one tenant thus reads, counts and names no session of another.
     by_tenant: HashMap<TenantName, BTreeSet<Arc<str>>>,
-    /// When sessions without a socket may be dropped; each session stands here once at most.
+    /// Times at which sessions without a socket may be removed. A session has at most one entry.
     expiries: BinaryHeap<Reverse<(i64, Arc<str>)>>,
 }
 
@@ -47,20 +47,20 @@ struct Record {
     tenant: TenantName,
     user: UserName,
     node: Box<str>,
-    /// The node that held it when this one took it, if one did.
+    /// The node that held the session before the present one, if there was one.
     previous: Option<Box<str>>,
-    /// The stamp of the attach that holds it, or held it last.
+    /// The stamp of the attach that holds the session, or held it last.
     stamp: Stamp,
-    /// The last stamp that was given although the one above is of the future.
+    /// The latest stamp that was given while the stamp above was in the future.
     claimed: Stamp,
     created_at_ms: i64,
     attached_at_ms: i64,
     dropped_at_ms: Option<i64>,
     window_ms: i64,
     ended_at_ms: Option<i64>,
-    /// Whether it stands in `expiries`.
+    /// Whether the session has an entry in `expiries`.
     queued: bool,
-    /// By name, with their numbers.
+    /// The joined conversations' ids by name.
     conversations: BTreeMap<ConversationName, Option<i64>>,
     topics: BTreeSet<TopicName>,
 }
@@ -104,7 +104,7 @@ impl Sessions {
         if record.tenant != attach.tenant || record.user != attach.user || record.ended_at_ms.is_some() {
             return Ok(Attached::Refused);
         }
-        // The node that asks lives, whether it has beaten yet or not.
+        // The node that asks is alive, whether it has sent a beat yet or not.
         let life = match *record.node == *attach.node {
             true => Life::Living,
             false => leases.life(&record.node, store_now_ms),
@@ -119,7 +119,7 @@ impl Sessions {
         let created_at_ms = record.created_at_ms;
         let mut stamp = stamp_of(attach, store_now_us);
         if record.stamp > store_now_us {
-            // Given by a clock that was ahead of this one: it is earlier all the same.
+            // The stamp came from a clock that is ahead of this one. Its attach is earlier nevertheless.
             stamp = stamp.max(record.stamp.max(record.claimed).saturating_add(1));
             record.claimed = stamp;
         }
@@ -176,7 +176,7 @@ impl Sessions {
                     if *there.node != *node {
                         previous = there.dropped_at_ms.is_none().then(|| there.node.clone());
                     } else if there.stamp == session.stamp {
-                        // Taken by this very attach, whose node may not have got the answer to its hold.
+                        // This attach took it, but its node may not have got the answer to its hold.
                         previous.clone_from(&there.previous);
                     }
                     if let Some(node) = previous.as_deref() {
@@ -218,7 +218,7 @@ impl Sessions {
                 Change::Joined(_) | Change::Subscribed(_) => {}
                 Change::Left(left) => {
                     let there = record.conversations.get(&left.name).copied().flatten();
-                    // Another conversation of the same name may have been joined since.
+                    // The session may have joined another conversation of the same name since.
                     if left.id.is_none() || there.is_none() || there == left.id {
                         record.conversations.remove(&left.name);
                     }
@@ -286,7 +286,7 @@ impl Sessions {
         Ok(page)
     }
 
-    /// Sessions in the order of their ids: those of a user, or of the whole tenant where no user is named.
+    /// Returns the sessions of a user, or of the whole tenant if no user is given, in the order of their ids.
     fn after(
         &self,
         after: Option<&str>,
@@ -304,7 +304,7 @@ impl Sessions {
 
     fn put(&mut self, id: &str, mut record: Record) {
         let before = self.remove(id);
-        // An entry of the one before is still waiting.
+        // The entry of an earlier drop is still there.
         record.queued = before.is_some_and(|before| before.queued);
         let id: Arc<str> = id.into();
         self.by_user.entry(record.owner()).or_default().insert(id.clone());
@@ -338,7 +338,7 @@ impl Sessions {
         }
     }
 
-    /// Drops what is over, and answers an error when there are too many all the same.
+    /// Removes expired sessions. Fails if there are still too many.
     fn make_room(&mut self, leases: &Leases, now_ms: i64) -> Result<(), Error> {
         while self.expiries.peek().is_some_and(|Reverse((at_ms, _))| *at_ms < now_ms) {
             let Some(Reverse((_, id))) = self.expiries.pop() else { break };
@@ -352,7 +352,7 @@ impl Sessions {
         }
         if self.records.len() >= self.max && now_ms.saturating_sub(self.swept_at_ms) >= SWEEP_EVERY_MS {
             self.swept_at_ms = now_ms;
-            // Those of dead nodes stand in no queue.
+            // Sessions of dead nodes have no entry in `expiries`.
             let over = |record: &Record| record.is_over(leases.life(&record.node, now_ms), now_ms);
             let over: Vec<Arc<str>> = (self.records.iter())
                 .filter(|(_, record)| !record.queued && over(record))
@@ -369,7 +369,7 @@ impl Sessions {
     }
 }
 
-/// When an attach began, by the store's clock.
+/// Returns the time at which an attach began, by the store's clock.
 fn stamp_of(attach: &Attach, now_us: i64) -> Stamp {
     let waited_us = i64::try_from(attach.waited.as_micros()).unwrap_or(i64::MAX);
     now_us.saturating_sub(waited_us).max(attach.after.saturating_add(1))
@@ -447,7 +447,7 @@ impl Record {
         (self.tenant.clone(), self.user.clone())
     }
 
-    /// Whether the attach that holds it comes after the one with this stamp.
+    /// Returns whether the attach that holds the session comes after the one with this stamp.
     fn is_above(&self, stamp: Stamp, node: &str) -> bool {
         (self.stamp, &*self.node) > (stamp, node)
     }
@@ -456,11 +456,11 @@ impl Record {
         self.tenant == session.tenant && self.user == session.user
     }
 
-    /// When the socket went, by a detach or with its node; `None` while attached.
+    /// Returns the time at which the socket dropped, by a detach or by its node's death; `None` while it is attached.
     fn dropped_at(&self, life: Life) -> Option<i64> {
         self.dropped_at_ms.or(match life {
             Life::Living => None,
-            // Who attached was alive then.
+            // The node was alive when it attached the session.
             Life::Dead(at_ms) => Some(at_ms.max(self.attached_at_ms)),
             Life::Unknown => Some(self.attached_at_ms),
         })
@@ -470,7 +470,7 @@ impl Record {
         self.dropped_at(life).is_some_and(|at| now_ms.saturating_sub(at) > self.window_ms)
     }
 
-    /// When it may be dropped, as far as that does not hang on its node.
+    /// Returns the time at which the session may be removed, unless that depends on its node.
     fn expires_at(&self) -> Option<i64> {
         match self.ended_at_ms {
             Some(at_ms) => Some(at_ms.saturating_add(ENDED_KEPT_MS)),

@@ -1,4 +1,4 @@
-//! Ways for the fuzz targets to parsers that nobody else calls from outside. No part of what this crate promises.
+//! Entry points of the fuzz targets to private parsers. Not part of the crate's interface.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,8 +11,8 @@ use super::registry;
 use super::reply::Reply;
 use super::sessions::Answer;
 
-/// Reads an answer of Redis, whose parts these are (`None` is nil, a number stands for itself where `numbers` says so), as
-/// each kind of record that the store keeps there.
+/// Reads an answer of Redis with these parts as each kind of record that the store keeps. `None` is nil. With `numbers`, a part that
+/// looks like a number is one.
 pub fn records(parts: &[Option<Vec<u8>>], numbers: bool) {
     let value = |part: &Option<Vec<u8>>| {
         let Some(part) = part else { return Value::Null };
@@ -33,10 +33,10 @@ pub fn records(parts: &[Option<Vec<u8>>], numbers: bool) {
     }
 }
 
-/// Reads the cursor of a page of sessions, which comes from a client.
+/// Reads the cursor of a page of sessions, which a client sends.
 ///
 /// # Panics
-/// Where a cursor that was read is not written as one that reads the same.
+/// If a cursor is not the same after it was read, written and read again.
 pub fn cursor(text: &str) {
     if let Some(position) = Position::read(text) {
         let written = position.written();

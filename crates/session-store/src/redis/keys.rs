@@ -1,28 +1,28 @@
-//! The names of the keys. What stands in `{…}` decides the slot in a cluster.
+//! The names of the keys. In a cluster the part in `{…}` determines the slot.
 //!
 //! | key | what | lifetime |
 //! |---|---|---|
 //! | `starling:v1:{instance}:NODE` | hash: `record` (JSON), `since` | the lease |
 //! | `starling:v1:{instance}s:active` | sorted set of nodes by last beat | a day |
-//! | `starling:v1:{instance}s:born` | when the store was found empty | 30 days |
-//! | `starling:v1:{instance}s:room` | written to see whether Redis takes writes | a minute |
+//! | `starling:v1:{instance}s:born` | time at which the store was found empty | 30 days |
+//! | `starling:v1:{instance}s:room` | written to learn whether Redis accepts writes | a minute |
 //! | `starling:v1:session:{ID}` | hash: `tenant`, `user`, `node`, `created_at`, `stamp` …, `in:CONVERSATION`, `on:TOPIC` | 7 days attached; window + 60 s dropped; a day ended |
 //! | `starling:v1:sessions:{TENANT:USER}` | sorted set of the user's sessions by expiry | 7 days |
 //! | `starling:v1:sessions:{TENANT}` | sorted set of the tenant's sessions by expiry | 7 days |
-//! | `starling:v1:presence:{TENANT:CONVERSATION}/ID` | hash: `NODE/USER` → number of sessions; `ID` is the conversation's number in the database | 2 hours |
-//! | `starling:v1:presence:{TENANT:CONVERSATION}` | the same, as nodes of the version before have it; written while one of them lives | 2 hours |
-//! | `starling:v1:connections:{TENANT}` | hash: node → its connections of the tenant, where these are limited | a minute |
-//! | `starling:v1:limit:{TENANT:USER}` | when the allowance is whole again, microseconds | until then |
-//! | `starling:v1:line:{TENANT:USER}` | the last place that a refused one was given, microseconds | until then |
+//! | `starling:v1:presence:{TENANT:CONVERSATION}/ID` | hash: `NODE/USER` → number of sessions; `ID` is the conversation's id | 2 hours |
+//! | `starling:v1:presence:{TENANT:CONVERSATION}` | the same for nodes of the previous version; written while one of them is alive | 2 hours |
+//! | `starling:v1:connections:{TENANT}` | hash: node → its number of the tenant's connections, if these are limited | a minute |
+//! | `starling:v1:limit:{TENANT:USER}` | time at which the allowance is whole again, microseconds | until then |
+//! | `starling:v1:line:{TENANT:USER}` | time of the last place given to a refused cell, microseconds | until then |
 //!
-//! Each begins with `starling:v1:`, or with what the configuration says instead. A colon may stand in a tenant's name as well
-//! as in a user's, so one in the former is written `%3A` where both are joined.
+//! The prefix `starling:v1:` can be configured. Names of tenants and of users may contain a colon, so a colon in a tenant's name is
+//! written `%3A` where the two are joined.
 
 use std::borrow::Cow;
 
 use crate::ConversationKey;
 
-/// Makes the names.
+/// The names of all keys with one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: Box<str>,
@@ -33,7 +33,7 @@ impl Keys {
         Self { prefix: prefix.into() }
     }
 
-    /// What all instances' keys begin with.
+    /// Returns the prefix of all instances' keys.
     pub(super) fn instances(&self) -> String {
         format!("{}{{instance}}:", self.prefix)
     }
@@ -70,7 +70,7 @@ impl Keys {
         format!("{}/{}", self.presence_by_name(of), of.id)
     }
 
-    /// Where nodes of the version before keep a conversation's presence.
+    /// Returns the key at which nodes of the previous version keep a conversation's presence.
     pub(super) fn presence_by_name(&self, of: &ConversationKey) -> String {
         format!("{}presence:{{{}:{}}}", self.prefix, escaped(&of.tenant), of.conversation)
     }
@@ -88,7 +88,7 @@ impl Keys {
     }
 }
 
-/// A name has no `%`, so this can't be mistaken for another tenant's.
+/// Replaces the colons in a tenant's name. Names contain no `%`, so two tenants never get the same result.
 fn escaped(tenant: &str) -> Cow<'_, str> {
     match tenant.contains(':') {
         true => tenant.replace(':', "%3A").into(),

@@ -13,14 +13,14 @@ use super::sessions::Sessions;
 use crate::clock::system_now_ms;
 use crate::{Error, SessionList, SessionSummary};
 
-/// Most sessions in a page.
+/// The most sessions in a page.
 const PAGE_MAX: u32 = 1_000;
-/// How often an index is read on for one page, when much of it is stale.
+/// The most reads of an index for one page, if much of it is stale.
 const READS_MAX: usize = 10;
 
 impl Sessions {
-    /// A page in the order of when the entries of the index expire. A session that is attached or dropped while the
-    /// pages are read may be missed or come twice; all others come once.
+    /// Returns a page, in the order in which the entries of the index expire. A session that is attached or dropped while the pages are
+    /// read may be missed or appear twice; all others appear once.
     pub(super) async fn page(
         &self,
         tenant: &TenantName,
@@ -37,7 +37,7 @@ impl Sessions {
         let mut from = cursor.map(|cursor| Position::read(cursor).ok_or(Error::Cursor)).transpose()?;
         let mut sessions = Vec::new();
         for _ in 0..READS_MAX {
-            // One more than asked for tells whether there is more.
+            // One more than asked for, to learn whether there is another page.
             let wanted = limit + 1 - sessions.len();
             let positions = self.read_index(&index, from.as_ref(), wanted).await?;
             let end = positions.len() < wanted;
@@ -85,7 +85,7 @@ impl Sessions {
 
     async fn read_sessions(&self, positions: &[Position]) -> Result<Vec<Value>, Error> {
         let read = |position: &Position| {
-            // The first field is a number: a name there could be taken for a publication.
+            // The first field is a number. The client could take a name there for a publication.
             ["created_at", "node", "tenant", "user", "dropped_at", "window", "attached_at", "ended"]
                 .into_iter()
                 .fold(Command::new("HMGET", self.link.keys.session(&position.session)), Command::with)
@@ -102,7 +102,7 @@ impl Sessions {
     }
 }
 
-/// Where in an index a page ended.
+/// The position in an index at which a page ended.
 pub(super) struct Position {
     expires_ms: i64,
     session: String,
@@ -119,7 +119,7 @@ impl Position {
     }
 }
 
-/// A session that is there, is this tenant's and user's, and not over.
+/// Reads a session; `None` if it is missing, expired or of another tenant or user.
 pub(super) fn summary(
     session: &str,
     tenant: &TenantName,
@@ -134,7 +134,7 @@ pub(super) fn summary(
     let window_ms: i64 = fields.optional_text().and_then(|window| window.parse().ok())?;
     let attached_at_ms: i64 = fields.optional_text().and_then(|at| at.parse().ok())?;
     let ended = fields.optional_text().is_some();
-    // Who attached was alive then.
+    // The node was alive when it attached the session.
     let dropped_at_ms =
         dropped_at_ms.or_else(|| nodes.died_at(&node).map(|died_at_ms| died_at_ms.max(attached_at_ms)));
     let over = dropped_at_ms.is_some_and(|at| nodes.now_ms.saturating_sub(at) > window_ms);

@@ -1,11 +1,11 @@
-//! The session store in Redis 7 or later: alone, behind Sentinel, or a cluster.
+//! The session store in Redis 7 or later: a single server, Sentinel, or a cluster.
 //!
-//! Leases and limits run by the server's clock; the times of sessions are those that the callers tell. The nodes' clocks
-//! and the server's have to agree within a second or so, as any time service sees to.
+//! Leases and limits use the server's clock. The times of sessions are those that callers pass in. The clocks of the nodes and of the
+//! server must agree within a second or so, which any time service ensures.
 //!
-//! Every call ends within [`RedisConfig::command_timeout`], those that take a list within that time for each 500 entries. An
-//! attach may wait four times as long for its turn when thousands come at once. While Redis is away or known to be
-//! silent calls fail at once; whether it is back is looked at four times a second.
+//! Every call ends within [`RedisConfig::command_timeout`]; a call that takes a list ends within that time for each 500 entries. When
+//! thousands of attaches come at once, one may wait four times as long for its turn. While Redis is away or known not to answer, calls
+//! fail at once. It is tried four times a second until it is back.
 
 #[doc(hidden)]
 pub mod fuzzing;
@@ -38,26 +38,26 @@ use presence::Presence;
 use registry::Registry;
 use sessions::Sessions;
 
-/// For how long what a node said of a tenant's connections is remembered, milliseconds.
+/// How long a node's number of a tenant's connections is kept, milliseconds.
 const CONNECTIONS_MS: i64 = 60_000;
 
-/// Where Redis is, and how it is to be used.
+/// Settings of a [`RedisStore`].
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
     /// Where Redis is.
     pub address: RedisAddress,
-    /// Connections to each server; each is a task that writes and reads.
+    /// Number of connections to each server. Each is a task that writes and reads.
     pub connections: usize,
-    /// How long a call may take.
+    /// The time that a call may take.
     pub command_timeout: Duration,
-    /// How long a node lives after its last beat.
+    /// How long a node's lease runs after its last beat.
     pub lease: Duration,
-    /// What all keys begin with.
+    /// The prefix of all keys.
     pub prefix: String,
 }
 
 impl RedisConfig {
-    /// The usual, for that address.
+    /// Returns the default settings for a Redis at this address.
     pub fn new(address: RedisAddress) -> Self {
         Self {
             address,
@@ -69,7 +69,7 @@ impl RedisConfig {
     }
 }
 
-/// Who is connected where, in Redis.
+/// The session store in Redis.
 #[derive(Debug)]
 pub struct RedisStore {
     link: Arc<Link>,
@@ -79,10 +79,10 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Begins to connect, and goes on trying by itself; Redis need not be there yet. Has to be called within a Tokio runtime.
+    /// Starts to connect, and goes on trying. Redis need not be reachable yet. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Address`] when the address can't be read.
+    /// [`Error::Address`] if the address can't be used.
     pub async fn connect(config: RedisConfig) -> Result<Self, Error> {
         let link = Arc::new(Link::open(&config)?);
         let registry = Arc::new(Registry::new(link.clone(), config.lease));
@@ -91,23 +91,23 @@ impl RedisStore {
         Ok(Self { link, registry, sessions, presence })
     }
 
-    /// Looks whether Redis can be reached, takes this node, and is recent enough.
+    /// Checks that Redis can be reached, accepts this node, and is recent enough.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when it can't be reached, [`Error::Refused`] when it wants another user or password or this one
-    /// lacks rights, [`Error::Unsupported`] when it is too old.
+    /// [`Error::Unavailable`] if it can't be reached, [`Error::Refused`] if the user or password is wrong or the user lacks a right,
+    /// [`Error::Unsupported`] if it is too old.
     pub async fn check(&self) -> Result<(), Error> {
         match version(|command| self.link.pool.try_command(command)).await? {
             Some(version) => check_version(&version)?,
             None => tracing::warn!(
-                "Redis does not tell its version: this user has no right to HELLO or INFO. {VERSION_MIN} or later is needed"
+                "the version of Redis is not known, since this user has no right to HELLO or INFO; {VERSION_MIN} or later is needed"
             ),
         }
-        // Whether the user may run scripts, and what they do.
+        // This fails if the user may not run scripts, or a command in them.
         self.registry.try_out().await
     }
 
-    /// Ends the connections.
+    /// Closes the connections.
     pub async fn close(&self) {
         self.link.pool.close().await;
     }
@@ -157,7 +157,7 @@ impl RedisStore {
     }
 }
 
-/// Microseconds as Redis' scripts read them.
+/// Returns microseconds as the scripts read them.
 fn micros(us: u64) -> i64 {
     i64::try_from(us).unwrap_or(i64::MAX)
 }
@@ -253,7 +253,7 @@ impl SessionStore for RedisStore {
     }
 
     async fn ping(&self) -> Option<Result<(), Error>> {
-        // A write, because a Redis that is full still answers.
+        // A write, since a full Redis still answers reads.
         let set = Command::new("SET", self.link.keys.room()).with("1").with("PX").with("60000");
         let call = async {
             self.link.pool.call(Connection::Any, Resend::Yes, set).await?;

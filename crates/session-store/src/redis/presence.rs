@@ -1,4 +1,4 @@
-//! Who is in which conversation.
+//! Presence: which users are in which conversation.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,12 +12,12 @@ use super::registry::{Registry, millis};
 use super::reply::Reply;
 use crate::{ConversationKey, Error, PresenceChange, PresenceEntry};
 
-/// Lifetime of a conversation's presence that nobody prolongs, milliseconds.
+/// Lifetime of a conversation's presence that is not extended, milliseconds.
 const LIFETIME_MS: i64 = 2 * 60 * 60 * 1000;
-/// Most changes in one command.
+/// The most changes in one command.
 const RUN_MAX: usize = 500;
-/// Leases that a node has to be dead for before what it left behind is removed: one that was only held up writes its entries
-/// anew when it comes back, and those must not be taken for the old ones.
+/// How long a node must be dead before its entries are removed, in leases. A node that only stalled writes its entries again when it
+/// comes back, and those must not be mistaken for the old ones.
 const REMOVE_AFTER_LEASES: i64 = 4;
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Presence {
     pub(super) async fn set(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {
         let older = self.registry.older();
         let mut commands = Vec::with_capacity(batch.len());
-        // One command for a run of changes of one conversation.
+        // One command for consecutive changes to one conversation.
         for changes in
             batch.chunk_by(|a, b| a.conversation == b.conversation).flat_map(|run| run.chunks(RUN_MAX))
         {
@@ -67,12 +67,12 @@ impl Presence {
             self.link.pool.pipeline(Connection::Any, commands).await?.into_iter().map(entries).collect();
         let by_name = hashes.split_off(of.len().min(hashes.len()));
         for (hash, by_name) in hashes.iter_mut().zip(by_name) {
-            // What newer nodes write there is for the older ones, and may be of an earlier conversation.
+            // Newer nodes write there for the older ones only, and possibly about an earlier conversation of that name.
             hash.extend(by_name.into_iter().filter(|entry| older.contains(&entry.node)));
         }
         let mut nodes = self.registry.recent().await?;
         if hashes.iter().flatten().any(|entry| !nodes.lives(&entry.node)) {
-            // It may have only just come, or come back.
+            // The node may have just started, or come back.
             nodes = self.registry.since(begun).await?;
         }
         let remove_before_ms = nodes.now_ms - REMOVE_AFTER_LEASES * millis(self.registry.lease);
@@ -100,7 +100,7 @@ impl Presence {
     }
 
     pub(super) async fn keep(&self, of: &[ConversationKey]) -> Result<(), Error> {
-        // What is kept by name need not outlive the older nodes.
+        // The key by name is only for the older nodes, so it may expire.
         let prolong = |key| Command::new("PEXPIRE", self.link.keys.presence(key)).with(LIFETIME_MS);
         self.link.pool.pipeline(PRESENCE, of.iter().map(prolong).collect()).await?;
         Ok(())
@@ -141,7 +141,7 @@ pub(super) fn entries(hash: Value) -> Vec<Entry> {
     let mut reply = Reply::of(hash);
     let mut entries = Vec::new();
     while let (Some(field), Some(value)) = (reply.optional_text(), reply.optional_text()) {
-        // A user's name has no slash; a node's may.
+        // A user's name contains no slash; a node's name may.
         let Some((node, user)) = field.rsplit_once('/') else { continue };
         let (node, user) = (node.to_owned(), user.into());
         entries.push(Entry { field, value, node, user });

@@ -1,4 +1,4 @@
-//! The nodes' leases, and a short memory of them for judging sessions without asking each time.
+//! The nodes' leases, and a short-lived copy of them that spares a question to Redis for each session.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -14,24 +14,24 @@ use super::reply::Reply;
 use super::server_clock::ServerClock;
 use crate::{Beat, Error, NodeRecord};
 
-/// For how long a dead node's last beat is remembered, milliseconds: longer than any resume window.
+/// How long a dead node's last beat is remembered, milliseconds: longer than any resume window.
 const REMEMBER_MS: i64 = 24 * 60 * 60 * 1000;
-/// Lifetime of the store's birth without any beat, milliseconds: longer than any session's.
+/// How long the time at which the store was found empty is kept without any beat, milliseconds: longer than any session.
 const BORN_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
-/// What is known of the nodes at some moment.
+/// The state of all nodes at one moment.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    /// Before this it was asked for.
+    /// The time at which Redis was asked.
     asked: Instant,
-    /// When Redis answered, by its own clock.
+    /// The time at which Redis answered, by its own clock.
     pub(super) now_ms: i64,
-    /// When the store was found empty.
+    /// The time at which the store was found empty.
     pub(super) born_ms: i64,
     living: Vec<NodeRecord>,
-    /// Per node its last beat, and whether it lives.
+    /// Time of the last beat per node, and whether the node is alive.
     seen: HashMap<String, (i64, bool)>,
-    /// The same as `attach.lua` reads it.
+    /// The same in the form that `attach.lua` reads.
     pub(super) line: Value,
 }
 
@@ -40,7 +40,7 @@ impl Nodes {
         self.seen.get(node).is_some_and(|(_, lives)| *lives)
     }
 
-    /// The last beat; 0 for a living node, -1 for one never heard of.
+    /// Returns the time of the last beat; 0 for a living node, -1 for an unknown one.
     pub(super) fn last_beat(&self, node: &str) -> i64 {
         match self.seen.get(node) {
             Some((_, true)) => 0,
@@ -49,7 +49,7 @@ impl Nodes {
         }
     }
 
-    /// When it died, or was last heard of if that is long ago.
+    /// Returns the time of a dead node's last beat, 0 if that is forgotten, or `None` for a living node.
     pub(super) fn died_at(&self, node: &str) -> Option<i64> {
         match self.seen.get(node) {
             Some((_, true)) => None,
@@ -64,16 +64,16 @@ impl Nodes {
 pub(super) struct Registry {
     link: Arc<Link>,
     pub(super) lease: Duration,
-    /// How old an answer may be that a session is judged by: a small part of the lease.
+    /// How old the copy may be when a session is judged by it: a small part of the lease.
     fresh_for: Duration,
     memory: Mutex<Option<Arc<Nodes>>>,
-    /// The server's clock, read with each answer.
+    /// The server's clock, read from each answer.
     pub(super) clock: ServerClock,
-    /// Only one asks at a time; the others take its answer.
+    /// Held by the one caller that asks Redis; the others wait for its answer.
     asking: tokio::sync::Mutex<()>,
-    /// Per node that beats through this store, when its lease began as last acknowledged.
+    /// The begin of the lease, as last acknowledged, of each node that sends its beats through this store.
     acknowledged: Mutex<HashMap<String, i64>>,
-    /// Living nodes of an older version, which know presence by the conversation's name alone. As of the last beat.
+    /// Living nodes of an older version, which key presence by the conversation's name. As of the last beat.
     older: Mutex<Arc<HashSet<String>>>,
 }
 
@@ -91,7 +91,7 @@ impl Registry {
         }
     }
 
-    /// Renews a lease. That it had been lost is told by when it began, so that a beat whose answer got lost does not hide it.
+    /// Renews a lease. A lost lease is noticed by its begin, so that it is noticed even if the answer to a beat was lost.
     pub(super) async fn beat(&self, node: &NodeRecord) -> Result<Beat, Error> {
         let (since_ms, nodes) = self.ask(Some(node), true).await?;
         let before = self.acknowledged.lock().insert(node.node.clone(), since_ms);
@@ -101,7 +101,7 @@ impl Registry {
         Ok(Beat { lost: before != Some(since_ms), living: nodes.living.clone() })
     }
 
-    /// Living nodes of an older version, which know presence by the conversation's name alone.
+    /// Returns the living nodes of an older version, which key presence by the conversation's name.
     pub(super) fn older(&self) -> Arc<HashSet<String>> {
         self.older.lock().clone()
     }
@@ -115,20 +115,20 @@ impl Registry {
         Ok(())
     }
 
-    /// Runs the script that everything rests on, to see whether it may be run. What it answers is not remembered: it was asked
-    /// before this node did anything.
+    /// Runs the script of beats, to learn whether scripts may be run. The answer is not kept, since it was read before this node did
+    /// anything.
     pub(super) async fn try_out(&self) -> Result<(), Error> {
         let tried = self.ask(None, false).await;
         *self.memory.lock() = None;
         tried.map(drop)
     }
 
-    /// All living nodes with what they say of themselves.
+    /// Returns the records of all living nodes.
     pub(super) async fn living(&self) -> Result<Vec<NodeRecord>, Error> {
         Ok(self.ask(None, true).await?.1.living.clone())
     }
 
-    /// The nodes as of a moment ago.
+    /// Returns the nodes as they were a moment ago.
     pub(super) async fn recent(&self) -> Result<Arc<Nodes>, Error> {
         match Instant::now().checked_sub(self.fresh_for) {
             Some(moment) => self.since(moment).await,
@@ -136,7 +136,7 @@ impl Registry {
         }
     }
 
-    /// The nodes as of that moment or later.
+    /// Returns the nodes as they were at that moment or later.
     pub(super) async fn since(&self, moment: Instant) -> Result<Arc<Nodes>, Error> {
         let remembered = || self.memory.lock().as_ref().filter(|nodes| nodes.asked >= moment).map(Arc::clone);
         if let Some(nodes) = remembered() {
@@ -197,7 +197,7 @@ pub(super) fn read(asked: Instant, answer: Value) -> Result<(i64, Nodes), Error>
         let (lives, record) = (reply.integer()? == 1, reply.text()?);
         let _ = write!(line, "{node}={}|", if lives { 0 } else { last_ms });
         if lives && !record.is_empty() {
-            // A node of another version may say other things of itself; it lives all the same.
+            // A record of another version may be unreadable, but its node is alive.
             let unknown = || NodeRecord { node: node.clone(), ..NodeRecord::default() };
             living.push(serde_json::from_str(&record).unwrap_or_else(|_| unknown()));
         }

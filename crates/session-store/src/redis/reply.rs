@@ -1,10 +1,10 @@
-//! Reads what Redis answered.
+//! Reading Redis' answers.
 
 use fred::types::Value;
 
 use crate::Error;
 
-/// An answer with several parts, read from the front.
+/// An answer of several parts, read from the front.
 #[derive(Debug)]
 pub(super) struct Reply(std::vec::IntoIter<Value>);
 
@@ -25,18 +25,18 @@ impl Reply {
         self.optional_text().ok_or_else(unexpected)
     }
 
-    /// A part that may be missing.
+    /// Reads a part that may be missing.
     pub(super) fn optional_text(&mut self) -> Option<String> {
         self.0.next().filter(|value| !value.is_null()).and_then(Value::into_string)
     }
 
-    /// All that is left.
+    /// Reads all remaining parts.
     pub(super) fn texts(self) -> Vec<String> {
         self.0.filter_map(Value::into_string).collect()
     }
 }
 
-/// Whatever stands under Starling's keys there was not written by it.
+/// The error for a value under one of Starling's keys that Starling did not write.
 fn unexpected() -> Error {
     Error::Unavailable("Redis answered something unexpected".into())
 }

@@ -1,8 +1,8 @@
-//! The scripts that run inside Redis, each one step that nothing can come between.
+//! The scripts that run inside Redis. Each runs as one atomic step.
 
 use starling_redis_link::Script;
 
-/// All scripts, with their digests.
+/// All scripts.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) attach: Script,
@@ -20,9 +20,9 @@ pub(super) struct Scripts {
     pub(super) update: Script,
 }
 
-/// A script that runs also while Redis is full (`maxmemory` with `noeviction`), when it would refuse whatever may take memory. What
-/// these keep is bounded by the nodes and their sockets, and without it nodes would take each other, and people, for gone. What a
-/// limit counts is not, so that script is refused, and limits hold per node.
+/// Makes a script that runs even while Redis is full (`maxmemory` with `noeviction`) and refuses other commands that may need memory.
+/// The data of these scripts is bounded by the number of nodes and sockets, and without it nodes would take other nodes and users for
+/// gone. The data of limits is not bounded in this way, so their scripts fail then, and limits apply per node.
 fn runs_when_full(lua: &str) -> Script {
     Script::new(format!("#!lua flags=allow-oom\n{lua}"))
 }

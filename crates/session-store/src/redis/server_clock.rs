@@ -1,19 +1,20 @@
-//! The server's clock, as this node knows it.
+//! An estimate of the server's clock.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// For how long a reading is better than one whose answer took longer: processors' clocks drift some tens of microseconds in a second.
+/// How long a reading is preferred to a later one whose answer took longer. (Clocks drift some tens of microseconds in a second.)
 const GOOD_FOR: Duration = Duration::from_secs(60);
-/// By how much two readings of one clock may differ beyond what their answers took, microseconds: the server tells milliseconds.
+/// By how much two readings of one clock may differ beyond the times that their answers took, microseconds. The server tells
+/// milliseconds.
 const SLACK_US: i64 = 2_000;
 
-/// The server tells whole milliseconds, so it is off by half of one at the most.
+/// Half a millisecond: the greatest error of a time in whole milliseconds.
 const HALF_MS_US: i64 = 500;
 
-/// How far the server's clock is from this process's, as in Cristian's algorithm (*Probabilistic clock synchronization*, 1989): what the
-/// server says was its time in the middle between question and answer, and the quickest answer is off by least.
+/// The difference between the server's clock and this process's, by Cristian's algorithm (*Probabilistic clock synchronization*, 1989).
+/// The time in an answer is taken as the time half-way between question and answer; the quickest answer has the least error.
 #[derive(Debug)]
 pub(super) struct ServerClock {
     origin: Instant,
@@ -25,7 +26,7 @@ struct Reading {
     at: Instant,
     /// The server's time at the origin, microseconds.
     offset_us: i64,
-    /// How long the answer took, microseconds.
+    /// The time that the answer took, microseconds.
     took_us: i64,
 }
 
@@ -34,7 +35,7 @@ impl ServerClock {
         Self { origin: Instant::now(), reading: Mutex::default() }
     }
 
-    /// Takes what the server said was the time, in milliseconds, when it was asked and answered then.
+    /// Notes a reading: the server's time in milliseconds, and the moments of the question and of the answer.
     pub(super) fn read(&self, asked: Instant, answered: Instant, server_ms: i64) {
         let took_us = us(answered.saturating_duration_since(asked));
         let server_us = server_ms.saturating_mul(1_000).saturating_add(HALF_MS_US);
@@ -45,7 +46,7 @@ impl ServerClock {
             let apart_us = (old.offset_us - offset_us).abs();
             old.took_us < took_us
                 && answered.saturating_duration_since(old.at) < GOOD_FOR
-                // Further apart: another server, or its clock was set.
+                // If they are further apart, it is another server, or its clock was set.
                 && apart_us <= (old.took_us + took_us) / 2 + SLACK_US
         };
         if !reading.as_ref().is_some_and(keeps) {
@@ -53,13 +54,13 @@ impl ServerClock {
         }
     }
 
-    /// The server's time at this moment, microseconds of Unix time; `None` if it was never read.
+    /// Returns the server's time at this moment, in microseconds of Unix time; `None` if it was never read.
     pub(super) fn at(&self, moment: Instant) -> Option<i64> {
         let reading = *self.reading.lock();
         Some(reading?.offset_us + self.since_origin(moment))
     }
 
-    /// The server's time at this moment at the latest.
+    /// Returns the latest time that the server's clock may show at this moment.
     pub(super) fn latest_at(&self, moment: Instant) -> Option<i64> {
         let reading = *self.reading.lock();
         reading

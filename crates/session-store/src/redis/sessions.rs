@@ -1,4 +1,4 @@
-//! The sessions: attaching, and what happens to them later.
+//! Sessions: their attaches and later changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,30 +17,30 @@ use crate::{
     NotRestored, Restored, SessionChange, SessionState, Taken,
 };
 
-/// Lifetime of an attached session that nothing happens to, and of the indexes, milliseconds.
+/// Lifetime of an attached session without changes, and of the indexes, milliseconds.
 pub(super) const LIFETIME_MS: i64 = 7 * 24 * 60 * 60 * 1000;
-/// How much longer than its window a dropped session is kept, milliseconds: for clocks that differ.
+/// How much longer than its window a dropped session is kept, milliseconds. Clocks may differ by that much.
 const GRACE_MS: i64 = 60_000;
-/// For how long the end of a session is remembered, milliseconds: longer than a held-up node may take to notice.
+/// How long the end of a session is remembered, milliseconds: longer than a stalled node may take to notice it.
 const ENDED_MS: i64 = 24 * 60 * 60 * 1000;
-/// The resume window of sessions whose own is not known because they were restored first, milliseconds.
+/// The resume window of sessions that were restored before any attach told theirs, milliseconds.
 const WINDOW_MS: i64 = 120_000;
-/// How often an attach may have to learn more about the nodes or the store before it decides.
+/// The most times that an attach asks for more about the nodes or the store before it gives up.
 const ATTEMPTS: usize = 4;
-/// What `restore.lua` answers where a session is written again.
+/// Answer of `restore.lua` if the session was written again.
 const WRITTEN: i64 = 1;
-/// What it answers where the session was ended.
+/// Answer of `restore.lua` if the session was ended.
 const ENDED: i64 = 2;
-/// Fields of a session beside its names.
+/// Number of fields of a session without its names.
 const FIELDS: i64 = 14;
 
 #[derive(Debug)]
 pub(super) struct Sessions {
     pub(super) link: Arc<Link>,
     pub(super) registry: Arc<Registry>,
-    /// Whether one script can't reach the indexes, because they may be on another server.
+    /// Whether the indexes may be on another server than the session, so that one script can't write both.
     clustered: bool,
-    /// The resume window that was asked for last.
+    /// The resume window of the latest attach.
     window_ms: AtomicI64,
 }
 
@@ -167,7 +167,7 @@ impl Sessions {
             let mut entries = Vec::new();
             for (session, answer) in chunk.iter().zip(answers) {
                 if answer.is_null() {
-                    // Its key is somebody else's.
+                    // The key holds something that is not Starling's.
                     continue;
                 }
                 let mut reply = Reply::of(answer);
@@ -205,7 +205,7 @@ impl Sessions {
             let mut expire = Vec::new();
             for (Dropped { session: id, .. }, answer) in chunk.iter().zip(answers) {
                 if answer.is_null() {
-                    // Its key is somebody else's.
+                    // The key holds something that is not Starling's.
                     continue;
                 }
                 let mut reply = Reply::of(answer);
@@ -215,7 +215,7 @@ impl Sessions {
                 let (tenant, user, keep_ms) = (reply.text()?, reply.text()?, reply.integer()?);
                 let expires_ms = system_now_ms().saturating_add(keep_ms);
                 for index in self.indexes(&tenant, &user) {
-                    // Only if it stands there still, and without a lifetime of its own.
+                    // Only if the entry is still there.
                     expire.push(Command::new("ZADD", index).with("XX").with(expires_ms).with(id));
                 }
             }
@@ -270,7 +270,7 @@ impl Sessions {
         let leave = |index| Command::new("ZREM", index).with(session);
         self.link.pool.pipeline(SESSIONS, self.indexes(tenant, &user).map(leave).into()).await?;
         let nodes = self.registry.since(begun).await?;
-        // The name of no node lives, so one that is not attached has none.
+        // A session that is not attached has the empty name, which belongs to no living node.
         Ok(Some(Ended { node: Some(node).filter(|node| nodes.lives(node)) }))
     }
 
@@ -278,7 +278,7 @@ impl Sessions {
         [self.link.keys.sessions_of_user(tenant, user), self.link.keys.sessions_of_tenant(tenant)]
     }
 
-    /// A resume writes no entry in the indexes: the hold that follows does.
+    /// Returns the keys of an attach. A resume writes no entry in the indexes; the hold that follows does.
     fn attach_keys(&self, attach: &Attach) -> Vec<String> {
         let mut keys = Vec::with_capacity(3);
         keys.push(self.link.keys.session(&attach.session));
@@ -296,9 +296,9 @@ impl Sessions {
         Answer::read(answer)
     }
 
-    /// Runs a script that writes a session, in a cluster together with the indexes that it can't reach: the next reader removes an entry
-    /// of a session that was refused. By the connection that tells of drops: a hold that waits in a Redis that stalls must not come
-    /// after the drop of its socket.
+    /// Runs a script that writes a session. In a cluster, writes the indexes in the same pipeline, since the script can't reach them; if
+    /// the session is refused, the next reader removes the entry. The call uses the same connection as drops do, so that a hold that
+    /// waits in a stalled Redis can't be carried out after the drop of its socket.
     async fn run(&self, tenant: &str, user: &str, session: &str, script: Command) -> Result<Value, Error> {
         if !self.clustered {
             return Ok(self.link.pool.call(SESSIONS, Resend::Yes, script).await?);
@@ -318,7 +318,7 @@ impl Sessions {
         })
     }
 
-    /// Whether the store has been lost since this ticket was made, and lately.
+    /// Returns whether the store lost its data lately, and after this ticket was issued.
     async fn is_lost_since(&self, attach: &Attach, window_ms: i64, asked: Instant) -> Result<bool, Error> {
         let Some(resume) = attach.resume else { return Ok(false) };
         let nodes: Arc<Nodes> = self.registry.since(asked).await?;
@@ -327,17 +327,17 @@ impl Sessions {
     }
 }
 
-/// A conversation as a session's record has it: a field, and the conversation's number as its value.
+/// Returns a conversation as a field of a session's record, with the conversation's id as the value.
 fn field_of(joined: &JoinedConversation) -> (String, String) {
     (format!("in:{}", joined.name), joined.id.map(|id| id.to_string()).unwrap_or_default())
 }
 
-/// What the script answers.
+/// An answer of `attach.lua`.
 pub(super) enum Answer {
     Attached(Attached),
-    /// There is no such session.
+    /// The session does not exist.
     Missing,
-    /// It is attached to this node, of which nothing is known.
+    /// The session is attached to this node, of which the script knows nothing.
     WhoIs(String),
 }
 
@@ -355,7 +355,7 @@ impl Answer {
                 for name in names {
                     match name.split_once(':') {
                         Some(("in", conversation)) => {
-                            // No name has a slash.
+                            // Names contain no slash.
                             let (name, id) = conversation.split_once('/').unwrap_or((conversation, ""));
                             conversations.push(JoinedConversation { name: name.into(), id: id.parse().ok() });
                         }
