@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use starling_fanout::redis::{RedisConfig, RedisFanout};
-use starling_fanout::{Delivery, Fanout, Publication, Receiver, TopicPublication, lane_of};
+use starling_fanout::{Delivery, Fanout, Publication, Receiver, TopicPublication, partition_of};
 use starling_testkit::redis::Redis;
 use starling_testkit::wait;
 
@@ -104,7 +104,7 @@ async fn publish(
     let publications = |call: usize| -> Vec<Publication> {
         (0..batch)
             .map(|n| Publication {
-                lane: lane_of(&TENANT.into(), &name(call * batch + n)),
+                partition: partition_of(&TENANT.into(), &name(call * batch + n)),
                 body: body.clone(),
             })
             .collect()

@@ -1,12 +1,12 @@
 //! Publications between nodes.
 //!
-//! A fan-out promises speed, not delivery: where it may have lost something it says so by [`Delivery::Gap`], and
-//! whoever needs every message reads the log. [`memory`] serves one node (or several in one process, in
-//! tests); [`redis`] carries publications over Redis pub/sub: classic, behind Sentinel, or sharded on a cluster.
+//! A fan-out promises speed, not delivery. If it may have lost something it reports a [`Delivery::Gap`], and receivers that need every
+//! message read the log. [`memory`] serves one node (or several nodes in one process, in tests). [`redis`] uses Redis pub/sub: of a single
+//! server, with Sentinel, or sharded on a cluster.
 //!
-//! Publications travel in a fixed number of *lanes* ([`LANES`]) that every node is subscribed to, so that a join costs
-//! no SUBSCRIBE, and many publications of many conversations go in one PUBLISH. What belongs together (one
-//! conversation, one topic) always takes the same lane and so stays in order.
+//! Publications travel in a fixed number of ordered *partitions* ([`PARTITIONS`]), all of which every node subscribes to. So a join costs
+//! no SUBSCRIBE, and one PUBLISH carries publications of many conversations. All publications of one conversation or one topic take the
+//! same partition and stay in order.
 
 pub mod memory;
 mod metrics;
@@ -18,54 +18,54 @@ pub use model::*;
 use async_trait::async_trait;
 use starling_model::{TenantName, TopicName};
 
-/// How many lanes carry the publications of all nodes.
-pub const LANES: u16 = 16;
+/// The number of partitions.
+pub const PARTITIONS: u16 = 16;
 
-/// How many publications go in one command of the broker, at most.
+/// The most publications in one command to the broker.
 pub const BATCH_MAX: usize = 1024;
 
-/// How many bytes of publications go in one command, at most: a broker drops subscribers that have tens of megabytes
-/// to read.
+/// The most bytes of publications in one command. A broker drops subscribers that have tens of megabytes to read.
 pub const BATCH_BYTES_MAX: usize = 2 << 20;
 
-/// How large one publication may be, bytes.
+/// The largest publication, bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// The lane of a conversation or a topic: stable over nodes, versions and restarts (FNV-1a of both names).
-pub fn lane_of(tenant: &TenantName, name: &str) -> u16 {
+/// Returns the partition of a conversation or a topic. It is the same on all nodes, in all versions and after restarts (FNV-1a of both
+/// names).
+pub fn partition_of(tenant: &TenantName, name: &str) -> u16 {
     let mut hash: u32 = 0x811c_9dc5;
     for byte in tenant.bytes().chain([0]).chain(name.bytes()) {
         hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
     }
-    ((hash ^ (hash >> 16)) % u32::from(LANES)) as u16
+    ((hash ^ (hash >> 16)) % u32::from(PARTITIONS)) as u16
 }
 
-/// Where a fan-out puts what arrives. Called from the fan-out's own tasks: must not block.
+/// Receives the deliveries of a fan-out. It is called from the fan-out's own tasks and must not block.
 pub trait Receiver: Send + Sync + 'static {
-    /// Takes one delivery. Deliveries of one lane come in the order in which they were published.
+    /// Takes one delivery. The deliveries of one partition come in the order in which they were published.
     fn receive(&self, delivery: Delivery);
 }
 
 /// Publications between nodes.
 #[async_trait]
 pub trait Fanout: Send + Sync + 'static {
-    /// Begins to receive. Returns when all subscriptions stand (confirmed by the broker), or keeps on trying in the
-    /// background and returns at once if the broker can't be reached. To be called once.
+    /// Starts to receive. Returns when the broker has confirmed all subscriptions. If the broker can't be reached, returns at once and
+    /// keeps trying in the background. Must be called once only.
     async fn start(&self, receiver: std::sync::Arc<dyn Receiver>) -> Result<(), Error>;
 
-    /// Publishes to all other nodes (not back to this one), in as few broker commands as possible.
-    /// Every publication of one lane is in one command, so one lane is all or nothing; only what is beyond
-    /// [`BATCH_MAX`] or [`BATCH_BYTES_MAX`] goes in further ones.
+    /// Publishes to all other nodes, but not to this one, in as few commands as possible. All publications of one partition are in one
+    /// command, so that either all of them are published or none. Only those beyond [`BATCH_MAX`] or [`BATCH_BYTES_MAX`] need further
+    /// commands.
     async fn publish(&self, batch: &[Publication]) -> Result<(), Error>;
 
-    /// Sends to one node only (also if that is this one).
+    /// Publishes to one node only, which may be this one.
     async fn publish_to(&self, node: &str, body: bytes::Bytes) -> Result<(), Error>;
 
-    /// Numbers publications of topics, keeps them in the topics' histories and delivers them to all nodes,
-    /// this one included, as [`Delivery::Topic`], in the order of their offsets. Answers in the order of the batch.
+    /// Numbers publications of topics, adds them to the topics' histories and delivers them to all nodes, including this one, as
+    /// [`Delivery::Topic`] in the order of their offsets. Returns the positions in the order of the batch.
     async fn publish_topics(&self, batch: &[TopicPublication]) -> Vec<Result<Position, Error>>;
 
-    /// Where a topic stands, and what came since a position, if it is all there.
+    /// Returns a topic's newest position, and the publications since another position if all of them are still kept.
     async fn topic_history(
         &self,
         tenant: &TenantName,
@@ -73,13 +73,12 @@ pub trait Fanout: Send + Sync + 'static {
         since: Option<&Position>,
     ) -> Result<TopicHistory, Error>;
 
-    /// Publishes a probe to this very node through the broker, to learn whether the link is alive. It comes back as
-    /// [`Delivery::Probe`].
+    /// Publishes a probe to this node itself through the broker, to learn whether the link works. It comes back as [`Delivery::Probe`].
     async fn probe(&self, nonce: u64) -> Result<(), Error>;
 
-    /// Tears the link down and builds it anew, since the probe says that it is deaf. Ends in a [`Delivery::Gap`].
+    /// Closes the link and opens it again, because probes stay away. A [`Delivery::Gap`] follows.
     async fn reconnect(&self);
 
-    /// `None` for a fan-out inside the process; else whether the broker is connected and subscribed.
+    /// Returns the state of the link to the broker; `None` for a fan-out inside the process.
     fn link(&self) -> Option<LinkStatus>;
 }

@@ -1,4 +1,4 @@
-//! The fan-out inside one process: for a node that is alone, for good, and for several nodes in one test.
+//! The fan-out inside one process: for a single node, and for several nodes of one test.
 
 mod topics;
 
@@ -14,14 +14,14 @@ use starling_model::{TenantName, TopicName};
 use self::topics::Topics;
 use crate::metrics::Metrics;
 use crate::{
-    BODY_BYTES_MAX, Delivery, EpochTag, Error, Fanout, LANES, LinkStatus, Position, Publication, Receiver,
-    TopicHistory, TopicPublication, TopicSettings, lane_of,
+    BODY_BYTES_MAX, Delivery, EpochTag, Error, Fanout, LinkStatus, PARTITIONS, Position, Publication,
+    Receiver, TopicHistory, TopicPublication, TopicSettings, partition_of,
 };
 
-/// How often histories are searched for what has outlived its time.
+/// The interval at which expired publications are removed from histories.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What several nodes of one process share in place of a broker.
+/// The bus that several nodes of one process share in place of a broker.
 #[derive(Clone)]
 pub struct MemoryBus {
     inner: Arc<Inner>,
@@ -35,27 +35,27 @@ pub struct MemoryFanout {
 }
 
 struct Inner {
-    /// One lock per lane: whoever holds it delivers to all nodes, so that all see one order.
-    lanes: Vec<Mutex<Topics>>,
-    /// Who receives, by node. A name belongs to the node that started last.
+    /// The topics of each partition. Its lock is held while a publication is delivered to all nodes, so that all see the same order.
+    partitions: Vec<Mutex<Topics>>,
+    /// Receivers by the node's name. Of several nodes with one name, the last one that started receives.
     receivers: RwLock<HashMap<Arc<str>, Arc<dyn Receiver>>>,
 }
 
 impl MemoryBus {
-    /// A bus without nodes.
+    /// Makes a bus without nodes.
     pub fn new(settings: TopicSettings) -> Self {
-        let lanes = (0..LANES).map(|_| Mutex::new(Topics::new(settings))).collect();
-        Self { inner: Arc::new(Inner { lanes, receivers: RwLock::default() }) }
+        let partitions = (0..PARTITIONS).map(|_| Mutex::new(Topics::new(settings))).collect();
+        Self { inner: Arc::new(Inner { partitions, receivers: RwLock::default() }) }
     }
 
-    /// The fan-out of the node of this name.
+    /// Returns the fan-out of the node with this name.
     pub fn node(&self, name: &str) -> Arc<MemoryFanout> {
         Arc::new(MemoryFanout { bus: self.inner.clone(), node: name.into(), metrics: Metrics::register() })
     }
 }
 
 impl MemoryFanout {
-    /// The fan-out of a node that is alone.
+    /// Returns the fan-out of a single node.
     pub fn alone(node: &str, settings: TopicSettings) -> Arc<Self> {
         MemoryBus::new(settings).node(node)
     }
@@ -75,18 +75,18 @@ impl Fanout for MemoryFanout {
             return Err(Error::TooLarge(large.body.len()));
         }
         for publication in batch {
-            let _order = self.bus.lane(publication.lane).lock();
+            let _order = self.bus.partition(publication.partition).lock();
             for (node, receiver) in self.bus.receivers.read().iter() {
                 if *node != self.node {
                     self.metrics.received.increment(1);
                     receiver.receive(Delivery::Publication {
-                        lane: publication.lane,
+                        partition: publication.partition,
                         body: publication.body.clone(),
                     });
                 }
             }
         }
-        self.metrics.lane.published(batch.len(), 0, started);
+        self.metrics.partition.published(batch.len(), 0, started);
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl Fanout for MemoryFanout {
         topic: &TopicName,
         since: Option<&Position>,
     ) -> Result<TopicHistory, Error> {
-        Ok(self.bus.lane(lane_of(tenant, topic)).lock().history(tenant, topic, since))
+        Ok(self.bus.partition(partition_of(tenant, topic)).lock().history(tenant, topic, since))
     }
 
     async fn probe(&self, nonce: u64) -> Result<(), Error> {
@@ -124,7 +124,7 @@ impl Fanout for MemoryFanout {
 
     async fn reconnect(&self) {
         self.metrics.gaps.increment(1);
-        self.bus.send(&self.node, Delivery::Gap { lane: None });
+        self.bus.send(&self.node, Delivery::Gap { partition: None });
     }
 
     fn link(&self) -> Option<LinkStatus> {
@@ -138,7 +138,7 @@ impl MemoryFanout {
         if body.len() > BODY_BYTES_MAX {
             return Err(Error::TooLarge(body.len()));
         }
-        let mut topics = self.bus.lane(lane_of(tenant, topic)).lock();
+        let mut topics = self.bus.partition(partition_of(tenant, topic)).lock();
         let position = topics.append(tenant, topic, body.clone());
         for receiver in self.bus.receivers.read().values() {
             self.metrics.received.increment(1);
@@ -155,8 +155,8 @@ impl MemoryFanout {
 }
 
 impl Inner {
-    fn lane(&self, lane: u16) -> &Mutex<Topics> {
-        &self.lanes[usize::from(lane % LANES)]
+    fn partition(&self, partition: u16) -> &Mutex<Topics> {
+        &self.partitions[usize::from(partition % PARTITIONS)]
     }
 
     fn send(&self, node: &str, delivery: Delivery) {
@@ -166,13 +166,13 @@ impl Inner {
     }
 }
 
-/// Frees what has outlived its time, for as long as the bus is in use.
+/// Removes expired publications, as long as the bus is in use.
 async fn sweep(bus: Weak<Inner>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let Some(bus) = bus.upgrade() else { return };
-        for lane in &bus.lanes {
-            lane.lock().sweep();
+        for partition in &bus.partitions {
+            partition.lock().sweep();
         }
     }
 }

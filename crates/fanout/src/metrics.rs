@@ -4,29 +4,29 @@ use std::time::Instant;
 
 use metrics::{Counter, Gauge, Histogram};
 
-/// Handles of all metrics of one fan-out.
+/// The metrics of one fan-out.
 pub(crate) struct Metrics {
     /// Publications to all other nodes.
-    pub(crate) lane: Publishing,
+    pub(crate) partition: Publishing,
     /// Publications of topics.
     pub(crate) topic: Publishing,
     /// Publications to one node.
     pub(crate) direct: Publishing,
-    /// Publications that came in.
+    /// Publications that were received.
     pub(crate) received: Counter,
     /// Gaps that were reported.
     pub(crate) gaps: Counter,
-    /// Frames that couldn't be read.
+    /// Frames that could not be read.
     pub(crate) malformed: Counter,
-    /// Links built anew.
+    /// Links that were opened again.
     pub(crate) reconnects: Counter,
-    /// Frames that were dropped because this node didn't take them fast enough.
+    /// Frames that were dropped because this node did not take them fast enough.
     pub(crate) lagged: Counter,
-    /// 1 while the link stands.
+    /// 1 while the link is up.
     pub(crate) connected: Gauge,
 }
 
-/// Figures of one kind of publishing.
+/// The metrics of one kind of publication.
 pub(crate) struct Publishing {
     publications: Counter,
     batches: Counter,
@@ -38,7 +38,7 @@ pub(crate) struct Publishing {
 impl Metrics {
     pub(crate) fn register() -> Self {
         Self {
-            lane: Publishing::register("lane"),
+            partition: Publishing::register("lane"),
             topic: Publishing::register("topic"),
             direct: Publishing::register("direct"),
             received: metrics::counter!("starling_fanout_received_total"),
@@ -62,7 +62,7 @@ impl Publishing {
         }
     }
 
-    /// Counts one call that began at `started` and of whose `publications` so many `failed`.
+    /// Counts one call that began at `started`, with its number of publications and of failed ones.
     pub(crate) fn published(&self, publications: usize, failed: usize, started: Instant) {
         self.batches.increment(1);
         self.batch_size.record(publications as f64);

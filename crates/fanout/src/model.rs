@@ -1,138 +1,138 @@
-//! What travels between nodes, as plain data.
+//! Publications, deliveries and errors, as plain data.
 
 use bytes::Bytes;
 use starling_model::{TenantName, TopicName};
 
-/// Something for all other nodes. The fan-out does not look into the body.
+/// A message to all other nodes. The fan-out does not look into the body.
 #[derive(Clone, Debug)]
 pub struct Publication {
-    /// Which lane; from [`crate::lane_of`]. Below [`crate::LANES`].
-    pub lane: u16,
-    /// What to carry.
+    /// The partition, from [`crate::partition_of`].
+    pub partition: u16,
+    /// The content.
     pub body: Bytes,
 }
 
-/// Something for a topic.
+/// A message to a topic.
 #[derive(Clone, Debug)]
 pub struct TopicPublication {
-    /// Whose topic.
+    /// The topic's tenant.
     pub tenant: TenantName,
     /// The topic's name.
     pub topic: TopicName,
-    /// What to carry and keep.
+    /// The content.
     pub body: Bytes,
 }
 
-/// A place in a topic's stream of publications.
+/// A position in a topic's stream of publications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// Names one life of the topic's numbering; another one means that the numbers began anew.
+    /// The name of the topic's present numbering. Another name means that the numbers started again.
     pub epoch: String,
-    /// Number of a publication, from 1; 0 before the first.
+    /// The number of a publication, from 1; 0 before the first.
     pub offset: u64,
 }
 
-/// A short form of an epoch, to tell whether two numbers are of one numbering: its first four digits.
+/// The first four digits of an epoch, which tell whether two numbers belong to the same numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochTag(pub u16);
 
 impl EpochTag {
-    /// The tag of an epoch; 0 where it does not begin with four digits, as all do that this program makes.
+    /// Returns the tag of an epoch; 0 if it does not begin with four hexadecimal digits, as all epochs of this program do.
     pub fn of(epoch: &str) -> EpochTag {
         EpochTag(epoch.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok()).unwrap_or_default())
     }
 }
 
-/// A topic's newest position and what came since an older one.
+/// A topic's newest position, and the publications since an older one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicHistory {
-    /// Where the topic stands.
+    /// The newest position.
     pub position: Position,
-    /// Whether everything since the position asked for is in `publications`. `false` when none was asked for.
+    /// Whether `publications` holds all publications since the requested position. False if none was requested.
     pub recovered: bool,
-    /// (offset, body), ascending; empty where `recovered` is false.
+    /// Pairs of offset and body, ascending; empty if `recovered` is false.
     pub publications: Vec<(u64, Bytes)>,
 }
 
-/// What a fan-out delivers.
+/// A delivery of a fan-out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// A [`Publication`] of another node.
     Publication {
-        /// The lane that it came by.
-        lane: u16,
-        /// What it carries.
+        /// Its partition.
+        partition: u16,
+        /// The content.
         body: Bytes,
     },
     /// A [`TopicPublication`] of any node.
     Topic {
-        /// Whose topic.
+        /// The topic's tenant.
         tenant: TenantName,
         /// The topic's name.
         topic: TopicName,
-        /// The tag of the epoch that `offset` belongs to; `None` from a node of a version that did not say it.
+        /// The tag of the epoch that `offset` belongs to; `None` if a node of an older version published it.
         epoch: Option<EpochTag>,
-        /// Which one it is.
+        /// The number of the publication.
         offset: u64,
-        /// What it carries.
+        /// The content.
         body: Bytes,
     },
-    /// Something that was sent to this node alone.
+    /// A message that was published to this node only.
     Direct {
-        /// What it carries.
+        /// The content.
         body: Bytes,
     },
     /// A probe of this node came back.
     Probe {
-        /// The number that it was sent with.
+        /// The number that it was published with.
         nonce: u64,
     },
-    /// Publications may have been lost: the link broke and stands again, or a queue ran over.
+    /// Publications may have been lost: the link broke and is up again, or a queue overflowed.
     Gap {
-        /// The lane concerned, or `None` for all.
-        lane: Option<u16>,
+        /// The affected partition, or `None` for all.
+        partition: Option<u16>,
     },
-    /// The link to the broker is gone. A `Gap` follows when it is back.
+    /// The link to the broker is down. A `Gap` follows when it is up again.
     Down,
 }
 
-/// What the link to the broker looks like.
+/// The state of the link to the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkStatus {
     /// Whether publications can be sent.
     pub connected: bool,
-    /// Whether every lane's subscription stands.
+    /// Whether all partitions are subscribed to.
     pub subscribed: bool,
-    /// The last fault, for people.
+    /// The last fault, as text for people.
     pub fault: Option<String>,
 }
 
 /// Settings of a fan-out that keeps topic histories.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicSettings {
-    /// How many publications of a topic are kept.
+    /// The number of publications that are kept of a topic.
     pub history: u32,
-    /// For how long, seconds.
+    /// How long they are kept, seconds.
     pub history_seconds: u32,
 }
 
-/// Why a publication was not carried.
+/// Why a call to the fan-out failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The broker can't be reached or took too long. Try again.
     #[error("the broker is not available: {0}")]
     Unavailable(String),
-    /// The broker refuses this node: a wrong user or password, or a right that is missing. The operator's to mend.
+    /// The broker refuses this node: a wrong user or password, or a missing right. The operator has to act.
     #[error("Redis refuses this node: {0}")]
     Refused(String),
-    /// The address in `REDIS_URL` can't be used. The operator's to mend.
+    /// The address in `REDIS_URL` can't be used. The operator has to act.
     #[error("redis_url: {0}")]
     Address(String),
-    /// One publication is larger than [`crate::BODY_BYTES_MAX`]. The caller's fault; trying again won't help.
+    /// A publication is larger than [`crate::BODY_BYTES_MAX`]. The caller is at fault; another try won't help.
     #[error("a publication of {0} bytes is too large")]
     TooLarge(usize),
-    /// The broker is of a version that Starling can't use. The operator's to mend.
+    /// The broker is of a version that Starling can't use. The operator has to act.
     #[error("{0}")]
     Unsupported(String),
 }

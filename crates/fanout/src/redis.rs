@@ -1,27 +1,24 @@
-//! The fan-out over Redis 7 and later: one server, one behind Sentinel, or a cluster with sharded pub/sub.
+//! The fan-out over Redis 7 or later: a single server, Sentinel, or a cluster with sharded pub/sub.
 //!
-//! Three connections (per server of a cluster): one that only subscribes, one that publishes, one that reads
-//! histories. They live and die together: when one breaks, or the link turns out to be deaf, all are closed and
-//! opened anew, everything is subscribed again, and a [`Delivery::Gap`](crate::Delivery::Gap) tells of it. So there
-//! is one way back from every fault, and no command is ever sent twice: what was under way when a link broke has
-//! failed for its caller, even if Redis had taken it.
+//! A link has three connections (to each server of a cluster): one only subscribes, one publishes, and one reads histories. They are opened
+//! and closed together. When one breaks, or the link hears nothing any more, all are closed and opened again, everything is subscribed
+//! again, and a [`Delivery::Gap`](crate::Delivery::Gap) is reported. So there is one way back from every fault, and no command is ever sent
+//! twice: commands under way when a link breaks fail for their callers, even if Redis has carried them out.
 //!
-//! A link is known to be alive because it hears itself: it publishes checks to a channel of its own several times a
-//! second (on a cluster to one per lane, in the lane's slot, since slots move one by one).
-
+//! A link checks itself: several times a second it publishes to a channel of its own and waits for the message to come back. On a cluster
+//! it does so for each partition, in the partition's slot, since slots move one by one.
 //!
-//! What a person at a console sees, with `{3}` for lane 3:
-//!
-//! Another prefix may be set, and in a database other than 0 channels begin with `starling:v1:dbN`.
+//! These are the channels and keys, with `{3}` for partition 3. The prefix can be configured. In a database other than 0, channels begin
+//! with `starling:v1:dbN`.
 //!
 //! | channel or key | what | lifetime |
 //! | --- | --- | --- |
-//! | `starling:v1:lanes` | publications of all lanes; without a cluster | |
-//! | `starling:v1:lane:{3}` | publications of one lane; on a cluster, sharded | |
-//! | `starling:v1:node:NAME` | what is for one node | |
-//! | `starling:v1:check:{3}:NAME/xxxxxxxx` | a link's checks in the lane's slot; on a cluster, sharded | |
-//! | `starling:v1:epochs:{3}` | hash: the `epoch` that numberings begin with since `began`, the one `before`, `server` (the run of Redis); without a cluster one for all lanes | a day |
-//! | `starling:v1:topic:{3}:TENANT/TOPIC` | hash, from the first publication on: `epoch`, `before`, `offset`, `server` (the run that the numbering is bound to) | a day |
+//! | `starling:v1:lanes` | publications of all partitions; without a cluster | |
+//! | `starling:v1:lane:{3}` | publications of one partition; on a cluster, sharded | |
+//! | `starling:v1:node:NAME` | publications to one node | |
+//! | `starling:v1:check:{3}:NAME/xxxxxxxx` | a link's checks of the partition's slot; on a cluster, sharded | |
+//! | `starling:v1:epochs:{3}` | hash: the `epoch` of new numberings since `began`, the previous one (`before`), `server` (the run id of Redis); without a cluster one key for all partitions | a day |
+//! | `starling:v1:topic:{3}:TENANT/TOPIC` | hash, from the first publication on: `epoch`, `before`, `offset`, `server` (the run id that the numbering belongs to) | a day |
 //! | `starling:v1:history:{3}:TENANT/TOPIC` | stream: an entry `OFFSET-1` with `body` for each publication | `history_seconds` |
 
 mod batches;
@@ -61,7 +58,7 @@ use crate::{
     TopicPublication, TopicSettings,
 };
 
-/// How long a node's name may be, bytes: it stands in every frame, followed by a slash and eight digits.
+/// The longest name of a node, bytes. Every frame contains it, followed by a slash and eight digits.
 const NODE_MAX: usize = ORIGIN_MAX - 9;
 
 /// Publications between nodes over Redis.
@@ -82,8 +79,8 @@ impl RedisFanout {
         if node.is_empty() || node.len() > NODE_MAX {
             return Err(Error::Unsupported(format!("the node's name must have 1 to {NODE_MAX} bytes")));
         }
-        // The random part keeps a node that was started again, or wrongly shares its name, from taking others'
-        // publications for its own.
+        // With the random part, a node that was restarted, or that shares its name by mistake, does not take others' publications for its
+        // own.
         let origin = format!("{node}/{:08x}", rand::random::<u32>());
         let names = Names::new(&prefix, address.database());
         let shared = Arc::new(Shared {
@@ -100,11 +97,11 @@ impl RedisFanout {
         Ok(Self { link: Link::new(shared.clone()), shared, topics })
     }
 
-    /// Whether Redis answers, and is of a version that will do.
+    /// Checks that Redis answers, accepts this node and is recent enough.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] and [`Error::Unsupported`].
+    /// [`Error::Unavailable`], [`Error::Refused`] and [`Error::Unsupported`].
     pub async fn check(&self) -> Result<(), Error> {
         let deadline = self.shared.command_timeout * 2;
         match tokio::time::timeout(deadline, clients::check(&self.shared)).await {
@@ -117,12 +114,12 @@ impl RedisFanout {
         self.link.clients().ok_or_else(|| Error::Unavailable(self.link.fault()))
     }
 
-    /// One frame for each group of lanes, or more where one would be too large; in the order of the batch.
+    /// Returns the commands that publish a batch, in its order: one frame for each channel, or more if one would be too large.
     fn frames(&self, batch: &[Publication], clients: &Clients) -> Vec<Command> {
         let channels = &self.shared.channels;
         let mut groups: Vec<Vec<&Publication>> = vec![Vec::new(); channels.groups().len()];
         for publication in batch {
-            groups[channels.group(publication.lane)].push(publication);
+            groups[channels.group(publication.partition)].push(publication);
         }
         let mut commands = Vec::new();
         for (channel, group) in channels.groups().iter().zip(&groups) {
@@ -141,7 +138,7 @@ impl RedisFanout {
     }
 }
 
-/// The first error, if there is one.
+/// Returns the first error, if there is one.
 fn published(answers: Vec<Answer>) -> Result<(), Error> {
     answers.into_iter().try_for_each(|answer| answer.map(drop)).map_err(of_client)
 }
@@ -169,7 +166,7 @@ impl Fanout for RedisFanout {
             Err(error) => Err(error),
         };
         let failed = if result.is_err() { batch.len() } else { 0 };
-        self.shared.metrics.lane.published(batch.len(), failed, started);
+        self.shared.metrics.partition.published(batch.len(), failed, started);
         result
     }
 

@@ -1,4 +1,4 @@
-//! The topics of one lane: where each stands, and its last publications.
+//! The topics of one partition, with their positions and last publications.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -11,40 +11,40 @@ use crate::{Position, TopicHistory, TopicSettings};
 /// How long a topic's numbering outlives its last use.
 const NUMBERING: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long numberings begin with the same epoch: less than a numbering lives, so that no topic has two of one epoch.
+/// How long new numberings get the same epoch: shorter than the life of a numbering, so that no topic has two numberings of one epoch.
 const EPOCH: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// How many topics a lane remembers. Beyond that the longest unused ones are forgotten, before their time.
+/// The most topics of a partition. When there are more, the least recently used ones are forgotten early.
 const TOPICS_MAX: usize = 4096;
 
-/// How many bytes of publications a lane keeps for all of its topics.
+/// The most bytes of publications that a partition keeps for all its topics.
 const BYTES_MAX: usize = 16 << 20;
 
-/// The topics of one lane.
+/// The topics of one partition.
 pub(super) struct Topics {
     settings: TopicSettings,
     topics: HashMap<(Box<str>, Box<str>), Topic, foldhash::fast::RandomState>,
     epochs: Epochs,
-    /// Bytes of all bodies that are kept.
+    /// Number of bytes in all bodies that are kept.
     bytes: usize,
 }
 
-/// Which epoch a numbering begins with. Topics without a numbering share it, so that a subscription can be told a position
-/// without anything being kept for its topic.
+/// The epochs of new numberings. Topics without a numbering share them, so that a subscriber can be given a position although nothing is
+/// kept for its topic.
 struct Epochs {
     current: String,
     began: Instant,
-    /// The one before, while nobody who was told it can have missed a whole life of a numbering since.
+    /// The previous epoch. It is dropped when a client that was given it may have missed the whole life of a numbering.
     before: Option<(String, Instant)>,
 }
 
 struct Topic {
     epoch: String,
-    /// Whoever was told this epoch before the numbering began counts on from there.
+    /// An earlier epoch that clients may have been given before the numbering began. For them it counts as the same numbering.
     before: Option<String>,
     offset: u64,
     used: Instant,
-    /// The newest publications, ascending and without a hole; the last one is number `offset`.
+    /// The newest publications, ascending and without a hole. The last one has the number `offset`.
     kept: VecDeque<(Instant, Bytes)>,
 }
 
@@ -53,7 +53,7 @@ impl Topics {
         Self { settings, topics: HashMap::default(), epochs: Epochs::begin(), bytes: 0 }
     }
 
-    /// Numbers and keeps one publication.
+    /// Numbers one publication and keeps it.
     pub(super) fn append(&mut self, tenant: &str, name: &str, body: Bytes) -> Position {
         let settings = self.settings;
         let now = Instant::now();
@@ -70,7 +70,7 @@ impl Topics {
         position
     }
 
-    /// Where a topic stands, and what came since.
+    /// Returns a topic's newest position, and the publications since another one.
     pub(super) fn history(&mut self, tenant: &str, name: &str, since: Option<&Position>) -> TopicHistory {
         let settings = self.settings;
         let now = Instant::now();
@@ -85,7 +85,7 @@ impl Topics {
         history
     }
 
-    /// Forgets what has outlived its time.
+    /// Removes expired publications and numberings.
     pub(super) fn sweep(&mut self) {
         let (settings, now) = (self.settings, Instant::now());
         let mut freed = 0;
@@ -96,7 +96,7 @@ impl Topics {
         self.bytes -= freed;
     }
 
-    /// The topic, begun if it isn't there.
+    /// Returns the topic, which is created if it does not exist.
     fn topic(&mut self, tenant: &str, name: &str, now: Instant) -> &mut Topic {
         let key = (Box::from(tenant), Box::from(name));
         if self.topics.len() >= TOPICS_MAX && !self.topics.contains_key(&key) {
@@ -115,12 +115,12 @@ impl Topics {
         topic
     }
 
-    /// Forgets the longest unused eighth of the topics, so that this long search is rare.
+    /// Forgets the least recently used eighth of the topics. So many at once, because the search is slow.
     fn forget(&mut self) {
         let mut used: Vec<Instant> = self.topics.values().map(|topic| topic.used).collect();
         let (_, limit, _) = used.select_nth_unstable(TOPICS_MAX / 8);
         let (limit, mut freed) = (*limit, 0);
-        // What is forgotten before its time may begin again, under another epoch.
+        // A topic that is forgotten early may start again, and must then have another epoch.
         self.epochs = Epochs::begin();
         self.topics.retain(|_, topic| {
             let stays = topic.used > limit;
@@ -132,7 +132,7 @@ impl Topics {
         self.bytes -= freed;
     }
 
-    /// Drops histories, the longest unused first, until an eighth of the room is free.
+    /// Drops histories, the least recently used first, until an eighth of the space is free.
     fn shed(&mut self) {
         let mut topics: Vec<&mut Topic> = self.topics.values_mut().collect();
         topics.sort_unstable_by_key(|topic| topic.used);
@@ -158,7 +158,7 @@ impl Epochs {
         self.before.take_if(|(_, began)| now.duration_since(*began) >= NUMBERING);
     }
 
-    /// Of a topic without a numbering.
+    /// Returns the history of a topic without a numbering.
     fn history(&self, since: Option<&Position>) -> TopicHistory {
         let is_known = |epoch: &String| {
             *epoch == self.current || self.before.as_ref().is_some_and(|(before, _)| before == epoch)
@@ -174,7 +174,7 @@ fn new_epoch() -> String {
 }
 
 impl Topic {
-    /// Drops what is too much or too old; how many bytes that were.
+    /// Drops publications beyond the number and the age that are kept. Returns the number of bytes freed.
     fn trim(&mut self, settings: TopicSettings, now: Instant) -> usize {
         let lifetime = Duration::from_secs(settings.history_seconds.into());
         let mut freed = 0;
@@ -254,7 +254,7 @@ mod tests {
         assert_ne!(first.epoch, begin.epoch);
         let history = topics.history("t", "a", Some(&begin));
         assert_eq!((history.recovered, history.publications.len()), (true, 1));
-        // Events carry no epoch, so the client counts on in the one that it was told.
+        // Events carry no epoch, so the client assumes the one that it was given.
         assert!(topics.history("t", "a", Some(&Position { offset: 1, ..begin.clone() })).recovered);
 
         let idle = topics.history("t", "b", None).position;

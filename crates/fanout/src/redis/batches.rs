@@ -1,6 +1,6 @@
 use crate::BATCH_BYTES_MAX;
 
-/// Cuts what goes to one channel into pieces that are within the limits of one command.
+/// Splits the items for one channel into pieces within the limits of one command.
 pub(super) fn batches<T>(
     items: &[T],
     count_max: usize,

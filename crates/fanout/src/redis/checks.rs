@@ -1,4 +1,4 @@
-//! How a link knows that it is alive: it hears what it publishes to itself.
+//! Checks that a link works: it must receive what it publishes to itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,44 +10,44 @@ use tokio::time::Instant;
 use super::clients::{Clients, of_client};
 use super::names::Channel;
 use super::shared::Shared;
-use crate::{Error, LANES};
+use crate::{Error, PARTITIONS};
 
-/// How often a single server is checked.
+/// The interval between checks of a single server.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// How often each slot of a cluster is checked: there are seventeen, so less often.
+/// The interval between checks of each slot of a cluster. It is longer, since there are seventeen channels.
 const CLUSTER_PERIOD: Duration = Duration::from_secs(1);
 
-/// In how many turns a cluster's slots are checked.
+/// The number of turns in which a cluster's slots are checked.
 const CLUSTER_TURNS: usize = 4;
 
-/// How long beyond the period a link may be silent until it is said to be down.
+/// How long beyond the period a link may be silent before it is reported as down.
 const SILENT: Duration = Duration::from_secs(1);
 
-/// How long beyond the period a link may be silent until it is torn down.
+/// How long beyond the period a link may be silent before it is closed.
 const DEAF: Duration = Duration::from_secs(3);
 
 /// The checks of one link.
 pub(super) struct Checks {
-    /// The node's own channel, and on a cluster one in the slot of each lane.
+    /// The node's own channel; on a cluster also one in the slot of each partition.
     channels: Vec<Channel>,
-    /// When each was heard last, in milliseconds since `began`, from 1; 0 for never.
+    /// Time of the last check that came back on each channel, in milliseconds since `began`, from 1; 0 for none.
     heard: Vec<AtomicU64>,
     began: Instant,
-    /// Tells the checks of this link from those of earlier ones.
+    /// A random number that tells the checks of this link from those of earlier ones.
     session: u64,
-    /// Told whenever a check comes back.
+    /// Notified when a check comes back.
     echo: Notify,
 }
 
-/// What the checks say.
+/// The result of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hearing {
-    /// All is well.
+    /// All checks come back.
     Good,
-    /// Nothing came for so long that something may have been lost.
+    /// No check came back for so long that publications may have been lost.
     Silent,
-    /// Nothing came for so long that nothing will.
+    /// No check came back for so long that none is expected any more.
     Deaf,
 }
 
@@ -55,7 +55,8 @@ impl Checks {
     pub(super) fn new(shared: &Shared) -> Self {
         let mut channels = vec![shared.node.clone()];
         if shared.address.is_cluster() {
-            channels.extend((0..LANES).map(|lane| shared.names.of_check(lane, &shared.origin)));
+            channels
+                .extend((0..PARTITIONS).map(|partition| shared.names.of_check(partition, &shared.origin)));
         }
         Self {
             heard: channels.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -70,7 +71,7 @@ impl Checks {
         &self.channels
     }
 
-    /// Notes that a check came back.
+    /// Notes a check that came back.
     pub(super) fn heard(&self, session: u64, channel: u16) {
         if session != self.session {
             return;
@@ -81,7 +82,8 @@ impl Checks {
         }
     }
 
-    /// Returns when every channel was heard: then all that was subscribed before stands, too. An error: Redis refuses to publish.
+    /// Returns when a check came back on every channel. Then all earlier subscriptions are complete, too. Fails if Redis refuses to
+    /// publish.
     pub(super) async fn confirm(&self, shared: &Shared, clients: &Clients) -> Result<(), Error> {
         loop {
             let missing: Vec<usize> = (0..self.channels.len())
@@ -90,18 +92,18 @@ impl Checks {
             if missing.is_empty() {
                 return Ok(());
             }
-            // Other failures show as silence.
+            // After other failures the checks stay away.
             for published in clients.publish(self.commands(shared, clients, missing.into_iter())).await {
                 if let Err(error @ Error::Refused(_)) = published.map_err(of_client) {
                     return Err(error);
                 }
             }
-            // A check may have been published before its channel was subscribed; then another is needed.
+            // A check may have been published before its channel was subscribed to. Then another one is needed.
             let _ = tokio::time::timeout(Duration::from_millis(50), self.echo.notified()).await;
         }
     }
 
-    /// Checks until the link is deaf. `changed` hears of silence, and of its end.
+    /// Checks the link until it is deaf. Calls `changed` when the link falls silent, and when it is heard again.
     pub(super) async fn watch(&self, shared: &Shared, clients: &Clients, changed: impl Fn(Hearing)) {
         let turns = if self.channels.len() > 1 { CLUSTER_TURNS } else { 1 };
         let mut ticks = tokio::time::interval(self.period() / turns as u32);
@@ -111,7 +113,7 @@ impl Checks {
             let commands = self.commands(shared, clients, (turn..self.channels.len()).step_by(turns));
             let sent = clients.publish(commands);
             tokio::pin!(sent);
-            // Silence is noticed even while a check waits for its timeout.
+            // Notices silence even while a check waits for its timeout.
             let mut answered = false;
             loop {
                 tokio::select! {

@@ -17,33 +17,33 @@ use super::scripts::Scripts;
 use super::shared::Shared;
 use crate::Error;
 
-/// How many commands may wait for a connection.
+/// The most commands that wait for a connection.
 const COMMANDS_MAX: usize = 8192;
 
-/// How many frames may wait until this node takes them.
+/// The most frames that wait until this node takes them.
 const FRAMES_MAX: usize = 8192;
 
 /// Why a connection ended that was closed without an error.
 const CLOSED: &str = "the connection was closed";
 
-/// What callers send commands by, for as long as the link stands.
+/// The clients for commands, present while the link is up.
 pub(super) struct Clients {
     publisher: Client,
     reader: Client,
     cluster: bool,
     pub(super) scripts: Scripts,
-    /// Told when the link is to be torn down.
+    /// Notified when the link must be closed.
     pub(super) teardown: Notify,
 }
 
-/// Connections that end with this: when it is dropped, or when the first of them breaks.
+/// The tasks of a link's connections. They end when this is dropped; the link ends with the first of them.
 pub(super) type Lifeline = JoinSet<String>;
 
 /// The answer to a command.
 pub(super) type Answer = Result<Value, fred::error::Error>;
 
 impl Clients {
-    /// Connects all three; the third is the subscriber, for the link alone.
+    /// Connects all three clients. The third one, returned apart, is the subscriber.
     pub(super) async fn open(shared: &Shared, lifeline: &mut Lifeline) -> Result<(Self, Client), Error> {
         let publisher = build(shared, 1)?;
         let reader = build(shared, 1)?;
@@ -61,18 +61,18 @@ impl Clients {
         ))
     }
 
-    /// The name of the command that publishes.
+    /// Returns the name of the command that publishes.
     pub(super) fn publish_name(&self) -> &'static str {
         if self.cluster { "SPUBLISH" } else { "PUBLISH" }
     }
 
-    /// The command that publishes a frame.
+    /// Returns the command that publishes a frame.
     pub(super) fn publish_command(&self, channel: &Channel, frame: Bytes) -> Command {
         let arguments = vec![Value::Bytes(channel.name.clone()), Value::Bytes(frame)];
         Command::in_slot(self.publish_name(), channel.slot, arguments)
     }
 
-    /// Sends commands one right after the other on the publishing connection; answers in their order.
+    /// Sends commands one right after the other on the publishing connection. Returns the answers in their order.
     pub(super) async fn publish(&self, commands: Vec<Command>) -> Vec<Answer> {
         send(&self.publisher, commands).await
     }
@@ -91,7 +91,7 @@ pub(super) async fn subscribe(
     channels: impl Iterator<Item = &Channel>,
 ) -> Result<(), Error> {
     if shared.address.is_cluster() {
-        // One by one: each may be redirected, and only the first answer of several belongs to its command.
+        // One by one: each may be redirected, and the client takes only the first answer of several for that of its command.
         for channel in channels {
             subscriber.ssubscribe(channel.text()).await.map_err(of_client)?;
         }
@@ -101,7 +101,7 @@ pub(super) async fn subscribe(
     subscriber.subscribe(channels).await.map_err(of_client)
 }
 
-/// Connects, asks for the version, publishes something to nobody, and closes again.
+/// Connects, checks the version, publishes to a channel without subscribers, and closes the connection.
 pub(super) async fn check(shared: &Shared) -> Result<(), Error> {
     let mut lifeline = Lifeline::new();
     let client = build(shared, 1)?;
@@ -110,7 +110,7 @@ pub(super) async fn check(shared: &Shared) -> Result<(), Error> {
     if shared.address.is_cluster() {
         return Ok(());
     }
-    // Nobody listens there. Rights to channels are given apart from those to commands.
+    // Nobody subscribes to this channel. Redis grants rights to channels apart from those to commands.
     let channel = shared.names.of_check(0, &shared.origin);
     let published: Result<i64, _> = client.publish(channel.text(), "").await;
     published.map(drop).map_err(of_client)
@@ -130,7 +130,7 @@ fn build(shared: &Shared, frames_max: usize) -> Result<Client, Error> {
     Ok(client(&shared.address, &config)?)
 }
 
-/// A client's task, which ends with its owner.
+/// A client's task, which ends when this is dropped.
 struct Connection(ConnectHandle);
 
 impl Drop for Connection {
@@ -139,17 +139,17 @@ impl Drop for Connection {
     }
 }
 
-/// A connection that is being made.
+/// A connection that is being opened.
 struct Opening<'a> {
     connected: Pin<Box<dyn Future<Output = Result<(), fred::error::Error>> + Send + 'a>>,
     /// Gets the reason why the client's task ended, if it ends.
     end: oneshot::Receiver<Error>,
 }
 
-/// Starts a client's task, and gives it to the lifeline.
+/// Starts a client's task and adds it to the lifeline.
 fn connect<'a>(client: &'a Client, lifeline: &mut Lifeline) -> Opening<'a> {
-    // The client tells of its connection only those who listen at that moment, and whoever looks whether it stands and
-    // listens thereafter may miss it in between. So this one listens before there is a task.
+    // The client reports its connection only to those who listen at that moment. One who first asks whether it is connected and listens
+    // afterwards may miss the report. So this listens before the task starts.
     let mut connected = Box::pin(client.wait_for_connect());
     let listens = connected.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     debug_assert!(listens.is_pending(), "a new client is not connected");
@@ -203,13 +203,13 @@ async fn send(client: &Client, commands: Vec<Command>) -> Vec<Answer> {
         let pipeline = client.pipeline();
         for command in commands {
             let (name, arguments) = command.into_parts();
-            // Only puts it into the pipeline.
+            // This only adds it to the pipeline.
             if let Err(error) = pipeline.custom::<Value, _>(name, arguments).await {
                 return vec![Err(error); count];
             }
         }
         answers = pipeline.try_all().await;
-        // A pipeline that failed as a whole answers with one error.
+        // A pipeline that fails as a whole returns one error.
         if let [Err(error)] = &answers[..] {
             let error = error.clone();
             answers.resize(count, Err(error));
@@ -225,7 +225,7 @@ fn closed() -> Error {
     Error::Unavailable(CLOSED.into())
 }
 
-/// What an error of the client's means.
+/// Translates an error of the client.
 pub(super) fn of_client(error: fred::error::Error) -> Error {
     starling_redis_link::Error::from(error).into()
 }

@@ -5,23 +5,23 @@ use starling_redis_link::RedisAddress;
 use super::names::PREFIX;
 use crate::TopicSettings;
 
-/// What a [`RedisFanout`](super::RedisFanout) needs to know.
+/// Settings of a [`RedisFanout`](super::RedisFanout).
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
     /// Where Redis is.
     pub address: RedisAddress,
     /// This node's name, unique among all nodes.
     pub node: String,
-    /// What is kept of topics.
+    /// How much is kept of each topic.
     pub topics: TopicSettings,
-    /// What all channels and keys begin with.
+    /// The prefix of all channels and keys.
     pub prefix: String,
-    /// How long a command may take. Opening a link may take twice as long.
+    /// The time that a command may take. Opening a link may take twice as long.
     pub command_timeout: Duration,
 }
 
 impl RedisConfig {
-    /// The usual settings: 100 publications of a topic kept for a minute, two seconds for a command.
+    /// Returns the default settings: 100 publications of a topic are kept for a minute, and a command may take two seconds.
     pub fn new(address: RedisAddress, node: impl Into<String>) -> Self {
         Self {
             address,

@@ -1,36 +1,36 @@
-//! What is in one message of Redis: a header, and publications with their lengths. All integers are little-endian.
+//! The format of a message in Redis: a header, and publications with their lengths. All integers are little-endian.
 //!
 //! ```text
 //! header        0xff, version 1, kind, length of the origin (1 byte), origin
-//! publications  header, count (4 bytes), then each: lane (2 bytes), length (4 bytes) and body
+//! publications  header, count (4 bytes), then each: partition (2 bytes), length (4 bytes) and body
 //! topics        header, count (4 bytes), then each: offset (8 bytes), length (2 bytes) and tenant,
-//!               length (2 bytes) and topic, length (4 bytes) and body; in place of an origin, which nobody
-//!               needs here, a zero and for each the tag of its epoch (2 bytes). Nodes of older versions
-//!               write their origin there, and skip the tags
+//!               length (2 bytes) and topic, length (4 bytes) and body. In place of the origin, which is not
+//!               needed here, a zero and for each publication the tag of its epoch (2 bytes). Nodes of older
+//!               versions write their origin there, and skip the tags
 //! direct        header, body
 //! probe         header, nonce (8 bytes)
 //! check         header, session (8 bytes), channel (2 bytes)
 //! ```
 //!
-//! The first byte is in no UTF-8 text, so that the client never goes through a frame to find out whether it is one.
+//! UTF-8 text never contains the first byte. So the client sees at once that a frame is not text, and does not read it to its end.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::{LANES, Publication};
+use crate::{PARTITIONS, Publication};
 
 const MARK: u8 = 0xff;
 const VERSION: u8 = 1;
-/// Where the origin begins.
+/// The offset of the origin.
 const ORIGIN: usize = 4;
 
-/// How long an origin may be, bytes.
+/// The longest origin, bytes.
 pub(super) const ORIGIN_MAX: usize = u8::MAX as usize;
 
 const PUBLICATIONS: u8 = 1;
 const TOPICS: u8 = 2;
-/// What a frame of topics' publications begins with. The script in Redis adds the rest.
+/// The header of a frame of topics' publications. The script in Redis adds the rest.
 pub(super) const TOPICS_HEADER: &[u8] = &[MARK, VERSION, TOPICS];
-/// How many publications of topics a frame has room for the tags of.
+/// The most tags that a frame of topics' publications has room for.
 pub(super) const TAGS_MAX: usize = (ORIGIN_MAX - 1) / 2;
 const DIRECT: u8 = 3;
 const PROBE: u8 = 4;
@@ -41,24 +41,24 @@ pub(super) struct Writer {
     origin: Bytes,
 }
 
-/// A frame that came in, as far as its header.
+/// A received frame, read up to the end of its header.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// Publications, and how many there should be.
+    /// Publications, and their expected number.
     Publications(u32, Items),
-    /// Publications of topics, how many there should be, and the tags of their epochs, if they have some.
+    /// Publications of topics, their expected number, and the tags of their epochs if there are any.
     Topics(u32, Items, Option<Bytes>),
-    /// Something for this node alone.
+    /// A message to this node only.
     Direct(Bytes),
     /// A probe of this node.
     Probe(u64),
-    /// A link hears its own channel.
+    /// A check of a link.
     Check { session: u64, channel: u16 },
-    /// This very node's publications, which it does not want back.
+    /// Publications of this node itself, which are skipped.
     Own,
 }
 
-/// What a frame carries, to be taken piece by piece.
+/// The contents of a frame, read piece by piece.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Items {
     rest: Bytes,
@@ -73,12 +73,12 @@ pub(super) struct TopicItem {
     pub(super) body: Bytes,
 }
 
-/// A frame, or an item of it, can't be read.
+/// The error for a frame, or an item in it, that can't be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
 impl Writer {
-    /// `origin` is at most [`ORIGIN_MAX`] bytes; more are cut off.
+    /// Makes a writer. An `origin` longer than [`ORIGIN_MAX`] bytes is cut off.
     pub(super) fn new(origin: &str) -> Self {
         let end = origin.floor_char_boundary(ORIGIN_MAX);
         Self { origin: Bytes::copy_from_slice(&origin.as_bytes()[..end]) }
@@ -88,13 +88,13 @@ impl Writer {
         &self.origin
     }
 
-    /// A frame of publications, whose number and size the caller keeps within bounds.
+    /// Returns a frame of publications. The caller bounds their number and size.
     pub(super) fn publications(&self, publications: &[&Publication]) -> Bytes {
         let size: usize = publications.iter().map(|publication| 6 + publication.body.len()).sum();
         let mut frame = self.begin(PUBLICATIONS, 4 + size);
         frame.put_u32_le(publications.len() as u32);
-        for Publication { lane, body } in publications {
-            frame.put_u16_le(*lane % LANES);
+        for Publication { partition, body } in publications {
+            frame.put_u16_le(*partition % PARTITIONS);
             frame.put_u32_le(body.len() as u32);
             frame.put_slice(body);
         }
@@ -128,7 +128,7 @@ impl Writer {
     }
 }
 
-/// The names of a topic as they stand in a frame, between offset and body.
+/// Returns the names of a topic in the form that a frame has between offset and body.
 pub(super) fn topic_names(tenant: &str, topic: &str) -> Bytes {
     let mut names = BytesMut::with_capacity(4 + tenant.len() + topic.len());
     for name in [tenant, topic] {
@@ -139,7 +139,7 @@ pub(super) fn topic_names(tenant: &str, topic: &str) -> Bytes {
 }
 
 impl Frame {
-    /// Reads the header; `own` is the origin whose publications are skipped.
+    /// Reads the header. `own` is the origin whose publications are skipped.
     pub(super) fn read(mut frame: Bytes, own: &[u8]) -> Result<Self, Malformed> {
         let &[MARK, VERSION, kind, length, ..] = &frame[..] else { return Err(Malformed) };
         let body = ORIGIN + usize::from(length);
@@ -147,7 +147,7 @@ impl Frame {
         if kind == PUBLICATIONS && origin == own {
             return Ok(Self::Own);
         }
-        // A node's name begins with no zero.
+        // No node's name begins with a zero byte.
         let tags = (origin.first() == Some(&0)).then(|| frame.slice(ORIGIN + 1..body));
         let mut items = Items { rest: frame.split_off(body) };
         match kind {
@@ -163,10 +163,10 @@ impl Frame {
 
 impl Items {
     pub(super) fn publication(&mut self) -> Result<Publication, Malformed> {
-        let lane = self.u16()?;
+        let partition = self.u16()?;
         let length = self.u32()?;
         let body = self.take(length as usize)?;
-        if lane < LANES { Ok(Publication { lane, body }) } else { Err(Malformed) }
+        if partition < PARTITIONS { Ok(Publication { partition, body }) } else { Err(Malformed) }
     }
 
     pub(super) fn topic(&mut self) -> Result<TopicItem, Malformed> {
@@ -180,7 +180,7 @@ impl Items {
         Ok(TopicItem { offset, tenant, topic, body })
     }
 
-    /// Whether nothing is left.
+    /// Returns whether nothing is left.
     pub(super) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -226,7 +226,7 @@ mod tests {
         frame.freeze()
     }
 
-    /// As a node of a version without tags writes it.
+    /// A frame as a node of a version without tags writes it.
     fn older_topics_frame(writer: &Writer) -> Bytes {
         let mut frame = writer.begin(TOPICS, 4);
         frame.put_u32_le(0);
@@ -234,8 +234,10 @@ mod tests {
     }
 
     fn publications(writer: &Writer, bodies: &[&'static str]) -> Bytes {
-        let publications: Vec<_> =
-            (3..).zip(bodies).map(|(lane, body)| Publication { lane, body: Bytes::from(*body) }).collect();
+        let publications: Vec<_> = (3..)
+            .zip(bodies)
+            .map(|(partition, body)| Publication { partition, body: Bytes::from(*body) })
+            .collect();
         writer.publications(&publications.iter().collect::<Vec<_>>())
     }
 
@@ -244,9 +246,9 @@ mod tests {
         let bodies = ["one", "", "three"];
         let frame = publications(&Writer::new("a/1"), &bodies);
         let Ok(Frame::Publications(3, mut items)) = Frame::read(frame.clone(), b"b/2") else { panic!() };
-        for (lane, body) in (3..).zip(bodies) {
+        for (partition, body) in (3..).zip(bodies) {
             let item = items.publication().unwrap();
-            assert_eq!((item.lane, &item.body[..]), (lane, body.as_bytes()));
+            assert_eq!((item.partition, &item.body[..]), (partition, body.as_bytes()));
             assert!(item.body.is_empty() || frame.as_ptr_range().contains(&item.body.as_ptr()));
         }
         assert!(items.is_empty());

@@ -1,4 +1,4 @@
-//! Ways for the fuzz targets to parsers that nobody else calls from outside. No part of what this crate promises.
+//! Entry points of the fuzz targets to private parsers. Not part of the crate's interface.
 
 use bytes::Bytes;
 use fred::types::Value;
@@ -6,7 +6,7 @@ use fred::types::Value;
 use super::frame::Frame;
 use super::topics;
 
-/// Reads a message of Redis to its end as a link does, and gives the bodies of the publications in it.
+/// Reads a message of Redis as a link does, and returns the bodies of its publications.
 pub fn frame(frame: Bytes, own: &[u8]) -> Vec<Bytes> {
     let mut bodies = Vec::new();
     match Frame::read(frame, own) {
@@ -28,7 +28,7 @@ pub fn frame(frame: Bytes, own: &[u8]) -> Vec<Bytes> {
     bodies
 }
 
-/// Reads an answer of Redis to the commands on topics: the parts, of which `None` is nil, and one list among them.
+/// Reads an answer of Redis to the commands on topics. It has these parts, of which `None` is nil, and one list among them.
 pub fn topic_answers(parts: &[Option<Vec<u8>>], list_at: usize, list: &[Option<Vec<u8>>]) {
     let value =
         |part: &Option<Vec<u8>>| part.as_ref().map_or(Value::Null, |part| Value::from(part.as_slice()));

@@ -1,4 +1,4 @@
-//! The link to Redis: opened, watched, torn down and opened again, for as long as the fan-out lives.
+//! The link to Redis: a task opens it, watches it, closes it after a fault and opens it again, as long as the fan-out lives.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,25 +16,25 @@ use super::receive;
 use super::shared::Shared;
 use crate::{Delivery, Error, LinkStatus, Receiver};
 
-/// How long to wait after a first fault, and after many. A random half is taken off, so that many nodes do not come
-/// back at the same moment.
+/// The waits after a first fault and after many. Up to half is taken off at random, so that nodes do not all come back at the same
+/// moment.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// A link that stood for so long has recovered: the next fault is a first one.
+/// How long a link must be up until the next fault counts as a first one.
 const STABLE: Duration = Duration::from_secs(5);
 
-/// The handle on the link.
+/// The handle of the link.
 pub(super) struct Link {
     shared: Arc<Shared>,
     state: Arc<State>,
-    /// Keeps the link standing; set by the first start.
+    /// The task that keeps the link up; set by the first start.
     keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the keeper tells.
+/// The state that the keeper publishes.
 struct State {
-    /// Present while the link stands.
+    /// Present while the link is up.
     clients: RwLock<Option<Arc<Clients>>>,
     status: Mutex<LinkStatus>,
 }
@@ -46,7 +46,7 @@ impl Link {
         Self { shared, state: Arc::new(state), keeper: Mutex::default() }
     }
 
-    /// Starts to keep the link standing; returns after the first try.
+    /// Starts the task that keeps the link up. Returns after the first try.
     pub(super) async fn start(&self, receiver: Arc<dyn Receiver>) {
         let (tried, first_try) = oneshot::channel();
         {
@@ -63,7 +63,7 @@ impl Link {
             };
             *keeper = Some(tokio::spawn(keep.run(tried)));
         }
-        // An error means that the keeper is gone, and then there is nothing to wait for.
+        // An error means that the keeper is gone. Then there is nothing to wait for.
         let _ = first_try.await;
     }
 
@@ -99,13 +99,13 @@ struct Keeper {
     shared: Arc<Shared>,
     state: Arc<State>,
     receiver: Arc<dyn Receiver>,
-    /// Whether the receiver was told that the link is down, and waits for a gap.
+    /// Whether the receiver was told that the link is down, and still has to get a gap.
     told_down: AtomicBool,
-    /// The refusal that the log was told of, until the link stands again.
+    /// The refusal that was logged; cleared when the link is up again.
     told_refusal: Mutex<Option<String>>,
 }
 
-/// A link that stands.
+/// A link that is up.
 struct Session {
     clients: Arc<Clients>,
     checks: Arc<Checks>,
@@ -122,7 +122,7 @@ impl Keeper {
                 Ok(session) => {
                     *self.state.clients.write() = Some(session.clients.clone());
                     self.up();
-                    // Nobody waits after the first try.
+                    // Only the first try has somebody who waits.
                     tried.take().map(|tried| tried.send(()));
                     self.watch(session).await
                 }
@@ -143,7 +143,7 @@ impl Keeper {
         }
     }
 
-    /// Connects, subscribes, and waits until all that was subscribed is heard.
+    /// Connects, subscribes, and waits until every subscription is confirmed by a check.
     async fn open(&self) -> Result<Session, Error> {
         let mut lifeline = Lifeline::new();
         let opening = async {
@@ -156,7 +156,7 @@ impl Keeper {
                 self.receiver.clone(),
                 messages,
             ));
-            // The checks' channels last: on each connection, once they stand all others do.
+            // The checks' channels come last. On each connection, all earlier subscriptions are complete when theirs are.
             let channels = self.shared.channels.groups().iter().chain(checks.channels());
             clients::subscribe(&self.shared, &subscriber, channels).await?;
             tokio::select! {
@@ -171,7 +171,7 @@ impl Keeper {
         }
     }
 
-    /// Returns why the link doesn't stand any more.
+    /// Watches the link. Returns why it ended.
     async fn watch(&self, mut session: Session) -> String {
         let hearing = |hearing| match hearing {
             Hearing::Good => self.up(),
@@ -183,7 +183,7 @@ impl Keeper {
             () = session.clients.teardown.notified() => "asked to reconnect".into(),
             () = session.checks.watch(&self.shared, &session.clients, hearing) => "Redis has not answered".into(),
         };
-        // Before the connections end, so that nobody sends a command that nobody takes.
+        // Before the connections end, so that no caller uses clients without a connection.
         self.state.clients.write().take();
         fault
     }
@@ -195,7 +195,7 @@ impl Keeper {
             tracing::info!("the link to Redis stands again");
             self.shared.metrics.reconnects.increment(1);
             self.shared.metrics.gaps.increment(1);
-            self.receiver.receive(Delivery::Gap { lane: None });
+            self.receiver.receive(Delivery::Gap { partition: None });
         }
     }
 
@@ -207,7 +207,7 @@ impl Keeper {
         self.status(false, Some(fault));
     }
 
-    /// Says once why Redis refuses this node, also where the link was down before for another reason.
+    /// Logs once why Redis refuses this node, even if the link was down for another reason before.
     fn refused(&self, reason: &str) {
         let mut told = self.told_refusal.lock();
         if told.as_deref() != Some(reason) {
@@ -222,7 +222,7 @@ impl Keeper {
     }
 }
 
-/// Why the first connection of a link ended.
+/// Waits until one of the link's connections ends. Returns the reason.
 async fn ended(lifeline: &mut Lifeline) -> String {
     match lifeline.join_next().await {
         Some(Ok(fault)) => fault,

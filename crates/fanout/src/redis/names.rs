@@ -1,28 +1,28 @@
-//! What the channels and keys in Redis are called.
+//! The names of the channels and keys in Redis.
 //!
-//! The number of the lane in braces is a hash tag: on a cluster everything of one lane is in one slot, and hence on
-//! one server, so that one script can number, keep and publish. Without a cluster all is on one server anyway; there
-//! all lanes share one channel, so that a call is one command, however many lanes it touches.
+//! The number of the partition in braces is a hash tag. On a cluster everything of one partition is in one slot, and so on one server, where
+//! one script can number, keep and publish. Without a cluster all partitions share one channel, so that a batch is one command however many
+//! partitions it contains.
 
 use bytes::Bytes;
 use fred::util::redis_keyslot;
 
-use crate::LANES;
+use crate::PARTITIONS;
 
-/// What every channel and key begins with unless the configuration says otherwise, with the version of their contents.
+/// The default prefix of all channels and keys, with the version of their contents.
 pub(super) const PREFIX: &str = "starling:v1";
 
-/// Makes the names of one Starling cluster, of which several may share a Redis.
+/// The names of one Starling cluster. Several clusters may share a Redis.
 #[derive(Clone)]
 pub(super) struct Names {
-    /// What keys begin with.
+    /// The prefix of keys.
     keys: Box<str>,
-    /// What channels begin with. Redis' pub/sub knows no databases, so the number of any but the first stands here.
+    /// The prefix of channels. Pub/sub ignores databases, so the prefix contains the database's number unless that is 0.
     channels: Box<str>,
 }
 
 impl Names {
-    /// The names with this prefix, in the database of this number.
+    /// Returns the names with this prefix in this database.
     pub(super) fn new(prefix: &str, database: Option<u8>) -> Self {
         let channels = match database {
             None | Some(0) => prefix.to_owned(),
@@ -31,52 +31,54 @@ impl Names {
         Self { keys: prefix.into(), channels: channels.into() }
     }
 
-    /// The channel that belongs to one node.
+    /// Returns the channel of one node.
     pub(super) fn of_node(&self, node: &str) -> Channel {
         Channel::new(format!("{}:node:{node}", self.channels))
     }
 
-    /// The channel by which one link checks whether it still hears what is in a lane's slot.
-    pub(super) fn of_check(&self, lane: u16, origin: &str) -> Channel {
-        Channel::new(format!("{}:check:{{{lane}}}:{origin}", self.channels))
+    /// Returns the channel of a link's checks in a partition's slot.
+    pub(super) fn of_check(&self, partition: u16, origin: &str) -> Channel {
+        Channel::new(format!("{}:check:{{{partition}}}:{origin}", self.channels))
     }
 
-    /// What a channel is for.
+    /// Returns the purpose of a channel.
     pub(super) fn purpose_of(&self, channel: &str) -> Purpose {
         let Some(rest) = channel.strip_prefix(&*self.channels).and_then(|rest| rest.strip_prefix(":lane"))
         else {
             return Purpose::Node;
         };
-        let lane = rest.strip_prefix(":{").and_then(|rest| rest.strip_suffix('}'));
-        lane.and_then(|lane| lane.parse().ok()).map_or(Purpose::AllLanes, Purpose::Lane)
+        let partition = rest.strip_prefix(":{").and_then(|rest| rest.strip_suffix('}'));
+        partition
+            .and_then(|partition| partition.parse().ok())
+            .map_or(Purpose::AllPartitions, Purpose::Partition)
     }
 
-    /// The key of the epochs that the numberings of a group of lanes begin with; in the slot of its lanes.
+    /// Returns the key of the epochs of a group's new numberings, in the slot of its partitions.
     pub(super) fn epochs_key(&self, group: usize) -> Bytes {
         format!("{}:epochs:{{{group}}}", self.keys).into()
     }
 
-    /// The keys of a topic: where its numbering stands (a hash), and its last publications (a stream). The slash is in
-    /// no name, so that no two topics share a key.
-    pub(super) fn topic_keys(&self, lane: u16, tenant: &str, topic: &str) -> (Bytes, Bytes) {
+    /// Returns the keys of a topic: its numbering (a hash) and its last publications (a stream). Names contain no slash, so no two topics
+    /// share a key.
+    pub(super) fn topic_keys(&self, partition: u16, tenant: &str, topic: &str) -> (Bytes, Bytes) {
         let prefix = &self.keys;
         (
-            format!("{prefix}:topic:{{{lane}}}:{tenant}/{topic}").into(),
-            format!("{prefix}:history:{{{lane}}}:{tenant}/{topic}").into(),
+            format!("{prefix}:topic:{{{partition}}}:{tenant}/{topic}").into(),
+            format!("{prefix}:history:{{{partition}}}:{tenant}/{topic}").into(),
         )
     }
 }
 
-/// A channel, and the cluster's slot that it is in.
+/// A channel and its slot in a cluster.
 #[derive(Clone)]
 pub(super) struct Channel {
     pub(super) name: Bytes,
     pub(super) slot: u16,
 }
 
-/// The channels of all nodes.
+/// The channels that all nodes subscribe to.
 pub(super) struct Channels {
-    /// One for all lanes, or one for each.
+    /// One channel for all partitions, or one for each.
     groups: Vec<Channel>,
 }
 
@@ -84,21 +86,21 @@ impl Channels {
     pub(super) fn new(names: &Names, is_cluster: bool) -> Self {
         let prefix = &names.channels;
         let groups = if is_cluster {
-            (0..LANES).map(|lane| Channel::new(format!("{prefix}:lane:{{{lane}}}"))).collect()
+            (0..PARTITIONS).map(|partition| Channel::new(format!("{prefix}:lane:{{{partition}}}"))).collect()
         } else {
             vec![Channel::new(format!("{prefix}:lanes"))]
         };
         Self { groups }
     }
 
-    /// All channels, each for a group of lanes that are published together.
+    /// Returns all channels. Each is for a group of partitions that are published together.
     pub(super) fn groups(&self) -> &[Channel] {
         &self.groups
     }
 
-    /// The group that a lane is in.
-    pub(super) fn group(&self, lane: u16) -> usize {
-        usize::from(lane) % self.groups.len()
+    /// Returns the group of a partition.
+    pub(super) fn group(&self, partition: u16) -> usize {
+        usize::from(partition) % self.groups.len()
     }
 }
 
@@ -112,13 +114,13 @@ impl Channel {
     }
 }
 
-/// What a channel is for.
+/// The purpose of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// It carries the publications of all lanes.
-    AllLanes,
-    /// It carries the publications of this lane.
-    Lane(u16),
+    /// It carries the publications of all partitions.
+    AllPartitions,
+    /// It carries the publications of this partition.
+    Partition(u16),
     /// It belongs to one node.
     Node,
 }
@@ -134,10 +136,13 @@ mod tests {
     #[test]
     fn the_purpose_is_read_back_from_a_channel() {
         for names in [names(), Names::new(PREFIX, Some(3)), Names::new("other:v1", None)] {
-            for (lane, channel) in (0..LANES).zip(Channels::new(&names, true).groups()) {
-                assert_eq!(names.purpose_of(channel.text()), Purpose::Lane(lane));
+            for (partition, channel) in (0..PARTITIONS).zip(Channels::new(&names, true).groups()) {
+                assert_eq!(names.purpose_of(channel.text()), Purpose::Partition(partition));
             }
-            assert_eq!(names.purpose_of(Channels::new(&names, false).groups()[0].text()), Purpose::AllLanes);
+            assert_eq!(
+                names.purpose_of(Channels::new(&names, false).groups()[0].text()),
+                Purpose::AllPartitions
+            );
             assert_eq!(names.purpose_of(names.of_node("a").text()), Purpose::Node);
             assert_eq!(names.purpose_of(names.of_check(3, "a/1").text()), Purpose::Node);
         }
@@ -157,24 +162,24 @@ mod tests {
     }
 
     #[test]
-    fn on_a_cluster_a_lane_shares_its_slot_with_its_keys() {
+    fn on_a_cluster_a_partition_shares_its_slot_with_its_keys() {
         let channels = Channels::new(&names(), true);
-        for lane in 0..LANES {
-            let slot = channels.groups()[channels.group(lane)].slot;
-            let (topic, history) = names().topic_keys(lane, "acme", "news");
+        for partition in 0..PARTITIONS {
+            let slot = channels.groups()[channels.group(partition)].slot;
+            let (topic, history) = names().topic_keys(partition, "acme", "news");
             assert_eq!(redis_keyslot(&topic), slot);
             assert_eq!(redis_keyslot(&history), slot);
-            assert_eq!(redis_keyslot(&names().epochs_key(channels.group(lane))), slot);
-            assert_eq!(names().of_check(lane, "a/1").slot, slot);
+            assert_eq!(redis_keyslot(&names().epochs_key(channels.group(partition))), slot);
+            assert_eq!(names().of_check(partition, "a/1").slot, slot);
         }
     }
 
     #[test]
-    fn lanes_are_spread_over_a_cluster() {
+    fn partitions_are_spread_over_a_cluster() {
         let mut servers = [0; 3];
         for channel in Channels::new(&names(), true).groups() {
             servers[usize::from(channel.slot) * 3 / 16384] += 1;
         }
-        assert!(servers.iter().all(|lanes| (3..=8).contains(lanes)), "{servers:?}");
+        assert!(servers.iter().all(|partitions| (3..=8).contains(partitions)), "{servers:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! From the subscriber's connection to the receiver: one task per link, which does nothing else.
+//! The task of a link that reads messages from the subscriber and delivers them to the receiver.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::names::Purpose;
 use super::shared::Shared;
 use crate::{Delivery, EpochTag, Publication, Receiver};
 
-/// How many names are remembered, to be shared by the deliveries that bear them. A power of two.
+/// The number of names that are kept, so that deliveries with the same name share it. A power of two.
 const NAMES: usize = 1024;
 
-/// Delivers what comes by one link, until the link ends. Returns why.
+/// Delivers the messages of one link until the link ends. Returns the reason.
 pub(super) async fn run(
     shared: Arc<Shared>,
     checks: Arc<Checks>,
@@ -30,7 +30,7 @@ pub(super) async fn run(
             Ok(message) => inbox.take(message),
             Err(RecvError::Lagged(frames)) => {
                 inbox.shared.metrics.lagged.increment(frames);
-                tracing::warn!(frames, "publications came faster than this node takes them");
+                tracing::warn!(frames, "dropped publications that came faster than this node takes them");
                 inbox.gap(None);
             }
             Err(RecvError::Closed) => return "the subscriber ended".into(),
@@ -50,15 +50,15 @@ impl Inbox {
         let purpose = self.shared.names.purpose_of(&message.channel);
         let read = match message.value {
             Value::Bytes(frame) => Frame::read(frame, self.shared.writer.origin()),
-            // A frame is no text, whatever it carries.
+            // The client returns a frame as bytes, never as text.
             _ => Err(Malformed),
         };
         let delivered = match (read, purpose) {
-            (Ok(Frame::Own), Purpose::AllLanes | Purpose::Lane(_)) => Ok(()),
-            (Ok(Frame::Publications(count, items)), Purpose::AllLanes | Purpose::Lane(_)) => {
+            (Ok(Frame::Own), Purpose::AllPartitions | Purpose::Partition(_)) => Ok(()),
+            (Ok(Frame::Publications(count, items)), Purpose::AllPartitions | Purpose::Partition(_)) => {
                 self.publications(count, items)
             }
-            (Ok(Frame::Topics(count, items, tags)), Purpose::AllLanes | Purpose::Lane(_)) => {
+            (Ok(Frame::Topics(count, items, tags)), Purpose::AllPartitions | Purpose::Partition(_)) => {
                 self.topics(count, items, tags.as_deref())
             }
             (Ok(Frame::Direct(body)), Purpose::Node) => {
@@ -79,8 +79,8 @@ impl Inbox {
             self.shared.metrics.malformed.increment(1);
             tracing::warn!(channel = &*message.channel, "dropped a message that can't be read");
             match purpose {
-                Purpose::AllLanes => self.gap(None),
-                Purpose::Lane(lane) => self.gap(Some(lane)),
+                Purpose::AllPartitions => self.gap(None),
+                Purpose::Partition(partition) => self.gap(Some(partition)),
                 Purpose::Node => {}
             }
         }
@@ -88,8 +88,8 @@ impl Inbox {
 
     fn publications(&mut self, count: u32, mut items: Items) -> Result<(), Malformed> {
         for _ in 0..count {
-            let Publication { lane, body } = items.publication()?;
-            self.deliver(Delivery::Publication { lane, body });
+            let Publication { partition, body } = items.publication()?;
+            self.deliver(Delivery::Publication { partition, body });
         }
         if items.is_empty() { Ok(()) } else { Err(Malformed) }
     }
@@ -112,13 +112,13 @@ impl Inbox {
         self.receiver.receive(delivery);
     }
 
-    fn gap(&self, lane: Option<u16>) {
+    fn gap(&self, partition: Option<u16>) {
         self.shared.metrics.gaps.increment(1);
-        self.receiver.receive(Delivery::Gap { lane });
+        self.receiver.receive(Delivery::Gap { partition });
     }
 }
 
-/// Names that came lately, each at the place that its hash says: the next one with the same place replaces it.
+/// The latest names, each at the index of its hash. A name replaces an earlier one with the same index.
 #[derive(Default)]
 struct Names {
     hasher: foldhash::fast::RandomState,

@@ -3,13 +3,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use starling_redis_link::Script;
 
-use crate::LANES;
+use crate::PARTITIONS;
 
-/// The publishing scripts of one link: for each group of lanes the one that is bound to the run of its server, once
-/// that is known.
+/// The publishing scripts of one link. Each group of partitions has a script that is bound to the run id of its server, once that is
+/// known.
 #[derive(Default)]
 pub(super) struct Scripts {
-    groups: Mutex<[Option<Arc<Script>>; LANES as usize]>,
+    groups: Mutex<[Option<Arc<Script>>; PARTITIONS as usize]>,
 }
 
 impl Scripts {

@@ -1,5 +1,5 @@
-//! Topics in Redis: numbered, kept and published by one script per lane, so that the order in Redis is the order of
-//! the offsets for everyone.
+//! Topics in Redis. One script per partition numbers, keeps and publishes, so that every node sees publications in the order of their
+//! offsets.
 
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
@@ -13,33 +13,34 @@ use super::batches::batches;
 use super::clients::{Answer, Clients, of_client};
 use super::frame::{TAGS_MAX, TOPICS_HEADER, topic_names};
 use super::shared::Shared;
-use crate::{BODY_BYTES_MAX, Error, Position, TopicHistory, TopicPublication, TopicSettings, lane_of};
+use crate::{BODY_BYTES_MAX, Error, Position, TopicHistory, TopicPublication, TopicSettings, partition_of};
 
 /// How long a topic's numbering outlives its last use, seconds.
 const NUMBERING_SECONDS: u32 = 24 * 60 * 60;
 
-/// How long numberings begin with the same epoch, seconds: less than a numbering lives, so that no topic has two of one epoch.
+/// How long new numberings get the same epoch, seconds: shorter than the life of a numbering, so that no topic has two numberings of one
+/// epoch.
 const EPOCH_SECONDS: u32 = NUMBERING_SECONDS / 2;
 
-/// How long a tenant's or a topic's name may be, bytes.
+/// The longest name of a tenant or a topic, bytes.
 const NAME_MAX: usize = u16::MAX as usize;
 
 static RUN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("server_run.lua")));
 static HISTORY: LazyLock<Script> =
     LazyLock::new(|| Script::new(with_epochs(include_str!("topic_history.lua"))));
 
-/// How many publications one run of the script takes: Redis does nothing else meanwhile, some ten microseconds for each.
-/// No more than a frame has room for the epochs of ([`TAGS_MAX`]).
+/// The most publications in one run of the script. Redis does nothing else meanwhile, for some ten microseconds each. A frame has room for
+/// no more epochs ([`TAGS_MAX`]).
 const SCRIPT_MAX: usize = 120;
 const _: () = assert!(SCRIPT_MAX <= TAGS_MAX);
 
-/// What goes to one group of lanes in one command: places in the batch.
+/// The publications for one group of partitions in one command, as indices into the batch.
 struct Piece {
     group: usize,
     indices: Vec<usize>,
 }
 
-/// See [`crate::Fanout::publish_topics`]. All is over in the time of one command.
+/// See [`crate::Fanout::publish_topics`]. Takes no longer than the timeout of one command.
 pub(super) async fn publish(
     shared: &Shared,
     clients: &Clients,
@@ -48,7 +49,7 @@ pub(super) async fn publish(
 ) -> Vec<Result<Position, Error>> {
     let mut results = vec![Err(too_long()); batch.len()];
     let all = publish_pieces(shared, clients, settings, batch, &mut results);
-    // What has no result by then stays as it is.
+    // Publications without a result by then keep the error.
     let _ = tokio::time::timeout(shared.command_timeout, all).await;
     results
 }
@@ -78,7 +79,9 @@ async fn publish_pieces(
     let mut groups: Vec<Vec<usize>> = vec![Vec::new(); channels.groups().len()];
     for (index, publication) in batch.iter().enumerate() {
         match fits(publication) {
-            Ok(()) => groups[channels.group(lane_of(&publication.tenant, &publication.topic))].push(index),
+            Ok(()) => {
+                groups[channels.group(partition_of(&publication.tenant, &publication.topic))].push(index)
+            }
             Err(error) => results[index] = Err(error),
         }
     }
@@ -89,7 +92,7 @@ async fn publish_pieces(
             batches(indices, SCRIPT_MAX, size).map(|indices| Piece { group, indices: indices.to_vec() }),
         );
     }
-    // Twice, since a server may turn out not to know the script.
+    // Twice, since a server may not know the script.
     for _ in 0..2 {
         let commands = commands(shared, clients, settings, batch, &pieces).await;
         let answers = clients.publish(commands).await;
@@ -120,7 +123,7 @@ async fn publish_pieces(
     }
 }
 
-/// The command for each piece: by the script's hash where its server should know it, else by its text.
+/// Returns the command for each piece: by the script's hash if its server should know it, otherwise by its text.
 async fn commands(
     shared: &Shared,
     clients: &Clients,
@@ -135,7 +138,7 @@ async fn commands(
     let slot = |group: usize| shared.channels.groups()[group].slot;
     let runs = unknown.iter().map(|group| RUN.by_text(slot(*group), vec![0.into()]));
     for (group, answer) in unknown.iter().zip(clients.publish(runs.collect()).await) {
-        // Where there is no answer, the publications get none either.
+        // Without an answer the publications fail as well.
         if let Some(run) = answer.ok().and_then(read_run) {
             scripts.set(
                 *group,
@@ -152,7 +155,7 @@ async fn commands(
         match scripts.get(piece.group) {
             Some(script) if is_new => script.by_text(slot(piece.group), arguments()),
             Some(script) => script.by_hash(slot(piece.group), arguments()),
-            // Answers with something else, which is an error for these publications.
+            // Its answer can't be read as positions, so these publications fail.
             None => RUN.by_text(slot(piece.group), vec![0.into()]),
         }
     };
@@ -168,12 +171,12 @@ pub(super) async fn history(
     topic: &TopicName,
     since: Option<&Position>,
 ) -> Result<TopicHistory, Error> {
-    let lane = lane_of(tenant, topic);
-    let slot = shared.channels.groups()[shared.channels.group(lane)].slot;
-    let (numbering, history) = shared.names.topic_keys(lane, tenant, topic);
+    let partition = partition_of(tenant, topic);
+    let slot = shared.channels.groups()[shared.channels.group(partition)].slot;
+    let (numbering, history) = shared.names.topic_keys(partition, tenant, topic);
     let arguments = vec![
         Value::Integer(3),
-        Value::Bytes(shared.names.epochs_key(shared.channels.group(lane))),
+        Value::Bytes(shared.names.epochs_key(shared.channels.group(partition))),
         Value::Bytes(numbering),
         Value::Bytes(history),
         text(new_epoch()),
@@ -205,7 +208,7 @@ fn publish_arguments<'a>(
     arguments.push(Value::Integer(1 + 2 * count as i64));
     arguments.push(Value::Bytes(shared.names.epochs_key(group)));
     for TopicPublication { tenant, topic, body } in publications {
-        let (numbering, history) = shared.names.topic_keys(lane_of(tenant, topic), tenant, topic);
+        let (numbering, history) = shared.names.topic_keys(partition_of(tenant, topic), tenant, topic);
         arguments.push(Value::Bytes(numbering));
         arguments.push(Value::Bytes(history));
         contents.push(Value::Bytes(topic_names(tenant, topic)));
@@ -224,12 +227,12 @@ fn publish_arguments<'a>(
     arguments
 }
 
-/// How long a numbering outlives its last use: longer than the history in any case, which would be of no use without it.
+/// Returns how long a numbering outlives its last use, seconds: at least as long as the history, which is useless without it.
 fn numbering_seconds(settings: TopicSettings) -> u32 {
     NUMBERING_SECONDS.max(settings.history_seconds)
 }
 
-/// A script with the function that it shares with others in its place.
+/// Inserts the function that several scripts share.
 fn with_epochs(script: &str) -> String {
     script.replace("%EPOCHS%", include_str!("epochs.lua"))
 }
@@ -249,7 +252,7 @@ fn fits(publication: &TopicPublication) -> Result<(), Error> {
 fn read_run(answer: Value) -> Option<String> {
     let Value::Array(answer) = answer else { return None };
     let [_, run] = <[Value; 2]>::try_from(answer).ok()?;
-    // It goes into the text of a script.
+    // It becomes part of a script's text.
     run.into_string().filter(|run| run.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 

@@ -29,7 +29,7 @@ macro_rules! conformance {
 }
 
 conformance! {
-    publications_of_one_lane_keep_their_order,
+    publications_of_one_partition_keep_their_order,
     own_publications_do_not_come_back,
     large_batches_arrive_whole_and_in_order,
     large_bodies_arrive_and_larger_ones_are_refused,

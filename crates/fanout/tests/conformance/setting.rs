@@ -140,8 +140,8 @@ impl Setting {
     }
 
     /// A publication of this test.
-    pub fn publication(&self, lane: u16, text: &str) -> Publication {
-        Publication { lane, body: Bytes::from(format!("{}{text}", self.mark)) }
+    pub fn publication(&self, partition: u16, text: &str) -> Publication {
+        Publication { partition, body: Bytes::from(format!("{}{text}", self.mark)) }
     }
 
     /// A publication of a topic of this test's tenant.

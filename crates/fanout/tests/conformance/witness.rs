@@ -62,7 +62,9 @@ impl Witness {
 
     /// Waits for a gap of everything.
     pub async fn wait_for_gap(&self) -> Result<()> {
-        self.wait_for(1, |delivery| (*delivery == Delivery::Gap { lane: None }).then_some(())).await.map(drop)
+        self.wait_for(1, |delivery| (*delivery == Delivery::Gap { partition: None }).then_some(()))
+            .await
+            .map(drop)
     }
 
     /// Waits until the link was said to be down.
@@ -75,11 +77,11 @@ impl Witness {
     }
 }
 
-/// The lane and text of a publication whose text begins with `mark`.
+/// The partition and text of a publication whose text begins with `mark`.
 pub fn marked(mark: &str) -> impl Fn(&Delivery) -> Option<(u16, String)> {
     move |delivery| match delivery {
-        Delivery::Publication { lane, body } if body.starts_with(mark.as_bytes()) => {
-            Some((*lane, String::from_utf8_lossy(&body[mark.len()..]).into_owned()))
+        Delivery::Publication { partition, body } if body.starts_with(mark.as_bytes()) => {
+            Some((*partition, String::from_utf8_lossy(&body[mark.len()..]).into_owned()))
         }
         _ => None,
     }

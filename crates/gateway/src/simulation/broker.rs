@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use starling_fanout::{
-    Delivery, Error, Fanout, LANES, LinkStatus, Position, Publication, Receiver, TopicHistory,
+    Delivery, Error, Fanout, LinkStatus, PARTITIONS, Position, Publication, Receiver, TopicHistory,
     TopicPublication,
 };
 use starling_model::{TenantName, TopicName};
@@ -21,9 +21,9 @@ use super::line::Power;
 use super::sabotage::Sabotage;
 
 /// The lane of what goes to one node alone.
-const DIRECT: u16 = LANES;
+const DIRECT: u16 = PARTITIONS;
 /// The lane of probes.
-const PROBES: u16 = LANES + 1;
+const PROBES: u16 = PARTITIONS + 1;
 /// The first byte of a publication that is a conversation's message.
 const MESSAGE: u8 = 1;
 
@@ -160,8 +160,8 @@ impl Broker {
                     Some(Sabotage::AlterPublications) => altered(&publication.body),
                     _ => publication.body.clone(),
                 };
-                let delivery = Delivery::Publication { lane: publication.lane, body };
-                port.enqueue(publication.lane, delivery, self.carriage.typical_ms);
+                let delivery = Delivery::Publication { partition: publication.partition, body };
+                port.enqueue(publication.partition, delivery, self.carriage.typical_ms);
             }
         }
     }
@@ -190,9 +190,9 @@ impl Port {
         if is_heads {
             // They are told three times for the case that one is lost.
             let lost = state.chance.one_in(carriage.loses_one_in);
-            let before = state.heads_lost.insert(publication.lane, lost).unwrap_or(false);
+            let before = state.heads_lost.insert(publication.partition, lost).unwrap_or(false);
             if before {
-                state.heads_lost.insert(publication.lane, false);
+                state.heads_lost.insert(publication.partition, false);
             }
             return lost && !before;
         }
@@ -284,7 +284,7 @@ impl BrokerClient {
             (state.cut, state.deaf, state.known) = (false, false, false);
             state.life += 1;
         }
-        self.tell(Delivery::Gap { lane: None }).await;
+        self.tell(Delivery::Gap { partition: None }).await;
     }
 
     async fn tell(&self, delivery: Delivery) {

@@ -185,7 +185,7 @@ impl Hub {
     /// Tells everybody of a change, this node first.
     pub(crate) fn tell_member(&self, change: MemberChange) {
         self.apply_member(&change);
-        let lane = starling_fanout::lane_of(&change.tenant, &change.name);
+        let lane = starling_fanout::partition_of(&change.tenant, &change.name);
         self.publisher.publish_message(lane, &NodeMessage::Member(change));
     }
 

@@ -33,7 +33,7 @@ impl Receiver for Ear {
     fn receive(&self, delivery: Delivery) {
         let Some(hub) = self.hub.upgrade() else { return };
         match delivery {
-            Delivery::Publication { lane, body } => hub.hear_body(Some(lane), &body),
+            Delivery::Publication { partition: lane, body } => hub.hear_body(Some(lane), &body),
             Delivery::Direct { body } => hub.hear_body(None, &body),
             Delivery::Topic { tenant, topic, epoch, offset, body } => {
                 let key = TopicKey { tenant, name: topic };
@@ -44,7 +44,7 @@ impl Receiver for Ear {
                 METRICS.fanout_up.set(0.0);
                 hub.topics.doubt();
             }
-            Delivery::Gap { lane } => {
+            Delivery::Gap { partition: lane } => {
                 METRICS.gaps.increment(1);
                 METRICS.fanout_up.set(1.0);
                 tracing::info!(

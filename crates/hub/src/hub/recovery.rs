@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use starling_fanout::LANES;
+use starling_fanout::PARTITIONS;
 use starling_session_store::{NotRestored, Restored, SessionState, Stamp, Taken};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -41,7 +41,7 @@ impl Hub {
 
     /// Something of a lane, or of all, was or may have been missed: it is read anew, soon and once.
     pub(crate) fn miss(&self, lane: Option<u16>) {
-        let lanes = lane.map_or(0..LANES, |lane| lane..lane + 1);
+        let lanes = lane.map_or(0..PARTITIONS, |lane| lane..lane + 1);
         for lane in lanes {
             self.missed.insert(lane);
             self.unread.insert(lane);

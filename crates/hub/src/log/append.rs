@@ -146,7 +146,7 @@ impl Hub {
                 &event.json_payload(),
             );
             self.publisher.note_commit(room, appended.seq);
-            self.publisher.publish(Publication { lane: room.lane, body });
+            self.publisher.publish(Publication { partition: room.lane, body });
         }
         let fed = room.feed(&*self.shards, appended.seq, event);
         crate::metrics::sequencer(fed);

@@ -76,13 +76,13 @@ impl Publisher {
     /// Publishes a message to the other nodes, if there may be some.
     pub fn publish_message(&self, partition: u16, message: &NodeMessage) {
         if self.clustered {
-            self.publish(Publication { lane: partition, body: message.encode() });
+            self.publish(Publication { partition, body: message.encode() });
         }
     }
 
     /// Publishes a message without waiting behind others, and says whether the broker took it.
     pub async fn publish_now(&self, partition: u16, message: &NodeMessage) -> Result<(), Error> {
-        self.fanout.publish(&[Publication { lane: partition, body: message.encode() }]).await
+        self.fanout.publish(&[Publication { partition, body: message.encode() }]).await
     }
 
     /// Sends a message to one node alone, and says whether the broker took it.
@@ -139,7 +139,7 @@ impl Publisher {
             Body::Here => {}
             Body::Message if heads_are_known => {}
             Body::Restored => self.unannounced.insert_all(),
-            Body::Message | Body::Other => self.unannounced.insert(publication.lane),
+            Body::Message | Body::Other => self.unannounced.insert(publication.partition),
         }
     }
 }
@@ -147,7 +147,7 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use starling_fanout::memory::MemoryFanout;
-    use starling_fanout::{LANES, TopicSettings};
+    use starling_fanout::{PARTITIONS, TopicSettings};
 
     use super::*;
     use crate::node_message::encode_message;
@@ -157,7 +157,7 @@ mod tests {
         let fanout = MemoryFanout::alone("a", TopicSettings { history: 1, history_seconds: 1 });
         let publisher = Publisher::new(fanout, &Handle::current());
         let lose = |partition, body, heads_are_known| {
-            publisher.note_lost(&Publication { lane: partition, body }, heads_are_known);
+            publisher.note_lost(&Publication { partition, body }, heads_are_known);
             publisher.unannounced.take()
         };
         let message = encode_message(1, &"t".into(), &"c".into(), 1, 0, None, b"{}");
@@ -166,6 +166,6 @@ mod tests {
         assert_eq!(lose(3, NodeMessage::Here { node: "n".into() }.encode(), true), [0; 0]);
         assert_eq!(lose(15, NodeMessage::Missed { node: "n".into() }.encode(), true), [15]);
         let restored = lose(0, NodeMessage::Restored { node: "n".into() }.encode(), true);
-        assert_eq!(restored.len(), usize::from(LANES), "it concerns conversations of all partitions");
+        assert_eq!(restored.len(), usize::from(PARTITIONS), "it concerns conversations of all partitions");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use starling_fanout::LANES;
+use starling_fanout::PARTITIONS;
 use tokio::sync::Notify;
 
 /// A set of the fan-out's partitions, one bit each, that one task may wait for.
@@ -12,24 +12,24 @@ pub(crate) struct PartitionSet {
     inserted: Notify,
 }
 
-const _: () = assert!(LANES as u32 <= u32::BITS, "a partition is a bit");
+const _: () = assert!(PARTITIONS as u32 <= u32::BITS, "a partition is a bit");
 
 impl PartitionSet {
     /// Inserts a partition.
     pub fn insert(&self, partition: u16) {
-        self.bits.fetch_or(1 << (partition % LANES), Ordering::Relaxed);
+        self.bits.fetch_or(1 << (partition % PARTITIONS), Ordering::Relaxed);
         self.inserted.notify_one();
     }
 
     /// Inserts all partitions.
     pub fn insert_all(&self) {
-        (0..LANES).for_each(|partition| self.insert(partition));
+        (0..PARTITIONS).for_each(|partition| self.insert(partition));
     }
 
     /// Empties the set and returns what was in it.
     pub fn take(&self) -> Vec<u16> {
         let bits = self.bits.swap(0, Ordering::Relaxed);
-        (0..LANES).filter(|partition| bits & (1 << partition) != 0).collect()
+        (0..PARTITIONS).filter(|partition| bits & (1 << partition) != 0).collect()
     }
 
     /// Waits until the set is not empty, then empties it and returns what was in it. For one task that waits.
@@ -58,6 +58,6 @@ mod tests {
         assert_eq!(partitions.taken().await, [0, 15]);
         assert_eq!(partitions.take(), [0; 0]);
         partitions.insert_all();
-        assert_eq!(partitions.take().len(), usize::from(LANES));
+        assert_eq!(partitions.take().len(), usize::from(PARTITIONS));
     }
 }

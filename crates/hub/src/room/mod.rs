@@ -91,7 +91,7 @@ pub struct RoomState {
 impl Room {
     /// From what the database says.
     pub fn new(key: RoomKey, id: RoomId, shards: usize, conversation: Conversation) -> Room {
-        let lane = starling_fanout::lane_of(&key.tenant, &key.name);
+        let lane = starling_fanout::partition_of(&key.tenant, &key.name);
         Room {
             key,
             id,

@@ -91,7 +91,7 @@ impl StoreWriter {
     /// hears of the change afterwards; the other way round it could miss both.
     pub fn publish_when_written(&self, partition: u16, message: &NodeMessage) {
         if self.publisher.is_clustered() {
-            self.push(StoreChange::Publish(Publication { lane: partition, body: message.encode() }));
+            self.push(StoreChange::Publish(Publication { partition, body: message.encode() }));
         }
     }
 

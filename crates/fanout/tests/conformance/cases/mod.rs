@@ -1,13 +1,13 @@
 //! What is shown for every fan-out alike.
 
 mod histories;
-mod lanes;
 mod links;
 mod nodes;
+mod partitions;
 mod topics;
 
 pub use histories::*;
-pub use lanes::*;
 pub use links::*;
 pub use nodes::*;
+pub use partitions::*;
 pub use topics::*;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use bytes::Bytes;
-use starling_fanout::{LANES, Position, lane_of};
+use starling_fanout::{PARTITIONS, Position, partition_of};
 use tokio::task::JoinSet;
 
 use crate::setting::{Node, Setting};
@@ -55,20 +55,20 @@ pub async fn topics_reach_all_nodes_in_one_order(setting: &Setting) -> Result<()
     let tenant = setting.tenant();
     let mut seen = Vec::new();
     for node in &nodes {
-        let mut lanes: BTreeMap<u16, Vec<(String, u64, Bytes)>> = BTreeMap::new();
+        let mut partitions: BTreeMap<u16, Vec<(String, u64, Bytes)>> = BTreeMap::new();
         for item in node.inbox.wait_for(total, of_tenant(&tenant)).await? {
-            lanes.entry(lane_of(&tenant, &item.0)).or_default().push(item);
+            partitions.entry(partition_of(&tenant, &item.0)).or_default().push(item);
         }
         let mut next: BTreeMap<&str, u64> = BTreeMap::new();
-        for (topic, offset, _) in lanes.values().flatten() {
+        for (topic, offset, _) in partitions.values().flatten() {
             let expected = next.entry(topic).or_insert(1);
             assert_eq!(offset, expected, "{topic}");
             *expected += 1;
         }
         assert_eq!(next.len(), TOPICS);
-        seen.push(lanes);
+        seen.push(partitions);
     }
-    assert!(seen[0].keys().all(|lane| *lane < LANES));
+    assert!(seen[0].keys().all(|partition| *partition < PARTITIONS));
     assert_eq!(seen[0], seen[1]);
     assert_eq!(seen[0], seen[2]);
     Ok(())

@@ -13,7 +13,8 @@ use crate::witness::{LIMIT, marked, of_tenant};
 
 /// Publications go from `a` to `b`, and topics to both.
 pub async fn works(setting: &Setting, a: &Node, b: &Node) -> Result<()> {
-    let batch: Vec<_> = (0..starling_fanout::LANES).map(|lane| setting.publication(lane, "works")).collect();
+    let batch: Vec<_> =
+        (0..starling_fanout::PARTITIONS).map(|partition| setting.publication(partition, "works")).collect();
     a.fanout.publish(&batch).await?;
     b.inbox.wait_for(batch.len(), marked(&setting.mark)).await?;
     let topics: Vec<_> = (0..30).map(|n| setting.topic(&n.to_string(), "works")).collect();
@@ -114,8 +115,9 @@ async fn a_hanging_redis_fails_calls_in_time(mut setting: Setting, server: &Redi
     // Until the link is given up, and thereafter.
     for _ in 0..3 {
         let begun = Instant::now();
-        // Every lane, since a cluster's other servers go on.
-        let batch: Vec<_> = (0..starling_fanout::LANES).map(|lane| setting.publication(lane, "x")).collect();
+        // Every partition, since a cluster's other servers go on.
+        let batch: Vec<_> =
+            (0..starling_fanout::PARTITIONS).map(|partition| setting.publication(partition, "x")).collect();
         let failed = a.fanout.publish(&batch).await;
         assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
         let topics: Vec<_> = (0..60).map(|n| setting.topic(&n.to_string(), "x")).collect();

@@ -91,12 +91,12 @@ async fn a_new_master_in_a_cluster_is_found() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_is_followed() -> Result<()> {
-    const LANE: u16 = 3;
+    const PARTITION: u16 = 3;
     let cluster = RedisCluster::start().await?;
     let setting = Setting::at(Kind::Cluster, cluster.url());
     let (a, b) = (setting.node("a").await?, setting.node("b").await?);
     let servers = cluster.nodes();
-    let slot = servers[0].cli(&["CLUSTER", "KEYSLOT", &format!("{{{LANE}}}")]).await?.text();
+    let slot = servers[0].cli(&["CLUSTER", "KEYSLOT", &format!("{{{PARTITION}}}")]).await?.text();
     let owner = 3 * slot.parse::<usize>()? / 16384;
     let next = servers.get((owner + 1) % 3).context("three servers")?;
     let id = next.cli(&["CLUSTER", "MYID"]).await?.text();
@@ -108,12 +108,12 @@ async fn a_slot_that_moves_is_followed() -> Result<()> {
         node.inbox.wait_for_gap().await?;
         node.inbox.forget();
     }
-    a.fanout.publish(&[setting.publication(LANE, "after")]).await?;
+    a.fanout.publish(&[setting.publication(PARTITION, "after")]).await?;
     b.inbox.wait_for(1, marked(&setting.mark)).await?;
-    recovered_lanes(&setting, &a, &b).await
+    recovered_partitions(&setting, &a, &b).await
 }
 
-async fn recovered_lanes(setting: &Setting, a: &Node, b: &Node) -> Result<()> {
+async fn recovered_partitions(setting: &Setting, a: &Node, b: &Node) -> Result<()> {
     forget([a, b]);
     works(setting, a, b).await
 }

@@ -21,7 +21,7 @@ async fn what_can_not_be_read_is_a_gap() -> Result<()> {
         redis.cli(&["PUBLISH", "starling:v1:lanes", text]).await?;
     }
     let gaps = |delivery: &Delivery| match delivery {
-        Delivery::Gap { lane } => Some(*lane),
+        Delivery::Gap { partition } => Some(*partition),
         _ => None,
     };
     for node in [&a, &b] {
@@ -38,7 +38,7 @@ async fn what_can_not_be_read_is_a_gap() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_can_not_be_read_on_a_cluster_is_a_gap_of_its_lane() -> Result<()> {
+async fn what_can_not_be_read_on_a_cluster_is_a_gap_of_its_partition() -> Result<()> {
     let cluster = RedisCluster::start().await?;
     let setting = Setting::at(Kind::Cluster, cluster.url());
     let a = setting.node("a").await?;
@@ -48,7 +48,7 @@ async fn what_can_not_be_read_on_a_cluster_is_a_gap_of_its_lane() -> Result<()> 
         taken += usize::from(server.cli(&["SPUBLISH", "starling:v1:lane:{7}", "text"]).await.is_ok());
     }
     assert_eq!(taken, 1);
-    let is_gap = |delivery: &Delivery| (*delivery == Delivery::Gap { lane: Some(7) }).then_some(());
+    let is_gap = |delivery: &Delivery| (*delivery == Delivery::Gap { partition: Some(7) }).then_some(());
     a.inbox.wait_for(1, is_gap).await.map(drop)
 }
 
@@ -69,7 +69,7 @@ async fn clusters_that_share_a_redis_hear_nothing_of_each_other() -> Result<()> 
     }
     let body = |number: usize| Bytes::from(format!("by {number}"));
     for (number, (fanout, _)) in nodes.iter().enumerate() {
-        fanout.publish(&[Publication { lane: 3, body: body(number) }]).await?;
+        fanout.publish(&[Publication { partition: 3, body: body(number) }]).await?;
         fanout.publish_to("node", body(number)).await?;
         let topic = TopicPublication { tenant: "t".into(), topic: "news".into(), body: body(number) };
         for result in fanout.publish_topics(&[topic]).await {

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use bytes::Bytes;
-use starling_fanout::{BATCH_MAX, BODY_BYTES_MAX, Delivery, Error, LANES, Publication};
+use starling_fanout::{BATCH_MAX, BODY_BYTES_MAX, Delivery, Error, PARTITIONS, Publication};
 use tokio::task::JoinSet;
 
 use crate::setting::Setting;
 use crate::witness::marked;
 
-pub async fn publications_of_one_lane_keep_their_order(setting: &Setting) -> Result<()> {
+pub async fn publications_of_one_partition_keep_their_order(setting: &Setting) -> Result<()> {
     const BATCHES: usize = 20;
     const BATCH: usize = 32;
     let (a, b) = (setting.node("a").await?, setting.node("b").await?);
@@ -22,8 +22,10 @@ pub async fn publications_of_one_lane_keep_their_order(setting: &Setting) -> Res
             .map(|batch| {
                 let item = |index: usize| {
                     let number = batch * BATCH + index;
-                    setting
-                        .publication((number * 7 + writer) as u16 % LANES, &format!("{writer}/{number:06}"))
+                    setting.publication(
+                        (number * 7 + writer) as u16 % PARTITIONS,
+                        &format!("{writer}/{number:06}"),
+                    )
                 };
                 (0..BATCH).map(item).collect()
             })
@@ -41,31 +43,31 @@ pub async fn publications_of_one_lane_keep_their_order(setting: &Setting) -> Res
     let mut seen = Vec::new();
     for reader in &readers {
         let all = reader.inbox.wait_for(8 * BATCHES * BATCH, marked(&setting.mark)).await?;
-        let mut lanes: HashMap<u16, Vec<String>> = HashMap::new();
-        for (lane, text) in all {
-            lanes.entry(lane).or_default().push(text);
+        let mut partitions: HashMap<u16, Vec<String>> = HashMap::new();
+        for (partition, text) in all {
+            partitions.entry(partition).or_default().push(text);
         }
-        for texts in lanes.values() {
+        for texts in partitions.values() {
             for writer in 0..8 {
                 let mine: Vec<_> =
                     texts.iter().filter(|text| text.starts_with(&format!("{writer}/"))).collect();
                 assert!(mine.is_sorted_by(|one, next| one < next), "{mine:?}");
             }
         }
-        seen.push(lanes);
+        seen.push(partitions);
     }
-    assert_eq!(seen[0], seen[1], "two nodes see each lane alike");
+    assert_eq!(seen[0], seen[1], "two nodes see each partition alike");
     assert_eq!(seen[0].values().map(Vec::len).sum::<usize>(), 8 * BATCHES * BATCH, "nothing twice");
     Ok(())
 }
 
 pub async fn own_publications_do_not_come_back(setting: &Setting) -> Result<()> {
     let (a, b) = (setting.node("a").await?, setting.node("b").await?);
-    let own: Vec<_> = (0..LANES).map(|lane| setting.publication(lane, "own")).collect();
+    let own: Vec<_> = (0..PARTITIONS).map(|partition| setting.publication(partition, "own")).collect();
     a.fanout.publish(&own).await?;
     b.inbox.wait_for(own.len(), marked(&setting.mark)).await?;
-    // What comes after them, in the same lanes, shows that they would have come.
-    let other: Vec<_> = (0..LANES).map(|lane| setting.publication(lane, "other")).collect();
+    // What comes after them, in the same partitions, shows that they would have come.
+    let other: Vec<_> = (0..PARTITIONS).map(|partition| setting.publication(partition, "other")).collect();
     b.fanout.publish(&other).await?;
     let came = a.inbox.wait_for(other.len(), marked(&setting.mark)).await?;
     assert!(came.iter().all(|(_, text)| text == "other"), "{came:?}");
@@ -92,10 +94,10 @@ pub async fn large_bodies_arrive_and_larger_ones_are_refused(setting: &Setting) 
     };
     let body = large(BODY_BYTES_MAX);
     // More than one command may carry.
-    let batch = vec![Publication { lane: 5, body: body.clone() }; 3];
+    let batch = vec![Publication { partition: 5, body: body.clone() }; 3];
     a.fanout.publish(&batch).await?;
     let is_body = |delivery: &Delivery| match delivery {
-        Delivery::Publication { lane: 5, body: came } => (*came == body).then_some(()),
+        Delivery::Publication { partition: 5, body: came } => (*came == body).then_some(()),
         _ => None,
     };
     b.inbox.wait_for(3, is_body).await?;
@@ -113,7 +115,7 @@ pub async fn large_bodies_arrive_and_larger_ones_are_refused(setting: &Setting) 
     assert_eq!(results[0].as_ref().map(|position| position.offset).ok(), Some(1));
     assert!(matches!(results[1], Err(Error::TooLarge(size)) if size == BODY_BYTES_MAX + 1));
     assert_eq!(results[2].as_ref().map(|position| position.offset).ok(), Some(1));
-    let refused = a.fanout.publish(&[Publication { lane: 5, body: larger.clone() }]).await;
+    let refused = a.fanout.publish(&[Publication { partition: 5, body: larger.clone() }]).await;
     assert!(matches!(refused, Err(Error::TooLarge(_))));
     assert!(matches!(a.fanout.publish_to(&b.name, larger).await, Err(Error::TooLarge(_))));
     Ok(())
