@@ -20,7 +20,6 @@ fn main() -> anyhow::Result<()> {
         bytes_per_second: 0,
         queue_bytes: 32 << 20,
         deflate: true,
-        tls: None,
         drain_notice: Duration::ZERO,
         drain: Duration::ZERO,
         drain_clients_per_second: 500,
@@ -29,6 +28,7 @@ fn main() -> anyhow::Result<()> {
         shed_above_sessions: 0,
         handshakes_per_second: 0,
         message_bytes_max: 32 << 20,
+        ..GatewayConfig::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use starling_rate::{Allowance, Line, Rate};
+use starling_settings::{COUNT_MAX, count, settings};
 use tokio::time::Instant;
 
 use crate::swept::SweptMap;
 
-/// What one address may do; 0: no limit.
-#[derive(Clone, Copy, Debug)]
-pub struct AddressLimits {
-    /// Open connections.
-    pub connections: u32,
-    /// Handshakes per second, with a burst of as many.
-    pub handshakes_per_second: u32,
+settings! {
+    /// What one address may do; 0: no limit.
+    #[derive(Copy)]
+    pub struct AddressLimits {
+        /// Connections of one address on one node.
+        setting connections: u32 = { Limits "limit_address_connections" count(1_000, 0..=COUNT_MAX) }
+        /// Handshakes per second of one address on one node.
+        setting handshakes_per_second: u32 = { Limits "limit_address_handshakes_per_second" count(100, 0..=COUNT_MAX) }
+    }
 }
 
 /// Counts per address.

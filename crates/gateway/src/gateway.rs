@@ -66,7 +66,7 @@ pub struct Gateway {
 impl Gateway {
     /// Opens the public port. Nobody is served yet.
     pub fn bind(config: GatewayConfig) -> Result<Gateway, Error> {
-        let certificate = config.tls.as_ref().map(Certificate::read).transpose()?;
+        let certificate = config.tls()?.as_ref().map(Certificate::read).transpose()?;
         let address = config.listen;
         let listener = listener::bind(address).map_err(|source| Error::Listen { address, source })?;
         Ok(Gateway { config, listener, certificate })

@@ -5,12 +5,14 @@
 
 use std::fmt;
 
+use starling_settings::elements;
 use url::{Host, Url};
 
 /// Which pages of browsers may connect, and call over HTTP.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
     /// Those that this very host serves.
+    #[default]
     SameHost,
     /// Any.
     Any,
@@ -78,6 +80,11 @@ impl Origins {
                 .collect::<Result<_, _>>()
                 .map(Origins::These),
         }
+    }
+
+    /// Reads `allowed_origins`, with commas between its entries.
+    pub(crate) fn parse(text: &str) -> Result<Origins, String> {
+        Origins::new(elements(text)).map_err(|error| error.to_string())
     }
 
     /// Whether pages of this origin are listed.

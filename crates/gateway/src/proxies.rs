@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
+use starling_settings::elements;
 
 /// Load balancers whose `X-Forwarded-For` is believed: addresses and networks.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,11 @@ impl Proxies {
             Err(_) => text.parse().map_err(|_| NoNetwork(text.to_owned())),
         };
         given.into_iter().map(network).collect::<Result<_, _>>().map(Proxies)
+    }
+
+    /// Reads `trusted_proxies`, with commas between its entries.
+    pub(crate) fn parse(text: &str) -> Result<Proxies, String> {
+        Proxies::new(elements(text)).map_err(|error| error.to_string())
     }
 
     /// Whether this address is a load balancer of ours.

@@ -17,6 +17,7 @@ use starling_auth::Identity;
 use starling_hub::CommandError;
 use starling_model::{TenantName, UserName};
 use starling_rate::{Allowance, Rate};
+use starling_settings::{COUNT_MAX, count, settings};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -34,13 +35,16 @@ use crate::upgrade::Front;
 /// How much of an answer one request is good for, bytes; what is more counts as further requests.
 const BYTES_PER_REQUEST: u64 = 16 * 1024;
 
-/// How many HTTP requests are taken a second, with a burst of as many; 0: no limit.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestLimits {
-    /// Of one connection; of a trusted load balancer, of one address that it speaks for.
-    pub connection_per_second: u32,
-    /// Of one user.
-    pub user_per_second: u32,
+settings! {
+    /// HTTP requests per second, with a burst of as many; 0: no limit.
+    #[derive(Copy)]
+    pub struct RequestLimits {
+        /// HTTP requests per second on one connection; behind `trusted_proxies`, of one address. A response counts as one request
+        /// per started 16 KiB.
+        setting connection_per_second: u32 = { Limits "limit_connection_requests_per_second" count(1_000, 0..=COUNT_MAX) }
+        /// HTTP requests per second of one user on one node, counted in the same way.
+        setting user_per_second: u32 = { Limits "limit_user_requests_per_second" count(5_000, 0..=COUNT_MAX) }
+    }
 }
 
 /// What has been taken.

@@ -1,59 +1,98 @@
-//! What an operator can set about the hub.
+//! The settings of the hub.
 
 use std::time::Duration;
 
-use starling_model::TenantName;
+use starling_model::{NAME_RULE, TenantName, is_name};
+use starling_settings::{COUNT_MAX, DAY_SECONDS, Table, count, optional_count, seconds, settings, text};
 
-use crate::Map;
+/// The largest count of a tenant: what a number in TOML holds.
+const TENANT_COUNT_MAX: u64 = i64::MAX as u64;
+/// Conversations, and topics, of one session at most: what the session store keeps of both together.
+const NAMES_MAX: u64 = starling_session_store::NAMES_PER_SESSION_MAX as u64 / 2;
 
-/// What an operator can set about the hub.
-#[derive(Clone, Debug)]
-pub struct HubConfig {
-    /// This node's name.
-    pub node: String,
-    /// Tells this life of the node from those before it, from [`HubConfig::new_life`].
-    pub life: String,
-    /// Where this node can be reached, for operators.
-    pub address: Option<String>,
-    /// Program version.
-    pub version: String,
-    /// For how long a session outlives its socket.
-    pub resume_window: Duration,
-    /// How often the gateway pings; told to clients.
-    pub heartbeat: Duration,
-    /// How many messages a join or resume replays at most, per conversation.
-    pub replay_limit: u64,
-    /// Limits for every tenant that has none of its own.
-    pub limits: TenantLimits,
-    /// Limits of single tenants.
-    pub tenants: Map<TenantName, TenantLimits>,
-    /// How many conversations one session may be joined to.
-    pub joins_per_session_max: usize,
-    /// How many topics one session may be subscribed to.
-    pub topics_per_session_max: usize,
-    /// How many members a conversation may have.
-    pub members_per_conversation_max: usize,
-    /// How many batches may be on their way to the database at once. Each conversation always takes the same lane.
-    pub append_lanes: usize,
-    /// How many messages may wait for the database on each lane (and 128 MiB on all) before senders are told `unavailable`.
-    pub append_queue: usize,
-    /// How many reads of the database a user may make a second, over all of their sockets and requests on this node; 0: any number.
-    pub user_reads_per_second: u32,
-    /// How many reads that clients ask for may be under way at once.
-    pub reads_at_once: usize,
-    /// How many reads of the log for sockets that are behind may be under way at once, so that sends find connections to the database.
-    pub log_reads_at_once: usize,
+settings! {
+    /// What an operator can set about the hub.
+    pub struct HubConfig {
+        /// Address at which operators can reach this node. It is shown in the list of nodes.
+        setting address: Option<String> = { Node "address" text() }
+        /// Batches of messages that may be written to the database at the same time. Each conversation always uses the same one.
+        setting append_lanes: usize = { Stores "append_lanes" count(2, 1..=64) }
+        /// Messages that may wait for the database on each lane. Senders beyond that get `unavailable`. All lanes together hold at
+        /// most 128 MiB.
+        setting append_queue: usize = { Stores "append_queue" count(16_384, 1..=1_000_000) }
+        /// How long a session can be resumed after its connection was lost.
+        setting resume_window: Duration = { Delivery "resume_window_seconds" seconds(120, 1..=DAY_SECONDS) }
+        /// Most messages that a join or a resume replays per conversation.
+        setting replay_limit: u64 = { Delivery "replay_limit" count(1_000, 1..=1_000_000) }
+        /// Limits of every tenant that has none of its own.
+        part limits: TenantLimits = {}
+        /// Reads of one user on one node, over all of the user's connections: `history`, `presence`, and what joins, resumes and
+        /// other commands look up in the database. A page counts as one read per started 16 KiB, a resume as one per started 100
+        /// conversations. Reads beyond the limit wait, or get `rate_limited`.
+        setting user_reads_per_second: u32 = { Limits "limit_user_reads_per_second" count(1_000, 0..=COUNT_MAX) }
+        /// Conversations that one session may have joined. Must not be 0.
+        setting joins_per_session_max: usize = { Limits "limit_session_joins" count(1_000, 1..=NAMES_MAX) }
+        /// Topics that one session may subscribe to. Must not be 0.
+        setting topics_per_session_max: usize = { Limits "limit_session_topics" count(1_000, 1..=NAMES_MAX) }
+        /// Members of a conversation. Must not be 0.
+        setting members_per_conversation_max: usize = { Limits "limit_conversation_members" count(10_000, 1..=1_000_000) }
+        /// Limits of single tenants. A limit that is not set here is the one that holds for all tenants.
+        table tenants: Table<OwnLimits> = { "tenants" tenant_name }
+        /// This node's name.
+        plain node: String = { String::new() }
+        /// Distinguishes this run of the node from earlier ones, from [`HubConfig::new_life`].
+        plain life: String = { String::new() }
+        /// The version of the program.
+        plain version: String = { String::new() }
+        /// How often the gateway pings. Clients are told.
+        plain heartbeat: Duration = { Duration::from_secs(25) }
+        /// Reads for clients that may be under way at once.
+        plain reads_at_once: usize = { 1 }
+        /// Reads of the log for lagging sockets that may be under way at once, so that sends find connections to the database.
+        plain log_reads_at_once: usize = { 1 }
+    }
 }
 
-/// Limits of one tenant; 0: none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TenantLimits {
-    /// Writes of one user, over all nodes, per minute: `send`, `publish`, `create`, and each change of a conversation or its members.
-    pub user_writes_per_minute: u32,
-    /// Open sockets, over all nodes.
-    pub connections: u64,
-    /// Conversations in the database.
-    pub conversations: u64,
+settings! {
+    /// Limits of one tenant; 0: none.
+    #[derive(Copy, PartialEq, Eq)]
+    pub struct TenantLimits {
+        /// Writes of one user, over all nodes: `send`, `publish`, `create`, and each change of a conversation or its members.
+        setting user_writes_per_minute: u32 = { Limits "limit_user_writes_per_minute" count(100, 0..=COUNT_MAX) }
+        /// Connections of one tenant, over all nodes.
+        setting connections: u64 = { Limits "limit_tenant_connections" count(0, 0..=TENANT_COUNT_MAX) }
+        /// Conversations of one tenant.
+        setting conversations: u64 = { Limits "limit_tenant_conversations" count(0, 0..=TENANT_COUNT_MAX) }
+    }
+}
+
+settings! {
+    /// What is set for one tenant alone.
+    #[derive(Copy, PartialEq, Eq)]
+    pub struct OwnLimits {
+        /// In place of `limit_user_writes_per_minute`.
+        setting user_writes_per_minute: Option<u32> = { Limits "user_writes_per_minute" optional_count(0..=COUNT_MAX) }
+        /// In place of `limit_tenant_connections`.
+        setting connections: Option<u64> = { Limits "connections" optional_count(0..=TENANT_COUNT_MAX) }
+        /// In place of `limit_tenant_conversations`.
+        setting conversations: Option<u64> = { Limits "conversations" optional_count(0..=TENANT_COUNT_MAX) }
+    }
+}
+
+impl OwnLimits {
+    /// These limits, completed by the general ones.
+    fn over(self, general: TenantLimits) -> TenantLimits {
+        TenantLimits {
+            user_writes_per_minute: self.user_writes_per_minute.unwrap_or(general.user_writes_per_minute),
+            connections: self.connections.unwrap_or(general.connections),
+            conversations: self.conversations.unwrap_or(general.conversations),
+        }
+    }
+}
+
+/// No token names a tenant that is no name, so limits for it would hold for nobody, unnoticed.
+fn tenant_name(name: &str) -> Result<(), String> {
+    if is_name(name) { Ok(()) } else { Err(format!("{name:?} is no name; {NAME_RULE}")) }
 }
 
 /// What stands between a node's name and its life; in no name.
@@ -78,7 +117,7 @@ impl HubConfig {
 
     /// The limits of a tenant.
     pub fn limits_of(&self, tenant: &TenantName) -> TenantLimits {
-        self.tenants.get(tenant).copied().unwrap_or(self.limits)
+        self.tenants.get(tenant.as_str()).map_or(self.limits, |own| own.over(self.limits))
     }
 }
 

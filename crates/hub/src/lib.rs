@@ -36,7 +36,7 @@ mod topics;
 mod trace;
 mod vital;
 
-pub use config::{HubConfig, TenantLimits};
+pub use config::{HubConfig, OwnLimits, TenantLimits};
 pub use encoded::{Encoded, OwnedEvent};
 pub use error::CommandError;
 pub use hub::commands::{

@@ -31,7 +31,6 @@ pub fn config() -> HubConfig {
         heartbeat: Duration::from_secs(25),
         replay_limit: 1,
         limits: TenantLimits { user_writes_per_minute: 0, connections: 0, conversations: 0 },
-        tenants: Default::default(),
         joins_per_session_max: 1,
         topics_per_session_max: 1,
         members_per_conversation_max: 1,
@@ -40,6 +39,7 @@ pub fn config() -> HubConfig {
         user_reads_per_second: 0,
         reads_at_once: 1,
         log_reads_at_once: 1,
+        ..HubConfig::default()
     }
 }
 

@@ -5,22 +5,24 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::config::{BadConfig, Values};
-use crate::settings;
+use starling_settings::{BadConfig, Name, Setting};
+
+use crate::config::Values;
+use crate::token::TokenRequest;
 
 /// The subcommand of a command line, with its own arguments.
 pub enum Subcommand {
     /// Serves. Also what a command line without a subcommand asks for.
     Serve,
     /// Prints a token.
-    Token { user: String, tenant: String, scope: String, ttl_seconds: u64 },
+    Token(TokenRequest),
     /// Brings the schema up to date. `restored`: the database was restored to an earlier state.
     Migrate { restored: bool },
     /// Prints the effective configuration, or the reference of all settings.
     ShowConfig { markdown: bool },
 }
 
-/// The scope of a token that is made without saying which.
+/// The scope of a token for which none is given.
 pub const SCOPE: &str = "conversations:create subscribe:* publish:*";
 
 /// Reads the command line. Errors, `--help` and `--version` are clap's.
@@ -31,12 +33,12 @@ pub fn parse(
     let text =
         |matches: &ArgMatches, name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
     let subcommand = match matches.subcommand() {
-        Some(("token", token)) => Subcommand::Token {
+        Some(("token", token)) => Subcommand::Token(TokenRequest {
             user: text(token, "user"),
             tenant: text(token, "tenant"),
             scope: text(token, "scope"),
             ttl_seconds: token.get_one::<u64>("ttl").copied().unwrap_or(3_600),
-        },
+        }),
         Some(("migrate", migrate)) => Subcommand::Migrate { restored: migrate.get_flag("restored") },
         Some(("config", config)) => Subcommand::ShowConfig { markdown: config.get_flag("markdown") },
         _ => Subcommand::Serve,
@@ -44,25 +46,28 @@ pub fn parse(
     Ok((subcommand, matches))
 }
 
-/// Reads the configuration: the file, the variables and the flags. A flag may stand before or behind the subcommand; behind it wins.
+/// Reads the configuration: the file, the variables and the flags. A flag may stand before or after the subcommand; the one after it
+/// wins.
 pub fn values(matches: &ArgMatches) -> Result<Values, BadConfig> {
     let file = matches.get_one::<PathBuf>("config").map(PathBuf::as_path);
-    let behind = matches.subcommand().map(|(_, matches)| matches);
-    let flags = settings::all().filter_map(|setting| {
-        let flag = |matches: &ArgMatches| matches.get_one::<String>(setting.key).cloned();
-        Some((setting, behind.and_then(flag).or_else(|| flag(matches))?))
+    let after = matches.subcommand().map(|(_, matches)| matches);
+    let names: Vec<Name> = Values::default().catalogue().names().collect();
+    let flags = names.into_iter().filter_map(|name| {
+        let flag = |matches: &ArgMatches| matches.get_one::<String>(&name.key).cloned();
+        let text = after.and_then(flag).or_else(|| flag(matches))?;
+        Some((name, text))
     });
     Values::gather(file, std::env::vars_os(), flags)
 }
 
-/// The command line's grammar.
+/// The grammar of the command line.
 pub fn command() -> Command {
     let styles = Styles::styled()
         .header(AnsiColor::Green.on_default().bold())
         .usage(AnsiColor::Green.on_default().bold())
         .literal(AnsiColor::Cyan.on_default())
         .placeholder(AnsiColor::Cyan.on_default());
-    let about_settings = "Takes every setting of `starling --help` as well.";
+    let about_settings = "Accepts every setting of `starling --help` as well.";
     let others = [token(), migrate(), config()];
     let others = others.map(|command| with_settings(command.after_help(about_settings), Shown::Nowhere));
     let serve = Command::new("serve").about("Serve (what plain `starling` does)");
@@ -91,42 +96,48 @@ pub fn command() -> Command {
 /// Where a command's help lists the settings.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shown {
-    /// In `--help`; `-h` has those of a first start.
+    /// In `--help`; `-h` shows only those for a first start.
     InLongHelp,
-    /// Nowhere: they are taken all the same.
+    /// Nowhere, although they are accepted.
     Nowhere,
 }
 
-/// Settings that `-h` shows: what somebody sets who starts a node for the first time.
+/// Settings that `-h` shows: those for the first start of a node.
 const IN_SHORT_HELP: [&str; 4] = ["listen", "redis_url", "database_url", "jwt_secret"];
 
 fn with_settings(mut command: Command, shown: Shown) -> Command {
-    for (section, of_section) in settings::SECTIONS {
-        for setting in *of_section {
-            let mut help = setting.help.replace('`', "");
-            if !setting.default.is_empty() {
-                help = format!("{help} [default: {}]", setting.default);
-            }
-            command = command.arg(
-                Arg::new(setting.key)
-                    .long(setting.flag())
-                    .value_name("VALUE")
-                    .hide(shown == Shown::Nowhere)
-                    .hide_short_help(!IN_SHORT_HELP.contains(&setting.key))
-                    .help_heading(*section)
-                    .help(help),
-            );
+    for setting in &Values::default().catalogue().settings {
+        for name in setting.names() {
+            let argument = Arg::new(name.key.clone())
+                .long(name.flag())
+                .value_name(if name.is_path { "FILE" } else { setting.shape.placeholder })
+                .hide(shown == Shown::Nowhere)
+                .hide_short_help(!IN_SHORT_HELP.contains(&name.key.as_str()))
+                .help_heading(setting.heading.title())
+                .help(help(setting, &name));
+            command = command.arg(argument);
         }
     }
     command
 }
 
+fn help(setting: &Setting, name: &Name) -> String {
+    if name.is_path {
+        return format!("File that holds {}.", setting.key);
+    }
+    let help = setting.help().replace('`', "");
+    match &setting.shape.default {
+        None => help,
+        Some(default) => format!("{help} [default: {default}]"),
+    }
+}
+
 fn migrate() -> Command {
-    Command::new("migrate").about("Bring the database's schema up to date, and end").arg(
+    Command::new("migrate").about("Bring the schema of the database up to date").arg(
         Arg::new("restored")
             .long("restored")
             .action(ArgAction::SetTrue)
-            .help("The database was restored to an earlier state: have clients forget what it lacks"),
+            .help("The database was restored to an earlier state: make clients drop what it lacks"),
     )
 }
 

@@ -1,416 +1,243 @@
-//! From file, variables and flags to a checked configuration.
+//! The configuration of the program: the settings of its parts, and those of the program itself.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
-use std::fmt::Display;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use starling_database::DatabaseAddress;
-use starling_gateway::Proxies;
+use starling_auth::Algorithm;
+use starling_fanout::TopicSettings;
+use starling_gateway::GatewayConfig;
+use starling_hub::HubConfig;
+use starling_model::{NAME_RULE, is_name};
+use starling_settings::{
+    DAY_SECONDS, Loaded, Secret, Url, address, choice, count, list, optional_choice, parsed, path, seconds,
+    secret, secret_url, secret_url_or, settings, switch, url,
+};
+use starling_telemetry::LogFormat;
 
-use crate::settings::{self, Kind, Setting};
-use crate::tenants::{self, OwnLimits};
+/// The configuration, with what was given to get there.
+pub type Values = Loaded<Config>;
 
-/// A bad configuration: what is wrong, with the key that it is about.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BadConfig(pub String);
+/// Where the metrics port is by default.
+const METRICS_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9090));
 
-/// Where a value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody set it.
-    Default,
-    /// The file.
-    File,
-    /// A variable.
-    Variable,
-    /// A flag.
-    Flag,
-}
-
-/// What was set, by whom.
-#[derive(Clone, Debug, Default)]
-pub struct Values {
-    values: BTreeMap<&'static str, (String, Origin)>,
-    /// Limits of single tenants, from the file.
-    pub tenants: HashMap<String, OwnLimits>,
-    /// Variables that look like settings and are none.
-    pub unknown_variables: Vec<String>,
-}
-
-impl Values {
-    /// Gathers defaults, the file, variables and flags; the later one wins.
-    pub fn gather(
-        file: Option<&Path>,
-        variables: impl Iterator<Item = (OsString, OsString)>,
-        flags: impl Iterator<Item = (&'static Setting, String)>,
-    ) -> Result<Values, BadConfig> {
-        let mut values = Values::default();
-        for setting in settings::all().filter(|setting| !setting.default.is_empty()) {
-            values.values.insert(setting.key, (setting.default.to_owned(), Origin::Default));
-        }
-        if let Some(file) = file {
-            values.read_file(file)?;
-        }
-        values.read_variables(variables)?;
-        for (setting, value) in flags {
-            values.set(setting, value, Origin::Flag, &format!("--{}", setting.flag()))?;
-        }
-        Ok(values)
-    }
-
-    /// What holds for a key, and since when; `None`: nothing.
-    pub fn get(&self, key: &str) -> Option<(&str, Origin)> {
-        self.values
-            .get(key)
-            .map(|(value, origin)| (value.as_str(), *origin))
-            .filter(|(value, _)| !value.is_empty())
-    }
-
-    /// The keys of the settings that do not have the value that they have in `before`; `tenants` stands for their limits.
-    pub fn changes_from(&self, before: &Values) -> Vec<&'static str> {
-        let value = |values: &Values, key| values.get(key).map(|(value, _)| value.to_owned());
-        let mut changed: Vec<&str> = settings::all()
-            .map(|setting| setting.key)
-            .filter(|key| value(self, key) != value(before, key))
-            .collect();
-        if self.tenants != before.tenants {
-            changed.push("tenants");
-        }
-        changed
-    }
-
-    /// The text of a key.
-    pub fn text(&self, key: &'static str) -> Option<String> {
-        self.get(key).map(|(value, _)| value.to_owned())
-    }
-
-    /// The value of a key, which has a default.
-    pub fn parsed<T: FromStr>(&self, key: &'static str) -> Result<T, BadConfig>
-    where
-        T::Err: Display,
-    {
-        let (value, _) = self.get(key).ok_or_else(|| BadConfig(format!("{key}: is missing")))?;
-        value.parse().map_err(|error| BadConfig(format!("{key}: `{value}`: {error}")))
-    }
-
-    /// A duration in seconds.
-    pub fn seconds(&self, key: &'static str) -> Result<Duration, BadConfig> {
-        self.parsed(key).map(Duration::from_secs)
-    }
-
-    /// A list, comma-separated.
-    pub fn list(&self, key: &'static str) -> Vec<String> {
-        let text = self.text(key).unwrap_or_default();
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
-    }
-
-    fn set(
-        &mut self,
-        setting: &'static Setting,
-        value: String,
-        origin: Origin,
-        name: &str,
-    ) -> Result<(), BadConfig> {
-        // Files and variables often end with a line end. Of a secret every byte counts.
-        let value = if setting.is_secret() { value } else { value.trim().to_owned() };
-        check(setting, &value).map_err(|wanted| {
-            let shown =
-                if setting.is_secret() || setting.kind == Kind::Url { "the value" } else { value.as_str() };
-            BadConfig(format!("{name}: `{shown}` is not {wanted}"))
-        })?;
-        self.values.insert(setting.key, (value, origin));
-        Ok(())
-    }
-
-    fn read_file(&mut self, path: &Path) -> Result<(), BadConfig> {
-        let name = path.display();
-        let text =
-            std::fs::read_to_string(path).map_err(|error| BadConfig(format!("--config: {name}: {error}")))?;
-        self.read_text(&name, &text)
-    }
-
-    /// Reads the text of a file of that name.
-    pub fn read_text(&mut self, name: &dyn Display, text: &str) -> Result<(), BadConfig> {
-        let table: toml::Table = text.parse().map_err(|error| no_toml(name, text, &error))?;
-        for (key, value) in table {
-            if key == "tenants" {
-                self.tenants = tenants::read(&value)?;
-                continue;
-            }
-            let setting =
-                settings::find(&key).ok_or_else(|| unknown(&format!("{name}: unknown key"), &key))?;
-            let value = match value {
-                toml::Value::String(text) => text,
-                toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Boolean(switch) => switch.to_string(),
-                toml::Value::Array(list) => list
-                    .iter()
-                    .map(|item| {
-                        item.as_str()
-                            .map(str::to_owned)
-                            .ok_or_else(|| BadConfig(format!("{key}: not a list of texts")))
-                    })
-                    .collect::<Result<Vec<_>, _>>()?
-                    .join(","),
-                _ => return Err(BadConfig(format!("{key}: not a text, number or switch"))),
-            };
-            self.set(setting, value, Origin::File, &key)?;
-        }
-        Ok(())
-    }
-
-    fn read_variables(
-        &mut self,
-        variables: impl Iterator<Item = (OsString, OsString)>,
-    ) -> Result<(), BadConfig> {
-        // A name that is not UTF-8 is none of ours, and other programs' variables may hold any bytes.
-        let named = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-        let mut given: Vec<(String, OsString)> = named.filter(|(_, value)| !value.is_empty()).collect();
-        given.sort();
-        for (name, value) in given {
-            let known = settings::all()
-                .find(|setting| setting.variable == Some(&*name) || setting.variable() == name);
-            match known {
-                Some(setting) => {
-                    let value =
-                        value.into_string().map_err(|_| BadConfig(format!("{name}: is not UTF-8")))?;
-                    self.set(setting, value, Origin::Variable, &name)?;
-                }
-                // Kubernetes makes variables of this kind for a service that is called starling.
-                None if name.starts_with("STARLING_") => self.unknown_variables.push(name),
-                None => {}
-            }
-        }
-        Ok(())
+settings! {
+    /// The configuration of the program.
+    pub struct Config {
+        /// The edge.
+        part gateway: GatewayConfig = {}
+        /// The node.
+        part node: NodeSettings = {}
+        /// Redis.
+        part redis: RedisSettings = {}
+        /// The database.
+        part database: DatabaseSettings = {}
+        /// Tokens and tickets.
+        part tokens: TokenSettings = {}
+        /// The meaning of commands.
+        part hub: HubConfig = {}
+        /// The history of topics.
+        part topics: TopicHistory = {}
+        /// Logs and traces.
+        part telemetry: TelemetrySettings = {}
     }
 }
 
-/// What is wrong with a text that is no TOML, and where. Without the line itself, which may hold a secret.
-fn no_toml(name: &dyn Display, text: &str, error: &toml::de::Error) -> BadConfig {
-    let before = error.span().and_then(|span| text.get(..span.start));
-    let place = before.map_or(String::new(), |before| {
-        let line = before.split('\n').count();
-        let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
-        format!("line {line}, column {column}: ")
-    });
-    match error.span().and_then(|span| unquoted(text, span.start)) {
-        Some(key) => {
-            BadConfig(format!("{name}: {place}the value of `{key}` must stand in quotes: {key} = \"…\""))
-        }
-        None => BadConfig(format!("{name}: {place}{}", error.message())),
+settings! {
+    /// Settings of the process.
+    pub struct NodeSettings {
+        /// Address of the metrics port (`/metrics`).
+        setting metrics_listen: SocketAddr = { Node "metrics_listen" address(METRICS_LISTEN) }
+        /// This node's name, unique in the cluster. Without it: the host's name and a random suffix.
+        setting name: Option<String> = { Node "node" parsed("NAME", optional_name) }
+        /// Threads that own sockets. 0: one for each processor.
+        setting shards: usize = { Node "shards" count(0, 0..=1_024) }
     }
 }
 
-/// The key whose value, on the line of this place, is a text without quotes.
-fn unquoted(text: &str, place: usize) -> Option<&str> {
-    let start = text.get(..place)?.rfind('\n').map_or(0, |end| end + 1);
-    let line = text.get(start..)?.lines().next()?;
-    let (key, value) = line.split_once('=')?;
-    let (key, value) = (key.trim(), value.trim());
-    let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let is_text = value.starts_with(|first: char| !matches!(first, '"' | '\'' | '[' | '{' | '#'));
-    (is_key && is_text).then_some(key)
-}
-
-/// An unknown key, with the known one that looks most like it.
-fn unknown(what: &str, key: &str) -> BadConfig {
-    match nearest(key, settings::all().map(|setting| setting.key)) {
-        Some(near) => BadConfig(format!("{what} `{key}`; did you mean `{near}`?")),
-        None => BadConfig(format!("{what} `{key}`")),
+settings! {
+    /// Settings of Redis.
+    pub struct RedisSettings {
+        /// `redis://`, `rediss://`, `redis-cluster://` or `redis-sentinel://`. Without it: sessions and fan-out inside the process,
+        /// for one node.
+        setting url: Option<Url> = { Stores "redis_url" secret_url(); "REDIS_URL" }
+        /// Prefix of all keys and channels in Redis, the same on all nodes. Clusters that share a Redis need different prefixes, or
+        /// databases of their own (`redis://…/1`).
+        setting prefix: String = { Stores "redis_prefix" parsed("NAME", name).or("starling") }
     }
 }
 
-/// The variable of a setting that looks most like this one, if one comes close.
-pub fn near_variable(name: &str) -> Option<String> {
-    let variables: Vec<String> = settings::all().map(Setting::variable).collect();
-    let short = |variable: &str| variable.trim_start_matches("STARLING_").to_owned();
-    let given = short(name);
-    let names: Vec<String> = variables.iter().map(|variable| short(variable)).collect();
-    let near = nearest(&given, names.iter().map(String::as_str))?;
-    Some(format!("STARLING_{near}"))
-}
-
-/// The name that differs least from this one, if it may have been meant: one slip for every four characters.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let (slips, near) = known.map(|known| (strsim::damerau_levenshtein(known, name), known)).min()?;
-    (slips <= (name.len() / 4).max(1)).then_some(near)
-}
-
-/// Whether a value is of its setting's kind; else what was wanted.
-fn check(setting: &Setting, value: &str) -> Result<(), String> {
-    let number = |from: u64, to: u64| {
-        let fits = value.parse::<u64>().is_ok_and(|number| (from..=to).contains(&number));
-        if fits { Ok(()) } else { Err(format!("a whole number from {from} to {to}")) }
-    };
-    match setting.kind {
-        Kind::Text | Kind::Secret => Ok(()),
-        Kind::Url if value.contains("://") => Ok(()),
-        Kind::Url => Err("a URL".into()),
-        Kind::Address => value
-            .parse::<SocketAddr>()
-            .map(|_| ())
-            .map_err(|_| "an address and port such as 127.0.0.1:8080".into()),
-        Kind::Number(max) => number(0, max),
-        Kind::Positive(max) => number(1, max),
-        Kind::Switch if matches!(value, "true" | "false") => Ok(()),
-        Kind::Switch => Err("true or false".into()),
-        Kind::Word(words) if words.contains(&value) => Ok(()),
-        Kind::Word(words) => Err(format!("one of {}", words.join(", "))),
+settings! {
+    /// Settings of the database.
+    pub struct DatabaseSettings {
+        /// `postgres://…` or `sqlite://PATH`, where `~/` is the home folder.
+        setting url: Url = { Stores "database_url" secret_url_or("sqlite://data/starling.db"); "DATABASE_URL" }
+        /// A read replica of PostgreSQL, for old history and lists.
+        setting read_url: Option<Url> = { Stores "database_read_url" secret_url(); "DATABASE_READ_URL" }
+        /// Most connections to PostgreSQL, to the primary and to the replica each.
+        setting pool_size: usize = { Stores "database_pool_size" count(50, 1..=1_000) }
+        /// Whether named prepared statements are used. They do not work with PgBouncer in transaction mode.
+        setting prepared_statements: bool = { Stores "database_prepared_statements" switch(false) }
+        /// Whether a starting node brings the schema up to date. Otherwise `starling migrate` does.
+        setting migrate: bool = { Stores "database_migrate" switch(true) }
+        /// How long a starting node waits for the database.
+        setting start_timeout: Duration = { Stores "start_timeout_seconds" seconds(30, 1..=DAY_SECONDS) }
     }
 }
 
-/// The file beside the database file in which the secret that was made is kept; `None`: nowhere.
-pub fn secret_file(database_url: &str) -> Result<Option<PathBuf>, BadConfig> {
-    Ok(match database_address(database_url)? {
-        DatabaseAddress::Postgres(_) => Some(PathBuf::from("data/starling.secret")),
-        DatabaseAddress::Sqlite(path) => {
-            (path != Path::new(":memory:")).then(|| path.with_extension("secret"))
-        }
-    })
+settings! {
+    /// Settings of tokens and tickets.
+    pub struct TokenSettings {
+        /// HS256 secret, 32 bytes or more; also signs resume tickets. Without it and without `redis_url` a random one is made and
+        /// kept beside the database file.
+        setting jwt_secret: Option<Secret> = { Tokens "jwt_secret" secret() }
+        /// PEM file with the public key of those who sign tokens, instead of the secret.
+        setting public_key_file: Option<PathBuf> = { Tokens "jwt_public_key_file" path() }
+        /// URL of the key set of those who sign tokens, instead of the secret.
+        setting jwks_url: Option<Url> = { Tokens "jwt_jwks_url" url() }
+        /// The one algorithm that is accepted. Needed with a key file or a key set.
+        setting algorithm: Option<Algorithm> = { Tokens "jwt_algorithm" optional_choice(&ALGORITHMS) }
+        /// Exact value of `iss` in a token; several values, comma-separated: one of them. Without it `iss` is not checked.
+        setting issuers: Vec<String> = { Tokens "jwt_issuer" list() }
+        /// Value that `aud` in a token must be or contain; several values, comma-separated: one of them. Without it `aud` is not
+        /// checked.
+        setting audiences: Vec<String> = { Tokens "jwt_audience" list() }
+        /// The claim that names the user. Characters that a name can't hold are escaped: `me+x@example.com` is the user
+        /// `me..2Bx@example.com`.
+        setting user_claim: String = { Tokens "jwt_user_claim" parsed("CLAIM", claim).or("sub") }
+        /// The claim that names the tenant.
+        setting tenant_claim: String = { Tokens "jwt_tenant_claim" parsed("CLAIM", claim).or("tenant") }
+        /// The claim with the scopes: text with spaces between them, or a list. Some issuers call it `scp`.
+        setting scope_claim: String = { Tokens "jwt_scope_claim" parsed("CLAIM", claim).or("scope") }
+        /// Signs resume tickets, 32 bytes or more, the same on all nodes. Without it: `jwt_secret`.
+        setting ticket_secret: Option<Secret> = { Tokens "ticket_secret" secret() }
+        /// The ticket secret before the last rotation, still accepted.
+        setting ticket_secret_previous: Option<Secret> = { Tokens "ticket_secret_previous" secret() }
+    }
 }
 
-/// Where the database is.
-pub fn database_address(database_url: &str) -> Result<DatabaseAddress, BadConfig> {
-    database_url.parse().map_err(|error: starling_database::Error| BadConfig(error.to_string()))
+/// The algorithms of tokens, by name.
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("HS256", Algorithm::HS256),
+    ("RS256", Algorithm::RS256),
+    ("ES256", Algorithm::ES256),
+    ("EdDSA", Algorithm::EdDSA),
+];
+
+settings! {
+    /// The history of topics.
+    pub struct TopicHistory {
+        /// Publications of a topic that are kept for clients that come back.
+        setting publications: u32 = { Delivery "topic_history" count(100, 0..=100_000) }
+        /// How long they are kept.
+        setting seconds: u32 = { Delivery "topic_history_seconds" count(60, 1..=DAY_SECONDS) }
+    }
 }
 
-/// Addresses and networks of load balancers.
-pub fn proxies(values: &Values) -> Result<Proxies, BadConfig> {
-    let given = values.list("trusted_proxies");
-    Proxies::new(given.iter().map(String::as_str))
-        .map_err(|error| BadConfig(format!("trusted_proxies: {error}")))
+impl From<&TopicHistory> for TopicSettings {
+    fn from(history: &TopicHistory) -> TopicSettings {
+        TopicSettings { history: history.publications, history_seconds: history.seconds }
+    }
+}
+
+settings! {
+    /// Settings of logs and traces.
+    pub struct TelemetrySettings {
+        /// `human`, `json`, or `auto`: human on a terminal, JSON otherwise.
+        setting log_format: LogFormat = { Telemetry "log_format" choice(LogFormat::Auto, &LOG_FORMATS) }
+        /// What is logged: a level, or levels by module.
+        setting log: String = { Telemetry "log" parsed("LEVELS", levels).or("info"); "RUST_LOG" }
+        /// Where traces are sent, OTLP over HTTP. Without it: no traces.
+        setting otlp_endpoint: Option<Url> = { Telemetry "otlp_endpoint" url(); "OTEL_EXPORTER_OTLP_ENDPOINT" }
+    }
+}
+
+/// The formats of log lines, by name.
+const LOG_FORMATS: [(&str, LogFormat); 3] =
+    [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
+
+/// Reads a name: of a node, or what keys in Redis begin with, where braces would decide the slot in a cluster.
+fn name(text: &str) -> Result<String, String> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err(format!("`{text}` is no name; {NAME_RULE}")) }
+}
+
+fn optional_name(text: &str) -> Result<Option<String>, String> {
+    name(text).map(Some)
+}
+
+/// Reads which lines are logged. What is wrong with them is found when the log is set up.
+fn levels(text: &str) -> Result<String, String> {
+    Ok(if text.is_empty() { "info" } else { text }.to_owned())
+}
+
+/// Reads the name of a claim of tokens.
+fn claim(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("is empty".to_owned()),
+        "exp" | "nbf" | "iat" => Err(format!("`{text}` is a time, which names nobody")),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn gather(file: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Values, BadConfig> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("starling.toml");
-        std::fs::write(&path, file).expect("a file");
-        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        let flags = flags.iter().map(|(key, value)| (settings::find(key).expect("key"), (*value).to_owned()));
-        Values::gather(Some(&path), variables, flags)
-    }
-
-    #[test]
-    fn flags_win_over_variables_over_the_file_over_defaults() {
-        let values = gather(
-            "heartbeat_seconds = 1\nreplay_limit = 2\ntopic_history = 3",
-            &[("STARLING_REPLAY_LIMIT", "20"), ("STARLING_TOPIC_HISTORY", "30"), ("REDIS_URL", "redis://r")],
-            &[("topic_history", "300")],
-        )
-        .expect("good");
-        assert_eq!(values.get("heartbeat_seconds"), Some(("1", Origin::File)));
-        assert_eq!(values.get("replay_limit"), Some(("20", Origin::Variable)));
-        assert_eq!(values.get("topic_history"), Some(("300", Origin::Flag)));
-        assert_eq!(values.get("redis_url"), Some(("redis://r", Origin::Variable)));
-        assert_eq!(values.get("drain_seconds"), Some(("30", Origin::Default)));
-    }
-
-    #[test]
-    fn white_space_around_a_value_is_no_part_of_it_but_of_a_secret() {
-        let values = gather(
-            "node = ' n '",
-            &[
-                ("DATABASE_URL", "postgres://h/data\r\n"),
-                ("STARLING_SHARDS", "2\n"),
-                ("STARLING_JWT_SECRET", "s \n"),
-            ],
-            &[("redis_url", "\tredis://r\n")],
-        )
-        .expect("good");
-        for (key, value) in [
-            ("database_url", "postgres://h/data"),
-            ("redis_url", "redis://r"),
-            ("shards", "2"),
-            ("node", "n"),
-            ("jwt_secret", "s \n"),
-        ] {
-            assert_eq!(values.get(key).map(|(value, _)| value), Some(value), "{key}");
-        }
+    fn read(file: &str) -> Result<Config, String> {
+        let mut values = Values::default();
+        values.read_text(&"starling.toml", file).map_err(|error| error.to_string())?;
+        Ok(values.settings)
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let error =
-            |file, variables: &[_]| gather(file, variables, &[]).map(|_| ()).expect_err("bad").to_string();
-        assert!(error("hartbeat_seconds = 1", &[]).contains("did you mean `heartbeat_seconds`?"));
-        assert!(error("[tenants.acme]\nconections = 1", &[]).contains("did you mean `connections`?"));
+        let error = |file| read(file).map(|_| ()).expect_err("bad");
+        assert!(error("hartbeat_seconds = 1").contains("did you mean `heartbeat_seconds`?"));
+        assert!(error("[tenants.acme]\nconections = 1").contains("did you mean `connections`?"));
         assert!(
-            error("heartbeat_seconds = 0", &[])
-                .contains("heartbeat_seconds: `0` is not a whole number from 1")
+            error("heartbeat_seconds = 0").contains("heartbeat_seconds: `0` is not a whole number from 1")
         );
-        assert!(
-            error("", &[("STARLING_LISTEN", "here")]).contains("STARLING_LISTEN: `here` is not an address")
-        );
-        assert!(!error("redis_url = \"user:password@host\"", &[]).contains("password"));
+        assert!(error("listen = 'here'").contains("listen: `here` is not an address"));
+        assert!(error("allowed_origins = ['*', 'x']").contains("allowed_origins: `*` allows every origin"));
+        assert!(error("trusted_proxies = 'x'").contains("trusted_proxies: `x` is neither an address nor"));
+        assert!(error("node = 'a b'").contains("node: `a b` is no name"));
+        assert!(error("jwt_user_claim = 'exp'").contains("jwt_user_claim: `exp` is a time"));
+        assert!(error("jwt_algorithm = 'none'").contains("jwt_algorithm: `none` is not one of HS256, RS256"));
+        assert!(!error("redis_url = 'user:hush@host'").contains("hush"));
     }
 
     #[test]
-    fn what_is_no_toml_is_placed_and_not_repeated() {
-        let error = |file| gather(file, &[], &[]).map(|_| ()).expect_err("bad").to_string();
-        for (file, place) in [
-            ("shards = 1\njwt_secret = \"hush\nshards = 2", "line 2, column 19: "),
-            ("jwt_secret = hush", "line 1, column 14: "),
-            ("jwt_secret = \"ä\" hush", "line 1, column 18: "),
-            ("jwt_secret = 'hush'\njwt_secret = 'hush'", "line 2, column 1: "),
-        ] {
-            let error = error(file);
-            assert!(error.contains(&format!("starling.toml: {place}")), "{error}");
-            assert!(!error.contains("hush"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_text_without_quotes_is_told_to_stand_in_quotes() {
-        for line in ["listen = 0.0.0.0:8080", "log = debug", "database_url = postgres://ann:hush@db/x"] {
+    fn a_table_that_no_tenant_can_have_is_refused() {
+        for name in ["", "a b", "a/b", "..", "ä", "a\nb", "\"", &"a".repeat(101)] {
             let error =
-                gather(&format!("shards = 1\n{line}"), &[], &[]).map(|_| ()).expect_err("bad").to_string();
-            let key = line.split(' ').next().expect("a key");
-            assert!(
-                error.contains(&format!("the value of `{key}` must stand in quotes: {key} = \"…\"")),
-                "{error}"
-            );
-            assert!(error.contains("line 2") && !error.contains("hush"), "{error}");
-        }
-        let other = gather("listen = \"open", &[], &[]).map(|_| ()).expect_err("bad").to_string();
-        assert!(!other.contains("must stand in quotes"), "{other}");
-    }
-
-    #[test]
-    fn a_misspelt_variable_is_told_what_may_have_been_meant() {
-        assert_eq!(near_variable("STARLING_LISTNE").as_deref(), Some("STARLING_LISTEN"));
-        assert_eq!(near_variable("STARLING_REPLY_LIMIT").as_deref(), Some("STARLING_REPLAY_LIMIT"));
-        for of_kubernetes in ["STARLING_PORT_8080_TCP", "STARLING_SERVICE_HOST", "STARLING_PORT"] {
-            assert_eq!(near_variable(of_kubernetes), None, "{of_kubernetes}");
+                read(&format!("[tenants.{name:?}]\nconnections = 1")).map(|_| ()).expect_err("no name");
+            assert!(error.starts_with(&format!("tenants: {name:?} is no name")), "{error}");
         }
     }
 
     #[test]
-    fn what_has_changed_is_named_by_its_key() {
-        let before = gather("heartbeat_seconds = 9\nlog = \"info\"", &[], &[]).expect("good");
-        let after = gather("log = \"debug\"\n[tenants.acme]\nconnections = 1", &[], &[]).expect("good");
-        assert_eq!(after.changes_from(&before), ["heartbeat_seconds", "log", "tenants"]);
-        assert!(before.changes_from(&before).is_empty());
+    fn a_setting_in_the_file_arrives_at_the_part_that_uses_it() {
+        let config = read(
+            "heartbeat_seconds = 9\nreplay_limit = 7\ndatabase_pool_size = 5\nlimit_tenant_connections = 4\n\
+             [tenants.acme]\nconversations = 3",
+        )
+        .expect("good");
+        assert_eq!((config.gateway.heartbeat, config.hub.replay_limit), (Duration::from_secs(9), 7));
+        assert_eq!((config.database.pool_size, config.topics.publications), (5, 100));
+        let limits = config.hub.limits_of(&"acme".into());
+        assert_eq!((limits.user_writes_per_minute, limits.connections, limits.conversations), (100, 4, 3));
+        assert_eq!(config.hub.limits_of(&"other".into()).conversations, 0);
     }
 
     #[test]
-    fn unknown_variables_are_only_noted() {
-        let values = gather("", &[("STARLING_PORT_8080_TCP", "tcp://10.0.0.1")], &[]).expect("good");
-        assert_eq!(values.unknown_variables, ["STARLING_PORT_8080_TCP"]);
-    }
-
-    #[test]
-    fn every_default_is_a_good_value() {
-        for setting in settings::all().filter(|setting| !setting.default.is_empty()) {
-            assert_eq!(check(setting, setting.default), Ok(()), "{}", setting.key);
+    fn every_default_is_a_good_value_and_every_key_has_one_meaning() {
+        let mut keys = std::collections::HashSet::new();
+        for setting in &Values::default().catalogue().settings {
+            assert!(setting.names().all(|name| keys.insert(name.key)), "{}", setting.key);
+            if let Some(default) = &setting.shape.default {
+                let line = format!("{} = {}", setting.key, setting.shape.toml(default));
+                assert_eq!(read(&line).map(|_| ()), Ok(()), "{line}");
+            }
         }
     }
 }

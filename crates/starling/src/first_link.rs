@@ -1,4 +1,4 @@
-//! What a newcomer sees: links to open, with tokens.
+//! The links with tokens that a node without configuration prints at its start.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::SocketAddr;
@@ -8,12 +8,12 @@ use starling_auth::{ClaimNames, sign_claims};
 
 use crate::cli::SCOPE;
 
-/// How long the printed tokens are valid, seconds: a day of trying out.
+/// How long the printed tokens are valid: a day of trying it out.
 const TTL_SECONDS: u64 = 86_400;
 
-/// Shows links for two people, with tokens. Only for a node that serves alone with a secret of its own, and never among the log's
-/// lines. Where there is no terminal, what is written is likely kept: the tokens of a node that only this machine can reach are
-/// written all the same, and for any other a line of the log tells how to make one.
+/// Shows links for two people, with tokens, for a node that serves alone and signs with its own secret. They never go to the log:
+/// without a terminal, output is likely kept. Tokens of a node that only this machine can reach are written all the same; for any
+/// other node a line of the log tells how to make one.
 pub fn show(secret: &[u8], claims: &ClaimNames, address: SocketAddr, tls: bool) {
     let scheme = if tls { "https" } else { "http" };
     let host = if address.ip().is_unspecified() {
@@ -22,7 +22,13 @@ pub fn show(secret: &[u8], claims: &ClaimNames, address: SocketAddr, tls: bool) 
         address.to_string()
     };
     let url = format!("{scheme}://{host}");
-    // What can't be written is not missed.
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            "other machines can reach this node, and it signs tokens with a secret that it made itself; set jwt_secret to one of \
+             your own before you use it for more than a trial"
+        );
+    }
+    // Output that can't be written is not missed.
     match place(stdout().is_terminal(), stderr().is_terminal(), address.ip().is_loopback()) {
         Place::Output => drop(stdout().write_all(links(secret, claims, &url, true).as_bytes())),
         Place::Error => {
@@ -78,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_for_eyes_at_a_terminal_or_for_this_machine_alone() {
+    fn tokens_are_shown_at_a_terminal_or_when_only_this_machine_can_use_them() {
         assert_eq!(place(true, true, false), Place::Output);
         assert_eq!(place(true, false, true), Place::Output);
         assert_eq!(place(false, true, false), Place::Error);

@@ -1,25 +1,18 @@
-//! A way for the fuzz target `config` to the reading of a configuration file. No part of what this crate promises.
+//! Access to the reading of a configuration file, for the fuzz target `config`. No part of what this crate promises.
 
-use crate::config::{self, Values};
-use crate::settings::{self, Kind};
+use crate::config::Values;
+use crate::show_config::effective;
 
-/// Reads a configuration file.
+/// Reads a configuration file, and shows it as `starling config` does.
 ///
 /// # Panics
-/// When a number that was let in is not one, or is beyond its limit.
+/// When a file that was accepted can't be read again as it is shown.
 pub fn config(text: &str) {
     let mut values = Values::default();
     if values.read_text(&"starling.toml", text).is_err() {
         return;
     }
-    for setting in settings::all() {
-        let Some((value, _)) = values.get(setting.key) else { continue };
-        if let Kind::Number(max) | Kind::Positive(max) = setting.kind {
-            assert!(value.parse::<u64>().is_ok_and(|number| number <= max), "{}: {value}", setting.key);
-        }
-    }
-    let _ = config::proxies(&values);
-    for limits in values.tenants.values() {
-        let _ = limits.entries().count();
-    }
+    let shown = effective(&values);
+    let again = Values::default().read_text(&"shown", &shown);
+    assert!(again.is_ok(), "{shown}");
 }

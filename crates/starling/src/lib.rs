@@ -4,36 +4,40 @@
 
 mod cli;
 mod config;
+mod database;
+mod failure;
 mod first_link;
 #[doc(hidden)]
 pub mod fuzzing;
+mod keys;
 mod metrics_port;
+mod migrate;
 mod output;
+mod own_secret;
+mod process;
+mod redis;
 mod reload;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod serve;
-mod settings;
 mod setup;
 mod show_config;
 mod signals;
-mod tenants;
+mod token;
 
-use std::fmt::Display;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ArgMatches;
 use cli::Subcommand;
+use config::Values;
+use failure::{BAD_CONFIG, Failure};
 use output::{print, warn};
-
-/// Exit status of a bad configuration (EX_USAGE of sysexits.h).
-const BAD_CONFIG: u8 = 64;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Runs the program as its command line and its environment say. Answers its exit status.
+/// Runs the program as its command line and its environment say. Returns its exit status.
 pub fn main() -> ExitCode {
     let (subcommand, matches) = match cli::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
@@ -58,59 +62,23 @@ fn run(subcommand: &Subcommand, matches: ArgMatches) -> Result<(), Failure> {
         return print(&show_config::reference());
     }
     let values = cli::values(&matches)?;
-    for name in &values.unknown_variables {
-        let hint =
-            config::near_variable(name).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-        warn(&format!("warning: the variable {name} is unknown and is ignored{hint}"));
-    }
+    warn_of_unknown_variables(&values);
+    let config = &values.settings;
     match subcommand {
         Subcommand::ShowConfig { .. } => {
-            setup::Setup::check(&values)?;
+            setup::Setup::check(config)?;
             print(&show_config::effective(&values))
         }
-        Subcommand::Token { user, tenant, scope, ttl_seconds } => {
-            let token = setup::token(&values, user, tenant, scope, *ttl_seconds)?;
-            print(&format!("{token}\n"))
-        }
-        Subcommand::Migrate { restored } => serve::migrate(&values, *restored),
+        Subcommand::Token(request) => print(&format!("{}\n", token::token(config, request)?)),
+        Subcommand::Migrate { restored } => migrate::migrate(config, *restored),
         Subcommand::Serve => serve::serve(&values, Arc::new(move || cli::values(&matches))),
     }
 }
 
-/// Why the program ends, other than well.
-pub struct Failure {
-    message: String,
-    code: u8,
-}
-
-impl Failure {
-    /// A failure at run time that a setting is about. The key stands in front of the message once, whether the error names it or not.
-    fn about(key: &str, error: impl Display) -> Failure {
-        let message = error.to_string();
-        let named = message.starts_with(&format!("{key}: "));
-        Failure { message: if named { message } else { format!("{key}: {message}") }, code: 1 }
-    }
-}
-
-impl From<config::BadConfig> for Failure {
-    fn from(bad: config::BadConfig) -> Failure {
-        Failure { message: bad.to_string(), code: BAD_CONFIG }
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Failure {
-        Failure { message: format!("{error:#}"), code: 1 }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_stands_once_before_a_message() {
-        assert_eq!(Failure::about("redis_url", "no answer").message, "redis_url: no answer");
-        assert_eq!(Failure::about("redis_url", "redis_url: too old").message, "redis_url: too old");
+fn warn_of_unknown_variables(values: &Values) {
+    for name in &values.unknown_variables {
+        let near = values.near_variable(name);
+        let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        warn(&format!("warning: the variable {name} is unknown and is ignored{hint}"));
     }
 }

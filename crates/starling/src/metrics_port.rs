@@ -1,4 +1,4 @@
-//! The metrics port. It shares the process's descriptors with the public port, so that what it holds is bounded.
+//! The metrics port. It shares file descriptors with the public port, so the number of its connections is limited.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -19,15 +19,15 @@ use tokio::time::{sleep, timeout};
 
 /// The text format of Prometheus.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Connections at a time. Few ask for metrics, and each connection is for one answer.
+/// Connections at a time. Few clients ask for metrics, and each connection carries one response.
 const CONNECTIONS_MAX: usize = 64;
-/// How long the head of a request may take.
+/// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may take altogether; Prometheus itself waits for 10 s by default.
+/// How long a connection may last. Prometheus waits for 10 s by default.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// What is kept of a request at most, and of an answer before it is written, bytes.
+/// Bytes that are buffered of a request, and of a response, at most.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
-/// How long nothing is accepted after that failed, as when the process has no descriptor left.
+/// How long nothing is accepted after accepting failed, for example because no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Opens the metrics port.
@@ -46,20 +46,20 @@ pub async fn serve(listener: TcpListener, metrics: Metrics) {
     loop {
         let socket = match listener.accept().await {
             Ok((socket, _)) => socket,
-            // Of one peer, who has gone already.
+            // Only this one client has gone.
             Err(error)
                 if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) =>
             {
                 continue;
             }
             Err(error) => {
-                tracing::warn!(%error, "the metrics port can't take a connection");
+                tracing::warn!(%error, "the metrics port can't accept a connection");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         open.retain(|connection| !connection.is_finished());
-        // An answer takes milliseconds, so that the oldest is one that only waits.
+        // A response takes milliseconds, so the oldest connection is idle.
         if open.len() >= CONNECTIONS_MAX
             && let Some(oldest) = open.pop_front()
         {
@@ -69,7 +69,7 @@ pub async fn serve(listener: TcpListener, metrics: Metrics) {
     }
 }
 
-/// One request and its answer, so that nobody keeps a connection between them.
+/// Serves one request and closes the connection, so that nobody keeps an idle one.
 async fn serve_one(socket: TcpStream, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -77,6 +77,6 @@ async fn serve_one(socket: TcpStream, router: Router) {
         .max_buf_size(BUFFER_BYTES_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
-    // Who breaks off, or is too slow, comes again.
+    // A client that breaks off or is too slow tries again.
     let _ = timeout(CONNECTION_TIMEOUT, connection).await;
 }

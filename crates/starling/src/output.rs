@@ -1,4 +1,4 @@
-//! What the program writes for people and pipes, outside the log.
+//! Output for people and pipes, outside the log.
 
 use std::io::{ErrorKind, Write, stderr, stdout};
 
@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::Failure;
 
-/// Writes to standard output. A reader that has gone, as `head` does once it has enough, is no failure.
+/// Writes to standard output. A reader that stops reading, as `head` does, is no failure.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -15,7 +15,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes a line to standard error, if anybody can still see it: a closed terminal must not end the program.
+/// Writes a line to standard error. Ignores errors: a closed terminal must not end the program.
 pub fn warn(text: &str) {
     let _ = writeln!(stderr(), "starling: {text}");
 }

@@ -2,117 +2,123 @@
 
 use std::fmt::Write;
 
-use crate::config::{Origin, Values};
-use crate::settings::{self, Kind, Setting};
-use crate::tenants;
+use starling_settings::{Given, Heading, Origin, Place, Setting};
 
-/// The configuration that holds, as a file that could be used, secrets masked.
+use crate::config::Values;
+
+/// The effective configuration as a file that could be used, with secrets masked.
 pub fn effective(values: &Values) -> String {
     let mut out = String::new();
-    for (section, of_section) in settings::SECTIONS {
-        let _ = writeln!(out, "# {section}");
-        for setting in *of_section {
-            match values.get(setting.key) {
-                None => {
-                    let _ = writeln!(out, "# {} is not set", setting.key);
-                }
-                Some((value, origin)) => {
-                    let value = written(setting, value);
-                    let from = match origin {
-                        Origin::Default => "",
-                        Origin::File => "  # from the file",
-                        Origin::Variable => "  # from a variable",
-                        Origin::Flag => "  # from a flag",
-                    };
-                    let _ = writeln!(out, "{} = {value}{from}", setting.key);
+    for heading in Heading::ALL {
+        let _ = writeln!(out, "# {}", heading.title());
+        for setting in values.catalogue().settings.iter().filter(|setting| setting.heading == heading) {
+            let place = Place::of(setting.key);
+            let _ = match values.shown(setting, &place) {
+                None => writeln!(out, "# {} is not set", setting.key),
+                Some(value) => writeln!(out, "{} = {value}{}", setting.key, origin(values.given(&place))),
+            };
+        }
+        out.push('\n');
+    }
+    for (table, settings) in &values.catalogue().tables {
+        for name in values.sections(table.key) {
+            let _ = writeln!(out, "[{}.{}]", table.key, key(name));
+            for setting in settings {
+                let place = Place { section: Some((table.key, name.to_owned())), key: setting.key };
+                if let Some(value) = values.shown(setting, &place) {
+                    let _ = writeln!(out, "{} = {value}", setting.key);
                 }
             }
+            out.push('\n');
         }
-        out.push('\n');
-    }
-    let mut tenants: Vec<_> = values.tenants.iter().collect();
-    tenants.sort_by_key(|(name, _)| *name);
-    for (name, limits) in tenants {
-        let _ = writeln!(out, "[tenants.{}]", tenants::key(name));
-        for (key, limit) in limits.entries() {
-            let _ = writeln!(out, "{key} = {limit}");
-        }
-        out.push('\n');
     }
     out
+}
+
+/// A comment that says where a value comes from; nothing for a default.
+fn origin(given: Option<&Given>) -> String {
+    let Some(given) = given else { return String::new() };
+    let source = match given.origin {
+        Origin::File => "the file",
+        Origin::Variable => "a variable",
+        Origin::Flag => "a flag",
+    };
+    match &given.path {
+        None => format!("  # from {source}"),
+        Some(path) => format!("  # from {path:?}, named by {source}"),
+    }
+}
+
+/// The name of a section as a key of TOML: in quotes where it has to be.
+fn key(name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if name.bytes().all(bare) {
+        return name.to_owned();
+    }
+    toml::Value::String(name.to_owned()).to_string()
 }
 
 /// The reference of all settings: `docs/configuration.md`.
 pub fn reference() -> String {
-    let mut out = String::from(
-        "# Configuration\n\n<!-- Made by `starling config --markdown`; `cargo xtask docs` writes it anew. -->\n\n\
-         Every setting is a key of the TOML file that `--config` names, a flag and an environment variable: the key \
-         `resume_window_seconds` is the flag `--resume-window-seconds` and the variable `STARLING_RESUME_WINDOW_SECONDS`. \
-         Flags win over variables, variables over the file. `starling config` prints what holds, secrets masked.\n\n\
-         An unknown key or flag, or a bad value, ends the start with exit status 64 and a message that names it, before a port \
-         is bound. An unknown `STARLING_…` variable is only warned of.\n",
-    );
-    for (section, of_section) in settings::SECTIONS {
-        let _ = write!(out, "\n## {section}\n\n| key | default | meaning |\n|---|---|---|\n");
-        for setting in *of_section {
-            let default =
-                if setting.default.is_empty() { "–".into() } else { format!("`{}`", setting.default) };
-            let also = setting.variable.map(|name| format!(" Also `{name}`.")).unwrap_or_default();
-            let words = match setting.kind {
-                Kind::Word(words) => format!(" One of `{}`.", words.join("`, `")),
-                _ => String::new(),
-            };
-            let _ = writeln!(out, "| `{}` | {default} | {}{words}{also} |", setting.key, setting.help);
+    let values = Values::default();
+    let mut out = String::from(INTRODUCTION);
+    for heading in Heading::ALL {
+        let _ = write!(out, "\n## {}\n\n{TABLE}", heading.title());
+        for setting in values.catalogue().settings.iter().filter(|setting| setting.heading == heading) {
+            rows(&mut out, setting);
         }
     }
-    out.push_str(
-        "\n## Limits of single tenants\n\nIn the file only. What is not named here holds for all tenants by the settings \
-         above.\n\n```toml\n[tenants.acme]\nuser_writes_per_minute = 600\nconnections = 5000\nconversations = 100000\n```\n\n\
-         A name with a `.`, `:` or `@` stands in quotes: `[tenants.\"acme.example\"]`.\n",
-    );
+    for (table, settings) in &values.catalogue().tables {
+        let _ = write!(
+            out,
+            "\n## `[{0}.NAME]`\n\nOnly in the file. {1}\n\n```toml\n[{0}.acme]\n",
+            table.key,
+            table.help.trim()
+        );
+        for setting in settings.iter().filter(|setting| setting.shape.bare) {
+            let _ = writeln!(out, "{} = 1000", setting.key);
+        }
+        let _ = write!(
+            out,
+            "```\n\nA name with a `.`, `:` or `@` stands in quotes: `[{}.\"acme.example\"]`.\n\n{TABLE}",
+            table.key
+        );
+        settings.iter().for_each(|setting| rows(&mut out, setting));
+    }
     out
 }
 
-fn written(setting: &Setting, value: &str) -> String {
-    match setting.kind {
-        Kind::Secret => format!("\"{MASK}\""),
-        Kind::Number(_) | Kind::Positive(_) | Kind::Switch => value.to_owned(),
-        Kind::Url => toml::Value::String(masked(value)).to_string(),
-        _ => toml::Value::String(value.to_owned()).to_string(),
-    }
-}
+const INTRODUCTION: &str = "# Configuration
 
-/// What stands for a secret.
-const MASK: &str = "********";
+<!-- Made by `starling config --markdown`; `cargo xtask docs` writes it anew. -->
 
-/// A URL without its passwords, also where it can't be parsed. PostgreSQL's may hold a `/` or a `?` as they are, so what comes
-/// before the last `@` is what may be secret, not what a URL's grammar takes for it.
-fn masked(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return MASK.into() };
-    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
-    let place = match place.rsplit_once('@') {
-        // The password may hold the `?`, and nobody can tell where it ends.
-        None if query.is_some_and(|query| query.contains('@')) => return format!("{scheme}://{MASK}"),
-        None => place.to_owned(),
-        Some((user, host)) => match user.split_once(':') {
-            None => place.to_owned(),
-            Some((user, _)) => format!("{user}:{MASK}@{host}"),
-        },
-    };
-    match query {
-        None => format!("{scheme}://{place}"),
-        Some(query) => {
-            let pairs: Vec<_> = query.split('&').map(masked_pair).collect();
-            format!("{scheme}://{place}?{}", pairs.join("&"))
-        }
-    }
-}
+Every setting is a key of the TOML file that `--config` names, a flag and an environment variable: the key `resume_window_seconds` is the flag `--resume-window-seconds` and the variable `STARLING_RESUME_WINDOW_SECONDS`. Flags win over variables, variables over the file. `starling config` prints the effective configuration, with secrets masked.
 
-/// A pair of a query, without its value where that is a password.
-fn masked_pair(pair: &str) -> String {
-    match pair.split_once('=') {
-        Some((name, _)) if name.to_ascii_lowercase().ends_with("password") => format!("{name}={MASK}"),
-        _ => pair.to_owned(),
+An unknown key or flag, or a bad value, ends the start with exit status 64 and a message that names it, before a port is bound. An unknown `STARLING_…` variable is only reported in a warning.
+
+## Secrets as files
+
+A secret can stand in a file of its own, as Kubernetes, Docker and systemd mount them: the key, flag or variable then ends with `_file` and names the file. `STARLING_JWT_SECRET_FILE=/run/secrets/jwt` is `jwt_secret` with the contents of `/run/secrets/jwt`. One line end behind the secret is removed.
+
+A secret that is given both directly and by a file, and a file that is missing, empty, longer than 64 KiB or not UTF-8, end the start with exit status 64. The message names the key and the file, and never shows the contents.
+
+After SIGHUP the files are read again. A changed secret needs a restart, and the log names it; so does every setting except `log`, `tls_certificate_file` and `tls_key_file`.
+";
+
+const TABLE: &str = "| key | default | values | meaning |\n|---|---|---|---|\n";
+
+/// The rows of a setting in the reference.
+fn rows(out: &mut String, setting: &Setting) {
+    for name in setting.names() {
+        let also = name.other_variable.as_ref().map(|name| format!(" Also `{name}`.")).unwrap_or_default();
+        let _ = if name.is_path {
+            writeln!(out, "| `{}` | – | FILE | File that holds `{}`.{also} |", name.key, setting.key)
+        } else {
+            let default = setting.shape.default.as_ref();
+            let default = default.map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
+            let allowed = setting.shape.allowed.as_deref().unwrap_or(setting.shape.placeholder);
+            writeln!(out, "| `{}` | {default} | {allowed} | {}{also} |", name.key, setting.help())
+        };
     }
 }
 
@@ -129,41 +135,20 @@ mod tests {
         let shown = effective(&given);
         let mut again = Values::default();
         again.read_text(&"shown", &shown).expect(&shown);
-        assert_eq!((given.tenants.len(), again.tenants), (4, given.tenants), "{shown}");
+        let tenants = |values: &Values| -> Vec<_> {
+            values.settings.hub.tenants.iter().map(|(name, limits)| (name.to_owned(), *limits)).collect()
+        };
+        assert_eq!((tenants(&given).len(), tenants(&again)), (4, tenants(&given)), "{shown}");
     }
 
     #[test]
-    fn passwords_are_masked() {
-        assert_eq!(masked("postgres://ann:secret@db/x"), "postgres://ann:********@db/x");
-        assert_eq!(
-            masked("redis-sentinel://h:1?sentinelPassword=secret&a=b"),
-            "redis-sentinel://h:1?sentinelPassword=********&a=b"
-        );
-        assert_eq!(masked("sqlite://data/starling.db"), "sqlite://data/starling.db");
-        assert_eq!(masked("postgres://a:p@ss@db/x"), "postgres://a:********@db/x");
-        assert_eq!(
-            masked("postgres://h/x?password=secret&sslpassword=secret&a=b"),
-            "postgres://h/x?password=********&sslpassword=********&a=b"
-        );
-    }
-
-    #[test]
-    fn a_password_is_masked_whatever_stands_in_it() {
-        assert_eq!(masked("postgres://ann:se/cr/et@db/x"), "postgres://ann:********@db/x");
-        assert_eq!(masked("postgres://ann:s/e:c@r/et@db/x?a=b"), "postgres://ann:********@db/x?a=b");
-        assert_eq!(masked("redis://:se/cret@h:1/2"), "redis://:********@h:1/2");
-        // tokio-postgres takes these, too.
-        assert_eq!(masked("postgres://ann:se?cret@db/x"), "postgres://********");
-        assert_eq!(masked("postgres://ann:se?password=cret@db/x"), "postgres://********");
-        assert_eq!(masked("redis-sentinel://h:1?sentinelPassword=se@cret"), "redis-sentinel://********");
-    }
-
-    #[test]
-    fn what_is_no_password_is_shown() {
-        assert_eq!(masked("postgres://ann@db/x"), "postgres://ann@db/x");
-        assert_eq!(masked("postgres://db:5432/x?sslmode=require"), "postgres://db:5432/x?sslmode=require");
-        let with_both = "postgres://ann:secret@db/x?application_name=a@b";
-        assert_eq!(masked(with_both), "postgres://ann:********@db/x?application_name=a@b");
-        assert_eq!(masked("sqlite://data/a@b.db"), "sqlite://data/a@b.db");
+    fn names_are_keys_of_their_own() {
+        for name in ["acme", "a.b", "a:b", "a@b.example", "-", "1", "a_b"] {
+            let mut values = Values::default();
+            values.read_text(&"file", &format!("[tenants.{}]\nconnections = 1", key(name))).expect("good");
+            assert_eq!(values.sections("tenants"), [name]);
+        }
+        // Without quotes where they are not needed.
+        assert_eq!(key("acme-1_x"), "acme-1_x");
     }
 }

@@ -1,4 +1,4 @@
-//! Signals: which of them end the node, which has it read its configuration again, and which it ignores.
+//! Signals: those that end the node, the one that reloads its configuration, and those that it ignores.
 
 use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::output::warn;
 
-/// Signals whose default action would end the node without a drain, and that mean nothing to it.
+/// Signals that mean nothing here, and whose default action would end the node without a drain.
 const IGNORED: [(&str, i32); 8] = [
     ("SIGUSR1", libc::SIGUSR1),
     ("SIGUSR2", libc::SIGUSR2),
@@ -22,16 +22,16 @@ const IGNORED: [(&str, i32); 8] = [
     ("SIGXFSZ", libc::SIGXFSZ),
 ];
 
-/// What signals ask of the node.
+/// What signals ask the node to do.
 pub struct Signals {
-    /// Becomes `true` when the node is to drain. A second signal of that kind ends the process at once.
+    /// Becomes `true` when the node has to drain. A second such signal ends the process at once.
     pub drain: watch::Receiver<bool>,
-    /// Is notified when the configuration is to be read again.
+    /// Notified when the configuration has to be read again.
     pub reload: Arc<Notify>,
 }
 
 impl Signals {
-    /// Listens from now on. To be called inside the runtime, before anything that takes long.
+    /// Listens from now on. Call it inside the runtime, before anything that takes long.
     pub fn listen() -> Result<Signals, anyhow::Error> {
         let (drain, drained) = watch::channel(false);
         let drain = Arc::new(Drain { wanted: drain, asked: AtomicBool::new(false) });
@@ -48,7 +48,7 @@ impl Signals {
         let wanted = reload.clone();
         on_each("SIGHUP", SignalKind::hangup(), move || {
             if terminal.is_gone() {
-                // The shell and the kernel may both send it, so that a second one means nothing more than the first.
+                // The shell and the kernel may both send it, so a second one means no more than the first.
                 drain.begin();
             } else {
                 wanted.notify_one();
@@ -63,7 +63,7 @@ impl Signals {
     }
 }
 
-/// Calls `react` whenever the signal comes.
+/// Calls `react` at each signal of this kind.
 fn on_each(
     name: &'static str,
     kind: SignalKind,
@@ -78,6 +78,7 @@ fn on_each(
     Ok(())
 }
 
+/// The wish for a drain, as signals state it.
 struct Drain {
     wanted: watch::Sender<bool>,
     /// Whether a signal has asked for it already.
@@ -86,20 +87,20 @@ struct Drain {
 
 impl Drain {
     fn begin(&self) {
-        // The other end is gone only when the program is about to end anyway.
+        // The receiver is gone only when the program is about to end.
         let _ = self.wanted.send(true);
     }
 
     fn ask(&self) {
         if self.asked.swap(true, Ordering::Relaxed) {
-            warn("a second signal came; ending at once");
+            warn("second signal received; ending at once");
             std::process::exit(1);
         }
         self.begin();
     }
 }
 
-/// The terminal that the program was started on, as far as its standard streams tell.
+/// The terminal that the program was started on, as far as its standard streams show.
 struct Terminal {
     at_start: [bool; 3],
 }
@@ -113,7 +114,7 @@ impl Terminal {
         [stdin().is_terminal(), stdout().is_terminal(), stderr().is_terminal()]
     }
 
-    /// Whether it was closed. A stream of a closed terminal is none any more.
+    /// Whether it was closed. A stream of a closed terminal no longer counts as a terminal.
     fn is_gone(&self) -> bool {
         self.at_start.iter().zip(Terminal::streams()).any(|(before, now)| *before && !now)
     }

@@ -188,7 +188,6 @@ fn hub_config(plan: &Plan, name: &str, life: &str) -> HubConfig {
         heartbeat: Duration::from_secs(25),
         replay_limit: 1_000,
         limits: TenantLimits { user_writes_per_minute: 0, connections: 0, conversations: 0 },
-        tenants: Default::default(),
         joins_per_session_max: 100,
         topics_per_session_max: 100,
         members_per_conversation_max: 100,
@@ -197,6 +196,7 @@ fn hub_config(plan: &Plan, name: &str, life: &str) -> HubConfig {
         user_reads_per_second: 0,
         reads_at_once: 4,
         log_reads_at_once: 2,
+        ..HubConfig::default()
     }
 }
 
@@ -213,7 +213,6 @@ fn gateway_config(plan: &Plan) -> GatewayConfig {
         bytes_per_second: 0,
         queue_bytes: plan.queue_bytes,
         deflate: false,
-        tls: None,
         drain_notice: Duration::from_millis(500),
         drain: plan.drain,
         drain_clients_per_second: 2,
@@ -222,5 +221,6 @@ fn gateway_config(plan: &Plan) -> GatewayConfig {
         shed_above_sessions: 0,
         handshakes_per_second: 0,
         message_bytes_max: 128 * 1024,
+        ..GatewayConfig::default()
     }
 }

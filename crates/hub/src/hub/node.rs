@@ -153,7 +153,7 @@ mod tests {
     use starling_fanout::memory::MemoryFanout;
 
     use crate::sessions::Session;
-    use crate::{Hub, SocketId, TenantLimits, testing};
+    use crate::{Hub, OwnLimits, SocketId, testing};
 
     fn enter(hub: &Hub, session: &str, tenant: &str) {
         let identity = Identity {
@@ -170,9 +170,9 @@ mod tests {
     #[tokio::test]
     async fn a_beat_counts_the_tenants_whose_connections_are_limited() {
         let fanout = MemoryFanout::alone("a", TopicSettings { history: 1, history_seconds: 1 });
-        let limits = TenantLimits { user_writes_per_minute: 0, connections: 9, conversations: 0 };
+        let limits = OwnLimits { connections: Some(9), ..OwnLimits::default() };
         let limited = |config: &mut crate::HubConfig| {
-            config.tenants.insert("acme".into(), limits);
+            config.tenants = [("acme".to_owned(), limits)].into_iter().collect();
         };
         let hub = testing::hub(limited, fanout).await;
         for (session, tenant) in [("1", "acme"), ("2", "acme"), ("3", "other")] {

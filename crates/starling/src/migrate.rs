@@ -1,0 +1,27 @@
+//! `starling migrate`: brings the schema of the database up to date.
+
+use anyhow::anyhow;
+
+use crate::config::Config;
+use crate::database::Database;
+use crate::failure::Failure;
+use crate::output::print;
+use crate::process::{runtime, use_crypto};
+
+/// Brings the schema up to date. `restored`: also begins a new incarnation of the database, so that clients drop what it lacks.
+pub fn migrate(config: &Config, restored: bool) -> Result<(), Failure> {
+    let database = Database::read(config)?.migrating();
+    runtime()?.block_on(async {
+        use_crypto();
+        let store = database.open().await?;
+        database.wait_until_ready(&*store).await?;
+        print("the schema is up to date\n")?;
+        if restored {
+            let incarnation = store.reincarnate().await.map_err(|error| anyhow!("database_url: {error}"))?;
+            print(&format!(
+                "incarnation {incarnation} has begun: clients drop what they show and load it again\n"
+            ))?;
+        }
+        Ok(())
+    })
+}
