@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use starling_wire::protocol::{Command, ErrorCode};
+use starling_wire::protocol::{Command, ErrorCode, Operation};
 
 /// The gateway's metrics.
 pub(crate) struct GatewayMetrics {
@@ -33,7 +33,8 @@ pub(crate) struct GatewayMetrics {
     /// By [`Look`].
     looks: [Counter; Look::ALL.len()],
     pub queue_bytes: Gauge,
-    commands: [(&'static str, Counter); 14],
+    /// By [`Operation`].
+    commands: Vec<Counter>,
     errors: Vec<(ErrorCode, Counter)>,
     closes: Vec<(u16, Counter)>,
     closed_other: Counter,
@@ -120,23 +121,6 @@ impl HandshakeRefusal {
     }
 }
 
-const OPS: [&str; 14] = [
-    "connect",
-    "refresh",
-    "create",
-    "join",
-    "leave",
-    "send",
-    "history",
-    "read",
-    "typing",
-    "presence",
-    "subscribe",
-    "unsubscribe",
-    "publish",
-    "ping",
-];
-
 const CODES: [ErrorCode; 9] = [
     ErrorCode::BadRequest,
     ErrorCode::Unauthorized,
@@ -180,7 +164,9 @@ pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMe
     moved: counter!("starling_moved_connections_total"),
     looks: Look::ALL.map(|look| counter!("starling_balance_looks_total", "result" => look.label())),
     queue_bytes: gauge!("starling_queue_bytes"),
-    commands: OPS.map(|op| (op, counter!("starling_commands_total", "op" => op))),
+    commands: (Operation::ALL.iter())
+        .map(|operation| counter!("starling_commands_total", "op" => operation.name()))
+        .collect(),
     errors: CODES
         .map(|code| (code, counter!("starling_command_errors_total", "code" => code.as_str())))
         .into(),
@@ -195,10 +181,7 @@ pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMe
 impl GatewayMetrics {
     /// Counts a command.
     pub fn command(&self, command: &Command) {
-        let op = command.op();
-        if let Some((_, counter)) = self.commands.iter().find(|(name, _)| *name == op) {
-            counter.increment(1);
-        }
+        self.commands[command.operation() as usize].increment(1);
     }
 
     /// Counts a command's error.

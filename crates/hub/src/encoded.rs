@@ -1,10 +1,9 @@
 //! An event that is encoded once per encoding, and framed once, for all sockets of this node.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
-use starling_model::{ConversationName, TopicName, UserName};
-use starling_wire::protocol::{self, Encoding, Event, Json, Message, Timestamp};
+use starling_wire::protocol::{self, Encoding, Event};
 
 /// An event and its finished frames.
 #[derive(Debug)]
@@ -16,116 +15,22 @@ pub struct Encoded {
     pub happened_at_us: u64,
 }
 
-/// What an event says, owning its parts.
-#[derive(Clone, Debug)]
-pub enum OwnedEvent {
-    /// See [`Event::Message`].
-    Message {
-        /// Where.
-        conversation: ConversationName,
-        /// Its number.
-        seq: u64,
-        /// Its id.
-        id: u128,
-        /// Who it stands under.
-        sender: UserName,
-        /// Who speaks.
-        role: &'static str,
-        /// The text.
-        content: Arc<str>,
-        /// A JSON object.
-        metadata: Option<Json>,
-        /// When it was committed.
-        at: Timestamp,
-    },
-    /// See [`Event::Read`].
-    Read {
-        /// Where.
-        conversation: ConversationName,
-        /// Who.
-        user: UserName,
-        /// Up to and with this number.
-        seq: u64,
-    },
-    /// See [`Event::Typing`].
-    Typing {
-        /// Where.
-        conversation: ConversationName,
-        /// Who.
-        user: UserName,
-        /// Whether.
-        typing: bool,
-    },
-    /// See [`Event::Presence`].
-    Presence {
-        /// Where.
-        conversation: ConversationName,
-        /// Who.
-        user: UserName,
-        /// Which.
-        online: bool,
-        /// When last.
-        last_seen: Option<Timestamp>,
-    },
-    /// See [`Event::Member`].
-    Member {
-        /// Where.
-        conversation: ConversationName,
-        /// Who.
-        user: UserName,
-        /// Which.
-        member: bool,
-    },
-    /// See [`Event::Updated`].
-    Updated {
-        /// Where.
-        conversation: ConversationName,
-        /// Shown to people.
-        title: Option<Arc<str>>,
-        /// A JSON object.
-        metadata: Option<Json>,
-    },
-    /// See [`Event::Deleted`].
-    Deleted {
-        /// Where.
-        conversation: ConversationName,
-        /// Which log is gone.
-        log: Arc<str>,
-    },
-    /// See [`Event::Publication`].
-    Publication {
-        /// Where.
-        topic: TopicName,
-        /// Its number.
-        offset: u64,
-        /// Any value.
-        data: Json,
-        /// Who published it.
-        sender: Option<UserName>,
-    },
-    /// See [`Event::Draining`].
-    Draining {
-        /// When to open a second socket.
-        reconnect_after_ms: u64,
-    },
-}
-
 #[derive(Debug)]
 enum Source {
-    Event(OwnedEvent),
+    Event(Event),
     /// The event as JSON, from another node; its finished JSON frame is in `json` from the start.
     Remote,
 }
 
 impl Encoded {
     /// An event of this node.
-    pub fn new(event: OwnedEvent) -> Encoded {
+    pub fn new(event: impl Into<Event>) -> Encoded {
         Encoded::at(event, 0)
     }
     /// An event that happened at a time, Unix microseconds.
-    pub fn at(event: OwnedEvent, happened_at_us: u64) -> Encoded {
+    pub fn at(event: impl Into<Event>, happened_at_us: u64) -> Encoded {
         Encoded {
-            source: Source::Event(event),
+            source: Source::Event(event.into()),
             json: OnceLock::new(),
             msgpack: OnceLock::new(),
             happened_at_us,
@@ -150,7 +55,7 @@ impl Encoded {
 
     fn encode(&self, encoding: Encoding) -> Bytes {
         match &self.source {
-            Source::Event(event) => protocol::encode_event_frame(encoding, &event.borrow()),
+            Source::Event(event) => protocol::encode_event_frame(encoding, event),
             Source::Remote => {
                 let json = self.json.get().map(protocol::payload_of).unwrap_or_default();
                 let text = std::str::from_utf8(&json).unwrap_or("null");
@@ -162,45 +67,6 @@ impl Encoded {
                         protocol::frame(encoding, &[0x80])
                     }
                 }
-            }
-        }
-    }
-}
-
-impl OwnedEvent {
-    fn borrow(&self) -> Event<'_> {
-        match self {
-            OwnedEvent::Message { conversation, seq, id, sender, role, content, metadata, at } => {
-                Event::Message(Message {
-                    conversation,
-                    seq: *seq,
-                    id: *id,
-                    sender,
-                    role,
-                    content,
-                    metadata: metadata.as_ref(),
-                    at: *at,
-                })
-            }
-            OwnedEvent::Read { conversation, user, seq } => Event::Read { conversation, user, seq: *seq },
-            OwnedEvent::Typing { conversation, user, typing } => {
-                Event::Typing { conversation, user, typing: *typing }
-            }
-            OwnedEvent::Presence { conversation, user, online, last_seen } => {
-                Event::Presence { conversation, user, online: *online, last_seen: *last_seen }
-            }
-            OwnedEvent::Member { conversation, user, member } => {
-                Event::Member { conversation, user, member: *member }
-            }
-            OwnedEvent::Updated { conversation, title, metadata } => {
-                Event::Updated { conversation, title: title.as_deref(), metadata: metadata.as_ref() }
-            }
-            OwnedEvent::Deleted { conversation, log } => Event::Deleted { conversation, log },
-            OwnedEvent::Publication { topic, offset, data, sender } => {
-                Event::Publication { topic, offset: *offset, data, sender: sender.as_deref() }
-            }
-            OwnedEvent::Draining { reconnect_after_ms } => {
-                Event::Draining { reconnect_after_ms: *reconnect_after_ms }
             }
         }
     }

@@ -37,7 +37,7 @@ mod trace;
 mod vital;
 
 pub use config::{HubConfig, OwnLimits, TenantLimits};
-pub use encoded::{Encoded, OwnedEvent};
+pub use encoded::Encoded;
 pub use error::CommandError;
 pub use hub::commands::{
     Attachment, ConversationPage, ConversationView, Posted, PreparedConnect, PreparedJoin, PreparedSubscribe,

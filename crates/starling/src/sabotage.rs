@@ -15,8 +15,9 @@ use starling_conversation_store::{
     ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange, NewConversation,
     Page, PoolStatus, Range, ReadMark,
 };
-use starling_hub::{Encoded, OwnedEvent, RoomId, ShardItem, Shards};
+use starling_hub::{Encoded, RoomId, ShardItem, Shards};
 use starling_model::{ConversationName, TenantName, UserName};
+use starling_wire::protocol;
 use tokio_postgres::NoTls;
 
 /// One message of so many is treated badly.
@@ -83,7 +84,7 @@ impl BadShards {
         match self.sabotage {
             Sabotage::Lose if chosen() => {
                 let user = "nobody".into();
-                let nothing = OwnedEvent::Typing { conversation: "nowhere".into(), user, typing: false };
+                let nothing = protocol::Typing { conversation: "nowhere".into(), user, typing: false };
                 post(seq, Arc::new(Encoded::new(nothing)))
             }
             Sabotage::Double if chosen() => {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use serde::Serialize;
+use starling_model::{ConversationName, UserName};
 use starling_wire::protocol::*;
 
 const AT: Timestamp = Timestamp(1_795_255_200_123);
@@ -27,7 +28,7 @@ fn encode_error(encoding: Encoding, id: u64, error: &ErrorBody) -> Bytes {
     payload_in(encoding, &encode_error_frame(encoding, id, error))
 }
 
-fn encode_event(encoding: Encoding, event: &Event<'_>) -> Bytes {
+fn encode_event(encoding: Encoding, event: &Event) -> Bytes {
     payload_in(encoding, &encode_event_frame(encoding, event))
 }
 
@@ -42,7 +43,7 @@ fn ok(out: &mut String, ok: &impl Serialize) {
     show(out, &encode_ok(Encoding::Json, 7, ok), &encode_ok(Encoding::MsgPack, 7, ok));
 }
 
-fn event(out: &mut String, event: &Event<'_>) {
+fn event(out: &mut String, event: &Event) {
     show(out, &encode_event(Encoding::Json, event), &encode_event(Encoding::MsgPack, event));
 }
 
@@ -103,7 +104,7 @@ fn replies() {
     );
     ok(&mut out, &Empty {});
     ok(&mut out, &Sent { id: ID, seq: 13, at: AT, duplicate: false });
-    let message = HistoryMessage {
+    let message = Message {
         conversation: "team".into(),
         seq: 13,
         id: ID,
@@ -115,7 +116,7 @@ fn replies() {
         )),
         at: AT,
     };
-    let plain = HistoryMessage { metadata: None, seq: 14, ..message.clone() };
+    let plain = Message { metadata: None, seq: 14, ..message.clone() };
     ok(&mut out, &HistoryPage { messages: vec![message, plain], more: true });
     ok(
         &mut out,
@@ -161,34 +162,47 @@ fn errors() {
 #[test]
 fn events() {
     let mut out = String::new();
-    let (conversation, user) = ("team", "ada");
+    let (conversation, user) = (ConversationName::from("team"), UserName::from("ada"));
     let metadata = Json::from_compact(r#"{"a":1.5e300,"b":{"c":[]}}"#);
     let message = Message {
-        conversation,
+        conversation: conversation.clone(),
         seq: 9_007_199_254_740_991,
         id: ID,
-        sender: "ada",
+        sender: "ada".into(),
         role: "assistant",
-        content: "quote \" backslash \\ tab \t bell \u{7} é 😀",
+        content: "quote \" backslash \\ tab \t bell \u{7} é 😀".into(),
         metadata: None,
         at: AT,
     };
-    event(&mut out, &Event::Message(message));
-    event(&mut out, &Event::Message(Message { metadata: Some(&metadata), ..message }));
-    event(&mut out, &Event::Read { conversation, user, seq: 128 });
-    event(&mut out, &Event::Typing { conversation, user, typing: true });
-    event(&mut out, &Event::Presence { conversation, user, online: true, last_seen: None });
-    event(&mut out, &Event::Presence { conversation, user, online: false, last_seen: Some(AT) });
-    event(&mut out, &Event::Member { conversation, user, member: false });
-    event(&mut out, &Event::Updated { conversation, title: None, metadata: None });
-    event(&mut out, &Event::Updated { conversation, title: Some("Tea \"club\""), metadata: Some(&metadata) });
-    event(&mut out, &Event::Deleted { conversation, log: "1f-a0" });
-    event(&mut out, &Event::Publication { topic: "news", offset: 1, data: &metadata, sender: Some("ada") });
-    event(
-        &mut out,
-        &Event::Publication { topic: "news", offset: 2, data: &Json::from_compact("null"), sender: None },
-    );
-    event(&mut out, &Event::Draining { reconnect_after_ms: 65_536 });
+    let presence = |online, last_seen| Presence {
+        conversation: conversation.clone(),
+        user: user.clone(),
+        online,
+        last_seen,
+    };
+    let updated = |title, metadata| Updated { conversation: conversation.clone(), title, metadata };
+    let publication = |offset, data, sender| Publication { topic: "news".into(), offset, data, sender };
+    let all: [Event; 13] = [
+        message.clone().into(),
+        Message { metadata: Some(metadata.clone()), ..message }.into(),
+        ReadMark { conversation: conversation.clone(), user: user.clone(), seq: 128 }.into(),
+        Typing { conversation: conversation.clone(), user: user.clone(), typing: true }.into(),
+        presence(true, None).into(),
+        presence(false, Some(AT)).into(),
+        Membership { conversation: conversation.clone(), user: user.clone(), member: false }.into(),
+        updated(None, None).into(),
+        updated(Some("Tea \"club\"".into()), Some(metadata.clone())).into(),
+        Deleted { conversation: conversation.clone(), log: "1f-a0".into() }.into(),
+        publication(1, metadata, Some(user.clone())).into(),
+        publication(2, Json::from_compact("null"), None).into(),
+        Draining { reconnect_after_ms: 65_536 }.into(),
+    ];
+    for shown in &all {
+        event(&mut out, shown);
+    }
+    for kind in EventKind::ALL {
+        assert!(all.iter().any(|event| event.kind() == *kind), "{} is not shown", kind.name());
+    }
     insta::assert_snapshot!(out);
 }
 
@@ -196,7 +210,7 @@ fn events() {
 fn a_value_in_the_log_that_is_no_json_does_not_break_a_frame() {
     let broken = Json::from_compact("{oops");
     let page = |metadata| HistoryPage {
-        messages: vec![HistoryMessage {
+        messages: vec![Message {
             conversation: "c".into(),
             seq: 1,
             id: 0,
@@ -217,7 +231,7 @@ fn a_value_in_the_log_that_is_no_json_does_not_break_a_frame() {
         };
         assert_eq!(answer, encode_error(encoding, 3, &error));
     }
-    let event = Event::Publication { topic: "t", offset: 1, data: &broken, sender: None };
+    let event = Publication { topic: "t".into(), offset: 1, data: broken, sender: None }.into();
     let map: serde_json::Value = rmp_serde::from_slice(&encode_event(Encoding::MsgPack, &event)).unwrap();
     assert_eq!(map["data"], serde_json::Value::Null);
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use starling_conversation_store::Role;
 use starling_hub::{Hub, Posted};
 use starling_model::{ConversationName, UserName};
-use starling_wire::protocol::{self, History, HistoryMessage, Timestamp, decode_send};
+use starling_wire::protocol::{self, History, Timestamp, decode_send};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
@@ -129,9 +129,9 @@ pub(super) struct Message {
     at: Timestamp,
 }
 
-impl From<HistoryMessage> for Message {
-    fn from(message: HistoryMessage) -> Message {
-        let HistoryMessage { conversation, seq, id, sender, role, content, metadata, at } = message;
+impl From<protocol::Message> for Message {
+    fn from(message: protocol::Message) -> Message {
+        let protocol::Message { conversation, seq, id, sender, role, content, metadata, at } = message;
         Message { conversation, seq, id: uuid_text(id), sender, role, content, metadata, at }
     }
 }

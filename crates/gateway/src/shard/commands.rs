@@ -137,7 +137,7 @@ impl ConnTask {
         let Service::Hub(hub) = self.shard.service.clone() else { return };
         let Some(conn) = table.conns.get_mut(self.key as usize) else { return };
         // A command that is answered at once or later does not wait for those before it; all others do.
-        let waits = !matches!(command, Command::Send(_) | Command::Publish { .. } | Command::Ping);
+        let waits = !command.may_overtake();
         if waits && conn.awaited > 0 {
             conn.waiting = Some(Box::new((id, command)));
             return;

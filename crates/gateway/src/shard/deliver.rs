@@ -386,7 +386,8 @@ pub(super) fn close_text(reason: CloseReason) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use starling_hub::{OwnedEvent, Reply};
+    use starling_hub::Reply;
+    use starling_wire::protocol;
 
     use super::super::fixture::{attachment, connect, session, shard};
     use super::*;
@@ -443,7 +444,7 @@ mod tests {
         let (key, _near) = connect(&shard);
         let mut table = shard.table.borrow_mut();
         let socket = table.conns[key as usize].id(0, key);
-        let event = Arc::new(Encoded::new(OwnedEvent::Typing {
+        let event = Arc::new(Encoded::new(protocol::Typing {
             conversation: "room".into(),
             user: "u".repeat(1_000).into(),
             typing: true,
@@ -466,7 +467,7 @@ mod tests {
         let socket = conn.id(0, key);
         table.subscribe(key, ROOM, Some(attachment(ROOM, 0, 0)));
         let typing = |user: &str| {
-            Arc::new(Encoded::new(OwnedEvent::Typing {
+            Arc::new(Encoded::new(protocol::Typing {
                 conversation: "room".into(),
                 user: user.into(),
                 typing: true,

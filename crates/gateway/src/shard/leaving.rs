@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom;
-use starling_hub::{Encoded, Map, OwnedEvent};
-use starling_wire::protocol::CloseReason;
+use starling_hub::{Encoded, Map};
+use starling_wire::protocol::{self, CloseReason};
 use tokio::time::Instant;
 
 use super::conn::{Conn, Phase};
@@ -181,7 +181,7 @@ impl Table {
 
 fn tell(conn: &mut Conn, spread: Duration, random: &mut SmallRng) {
     let told = spread.mul_f64(random.random_range(0.0..1.0));
-    let event = OwnedEvent::Draining { reconnect_after_ms: u64::try_from(told.as_millis()).unwrap_or(0) };
+    let event = protocol::Draining { reconnect_after_ms: u64::try_from(told.as_millis()).unwrap_or(0) };
     conn.tell(&Arc::new(Encoded::new(event)), Kind::Reply);
 }
 

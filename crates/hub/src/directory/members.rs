@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use starling_conversation_store::{Conversation, ConversationHead, ConversationId};
 use starling_model::{ConversationName, TenantName, UserName};
-use starling_wire::protocol::Json;
+use starling_wire::protocol::{self, Json};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::Map;
-use crate::encoded::{Encoded, OwnedEvent};
+use crate::encoded::Encoded;
 use crate::hub::Hub;
 use crate::node_message::{MemberChange, NodeMessage};
 use crate::room::members_version::Heard;
@@ -213,7 +213,7 @@ impl Hub {
             let before = state.refresh(read);
             if read.details_version > state.details_version {
                 state.details_version = read.details_version;
-                let event = OwnedEvent::Updated {
+                let event = protocol::Updated {
                     conversation: room.key.name.clone(),
                     title: read.title.as_deref().map(Into::into),
                     metadata: read.metadata.clone().map(Json::from_compact),
@@ -241,7 +241,7 @@ impl Hub {
     /// Tells those who joined, and the user's own sockets, joined or not, once. Under the room's lock, so that changes are told in
     /// their order.
     fn tell_change(&self, room: &Room, state: &RoomState, user: &UserName, member: bool) {
-        let event = OwnedEvent::Member { conversation: room.key.name.clone(), user: user.clone(), member };
+        let event = protocol::Membership { conversation: room.key.name.clone(), user: user.clone(), member };
         state.broadcast(room.id, &*self.shards, event, Some(user));
         self.tell_user(&room.key.tenant, &room.key.name, user, member);
     }
@@ -251,7 +251,7 @@ impl Hub {
         if sessions.is_empty() {
             return;
         }
-        let event = OwnedEvent::Member { conversation: name.clone(), user: user.clone(), member };
+        let event = protocol::Membership { conversation: name.clone(), user: user.clone(), member };
         let event = Arc::new(Encoded::new(event));
         for session in sessions {
             let socket = session.socket;

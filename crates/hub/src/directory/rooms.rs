@@ -329,9 +329,9 @@ impl Rooms {
 #[cfg(test)]
 mod tests {
     use starling_conversation_store::Conversation;
+    use starling_wire::protocol;
 
     use super::*;
-    use crate::encoded::OwnedEvent;
     use crate::room::sequencer::Fed;
     use crate::shards::ShardItem;
 
@@ -344,7 +344,7 @@ mod tests {
     }
 
     fn event() -> Encoded {
-        Encoded::new(OwnedEvent::Member { conversation: "c".into(), user: "ann".into(), member: true })
+        Encoded::new(protocol::Membership { conversation: "c".into(), user: "ann".into(), member: true })
     }
 
     #[test]

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use starling_fanout::{Delivery, Receiver};
 use starling_model::{ConversationName, TenantName, UserName};
 use starling_telemetry::TRACE_TARGET;
+use starling_wire::protocol;
 
 use crate::clock;
 use crate::directory::rooms::Taken;
-use crate::encoded::{Encoded, OwnedEvent};
+use crate::encoded::Encoded;
 use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::node_message::{self, CommittedMessage, Head, Heard, NodeMessage};
@@ -100,7 +101,7 @@ impl Hub {
         match message {
             NodeMessage::Typing { tenant, name, conversation, user, typing } => {
                 if let Some(room) = self.meant(&tenant, &name, conversation) {
-                    let event = OwnedEvent::Typing { conversation: name, user: user.clone(), typing };
+                    let event = protocol::Typing { conversation: name, user: user.clone(), typing };
                     room.broadcast(&*self.shards, event, Some(&user));
                 }
             }
@@ -187,7 +188,7 @@ impl Hub {
             return;
         }
         *mark = seq;
-        let event = OwnedEvent::Read { conversation: room.key.name.clone(), user: user.clone(), seq };
+        let event = protocol::ReadMark { conversation: room.key.name.clone(), user: user.clone(), seq };
         state.broadcast(room.id, &*self.shards, event, None);
     }
 
@@ -224,10 +225,11 @@ impl Hub {
         };
         self.rooms.forget(room);
         let RoomKey { tenant, name } = &room.key;
-        let deleted = OwnedEvent::Deleted { conversation: name.clone(), log: room.log.clone() };
+        let deleted = protocol::Deleted { conversation: name.clone(), log: room.log.clone() };
         let deleted = Arc::new(Encoded::new(deleted));
         for user in members {
-            let event = OwnedEvent::Member { conversation: name.clone(), user: user.clone(), member: false };
+            let event =
+                protocol::Membership { conversation: name.clone(), user: user.clone(), member: false };
             let event = Arc::new(Encoded::new(event));
             for session in self.sessions.of_user(tenant, &user) {
                 let socket = session.socket;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use starling_conversation_store::{Append, AppendError, Appended};
 use starling_fanout::Publication;
 use starling_telemetry::TRACE_TARGET;
-use starling_wire::protocol::{Json, Sent, Timestamp};
+use starling_wire::protocol::{Sent, Timestamp};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::encoded::{Encoded, OwnedEvent};
+use crate::encoded::Encoded;
 use crate::hub::Hub;
 use crate::lane::{Bound, Weigh};
+use crate::log::message::committed;
 use crate::metrics::METRICS;
 use crate::node_message::{NodeMessage, encode_message};
 use crate::reply::Completion;
@@ -124,16 +125,7 @@ impl Hub {
 
     fn tell(&self, room: &Arc<Room>, message: Append, appended: &Appended, traceparent: Option<&str>) {
         let committed_at_us = clock::now_us();
-        let event = OwnedEvent::Message {
-            conversation: room.key.name.clone(),
-            seq: appended.seq,
-            id: appended.id.as_u128(),
-            sender: message.sender,
-            role: message.role.as_str(),
-            content: message.content,
-            metadata: message.metadata.map(Json::from_compact),
-            at: Timestamp(appended.at_ms),
-        };
+        let event = committed(&room.key.name, message, appended);
         let event = Arc::new(Encoded::at(event, committed_at_us));
         if self.publisher.is_clustered() {
             let body = encode_message(

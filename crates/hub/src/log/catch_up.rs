@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::encoded::Encoded;
-use crate::log::repair::from_log;
+use crate::log::message::stored;
 use crate::reads::{Reads, User};
 use crate::{CommandError, Map, Set};
 
@@ -159,7 +159,10 @@ impl LogReads {
 
 /// A page, as events.
 pub(crate) fn events(conversation: &ConversationName, page: Page) -> LogPage {
-    page.messages.into_iter().map(|message| (message.seq, from_log(conversation, message))).collect()
+    page.messages
+        .into_iter()
+        .map(|message| (message.seq, Encoded::new(stored(conversation, message))))
+        .collect()
 }
 
 #[cfg(test)]

@@ -2,4 +2,5 @@
 
 pub(crate) mod append;
 pub(crate) mod catch_up;
+pub(crate) mod message;
 pub(crate) mod repair;

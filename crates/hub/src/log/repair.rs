@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use starling_conversation_store::{ConversationHead, Message, Range};
-use starling_model::ConversationName;
-use starling_wire::protocol::{Json, Timestamp};
+use starling_conversation_store::{ConversationHead, Range};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::encoded::{Encoded, OwnedEvent};
+use crate::encoded::Encoded;
 use crate::hub::{Hub, PAGE_BYTES_MAX};
+use crate::log::message::stored;
 use crate::metrics::METRICS;
 use crate::room::Room;
 use crate::vital::vital;
@@ -135,7 +134,11 @@ impl Hub {
                 Ok(page) => {
                     for message in page.messages {
                         room.log_tells(message.seq);
-                        room.feed(&*self.shards, message.seq, Arc::new(from_log(&room.key.name, message)));
+                        room.feed(
+                            &*self.shards,
+                            message.seq,
+                            Arc::new(Encoded::new(stored(&room.key.name, message))),
+                        );
                     }
                 }
                 Err(error) => {
@@ -149,18 +152,4 @@ impl Hub {
             }
         }
     }
-}
-
-/// The event of a message that stands in the log.
-pub(crate) fn from_log(conversation: &ConversationName, message: Message) -> Encoded {
-    Encoded::new(OwnedEvent::Message {
-        conversation: conversation.clone(),
-        seq: message.seq,
-        id: message.id.as_u128(),
-        sender: message.sender,
-        role: message.role.as_str(),
-        content: message.content.into(),
-        metadata: message.metadata.map(Json::from_compact),
-        at: Timestamp(message.at_ms),
-    })
 }

@@ -13,10 +13,10 @@ use parking_lot::{Mutex, MutexGuard};
 use starling_conversation_store::{Conversation, ConversationId};
 use starling_model::{ConversationName, TenantName, UserName};
 use starling_session_store::{ConversationKey, JoinedConversation};
-use starling_wire::protocol::Timestamp;
+use starling_wire::protocol::{self, Event, Timestamp};
 
 use crate::Map;
-use crate::encoded::{Encoded, OwnedEvent};
+use crate::encoded::Encoded;
 use crate::node_message::Head;
 use crate::room::members_version::MembersVersion;
 use crate::room::online::Online;
@@ -197,7 +197,7 @@ impl Room {
     }
 
     /// Hands out an event that may be lost.
-    pub fn broadcast(&self, shards: &dyn Shards, event: OwnedEvent, except: Option<&UserName>) {
+    pub fn broadcast(&self, shards: &dyn Shards, event: impl Into<Event>, except: Option<&UserName>) {
         self.state.lock().broadcast(self.id, shards, event, except);
     }
 
@@ -283,7 +283,13 @@ impl RoomState {
     }
 
     /// Hands out an event that may be lost.
-    pub fn broadcast(&self, room: RoomId, shards: &dyn Shards, event: OwnedEvent, except: Option<&UserName>) {
+    pub fn broadcast(
+        &self,
+        room: RoomId,
+        shards: &dyn Shards,
+        event: impl Into<Event>,
+        except: Option<&UserName>,
+    ) {
         if self.joined == 0 {
             return;
         }
@@ -302,7 +308,7 @@ impl RoomState {
         online: bool,
         last_seen_ms: Option<i64>,
     ) {
-        let event = OwnedEvent::Presence {
+        let event = protocol::Presence {
             conversation: room.key.name.clone(),
             user: user.clone(),
             online,

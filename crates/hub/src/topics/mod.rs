@@ -8,10 +8,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use starling_fanout::{EpochTag, Position};
 use starling_model::{TenantName, TopicName, UserName};
-use starling_wire::protocol::Json;
+use starling_wire::protocol::{self, Json};
 
 use crate::Map;
-use crate::encoded::{Encoded, OwnedEvent};
+use crate::encoded::Encoded;
 use crate::shards::{RoomId, ShardItem, Shards};
 
 /// A topic's name, with its tenant's.
@@ -148,7 +148,7 @@ impl Topics {
             tracing::warn!(topic = %key.name, "a publication can't be read");
             return;
         };
-        let event = OwnedEvent::Publication { topic: key.name.clone(), offset, data, sender };
+        let event = protocol::Publication { topic: key.name.clone(), offset, data, sender };
         topic.deliver(shards, epoch, offset, &Arc::new(Encoded::at(event, happened_at_us)));
     }
 

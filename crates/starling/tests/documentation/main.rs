@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod compare;
+mod described;
 mod errors;
 mod exchange;
 mod lints;

@@ -1,10 +1,15 @@
-//! What a client asks.
+//! What a client asks: the list of commands, and what they carry.
+//!
+//! [`commands!`] makes [`Command`] and [`Operation`] of the list. Its rules are in `operation.rs`.
 
 use std::collections::BTreeMap;
 
 use starling_model::{ConversationName, TopicName, UserName};
 
 use super::Json;
+use super::decode::build;
+use super::decode::fields::Fields;
+use super::operation::commands;
 
 /// A client's frame: a command under an id that the client chose.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,97 +31,89 @@ pub struct BadRequest {
     pub message: String,
 }
 
-/// What a client asks of a node. Names are checked, sizes are within the protocol's limits, `limit`s are in range.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    /// The first command of a connection.
-    Connect(Connect),
-    /// A newer token for the connection.
-    Refresh {
-        /// The JWT.
-        token: String,
-    },
-    /// Makes a conversation.
-    Create(Create),
-    /// Joins a conversation; replays what came after `after`.
-    Join {
-        /// Its name.
-        conversation: ConversationName,
-        /// The highest number seen.
-        after: Option<u64>,
-        /// The log that `after` belongs to.
-        log: Option<String>,
-    },
-    /// Leaves a conversation (stays a member).
-    Leave {
-        /// Its name.
-        conversation: ConversationName,
-    },
-    /// Says something, durably.
-    Send(Send),
-    /// Reads a page of the log.
-    History(History),
-    /// Marks as read.
-    Read {
-        /// Its name.
-        conversation: ConversationName,
-        /// Up to and with this number.
-        seq: u64,
-    },
-    /// Tells that the user types, or stopped.
-    Typing {
-        /// Its name.
-        conversation: ConversationName,
-        /// Whether.
-        typing: bool,
-    },
-    /// Asks who is there.
-    Presence {
-        /// Its name.
-        conversation: ConversationName,
-    },
-    /// Subscribes to a topic.
-    Subscribe {
-        /// Its name.
-        topic: TopicName,
-        /// The last position seen.
-        since: Option<TopicPosition>,
-    },
-    /// Ends a subscription.
-    Unsubscribe {
-        /// Its name.
-        topic: TopicName,
-    },
-    /// Publishes to a topic.
-    Publish {
-        /// Its name.
-        topic: TopicName,
-        /// Any value.
-        data: Json,
-    },
-    /// Asks for a sign of life.
-    Ping,
+commands! {
+    whole {
+        /// The first command of a connection.
+        Connect(Connect) = "connect" [token, resume] from connect, in_turn;
+        /// Makes a conversation.
+        Create(Create) = "create" [conversation, title, members, metadata] from create, in_turn, scope "conversations:create";
+        /// Says something, durably.
+        Send(Send) = "send" [conversation, key, content, metadata] from send, may_overtake;
+        /// Reads a page of the log.
+        History(History) = "history" [conversation, before, after, limit] from history, in_turn;
+    }
+    by_field {
+        /// A newer token for the connection.
+        Refresh = "refresh" {
+            /// The JWT.
+            token: String = owned_text,
+        }, in_turn;
+        /// Joins a conversation; replays what came after `after`.
+        Join = "join" {
+            /// Its name.
+            conversation: ConversationName = name,
+            /// The highest number seen.
+            after: Option<u64> = optional_integer,
+            /// The log that `after` belongs to.
+            log: Option<String> = optional_log,
+        }, in_turn;
+        /// Leaves a conversation (stays a member).
+        Leave = "leave" {
+            /// Its name.
+            conversation: ConversationName = name,
+        }, in_turn;
+        /// Marks as read.
+        Read = "read" {
+            /// Its name.
+            conversation: ConversationName = name,
+            /// Up to and with this number.
+            seq: u64 = integer,
+        }, in_turn;
+        /// Tells that the user types, or stopped.
+        Typing = "typing" {
+            /// Its name.
+            conversation: ConversationName = name,
+            /// `false`: the user stopped.
+            typing: bool = boolean,
+        }, in_turn;
+        /// Asks who is online.
+        Presence = "presence" {
+            /// Its name.
+            conversation: ConversationName = name,
+        }, in_turn;
+        /// Subscribes to a topic.
+        Subscribe = "subscribe" {
+            /// Its name.
+            topic: TopicName = name,
+            /// The last position seen.
+            since: Option<TopicPosition> = optional_position,
+        }, in_turn, scope "subscribe:";
+        /// Ends a subscription.
+        Unsubscribe = "unsubscribe" {
+            /// Its name.
+            topic: TopicName = name,
+        }, in_turn;
+        /// Publishes to a topic.
+        Publish = "publish" {
+            /// Its name.
+            topic: TopicName = name,
+            /// Any value.
+            data: Json = data,
+        }, may_overtake, scope "publish:";
+        /// Asks for a sign of life.
+        Ping = "ping" {}, may_overtake;
+    }
 }
 
 impl Command {
-    /// The `op` word, for metrics and traces.
+    /// The word on the wire, for traces.
     pub fn op(&self) -> &'static str {
-        match self {
-            Command::Connect(_) => "connect",
-            Command::Refresh { .. } => "refresh",
-            Command::Create(_) => "create",
-            Command::Join { .. } => "join",
-            Command::Leave { .. } => "leave",
-            Command::Send(_) => "send",
-            Command::History(_) => "history",
-            Command::Read { .. } => "read",
-            Command::Typing { .. } => "typing",
-            Command::Presence { .. } => "presence",
-            Command::Subscribe { .. } => "subscribe",
-            Command::Unsubscribe { .. } => "unsubscribe",
-            Command::Publish { .. } => "publish",
-            Command::Ping => "ping",
-        }
+        self.operation().name()
+    }
+
+    /// Whether the answer may come before those to earlier commands of the connection.
+    pub fn may_overtake(&self) -> bool {
+        self.operation().may_overtake()
     }
 }
 

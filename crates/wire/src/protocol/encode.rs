@@ -7,7 +7,7 @@ use super::json_text::push_integer;
 use super::msgpack_writer as msgpack;
 use super::object_writer::{JsonObject, MsgPackObject, ObjectWriter};
 use super::transcode::push_transcoded;
-use super::{Encoding, ErrorBody, ErrorCode, Event, Json, uuid};
+use super::{Encoding, ErrorBody, ErrorCode, Event};
 use crate::websocket::{FrameBuffer, OpCode};
 
 /// `{"id": N, "ok": {...}}`, in a finished frame.
@@ -25,8 +25,8 @@ pub fn encode_error_frame(encoding: Encoding, id: u64, error: &ErrorBody) -> Byt
 }
 
 /// `{"ev": NAME, ...}`, in a finished frame: one buffer for all sockets of an encoding.
-pub fn encode_event_frame(encoding: Encoding, event: &Event<'_>) -> Bytes {
-    let mut frame = FrameBuffer::with_capacity(event_capacity(event));
+pub fn encode_event_frame(encoding: Encoding, event: &Event) -> Bytes {
+    let mut frame = FrameBuffer::with_capacity(event.capacity());
     push_event(frame.payload(), encoding, event);
     frame.finish(opcode(encoding))
 }
@@ -92,7 +92,7 @@ fn push_error(out: &mut Vec<u8>, encoding: Encoding, id: u64, error: &ErrorBody)
             out.extend_from_slice(b"{\"id\":");
             push_integer(out, id);
             out.extend_from_slice(b",\"error\":");
-            write_error(&mut JsonObject(out), error);
+            write_error(JsonObject::begin(out), error);
             out.push(b'}');
         }
         Encoding::MsgPack => {
@@ -100,13 +100,12 @@ fn push_error(out: &mut Vec<u8>, encoding: Encoding, id: u64, error: &ErrorBody)
             msgpack::push_str(out, "id");
             msgpack::push_uint(out, id);
             msgpack::push_str(out, "error");
-            write_error(&mut MsgPackObject(out), error);
+            write_error(MsgPackObject::begin(out), error);
         }
     }
 }
 
-fn write_error(object: &mut impl ObjectWriter, error: &ErrorBody) {
-    object.begin(2 + usize::from(error.retry_after_ms.is_some()));
+fn write_error(mut object: impl ObjectWriter, error: &ErrorBody) {
     object.text("code", error.code.as_str());
     object.text("message", &error.message);
     if let Some(retry_after_ms) = error.retry_after_ms {
@@ -115,112 +114,9 @@ fn write_error(object: &mut impl ObjectWriter, error: &ErrorBody) {
     object.end();
 }
 
-fn push_event(out: &mut Vec<u8>, encoding: Encoding, event: &Event<'_>) {
+fn push_event(out: &mut Vec<u8>, encoding: Encoding, event: &Event) {
     match encoding {
-        Encoding::Json => write_event(&mut JsonObject(out), event),
-        Encoding::MsgPack => write_event(&mut MsgPackObject(out), event),
-    }
-}
-
-fn write_event(object: &mut impl ObjectWriter, event: &Event<'_>) {
-    match event {
-        Event::Message(message) => {
-            object.begin(8 + usize::from(message.metadata.is_some()));
-            object.text("ev", "message");
-            object.text("conversation", message.conversation);
-            object.integer("seq", message.seq);
-            object.text("id", uuid::text(message.id, &mut [0; uuid::LENGTH]));
-            object.text("sender", message.sender);
-            object.text("role", message.role);
-            object.text("content", message.content);
-            if let Some(metadata) = message.metadata {
-                object.json("metadata", metadata);
-            }
-            object.text("at", message.at.text(&mut Default::default()));
-        }
-        Event::Read { conversation, user, seq } => {
-            begin_about(object, 4, "read", conversation, user);
-            object.integer("seq", *seq);
-        }
-        Event::Typing { conversation, user, typing } => {
-            begin_about(object, 4, "typing", conversation, user);
-            object.boolean("typing", *typing);
-        }
-        Event::Presence { conversation, user, online, last_seen } => {
-            begin_about(object, 4 + usize::from(last_seen.is_some()), "presence", conversation, user);
-            object.boolean("online", *online);
-            if let Some(last_seen) = last_seen {
-                object.text("last_seen", last_seen.text(&mut Default::default()));
-            }
-        }
-        Event::Member { conversation, user, member } => {
-            begin_about(object, 4, "member", conversation, user);
-            object.boolean("member", *member);
-        }
-        Event::Updated { conversation, title, metadata } => {
-            object.begin(2 + usize::from(title.is_some()) + usize::from(metadata.is_some()));
-            object.text("ev", "updated");
-            object.text("conversation", conversation);
-            if let Some(title) = title {
-                object.text("title", title);
-            }
-            if let Some(metadata) = metadata {
-                object.json("metadata", metadata);
-            }
-        }
-        Event::Deleted { conversation, log } => {
-            object.begin(3);
-            object.text("ev", "deleted");
-            object.text("conversation", conversation);
-            object.text("log", log);
-        }
-        Event::Publication { topic, offset, data, sender } => {
-            object.begin(4 + usize::from(sender.is_some()));
-            object.text("ev", "publication");
-            object.text("topic", topic);
-            object.integer("offset", *offset);
-            object.json("data", data);
-            if let Some(sender) = sender {
-                object.text("sender", sender);
-            }
-        }
-        Event::Draining { reconnect_after_ms } => {
-            object.begin(2);
-            object.text("ev", "draining");
-            object.integer("reconnect_after_ms", *reconnect_after_ms);
-        }
-    }
-    object.end();
-}
-
-/// Starts an event about a user in a conversation.
-fn begin_about(
-    object: &mut impl ObjectWriter,
-    fields: usize,
-    event: &'static str,
-    conversation: &str,
-    user: &str,
-) {
-    object.begin(fields);
-    object.text("ev", event);
-    object.text("conversation", conversation);
-    object.text("user", user);
-}
-
-/// About how long an event becomes, so that its buffer is seldom moved.
-fn event_capacity(event: &Event<'_>) -> usize {
-    let json = |json: &Json| json.as_str().len();
-    192 + match event {
-        Event::Message(message) => {
-            message.conversation.len()
-                + message.sender.len()
-                + message.content.len()
-                + message.metadata.map_or(0, json)
-        }
-        Event::Publication { topic, data, .. } => topic.len() + json(data),
-        Event::Updated { conversation, title, metadata } => {
-            conversation.len() + title.map_or(0, str::len) + metadata.map_or(0, json)
-        }
-        _ => 64,
+        Encoding::Json => event.write(JsonObject::begin(out)),
+        Encoding::MsgPack => event.write(MsgPackObject::begin(out)),
     }
 }

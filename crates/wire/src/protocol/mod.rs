@@ -12,6 +12,7 @@ mod json_text;
 mod msgpack_reader;
 mod msgpack_writer;
 mod object_writer;
+mod operation;
 mod reader;
 mod reply;
 mod timestamp;

@@ -64,6 +64,17 @@ pub(super) fn push_map_head(out: &mut Vec<u8>, count: usize) {
     push_head(out, count, 0x80, 0xde);
 }
 
+/// Writes the head of a map where [`push_map_head`] has written that of an empty one.
+pub(super) fn set_map_head(out: &mut Vec<u8>, at: usize, count: usize) {
+    if count <= 15 {
+        out[at] = 0x80 | count as u8;
+    } else {
+        let mut head = Vec::with_capacity(5);
+        push_map_head(&mut head, count);
+        out.splice(at..=at, head);
+    }
+}
+
 fn push_head(out: &mut Vec<u8>, count: usize, short: u8, long: u8) {
     if count <= 15 {
         out.push(short | count as u8);

@@ -1,83 +1,203 @@
 //! Writes an object field by field, in either encoding, so that an event is described once.
 
-use super::Json;
+use std::sync::Arc;
+
+use starling_model::{ConversationName, TopicName, UserName};
+
 use super::json_text::{push_integer, push_string};
 use super::msgpack_writer as msgpack;
 use super::transcode::push_transcoded;
+use super::{Json, Timestamp, uuid};
 
 /// Writes one object. Keys are words of ours, which need no escapes.
 pub(super) trait ObjectWriter {
-    /// Starts an object of so many fields.
-    fn begin(&mut self, fields: usize);
     fn text(&mut self, key: &'static str, text: &str);
     fn integer(&mut self, key: &'static str, number: u64);
     fn boolean(&mut self, key: &'static str, truth: bool);
     fn json(&mut self, key: &'static str, json: &Json);
-    fn end(&mut self);
+    fn end(self);
 }
 
-pub(super) struct JsonObject<'a>(pub(super) &'a mut Vec<u8>);
+/// Writes an object as JSON.
+pub(super) struct JsonObject<'a> {
+    out: &'a mut Vec<u8>,
+}
 
-impl JsonObject<'_> {
+impl<'a> JsonObject<'a> {
+    pub(super) fn begin(out: &'a mut Vec<u8>) -> JsonObject<'a> {
+        out.push(b'{');
+        JsonObject { out }
+    }
+
     fn key(&mut self, key: &'static str) {
-        if self.0.last() != Some(&b'{') {
-            self.0.push(b',');
+        if self.out.last() != Some(&b'{') {
+            self.out.push(b',');
         }
-        self.0.push(b'"');
-        self.0.extend_from_slice(key.as_bytes());
-        self.0.extend_from_slice(b"\":");
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
     }
 }
 
 impl ObjectWriter for JsonObject<'_> {
-    fn begin(&mut self, _fields: usize) {
-        self.0.push(b'{');
-    }
     fn text(&mut self, key: &'static str, text: &str) {
         self.key(key);
-        push_string(self.0, text);
+        push_string(self.out, text);
     }
     fn integer(&mut self, key: &'static str, number: u64) {
         self.key(key);
-        push_integer(self.0, number);
+        push_integer(self.out, number);
     }
     fn boolean(&mut self, key: &'static str, truth: bool) {
         self.key(key);
-        self.0.extend_from_slice(if truth { b"true" } else { b"false" });
+        self.out.extend_from_slice(if truth { b"true" } else { b"false" });
     }
     fn json(&mut self, key: &'static str, json: &Json) {
         self.key(key);
-        self.0.extend_from_slice(json.as_str().as_bytes());
+        self.out.extend_from_slice(json.as_str().as_bytes());
     }
-    fn end(&mut self) {
-        self.0.push(b'}');
+    fn end(self) {
+        self.out.push(b'}');
     }
 }
 
-pub(super) struct MsgPackObject<'a>(pub(super) &'a mut Vec<u8>);
+/// Writes an object as a map in MessagePack. The number of its fields stands at its head, and is written at the end.
+pub(super) struct MsgPackObject<'a> {
+    out: &'a mut Vec<u8>,
+    head: usize,
+    fields: usize,
+}
+
+impl<'a> MsgPackObject<'a> {
+    pub(super) fn begin(out: &'a mut Vec<u8>) -> MsgPackObject<'a> {
+        let head = out.len();
+        msgpack::push_map_head(out, 0);
+        MsgPackObject { out, head, fields: 0 }
+    }
+
+    fn key(&mut self, key: &'static str) {
+        self.fields += 1;
+        msgpack::push_str(self.out, key);
+    }
+}
 
 impl ObjectWriter for MsgPackObject<'_> {
-    fn begin(&mut self, fields: usize) {
-        msgpack::push_map_head(self.0, fields);
-    }
     fn text(&mut self, key: &'static str, text: &str) {
-        msgpack::push_str(self.0, key);
-        msgpack::push_str(self.0, text);
+        self.key(key);
+        msgpack::push_str(self.out, text);
     }
     fn integer(&mut self, key: &'static str, number: u64) {
-        msgpack::push_str(self.0, key);
-        msgpack::push_uint(self.0, number);
+        self.key(key);
+        msgpack::push_uint(self.out, number);
     }
     fn boolean(&mut self, key: &'static str, truth: bool) {
-        msgpack::push_str(self.0, key);
-        msgpack::push_bool(self.0, truth);
+        self.key(key);
+        msgpack::push_bool(self.out, truth);
     }
     fn json(&mut self, key: &'static str, json: &Json) {
-        msgpack::push_str(self.0, key);
+        self.key(key);
         // Only a value that did not come through `decode` can fail here. The frame stays whole without it.
-        if push_transcoded(self.0, json.as_str()).is_err() {
-            self.0.push(msgpack::NIL);
+        if push_transcoded(self.out, json.as_str()).is_err() {
+            self.out.push(msgpack::NIL);
         }
     }
-    fn end(&mut self) {}
+    fn end(self) {
+        msgpack::set_map_head(self.out, self.head, self.fields);
+    }
+}
+
+/// What a field of an object may hold.
+pub(super) trait Field {
+    /// Whether the field may be absent.
+    const OPTIONAL: bool = false;
+
+    fn write(&self, object: &mut impl ObjectWriter, key: &'static str);
+
+    /// About how many bytes the value takes beyond those of a number.
+    fn size(&self) -> usize {
+        0
+    }
+}
+
+macro_rules! text_field {
+    ($($Text:ty),*) => { $(
+        impl Field for $Text {
+            fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
+                object.text(key, self);
+            }
+            fn size(&self) -> usize {
+                self.len()
+            }
+        }
+    )* };
+}
+
+text_field!(ConversationName, TopicName, UserName, Arc<str>, &'static str);
+
+impl Field for u64 {
+    fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
+        object.integer(key, *self);
+    }
+}
+
+/// The id of a message.
+impl Field for u128 {
+    fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
+        object.text(key, uuid::text(*self, &mut [0; uuid::LENGTH]));
+    }
+}
+
+impl Field for bool {
+    fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
+        object.boolean(key, *self);
+    }
+}
+
+impl Field for Timestamp {
+    fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
+        object.text(key, self.text(&mut Default::default()));
+    }
+}
+
+impl Field for Json {
+    fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
+        object.json(key, self);
+    }
+    fn size(&self) -> usize {
+        self.as_str().len()
+    }
+}
+
+impl<F: Field> Field for Option<F> {
+    const OPTIONAL: bool = true;
+
+    fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
+        if let Some(value) = self {
+            value.write(object, key);
+        }
+    }
+    fn size(&self) -> usize {
+        self.as_ref().map_or(0, Field::size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_has_as_many_fields_as_were_written() {
+        const KEYS: [&str; 17] =
+            ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q"];
+        for count in [0, 1, 15, 16, 17] {
+            let mut out = b"before".to_vec();
+            let mut object = MsgPackObject::begin(&mut out);
+            for (number, key) in KEYS[..count].iter().enumerate() {
+                object.integer(key, number as u64);
+            }
+            object.end();
+            let read: std::collections::BTreeMap<String, u64> = rmp_serde::from_slice(&out[6..]).unwrap();
+            assert_eq!(read.len(), count);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use starling_model::{ConversationName, TenantName, TopicName, UserName};
 
-use super::{Json, Timestamp, TopicPosition};
+use super::{Message, Timestamp, TopicPosition};
 
 /// The `ok` of a command without fields.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -112,32 +112,9 @@ pub struct Sent {
 #[derive(Clone, Debug, Serialize)]
 pub struct HistoryPage {
     /// Ascending by number.
-    pub messages: Vec<HistoryMessage>,
+    pub messages: Vec<Message>,
     /// Whether there is more in that direction.
     pub more: bool,
-}
-
-/// A message in a page of history: a `message` event without `ev`.
-#[derive(Clone, Debug, Serialize)]
-pub struct HistoryMessage {
-    /// Where.
-    pub conversation: ConversationName,
-    /// Its number.
-    pub seq: u64,
-    /// Its id.
-    #[serde(serialize_with = "super::uuid::serialize")]
-    pub id: u128,
-    /// Who it stands under.
-    pub sender: UserName,
-    /// `user`, `assistant`, `system`, `tool`.
-    pub role: &'static str,
-    /// The text.
-    pub content: Arc<str>,
-    /// A JSON object.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Json>,
-    /// When it was committed.
-    pub at: Timestamp,
 }
 
 /// `ok` of `presence`.

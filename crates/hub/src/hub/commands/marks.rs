@@ -5,9 +5,8 @@ use std::sync::Arc;
 use starling_conversation_store::{LastSeen, ReadMark};
 use starling_model::{ConversationName, TenantName, UserName};
 use starling_session_store::PresenceEntry;
-use starling_wire::protocol::{PresenceList, PresenceUser, Timestamp};
+use starling_wire::protocol::{self, PresenceList, PresenceUser, Timestamp};
 
-use crate::encoded::OwnedEvent;
 use crate::hub::Hub;
 use crate::node_message::NodeMessage;
 use crate::reply::{Answer, Handling, Reply};
@@ -70,7 +69,7 @@ impl Hub {
         if room.is_gone() {
             return;
         }
-        let event = OwnedEvent::Typing { conversation: room.key.name.clone(), user: user.clone(), typing };
+        let event = protocol::Typing { conversation: room.key.name.clone(), user: user.clone(), typing };
         room.broadcast(&*self.shards, event, Some(user));
         let message = NodeMessage::Typing {
             tenant: room.key.tenant.clone(),

@@ -33,7 +33,7 @@ impl Hub {
         match command {
             Command::Send(send) => hub.handle_send(&session, id, send),
             Command::Publish { topic, data } => hub.handle_publish(&session, id, topic, data),
-            Command::Ping => Handling::Now(Ok(Reply::Empty).into()),
+            Command::Ping {} => Handling::Now(Ok(Reply::Empty).into()),
             Command::Connect(_) => {
                 Handling::Now(Err(CommandError::conflict("this connection is connected already")).into())
             }

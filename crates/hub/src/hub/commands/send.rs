@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use starling_conversation_store::{Append, Range, Role};
 use starling_model::{TenantName, UserName};
-use starling_wire::protocol::{self, History, HistoryMessage, HistoryPage, Json, Sent, Timestamp};
+use starling_wire::protocol::{self, History, HistoryPage, Sent};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::CommandError;
 use crate::hub::Hub;
 use crate::log::append::AppendJob;
+use crate::log::message::stored;
 use crate::reads::further_reads;
 use crate::reply::{Answer, Completion, Handling};
 use crate::room::Room;
@@ -108,17 +109,8 @@ impl Hub {
         drop(turn);
         self.reads.charge(&room.key.tenant, reader, further_reads(&page));
         let conversation = &room.key.name;
-        let message = |message: starling_conversation_store::Message| HistoryMessage {
-            conversation: conversation.clone(),
-            seq: message.seq,
-            id: message.id.as_u128(),
-            sender: message.sender,
-            role: message.role.as_str(),
-            content: message.content.into(),
-            metadata: message.metadata.map(Json::from_compact),
-            at: Timestamp(message.at_ms),
-        };
-        Ok(HistoryPage { messages: page.messages.into_iter().map(message).collect(), more: page.more })
+        let messages = page.messages.into_iter().map(|message| stored(conversation, message)).collect();
+        Ok(HistoryPage { messages, more: page.more })
     }
 
     async fn commit(

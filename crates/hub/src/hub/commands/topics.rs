@@ -6,11 +6,11 @@ use starling_auth::Identity;
 use starling_fanout::{Position, TopicHistory, TopicPublication};
 use starling_model::{TenantName, TopicName, UserName};
 use starling_session_store::Change;
-use starling_wire::protocol::{Json, Published, Subscribed, TopicPosition};
+use starling_wire::protocol::{self, Json, Published, Subscribed, TopicPosition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::encoded::{Encoded, OwnedEvent};
+use crate::encoded::Encoded;
 use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::reply::{Answer, Completion, Handling, Reply};
@@ -105,7 +105,7 @@ impl PreparedSubscribe {
 
     fn replayed(&self, offset: u64, body: &[u8]) -> Option<(u64, Arc<Encoded>)> {
         let (_, sender, data) = decode_publication(body)?;
-        let event = OwnedEvent::Publication { topic: self.topic.key.name.clone(), offset, data, sender };
+        let event = protocol::Publication { topic: self.topic.key.name.clone(), offset, data, sender };
         Some((offset, Arc::new(Encoded::new(event))))
     }
 }

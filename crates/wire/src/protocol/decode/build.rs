@@ -1,4 +1,4 @@
-//! From fields to commands: which op has which fields, and their limits.
+//! From fields to what a command holds: names, limits and ranges are checked here.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,13 +7,13 @@ use starling_model::{NAME_RULE, TopicName, is_name};
 
 use super::super::reader::{DEPTH_MAX, Fault};
 use super::super::{
-    BadRequest, CONTENT_BYTES_MAX, CREATE_MEMBERS_MAX, Command, Connect, Create, DATA_BYTES_MAX, ErrorCode,
-    HISTORY_LIMIT, HISTORY_LIMIT_MAX, History, Json, KEY_CHARS_MAX, METADATA_BYTES_MAX, Patch, PostedMessage,
-    RESUME_ENTRIES_MAX, Resume, Send, TITLE_BYTES_MAX, TopicPosition,
+    BadRequest, CONTENT_BYTES_MAX, CREATE_MEMBERS_MAX, Connect, Create, DATA_BYTES_MAX, ErrorCode,
+    HISTORY_LIMIT, HISTORY_LIMIT_MAX, History, Json, KEY_CHARS_MAX, METADATA_BYTES_MAX, Operation, Patch,
+    PostedMessage, RESUME_ENTRIES_MAX, Resume, Send, TITLE_BYTES_MAX, TopicPosition,
 };
 use super::fields::{Field, Fields, Position, ResumeFields};
 
-type Built<T> = Result<T, BadRequest>;
+pub(in super::super) type Built<T> = Result<T, BadRequest>;
 
 /// What a field must be, for the message to a client's developer.
 #[derive(Clone, Copy)]
@@ -28,52 +28,10 @@ enum Wanted {
     NamedPositions,
 }
 
-/// Makes a command of a frame's fields.
-pub(super) fn command(mut fields: Fields<'_>) -> Built<Command> {
-    whole_frame(&fields)?;
-    let op = required("op", Wanted::Text, std::mem::take(&mut fields.op))?;
-    Ok(match &*op {
-        "send" => Command::Send(Send {
-            conversation: name("conversation", fields.conversation)?,
-            key: key(fields.key)?,
-            content: content(fields.content)?,
-            metadata: metadata(fields.metadata)?,
-        }),
-        "connect" => Command::Connect(Connect {
-            token: optional("token", Wanted::Text, fields.token)?.map(Cow::into_owned),
-            resume: optional("resume", Wanted::Object, fields.resume)?
-                .map(|fields| resume(*fields))
-                .transpose()?,
-        }),
-        "refresh" => Command::Refresh { token: required("token", Wanted::Text, fields.token)?.into_owned() },
-        "create" => Command::Create(create(fields)?),
-        "join" => Command::Join {
-            conversation: name("conversation", fields.conversation)?,
-            after: optional("after", Wanted::Integer, fields.after)?,
-            log: optional("log", Wanted::Log, fields.log)?.map(Cow::into_owned),
-        },
-        "leave" => Command::Leave { conversation: name("conversation", fields.conversation)? },
-        "history" => Command::History(history(fields)?),
-        "read" => Command::Read {
-            conversation: name("conversation", fields.conversation)?,
-            seq: required("seq", Wanted::Integer, fields.seq)?,
-        },
-        "typing" => Command::Typing {
-            conversation: name("conversation", fields.conversation)?,
-            typing: required("typing", Wanted::Boolean, fields.typing)?,
-        },
-        "presence" => Command::Presence { conversation: name("conversation", fields.conversation)? },
-        "subscribe" => Command::Subscribe {
-            topic: name("topic", fields.topic)?,
-            since: optional("since", Wanted::Object, fields.since)?.map(since).transpose()?,
-        },
-        "unsubscribe" => Command::Unsubscribe { topic: name("topic", fields.topic)? },
-        "publish" => Command::Publish { topic: name("topic", fields.topic)?, data: data(fields.data)? },
-        "ping" => Command::Ping,
-        unknown => {
-            return Err(bad(format!("there is no `op` {:?}", unknown.chars().take(32).collect::<String>())));
-        }
-    })
+/// The operation of that name.
+pub(in super::super) fn operation(name: &str) -> Built<Operation> {
+    Operation::parse(name)
+        .ok_or_else(|| bad(format!("there is no `op` {:?}", name.chars().take(32).collect::<String>())))
 }
 
 /// Refuses what is refused wherever in a frame it stands.
@@ -87,8 +45,27 @@ pub(super) fn whole_frame(fields: &Fields<'_>) -> Built<()> {
     }
 }
 
+/// Fields of `connect`.
+pub(in super::super) fn connect(fields: Fields<'_>) -> Built<Connect> {
+    let resumed = optional("resume", Wanted::Object, fields.resume)?;
+    Ok(Connect {
+        token: optional("token", Wanted::Text, fields.token)?.map(Cow::into_owned),
+        resume: resumed.map(|fields| resume(*fields)).transpose()?,
+    })
+}
+
+/// Fields of `send`.
+pub(in super::super) fn send(fields: Fields<'_>) -> Built<Send> {
+    Ok(Send {
+        conversation: name("conversation", fields.conversation)?,
+        key: key(fields.key)?,
+        content: content(fields.content)?,
+        metadata: metadata(fields.metadata)?,
+    })
+}
+
 /// Fields of `create`.
-pub(super) fn create(fields: Fields<'_>) -> Built<Create> {
+pub(in super::super) fn create(fields: Fields<'_>) -> Built<Create> {
     let conversation = match fields.conversation {
         Field::Absent | Field::Null => None,
         given => Some(name("conversation", given)?),
@@ -122,9 +99,9 @@ pub(super) fn posted_message(conversation: &str, fields: Fields<'_>) -> Built<Po
 }
 
 /// A publication's data.
-pub(super) fn data(field: Field<Json>) -> Built<Json> {
-    let data = required("data", Wanted::Object, field)?;
-    within("data", data.as_str().len(), DATA_BYTES_MAX)?;
+pub(in super::super) fn data(field: &str, value: Field<Json>) -> Built<Json> {
+    let data = required(field, Wanted::Object, value)?;
+    within(field, data.as_str().len(), DATA_BYTES_MAX)?;
     Ok(data)
 }
 
@@ -136,7 +113,8 @@ pub(super) fn patch(fields: Fields<'_>) -> Built<Patch> {
     })
 }
 
-fn history(fields: Fields<'_>) -> Built<History> {
+/// Fields of `history`.
+pub(in super::super) fn history(fields: Fields<'_>) -> Built<History> {
     let conversation = name("conversation", fields.conversation)?;
     let before = optional("before", Wanted::Integer, fields.before)?;
     let after = optional("after", Wanted::Integer, fields.after)?;
@@ -166,15 +144,50 @@ fn resume(fields: ResumeFields<'_>) -> Built<Resume> {
     })
 }
 
-fn since(position: Position<'_>) -> Built<TopicPosition> {
-    Ok(TopicPosition {
-        epoch: required("since.epoch", Wanted::Text, position.epoch)?.into_owned(),
-        offset: required("since.offset", Wanted::Integer, position.offset)?,
-    })
+/// A text.
+pub(in super::super) fn text<'a>(field: &str, value: Field<Cow<'a, str>>) -> Built<Cow<'a, str>> {
+    required(field, Wanted::Text, value)
+}
+
+/// A text of its own.
+pub(in super::super) fn owned_text(field: &str, value: Field<Cow<'_, str>>) -> Built<String> {
+    Ok(text(field, value)?.into_owned())
+}
+
+/// An integer.
+pub(in super::super) fn integer(field: &str, value: Field<u64>) -> Built<u64> {
+    required(field, Wanted::Integer, value)
+}
+
+/// An integer, or nothing.
+pub(in super::super) fn optional_integer(field: &str, value: Field<u64>) -> Built<Option<u64>> {
+    optional(field, Wanted::Integer, value)
+}
+
+/// `true` or `false`.
+pub(in super::super) fn boolean(field: &str, value: Field<bool>) -> Built<bool> {
+    required(field, Wanted::Boolean, value)
+}
+
+/// The id of a log, or nothing.
+pub(in super::super) fn optional_log(field: &str, value: Field<Cow<'_, str>>) -> Built<Option<String>> {
+    Ok(optional(field, Wanted::Log, value)?.map(Cow::into_owned))
+}
+
+/// A position in a topic, or nothing.
+pub(in super::super) fn optional_position(
+    field: &str,
+    value: Field<Position<'_>>,
+) -> Built<Option<TopicPosition>> {
+    let Some(position) = optional(field, Wanted::Object, value)? else { return Ok(None) };
+    Ok(Some(TopicPosition {
+        epoch: required(&format!("{field}.epoch"), Wanted::Text, position.epoch)?.into_owned(),
+        offset: required(&format!("{field}.offset"), Wanted::Integer, position.offset)?,
+    }))
 }
 
 /// A name of any kind.
-fn name<'a, N: From<Cow<'a, str>>>(field: &str, value: Field<Cow<'a, str>>) -> Built<N> {
+pub(in super::super) fn name<'a, N: From<Cow<'a, str>>>(field: &str, value: Field<Cow<'a, str>>) -> Built<N> {
     let text = required(field, Wanted::Text, value)?;
     if is_name(&text) { Ok(text.into()) } else { Err(fault(field, Wanted::Text, Fault::Name)) }
 }

@@ -10,7 +10,7 @@ use super::super::{CREATE_MEMBERS_MAX, Cursor, Json, LOG_CHARS_MAX, RESUME_ENTRI
 
 /// What stands under a key. Of repeated keys the last one counts.
 #[derive(Debug, Default)]
-pub(super) enum Field<T> {
+pub(in super::super) enum Field<T> {
     #[default]
     Absent,
     Null,
@@ -19,38 +19,60 @@ pub(super) enum Field<T> {
     Bad(Fault),
 }
 
-/// Fields of commands and of HTTP bodies.
-#[derive(Debug, Default)]
-pub(super) struct Fields<'a> {
-    pub(super) id: Field<u64>,
-    pub(super) op: Field<Cow<'a, str>>,
-    pub(super) conversation: Field<Cow<'a, str>>,
-    pub(super) topic: Field<Cow<'a, str>>,
-    pub(super) key: Field<Cow<'a, str>>,
-    pub(super) content: Field<Cow<'a, str>>,
-    pub(super) token: Field<Cow<'a, str>>,
-    pub(super) log: Field<Cow<'a, str>>,
-    pub(super) title: Field<Cow<'a, str>>,
-    pub(super) sender: Field<Cow<'a, str>>,
-    pub(super) role: Field<Cow<'a, str>>,
-    pub(super) metadata: Field<Json>,
-    /// Null is a value here.
-    pub(super) data: Field<Json>,
-    pub(super) seq: Field<u64>,
-    pub(super) before: Field<u64>,
-    pub(super) after: Field<u64>,
-    pub(super) limit: Field<u64>,
-    pub(super) typing: Field<bool>,
-    pub(super) members: Field<Vec<UserName>>,
-    pub(super) since: Field<Position<'a>>,
-    pub(super) resume: Field<Box<ResumeFields<'a>>>,
-    /// What concerns the frame as a whole.
-    pub(super) frame: Option<Fault>,
+/// Makes `Fields` of the list of fields. Each is read by a function, through [`field`] or, where null is a value, [`value`].
+macro_rules! fields {
+    ($( $field:ident: $Type:ty = $how:ident($read:expr), )*) => {
+        /// Fields of commands and of HTTP bodies.
+        #[derive(Debug, Default)]
+        pub(in super::super) struct Fields<'a> {
+            $( pub(in super::super) $field: Field<$Type>, )*
+            /// What concerns the frame as a whole.
+            pub(super) frame: Option<Fault>,
+        }
+
+        impl<'a> Fields<'a> {
+            /// Names of all fields.
+            #[cfg(test)]
+            pub(super) const NAMES: &'static [&'static str] = &[ $( stringify!($field), )* ];
+
+            fn read_field<R: Reader<'a>>(&mut self, key: &str, reader: &mut R) -> Result<(), Malformed> {
+                match key {
+                    $( stringify!($field) => self.$field = $how(reader, $read)?, )*
+                    _ => reader.skip()?,
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+fields! {
+    id: u64 = field(R::integer),
+    op: Cow<'a, str> = field(R::text),
+    conversation: Cow<'a, str> = field(clean_text),
+    topic: Cow<'a, str> = field(clean_text),
+    key: Cow<'a, str> = field(clean_text),
+    content: Cow<'a, str> = field(clean_text),
+    token: Cow<'a, str> = field(clean_text),
+    log: Cow<'a, str> = field(log),
+    title: Cow<'a, str> = field(clean_text),
+    sender: Cow<'a, str> = field(clean_text),
+    role: Cow<'a, str> = field(clean_text),
+    metadata: Json = field(object_value),
+    data: Json = value(R::value),
+    seq: u64 = field(R::integer),
+    before: u64 = field(R::integer),
+    after: u64 = field(R::integer),
+    limit: u64 = field(R::integer),
+    typing: bool = field(R::boolean),
+    members: Vec<UserName> = field(members),
+    since: Position<'a> = field(position),
+    resume: Box<ResumeFields<'a>> = field(resume),
 }
 
 /// Fields of `resume`.
 #[derive(Debug, Default)]
-pub(super) struct ResumeFields<'a> {
+pub(in super::super) struct ResumeFields<'a> {
     pub(super) session: Field<Cow<'a, str>>,
     pub(super) ticket: Field<Cow<'a, str>>,
     pub(super) cursors: Field<BTreeMap<ConversationName, Cursor>>,
@@ -59,7 +81,7 @@ pub(super) struct ResumeFields<'a> {
 
 /// Fields of `since`.
 #[derive(Debug, Default)]
-pub(super) struct Position<'a> {
+pub(in super::super) struct Position<'a> {
     pub(super) epoch: Field<Cow<'a, str>>,
     pub(super) offset: Field<u64>,
 }
@@ -79,37 +101,9 @@ impl<'a> Fields<'a> {
         fields.frame = reader.frame_fault();
         Ok(fields)
     }
-
-    fn read_field<R: Reader<'a>>(&mut self, key: &str, reader: &mut R) -> Result<(), Malformed> {
-        match key {
-            "id" => self.id = field(reader, R::integer)?,
-            "op" => self.op = field(reader, R::text)?,
-            "conversation" => self.conversation = field(reader, clean_text)?,
-            "topic" => self.topic = field(reader, clean_text)?,
-            "key" => self.key = field(reader, clean_text)?,
-            "content" => self.content = field(reader, clean_text)?,
-            "token" => self.token = field(reader, clean_text)?,
-            "log" => self.log = field(reader, log)?,
-            "title" => self.title = field(reader, clean_text)?,
-            "sender" => self.sender = field(reader, clean_text)?,
-            "role" => self.role = field(reader, clean_text)?,
-            "metadata" => self.metadata = field(reader, object_value)?,
-            "data" => self.data = reader.value()?.map_or_else(Field::Bad, Field::Value),
-            "seq" => self.seq = field(reader, R::integer)?,
-            "before" => self.before = field(reader, R::integer)?,
-            "after" => self.after = field(reader, R::integer)?,
-            "limit" => self.limit = field(reader, R::integer)?,
-            "typing" => self.typing = field(reader, R::boolean)?,
-            "members" => self.members = field(reader, members)?,
-            "since" => self.since = field(reader, position)?,
-            "resume" => self.resume = field(reader, resume)?,
-            _ => reader.skip()?,
-        }
-        Ok(())
-    }
 }
 
-/// Reads what may be null.
+/// Reads what null is no value of.
 fn field<'a, R: Reader<'a>, T>(
     reader: &mut R,
     read: impl FnOnce(&mut R) -> Read<T>,
@@ -118,6 +112,14 @@ fn field<'a, R: Reader<'a>, T>(
         reader.skip()?;
         return Ok(Field::Null);
     }
+    value(reader, read)
+}
+
+/// Reads what null may be a value of.
+fn value<'a, R: Reader<'a>, T>(
+    reader: &mut R,
+    read: impl FnOnce(&mut R) -> Read<T>,
+) -> Result<Field<T>, Malformed> {
     Ok(read(reader)?.map_or_else(Field::Bad, Field::Value))
 }
 

@@ -4,8 +4,8 @@
 //! an optional field means that it is absent; of repeated keys the last one counts. Integers are from 0 to 2^53-1;
 //! their value counts, not how it is written (`5`, `5.0`, `5e0`; in MessagePack any of the integer and float formats).
 
-mod build;
-mod fields;
+pub(super) mod build;
+pub(super) mod fields;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +14,9 @@ use fields::{Field, Fields};
 use super::json_reader::JsonReader;
 use super::msgpack_reader::MsgPackReader;
 use super::reader::Malformed;
-use super::{BadRequest, Create, Encoding, ErrorCode, Json, NotAFrame, Patch, PostedMessage, Request};
+use super::{
+    BadRequest, Command, Create, Encoding, ErrorCode, Json, NotAFrame, Patch, PostedMessage, Request,
+};
 
 /// Reads a client's frame, already unmasked and inflated.
 ///
@@ -37,7 +39,7 @@ pub fn decode(encoding: Encoding, frame: &[u8]) -> Result<Request, NotAFrame> {
         _ => return Err(NotAFrame("`id` must be an integer from 1 to 2^53-1".to_owned())),
     };
     let is_connect = matches!(&fields.op, Field::Value(op) if op == "connect");
-    Ok(Request { id, command: build::command(fields), is_connect })
+    Ok(Request { id, command: command(fields), is_connect })
 }
 
 /// Reads the body of `POST /v1/conversations`.
@@ -64,7 +66,7 @@ pub fn decode_send(conversation: &str, body: &[u8]) -> Result<PostedMessage, Bad
 ///
 /// Says which field is wrong.
 pub fn decode_publish(body: &[u8]) -> Result<Json, BadRequest> {
-    build::data(body_fields(body)?.data)
+    build::data("data", body_fields(body)?.data)
 }
 
 /// Reads the body of `PATCH /v1/conversations/{conversation}`.
@@ -74,6 +76,13 @@ pub fn decode_publish(body: &[u8]) -> Result<Json, BadRequest> {
 /// Says which field is wrong.
 pub fn decode_patch(body: &[u8]) -> Result<Patch, BadRequest> {
     build::patch(body_fields(body)?)
+}
+
+/// Makes a command of a frame's fields.
+fn command(mut fields: Fields<'_>) -> Result<Command, BadRequest> {
+    build::whole_frame(&fields)?;
+    let op = build::text("op", std::mem::take(&mut fields.op))?;
+    Command::from_fields(build::operation(&op)?, fields)
 }
 
 fn body_fields(body: &[u8]) -> Result<Fields<'_>, BadRequest> {

@@ -1,4 +1,5 @@
 use super::super::*;
+use super::fields::Fields;
 
 /// A command in both encodings: the JSON as it stands, and transcoded.
 fn both(json: &str) -> [Result<Request, NotAFrame>; 2] {
@@ -108,9 +109,60 @@ fn every_command_is_read() {
             r#"{"id":1,"op":"publish","topic":"t","data":null}"#,
             Command::Publish { topic: "t".into(), data: json("null") },
         ),
-        (r#"{"id":1,"op":"ping"}"#, Command::Ping),
+        (r#"{"id":1,"op":"ping"}"#, Command::Ping {}),
     ] {
         assert_eq!(accepted(frame), command, "{frame}");
+    }
+}
+
+/// A good value of a field.
+fn sample(field: &str) -> &'static str {
+    match field {
+        "conversation" | "topic" | "key" | "content" | "token" | "log" | "title" | "sender" => r#""x""#,
+        "role" => r#""user""#,
+        "metadata" => "{}",
+        "data" => "null",
+        "seq" | "before" | "after" | "limit" => "7",
+        "typing" => "true",
+        "members" => r#"["x"]"#,
+        "since" => r#"{"epoch":"e","offset":1}"#,
+        "resume" => r#"{"session":"s","ticket":"t","cursors":{}}"#,
+        _ => panic!("`{field}` needs a sample here"),
+    }
+}
+
+#[test]
+fn each_command_reads_the_fields_that_are_listed_for_it_and_no_others() {
+    let fields = || Fields::NAMES.iter().filter(|field| !matches!(**field, "id" | "op"));
+    for operation in Operation::ALL {
+        let op = operation.name();
+        for field in fields() {
+            // `before` and `after` exclude each other. No value of `data` is wrong, but it must be there.
+            let others = fields().filter(|other| *other != field && **other != "before");
+            let mut frame = format!(r#"{{"id":1,"op":"{op}""#);
+            others.for_each(|other| frame += &format!(r#","{other}":{}"#, sample(other)));
+            if *field != "data" {
+                frame += &format!(r#","{field}":[true]"#);
+            }
+            frame += "}";
+            let command = decode(Encoding::Json, frame.as_bytes()).unwrap().command;
+            let is_read = command.is_err_and(|bad| bad.message.starts_with(&format!("`{field}` ")));
+            let is_listed = operation.fields().contains(field);
+            assert_eq!(is_read, is_listed, "`{field}` of `{op}`: read, and listed in command.rs");
+        }
+        for field in operation.fields() {
+            assert!(
+                Fields::NAMES.contains(field),
+                "`{op}` has a field `{field}` that decode/fields.rs does not read"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_command_is_found_by_its_name() {
+    for (index, operation) in Operation::ALL.iter().enumerate() {
+        assert_eq!((Operation::parse(operation.name()), *operation as usize), (Some(*operation), index));
     }
 }
 
@@ -300,7 +352,7 @@ fn unknown_fields_are_ignored_and_null_is_absent() {
         accepted(
             r#"{"id":1,"op":"ping","content":7,"limit":"x","future":{"a":[1,{"b":"\u0000"}]},"key":""}"#
         ),
-        Command::Ping
+        Command::Ping {}
     );
     assert_eq!(
         accepted(
@@ -316,9 +368,9 @@ fn unknown_fields_are_ignored_and_null_is_absent() {
 
 #[test]
 fn of_repeated_keys_the_last_one_counts() {
-    assert_eq!(accepted(r#"{"id":1,"op":"join","op":"ping","conversation":7}"#), Command::Ping);
+    assert_eq!(accepted(r#"{"id":1,"op":"join","op":"ping","conversation":7}"#), Command::Ping {});
     let request = decode(Encoding::Json, br#"{"id":"x","op":"ping","id":5}"#).unwrap();
-    assert_eq!((request.id, request.command), (5, Ok(Command::Ping)));
+    assert_eq!((request.id, request.command), (5, Ok(Command::Ping {})));
 }
 
 #[test]

@@ -1,0 +1,109 @@
+//! How the list of commands in `command.rs` is read.
+
+/// Makes `Operation`, `Command` and its decoder of the list of commands.
+///
+/// A command under `whole` is a struct. A function of `decode/build.rs` makes it of a frame's fields, which are named for the tests. A
+/// command under `by_field` is made field by field, each by a function of `decode/build.rs`.
+///
+/// Each command says whether its answer comes `in_turn` or `may_overtake` those to earlier commands, and which `scope` a token needs for
+/// it, if any: the word, or what it begins with.
+macro_rules! commands {
+    (@may_overtake in_turn) => { false };
+    (@may_overtake may_overtake) => { true };
+    (@scope) => { None };
+    (@scope $scope:literal) => { Some($scope) };
+    (
+        whole { $(
+            $(#[$whole_doc:meta])*
+            $Whole:ident($Payload:ty) = $whole_name:literal [$($whole_field:ident),*] from $build:ident,
+            $whole_order:ident $(, scope $whole_scope:literal)?;
+        )* }
+        by_field { $(
+            $(#[$doc:meta])*
+            $Variant:ident = $name:literal { $( $(#[$field_doc:meta])* $field:ident: $Type:ty = $take:ident, )* },
+            $order:ident $(, scope $scope:literal)?;
+        )* }
+    ) => {
+        /// Which command a frame holds: what its `op` says.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Operation {
+            $( $(#[$whole_doc])* $Whole, )*
+            $( $(#[$doc])* $Variant, )*
+        }
+
+        impl Operation {
+            /// All operations; `operation as usize` is the index here.
+            pub const ALL: &'static [Operation] = &[ $( Operation::$Whole, )* $( Operation::$Variant, )* ];
+
+            /// The word on the wire.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $( Operation::$Whole => $whole_name, )*
+                    $( Operation::$Variant => $name, )*
+                }
+            }
+
+            /// The operation of that name.
+            pub fn parse(name: &str) -> Option<Operation> {
+                Some(match name {
+                    $( $whole_name => Operation::$Whole, )*
+                    $( $name => Operation::$Variant, )*
+                    _ => return None,
+                })
+            }
+
+            /// Names of the command's fields.
+            pub fn fields(self) -> &'static [&'static str] {
+                match self {
+                    $( Operation::$Whole => &[ $( stringify!($whole_field), )* ], )*
+                    $( Operation::$Variant => &[ $( stringify!($field), )* ], )*
+                }
+            }
+
+            /// Whether the answer may come before those to earlier commands of the connection.
+            pub fn may_overtake(self) -> bool {
+                match self {
+                    $( Operation::$Whole => commands!(@may_overtake $whole_order), )*
+                    $( Operation::$Variant => commands!(@may_overtake $order), )*
+                }
+            }
+
+            /// The scope that a token needs: the word, or what it begins with. The hub checks it.
+            pub fn scope(self) -> Option<&'static str> {
+                match self {
+                    $( Operation::$Whole => commands!(@scope $($whole_scope)?), )*
+                    $( Operation::$Variant => commands!(@scope $($scope)?), )*
+                }
+            }
+        }
+
+        /// What a client asks of a node. Names are checked, sizes are within the protocol's limits, `limit`s are in range.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Command {
+            $( $(#[$whole_doc])* $Whole($Payload), )*
+            $( $(#[$doc])* $Variant { $( $(#[$field_doc])* $field: $Type, )* }, )*
+        }
+
+        impl Command {
+            /// Which command this is.
+            pub fn operation(&self) -> Operation {
+                match self {
+                    $( Command::$Whole(_) => Operation::$Whole, )*
+                    $( Command::$Variant { .. } => Operation::$Variant, )*
+                }
+            }
+
+            /// Makes the command of a frame's fields.
+            pub(super) fn from_fields(operation: Operation, fields: Fields<'_>) -> Result<Command, BadRequest> {
+                Ok(match operation {
+                    $( Operation::$Whole => Command::$Whole(build::$build(fields)?), )*
+                    $( Operation::$Variant => Command::$Variant {
+                        $( $field: build::$take(stringify!($field), fields.$field)?, )*
+                    }, )*
+                })
+            }
+        }
+    };
+}
+
+pub(super) use commands;
