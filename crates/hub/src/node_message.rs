@@ -70,7 +70,8 @@ pub struct MemberChange {
     pub owner: Option<UserName>,
 }
 
-/// What nodes tell each other, messages of conversations apart.
+/// What nodes tell each other, messages of conversations apart. In JSON it is an object with one key, the variant's name: the tag by
+/// which nodes of all versions tell the variants apart. A node ignores a tag that it does not know.
 ///
 /// A `name` is that of any conversation that ever had it; `conversation` is the number of the one that is meant, which a node of an
 /// older version may leave out: then the one that has the name now is meant.
@@ -205,26 +206,53 @@ impl NodeMessage {
     }
 }
 
-/// What a publication is, as far as it matters when it is lost.
+/// What is to be done about a publication that was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// A [`CommittedMessage`].
+pub enum Loss {
+    /// Nothing: another one follows.
+    Harmless,
+    /// It was a [`CommittedMessage`]: the heads of the next beats lead the others to it.
     Message,
-    /// A [`NodeMessage::Here`]: there will be another one.
-    Here,
-    /// A [`NodeMessage::Restored`]: concerns conversations of all lanes, although it takes one.
-    Restored,
-    /// Any other.
-    Other,
+    /// The others are told that they missed something on the partition that it took.
+    OfPartition,
+    /// The others are told that they missed something on every partition, although it took one.
+    OfAll,
 }
 
-/// What an encoded publication is.
-pub fn kind_of(body: &[u8]) -> Body {
-    match body {
-        [KIND_MESSAGE, ..] => Body::Message,
-        [KIND_OTHER, json @ ..] if json.starts_with(br#"{"Here""#) => Body::Here,
-        [KIND_OTHER, json @ ..] if json.starts_with(br#"{"Restored""#) => Body::Restored,
-        _ => Body::Other,
+impl NodeMessage {
+    /// What is to be done where this message is lost.
+    fn loss(&self) -> Loss {
+        match self {
+            NodeMessage::Here { .. } => Loss::Harmless,
+            NodeMessage::Restored { .. } => Loss::OfAll,
+            NodeMessage::Typing { .. }
+            | NodeMessage::Presence { .. }
+            | NodeMessage::Read { .. }
+            | NodeMessage::Member(_)
+            | NodeMessage::Members { .. }
+            | NodeMessage::Changed { .. }
+            | NodeMessage::Deleted { .. }
+            | NodeMessage::Heads(_)
+            | NodeMessage::Moved { .. }
+            | NodeMessage::Superseded { .. }
+            | NodeMessage::GivenBack { .. }
+            | NodeMessage::Ended { .. }
+            | NodeMessage::Drain { .. }
+            | NodeMessage::Missed { .. }
+            | NodeMessage::Leaving { .. } => Loss::OfPartition,
+        }
+    }
+}
+
+/// What is to be done about this publication, which was lost.
+pub fn loss_of(body: &Bytes) -> Loss {
+    match body.first() {
+        Some(&KIND_MESSAGE) => Loss::Message,
+        _ => match decode(body) {
+            Some(Heard::Other(message)) => message.loss(),
+            Some(Heard::Message(_)) => Loss::Message,
+            None => Loss::OfPartition,
+        },
     }
 }
 
@@ -330,6 +358,111 @@ mod tests {
         for json in older {
             let body = [&[KIND_OTHER], json].concat().into();
             assert!(decode(&body).is_some(), "{}", String::from_utf8_lossy(json));
+        }
+    }
+
+    /// The form that travels is a promise to nodes of other versions: one that changes it breaks rolling deploys.
+    #[test]
+    fn every_kind_travels_as_nodes_of_other_versions_know_it() {
+        let (tenant, name): (TenantName, ConversationName) = ("t".into(), "c".into());
+        let (user, node): (UserName, Arc<str>) = ("ann".into(), "n".into());
+        let member = MemberChange {
+            tenant: tenant.clone(),
+            name: name.clone(),
+            conversation: 3,
+            version: 9,
+            user: user.clone(),
+            member: true,
+            owner: None,
+        };
+        let session: Arc<str> = "s".into();
+        let head = Head { tenant: tenant.clone(), name: name.clone(), conversation: 3, seq: 9 };
+        let travels = [
+            NodeMessage::Typing {
+                tenant: tenant.clone(),
+                name: name.clone(),
+                conversation: Some(3),
+                user: user.clone(),
+                typing: true,
+            },
+            NodeMessage::Presence {
+                tenant: tenant.clone(),
+                name: name.clone(),
+                conversation: Some(3),
+                user: user.clone(),
+                node: node.clone(),
+                devices: 2,
+                last_seen_ms: Some(7),
+            },
+            NodeMessage::Read {
+                tenant: tenant.clone(),
+                name: name.clone(),
+                conversation: Some(3),
+                user: user.clone(),
+                seq: 9,
+            },
+            NodeMessage::Member(MemberChange { owner: Some(user), ..member.clone() }),
+            NodeMessage::Member(member),
+            NodeMessage::Members {
+                tenant: tenant.clone(),
+                name: name.clone(),
+                conversation: 3,
+                version: Some(9),
+            },
+            NodeMessage::Changed { tenant: tenant.clone(), name: name.clone(), conversation: Some(3) },
+            NodeMessage::Deleted { tenant, name, conversation: 3 },
+            NodeMessage::Heads(vec![head]),
+            NodeMessage::Moved { session: session.clone(), to: node.clone(), stamp: Some(5) },
+            NodeMessage::Superseded { session: session.clone(), to: node.clone(), stamp: Some(5) },
+            NodeMessage::GivenBack { session: session.clone(), stamp: 5 },
+            NodeMessage::Ended { session },
+            NodeMessage::Restored { node: node.clone() },
+            NodeMessage::Drain { node: node.clone() },
+            NodeMessage::Missed { node: node.clone() },
+            NodeMessage::Here { node: node.clone() },
+            NodeMessage::Leaving { node },
+        ];
+        let known = [
+            r#"{"Typing":{"tenant":"t","name":"c","conversation":3,"user":"ann","typing":true}}"#,
+            r#"{"Presence":{"tenant":"t","name":"c","conversation":3,"user":"ann","node":"n","devices":2,"last_seen_ms":7}}"#,
+            r#"{"Read":{"tenant":"t","name":"c","conversation":3,"user":"ann","seq":9}}"#,
+            r#"{"Member":{"tenant":"t","name":"c","conversation":3,"version":9,"user":"ann","member":true,"owner":"ann"}}"#,
+            r#"{"Member":{"tenant":"t","name":"c","conversation":3,"version":9,"user":"ann","member":true}}"#,
+            r#"{"Members":{"tenant":"t","name":"c","conversation":3,"version":9}}"#,
+            r#"{"Changed":{"tenant":"t","name":"c","conversation":3}}"#,
+            r#"{"Deleted":{"tenant":"t","name":"c","conversation":3}}"#,
+            r#"{"Heads":[{"tenant":"t","name":"c","conversation":3,"seq":9}]}"#,
+            r#"{"Moved":{"session":"s","to":"n","stamp":5}}"#,
+            r#"{"Superseded":{"session":"s","to":"n","stamp":5}}"#,
+            r#"{"GivenBack":{"session":"s","stamp":5}}"#,
+            r#"{"Ended":{"session":"s"}}"#,
+            r#"{"Restored":{"node":"n"}}"#,
+            r#"{"Drain":{"node":"n"}}"#,
+            r#"{"Missed":{"node":"n"}}"#,
+            r#"{"Here":{"node":"n"}}"#,
+            r#"{"Leaving":{"node":"n"}}"#,
+        ];
+        assert_eq!(travels.len(), known.len());
+        for (message, json) in travels.into_iter().zip(known) {
+            let body = message.encode();
+            assert_eq!(body, [&[KIND_OTHER], json.as_bytes()].concat());
+            assert_eq!(decode(&body), Some(Heard::Other(message)));
+        }
+    }
+
+    #[test]
+    fn the_loss_of_a_publication_is_told_by_its_kind() {
+        let node: Arc<str> = "n".into();
+        let message = encode_message(1, &"t".into(), &"c".into(), 1, 0, None, b"{}");
+        for (body, loss) in [
+            (message, Loss::Message),
+            (NodeMessage::Here { node: node.clone() }.encode(), Loss::Harmless),
+            (NodeMessage::Restored { node: node.clone() }.encode(), Loss::OfAll),
+            (NodeMessage::Leaving { node }.encode(), Loss::OfPartition),
+            (Bytes::from_static(b"\x02{\"Hereafter\":{}}"), Loss::OfPartition),
+            (Bytes::new(), Loss::OfPartition),
+        ] {
+            assert_eq!(loss_of(&body), loss, "{body:?}");
         }
     }
 

@@ -11,8 +11,9 @@ use starling_wire::protocol::CloseReason;
 
 use crate::{CommandError, Encoded, Reply};
 
-/// A conversation or a topic, on this node.
-pub type RoomId = u64;
+/// The number of a conversation or a topic on this node. Another node has others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomId(pub u64);
 
 /// A socket of this node. A number is used again after the socket closed; `generation` tells the two apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

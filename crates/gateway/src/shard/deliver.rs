@@ -392,7 +392,7 @@ mod tests {
     use super::super::fixture::{attachment, connect, session, shard};
     use super::*;
 
-    const ROOM: RoomId = 7;
+    const ROOM: RoomId = RoomId(7);
 
     #[test]
     fn a_socket_is_served_from_the_log_although_an_older_one_that_is_closing_holds_the_room_further_back() {
@@ -411,8 +411,8 @@ mod tests {
 
     #[test]
     fn a_quiet_room_is_served_from_the_log_although_another_is_busier_than_the_socket_is_fast() {
-        const BUSY: RoomId = 1;
-        const QUIET: RoomId = 2;
+        const BUSY: RoomId = RoomId(1);
+        const QUIET: RoomId = RoomId(2);
         let shard = shard();
         let (key, _near) = connect(&shard);
         let mut table = shard.table.borrow_mut();

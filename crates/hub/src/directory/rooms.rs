@@ -95,7 +95,7 @@ impl Rooms {
 
     /// A new short name, unique on this node.
     pub fn new_id(&self) -> RoomId {
-        self.next_id.fetch_add(1, Ordering::Relaxed)
+        RoomId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The room, if it is known already.
@@ -374,7 +374,7 @@ mod tests {
             details_version: 0,
             log: "1-a".into(),
         };
-        let room = Arc::new(Room::new(key.clone(), 1, 1, read));
+        let room = Arc::new(Room::new(key.clone(), RoomId(1), 1, read));
         rooms.settle(&Deaf, &key, &loading, Some(&room));
         assert_eq!(room.state().head(), 2);
         room.state().attach(0);

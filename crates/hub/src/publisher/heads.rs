@@ -67,6 +67,7 @@ mod tests {
 
     use super::*;
     use crate::room::RoomKey;
+    use crate::shards::RoomId;
 
     fn room(id: u64) -> Arc<Room> {
         let conversation = Conversation {
@@ -82,7 +83,7 @@ mod tests {
             details_version: 0,
             log: "1-a".into(),
         };
-        Arc::new(Room::new(RoomKey { tenant: "t".into(), name: "c".into() }, id, 1, conversation))
+        Arc::new(Room::new(RoomKey { tenant: "t".into(), name: "c".into() }, RoomId(id), 1, conversation))
     }
 
     #[test]

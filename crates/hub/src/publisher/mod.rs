@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use crate::lane::{self, Bound, Lane, Weigh};
 use crate::metrics::METRICS;
-use crate::node_message::{self, Body, NodeMessage, traceparent_of};
+use crate::node_message::{self, Loss, NodeMessage, traceparent_of};
 use crate::room::Room;
 use crate::trace::belong_to;
 
@@ -135,11 +135,11 @@ impl Publisher {
 
     /// Remembers the partition of a publication that was lost. `heads_are_known`: the beats' heads lead the others to the message.
     fn note_lost(&self, publication: &Publication, heads_are_known: bool) {
-        match node_message::kind_of(&publication.body) {
-            Body::Here => {}
-            Body::Message if heads_are_known => {}
-            Body::Restored => self.unannounced.insert_all(),
-            Body::Message | Body::Other => self.unannounced.insert(publication.partition),
+        match node_message::loss_of(&publication.body) {
+            Loss::Harmless => {}
+            Loss::Message if heads_are_known => {}
+            Loss::OfAll => self.unannounced.insert_all(),
+            Loss::Message | Loss::OfPartition => self.unannounced.insert(publication.partition),
         }
     }
 }
