@@ -11,7 +11,7 @@ use starling_hub::{CommandError, Hub};
 
 use super::error::ApiError;
 
-/// Who the request's token says its bearer is.
+/// Identity from the request's token.
 pub(super) struct Caller(pub Identity);
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller
@@ -31,13 +31,13 @@ where
     }
 }
 
-/// The token in a request's headers.
+/// Returns the token in a request's headers.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Who a token says its bearer is; waits only where a key has to be fetched.
+/// Verifies a token. Only waits if a key must be fetched.
 pub(crate) async fn authenticate(hub: &Hub, token: &str) -> Result<Identity, CommandError> {
     let checked = match hub.authenticate_now(token) {
         Some(checked) => checked,

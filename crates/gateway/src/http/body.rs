@@ -12,14 +12,14 @@ use starling_hub::CommandError;
 
 use super::error::ApiError;
 
-/// The largest body, bytes: twice what the largest frame may hold over WebSocket.
+/// Largest body in bytes: twice the largest frame over WebSocket.
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// How much of a body that is too large is read and dropped, bytes: a client that still sends would not see the answer.
+/// Most bytes of an oversized body that are read and dropped. A client that is still sending would not see the response.
 const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long a client may take to send a body.
+/// Time in which a body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A request's body, whole. Its content type is not looked at: bodies are JSON whatever a client calls them.
+/// Complete body of a request. Its content type is ignored: bodies are always JSON.
 pub(super) struct WholeBody(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for WholeBody {
@@ -61,7 +61,7 @@ fn too_large() -> ApiError {
     CommandError::too_large(format!("a body has at most {BODY_BYTES_MAX} bytes")).into()
 }
 
-/// Whether the client sends the body only when it is told to: then nothing has to be read before a refusal.
+/// Whether the client waits for permission to send the body. Then nothing must be read before a refusal.
 fn waits_for_leave(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

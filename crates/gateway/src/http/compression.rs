@@ -20,25 +20,25 @@ use tower_http::compression::predicate::SizeAbove;
 
 use super::error::ApiError;
 
-/// Answers from this size on are compressed, bytes: what is smaller fits one packet anyway.
+/// Smallest response that is compressed, in bytes. Smaller ones fit into one packet anyway.
 const COMPRESS_BYTES_MIN: u64 = 1024;
-/// Answers from this size on are compressed elsewhere, bytes: a page of history of 1 MiB takes some 10 ms.
+/// Smallest response that is compressed on another thread, in bytes. A page of history of 1 MiB takes about 10 ms.
 const ELSEWHERE_BYTES_MIN: u64 = 16 * 1024;
 
-/// How long an answer is before it is compressed, as far as that is known; stands among the extensions of the response.
+/// Length of a response before compression, if known; stored in the extensions of the response.
 #[derive(Clone, Copy)]
 pub(crate) struct AnswerBytes(pub u64);
 
-/// Where large answers are compressed.
+/// Compression of large responses on other threads.
 #[derive(Clone)]
 struct Elsewhere {
-    /// Of the control threads; its threads for work that blocks are used.
+    /// Runtime of the control threads, whose blocking threads are used.
     runtime: Handle,
-    /// As many at once as leave half of the processors to everything else.
+    /// Permits for compressing at the same time; half of the processors stay free.
     turns: Arc<Semaphore>,
 }
 
-/// Compresses what the router answers. To be called within the runtime whose threads are to compress large answers.
+/// Compresses the router's responses. Must be called within the runtime whose threads compress large responses.
 pub(super) fn compressed(router: Router) -> Router {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let elsewhere =
@@ -49,7 +49,7 @@ pub(super) fn compressed(router: Router) -> Router {
         .layer(map_response_with_state(elsewhere, compress_elsewhere))
 }
 
-/// The fastest level: the network is seldom that slow.
+/// Fastest level, because the network is seldom slower.
 fn layer() -> CompressionLayer<SizeAbove> {
     CompressionLayer::new()
         .no_deflate()
@@ -64,7 +64,7 @@ async fn measure(mut response: Response) -> Response {
     response
 }
 
-/// A body is compressed while it is read: so it is read, whole, on another thread.
+/// Compresses a body on another thread, by reading all of it there: bodies are compressed while they are read.
 async fn compress_elsewhere(State(elsewhere): State<Elsewhere>, response: Response) -> Response {
     let large =
         response.extensions().get::<AnswerBytes>().is_some_and(|bytes| bytes.0 >= ELSEWHERE_BYTES_MIN);
@@ -85,7 +85,7 @@ async fn compress_elsewhere(State(elsewhere): State<Elsewhere>, response: Respon
     Response::from_parts(parts, Body::from(bytes))
 }
 
-/// What is compressed is in memory already, so this does not happen but when the node ends.
+/// Error for a body that cannot be read. Bodies are in memory already, so this only happens when the node ends.
 fn failed() -> Response {
     ApiError::from(CommandError::new(ErrorCode::Internal, "the answer could not be compressed"))
         .into_response()
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// A body that remembers which threads it was read on.
+    /// Body that records the threads on which it was read.
     struct Watched {
         left: Option<Bytes>,
         readers: Arc<Mutex<Vec<ThreadId>>>,

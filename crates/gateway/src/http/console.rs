@@ -18,7 +18,7 @@ use starling_hub::Map;
 
 use super::error::{self, ApiError};
 
-/// The page may load from its own node only, and talk to it and to other nodes by WebSocket and HTTP.
+/// Content security policy: the page may only load from its own node, and use WebSocket and HTTP with it and with other nodes.
 const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss: http: https:; img-src 'self' data:; \
                       object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -26,12 +26,12 @@ const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss: http: http
 #[folder = "console/"]
 struct Page;
 
-/// The modules of the JavaScript client, the same files that applications use.
+/// Modules of the JavaScript client, the same files that applications use.
 #[derive(RustEmbed)]
 #[folder = "../../clients/js/starling/"]
 struct ClientModules;
 
-/// The module of the JavaScript client that applications import.
+/// Module of the JavaScript client that applications import.
 static CLIENT: &[u8] = include_bytes!("../../../../clients/js/starling.js");
 
 /// Files by name.
@@ -44,7 +44,7 @@ static CLIENT_FILES: LazyLock<Files> = LazyLock::new(embedded::<ClientModules>);
 static CLIENT_FILE: LazyLock<File> =
     LazyLock::new(|| File::new("text/javascript; charset=utf-8", Bytes::from_static(CLIENT)));
 
-/// Collects what was built in from a folder.
+/// Collects the embedded files of a folder.
 fn embedded<Folder: RustEmbed>() -> Files {
     let files = Folder::iter().filter_map(|name: Cow<'static, str>| {
         let data = match Folder::get(&name)?.data {
@@ -57,7 +57,7 @@ fn embedded<Folder: RustEmbed>() -> Files {
     files.collect()
 }
 
-/// The routes of the page and of the client.
+/// Routes of the page and of the client.
 pub(super) fn routes() -> Router {
     Router::new()
         .route("/", get(|headers: HeaderMap, uri: Uri| answer(&FILES, "index.html".to_owned(), headers, uri)))
@@ -86,7 +86,7 @@ async fn answer(
     }
 }
 
-/// Something that is the same until the program is another.
+/// Embedded file, which only changes with the program.
 pub(super) struct File {
     content_type: &'static str,
     body: Bytes,
@@ -94,7 +94,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Takes a file's content.
+    /// Creates a file from its content.
     pub(super) fn new(content_type: &'static str, body: Bytes) -> File {
         // A weak tag: the same stands for the compressed forms.
         let tag = format!("W/\"{:016x}\"", fingerprint(&body));
@@ -105,7 +105,7 @@ impl File {
         }
     }
 
-    /// The file, or 304 for those who have it.
+    /// Returns the file, or 304 if the client has it.
     pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
         let mut response = if self.is_known(headers) {
             StatusCode::NOT_MODIFIED.into_response()
@@ -134,12 +134,12 @@ const FILE_HEADERS: [(HeaderName, &str); 4] = [
     (X_FRAME_OPTIONS, "DENY"),
 ];
 
-/// `If-None-Match` compares weakly: RFC 9110, section 13.1.2.
+/// Compares `If-None-Match` weakly: RFC 9110, section 13.1.2.
 fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }
 
-/// `None` for what is no part of the page.
+/// Returns the content type of a file; `None` if the page has no such files.
 fn content_type(name: &str) -> Option<&'static str> {
     Some(match name.rsplit_once('.')?.1 {
         "html" => "text/html; charset=utf-8",
@@ -154,7 +154,7 @@ fn content_type(name: &str) -> Option<&'static str> {
     })
 }
 
-/// FNV-1a: tells one build's file from another's; nobody gains from a collision.
+/// FNV-1a, which distinguishes the files of different builds. A collision helps no attacker.
 fn fingerprint(bytes: &[u8]) -> u64 {
     bytes
         .iter()

@@ -19,86 +19,86 @@ use super::error::{ApiError, ErrorResponse, Failures};
 use super::names::{Name, Names};
 use super::paging::{self, PageParams, Params};
 
-/// A conversation to be.
+/// Conversation to create.
 #[derive(ToSchema)]
 #[schema(example = json!({"conversation": "picnic", "title": "Picnic on Sunday", "members": ["bob"]}))]
 #[expect(dead_code, reason = "describes what `decode_create` reads")]
 pub(super) struct NewConversation {
-    /// Its name; the node makes one up where there is none.
+    /// Name; if absent, the node generates one.
     conversation: Option<Name>,
-    /// Shown to people, at most 1 KiB.
+    /// Title, shown to people, at most 1 KiB.
     #[schema(max_length = 1024)]
     title: Option<String>,
-    /// Users who are members from the start, beside the caller; at most 1,000.
+    /// Members besides the caller; at most 1,000.
     #[schema(max_items = 1000)]
     members: Option<Vec<Name>>,
-    /// At most 16 KiB as compact JSON.
+    /// The application's own data, at most 16 KiB as compact JSON.
     #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
 }
 
-/// What is to change; what is absent stays, `null` removes.
+/// Changes to a conversation. An absent field stays, `null` removes it.
 #[derive(ToSchema)]
 #[schema(example = json!({"title": "Picnic on Monday"}))]
 #[expect(dead_code, reason = "describes what `decode_patch` reads")]
 pub(super) struct ConversationPatch {
-    /// Shown to people, at most 1 KiB.
+    /// Title, shown to people, at most 1 KiB.
     #[schema(max_length = 1024)]
     title: Option<String>,
-    /// At most 16 KiB as compact JSON.
+    /// The application's own data, at most 16 KiB as compact JSON.
     #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
 }
 
-/// What became of a create.
+/// Result of creating a conversation.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"conversation": "picnic", "created": true}))]
 pub(super) struct Created {
-    /// Its name.
+    /// Name of the conversation.
     #[schema(value_type = Name)]
     conversation: ConversationName,
-    /// `false`: it was there, and the caller is a member of it.
+    /// `false` if the conversation existed already and the caller is a member.
     created: bool,
 }
 
-/// A conversation.
+/// Conversation.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "conversation": "picnic", "title": "Picnic on Sunday", "owner": "alice",
     "created_at": "2026-11-21T10:15:00.000Z", "head": 3, "members": ["alice", "bob"]
 }))]
 pub(super) struct Conversation {
-    /// Its name.
+    /// Name of the conversation.
     #[schema(value_type = Name)]
     conversation: ConversationName,
-    /// Shown to people.
+    /// Title, shown to people.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1024, nullable = false)]
     title: Option<String>,
-    /// The application's own.
+    /// The application's own data.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     metadata: Option<protocol::Json>,
-    /// Who made it.
+    /// User who owns the conversation.
     #[schema(value_type = Name)]
     owner: UserName,
-    /// When.
+    /// Time of creation.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// The newest message's number, 0 when empty.
+    /// Number of the newest message; 0 if there is none.
     head: u64,
-    /// Everybody in it; absent in lists.
+    /// Members; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Name>>, nullable = false)]
     members: Option<Vec<UserName>>,
 }
 
-/// A page of somebody's conversations.
+/// Page of a user's conversations.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ConversationList {
-    /// Newest activity first.
+    /// Conversations, most recently active first.
     conversations: Vec<Conversation>,
-    /// The cursor of the next page; null at the end.
+    /// Cursor of the next page; null at the end.
     #[schema(required)]
     next: Option<String>,
 }
@@ -110,18 +110,18 @@ impl From<ConversationView> for Conversation {
     }
 }
 
-/// Makes a conversation, whose owner and member the caller becomes.
+/// Creates a conversation. The caller becomes its owner and a member.
 ///
-/// Needs the scope `conversations:create` or `admin`. Repeating it is harmless: a member of the existing one gets 200.
+/// Needs the scope `conversations:create` or `admin`. Repeating it is harmless: a member of the existing conversation gets 200.
 #[utoipa::path(
     post, path = "/v1/conversations", operation_id = "createConversation", tag = "conversations", security(("bearer" = [])),
     request_body = NewConversation,
     responses(
-        (status = 201, description = "It has been made", body = Created,
-            headers(("Location" = String, description = "Its path"))),
-        (status = 200, description = "It was there, and the caller is a member", body = Created),
+        (status = 201, description = "The conversation has been created", body = Created,
+            headers(("Location" = String, description = "Path of the conversation"))),
+        (status = 200, description = "The conversation existed already, and the caller is a member", body = Created),
         (status = 403, description = "The token lacks the scope", body = ErrorResponse),
-        (status = 409, description = "It was there, and the caller is not a member", body = ErrorResponse),
+        (status = 409, description = "The conversation existed already, and the caller is not a member", body = ErrorResponse),
         (status = 413, description = "A field or the body is too large", body = ErrorResponse),
         Failures,
     ),
@@ -142,11 +142,11 @@ pub(super) async fn create(
     Ok(response)
 }
 
-/// Lists the conversations that the caller is a member of, newest activity first.
+/// Lists the conversations that the caller is a member of, most recently active first.
 #[utoipa::path(
     get, path = "/v1/conversations", operation_id = "listConversations", tag = "conversations", security(("bearer" = [])),
     params(PageParams),
-    responses((status = 200, description = "A page of them", body = ConversationList), Failures),
+    responses((status = 200, description = "A page of conversations", body = ConversationList), Failures),
 )]
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
@@ -161,13 +161,13 @@ pub(super) async fn list(
     }))
 }
 
-/// Shows a conversation and its members; for members and the scope `admin`.
+/// Returns a conversation and its members; for members and the scope `admin`.
 #[utoipa::path(
     get, path = "/v1/conversations/{conversation}", operation_id = "getConversation", tag = "conversations", security(("bearer" = [])),
-    params(("conversation" = Name, Path, description = "The conversation's name")),
+    params(("conversation" = Name, Path, description = "Name of the conversation")),
     responses(
         (status = 200, description = "The conversation", body = Conversation),
-        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        (status = 404, description = "The conversation does not exist, or the caller is not a member", body = ErrorResponse),
         Failures,
     ),
 )]
@@ -183,12 +183,12 @@ pub(super) async fn show(
 /// Changes title and metadata; for the owner and the scope `admin`.
 #[utoipa::path(
     patch, path = "/v1/conversations/{conversation}", operation_id = "changeConversation", tag = "conversations", security(("bearer" = [])),
-    params(("conversation" = Name, Path, description = "The conversation's name")),
+    params(("conversation" = Name, Path, description = "Name of the conversation")),
     request_body = ConversationPatch,
     responses(
-        (status = 200, description = "The conversation as it is now", body = Conversation),
-        (status = 403, description = "A member, but not the owner", body = ErrorResponse),
-        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        (status = 200, description = "The conversation after the change", body = Conversation),
+        (status = 403, description = "The caller is a member but not the owner", body = ErrorResponse),
+        (status = 404, description = "The conversation does not exist, or the caller is not a member", body = ErrorResponse),
         (status = 413, description = "A field or the body is too large", body = ErrorResponse),
         Failures,
     ),
@@ -208,11 +208,11 @@ pub(super) async fn change(
 /// Deletes a conversation with its messages; for the owner and the scope `admin`.
 #[utoipa::path(
     delete, path = "/v1/conversations/{conversation}", operation_id = "deleteConversation", tag = "conversations", security(("bearer" = [])),
-    params(("conversation" = Name, Path, description = "The conversation's name")),
+    params(("conversation" = Name, Path, description = "Name of the conversation")),
     responses(
-        (status = 204, description = "It is gone"),
-        (status = 403, description = "A member, but not the owner", body = ErrorResponse),
-        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        (status = 204, description = "The conversation has been deleted"),
+        (status = 403, description = "The caller is a member but not the owner", body = ErrorResponse),
+        (status = 404, description = "The conversation does not exist, or the caller is not a member", body = ErrorResponse),
         Failures,
     ),
 )]
@@ -226,18 +226,18 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Makes a user a member; for the owner and the scope `admin`. Repeating it is harmless.
+/// Adds a member; for the owner and the scope `admin`. Repeating it is harmless.
 #[utoipa::path(
     put, path = "/v1/conversations/{conversation}/members/{user}", operation_id = "addMember", tag = "conversations", security(("bearer" = [])),
     params(
-        ("conversation" = Name, Path, description = "The conversation's name"),
-        ("user" = Name, Path, description = "The user's name"),
+        ("conversation" = Name, Path, description = "Name of the conversation"),
+        ("user" = Name, Path, description = "Name of the user"),
     ),
     responses(
-        (status = 200, description = "The conversation as it is now", body = Conversation),
-        (status = 403, description = "A member, but not the owner", body = ErrorResponse),
-        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
-        (status = 413, description = "The conversation has as many members as it may have", body = ErrorResponse),
+        (status = 200, description = "The conversation after the change", body = Conversation),
+        (status = 403, description = "The caller is a member but not the owner", body = ErrorResponse),
+        (status = 404, description = "The conversation does not exist, or the caller is not a member", body = ErrorResponse),
+        (status = 413, description = "The conversation has reached its number of members", body = ErrorResponse),
         Failures,
     ),
 )]
@@ -251,17 +251,17 @@ pub(super) async fn add_member(
     Ok(Json(hub.conversation(&identity, &conversation).await?.into()))
 }
 
-/// Ends a membership; for the owner, the scope `admin`, and the member itself.
+/// Removes a member; for the owner, the scope `admin`, and the member itself.
 #[utoipa::path(
     delete, path = "/v1/conversations/{conversation}/members/{user}", operation_id = "removeMember", tag = "conversations", security(("bearer" = [])),
     params(
-        ("conversation" = Name, Path, description = "The conversation's name"),
-        ("user" = Name, Path, description = "The user's name"),
+        ("conversation" = Name, Path, description = "Name of the conversation"),
+        ("user" = Name, Path, description = "Name of the user"),
     ),
     responses(
-        (status = 204, description = "The user is no member any more"),
-        (status = 403, description = "A member, but neither the owner nor the one to be removed", body = ErrorResponse),
-        (status = 404, description = "No such conversation or member, or not a member of it", body = ErrorResponse),
+        (status = 204, description = "The user is no longer a member"),
+        (status = 403, description = "The caller is a member, but neither the owner nor the one to remove", body = ErrorResponse),
+        (status = 404, description = "The conversation or the member does not exist, or the caller is not a member", body = ErrorResponse),
         Failures,
     ),
 )]

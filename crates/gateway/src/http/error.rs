@@ -9,7 +9,7 @@ use starling_hub::CommandError;
 use starling_wire::protocol::{BadRequest, ErrorBody, ErrorCode};
 use utoipa::{IntoResponses, ToSchema};
 
-/// A failed call.
+/// Failed request.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -17,12 +17,12 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
-    /// A failure whose status is not the usual one of its code.
+    /// Creates an error whose status is not the usual one of its code.
     pub(crate) fn with_status(status: StatusCode, error: CommandError) -> ApiError {
         ApiError { status, error }
     }
 
-    /// The client asked for something that makes no sense.
+    /// Creates an error for a request that makes no sense.
     pub(super) fn bad_request(message: impl Into<String>) -> ApiError {
         CommandError::bad_request(message).into()
     }
@@ -55,12 +55,12 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Answers for paths that lead nowhere.
+/// Responds to unknown paths.
 pub(super) async fn no_such_path(uri: Uri) -> ApiError {
     CommandError::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path())).into()
 }
 
-/// Answers for methods that a path does not have; the router adds `Allow`.
+/// Responds to methods that a path does not support; the router adds `Allow`.
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     let error = CommandError::bad_request(format!("{} has no method {method}; see Allow", uri.path()));
     ApiError::with_status(StatusCode::METHOD_NOT_ALLOWED, error)
@@ -80,7 +80,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// Why a call failed.
+/// Response of a failed request.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error, example = json!({"error": {"code": "bad_request", "message": "`key` is missing"}}))]
 pub(super) struct ErrorResponse {
@@ -92,16 +92,16 @@ pub(super) struct ErrorResponse {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes `ErrorBody` of the wire crate, which knows no OpenAPI")]
 pub(super) struct ErrorObject {
-    /// Stable; what to do about each stands in the table of errors.
+    /// Stable code. The table of errors says what to do about each.
     code: ErrorCodeName,
-    /// For the developer of the client; may change.
+    /// Message for the developer of the client; may change.
     message: String,
-    /// When to try again, milliseconds; with `rate_limited` and `unavailable`.
+    /// Time to wait before trying again, in milliseconds; only with `rate_limited` and `unavailable`.
     #[schema(nullable = false)]
     retry_after_ms: Option<u64>,
 }
 
-/// The error codes.
+/// Error codes.
 #[derive(ToSchema)]
 #[schema(as = ErrorCode, rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes `ErrorCode` of the wire crate, which knows no OpenAPI")]
@@ -117,24 +117,24 @@ pub(super) enum ErrorCodeName {
     Internal,
 }
 
-/// How every call of the API can fail.
+/// Errors that every call can return.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "describes answers that `ApiError` gives")]
 pub(super) enum Failures {
     /// The request makes no sense; the message names the field.
     #[response(status = 400)]
     BadRequest(ErrorResponse),
-    /// No token, or one that is not valid.
+    /// The token is missing or not valid.
     #[response(status = 401, headers(("WWW-Authenticate" = String, description = "`Bearer`")))]
     Unauthorized(ErrorResponse),
     /// Too often; nothing was done.
-    #[response(status = 429, headers(("Retry-After" = u64, description = "When to try again, seconds")))]
+    #[response(status = 429, headers(("Retry-After" = u64, description = "Seconds to wait before trying again")))]
     RateLimited(ErrorResponse),
-    /// A fault of Starling's; it has been logged.
+    /// A fault in Starling, which has been logged.
     #[response(status = 500)]
     Internal(ErrorResponse),
     /// Nothing was accepted; try again.
-    #[response(status = 503, headers(("Retry-After" = u64, description = "When to try again, seconds")))]
+    #[response(status = 503, headers(("Retry-After" = u64, description = "Seconds to wait before trying again")))]
     Unavailable(ErrorResponse),
 }
 

@@ -5,20 +5,20 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// An answer and when it was found.
+/// Cached value and the time when it was computed.
 pub(super) struct Kept<T> {
     lifetime: Duration,
-    /// Held while a new answer is looked for: one caller looks, the others wait for what it finds.
+    /// Locked while a new value is computed: one caller computes it, the others wait for the result.
     answer: Mutex<Option<(Instant, T)>>,
 }
 
 impl<T: Clone> Kept<T> {
-    /// Keeps answers for this long.
+    /// Creates a cache with this lifetime.
     pub(super) fn new(lifetime: Duration) -> Kept<T> {
         Kept { lifetime, answer: Mutex::new(None) }
     }
 
-    /// The answer that is kept, or else the one that `look` finds.
+    /// Returns the cached value, or computes a new one with `look`.
     pub(super) async fn get(&self, look: impl Future<Output = T>) -> T {
         let mut kept = self.answer.lock().await;
         if let Some((at, answer)) = &*kept

@@ -18,45 +18,45 @@ use super::error::{ApiError, ErrorResponse, Failures};
 use super::names::{Name, Names};
 use super::paging::{self, Params};
 
-/// The largest number that a client can name, 2^53-1, as over WebSocket.
+/// Largest number that a client can send, 2^53-1, as over WebSocket.
 const SEQ_MAX: u64 = (1 << 53) - 1;
 
-/// Which part of the log: at most one of `before` and `after`; neither means the newest.
+/// Part of the log to read: at most one of `before` and `after`; without them, the newest messages.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LogParams {
-    /// Only smaller numbers: the newest of them.
+    /// Return the newest messages with smaller numbers.
     #[param(nullable = false, maximum = 9007199254740991_i64)]
     before: Option<u64>,
-    /// Only larger numbers: the oldest of them.
+    /// Return the oldest messages with greater numbers.
     #[param(nullable = false, maximum = 9007199254740991_i64)]
     after: Option<u64>,
-    /// How many messages at most.
+    /// Most messages in the page.
     #[param(nullable = false, minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
 }
 
-/// A message to be.
+/// Message to add.
 #[derive(ToSchema)]
 #[schema(example = json!({"key": "order-1042-shipped", "content": "Your order is on its way."}))]
 #[expect(dead_code, reason = "describes what `decode_send` reads")]
 pub(super) struct NewMessage {
-    /// Idempotency key, 1 to 64 characters: with the same one again, nothing is added, and the first message is answered.
+    /// Idempotency key, 1 to 64 characters. If it was used before, nothing is added, and the response describes the first message.
     #[schema(min_length = 1, max_length = 64)]
     key: String,
-    /// The text, at most 64 KiB.
+    /// Text, at most 64 KiB.
     #[schema(max_length = 65536)]
     content: String,
-    /// At most 16 KiB as compact JSON.
+    /// The application's own data, at most 16 KiB as compact JSON.
     #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
-    /// The user whom it is to stand under, member or not; needs the scope `admin`.
+    /// User shown as the sender, member or not; needs the scope `admin`.
     sender: Option<Name>,
-    /// Who speaks; needs the scope `admin`.
+    /// Role of the sender; needs the scope `admin`.
     role: Option<MessageRole>,
 }
 
-/// Who speaks in a message.
+/// Role of a message's sender.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes `Role` of the conversation store, which knows no OpenAPI")]
@@ -67,64 +67,64 @@ pub(super) enum MessageRole {
     Tool,
 }
 
-/// Where a message stands.
+/// Position of a message in the log.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "id": "019353a0-7c00-7abc-8def-0123456789ab", "seq": 4, "at": "2026-11-21T10:15:00.000Z", "duplicate": false
 }))]
 pub(super) struct Sent {
-    /// The message's id.
+    /// Id of the message.
     #[schema(format = "uuid")]
     id: String,
-    /// Its number in the conversation, from 1.
+    /// Number of the message in the conversation, from 1.
     #[schema(minimum = 1)]
     seq: u64,
-    /// When it was committed.
+    /// Time of the commit.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// Whether the key had been used before: then this is the first message's place.
+    /// Whether the key was used before. Then this is the position of the first message.
     duplicate: bool,
 }
 
-/// A page of the log.
+/// Page of the log.
 #[derive(Serialize, ToSchema)]
 pub(super) struct MessagePage {
-    /// Ascending by number. A page ends early at 1 MiB.
+    /// Messages in ascending order. A page ends early at 1 MiB.
     messages: Vec<Message>,
-    /// Whether there is more in the direction of reading.
+    /// Whether further messages exist in the direction of reading.
     more: bool,
 }
 
-/// A message.
+/// Message.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "conversation": "picnic", "seq": 4, "id": "019353a0-7c00-7abc-8def-0123456789ab", "sender": "alice",
     "role": "user", "content": "Who brings bread?", "at": "2026-11-21T10:15:00.000Z"
 }))]
 pub(super) struct Message {
-    /// Where.
+    /// Name of the conversation.
     #[schema(value_type = Name)]
     conversation: ConversationName,
-    /// Its number in the conversation, from 1.
+    /// Number of the message in the conversation, from 1.
     #[schema(minimum = 1)]
     seq: u64,
-    /// Its id.
+    /// Id of the message.
     #[schema(format = "uuid")]
     id: String,
-    /// The user whom it stands under.
+    /// User shown as the sender.
     #[schema(value_type = Name)]
     sender: UserName,
-    /// Who speaks.
+    /// Role of the sender.
     #[schema(value_type = MessageRole)]
     role: &'static str,
-    /// The text, at most 64 KiB.
+    /// Text, at most 64 KiB.
     #[schema(value_type = String, max_length = 65536)]
     content: Arc<str>,
-    /// The application's own.
+    /// The application's own data.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     metadata: Option<protocol::Json>,
-    /// When it was committed.
+    /// Time of the commit.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
 }
@@ -139,10 +139,10 @@ impl From<protocol::Message> for Message {
 /// Reads a page of the log; for members and the scope `admin`.
 #[utoipa::path(
     get, path = "/v1/conversations/{conversation}/messages", operation_id = "listMessages", tag = "messages", security(("bearer" = [])),
-    params(("conversation" = Name, Path, description = "The conversation's name"), LogParams),
+    params(("conversation" = Name, Path, description = "Name of the conversation"), LogParams),
     responses(
-        (status = 200, description = "A page", body = MessagePage),
-        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        (status = 200, description = "A page of messages", body = MessagePage),
+        (status = 404, description = "The conversation does not exist, or the caller is not a member", body = ErrorResponse),
         Failures,
     ),
 )]
@@ -161,18 +161,18 @@ pub(super) async fn list(
     }))
 }
 
-/// Adds a message. Answered when it is committed; repeating it with the same key is harmless.
+/// Adds a message. The response is sent after the commit; repeating the request with the same key is harmless.
 ///
-/// For members; the scope `admin` may post into any conversation, under any name and role.
+/// For members; with the scope `admin`, into any conversation and as any sender and role.
 #[utoipa::path(
     post, path = "/v1/conversations/{conversation}/messages", operation_id = "postMessage", tag = "messages", security(("bearer" = [])),
-    params(("conversation" = Name, Path, description = "The conversation's name")),
+    params(("conversation" = Name, Path, description = "Name of the conversation")),
     request_body = NewMessage,
     responses(
-        (status = 201, description = "It is in the log", body = Sent),
-        (status = 200, description = "It had been in the log under this key", body = Sent),
+        (status = 201, description = "The message is in the log", body = Sent),
+        (status = 200, description = "A message with this key was already in the log", body = Sent),
         (status = 403, description = "`sender` or `role` without the scope `admin`", body = ErrorResponse),
-        (status = 404, description = "No such conversation, or not a member of it", body = ErrorResponse),
+        (status = 404, description = "The conversation does not exist, or the caller is not a member", body = ErrorResponse),
         (status = 413, description = "A field or the body is too large", body = ErrorResponse),
         Failures,
     ),
@@ -218,7 +218,7 @@ fn role(name: &str) -> Result<Role, ApiError> {
         .ok_or_else(|| ApiError::bad_request("`role` must be `user`, `assistant`, `system` or `tool`"))
 }
 
-/// A UUID as RFC 9562 writes it.
+/// Formats a UUID as in RFC 9562.
 fn uuid_text(id: u128) -> String {
     let digits = format!("{id:032x}");
     [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")

@@ -7,13 +7,13 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 
-/// A name of a conversation, topic, user, node or session: 1 to 100 characters out of `A-Z a-z 0-9 _ . : @ -`, but not `.` or `..`.
+/// Name of a conversation, topic, user, node or session: 1 to 100 characters from `A-Z a-z 0-9 _ . : @ -`, but not `.` or `..`.
 #[derive(ToSchema)]
 #[schema(min_length = 1, max_length = 100, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9_.:@-]+$", example = "picnic")]
 #[expect(dead_code, reason = "describes what `is_name` takes")]
 pub(super) struct Name(String);
 
-/// The names in a request's path, in their order, each checked.
+/// Checked names in a request's path, in order.
 pub(super) struct Names<T>(pub T);
 
 impl<S: Send + Sync, T: FromPath> FromRequestParts<S> for Names<T> {

@@ -21,7 +21,7 @@ static DOCUMENT: LazyLock<File> = LazyLock::new(|| {
     File::new("application/json", Bytes::from(json))
 });
 
-/// The route of the description.
+/// Route of the description.
 pub(super) fn routes() -> Router {
     Router::new().route("/openapi.json", get(|headers: HeaderMap| async move { DOCUMENT.answer(&headers) }))
 }
@@ -30,8 +30,8 @@ pub(super) fn routes() -> Router {
 #[openapi(
     info(
         title = "Starling",
-        description = "Durable, ordered conversations and ephemeral topics. What clients say over WebSocket, servers and \
-                       operators say here.",
+        description = "Durable, ordered conversations and ephemeral topics. This API is for servers and operators; clients \
+                       use the WebSocket.",
         license(name = "MIT OR Apache-2.0"),
     ),
     paths(
@@ -58,7 +58,7 @@ pub(super) fn routes() -> Router {
         (name = "conversations", description = "Conversations and their members"),
         (name = "messages", description = "The log of a conversation"),
         (name = "topics", description = "Ephemeral publications"),
-        (name = "users", description = "Who is there"),
+        (name = "users", description = "Presence of users"),
         (name = "operation", description = "For the scope `admin`"),
         (name = "health", description = "For monitors and load balancers; no token"),
     ),

@@ -16,17 +16,17 @@ use super::error::{ApiError, ErrorResponse, Failures};
 use super::names::{Name, Names};
 use super::paging::{self, PageParams, Params};
 
-/// A page of the cluster's nodes.
+/// Page of the cluster's nodes.
 #[derive(Serialize, ToSchema)]
 pub(super) struct NodeList {
-    /// Ascending by name.
+    /// Nodes in the order of their names.
     nodes: Vec<Node>,
-    /// The cursor of the next page; null at the end.
+    /// Cursor of the next page; null at the end.
     #[schema(required)]
     next: Option<String>,
 }
 
-/// A node, as it said of itself in its last beat, about a second ago.
+/// Node, as reported in its last beat, about a second ago.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "node": "node-1", "address": "10.0.0.5:8080", "connections": 1200, "sessions": 1250, "version": "0.1.0",
@@ -34,83 +34,83 @@ pub(super) struct NodeList {
     "delivery_p50_us": 600, "delivery_p99_us": 3200
 }))]
 pub(super) struct Node {
-    /// Its name.
+    /// Name of the node.
     #[schema(value_type = Name)]
     node: String,
-    /// Where it can be reached, if it was told.
+    /// Address of the node, if the setting `address` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     address: Option<String>,
-    /// Open sockets.
+    /// Number of open connections.
     connections: u64,
-    /// Sessions, those included that still may be resumed here without a trace.
+    /// Number of sessions, including those whose connection dropped less than 10 s ago.
     sessions: u64,
-    /// The program's version.
+    /// Version of the program.
     version: String,
-    /// When it started.
+    /// Start time of the node.
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
-    /// Whether it is on its way out.
+    /// Whether the node is draining.
     draining: bool,
-    /// Messages that it committed since its start.
+    /// Messages committed by the node since its start.
     messages: u64,
-    /// Events that it delivered to sockets since its start.
+    /// Events delivered to connections since the node's start.
     deliveries: u64,
-    /// Time from commit to socket in the last seconds, median, microseconds.
+    /// Median time from commit to connection in the last seconds, in microseconds.
     delivery_p50_us: u64,
-    /// The same, 99th percentile.
+    /// 99th percentile of the same time.
     delivery_p99_us: u64,
 }
 
-/// A page of sessions.
+/// Page of sessions.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SessionList {
     /// Sessions of the caller's tenant.
     sessions: Vec<Session>,
-    /// The cursor of the next page; null at the end.
+    /// Cursor of the next page; null at the end.
     #[schema(required)]
     next: Option<String>,
 }
 
-/// A session.
+/// Session.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "session": "019353a0-7c00-7abc-8def-0123456789ab", "user": "bob", "node": "node-1", "attached": true,
     "created_at": "2026-11-21T10:15:00.000Z"
 }))]
 pub(super) struct Session {
-    /// Its id.
+    /// Id of the session.
     #[schema(value_type = Name)]
     session: String,
-    /// Whose.
+    /// User of the session.
     #[schema(value_type = Name)]
     user: UserName,
-    /// The node that holds it, or held it last.
+    /// Node that the session is or was attached to.
     #[schema(value_type = Name)]
     node: String,
-    /// Whether a socket is attached to it now.
+    /// Whether the session has a connection now.
     attached: bool,
-    /// When it was made.
+    /// Time of creation.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
 
-/// Whose sessions.
+/// Filter and page of a list of sessions.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SessionParams {
-    /// Only those of this user; otherwise those of the whole tenant.
+    /// Only list the sessions of this user; otherwise those of the whole tenant.
     #[param(value_type = Option<Name>, nullable = false)]
     user: Option<String>,
-    /// `next` of the page before; absent or empty for the first page.
+    /// `next` of the previous page; absent or empty for the first page.
     #[param(nullable = false)]
     cursor: Option<String>,
-    /// How many entries at most.
+    /// Most entries in the page.
     #[param(nullable = false, minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
 }
 
-/// Lists the cluster's living nodes.
+/// Lists the running nodes of the cluster.
 #[utoipa::path(
     get, path = "/v1/nodes", operation_id = "listNodes", tag = "operation", security(("bearer" = [])),
     params(PageParams),
@@ -143,14 +143,14 @@ pub(super) async fn nodes(
     Ok(Json(page_of(nodes, after.as_deref(), limit as usize)))
 }
 
-/// Has a node drain and end, as SIGTERM does: it is ready no more, its clients go over to other nodes, the process exits with 0.
+/// Drains and ends a node, as SIGTERM does: it stops being ready, its clients move to other nodes, and the process exits with 0.
 #[utoipa::path(
     post, path = "/v1/nodes/{node}/drain", operation_id = "drainNode", tag = "operation", security(("bearer" = [])),
-    params(("node" = Name, Path, description = "The node's name")),
+    params(("node" = Name, Path, description = "Name of the node")),
     responses(
-        (status = 202, description = "It has been told"),
+        (status = 202, description = "The node has been told"),
         (status = 403, description = "The token lacks the scope `operate`", body = ErrorResponse),
-        (status = 404, description = "No such node lives", body = ErrorResponse),
+        (status = 404, description = "No running node has that name", body = ErrorResponse),
         Failures,
     ),
 )]
@@ -164,7 +164,7 @@ pub(super) async fn drain_node(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Lists sessions of the tenant.
+/// Lists the sessions of the tenant.
 #[utoipa::path(
     get, path = "/v1/sessions", operation_id = "listSessions", tag = "operation", security(("bearer" = [])),
     params(SessionParams),
@@ -195,12 +195,12 @@ pub(super) async fn sessions(
     Ok(Json(SessionList { sessions: sessions.collect(), next: found.next.as_deref().map(paging::encode) }))
 }
 
-/// Ends a session: its socket is closed with 4410, and it can't be resumed.
+/// Ends a session: its connection is closed with 4410, and it can no longer be resumed.
 #[utoipa::path(
     delete, path = "/v1/sessions/{session}", operation_id = "endSession", tag = "operation", security(("bearer" = [])),
-    params(("session" = Name, Path, description = "The session's id")),
+    params(("session" = Name, Path, description = "Id of the session")),
     responses(
-        (status = 204, description = "It has ended"),
+        (status = 204, description = "The session has ended"),
         (status = 403, description = "The token lacks the scope `admin`", body = ErrorResponse),
         (status = 404, description = "The tenant has no such session", body = ErrorResponse),
         Failures,
@@ -216,7 +216,7 @@ pub(super) async fn end_session(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The page of nodes, sorted by name, that begins after a name.
+/// Returns the page of nodes, sorted by name, that begins after a name.
 fn page_of(nodes: impl Iterator<Item = Node>, after: Option<&str>, limit: usize) -> NodeList {
     let mut rest = nodes.filter(|node| after.is_none_or(|after| *node.node > *after));
     let page: Vec<Node> = rest.by_ref().take(limit).collect();

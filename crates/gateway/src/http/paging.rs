@@ -11,12 +11,12 @@ use utoipa::IntoParams;
 
 use super::error::ApiError;
 
-/// Entries in a page where the client does not say how many.
+/// Entries in a page if the client does not say.
 pub(super) const PAGE_ENTRIES: u32 = 50;
-/// Entries in a page at most.
+/// Most entries in a page.
 pub(super) const PAGE_ENTRIES_MAX: u32 = 200;
 
-/// A request's query.
+/// Query of a request.
 pub(super) struct Params<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
@@ -30,25 +30,25 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// Which page of a list.
+/// Page of a list.
 #[derive(Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParams {
-    /// `next` of the page before; absent or empty for the first page.
+    /// `next` of the previous page; absent or empty for the first page.
     #[param(nullable = false)]
     pub cursor: Option<String>,
-    /// How many entries at most.
+    /// Most entries in the page.
     #[param(nullable = false, minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<u32>,
 }
 
 impl PageParams {
-    /// How many entries are asked for.
+    /// Returns the requested number of entries.
     pub(super) fn limit(&self) -> Result<u32, ApiError> {
         limit(self.limit)
     }
 
-    /// Where the page before ended, as [`encode`] wrote it.
+    /// Returns the end of the previous page, as written by [`encode`].
     pub(super) fn position(&self) -> Result<Option<String>, ApiError> {
         let Some(cursor) = self.cursor.as_deref().filter(|cursor| !cursor.is_empty()) else {
             return Ok(None);
@@ -67,22 +67,22 @@ pub(super) fn limit(given: Option<u32>) -> Result<u32, ApiError> {
     Err(ApiError::bad_request(format!("`limit` must be an integer from 1 to {PAGE_ENTRIES_MAX}")))
 }
 
-/// The refusal of a cursor that no answer of ours held.
+/// Returns the error for a cursor that no response contained.
 pub(super) fn bad_cursor() -> ApiError {
     ApiError::bad_request("`cursor` must be what `next` of the page before said")
 }
 
-/// Makes a cursor that clients hand back as it is.
+/// Encodes a cursor, which clients return unchanged.
 pub(super) fn encode(position: &str) -> String {
     URL_SAFE_NO_PAD.encode(position)
 }
 
-/// The cursor of a page of conversations.
+/// Encodes the cursor of a page of conversations.
 pub(super) fn encode_conversations(cursor: ListCursor) -> String {
     encode(&format!("{}.{}", cursor.active_at_ms, cursor.id))
 }
 
-/// Reads what [`encode_conversations`] wrote, after [`PageParams::position`].
+/// Decodes a position from [`encode_conversations`], after [`PageParams::position`].
 pub(super) fn decode_conversations(position: &str) -> Result<ListCursor, ApiError> {
     let read = || {
         let (active_at_ms, id) = position.split_once('.')?;

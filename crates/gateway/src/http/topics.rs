@@ -16,7 +16,7 @@ use super::body::WholeBody;
 use super::error::{ApiError, ErrorResponse, Failures};
 use super::names::{Name, Names};
 
-/// A publication to be.
+/// Publication to publish.
 #[derive(ToSchema)]
 #[schema(example = json!({"data": {"price": 42}}))]
 #[expect(dead_code, reason = "describes what `decode_publish` reads")]
@@ -25,23 +25,23 @@ pub(super) struct NewPublication {
     data: serde_json::Value,
 }
 
-/// Where a publication stands in its topic.
+/// Position of a publication in its topic.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"epoch": "8f14e45fceea167a", "offset": 7}))]
 pub(super) struct Publication {
-    /// One life of the numbering; another one means that earlier offsets are void.
+    /// Epoch of the numbering. If it changes, earlier offsets are void.
     epoch: String,
-    /// Its number in this epoch, from 1.
+    /// Number of the publication in this epoch, from 1.
     #[schema(minimum = 1)]
     offset: u64,
 }
 
-/// Publishes to a topic.
+/// Publishes on a topic.
 ///
 /// The token's scope must allow it: `publish:NAME`, `publish:PREFIX*` or `admin`.
 #[utoipa::path(
     post, path = "/v1/topics/{topic}/publications", operation_id = "publish", tag = "topics", security(("bearer" = [])),
-    params(("topic" = Name, Path, description = "The topic's name")),
+    params(("topic" = Name, Path, description = "Name of the topic")),
     request_body = NewPublication,
     responses(
         (status = 201, description = "It has been published", body = Publication),

@@ -14,32 +14,32 @@ use super::auth::Caller;
 use super::error::{ApiError, ErrorResponse, Failures};
 use super::names::{Name, Names};
 
-/// Whether somebody is connected.
+/// Presence of a user.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"user": "bob", "online": false, "devices": 0, "last_seen": "2026-11-21T10:15:00.000Z"}))]
 pub(super) struct UserPresence {
-    /// Who.
+    /// Name of the user.
     #[schema(value_type = Name)]
     user: UserName,
-    /// Whether connected to any node.
+    /// Whether the user is connected to any node.
     online: bool,
-    /// With how many sessions.
+    /// Number of the user's sessions.
     devices: u32,
-    /// When last, if not connected and known.
+    /// When the user was last online, if offline and known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     last_seen: Option<Timestamp>,
 }
 
-/// Shows whether a user is connected.
+/// Returns whether a user is connected.
 ///
-/// For oneself, for those who share a conversation with the user, and for the scope `admin`.
+/// For the user, for users who share a conversation with them, and for the scope `admin`.
 #[utoipa::path(
     get, path = "/v1/users/{user}/presence", operation_id = "getUserPresence", tag = "users", security(("bearer" = [])),
-    params(("user" = Name, Path, description = "The user's name")),
+    params(("user" = Name, Path, description = "Name of the user")),
     responses(
         (status = 200, description = "The user's presence", body = UserPresence),
-        (status = 404, description = "No such user, or none that one shares a conversation with", body = ErrorResponse),
+        (status = 404, description = "The user does not exist, or shares no conversation with the caller", body = ErrorResponse),
         Failures,
     ),
 )]
