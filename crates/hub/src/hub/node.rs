@@ -164,7 +164,8 @@ mod tests {
         };
         let socket = SocketId { shard: 0, key: 0, generation: 0 };
         let session = Session::new(session.into(), identity, 0, socket, 1);
-        assert!(matches!(hub.sessions.insert(&session.into(), "a"), Ok(None)));
+        let inserted = hub.sessions.insert(&session.into(), "a").expect("the first one");
+        assert!(inserted.older.is_none());
     }
 
     #[tokio::test]

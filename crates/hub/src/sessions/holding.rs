@@ -83,10 +83,19 @@ impl Hub {
     /// An attach on another node took a session with this stamp and broke off. If its older socket is still here, it goes on holding
     /// the session by the next stamp: the store has it as dropped with that one.
     pub(crate) fn take_back(self: &Arc<Self>, id: &str, stamp: Stamp) {
-        let Some(session) = self.sessions.get(id).filter(|session| session.stamp() <= stamp) else { return };
-        if !self.sessions.inherit(id, stamp.saturating_add(1)) {
+        let attached = self.sessions.get(id);
+        if attached.as_ref().is_some_and(|session| session.stamp() > stamp) {
             return;
         }
+        if self.sessions.inherit(id, stamp.saturating_add(1))
+            && let Some(session) = attached
+        {
+            self.write_soon(session);
+        }
+    }
+
+    /// Writes a session to the store again, which may have it as dropped.
+    pub(crate) fn write_soon(self: &Arc<Self>, session: Arc<Session>) {
         let hub = self.clone();
         self.runtime.spawn(async move {
             if !hub.write_again(vec![session]).await {

@@ -32,6 +32,8 @@ pub struct Session {
     /// The socket.
     pub socket: SocketId,
     /// The stamp of the attach that brought it here.
+    began: Stamp,
+    /// The stamp that it is held by: that one, or that of a later attach which broke off.
     stamp: AtomicI64,
     /// How long a page of history may be, bytes: less than [`PAGE_BYTES_MAX`] for a client that reads slowly.
     page_bytes: AtomicUsize,
@@ -64,6 +66,7 @@ impl Session {
             user: state.identity.user.clone(),
             created_at_ms,
             socket,
+            began: stamp,
             stamp: AtomicI64::new(stamp),
             page_bytes: AtomicUsize::new(PAGE_BYTES_MAX),
             state: Mutex::new(state),
@@ -132,8 +135,19 @@ struct Attaching {
     given: Stamp,
     /// The highest stamp that another node said it holds the session with, and that node.
     elsewhere: Option<(Stamp, Arc<str>)>,
+    /// The highest stamp of an attach that the session store knows of and that broke off meanwhile: the store may have the session as
+    /// dropped with it.
+    broken_off: Stamp,
     /// An operator ended the session meanwhile.
     ended: bool,
+}
+
+/// A session that has been attached here.
+pub struct Inserted {
+    /// The session of the same id that was there; its socket is to be closed.
+    pub older: Option<Arc<Session>>,
+    /// It took the place of a later attach, which broke off, and the session store may not have it.
+    pub must_be_written: bool,
 }
 
 /// What another node's attach of a session means here.
@@ -180,9 +194,10 @@ impl Sessions {
         attached.max(attaching)
     }
 
-    /// Adds a session; answers the one of the same id that was there (to be closed). The error says why this one must be closed instead.
-    pub fn insert(&self, session: &Arc<Session>, node: &str) -> Result<Option<Arc<Session>>, CloseReason> {
+    /// Adds a session. The error says why this one must be closed instead.
+    pub fn insert(&self, session: &Arc<Session>, node: &str) -> Result<Inserted, CloseReason> {
         let mut inner = self.inner.lock();
+        let mut broken_off = 0;
         if let Some(attaching) = inner.attaching.get(&session.id) {
             if attaching.ended {
                 return Err(CloseReason::Ended);
@@ -191,9 +206,18 @@ impl Sessions {
             if attaching.elsewhere.as_ref().is_some_and(later) {
                 return Err(CloseReason::Superseded);
             }
+            broken_off = attaching.broken_off;
         }
-        if inner.by_id.get(&session.id).is_some_and(|there| there.stamp() > session.stamp()) {
-            return Err(CloseReason::Superseded);
+        if let Some(there) = inner.by_id.get(&session.id) {
+            if there.began > session.began {
+                return Err(CloseReason::Superseded);
+            }
+            // It may stand in the place of a later attach that broke off, which this one takes over.
+            broken_off = broken_off.max(there.stamp());
+        }
+        let must_be_written = broken_off >= session.stamp();
+        if must_be_written {
+            session.stamp.store(broken_off.saturating_add(1), Ordering::Relaxed);
         }
         let old = inner.by_id.insert(session.id.clone(), session.clone());
         if let Some(old) = &old {
@@ -205,7 +229,7 @@ impl Sessions {
             .or_default()
             .push(session.clone());
         *inner.by_tenant.entry(session.tenant.clone()).or_default() += 1;
-        Ok(old)
+        Ok(Inserted { older: old, must_be_written })
     }
 
     /// Another node holds a session by an attach with this stamp (`None`: an older version, whose word is the last one). A session that
@@ -237,9 +261,12 @@ impl Sessions {
     }
 
     /// An attach that the session store knows of broke off before it replaced the session that is attached here: that one goes on in its
-    /// place. `false`: none is attached here.
+    /// place, and so does one that is about to be attached. `false`: none is attached yet.
     pub fn inherit(&self, id: &str, stamp: Stamp) -> bool {
-        let inner = self.inner.lock();
+        let mut inner = self.inner.lock();
+        if let Some(attaching) = inner.attaching.get_mut(id) {
+            attaching.broken_off = attaching.broken_off.max(stamp);
+        }
         let heir = inner.by_id.get(id);
         if let Some(session) = heir {
             session.stamp.fetch_max(stamp, Ordering::Relaxed);

@@ -23,8 +23,8 @@ use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
 use crate::reply::{Answer, Handling};
 use crate::room::Room;
-use crate::sessions::Session;
 use crate::sessions::places::Place;
+use crate::sessions::{Inserted, Session};
 use crate::shards::{ShardItem, SocketId};
 use crate::{CommandError, clock};
 
@@ -174,8 +174,11 @@ impl PreparedConnect {
     /// The reason to close the socket with, if a later attach holds the session by now or it was ended.
     pub fn attach(self) -> Result<(Connected, Vec<Attachment>, Vec<PreparedSubscribe>), CloseReason> {
         let PreparedConnect { hub, session, resumed, rooms, topics, mut gone, ticket, mut attaching } = self;
-        let older = hub.sessions.insert(&session, &hub.node)?;
+        let Inserted { older, must_be_written } = hub.sessions.insert(&session, &hub.node)?;
         attaching.arrive();
+        if must_be_written {
+            hub.write_soon(session.clone());
+        }
         if let Some(older) = older {
             hub.close(&older, CloseReason::Superseded);
             hub.drop_attachments(&older);

@@ -196,6 +196,31 @@ async fn a_socket_that_breaks_while_the_store_is_told_gives_the_session_back() {
     }
 }
 
+/// A later attach breaks off while an older one has everything but its socket.
+#[tokio::test]
+async fn an_attach_that_breaks_leaves_the_session_to_one_that_is_about_to_arrive() {
+    for (by_other_node, has_socket) in [(false, false), (true, false), (false, true)] {
+        let store = Arc::new(Faulty::default());
+        let (a, b) = two_nodes(&store).await;
+        let connected = arrive(connect(&a, None).await);
+        if !has_socket {
+            a.dropped(&a.sessions.get(&connected.session).expect("it is there"));
+        }
+        let older = connect(&a, Some(resume_of(&connected))).await;
+        let later = connect(if by_other_node { &b } else { &a }, Some(resume_of(&connected))).await;
+        assert!(matches!(later, Answer::Connect(_)));
+        drop(later);
+        for node in [&a, &b] {
+            node.writer.flush().await;
+        }
+        assert!(arrive(older).resumed, "by another node: {by_other_node}, with a socket: {has_socket}");
+        comes_to(&store, &a.node).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        comes_to(&store, &a.node).await;
+        assert!(a.sessions.get(&connected.session).is_some());
+    }
+}
+
 #[tokio::test]
 async fn the_older_socket_is_closed_when_the_answer_to_the_hold_is_lost() {
     let store = Arc::new(Faulty::default());
