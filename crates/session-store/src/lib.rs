@@ -58,7 +58,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// attach with a higher stamp holds, is not overwritten; its socket on this node must be closed. So a node that missed a message
     /// about its sessions learns what happened to them. Each session that is written gets its full lifetime again: Redis drops a session
     /// that is attached for 7 days without any change.
-    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Restored, Error>;
+    async fn restore(&self, node: &str, sessions: &[SessionRecord]) -> Result<Restored, Error>;
 
     /// Notes that sockets dropped at this time. Each session is kept for its resume window. A session that a later attach holds is not
     /// changed.

@@ -155,7 +155,7 @@ pub enum Held {
 
 /// The record of an attached session, which its node writes again after the store lost it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionState {
+pub struct SessionRecord {
     /// The session's id.
     pub session: String,
     /// The session's tenant.

@@ -9,7 +9,8 @@ use starling_rate::Rate;
 use starling_session_store::memory::{MemoryConfig, MemoryStore};
 use starling_session_store::{
     Attach, Attached, Beat, Clock, ConversationKey, Dropped, Ended, Error, Held, Hold, NodeRecord,
-    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionRecord, SessionStore,
+    Verdict,
 };
 use tokio::time::Instant;
 
@@ -87,7 +88,7 @@ impl SessionStore for SessionClient {
         })
     }
 
-    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Restored, Error> {
+    async fn restore(&self, node: &str, sessions: &[SessionRecord]) -> Result<Restored, Error> {
         self.ask(self.store.restore(node, sessions)).await
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use starling_fanout::PARTITIONS;
-use starling_session_store::{NotRestored, Restored, SessionState, Stamp, Taken};
+use starling_session_store::{NotRestored, Restored, SessionRecord, Stamp, Taken};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::Map;
@@ -96,7 +96,7 @@ impl Hub {
     pub(crate) async fn write_again(&self, mut sessions: Vec<Arc<Session>>) -> bool {
         // These are closed already, and the store may not know that they were ended.
         sessions.retain(|session| !self.ended.contains(&session.id));
-        let states: Vec<SessionState> = sessions.iter().map(|session| session.to_state()).collect();
+        let states: Vec<SessionRecord> = sessions.iter().map(|session| session.to_state()).collect();
         let Restored { refused, taken } = match self.session_store.restore(&self.node, &states).await {
             Ok(restored) => restored,
             Err(error) => {

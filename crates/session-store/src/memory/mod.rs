@@ -13,7 +13,7 @@ use starling_rate::Rate;
 
 use crate::{
     Allowances, Attach, Attached, Beat, Clock, ConversationKey, Dropped, Ended, Error, Held, Hold, LEASE_MS,
-    NodeRecord, PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState,
+    NodeRecord, PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionRecord,
     SessionStore, Verdict,
 };
 use leases::{Leases, Life};
@@ -128,7 +128,7 @@ impl SessionStore for MemoryStore {
         sessions.hold(hold, leases, now_ms)
     }
 
-    async fn restore(&self, node: &str, restored: &[SessionState]) -> Result<Restored, Error> {
+    async fn restore(&self, node: &str, restored: &[SessionRecord]) -> Result<Restored, Error> {
         let now_ms = self.config.clock.now_ms();
         let State { leases, sessions, .. } = &mut *self.state.lock();
         sessions.restore(node, restored, leases, now_ms)

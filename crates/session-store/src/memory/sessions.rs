@@ -10,7 +10,7 @@ use starling_model::{ConversationName, TenantName, TopicName, UserName};
 use super::leases::{Leases, Life};
 use crate::{
     Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, JoinedConversation, NAMES_PER_SESSION_MAX,
-    NotRestored, Restored, SessionChange, SessionList, SessionState, SessionSummary, Stamp, Taken,
+    NotRestored, Restored, SessionChange, SessionList, SessionRecord, SessionSummary, Stamp, Taken,
 };
 
 /// The most sessions that one page looks at. A page that finds fewer than asked for by then is short.
@@ -154,7 +154,7 @@ impl Sessions {
     pub(super) fn restore(
         &mut self,
         node: &str,
-        sessions: &[SessionState],
+        sessions: &[SessionRecord],
         leases: &Leases,
         now_ms: i64,
     ) -> Result<Restored, Error> {
@@ -419,7 +419,7 @@ impl Record {
         }
     }
 
-    fn restored(node: &str, session: &SessionState, now_ms: i64, window_ms: i64) -> Self {
+    fn restored(node: &str, session: &SessionRecord, now_ms: i64, window_ms: i64) -> Self {
         Self {
             tenant: session.tenant.clone(),
             user: session.user.clone(),
@@ -452,7 +452,7 @@ impl Record {
         (self.stamp, &*self.node) > (stamp, node)
     }
 
-    fn is_of(&self, session: &SessionState) -> bool {
+    fn is_of(&self, session: &SessionRecord) -> bool {
         self.tenant == session.tenant && self.user == session.user
     }
 

@@ -31,7 +31,8 @@ use starling_redis_link::{Command, Connection, RedisAddress, Resend, VERSION_MIN
 use crate::clock::system_now_us;
 use crate::{
     Attach, Attached, Beat, ConversationKey, Dropped, Ended, Error, Held, Hold, LEASE_MS, NodeRecord,
-    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionRecord, SessionStore,
+    Verdict,
 };
 use link::Link;
 use presence::Presence;
@@ -198,7 +199,7 @@ impl SessionStore for RedisStore {
         self.link.metrics.hold.measure(held).await
     }
 
-    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Restored, Error> {
+    async fn restore(&self, node: &str, sessions: &[SessionRecord]) -> Result<Restored, Error> {
         self.link.metrics.restore.measure(self.sessions.restore(node, sessions)).await
     }
 

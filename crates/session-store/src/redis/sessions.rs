@@ -14,7 +14,7 @@ use super::reply::Reply;
 use crate::clock::system_now_ms;
 use crate::{
     Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, JoinedConversation, NAMES_PER_SESSION_MAX,
-    NotRestored, Restored, SessionChange, SessionState, Taken,
+    NotRestored, Restored, SessionChange, SessionRecord, Taken,
 };
 
 /// Lifetime of an attached session without changes, and of the indexes, milliseconds.
@@ -130,7 +130,7 @@ impl Sessions {
         })
     }
 
-    pub(super) async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Restored, Error> {
+    pub(super) async fn restore(&self, node: &str, sessions: &[SessionRecord]) -> Result<Restored, Error> {
         let now_ms = system_now_ms();
         let expires_ms = now_ms.saturating_add(LIFETIME_MS);
         let mut restored = Restored::default();

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_session_store::{
-    Attached, Change, Dropped, Ended, Held, JoinedConversation, ResumeAttach, SessionChange, SessionState,
+    Attached, Change, Dropped, Ended, Held, JoinedConversation, ResumeAttach, SessionChange, SessionRecord,
     SessionStore, Taken,
 };
 
@@ -219,25 +219,25 @@ pub async fn an_attach_whose_hold_had_no_answer_learns_whom_it_took_the_session_
     let made = stamp(&attach(&world.a, &fresh("s1", "n1")).await);
     // The answer to the hold in here is lost.
     let taken = stamp(&attach(&world.b, &resume("s1", "n2")).await);
-    let again = [SessionState { stamp: taken, ..state("s1") }];
+    let again = [SessionRecord { stamp: taken, ..state("s1") }];
     let expected = [Taken { session: "s1".into(), node: "n1".into() }];
     // So may be the answer to this.
     for _ in 0..2 {
         let restored = world.b.restore("n2", &again).await.expect("the store answers");
         assert_eq!((restored.refused, &restored.taken[..]), (vec![], &expected[..]));
     }
-    let earlier = [SessionState { stamp: made, ..state("s1") }];
+    let earlier = [SessionRecord { stamp: made, ..state("s1") }];
     assert_eq!(refused(&world.a, "n1", &earlier).await, [("s1".into(), false)]);
     // It broke off, and the older one goes on in its place.
     drop_socket(&world.b, "n2", "s1", taken, now_ms()).await;
-    let back = [SessionState { stamp: taken + 1, ..state("s1") }];
+    let back = [SessionRecord { stamp: taken + 1, ..state("s1") }];
     let restored = world.a.restore("n1", &back).await.expect("the store answers");
     assert_eq!(restored, Default::default());
     drop_socket(&world.b, "n2", "s1", taken, now_ms()).await;
     assert_eq!(previous(&claim(&world.b, &resume("s1", "n2")).await), Some("n1"));
     // Nobody is told of one that was dropped already.
     drop_socket(&world.a, "n1", "s1", taken + 1, now_ms()).await;
-    let later = SessionState { stamp: taken + 2, ..state("s1") };
+    let later = SessionRecord { stamp: taken + 2, ..state("s1") };
     let restored = world.b.restore("n2", &[later]).await.expect("the store answers");
     assert_eq!(restored, Default::default());
 }
@@ -391,7 +391,7 @@ pub async fn of_two_nodes_that_write_a_session_again_the_later_attach_stays(worl
     let _b = world.live(&world.b, "n2").await;
     for (session, first, second) in [("s1", "n1", "n2"), ("s2", "n2", "n1")] {
         let earlier = state(session);
-        let later = SessionState { stamp: earlier.stamp + 1, ..earlier.clone() };
+        let later = SessionRecord { stamp: earlier.stamp + 1, ..earlier.clone() };
         let (of_first, of_second) = if first == "n1" { (&earlier, &later) } else { (&later, &earlier) };
         let restored = world.a.restore("n1", std::slice::from_ref(of_first)).await;
         assert_eq!(restored.expect("the store answers"), Default::default());
@@ -438,7 +438,7 @@ pub async fn thousands_are_restored_and_dropped_at_once(world: &World<'_>) {
 }
 
 /// Restores sessions; answers those that were not, and whether since they were ended.
-async fn refused(store: &Arc<dyn SessionStore>, node: &str, states: &[SessionState]) -> Vec<(String, bool)> {
+async fn refused(store: &Arc<dyn SessionStore>, node: &str, states: &[SessionRecord]) -> Vec<(String, bool)> {
     let refused = store.restore(node, states).await.expect("the store answers");
     refused.refused.into_iter().map(|refused| (refused.session, refused.ended)).collect()
 }
@@ -468,7 +468,7 @@ pub async fn a_conversation_that_was_made_again_is_told_apart(world: &World<'_>)
         assert_eq!(joined().await, expected, "{step:?}");
     }
     let held = stamp(&attach(&world.a, &resume("s1", "n1")).await);
-    let states = [SessionState { conversations: vec![of(Some(9))], stamp: held, ..state("s1") }];
+    let states = [SessionRecord { conversations: vec![of(Some(9))], stamp: held, ..state("s1") }];
     assert_eq!(refused(&world.a, "n1", &states).await, []);
     assert_eq!(joined().await, [of(Some(9))]);
 }

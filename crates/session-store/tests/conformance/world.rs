@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use starling_session_store::memory::{MemoryConfig, MemoryStore};
 use starling_session_store::redis::{RedisConfig, RedisStore};
 use starling_session_store::{
-    Attach, Attached, Beat, Dropped, Held, Hold, NodeRecord, ResumeAttach, SessionState, SessionStore, Stamp,
+    Attach, Attached, Beat, Dropped, Held, Hold, NodeRecord, ResumeAttach, SessionRecord, SessionStore, Stamp,
 };
 use starling_testkit::redis::{Redis, RedisCluster, RedisSentinel};
 use tokio::task::AbortHandle;
@@ -183,8 +183,8 @@ pub async fn drop_socket(store: &Arc<dyn SessionStore>, node: &str, session: &st
 }
 
 /// A session of `acme`'s alice as her node has it, with the stamp of a moment ago.
-pub fn state(session: &str) -> SessionState {
-    SessionState {
+pub fn state(session: &str) -> SessionRecord {
+    SessionRecord {
         session: session.into(),
         tenant: "acme".into(),
         user: "alice".into(),

@@ -4,7 +4,7 @@ use starling_rate::Rate;
 use starling_session_store::redis::RedisConfig;
 use starling_session_store::{
     Attach, Attached, Change, ConversationKey, Dropped, Hold, NodeRecord, PresenceChange, ResumeAttach,
-    SessionChange, SessionState, SessionStore,
+    SessionChange, SessionRecord, SessionStore,
 };
 use starling_testkit::redis::{Redis, RedisCluster};
 use starling_testkit::wait;
@@ -55,7 +55,7 @@ async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
     store
         .restore(
             "n1",
-            &[SessionState {
+            &[SessionRecord {
                 session: "restored".into(),
                 tenant: "acme".into(),
                 user: "alice".into(),

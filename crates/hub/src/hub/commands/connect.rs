@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use starling_auth::{Identity, Ticket};
 use starling_model::{ConversationName, TopicName};
 use starling_session_store::{
-    Attach, Attached, Held, Hold, JoinedConversation, ResumeAttach, SessionState, Stamp,
+    Attach, Attached, Held, Hold, JoinedConversation, ResumeAttach, SessionRecord, Stamp,
 };
 use starling_wire::protocol::{
     CloseReason, Connect, Connected, Cursor, ErrorCode, Resume, ResumedConversation, Timestamp,
@@ -642,9 +642,9 @@ impl Hub {
 
 impl Session {
     /// What the session store is told of an attached session.
-    pub(crate) fn to_state(&self) -> SessionState {
+    pub(crate) fn to_state(&self) -> SessionRecord {
         let state = self.state();
-        SessionState {
+        SessionRecord {
             session: self.id.to_string(),
             tenant: self.tenant.clone(),
             user: self.user.clone(),

@@ -10,7 +10,7 @@ use starling_rate::Rate;
 use starling_session_store::memory::MemoryStore;
 use starling_session_store::{
     Attach, Attached, Beat, ConversationKey, Dropped, Ended, Error, Held, Hold, NodeRecord, PresenceChange,
-    PresenceEntry, Restored, SessionChange, SessionList, SessionState, SessionStore, Verdict,
+    PresenceEntry, Restored, SessionChange, SessionList, SessionRecord, SessionStore, Verdict,
 };
 use starling_wire::protocol::{Connect, Connected, ErrorCode, Resume};
 use tokio::sync::Notify;
@@ -63,7 +63,7 @@ impl SessionStore for Faulty {
         }
         if self.loses.load(Ordering::Relaxed) { Err(away()) } else { held }
     }
-    async fn restore(&self, node: &str, sessions: &[SessionState]) -> Result<Restored, Error> {
+    async fn restore(&self, node: &str, sessions: &[SessionRecord]) -> Result<Restored, Error> {
         self.store.restore(node, sessions).await
     }
     async fn detach(&self, node: &str, dropped: &[Dropped], now_ms: i64) -> Result<(), Error> {
