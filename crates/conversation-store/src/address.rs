@@ -8,7 +8,7 @@ use crate::{ConversationStore, Error};
 
 /// Opens the store at an address, with default settings.
 ///
-/// PostgreSQL need not be reachable yet, and no schema is made: [`ConversationStore::check`] and [`ConversationStore::migrate`] do that.
+/// PostgreSQL need not be reachable yet, and the schema is not changed: see [`ConversationStore::check`] and [`ConversationStore::migrate`].
 ///
 /// # Errors
 /// [`Error::Address`] if the URL is of another form, or the file can't be used.

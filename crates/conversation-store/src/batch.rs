@@ -1,4 +1,4 @@
-//! What both implementations do to a batch before it goes to the database.
+//! Preparing batches, as both implementations do.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,30 +6,30 @@ use std::time::{Duration, Instant};
 
 use crate::{ConversationId, Error, LastSeen, ReadMark};
 
-/// The parts of a batch that are still to be tried, from first to last.
+/// The parts of a batch that remain to be tried, in order.
 ///
-/// At first that is the whole batch. A part that failed because of one of its rows is split in halves, until the guilty rows stand
-/// alone. A batch of n rows takes 2n - 1 attempts at most, and no part is split after the time is up.
+/// At first there is one part, the whole batch. A part that fails because of one of its rows is split into halves, until each bad row is a
+/// part of its own. A batch of n rows takes at most 2n - 1 attempts, and no part is split after the time limit.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    /// The next one last.
+    /// The remaining parts, the next one last.
     waiting: Vec<Range<usize>>,
     until: Instant,
 }
 
 impl Parts {
-    /// All of a batch of so many rows. Parts are split for that long.
+    /// Makes the parts of a batch with this number of rows. They are split until `limit` has passed.
     pub(crate) fn of(rows: usize, limit: Duration) -> Self {
         let whole = 0..rows;
         Self { waiting: vec![whole], until: Instant::now() + limit }
     }
 
-    /// The next part to try.
+    /// Returns the next part to try.
     pub(crate) fn next(&mut self) -> Option<Range<usize>> {
         self.waiting.pop()
     }
 
-    /// Splits a part that failed. `false`: it is a single row, or time is up; its failure stands.
+    /// Splits a part that failed. Returns false if it is a single row or the time is up; then it has failed for good.
     pub(crate) fn split(&mut self, part: &Range<usize>) -> bool {
         if part.len() < 2 || Instant::now() >= self.until {
             return false;
@@ -41,7 +41,7 @@ impl Parts {
     }
 }
 
-/// The rows of a batch that the database refused while it took others, for one line in the log.
+/// The rows of a batch that the database refused, for one line in the log.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     count: usize,
@@ -49,22 +49,22 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// Notes that one more row was refused.
+    /// Notes another refused row.
     pub(crate) fn note(&mut self, error: Error) {
         self.count += 1;
         self.first.get_or_insert(error);
     }
 
-    /// Says how many rows of the batch were refused, and why the first one was.
+    /// Logs the number of refused rows, and the reason of the first one.
     pub(crate) fn log(&self, rows: &'static str, batch: usize) {
         if let Some(error) = &self.first {
-            tracing::error!(%error, rows, refused = self.count, batch, "the database refused rows of a batch; the others are in");
+            tracing::error!(%error, rows, refused = self.count, batch, "the database refused rows of a batch; the others were written");
         }
     }
 }
 
-/// The highest mark per member, ascending by (conversation, user) so that nodes take locks in one order, each with the
-/// position in the batch that it stands at. A lower mark of the same member has been overtaken before it was set.
+/// Returns the highest mark of each member with its position in the batch. They are ascending by conversation and user, so that all nodes take
+/// locks in the same order.
 pub(crate) fn highest_marks(batch: &[ReadMark]) -> Vec<(usize, &ReadMark)> {
     let mut highest: BTreeMap<(ConversationId, &str), (usize, &ReadMark)> = BTreeMap::new();
     for (position, mark) in batch.iter().enumerate() {
@@ -76,7 +76,7 @@ pub(crate) fn highest_marks(batch: &[ReadMark]) -> Vec<(usize, &ReadMark)> {
     highest.into_values().collect()
 }
 
-/// The latest time per user, ascending by (tenant, user) so that nodes take locks in one order.
+/// Returns the latest time of each user, ascending by tenant and user, so that all nodes take locks in the same order.
 pub(crate) fn latest_sightings(batch: &[LastSeen]) -> Vec<&LastSeen> {
     let mut latest: BTreeMap<(&str, &str), &LastSeen> = BTreeMap::new();
     for seen in batch {
@@ -88,12 +88,12 @@ pub(crate) fn latest_sightings(batch: &[LastSeen]) -> Vec<&LastSeen> {
     latest.into_values().collect()
 }
 
-/// A number of a message as databases hold it; none of theirs is larger than the largest.
+/// Returns a message's number as databases store it. Numbers beyond their largest become that one.
 pub(crate) fn to_database(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-/// A number of a message as the database gave it; it holds none below zero.
+/// Returns a message's number from the database, which stores none below zero.
 pub(crate) fn from_database(seq: i64) -> u64 {
     u64::try_from(seq).unwrap_or_default()
 }
@@ -102,7 +102,7 @@ pub(crate) fn from_database(seq: i64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Tries parts that fail where they hold a guilty row. Answers what became of each row, and how many attempts that took.
+    /// Tries parts, which fail if they contain a bad row. Returns whether each row succeeded, and the number of attempts.
     fn tried(rows: usize, guilty: &[usize], limit: Duration) -> (Vec<bool>, usize) {
         let (mut parts, mut fates, mut attempts) = (Parts::of(rows, limit), Vec::new(), 0);
         while let Some(part) = parts.next() {

@@ -1,8 +1,8 @@
 //! The durable log: conversations, members, messages, read marks and users' last-seen times.
 //!
-//! [`ConversationStore`] is what the rest of Starling knows; [`postgres`] and [`sqlite`] are its two
-//! implementations, and `tests/conformance` runs one suite against both. The log in the database is the
-//! truth: an [`Appended`] is returned only after the transaction that holds the message has committed.
+//! The rest of Starling uses the trait [`ConversationStore`]. [`postgres`] and [`sqlite`] implement it, and `tests/conformance` runs one
+//! suite against both. The log in the database is the source of truth: an [`Appended`] is returned only after the transaction of its
+//! message was committed.
 
 mod address;
 mod batch;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use starling_model::{ConversationName, TenantName, UserName};
 
-/// How many ended sessions are read at once.
+/// The most ended sessions that are read at once.
 pub const ENDED_SESSIONS_MAX: u32 = 10_000;
 
 /// The durable log of conversations.
@@ -29,39 +29,43 @@ pub const ENDED_SESSIONS_MAX: u32 = 10_000;
 /// Every method may be retried after an [`Error`] whose [`Error::is_transient`] is true.
 #[async_trait]
 pub trait ConversationStore: Send + Sync + 'static {
-    /// Brings the schema up to date (under a lock, so that many nodes may start at once).
+    /// Brings the schema up to date, under a lock, so that many nodes may start at once.
     async fn migrate(&self) -> Result<(), Error>;
 
-    /// Whether the database is there and usable: reachable, of a version that Starling can use, and its schema not
-    /// newer than this program knows. [`Error::Unsupported`] where it is not.
+    /// Checks that the database can be used: it is reachable, of a supported version, and its schema is not newer than this program.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a wrong version or a newer schema.
     async fn check(&self) -> Result<(), Error> {
         self.ping().await
     }
 
-    /// Whether the schema is up to date, so that [`Self::migrate`] would have nothing to do.
+    /// Returns whether the schema is up to date, so that [`Self::migrate`] has nothing to do.
     async fn is_migrated(&self) -> Result<bool, Error>;
 
-    /// Which life of the database this is. Another one begins where the database turns out to be a dump that was restored.
+    /// Returns the incarnation of the database. If the database turns out to be a restored dump, another one begins.
     async fn incarnation(&self) -> Result<String, Error>;
 
-    /// Tells the database that it once said that this conversation has messages up to `known`, in the log `log`. `Ok(true)`: it has
-    /// fewer now, so it was set back to an earlier state, and another incarnation has begun.
+    /// Reports that the database once had messages up to `known` in the log `log` of this conversation. Returns true if it has fewer now:
+    /// then it was set back to an earlier state, and another incarnation has begun.
     async fn report_head(&self, id: ConversationId, known: u64, log: &str) -> Result<bool, Error>;
 
-    /// Begins another incarnation: an operator says that the database was restored. Answers the new one.
+    /// Begins another incarnation, because an operator said that the database was restored. Returns the new one.
     async fn reincarnate(&self) -> Result<String, Error>;
 
-    /// Numbers and inserts a batch in one transaction and one round trip. Where the database refuses it because of single
-    /// messages, in as many as it takes for these alone to fail, each with [`AppendError::Refused`].
+    /// Numbers and inserts a batch of messages, in one transaction and one round trip. If the database refuses single messages, it takes
+    /// more transactions, so that only those messages fail, with [`AppendError::Refused`].
     ///
-    /// The answers stand in the order of `batch`. Within a conversation the numbers follow the order of the
-    /// batch, without a hole. A message whose (conversation, sender, key) exists, in the log or earlier in the
-    /// same batch, is not inserted again: its answer is that of the first, with `duplicate: true`.
-    /// `Err` for the whole: nothing of the batch may be taken as committed (a retry with the same keys is safe).
+    /// The answers are in the order of `batch`. Within a conversation, the numbers follow the order of the batch without a hole. A message
+    /// is a duplicate if one with the same conversation, sender and key is in the log or earlier in the batch. It is not inserted again,
+    /// and its answer is that of the first one, with `duplicate: true`.
+    ///
+    /// # Errors
+    /// If the whole batch fails. Then the caller must not assume that any of it was committed. A retry with the same keys is safe.
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error>;
 
-    /// Creates a conversation with its owner as first member; tells if it was there already. `Ok(None)`: it was not, and the
-    /// tenant has `conversations_max` conversations (0: no limit). Counted in the transaction that creates, so that concurrent
+    /// Creates a conversation with its owner as first member, unless it exists. Returns `None` if it does not exist and the tenant has
+    /// `conversations_max` conversations (0: no limit). The conversations are counted in the transaction that creates, so concurrent
     /// callers on all nodes together stay within the limit.
     async fn create_within(
         &self,
@@ -69,29 +73,27 @@ pub trait ConversationStore: Send + Sync + 'static {
         conversations_max: u64,
     ) -> Result<Option<Created>, Error>;
 
-    /// Creates a conversation, however many its tenant has.
+    /// Creates a conversation, unless it exists, without a limit.
     async fn create(&self, new: &NewConversation) -> Result<Created, Error> {
         let created = self.create_within(new, 0).await?;
         created.ok_or_else(|| Error::Refused("a limit was met where there is none".into()))
     }
 
-    /// A conversation with all its members and their read marks, or `None`.
+    /// Returns a conversation with all its members and their read marks; `None` if there is no such conversation.
     async fn open(
         &self,
         tenant: &TenantName,
         conversation: &ConversationName,
     ) -> Result<Option<Conversation>, Error>;
 
-    /// These conversations with all their members and read marks, in one query, in any order; those that are gone are left
-    /// out.
+    /// Returns these conversations with all their members and read marks, in any order, without those that do not exist. One query.
     async fn open_many(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error>;
 
-    /// Where each of these conversations stands, in one query; those that are gone are left out.
+    /// Returns the heads of these conversations, without those that do not exist. One query.
     async fn heads(&self, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error>;
 
-    /// A range of the log, ascending by number. Ends early, with `more: true`, before the page's
-    /// contents and metadata exceed `bytes_max`, but holds at least one message if there is one.
-    /// `fresh: true` reads from the primary, else a read replica may answer.
+    /// Returns a range of the log, ascending by number. The page ends early, with `more: true`, before its contents and metadata exceed
+    /// `bytes_max`, but has at least one message if there is one. With `fresh` the primary answers; otherwise a read replica may.
     async fn messages(
         &self,
         id: ConversationId,
@@ -101,13 +103,13 @@ pub trait ConversationStore: Send + Sync + 'static {
         fresh: bool,
     ) -> Result<Page, Error>;
 
-    /// Raises read marks; a mark never falls and never passes the conversation's head. Answers in the order of the
-    /// batch: the mark's new value if it rose, `None` if it stood there or above already, or no member, or if the database refused
-    /// this one of several.
+    /// Raises read marks. A mark never falls and never exceeds the conversation's head. Returns, in the order of the batch, the new value of
+    /// each mark that rose. It is `None` if the mark was as high already, if the user is no member, or if the database refused this one of
+    /// several.
     async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error>;
 
-    /// Adds a member, unless the conversation has `members_max` members (0: no limit). Counted in the transaction that adds, so
-    /// that concurrent callers on all nodes together stay within the limit. `Ok(None)`: no such conversation.
+    /// Adds a member, unless the conversation has `members_max` members (0: no limit). The members are counted in the transaction that
+    /// adds, so concurrent callers on all nodes together stay within the limit. Returns `None` if there is no such conversation.
     async fn add_member_within(
         &self,
         id: ConversationId,
@@ -115,7 +117,7 @@ pub trait ConversationStore: Send + Sync + 'static {
         members_max: u64,
     ) -> Result<Option<Added>, Error>;
 
-    /// Adds a member, however many there are. `Ok(None)`: no such conversation.
+    /// Adds a member without a limit. Returns `None` if there is no such conversation.
     async fn add_member(&self, id: ConversationId, user: &UserName) -> Result<Option<MembersChange>, Error> {
         match self.add_member_within(id, user, 0).await? {
             None => Ok(None),
@@ -124,14 +126,14 @@ pub trait ConversationStore: Send + Sync + 'static {
         }
     }
 
-    /// Removes a member. `Ok(None)`: no such conversation.
+    /// Removes a member. Returns `None` if there is no such conversation.
     async fn remove_member(
         &self,
         id: ConversationId,
         user: &UserName,
     ) -> Result<Option<MembersChange>, Error>;
 
-    /// Changes title and metadata; `None` leaves as is, `Some(None)` clears. `Ok(false)`: no such conversation.
+    /// Changes title and metadata: `None` keeps the value, `Some(None)` removes it. Returns false if there is no such conversation.
     async fn update(
         &self,
         id: ConversationId,
@@ -139,14 +141,14 @@ pub trait ConversationStore: Send + Sync + 'static {
         metadata: Option<Option<String>>,
     ) -> Result<bool, Error>;
 
-    /// Deletes a conversation, at once for everybody. Its messages are out of reach then, and remain until
-    /// [`erase`](Self::erase) has been there. `Ok(false)`: no such conversation.
+    /// Deletes a conversation, at once for all users. Its messages can't be read any more, but stay in the database until
+    /// [`erase`](Self::erase) removes them. Returns false if there is no such conversation.
     async fn delete(&self, id: ConversationId) -> Result<bool, Error>;
 
-    /// Erases some of the messages of deleted conversations, for some tens of milliseconds. `Ok(true)`: there may be more.
+    /// Erases some of the messages of deleted conversations, for some tens of milliseconds. Returns whether there may be more.
     async fn erase(&self) -> Result<bool, Error>;
 
-    /// The conversations that `user` is a member of, newest activity first.
+    /// Returns a page of the conversations that `user` is a member of, newest activity first.
     async fn conversations_of(
         &self,
         tenant: &TenantName,
@@ -155,7 +157,7 @@ pub trait ConversationStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<ConversationList, Error>;
 
-    /// Whether two users share a conversation.
+    /// Returns whether two users share a conversation.
     async fn share_conversation(
         &self,
         tenant: &TenantName,
@@ -163,26 +165,26 @@ pub trait ConversationStore: Send + Sync + 'static {
         other: &UserName,
     ) -> Result<bool, Error>;
 
-    /// How many conversations a tenant has, counting no further than `at_most`.
+    /// Returns the number of a tenant's conversations, counted no further than `at_most`.
     async fn count_conversations(&self, tenant: &TenantName, at_most: u64) -> Result<u64, Error>;
 
-    /// Remembers when users were last seen; a later time stays. One statement for all, unless the database refuses some of them,
-    /// which are left out then.
+    /// Notes the times at which users were last seen. A later time that is stored already stays. Times that the database refuses are left
+    /// out.
     async fn touch_users(&self, batch: &[LastSeen]) -> Result<(), Error>;
 
-    /// When these users of a tenant were last seen; those never seen are left out.
+    /// Returns the times at which these users of a tenant were last seen, without those who never were.
     async fn last_seen(&self, tenant: &TenantName, users: &[UserName]) -> Result<Vec<LastSeen>, Error>;
 
-    /// Writes down that a session was ended, and forgets those that were ended longer ago than `kept`.
+    /// Notes that a session was ended, and removes those that were ended longer ago than `kept`.
     async fn end_session(&self, session: &str, kept: Duration) -> Result<(), Error>;
 
-    /// The sessions that were ended within this time by the database's clock, the latest first, [`ENDED_SESSIONS_MAX`] at most.
+    /// Returns the sessions that were ended within this time by the database's clock, the latest first, at most [`ENDED_SESSIONS_MAX`].
     async fn ended_sessions(&self, within: Duration) -> Result<Vec<String>, Error>;
 
-    /// Those of these sessions that were ended, in one query.
+    /// Returns those of these sessions that were ended. One query.
     async fn ended_among(&self, sessions: &[String]) -> Result<Vec<String>, Error>;
 
-    /// Those of these conversations that `user` is a member of, in one query.
+    /// Returns those of these conversations that `user` is a member of. One query.
     async fn member_of(
         &self,
         tenant: &TenantName,
@@ -190,20 +192,20 @@ pub trait ConversationStore: Send + Sync + 'static {
         conversations: &[ConversationName],
     ) -> Result<Vec<ConversationName>, Error>;
 
-    /// Says of a node whether it hears the other nodes through the broker (`None`: says nothing), and answers what the others said
-    /// in the last few seconds. A store that only one node can have knows of no others.
+    /// Reports whether a node hears the other nodes through the broker (`None` reports nothing), and returns what the others reported in
+    /// the last few seconds. A store that only one node can use knows no others.
     async fn compare_links(&self, node: &str, hears: Option<bool>) -> Result<LinkReports, Error> {
         let _ = (node, hears);
         Ok(LinkReports::default())
     }
 
-    /// One cheap round trip to the primary, to tell health.
+    /// Makes one cheap round trip to the primary, as a health check.
     async fn ping(&self) -> Result<(), Error>;
 
-    /// Puts the database in order for a stop, after which nothing is written any more: an SQLite file is complete then without its
-    /// `-wal` file. Without it nothing is lost either.
+    /// Prepares the database for a stop, after which nothing is written: an SQLite file is then complete without its `-wal` file. Nothing
+    /// is lost if this is not called.
     async fn close(&self) {}
 
-    /// What the connection pools look like now, for health and metrics.
+    /// Returns the state of the connection pools, for health and metrics.
     fn pools(&self) -> Vec<PoolStatus>;
 }

@@ -7,15 +7,15 @@ use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::{AppendError, Appended, Error};
 
-/// What a store measures of itself.
+/// The metrics of a store.
 pub(crate) struct Metrics {
-    /// One `append`, from the call to the committed answer.
+    /// Duration of an `append`, from the call to the answer after the commit.
     commit_seconds: Histogram,
-    /// Messages in one `append`.
+    /// Number of messages in an `append`.
     commit_messages: Histogram,
-    /// Any other call that writes.
+    /// Duration of any other call that writes.
     write_seconds: Histogram,
-    /// Any call that only reads.
+    /// Duration of a call that only reads.
     read_seconds: Histogram,
     stored: Counter,
     duplicate: Counter,
@@ -26,11 +26,11 @@ pub(crate) struct Metrics {
     refused: Counter,
     unsupported: Counter,
     address: Counter,
-    /// Reads that the replica failed and the primary answered.
+    /// Reads that the primary answered because the replica failed.
     pub(crate) replica_fallbacks: Counter,
 }
 
-/// What kind of work a call is.
+/// The kind of a call.
 #[derive(Clone, Copy)]
 pub(crate) enum Work {
     Read,
@@ -38,7 +38,7 @@ pub(crate) enum Work {
 }
 
 impl Metrics {
-    /// Registers the handles; `database` is `postgres` or `sqlite`.
+    /// Registers the metrics. `database` is `postgres` or `sqlite`.
     pub(crate) fn new(database: &'static str) -> Self {
         let calls = |work: &'static str| histogram!("starling_store_call_seconds", "database" => database, "work" => work);
         let messages = |outcome: &'static str| counter!("starling_store_messages_total", "database" => database, "outcome" => outcome);

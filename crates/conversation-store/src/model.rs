@@ -1,4 +1,4 @@
-//! What the log holds, as plain data. Times are Unix milliseconds in UTC; `metadata` is compact JSON text.
+//! The contents of the log, as plain data. Times are Unix milliseconds in UTC; `metadata` is compact JSON text.
 
 use std::sync::Arc;
 
@@ -6,25 +6,25 @@ use starling_model::{ConversationName, TenantName, UserName};
 
 use crate::Error;
 
-/// A conversation's number inside the database. Not reused: a conversation that is deleted and made again
-/// under the same name has another id, so that what was meant for the old one can't reach the new one.
+/// A conversation's id in the database. It is never reused: a conversation that is deleted and created again under the same name has another
+/// id, so that nothing meant for the old one reaches the new one.
 pub type ConversationId = i64;
 
-/// Who speaks in a message.
+/// The kind of author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// A person (or whoever holds a user's token).
+    /// A user.
     User,
-    /// An AI agent's answer.
+    /// An AI agent.
     Assistant,
-    /// The application itself.
+    /// The application.
     System,
-    /// The result of a tool that an agent called.
+    /// A tool that an agent called.
     Tool,
 }
 
 impl Role {
-    /// The protocol's word for it.
+    /// Returns the role's name in the protocol.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::User => "user",
@@ -33,7 +33,7 @@ impl Role {
             Role::Tool => "tool",
         }
     }
-    /// The role of that name.
+    /// Returns the role of this name.
     pub fn parse(name: &str) -> Option<Role> {
         Some(match name {
             "user" => Role::User,
@@ -45,269 +45,269 @@ impl Role {
     }
 }
 
-/// A message on its way into the log.
+/// A message to append to the log.
 #[derive(Clone, Debug)]
 pub struct Append {
-    /// Where to.
+    /// The conversation.
     pub conversation: ConversationId,
-    /// The message's id (a UUID, version 7), made by the node; a duplicate's answer holds the first one's.
+    /// The message's id (a UUID, version 7), made by the node. The answer to a duplicate has the id of the first one.
     pub id: uuid::Uuid,
-    /// The user that it stands under.
+    /// The user who sent it.
     pub sender: UserName,
     /// Idempotency key, unique per sender and conversation.
     pub key: String,
-    /// Who speaks.
+    /// The kind of author.
     pub role: Role,
     /// The text.
     pub content: Arc<str>,
-    /// Compact JSON object.
+    /// A JSON object in compact form.
     pub metadata: Option<Arc<str>>,
 }
 
-/// Where a message stands in the log.
+/// The position of a message in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// The message's id; of the first one where this is a duplicate.
+    /// The message's id, or the first one's if this is a duplicate.
     pub id: uuid::Uuid,
-    /// Its number in its conversation, from 1.
+    /// The message's number in its conversation, from 1.
     pub seq: u64,
-    /// When it was committed, by the database's clock.
+    /// Time of the commit, by the database's clock.
     pub at_ms: i64,
-    /// Whether (conversation, sender, key) had been there before.
+    /// Whether the log had a message with this conversation, sender and key before.
     pub duplicate: bool,
 }
 
-/// What other nodes said lately of the link through the broker.
+/// The latest reports of other nodes on the link through the broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkReports {
-    /// One of them hears the others.
+    /// Whether at least one node hears the others.
     pub some_hear: bool,
-    /// One of them does not.
+    /// Whether at least one node does not.
     pub some_are_deaf: bool,
 }
 
-/// Why one message of a batch is not in the log although others of the batch are.
+/// Why one message of a batch is not in the log although others are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// The conversation is not, or no longer, there.
+    /// The conversation does not exist (any more).
     #[error("no such conversation")]
     NoSuchConversation,
-    /// The database refused this very message. It has been logged.
+    /// The database refused this message. The reason was logged.
     #[error("the database refused the message")]
     Refused,
-    /// The database went away before it was the message's turn, or while it was. Try again.
+    /// The database went away before or while the message was written. Try again.
     #[error("the database is not available")]
     Unavailable,
 }
 
 impl AppendError {
-    /// What an error of a batch means for each of its messages.
+    /// Translates the error of a batch for each of its messages.
     pub(crate) fn of_batch(error: &Error) -> Self {
         if error.is_transient() { Self::Unavailable } else { Self::Refused }
     }
 }
 
-/// A message as it stands in the log.
+/// A message in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Number in its conversation, from 1, without holes.
+    /// The message's number in its conversation, from 1, without holes.
     pub seq: u64,
     /// The message's id.
     pub id: uuid::Uuid,
-    /// The user that it stands under.
+    /// The user who sent it.
     pub sender: UserName,
-    /// Who speaks.
+    /// The kind of author.
     pub role: Role,
     /// The text.
     pub content: String,
-    /// Compact JSON object.
+    /// A JSON object in compact form.
     pub metadata: Option<String>,
-    /// When it was committed.
+    /// Time of the commit.
     pub at_ms: i64,
 }
 
-/// Which part of the log.
+/// A range of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
-    /// The newest.
+    /// The newest messages.
     Newest,
-    /// The newest of those with a smaller number.
+    /// The newest messages with a smaller number.
     Before(u64),
-    /// The oldest of those with a larger number.
+    /// The oldest messages with a larger number.
     After(u64),
 }
 
-/// A part of the log.
+/// A page of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Ascending by number.
+    /// The messages, ascending by number.
     pub messages: Vec<Message>,
-    /// Whether there are further ones in the direction of reading (older ones for `Newest` and `Before`).
+    /// Whether there are more messages in the direction of reading (older ones for `Newest` and `Before`).
     pub more: bool,
 }
 
-/// A conversation to be made.
+/// A conversation to create.
 #[derive(Clone, Debug)]
 pub struct NewConversation {
-    /// Whose.
+    /// The conversation's tenant.
     pub tenant: TenantName,
-    /// Its name, unique in the tenant.
+    /// The conversation's name, unique in the tenant.
     pub conversation: ConversationName,
-    /// Its owner, who becomes a member.
+    /// The owner, who becomes a member.
     pub owner: UserName,
-    /// Shown to people.
+    /// The title that users see.
     pub title: Option<String>,
-    /// Compact JSON object.
+    /// A JSON object in compact form.
     pub metadata: Option<String>,
     /// Further members.
     pub members: Vec<UserName>,
 }
 
-/// What became of a [`NewConversation`].
+/// The outcome of creating a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Created {
-    /// The conversation's id, new or old.
+    /// The id of the new or existing conversation.
     pub id: ConversationId,
-    /// `false`: there was one of that name; nothing was changed.
+    /// Whether it was created. False if there was one of that name; it was not changed.
     pub created: bool,
-    /// Whether the would-be owner is a member of the one that is there.
+    /// Whether the given owner is a member of the new or existing conversation.
     pub member: bool,
 }
 
-/// What became of adding or removing a member.
+/// The outcome of adding or removing a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembersChange {
-    /// `false`: it was so already.
+    /// Whether anything changed. False if the user was a member already, or was none.
     pub changed: bool,
-    /// How often the conversation's members have changed by now: see [`Conversation::members_version`].
+    /// The new [`Conversation::members_version`].
     pub version: u64,
-    /// Who owns the conversation now. One whose owner left is handed on to the member who joined first.
+    /// The present owner. When an owner leaves, the member who joined first becomes the owner.
     pub owner: UserName,
 }
 
-/// Where a conversation stands.
+/// The newest number and the versions of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConversationHead {
-    /// Its number in the database.
+    /// The conversation's id.
     pub id: ConversationId,
-    /// Newest number, 0 when empty.
+    /// The number of the newest message; 0 if there is none.
     pub head: u64,
-    /// How often its members have changed: see [`Conversation::members_version`].
+    /// See [`Conversation::members_version`].
     pub members_version: u64,
-    /// How often its title or metadata have changed: see [`Conversation::details_version`].
+    /// See [`Conversation::details_version`].
     pub details_version: u64,
-    /// Which log it is: see [`Conversation::log`].
+    /// See [`Conversation::log`].
     pub log: String,
 }
 
 /// A conversation with its members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conversation {
-    /// Its number in the database.
+    /// The conversation's id.
     pub id: ConversationId,
-    /// Its name.
+    /// The conversation's name.
     pub conversation: ConversationName,
-    /// Who made it.
+    /// The owner.
     pub owner: UserName,
-    /// Shown to people.
+    /// The title that users see.
     pub title: Option<String>,
-    /// Compact JSON object.
+    /// A JSON object in compact form.
     pub metadata: Option<String>,
-    /// When it was made.
+    /// Time at which it was created.
     pub created_at_ms: i64,
-    /// Newest number, 0 when empty.
+    /// The number of the newest message; 0 if there is none.
     pub head: u64,
-    /// Everybody in it, ascending by user.
+    /// The members, ascending by user.
     pub members: Vec<Member>,
-    /// How often somebody was added or removed since it was made. Each change raises it by one in its own transaction, so that
-    /// whoever hears of changes late, twice, swapped or not at all can tell.
+    /// Number of changes to the members since the conversation was created. Each change raises it by one in its own transaction, so that a
+    /// receiver notices changes that come late, twice, in another order or not at all.
     pub members_version: u64,
-    /// How often title or metadata have changed since it was made.
+    /// Number of changes to title or metadata since the conversation was created.
     pub details_version: u64,
-    /// Which log it is, at most 32 characters out of `0-9 a-z -`. Another one when the conversation is deleted and made again, and when
-    /// the database was restored to an earlier state; begins with the database's [incarnation](incarnation_of).
+    /// The id of the log: at most 32 characters of `0-9 a-z -`, beginning with the database's [incarnation](incarnation_of). It changes when
+    /// the conversation is deleted and created again, and when the database is restored to an earlier state.
     pub log: String,
 }
 
-/// The database's incarnation that a conversation's log belongs to.
+/// Returns the incarnation of the database that a log belongs to.
 pub fn incarnation_of(log: &str) -> &str {
     log.split_once('-').map_or(log, |(incarnation, _)| incarnation)
 }
 
-/// Somebody in a conversation.
+/// A member of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Who.
+    /// The user.
     pub user: UserName,
-    /// Newest number that they marked as read, 0 for none.
+    /// The highest number that the member marked as read; 0 for none.
     pub read: u64,
 }
 
-/// Up to where somebody has read.
+/// A read mark.
 #[derive(Clone, Debug)]
 pub struct ReadMark {
-    /// Where.
+    /// The conversation.
     pub conversation: ConversationId,
-    /// Who.
+    /// The user.
     pub user: UserName,
-    /// Up to and with this number.
+    /// The highest number that is read.
     pub seq: u64,
 }
 
-/// A row of somebody's conversations.
+/// An entry in a user's list of conversations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConversationSummary {
-    /// Its number in the database.
+    /// The conversation's id.
     pub id: ConversationId,
-    /// Its name.
+    /// The conversation's name.
     pub conversation: ConversationName,
-    /// Who made it.
+    /// The owner.
     pub owner: UserName,
-    /// Shown to people.
+    /// The title that users see.
     pub title: Option<String>,
-    /// Compact JSON object.
+    /// A JSON object in compact form.
     pub metadata: Option<String>,
-    /// When it was made.
+    /// Time at which it was created.
     pub created_at_ms: i64,
-    /// Newest number, 0 when empty.
+    /// The number of the newest message; 0 if there is none.
     pub head: u64,
 }
 
-/// A page of somebody's conversations.
+/// A page of a user's list of conversations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConversationList {
-    /// Newest activity first.
+    /// The conversations, newest activity first.
     pub conversations: Vec<ConversationSummary>,
-    /// Where to go on, `None` at the end.
+    /// The cursor of the next page; `None` at the end.
     pub next: Option<ListCursor>,
 }
 
-/// Where a page of conversations ended: (time of the last activity, id), both descending.
+/// The position at which a page of conversations ended. The list is in descending order of time and id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListCursor {
-    /// When something was last written there.
+    /// Time of the last message.
     pub active_at_ms: i64,
     /// The conversation's id.
     pub id: ConversationId,
 }
 
-/// When a user was last there.
+/// The time at which a user was last seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastSeen {
-    /// Whose user.
+    /// The user's tenant.
     pub tenant: TenantName,
-    /// Who.
+    /// The user.
     pub user: UserName,
-    /// When.
+    /// The time.
     pub at_ms: i64,
 }
 
-/// What became of adding a member.
+/// The outcome of adding a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Added {
-    /// They are a member now, or were one already.
+    /// The user is a member now, or was one already.
     Member(MembersChange),
-    /// The conversation has as many members as it may have; nothing changed.
+    /// The conversation has the maximal number of members. Nothing changed.
     Full,
 }

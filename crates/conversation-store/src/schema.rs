@@ -1,4 +1,4 @@
-//! The tables of the log, and how they came to be.
+//! The schema of the log: all migrations of its tables.
 
 use starling_database::{Migration, Schema};
 

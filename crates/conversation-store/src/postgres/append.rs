@@ -10,16 +10,15 @@ use tokio_postgres::types::Type;
 use crate::batch::{Parts, Refusals, from_database};
 use crate::{Append, AppendError, Appended, Error};
 
-/// The function of the first migration; a later one would have another name, so that old and new nodes can run side
-/// by side.
+/// The function of the first migration. A changed one would get another name, so that old and new nodes can run side by side.
 const APPEND: &str = "SELECT item, seq, id, at, duplicate FROM starling_append($1, $2, $3, $4, $5, $6, $7)";
 
-/// Of these conversations, those whose rows nobody holds.
+/// Returns those of these conversations whose rows are not locked.
 const FREE: &str = "
     SELECT id FROM conversations WHERE id IN (SELECT DISTINCT unnest($1)) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
 
-/// Appends a batch in one transaction. Where that fails because of a row, in several, so that only the guilty row fails; where
-/// somebody holds a conversation's row for long, only the messages to that conversation fail.
+/// Appends a batch in one transaction. If that fails because of a row, takes several transactions, so that only the bad row fails. If another
+/// transaction locks a conversation's row for long, only the messages to that conversation fail.
 pub(super) async fn append(
     database: &Pool,
     batch: &[Append],
@@ -31,7 +30,7 @@ pub(super) async fn append(
     }
 }
 
-/// Appends the messages to conversations that nobody holds; then, in one more try, the others.
+/// Appends the messages to conversations that are not locked; then tries the others once more.
 async fn append_free(
     database: &Pool,
     batch: &[&Append],
@@ -51,7 +50,7 @@ async fn append_free(
                     answers[position] = answer;
                 }
             }
-            // What could be done is done; for the others it stays at "try again".
+            // The messages of this part keep the answer to try again.
             Err(failed) => failure = Some(failed.error),
         }
     }
@@ -75,19 +74,19 @@ async fn append_parts(
         match append_at_once(database, &batch[part.clone()]).await {
             Ok(appended) => answers.extend(appended),
             Err(failed) if failed.cause == Cause::Row && parts.split(&part) => {}
-            // One message, which the database refused.
+            // The part is one message, which the database refused.
             Err(failed) if failed.cause == Cause::Row && part.len() == 1 => {
                 answers.push(Err(AppendError::of_batch(&failed.error)));
                 refusals.note(failed.error);
             }
-            // The batch has failed as a whole.
+            // The whole batch failed.
             Err(failed) if answers.is_empty() && part.len() == batch.len() => return Err(failed),
-            // Time is up for this part, whose messages may be faultless.
+            // The time is up for this part. Its messages may be good.
             Err(failed) if failed.cause == Cause::Row => {
                 answers.extend(part.map(|_| Err(AppendError::Unavailable)));
                 refusals.note(failed.error);
             }
-            // The rest would fail for the same reason, after as long a wait.
+            // The rest would fail for the same reason, after the same wait.
             Err(failed) => answers.resize(batch.len(), Err(AppendError::of_batch(&failed.error))),
         }
         if answers.len() == batch.len() {
@@ -118,13 +117,13 @@ async fn append_at_once(
             (&columns.metadatas, Type::TEXT_ARRAY),
         ],
     };
-    // What has to be committed with the messages is a further statement here.
+    // Whatever must be committed with the messages is a further statement of this transaction.
     let answers = database.transaction(&[append]).await?;
     let rows = answers.first().map_or(&[][..], Vec::as_slice);
     Ok(in_order(rows, batch.len())?)
 }
 
-/// A batch turned on its side: one array per column.
+/// A batch as one array per column.
 struct Columns<'a> {
     conversations: Vec<i64>,
     ids: Vec<uuid::Uuid>,
@@ -159,7 +158,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The answers in the order of the batch; the database says for each row which message it is about.
+/// Returns the answers in the order of the batch. Each row contains the position of its message.
 fn in_order(rows: &[Row], messages: usize) -> Result<Vec<Result<Appended, AppendError>>, Error> {
     let incomplete = || Error::Refused(format!("{} answers to {messages} messages", rows.len()));
     let mut answers = vec![None; messages];

@@ -1,4 +1,4 @@
-//! Conversations as a whole.
+//! Creating, reading, listing and deleting conversations.
 
 use std::time::SystemTime;
 
@@ -15,10 +15,10 @@ use crate::{
     NewConversation,
 };
 
-/// Messages erased in one statement: some tens of milliseconds.
+/// The number of messages erased in one statement, which takes some tens of milliseconds.
 const ERASE_MESSAGES_MAX: i64 = 5_000;
 
-/// Conversations with their members and read marks, as [`conversation`] reads them.
+/// Selects conversations with their members and read marks, for [`conversation`].
 macro_rules! with_members {
     ($which:literal) => {
         concat!(
@@ -113,13 +113,13 @@ pub(super) async fn update(
     Ok(!rows.is_empty())
 }
 
-/// Deletes the conversation and notes that its messages are to be erased.
+/// Deletes a conversation, and notes that its messages must be erased.
 pub(super) async fn delete(database: &Pool, id: ConversationId) -> Result<bool, Error> {
     let rows = database.write(DELETE, &[(&id, Type::INT8)]).await?;
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
 }
 
-/// Erases one piece of a deleted conversation: a long log in one statement would hold locks, and take longer than a statement may.
+/// Erases some messages of a deleted conversation. A long log in one statement would hold locks and exceed the time of a statement.
 pub(super) async fn erase(database: &Pool) -> Result<bool, Error> {
     let rows = database.write(ERASE, &[(&ERASE_MESSAGES_MAX, Type::INT8)]).await?;
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
@@ -134,7 +134,7 @@ pub(super) async fn of_member(
 ) -> Result<ConversationList, Error> {
     let active_at = cursor.map(|cursor| to_time(cursor.active_at_ms)).transpose()?;
     let id = cursor.map_or(0, |cursor| cursor.id);
-    // One more than asked for, to tell whether the list goes on.
+    // One more than asked for, to learn whether there is another page.
     let look_at = i64::from(limit) + 1;
     let rows = pools
         .stale_rows(

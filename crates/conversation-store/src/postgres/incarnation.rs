@@ -1,4 +1,4 @@
-//! Which life of the database this is.
+//! The incarnation of the database.
 
 use starling_database::postgres::{Parameter, Pool, column};
 use tokio_postgres::Row;
@@ -11,7 +11,7 @@ const CURRENT: &str = "SELECT starling_incarnation()";
 const RENEW: &str = "SELECT starling_reincarnate($1)";
 const REPORT: &str = "SELECT starling_report_head($1, $2, $3)";
 
-/// The incarnation. Another one begins where none is valid.
+/// Returns the incarnation. If none is valid, another one begins.
 pub(super) async fn current(database: &Pool) -> Result<String, Error> {
     match known(database).await? {
         Some(incarnation) => Ok(incarnation),
@@ -19,13 +19,13 @@ pub(super) async fn current(database: &Pool) -> Result<String, Error> {
     }
 }
 
-/// Begins another incarnation, whatever the database looks like.
+/// Begins another incarnation in any case.
 pub(super) async fn renew(database: &Pool) -> Result<String, Error> {
     let seen = known(database).await?;
     renew_after(database, seen.as_deref()).await
 }
 
-/// Begins another incarnation if the database has fewer messages of a conversation than it once said.
+/// Begins another incarnation if the database has fewer messages of a conversation than it had before.
 pub(super) async fn report_head(
     database: &Pool,
     id: ConversationId,
@@ -44,8 +44,8 @@ pub(super) async fn report_head(
     Ok(is_set_back)
 }
 
-/// Vec<Row> with a conversation's log in one column. Where that is null no incarnation is valid: another one begins, and the rows are
-/// read again.
+/// Returns rows with a log id in the column `log`. If that is null, no incarnation is valid: another one begins, and the rows are read
+/// again.
 pub(super) async fn rows_with_log(
     database: &Pool,
     sql: &str,

@@ -1,4 +1,4 @@
-//! Who is in a conversation, and how far they have read.
+//! Members of conversations, and their read marks.
 
 use starling_database::postgres::{Cause, Failed, Pool, column};
 use starling_model::ConversationName;
@@ -17,7 +17,7 @@ const SHARE: &str = "
 const MEMBER_OF: &str = "
     SELECT c.name FROM conversations c JOIN members m ON m.conversation_id = c.id
     WHERE c.tenant = $1 AND c.name = ANY ($3) AND m.user_name = $2";
-// Locks first, in one order on every node; the update then looks at each row's newest version again.
+// Takes the locks first, in the same order on all nodes. The update then reads the newest version of each row.
 const MARK: &str = r#"
     WITH given AS (
         SELECT * FROM unnest($1, $2, $3) WITH ORDINALITY AS g (conversation_id, user_name, seq, item)
@@ -34,7 +34,7 @@ const MARK: &str = r#"
     WHERE m.conversation_id = l.conversation_id AND m.user_name = l.user_name AND m.read_seq < l.seq
     RETURNING l.item, m.read_seq"#;
 
-/// Makes somebody a member, if there is room for one more.
+/// Adds a member, unless the conversation is full.
 pub(super) async fn add(
     database: &Pool,
     id: ConversationId,
@@ -48,7 +48,7 @@ pub(super) async fn add(
     Ok(Some(if column(row, 3)? { Added::Full } else { Added::Member(change(row)?) }))
 }
 
-/// Makes somebody a member no more.
+/// Removes a member.
 pub(super) async fn remove(
     database: &Pool,
     id: ConversationId,
@@ -69,7 +69,7 @@ pub(super) async fn share(database: &Pool, tenant: &str, one: &str, other: &str)
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
 }
 
-/// Those of these conversations that somebody is a member of.
+/// Returns those of these conversations that a user is a member of.
 pub(super) async fn of(
     database: &Pool,
     tenant: &str,
@@ -85,7 +85,7 @@ pub(super) async fn of(
     rows.iter().map(|row| Ok(column::<&str>(row, 0)?.into())).collect()
 }
 
-/// Raises marks in one transaction. Where that fails because of a row, in several, so that only the guilty row fails.
+/// Raises marks in one transaction. If that fails because of a row, takes several transactions, so that only the bad row fails.
 pub(super) async fn mark_read(database: &Pool, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
     let mut answers = vec![None; batch.len()];
     let marks = highest_marks(batch);
@@ -105,7 +105,7 @@ pub(super) async fn mark_read(database: &Pool, batch: &[ReadMark]) -> Result<Vec
     Ok(answers)
 }
 
-/// Raises marks, and enters what they rose to at their positions.
+/// Raises marks, and writes their new values to the answers.
 async fn mark_at_once(
     database: &Pool,
     marks: &[(usize, &ReadMark)],

@@ -11,8 +11,8 @@ use super::pools::Pools;
 use crate::batch::{from_database, to_database};
 use crate::{ConversationHead, ConversationId, Error, Message, Page, Range, Role};
 
-/// A page of the log in one direction. It looks at one message more than asked for, to tell whether there are more, and
-/// adds up sizes on the way, so that no more is sent than the page may hold.
+/// Selects a page of the log in one direction. It reads one message more than asked for, to learn whether there are more, and adds up sizes,
+/// so that the database sends no more than the page may contain.
 macro_rules! page {
     ($compare:literal, $direction:literal) => {
         concat!(
@@ -69,9 +69,9 @@ pub(super) async fn page(
     Ok(Page { more: i64::try_from(messages.len()).is_ok_and(|sent| sent < available), messages })
 }
 
-/// Whether these rows are of a replica that lags. A log has no holes, so a page that reaches up to where it was asked for is whole;
-/// any other may lack messages, and would pass for the end of the log.
-fn is_behind(rows: &Vec<Row>, range: Range) -> Result<bool, Error> {
+/// Returns whether these rows may come from a replica that lags. A log has no holes, so a page that reaches the requested limit is complete.
+/// Any other page may lack messages, and would look like the end of the log.
+fn is_behind(rows: &[Row], range: Range) -> Result<bool, Error> {
     let Range::Before(before) = range else { return Ok(false) };
     let newest = rows.last().map(|row| column::<i64>(row, 0)).transpose()?.map_or(0, from_database);
     Ok(before > 1 && newest != before - 1)

@@ -1,8 +1,8 @@
 //! The log in PostgreSQL, 15 or newer, for any number of nodes.
 //!
-//! Nothing here relies on a session's state or, by default, on named prepared statements, so that a PgBouncer in
-//! transaction mode may stand between. What needs several statements is a function in the database
-//! (`migrations/postgres`), which makes it one round trip and one commit.
+//! It works through a PgBouncer in transaction mode, since it relies neither on the state of a session nor, by default, on named prepared
+//! statements. Work of several statements is a function in the database (`migrations/postgres`), so that it takes one round trip and one
+//! commit.
 
 mod append;
 mod config;
@@ -40,9 +40,9 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Reads the URLs and builds the pools. Connects to nothing yet: ask [`check`](ConversationStore::check).
+    /// Makes a store, which connects to nothing yet: see [`check`](ConversationStore::check).
     ///
-    /// Belongs into a Tokio runtime; otherwise idle connections are not closed.
+    /// Should be called within a Tokio runtime; otherwise idle connections are not closed.
     ///
     /// # Errors
     /// [`Error::Address`] if a URL or a file that it names can't be used.

@@ -1,11 +1,11 @@
-//! What nodes say of the link between them while it is in doubt.
+//! Nodes' reports on the link between them, which they make while it is in doubt.
 
 use starling_database::postgres::{Pool, column};
 use tokio_postgres::types::Type;
 
 use crate::{Error, LinkReports};
 
-// Old rows are those of nodes that have ended. Rows that another node removes at the same time are left to it.
+// Removes old rows, which belong to nodes that have ended. Skips rows that another node is removing.
 const SAY: &str = "
     WITH said AS (
         INSERT INTO nodes (node, hears, said_at) VALUES ($1, $2, now())
@@ -14,7 +14,7 @@ const SAY: &str = "
         DELETE FROM nodes WHERE node IN (
             SELECT node FROM nodes WHERE said_at < now() - interval '1 hour' AND node <> $1
             ORDER BY node FOR UPDATE SKIP LOCKED))";
-/// For how long a word counts: a node that hears repeats it each second, as does one that does not.
+/// Reads the reports of the last seconds. Nodes repeat their reports each second.
 const ASK: &str = "
     SELECT coalesce(bool_or(hears AND said_at > now() - interval '3 s'), false),
            coalesce(bool_or(NOT hears AND said_at > now() - interval '5 s'), false)

@@ -5,14 +5,14 @@ use tokio_postgres::Row;
 use super::config::PostgresConfig;
 use crate::{Error, PoolStatus};
 
-/// The connections to the servers.
+/// The pools of connections to the servers.
 pub(super) struct Pools {
-    /// For messages alone, so that no read takes the connections that sends need.
+    /// Only for messages, so that reads don't take the connections that sends need.
     pub(super) appends: Pool,
     pub(super) primary: Pool,
     /// For reads that need not be fresh.
     replica: Option<Pool>,
-    /// Reads that the replica failed and the primary answered.
+    /// Reads that the primary answered because the replica failed.
     replica_fallbacks: Counter,
 }
 
@@ -29,7 +29,7 @@ impl Pools {
         Ok(Self { appends, primary, replica, replica_fallbacks })
     }
 
-    /// Returns rows from the replica, or from the primary where there is none or it fails.
+    /// Returns rows from the replica, or from the primary if there is none or it fails.
     pub(super) async fn stale_rows(
         &self,
         sql: &str,
@@ -47,7 +47,7 @@ impl Pools {
         self.primary.rows(sql, parameters).await
     }
 
-    /// Counts a read that the primary had to answer in the replica's place.
+    /// Counts a read that the primary answers because the replica failed.
     pub(super) fn note_fallback(&self) {
         self.replica_fallbacks.increment(1);
     }

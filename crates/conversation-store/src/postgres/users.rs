@@ -1,4 +1,4 @@
-//! When users were last there.
+//! Times at which users were last seen.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use crate::batch::{Parts, Refusals, latest_sightings};
 use crate::{Error, LastSeen};
 
-// In the order given, which is the same on every node, so that none waits for another that waits for it.
+// In the given order, which is the same on all nodes, so that no two wait for each other.
 const TOUCH: &str = "
     INSERT INTO users (tenant, user_name, last_seen)
     SELECT tenant, user_name, last_seen
@@ -18,7 +18,7 @@ const TOUCH: &str = "
     WHERE users.last_seen < excluded.last_seen";
 const LAST_SEEN: &str = "SELECT user_name, last_seen FROM users WHERE tenant = $1 AND user_name = ANY ($2)";
 
-/// Writes sightings in one transaction. Where that fails because of a row, in several, so that only the guilty row is left out.
+/// Writes times in one transaction. If that fails because of a row, takes several transactions, so that only the bad row is left out.
 pub(super) async fn touch(database: &Pool, batch: &[LastSeen]) -> Result<(), Error> {
     let sightings = latest_sightings(batch);
     let mut parts = Parts::of(sightings.len(), database.statement_timeout());

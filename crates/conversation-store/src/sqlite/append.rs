@@ -18,16 +18,16 @@ const STORED: &str =
     "SELECT seq, id, at_ms FROM messages WHERE conversation_id = ?1 AND sender = ?2 AND key = ?3";
 const MOVE: &str = "UPDATE conversations SET head = ?2, active_at_ms = ?3 WHERE id = ?1";
 
-/// How far a conversation's log goes, while a batch is added to it.
+/// The head of a conversation while a batch is appended.
 struct Head {
     seq: i64,
     at_ms: i64,
     moved: bool,
 }
 
-/// Appends a batch, in the transaction of the connection: what has to be committed with the messages is written there, too. A message
-/// that the database refuses fails alone; where it is a conversation's row that is refused, all of the
-/// batch's messages to it fail.
+/// Appends a batch in the present transaction of the connection. Whatever must be committed with the messages is written in the same
+/// transaction. A message that the database refuses fails alone. If the database refuses a conversation's row, all messages of the batch to
+/// that conversation fail.
 pub(super) fn append(
     connection: &Connection,
     batch: &[Append],
@@ -58,7 +58,7 @@ pub(super) fn append(
     Ok(answers)
 }
 
-/// The positions of each conversation's messages.
+/// Returns the positions of each conversation's messages.
 fn by_conversation(batch: &[Append]) -> Vec<Vec<usize>> {
     let mut parts: BTreeMap<ConversationId, Vec<usize>> = BTreeMap::new();
     for (position, message) in batch.iter().enumerate() {
@@ -67,7 +67,7 @@ fn by_conversation(batch: &[Append]) -> Vec<Vec<usize>> {
     parts.into_values().collect()
 }
 
-/// Appends the messages at these positions, and enters the answers there. An error leaves nothing of them behind.
+/// Appends the messages at these positions, and writes the answers there. After an error none of them is in the database.
 fn part(
     connection: &Connection,
     batch: &[Append],
@@ -78,7 +78,7 @@ fn part(
     connection.prepare_cached("SAVEPOINT part")?.execute([])?;
     let done = append_at(connection, batch, positions, answers, refusals);
     if done.is_err() && connection.is_autocommit() {
-        // SQLite has rolled everything back by itself, as it does when a disk is full: there is no savepoint left.
+        // SQLite has rolled back the whole transaction by itself, as it does when the disk is full. The savepoint is gone.
         return done;
     }
     if done.is_err() {
@@ -104,7 +104,7 @@ fn append_at(
             Entry::Vacant(unknown) => unknown.insert(head_of(connection, message.conversation, now_ms)?),
         };
         answers[*position] = match head {
-            // SQLite undoes a statement that it refuses, and that statement alone.
+            // SQLite undoes only the statement that it refuses.
             Some(head) => match insert(connection, message, head) {
                 Ok(appended) => Ok(appended),
                 Err(error @ Error::Refused(_)) => {
@@ -127,7 +127,7 @@ fn append_at(
     Ok(())
 }
 
-/// Where the log ends, and the time of what follows: now, but never before what is there.
+/// Returns the head of a log and the time of the next message: now, but never earlier than the last message.
 fn head_of(connection: &Connection, id: ConversationId, now_ms: i64) -> Result<Option<Head>, Error> {
     let head = connection
         .prepare_cached(HEAD)?

@@ -1,8 +1,8 @@
-//! The database's clock, which here is the machine's.
+//! The database's clock, which is the machine's clock here.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Unix milliseconds; 0 on a machine whose clock stands before 1970.
+/// Returns the time in milliseconds of Unix time; 0 if the clock shows a time before 1970.
 pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

@@ -1,4 +1,4 @@
-//! Conversations as a whole.
+//! Creating, reading, listing and deleting conversations.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -10,10 +10,10 @@ use crate::{
     NewConversation,
 };
 
-/// Messages erased in one piece: some tens of milliseconds.
+/// The number of messages erased at a time, which takes some tens of milliseconds.
 const ERASE_MESSAGES_MAX: i64 = 5_000;
 
-/// A conversation, as [`opened`] reads it.
+/// Selects a conversation, for [`opened`].
 macro_rules! conversation {
     ($which:literal) => {
         concat!(
@@ -130,7 +130,7 @@ pub(super) fn update(
     Ok(connection.prepare_cached(UPDATE)?.execute(changes)? > 0)
 }
 
-/// Deletes the conversation and notes that its messages are to be erased.
+/// Deletes a conversation, and notes that its messages must be erased.
 pub(super) fn delete(connection: &Connection, id: ConversationId) -> Result<bool, Error> {
     if connection.prepare_cached(DELETE)?.execute([id])? == 0 {
         return Ok(false);
@@ -160,7 +160,7 @@ pub(super) fn of_member(
 ) -> Result<ConversationList, Error> {
     let (active_at_ms, id) = cursor.map(|cursor| (cursor.active_at_ms, cursor.id)).unzip();
     let mut statement = connection.prepare_cached(OF_MEMBER)?;
-    // One more than asked for, to tell whether the list goes on.
+    // One more than asked for, to learn whether there is another page.
     let look_at = i64::from(limit) + 1;
     let mut rows = statement.query((tenant, user, active_at_ms, id, look_at))?;
     let (mut list, mut last) = (ConversationList::default(), None);
@@ -181,7 +181,7 @@ pub(super) fn count(connection: &Connection, tenant: &str, at_most: u64) -> Resu
     Ok(from_database(counted))
 }
 
-/// A conversation, its members left out.
+/// Reads a conversation without its members.
 fn opened(row: &Row<'_>) -> rusqlite::Result<Conversation> {
     let ConversationSummary { id, conversation, owner, title, metadata, created_at_ms, head } = summary(row)?;
     Ok(Conversation {

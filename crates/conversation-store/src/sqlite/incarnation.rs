@@ -1,4 +1,4 @@
-//! Which life of the database this is.
+//! The incarnation of the database.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -22,7 +22,7 @@ pub(super) fn renew(connection: &Connection) -> Result<String, Error> {
     Ok(connection.query_row(RENEW, [now_ms()], |row| row.get(0))?)
 }
 
-/// Begins another incarnation if the database has fewer messages of a conversation than it once said.
+/// Begins another incarnation if the database has fewer messages of a conversation than it had before.
 pub(super) fn report_head(
     connection: &Connection,
     id: ConversationId,

@@ -1,4 +1,4 @@
-//! Who is in a conversation, and how far they have read.
+//! Members of conversations, and their read marks.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 use starling_model::ConversationName;
@@ -17,7 +17,7 @@ const HAS_MEMBER: &str =
 const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM members WHERE conversation_id = ?1 LIMIT ?2)";
 const REMOVE: &str = "DELETE FROM members WHERE conversation_id = ?1 AND user_name = ?2";
 const VERSION: &str = "SELECT members_version, owner FROM conversations WHERE id = ?1";
-/// An owner who is no member any more is followed by the member who joined first; without any member left, by nobody.
+/// Makes the member who joined first the owner, if the owner is no member any more. Without members the owner stays.
 const COUNT_CHANGE: &str = "
     UPDATE conversations SET members_version = members_version + 1,
         owner = CASE WHEN EXISTS (SELECT 1 FROM members m WHERE m.conversation_id = ?1 AND m.user_name = owner) THEN owner
@@ -37,7 +37,7 @@ const MARK: &str = "
       AND members.read_seq < min(?3, c.head)
     RETURNING read_seq";
 
-/// Makes somebody a member, if there is room for one more.
+/// Adds a member, unless the conversation is full.
 pub(super) fn add(
     connection: &Connection,
     id: ConversationId,
@@ -57,7 +57,7 @@ pub(super) fn add(
     Ok(count_change(connection, id, changed)?.map(Added::Member))
 }
 
-/// Makes somebody a member no more.
+/// Removes a member.
 pub(super) fn remove(
     connection: &Connection,
     id: ConversationId,
@@ -67,7 +67,7 @@ pub(super) fn remove(
     count_change(connection, id, changed)
 }
 
-/// Counts a change of the members, if there was one.
+/// Raises the members' version if there was a change.
 fn count_change(
     connection: &Connection,
     id: ConversationId,
@@ -84,7 +84,7 @@ pub(super) fn share(connection: &Connection, tenant: &str, one: &str, other: &st
     Ok(connection.prepare_cached(SHARE)?.query_row((tenant, one, other), |row| row.get(0))?)
 }
 
-/// Those of these conversations that somebody is a member of.
+/// Returns those of these conversations that a user is a member of.
 pub(super) fn of(
     connection: &Connection,
     tenant: &str,
@@ -101,7 +101,7 @@ pub(super) fn of(
     Ok(found)
 }
 
-/// Raises marks. One that the database refuses is left out, unless it is the only one.
+/// Raises marks. A mark that the database refuses is left out, unless it is the only one.
 pub(super) fn mark_read(connection: &Connection, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
     let mut answers = vec![None; batch.len()];
     let mut statement = connection.prepare_cached(MARK)?;

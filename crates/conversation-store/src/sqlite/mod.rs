@@ -1,4 +1,4 @@
-//! The log in one SQLite file, for a single node with nothing beside it.
+//! The log in one SQLite file, for a single node without other servers.
 //!
 //! Calls run on the threads of [`SqliteDatabase`], so that no thread of the asynchronous runtime ever waits for the disk.
 
@@ -37,11 +37,11 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, and makes it and its folder where there is none. `:memory:` is a database that is gone with
-    /// the store. Waits for the disk for a moment.
+    /// Opens the file. Creates it and its folder if they do not exist. `:memory:` is a database that ends with the store. Blocks on the
+    /// disk for a moment.
     ///
     /// # Errors
-    /// [`Error::Address`] if the file can't be used: not to be made or read, in use by another program, or no database.
+    /// [`Error::Address`] if the file can't be created or read, is in use by another program, or is no database.
     pub fn open(path: impl AsRef<Path>, config: SqliteConfig) -> Result<Self, Error> {
         let database = SqliteDatabase::open(path.as_ref(), config)?;
         Ok(Self { database, metrics: Metrics::new("sqlite") })
@@ -255,7 +255,7 @@ impl ConversationStore for SqliteStore {
 
     async fn close(&self) {
         if let Err(error) = self.database.checkpoint().await {
-            tracing::warn!(%error, "the database file lacks what stands in its -wal file; keep both together");
+            tracing::warn!(%error, "the database file is not complete without its -wal file; keep both together");
         }
     }
 

@@ -1,4 +1,4 @@
-//! When users were last there.
+//! Times at which users were last seen.
 
 use rusqlite::{Connection, OptionalExtension};
 use starling_model::{TenantName, UserName};
@@ -12,7 +12,7 @@ const TOUCH: &str = "
     WHERE last_seen_ms < excluded.last_seen_ms";
 const LAST_SEEN: &str = "SELECT last_seen_ms FROM users WHERE tenant = ?1 AND user_name = ?2";
 
-/// Writes sightings. One that the database refuses is left out, unless it is the only one.
+/// Writes times. One that the database refuses is left out, unless it is the only one.
 pub(super) fn touch(connection: &Connection, batch: &[LastSeen]) -> Result<(), Error> {
     let mut statement = connection.prepare_cached(TOUCH)?;
     let (sightings, mut refusals) = (latest_sightings(batch), Refusals::default());
