@@ -5,12 +5,12 @@ use std::str::FromStr;
 
 use crate::Error;
 
-/// The address in `DATABASE_URL`, told apart by its scheme.
+/// The address in `DATABASE_URL`. Its scheme determines the kind of database.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseAddress {
     /// `postgres://…` or `postgresql://…`: the whole URL, which may hold a password.
     Postgres(String),
-    /// `sqlite://PATH`: the file, or `:memory:` for a database that is gone with its last handle.
+    /// `sqlite://PATH`: the file, or `:memory:` for a database that ends with its last handle.
     Sqlite(PathBuf),
 }
 
@@ -20,7 +20,7 @@ impl FromStr for DatabaseAddress {
     /// # Errors
     /// [`Error::Address`] for an address of another form, without repeating what may be a password.
     fn from_str(url: &str) -> Result<Self, Error> {
-        // Files and variables often end with a line end.
+        // Values from files and variables often end with a line break.
         let url = url.trim();
         match url.split_once("://") {
             Some(("postgres" | "postgresql", _)) => Ok(DatabaseAddress::Postgres(url.to_owned())),
@@ -28,14 +28,14 @@ impl FromStr for DatabaseAddress {
             Some((scheme, _)) => {
                 Err(Error::Address(format!("{scheme}:// is unknown; use postgres://… or sqlite://PATH")))
             }
-            // What stands there may be a password.
+            // The text is not repeated, since it may be a password.
             None => Err(Error::Address("is no URL; use postgres://… or sqlite://PATH".into())),
         }
     }
 }
 
 impl fmt::Debug for DatabaseAddress {
-    /// Without PostgreSQL's URL, which may hold a password.
+    /// Omits PostgreSQL's URL, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DatabaseAddress::Postgres(_) => f.write_str("Postgres(…)"),
@@ -44,8 +44,7 @@ impl fmt::Debug for DatabaseAddress {
     }
 }
 
-/// Returns the file that the path of a `sqlite://` address names. Refuses parameters, which would become part of the file's name, and
-/// other users' home folders.
+/// Returns the file of a `sqlite://` address. Refuses parameters, which would become part of the file's name, and other users' home folders.
 fn file_of(path: &str, home: Option<OsString>) -> Result<PathBuf, Error> {
     let wrong = |why: String| Err(Error::Address(why));
     if path.is_empty() {

@@ -1,18 +1,17 @@
-//! The ground under everything that is kept in a database: the address, connections, outages, transactions and migrations, for
-//! PostgreSQL and for SQLite. Nothing here knows what is stored.
+//! Access to databases: address, connections, outages, transactions and migrations, for PostgreSQL and SQLite. The crate does not know what
+//! is stored.
 //!
-//! **Tables.** Each crate that owns tables hands in a [`Schema`]: its migrations in order, and the name of the table that says which of
-//! them were applied. So each owner numbers its migrations alone, and a node of an older version, which knows one owner's table only,
-//! is not misled by another's.
+//! **Tables.** Each crate that owns tables passes a [`Schema`]: its migrations in order, and the name of the table that lists those that were
+//! applied. Each owner numbers its migrations by itself. So a node of an older version, which knows only one owner, is not misled by the
+//! migrations of another.
 //!
-//! **Sharing a transaction.** What must become true together with what another crate writes goes into that crate's transaction, as
-//! statements and not as a callback:
+//! **Sharing a transaction.** A crate can write in the transaction of another crate:
 //!
-//! - In PostgreSQL a transaction is a list of [`postgres::Statement`]s that are sent at once, so that it costs one round trip however
-//!   many there are ([`postgres::Pool::transaction`]). A crate offers what it wants to add as further statements. None can see the answer
-//!   to one before it except in SQL, for example by `WHERE EXISTS` on a row that it inserted.
-//! - In SQLite a transaction is a function of a connection, run by the thread that writes ([`sqlite::SqliteDatabase::write`]). A crate
-//!   offers a function of a connection that the caller's function calls.
+//! - In PostgreSQL a transaction is a list of [`postgres::Statement`]s that are sent at once ([`postgres::Pool::transaction`]). However many
+//!   there are, it takes one round trip. A crate offers its part as statements, which the other crate adds to its list. A statement
+//!   can use the effects of an earlier one only in SQL, for example by `WHERE EXISTS` with a row that the earlier one inserted.
+//! - In SQLite a transaction is a function of a connection, which the writer's thread runs ([`sqlite::SqliteDatabase::write`]). A crate offers
+//!   its part as a function of a connection, which the other crate's function calls.
 
 mod address;
 mod error;

@@ -1,11 +1,11 @@
 use crate::Error;
 
-/// One step of a schema. A step that has been released is never changed; what is wrong with it is mended by the next.
+/// One step of a schema. A released step is never changed; the next one corrects its mistakes.
 #[derive(Debug)]
 pub struct Migration {
     /// Its number within its schema: from 1, without holes. Both databases share the numbering.
     pub version: i32,
-    /// What it brings, for people.
+    /// A short description, for people.
     pub name: &'static str,
     /// The statements for PostgreSQL.
     pub postgres: &'static str,
@@ -16,7 +16,7 @@ pub struct Migration {
 /// The tables of one owner.
 #[derive(Debug)]
 pub struct Schema {
-    /// The table that tells which migrations were applied: an SQL identifier, another one for each owner.
+    /// The name of the table that lists the applied migrations. Each owner has its own.
     pub history: &'static str,
     /// All migrations, in order.
     pub migrations: &'static [Migration],
@@ -26,7 +26,7 @@ impl Schema {
     /// Returns the migrations that a database at `version` lacks.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if a newer program has been there: what it changed is unknown to this one.
+    /// [`Error::Unsupported`] if a newer program has migrated the database.
     pub(crate) fn missing_after(&self, version: i32) -> Result<&'static [Migration], Error> {
         usize::try_from(version).ok().and_then(|done| self.migrations.get(done..)).ok_or_else(|| {
             Error::Unsupported(format!(

@@ -1,23 +1,23 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How a pool connects, and how long it waits.
+/// Settings of a [`Pool`](super::Pool).
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
-    /// How long it may take to open a connection.
+    /// The time to open a connection to one address of a host.
     pub connect_timeout: Duration,
-    /// How long a call may wait for a connection to become free.
+    /// The time that a call may wait for a free connection.
     pub wait_timeout: Duration,
-    /// How long it may take to take a connection up again.
+    /// The time to check a connection before it is used again.
     pub recycle_timeout: Duration,
-    /// How long a round trip may take; then it is cancelled, its connection closed.
+    /// The time of a round trip. Then it is cancelled and its connection is closed.
     pub statement_timeout: Duration,
-    /// A connection unused for that long is closed.
+    /// A connection that was unused for this long is closed.
     pub idle_timeout: Duration,
-    /// PEM file with the authorities that `verify-ca` and `verify-full` trust, unless the URL has a `sslrootcert`;
-    /// without either, those that browsers trust.
+    /// PEM file of the authorities for `verify-ca` and `verify-full`, unless the URL has an `sslrootcert`. Without either, the authorities of
+    /// the system and of browsers apply.
     pub ca_file: Option<PathBuf>,
-    /// Named prepared statements: saves some planning, but does not go with a PgBouncer in transaction mode.
+    /// Whether named prepared statements are used. They save some planning, but do not work with a PgBouncer in transaction mode.
     pub prepared_statements: bool,
 }
 

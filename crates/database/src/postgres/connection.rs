@@ -9,8 +9,8 @@ use super::error;
 use super::tls_stream::Tls;
 use crate::Error;
 
-/// A connection in use. If it is dropped before it was given back (the answer came too late, or the caller went away), it is not used
-/// again, since an answer is still to come on it, and the server is told to stop.
+/// A connection in use. If it is dropped before it is given back, because the answer is late or the caller went away, an answer is still
+/// outstanding. Then the connection is closed, and the server is told to cancel the statement.
 pub(super) struct Connection {
     object: Option<Object>,
     tls: Option<Tls>,
@@ -41,7 +41,7 @@ impl Connection {
         self.object = None;
     }
 
-    /// Closes a connection on which no answer is outstanding, and which would be of no use to the next caller.
+    /// Closes the connection, which must have no outstanding answer, because it is useless to other callers.
     pub(super) fn discard(mut self) {
         self.object.take().map(Object::take);
     }
@@ -63,7 +63,7 @@ impl Drop for Connection {
                 }
             })
             .await;
-            // Only now: PgBouncer forgets whom to tell when the connection is closed.
+            // Not earlier: PgBouncer can't forward the cancellation after the connection is closed.
             drop(client);
         });
     }

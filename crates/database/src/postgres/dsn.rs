@@ -1,4 +1,4 @@
-//! Reading a `postgres://` URL: what tokio-postgres knows goes to it, what is about TLS stays here.
+//! Reading a `postgres://` URL. The parameters of TLS are read here, all others by tokio-postgres.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use super::tls_stream::Tls;
 use super::trust::Trust;
 use crate::Error;
 
-/// A URL, read.
+/// A parsed URL.
 #[derive(Debug)]
 pub(super) struct Dsn {
     pub(super) config: tokio_postgres::Config,
@@ -37,7 +37,7 @@ impl Dsn {
                 _ => rest.push(pair),
             }
         }
-        // As libpq has it: whoever trusts every authority that the system trusts has to check the host's name.
+        // As in libpq: with all authorities of the system, the host's name must be verified.
         let of_the_system = ca_file.as_ref().is_some_and(|file: &PathBuf| file.as_os_str() == "system");
         let ssl_mode = match ssl_mode {
             None if of_the_system => "verify-full",
@@ -73,7 +73,7 @@ impl Dsn {
         let (mode, mut trust) = match ssl_mode {
             "disable" => (SslMode::Disable, Trust::Plain),
             "allow" | "prefer" => (SslMode::Prefer, Trust::AnyCertificate),
-            // As libpq has it: with an authority at hand it is asked.
+            // As in libpq: if the URL names an authority, the chain is verified.
             "require" if ca_file.is_some() => (SslMode::Require, Trust::Authority),
             "require" => (SslMode::Require, Trust::AnyCertificate),
             "verify-ca" => (SslMode::Require, Trust::Authority),
@@ -90,7 +90,7 @@ impl Dsn {
         Ok(Self { config, trust, ca_file })
     }
 
-    /// What makes TLS connections as the URL wants them, with this file of authorities where it names none; `None`: no TLS.
+    /// Returns the connector for the URL's `sslmode`; `None` without TLS. `ca_file` applies if the URL names no file of authorities.
     ///
     /// # Errors
     /// [`Error::Address`] if the file can't be used.
@@ -105,12 +105,12 @@ impl Dsn {
 /// Checks that a URL and the file of authorities that it names can be used. Connects to nothing.
 ///
 /// # Errors
-/// [`Error::Address`] if not.
+/// [`Error::Address`] if they can't.
 pub fn check_url(url: &str, ca_file: Option<&Path>) -> Result<(), Error> {
     Dsn::parse(url)?.tls(ca_file).map(drop)
 }
 
-/// Resolves `%2F` and the like.
+/// Decodes `%2F` and the like.
 fn percent_decoded(text: &str) -> Result<String, Error> {
     let bad = || Error::Address("sslrootcert is not properly percent-encoded".into());
     let is_byte = |rest: &str| {

@@ -1,4 +1,4 @@
-//! What PostgreSQL's errors mean to a caller.
+//! Classifying PostgreSQL's errors.
 
 use std::error::Error as StdError;
 
@@ -6,37 +6,37 @@ use deadpool_postgres::{PoolError, TimeoutType};
 
 use crate::Error;
 
-/// A statement that failed: what it means to the caller, and what may have caused it.
+/// The failure of a statement.
 #[derive(Debug)]
 pub struct Failed {
-    /// What it means to the caller.
+    /// The error for the caller.
     pub error: Error,
-    /// What may have caused it.
+    /// The likely cause.
     pub cause: Cause,
 }
 
-/// What may have caused a statement to fail.
+/// The likely cause of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The server or the way to it. The same statement for fewer rows would fail as well.
+    /// The server or the connection. The same statement for fewer rows would fail as well.
     Server,
-    /// A default of the database or of the role, which a transaction may set otherwise.
+    /// A default setting of the database or of the role, which a transaction can override.
     Defaults,
-    /// A row that another transaction holds for long: one that moves a whole table, or somebody at a console.
+    /// A lock that another transaction holds for long, such as one that rewrites a table, or one at a console.
     Lock,
-    /// Another transaction that ran at the same time. This one was rolled back and may be repeated at once.
+    /// A concurrent transaction. This one was rolled back and may be repeated at once.
     Conflict,
-    /// Possibly a single row that the statement was about. The others may succeed without it.
+    /// Possibly a single row of the statement. The others may succeed without it.
     Row,
 }
 
 impl Failed {
-    /// A failure of the server or of the way to it.
+    /// Makes the failure of a server or of a connection.
     pub(super) fn of_server(error: Error) -> Self {
         Self { error, cause: Cause::Server }
     }
 
-    /// A failed statement.
+    /// Classifies a failed statement.
     pub(super) fn of_query(error: &tokio_postgres::Error) -> Self {
         let cause = error.code().map_or(Cause::Server, |code| cause_of_code(code.code()));
         Self { error: of_query(error), cause }
@@ -49,21 +49,21 @@ impl From<Failed> for Error {
     }
 }
 
-/// Something else than the statement failed: reading its answer, for example.
+/// For failures of anything but the statement, such as reading its answer.
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self::of_server(error)
     }
 }
 
-/// What a failed statement, or a failed connection attempt, means.
+/// Translates a failed statement or a failed attempt to connect.
 pub(super) fn of_query(error: &tokio_postgres::Error) -> Error {
     let Some(refusal) = error.as_db_error() else {
-        // Everything that is not an answer of the server's is about the way to it.
+        // An error that does not come from the server comes from the connection.
         return Error::Unavailable(chain(error));
     };
     let code = refusal.code().code();
-    // Without the detail, which may repeat a user's data.
+    // Without the detail, which may contain users' data.
     let text = format!("{} ({code})", refusal.message());
     match of_code(code) {
         Kind::Unavailable => Error::Unavailable(text),
@@ -72,7 +72,7 @@ pub(super) fn of_query(error: &tokio_postgres::Error) -> Error {
     }
 }
 
-/// What it means that the pool gave no connection.
+/// Translates an error of the pool.
 pub(super) fn of_pool(error: &PoolError) -> Error {
     match error {
         PoolError::Backend(error) => of_query(error),
@@ -85,12 +85,12 @@ pub(super) fn of_pool(error: &PoolError) -> Error {
     }
 }
 
-/// What it means that an answer has another form than it was asked for.
+/// Translates an error of reading an answer.
 pub(super) fn of_decoding(error: &tokio_postgres::Error) -> Error {
     Error::Refused(chain(error))
 }
 
-/// An error with its causes.
+/// Returns the text of an error with all its causes.
 pub(super) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -102,8 +102,8 @@ pub(super) fn chain(error: &dyn StdError) -> String {
     text
 }
 
-/// Whether a server took no write because it is none that does: a primary that became a standby keeps its connections, while
-/// its address may lead to the new one by now.
+/// Returns whether the server refused a write because it is read-only. A primary that became a standby keeps its connections, while its address
+/// may lead to the new primary already.
 pub(super) fn is_of_a_read_only_server(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&tokio_postgres::error::SqlState::READ_ONLY_SQL_TRANSACTION)
 }
@@ -115,15 +115,15 @@ enum Kind {
     Refused,
 }
 
-/// By PostgreSQL's list of error codes, appendix A of its manual.
+/// Classifies an error code, by appendix A of PostgreSQL's manual.
 fn of_code(code: &str) -> Kind {
     match code {
-        // A lock was not to be had; a transaction may not write here (a primary that became a standby).
-        // Ended by `idle_in_transaction_session_timeout` or `transaction_timeout`.
+        // No lock in time; read-only transaction (a primary that became a standby); ended by `idle_in_transaction_session_timeout` or
+        // `transaction_timeout`.
         "55P03" | "25006" | "25P03" | "25P04" => Kind::Unavailable,
         _ => match code.get(..2) {
-            // Connection, rolled back (serialization, deadlock), out of resources, ended by an operator, system error; and a fault of
-            // PostgreSQL's own, as when it finds a page half written because the disk was full: another try, later, may do.
+            // Connection, rolled back (serialization, deadlock), out of resources, ended by an operator, system error, and an internal
+            // error, such as a page that is half written because the disk was full. Another try may succeed later.
             Some("08" | "40" | "53" | "57" | "58" | "XX") => Kind::Unavailable,
             // Wrong password or role, no such database.
             Some("28" | "3D") => Kind::Address,
@@ -132,19 +132,18 @@ fn of_code(code: &str) -> Kind {
     }
 }
 
-/// Who may be at fault, by the same list. A trigger may raise any code, so what is not certainly about the whole statement may be
-/// about a row.
+/// Returns the likely cause of an error code, by the same list. A trigger may raise any code, so every code that need not concern the whole
+/// statement may concern a row.
 fn cause_of_code(code: &str) -> Cause {
     match code {
         "40001" | "40P01" => Cause::Conflict,
         // No lock within `lock_timeout`.
         "55P03" => Cause::Lock,
-        // Cancelled (by `statement_timeout`, unless somebody at a console did it); no such isolation level (SERIALIZABLE on a
-        // standby).
+        // Cancelled, by `statement_timeout` or from a console; unsupported isolation level (SERIALIZABLE on a standby).
         "57014" | "0A000" => Cause::Defaults,
-        // A policy of row-level security has refused a row, or a right is missing altogether.
+        // A policy of row-level security refused a row, or a right is missing.
         "42501" => Cause::Row,
-        // A page can't be read or its file is gone: other rows may be elsewhere.
+        // A page can't be read or its file is missing. Other rows may be in other pages.
         "58030" | "58P01" => Cause::Row,
         _ => match code.get(..2) {
             // Connection, feature, transaction state, login, rolled back, syntax and missing objects, out of resources, wrong

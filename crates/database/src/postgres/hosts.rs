@@ -1,4 +1,4 @@
-//! Connecting to one of the hosts that a URL names.
+//! Connecting to one of the hosts in a URL.
 
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -18,23 +18,23 @@ use tokio_postgres::{Client, Config, Error, Socket};
 
 use super::error::chain;
 
-/// Hosts that a URL may name.
+/// The most hosts in a URL.
 pub(super) const HOSTS_MAX: usize = 16;
-/// Addresses of one host that are tried.
+/// The most addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 8;
-/// For how many times the limit of one address a connection is looked for altogether. The next search begins with other hosts, as
-/// those that did not answer in time come last.
+/// The time limit of a whole search for a connection, as a multiple of the limit of one address. The next search begins with other hosts,
+/// since those that did not answer in time come last.
 const SEARCH_LIMITS: u32 = 4;
 /// How long a host that did not answer in time is tried after all others.
 const LAST_FOR: Duration = Duration::from_secs(30);
 /// PostgreSQL's port.
 const PORT: u16 = 5432;
 
-/// Connects to the first host that answers, in the order of the URL. Each address of each host gets the same time, for all that
-/// belongs to a connection: a host that takes connections and then stays silent is left for the next one.
+/// Connects to the first host that answers, in the order of the URL. Each address of each host gets the same time for the whole set-up of a
+/// connection. So a host that accepts connections and then stays silent is skipped, too.
 pub(super) struct Hosts<T> {
     tls: T,
-    /// Everything but the hosts.
+    /// All settings but the hosts.
     config: Config,
     hosts: Arc<[Candidate]>,
     shuffled: bool,
@@ -46,12 +46,12 @@ struct Candidate {
     host: Option<Host>,
     address: Option<IpAddr>,
     port: u16,
-    /// When it last failed to answer in time.
+    /// Time at which the host last failed to answer in time.
     late: Mutex<Option<Instant>>,
 }
 
 impl<T> Hosts<T> {
-    /// The hosts of `config`, each of whose addresses gets `limit`.
+    /// Makes the list of the hosts in `config`. Each of their addresses gets `limit`.
     pub(super) fn of(config: &Config, tls: T, limit: Duration) -> Self {
         let (names, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
         let candidate = |position: usize| Candidate {
@@ -69,11 +69,11 @@ impl<T> Hosts<T> {
         }
     }
 
-    /// The positions of the hosts in the order in which to try them.
+    /// Returns the positions of the hosts in the order in which they are tried.
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.hosts.len()).collect();
         if self.shuffled {
-            // Each new hasher has other keys.
+            // Each new hasher has random keys.
             order.sort_by_cached_key(|position| RandomState::new().hash_one(position));
         }
         order.sort_by_key(|position| {
@@ -90,14 +90,14 @@ where
     T::TlsConnect: Sync + Send,
     <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
 {
-    // The configuration given here is the one that this was made of.
+    // The parameter is the configuration that this was made of.
     fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Result<Connected, Error>> + Send + '_>> {
         let search = async move {
             let mut failure: Option<Error> = None;
             for position in self.order() {
                 match self.connect_to(&self.hosts[position]).await {
                     Ok(connected) => return Ok(connected),
-                    // A refusal, such as that of a wrong password, says more than silence.
+                    // Prefers a refusal, such as of a wrong password, to a timeout, as it says more.
                     Err(error) if failure.as_ref().is_some_and(|before| before.as_db_error().is_some()) => {
                         tracing::debug!(error = chain(&error), "a further host failed, too");
                     }
@@ -114,7 +114,7 @@ where
     }
 }
 
-/// A connection, and the task that works on it.
+/// A client, and the task that works on its connection.
 type Connected = (Client, JoinHandle<()>);
 
 impl<T> Hosts<T>
@@ -148,8 +148,8 @@ where
         Err(failure.unwrap_or_else(Error::__private_api_timeout))
     }
 
-    /// A configuration for each address of a host. For a name that can't be resolved in time, one with the name alone, which fails
-    /// in the same way and says so.
+    /// Returns a configuration for each address of a host. For a name that can't be resolved in time, returns one with the name only, whose
+    /// attempt fails with the reason.
     async fn configs(&self, host: &Candidate) -> Vec<Config> {
         let mut config = self.config.clone();
         config.port(host.port);
@@ -185,7 +185,7 @@ where
     }
 }
 
-/// A copy of everything but the hosts and ports.
+/// Returns a copy without the hosts and ports.
 fn without_hosts(from: &Config) -> Config {
     let mut config = Config::new();
     if let Some(user) = from.get_user() {

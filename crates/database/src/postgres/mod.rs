@@ -1,7 +1,7 @@
 //! PostgreSQL: pools of connections to a server, and transactions that cost one round trip.
 //!
-//! Nothing here relies on a session's state or, by default, on named prepared statements, so that a PgBouncer in transaction mode may
-//! stand between.
+//! It works through a PgBouncer in transaction mode, since it relies neither on the state of a session nor, by default, on named prepared
+//! statements.
 
 mod config;
 mod connection;

@@ -1,4 +1,4 @@
-//! Whether the server answers: logged once when it no longer does, and once when it does again.
+//! Outages of a server: one line in the log when it stops answering, and one when it answers again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,8 +30,8 @@ pub(super) trait Try: Clone + Send + Sync + 'static {
     fn ask(&self) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// Notes that a call failed. That may be one connection or one statement alone, so the server is tried; by one task, however many
-/// calls fail.
+/// Notes that a call failed. The cause may be a single connection or statement, so a task tries the server. There is one such task however
+/// many calls fail.
 pub(super) fn note(server: &impl Try, error: &Error) {
     let is_of_the_server = matches!(error, Error::Unavailable(_) | Error::Address(_));
     if !is_of_the_server || server.outage().0.swap(true, Ordering::Relaxed) {
@@ -46,7 +46,7 @@ pub(super) fn note(server: &impl Try, error: &Error) {
     });
 }
 
-/// Tries until the server answers, or until nobody but this task is left to know. Returns whether it answered at once.
+/// Tries until the server answers, or until nobody else uses it. Returns whether it answered at once.
 async fn answers_at_once(server: &impl Try) -> bool {
     let Err(error) = server.ask().await else { return true };
     let name = server.name();

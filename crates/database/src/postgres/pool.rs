@@ -1,4 +1,4 @@
-//! A pool of connections to one server, and the ways to ask it something.
+//! A pool of connections to one server, and the calls that it offers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,24 +30,24 @@ pub struct Pool {
     tls: Option<Tls>,
     statement_timeout: Duration,
     prepared_statements: bool,
-    /// Begins a transaction whose settings are ours.
+    /// The statement that begins a transaction with Starling's settings.
     begin: Arc<str>,
     server: Server,
 }
 
-/// The share of a statement's time that it waits for one lock: what is left is for those of its rows that nobody holds.
+/// The part of a statement's time that it may wait for one lock. The rest is for its rows that are not locked.
 const LOCK_SHARE: u128 = 4;
-/// Limits how long a migration waits for a table's lock. It is tried again then.
+/// Limits how long a migration waits for a table's lock. It is tried again afterwards.
 const SHORT_LOCK_WAIT: &str = "SELECT set_config('lock_timeout', '2s', true)";
-/// Lifts the limits that a database or a role may set, for one transaction: a migration may take long.
+/// Removes the time limits of the database and of the role for one transaction, since a migration may take long.
 const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN
     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
-/// How often a write is repeated at once that was rolled back because of another transaction, or cancelled before its settings held.
+/// How often a write is repeated at once if it was rolled back because of another transaction, or cancelled before its settings applied.
 const REPEATS: usize = 4;
 
-/// Sets what a statement relies on, whatever the defaults of the database and of the role are: other isolation levels roll
-/// transactions back that touch the same rows, and a short `statement_timeout` cancels what would have been done in time. Not
-/// `default_transaction_read_only`: hosters set it when the disk is full, and operators to freeze a database.
+/// Returns the statement that begins a transaction with Starling's settings, whatever the defaults of the database and of the role are. Other
+/// isolation levels roll back transactions that touch the same rows, and a short `statement_timeout` cancels statements that would finish in
+/// time. `default_transaction_read_only` is respected: hosters set it when the disk is full, and operators to freeze a database.
 fn begin(statement_timeout: Duration) -> String {
     let timeout_ms = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
     let lock_timeout_ms = (timeout_ms / LOCK_SHARE).max(1);
@@ -60,16 +60,16 @@ fn begin(statement_timeout: Duration) -> String {
 impl Pool {
     /// Makes a pool of at most `size_max` connections, named after its server. Connects to nothing yet.
     ///
-    /// Belongs into a Tokio runtime; otherwise idle connections are not closed.
+    /// Should be called within a Tokio runtime; otherwise idle connections are not closed.
     ///
     /// # Errors
     /// [`Error::Address`] if the URL or a file that it names can't be used.
     pub fn new(name: &'static str, url: &str, config: &PoolConfig, size_max: usize) -> Result<Self, Error> {
         let mut dsn = Dsn::parse(url)?;
-        // For each address of each host, and for all that belongs to a connection.
+        // The limit for each address of each host, for the whole set-up of a connection.
         let connect_timeout = dsn.config.get_connect_timeout().copied().unwrap_or(config.connect_timeout);
         dsn.config.connect_timeout(connect_timeout).keepalives_idle(Duration::from_secs(15));
-        // A server that fell silent is noticed by the kernel as well, for connections that are not being waited for.
+        // The kernel also notices a silent server on connections that nobody waits for.
         dsn.config.tcp_user_timeout(config.statement_timeout.saturating_mul(2));
         let tls = dsn.tls(config.ca_file.as_deref())?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -89,7 +89,7 @@ impl Pool {
             // `Hosts` limits the time of each attempt.
             .create_timeout(None)
             .recycle_timeout(Some(config.recycle_timeout))
-            // The connection used last is used next, so that those not needed grow idle and are closed.
+            // The connection that was used last is used next, so that the others become idle and are closed.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build()
@@ -107,7 +107,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Says that this is another pool of the same server: what one learns about the server both know, and it is logged once.
+    /// Makes this another pool of the same server as `other`. They share what they learn about the server, and log it once.
     #[must_use]
     pub fn beside(mut self, other: &Self) -> Self {
         self.server = other.server.clone();
@@ -140,15 +140,15 @@ impl Pool {
         self.transaction(&[Statement { sql, parameters }]).await.map(of_one)
     }
 
-    /// Runs statements as one transaction in one round trip, and returns the rows of each. All are sent before the first answer comes. It
-    /// is repeated at once where another transaction made it fail, so no statement may have an effect outside the database.
+    /// Runs statements as one transaction in one round trip, and returns the rows of each. All are sent before the first answer comes. The
+    /// transaction is repeated at once if a concurrent one made it fail, so no statement may have an effect outside the database.
     ///
     /// # Errors
     /// [`Failed`] for the first statement that fails; nothing is written then.
     pub async fn transaction(&self, statements: &[Statement<'_>]) -> Result<Vec<Vec<Row>>, Failed> {
         let mut answer = self.committed(statements).await;
         for _ in 0..REPEATS {
-            // It was rolled back, so that it can't be carried out twice.
+            // It was rolled back, so it can't be carried out twice.
             let again = |failed: &Failed| matches!(failed.cause, Cause::Conflict | Cause::Defaults);
             if !answer.as_ref().is_err_and(again) {
                 break;
@@ -158,7 +158,7 @@ impl Pool {
         self.noted(answer)
     }
 
-    /// Returns how long a statement may take.
+    /// Returns the time limit of a statement.
     pub fn statement_timeout(&self) -> Duration {
         self.statement_timeout
     }
@@ -174,13 +174,13 @@ impl Pool {
             let transaction = transaction.isolation_level(IsolationLevel::ReadCommitted).start().await;
             let transaction = transaction.map_err(|e| error::of_query(&e))?;
             transaction.query_typed(NO_TIMEOUTS, &[]).await.map_err(|e| error::of_query(&e))?;
-            // Held to the end of the transaction: a lock of the session would stay behind in PgBouncer.
+            // A lock of the transaction, since a lock of the session would remain in PgBouncer.
             let lock: Parameter<'_> = (&lock, Type::INT8);
             transaction
                 .query_typed("SELECT pg_advisory_xact_lock($1)", &[lock])
                 .await
                 .map_err(|e| error::of_query(&e))?;
-            // Whatever waits for a table's lock has all later statements on that table wait behind it, sends among them.
+            // While this waits for a table's lock, all later statements on that table wait behind it, including sends.
             transaction.query_typed(SHORT_LOCK_WAIT, &[]).await.map_err(|e| error::of_query(&e))?;
             plan(&transaction).await?;
             transaction.commit().await.map_err(|e| error::of_query(&e))
@@ -231,7 +231,7 @@ impl Pool {
         self.finish(connection, answer.ok())
     }
 
-    /// Sends all at once, in this order, so that it is one round trip.
+    /// Sends all statements at once, in this order, so that it is one round trip.
     async fn commit_on(
         &self,
         connection: &Object,
@@ -245,7 +245,7 @@ impl Pool {
             biased;
             connection.batch_execute(&self.begin),
             join_all(ready.iter().map(|statement| statement.rows(connection))),
-            // Rolls back what has failed.
+            // This rolls back if a statement failed.
             connection.batch_execute("COMMIT"),
         );
         begun?;
@@ -298,9 +298,9 @@ impl Pool {
         Error::Unavailable(format!("no answer within {limit:?}"))
     }
 
-    /// Closes connections that have not been used for a while, as long as the pool lives.
+    /// Starts a task that closes idle connections, as long as the pool exists.
     fn close_idle_connections(&self, idle_timeout: Duration) {
-        // Without a runtime nobody can connect either.
+        // Without a runtime there are no connections either.
         let Ok(runtime) = Handle::try_current() else { return };
         let pool = self.connections.weak();
         runtime.spawn(async move {
@@ -329,10 +329,10 @@ impl outage::Try for Pool {
     }
 }
 
-/// A statement that can be sent at once.
+/// A statement that is ready to be sent.
 struct Ready<'a> {
     statement: Statement<'a>,
-    /// Where prepared statements are used.
+    /// The prepared statement, if those are used.
     prepared: Option<tokio_postgres::Statement>,
 }
 
@@ -349,7 +349,7 @@ impl Ready<'_> {
     }
 }
 
-/// The rows of the only statement.
+/// Returns the rows of the only statement.
 fn of_one(answers: Vec<Vec<Row>>) -> Vec<Row> {
     answers.into_iter().next().unwrap_or_default()
 }

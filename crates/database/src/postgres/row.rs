@@ -1,4 +1,4 @@
-//! Reading columns, and times between PostgreSQL's and ours.
+//! Reading columns, and converting times.
 
 use std::time::{Duration, SystemTime};
 

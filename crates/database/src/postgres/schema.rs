@@ -1,4 +1,4 @@
-//! Looking at the server's version and bringing the schema up to date.
+//! Checking the server's version, and bringing a schema up to date.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::{Error, Schema};
 
 /// The oldest version that the tests run against.
 const SERVER_VERSION_MIN: i32 = 15;
-/// How long a migration may take, with the wait for another node that does it; it may rewrite large tables.
+/// How long a migration may take, including the wait for another node that migrates. It may rewrite large tables.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
-/// Number of the lock that makes nodes migrate one after the other: the bytes of "starling".
+/// The number of the lock that lets one node migrate at a time: the bytes of "starling".
 const LOCK: i64 = i64::from_be_bytes(*b"starling");
 
-/// The one encoding that holds whatever clients may write.
+/// The only encoding that can store every text.
 const ENCODING: &str = "UTF8";
 
 const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
     current_setting('server_encoding'), current_database(), current_setting('synchronous_commit')";
-// Not by to_regclass: that may answer from a cache which another node's migration has not reached yet.
+// Not to_regclass, which may use a cache that does not have another node's migration yet.
 const HAS_HISTORY: &str = "SELECT EXISTS (
     SELECT FROM pg_class WHERE relname = $1 AND relkind = 'r' AND pg_table_is_visible(oid))";
 
@@ -71,7 +71,7 @@ pub async fn is_current(database: &Pool, schema: &Schema) -> Result<bool, Error>
     Ok(schema.missing_after(version)?.is_empty())
 }
 
-/// Applies what is missing, in one transaction: all of it or nothing. Nodes that start at once wait for each other.
+/// Applies all missing migrations in one transaction. Nodes that start at the same time wait for each other.
 ///
 /// # Errors
 /// Those of [`check`], and of the migrations.

@@ -8,7 +8,7 @@ use super::outage::Outage;
 pub(super) struct Server {
     /// `primary` or `replica`.
     pub(super) name: &'static str,
-    /// Whether reads need a transaction of their own, too, because of this database's defaults.
+    /// Whether reads need a transaction as well, because of the database's default settings.
     reads_need_transaction: Arc<AtomicBool>,
     /// Whether a doubtful setting of the server has been logged.
     has_warned: Arc<AtomicBool>,

@@ -1,6 +1,6 @@
 use tokio_postgres::types::{ToSql, Type};
 
-/// A parameter and its type; the type is sent along, so that no statement needs to be prepared to learn it.
+/// A parameter and its type. The type is sent with the statement, so that the statement need not be prepared to learn it.
 pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// One statement of a transaction, with its parameters `$1`, `$2` and so on.

@@ -1,4 +1,4 @@
-//! TLS to the database, by rustls.
+//! TLS to the server, with rustls.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::tls_stream::Tls;
 use super::trust::Trust;
 use crate::Error;
 
-/// Makes TLS connections that trust as `trust` says.
+/// Returns a connector that verifies servers as `trust` requires.
 ///
 /// # Errors
 /// [`Error::Address`] if the file with the authorities can't be read.
@@ -45,20 +45,20 @@ pub(super) fn connector(trust: Trust, ca_file: Option<&Path>) -> Result<Tls, Err
     Ok(Tls::new(config))
 }
 
-/// `sslrootcert=system`, as libpq has it.
+/// The value of `sslrootcert` that means the system's authorities, as in libpq.
 const SYSTEM: &str = "system";
-/// Where OpenSSL, and many programs after it, look for authorities instead of in the system's store.
+/// The variables that replace the system's authorities in OpenSSL and many other programs.
 const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// The authorities in the file; without one, those of the system and those that browsers trust; where the variables are set, those
-/// that they name alone.
+/// Returns the authorities in the file. Without a file, returns only those that the variables name if they are set, and otherwise those of the
+/// system and of browsers.
 fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     let Some(path) = ca_file.filter(|path| *path != Path::new(SYSTEM)) else {
         let named =
             VARIABLES.into_iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
         let found = rustls_native_certs::load_native_certs();
-        // The system's store often holds some that can't be read.
+        // The system's store often contains some that can't be read.
         roots.add_parsable_certificates(found.certs);
         if let Some(name) = named {
             if roots.is_empty() {
@@ -81,11 +81,11 @@ fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
     Ok(roots)
 }
 
-/// Asks less of a certificate than TLS does elsewhere, because `sslmode` has meant this for PostgreSQL's clients
-/// for decades: `require` takes any certificate, `verify-ca` one for any name.
+/// A verifier that requires less than usual, as `sslmode` does in all clients of PostgreSQL: `require` accepts any certificate, `verify-ca` a
+/// certificate for any name.
 #[derive(Debug)]
 struct Lenient {
-    /// Checks the chain, where it is to be checked.
+    /// The verifier of the chain, if the chain is verified.
     strict: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
@@ -102,7 +102,7 @@ impl ServerCertVerifier for Lenient {
         let Some(strict) = &self.strict else {
             return Ok(ServerCertVerified::assertion());
         };
-        // The name is looked at last, after the chain was found good.
+        // rustls verifies the name last, so the chain is good here.
         match strict.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(TlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

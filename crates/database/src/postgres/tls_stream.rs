@@ -1,7 +1,7 @@
-//! TLS streams for tokio-postgres, which name the certificate that they are bound to.
+//! TLS streams for tokio-postgres with channel binding.
 //!
-//! Channel binding of the type `tls-server-end-point` (RFC 5929, section 4.1) proves to both ends that no third party sits in
-//! between: the password's proof covers a digest of the server's certificate. Hosted databases ask for it with
+//! Channel binding of the type `tls-server-end-point` (RFC 5929, section 4.1) proves to both ends that there is no third party in between:
+//! the proof of the password covers a digest of the server's certificate. URLs of hosted databases require it by
 //! `channel_binding=require`.
 
 use std::future::Future;
@@ -23,7 +23,7 @@ pub(super) struct Tls(Arc<ClientConfig>);
 
 impl Tls {
     pub(super) fn new(mut config: ClientConfig) -> Self {
-        // PostgreSQL refuses a TLS connection without it where the URL says `sslnegotiation=direct`.
+        // With `sslnegotiation=direct`, PostgreSQL refuses a TLS connection without it.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Self(Arc::new(config))
     }
@@ -115,8 +115,8 @@ where
     }
 }
 
-/// The digest that a certificate is bound by: the one that it was signed with, but SHA-256 in place of MD5 and SHA-1. `None`
-/// where RFC 5929 names none (Ed25519), and for what is no certificate.
+/// Returns the digest algorithm for the binding to a certificate: that of its signature, but SHA-256 in place of MD5 and SHA-1. `None` if
+/// RFC 5929 defines none (Ed25519), and for bytes that are no certificate.
 fn end_point_digest(certificate: &[u8]) -> Option<&'static Algorithm> {
     // Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signature }
     let (certificate, _) = element(SEQUENCE, certificate)?;
@@ -161,7 +161,7 @@ fn digest_of(object: &[u8]) -> Option<&'static Algorithm> {
     DIGESTS.iter().find(|(known, _)| *known == object).map(|(_, algorithm)| *algorithm)
 }
 
-/// The content of the element that stands first, if it has this tag, and what follows it.
+/// Splits off the first element if it has this tag. Returns its content and the rest.
 fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&[found, length], rest) = bytes.split_first_chunk::<2>()?;
     if found != tag {
@@ -183,7 +183,7 @@ fn element(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    /// An element with this content.
+    /// Returns an element with this content.
     fn der(tag: u8, content: &[u8]) -> Vec<u8> {
         let length = u16::try_from(content.len()).unwrap().to_be_bytes();
         [&[tag, 0x82, length[0], length[1]], content].concat()

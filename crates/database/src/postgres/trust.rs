@@ -1,12 +1,12 @@
-/// What the server has to show before it is talked to.
+/// How the server is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
     /// No TLS.
     Plain,
-    /// TLS with any certificate: nobody can listen, but who answers is not known.
+    /// TLS with any certificate: the connection is encrypted, but the server is not verified.
     AnyCertificate,
-    /// A certificate by a known authority, for whatever name.
+    /// TLS with a certificate by a known authority, for any name.
     Authority,
-    /// A certificate by a known authority, for the host's name.
+    /// TLS with a certificate by a known authority, for the host's name.
     AuthorityAndName,
 }

@@ -1,26 +1,24 @@
-//! What may be set.
-
 use std::time::Duration;
 
-/// How to use an SQLite file.
+/// Settings of a [`SqliteDatabase`](super::SqliteDatabase).
 #[derive(Clone, Copy, Debug)]
 pub struct SqliteConfig {
     /// What a commit waits for.
     pub durability: Durability,
-    /// Connections, each with a thread, that read beside the one that writes.
+    /// Number of connections that read. Each has a thread.
     pub readers: usize,
-    /// Calls that may wait for the writer, and as many for the readers.
+    /// The most calls that wait for the writer, and as many for the readers.
     pub queue_max: usize,
-    /// How long a call may take, with its wait in the queue.
+    /// The time that a call may take, including its wait in the queue.
     pub call_timeout: Duration,
 }
 
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The disk: what was committed outlives a power cut.
+    /// The disk: committed data survives a power failure.
     Full,
-    /// The operating system: what was committed outlives the program, but the last of it not a power cut.
+    /// The operating system: committed data survives the end of the program, but the latest of it not a power failure.
     Normal,
 }
 

@@ -1,10 +1,10 @@
-//! What SQLite's errors mean to a caller.
+//! Classifying SQLite's errors.
 
 use rusqlite::ErrorCode;
 
 use crate::Error;
 
-/// What a failed statement means.
+/// Translates a failed statement.
 fn of_statement(error: &rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(

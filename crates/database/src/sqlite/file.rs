@@ -12,29 +12,28 @@ use tempfile::TempDir;
 use super::config::Durability;
 use crate::Error;
 
-/// The name that stands for a database which is gone with its last handle.
+/// The name of a database that ends with its last handle.
 const IN_MEMORY: &str = ":memory:";
-/// How long to wait for somebody at a console who holds the database.
+/// How long to wait for another program that locks the database, such as a console.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
-/// Statements kept compiled per connection; there are fewer.
+/// The number of compiled statements that each connection keeps, which is more than there are.
 const STATEMENTS_MAX: usize = 64;
 
-/// A database's file, which no other program uses as long as this lives.
+/// A database's file, locked against other programs.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
-    /// Locked; the operating system lets go of it when the process ends, however it ends. Programs of older versions look at this
-    /// lock alone.
+    /// The locked lock file. The operating system releases the lock when the process ends in any way. Older versions use only this lock.
     _lock: File,
-    /// The database's file itself, locked: whoever comes by a link, symbolic or hard, finds the same lock. Open as long as any
-    /// connection, because closing it would give up the locks that SQLite holds on the file.
+    /// The database's file itself, locked, so that programs that open it by a symbolic or hard link find the lock. It stays open as long as any
+    /// connection, because closing it would release SQLite's locks on the file.
     _locked: File,
-    /// Around a database that is not to stay.
+    /// The folder of a temporary database.
     _temporary: Option<TempDir>,
 }
 
 impl DatabaseFile {
-    /// Makes the folder where there is none, and takes the lock.
+    /// Creates the folder if it does not exist, and takes the locks.
     pub(super) fn claim(path: &Path) -> Result<Self, Error> {
         let unusable = |why: String| Error::Address(format!("{}: {why}", path.display()));
         let temporary = if path == Path::new(IN_MEMORY) {
@@ -60,12 +59,12 @@ impl DatabaseFile {
             Err(TryLockError::WouldBlock) => return Err(used("")),
             Err(TryLockError::Error(error)) => return Err(unusable(format!("can't be locked: {error}"))),
         }
-        // Made here, so that it, and what SQLite puts beside it, is its owner's alone whatever the umask.
+        // Created here, so that only its owner can read it and the files that SQLite puts beside it, whatever the umask is.
         let locked = open(&path).map_err(|error| unusable(error.to_string()))?;
         match locked.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                // Should it be this process that uses it, closing the file would take SQLite's locks away.
+                // If this process itself uses the file, closing it would release SQLite's locks.
                 let _ = locked.into_raw_fd();
                 return Err(used(" by another name"));
             }
@@ -83,7 +82,7 @@ impl DatabaseFile {
         Ok(Self { path, _lock: lock, _locked: locked, _temporary: temporary })
     }
 
-    /// Brings all that was committed into the file itself, and empties the `-wal` file.
+    /// Copies all committed data into the file itself, and empties the `-wal` file.
     pub(super) fn checkpoint(&self) -> Result<(), Error> {
         let connection =
             self.connection(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
@@ -94,7 +93,7 @@ impl DatabaseFile {
         Ok(())
     }
 
-    /// The connection that writes; makes the file where there is none.
+    /// Opens the connection that writes. Creates the file if it does not exist.
     pub(super) fn writer(&self, durability: Durability) -> Result<Connection, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -104,9 +103,9 @@ impl DatabaseFile {
             Durability::Full => "FULL",
             Durability::Normal => "NORMAL",
         };
-        // Readers and the writer do not wait for each other in WAL. It is copied back every 8,192 pages (32 MiB) rather
-        // than every 1,000, because each time costs two more waits for the disk and pages change many times in
-        // between; after a peak it is cut back. The pages in use stay in 16 MiB of cache.
+        // With a write-ahead log, readers and the writer do not wait for each other. It is copied back every 8,192 pages (32 MiB) instead of
+        // every 1,000, because each time takes two waits for the disk, and pages change many times in between. After a peak it is
+        // truncated. The cache has 16 MiB for the pages in use.
         connection
             .execute_batch(&format!(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
@@ -117,7 +116,7 @@ impl DatabaseFile {
         Ok(connection)
     }
 
-    /// A connection that reads; there has to be a writer.
+    /// Opens a connection that reads. The writer must exist.
     pub(super) fn reader(&self) -> Result<Connection, Error> {
         self.connection(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
     }
@@ -135,19 +134,19 @@ impl DatabaseFile {
     }
 }
 
-/// The file whose name is this one with an ending.
+/// Returns the path with a suffix.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.to_owned().into_os_string();
     name.push(ending);
     name.into()
 }
 
-/// Opens a file without changing it; makes it for its owner alone where there is none.
+/// Opens a file without changing it. If it does not exist, creates it readable for its owner only.
 fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Takes the rights of everybody from a file that holds people's messages. A group's rights stay: somebody has given them.
+/// Removes the rights of other users from a file with messages. The rights of its group stay, since somebody has granted them.
 fn close_to_others(path: &Path) {
     let Ok(known) = path.metadata() else { return };
     let (file, mode) = (path.display(), known.permissions().mode() & 0o777);

@@ -21,20 +21,20 @@ use file::DatabaseFile;
 use readers::Readers;
 use writer::Writer;
 
-/// An SQLite file, open.
+/// An open SQLite file.
 pub struct SqliteDatabase {
     readers: Readers,
-    /// Closed last, because it puts the write-ahead log in order then.
+    /// Closed last, since closing it checkpoints the write-ahead log.
     writer: Writer,
     file: Arc<DatabaseFile>,
 }
 
 impl SqliteDatabase {
-    /// Opens the file, and makes it and its folder where there is none. `:memory:` is a database that is gone with its handle. Waits
-    /// for the disk for a moment.
+    /// Opens the file. Creates it and its folder if they do not exist. `:memory:` is a database that ends with its handle. Blocks on the disk
+    /// for a moment.
     ///
     /// # Errors
-    /// [`Error::Address`] if the file can't be used: not to be made or read, in use by another program, or no database.
+    /// [`Error::Address`] if the file can't be created or read, is in use by another program, or is no database.
     pub fn open(path: &Path, config: SqliteConfig) -> Result<Self, Error> {
         let SqliteConfig { durability, readers, queue_max, call_timeout } = config;
         let queue_max = queue_max.max(1);
@@ -48,7 +48,7 @@ impl SqliteDatabase {
         })
     }
 
-    /// Runs `work` on a snapshot that holds everything committed before the call.
+    /// Runs `work` on a snapshot that contains everything that was committed before the call.
     ///
     /// # Errors
     /// Those of the work, and [`Error::Unavailable`] when its turn does not come in time.
@@ -60,8 +60,8 @@ impl SqliteDatabase {
         self.readers.read(work).await
     }
 
-    /// Runs `work` in a transaction, and returns its result when that is committed. What waits at the same time shares the transaction;
-    /// where `work` fails, its changes alone are undone.
+    /// Runs `work` in a transaction, and returns its result after the commit. Calls that wait at the same time share a transaction. If `work`
+    /// fails, only its own changes are undone.
     ///
     /// # Errors
     /// Those of the work and of the commit, and [`Error::Unavailable`] when its turn does not come in time.
@@ -89,17 +89,17 @@ impl SqliteDatabase {
         self.write(|connection| schema::migrate(connection, schema)).await
     }
 
-    /// Brings all that was committed into the file itself, for a stop after which nothing is written any more.
+    /// Copies all committed data into the file itself, before a stop.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if somebody is still reading it.
+    /// [`Error::Unavailable`] while there is a reader.
     pub async fn checkpoint(&self) -> Result<(), Error> {
         let file = Arc::clone(&self.file);
         let done = tokio::task::spawn_blocking(move || file.checkpoint()).await;
         done.map_err(|error| Error::Unavailable(error.to_string()))?
     }
 
-    /// Returns the states of the thread that writes and of those that read.
+    /// Returns the states of the writer and of the readers.
     pub fn pools(&self) -> [PoolStatus; 2] {
         [self.writer.status(), self.readers.status()]
     }

@@ -1,4 +1,4 @@
-//! The threads that read, each with a connection, behind one queue.
+//! The threads that read. Each has a connection; they share one queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,27 +16,27 @@ use crate::{Error, PoolStatus};
 
 /// The queue to the threads that read.
 pub(super) struct Readers {
-    jobs: Option<mpsc::Sender<Job>>,
+    tasks: Option<mpsc::Sender<Task>>,
     threads: Vec<JoinHandle<()>>,
     busy: Arc<AtomicUsize>,
     call_timeout: Duration,
     queue_max: usize,
 }
 
-type Job = Box<dyn FnOnce(&Connection) + Send>;
+type Task = Box<dyn FnOnce(&Connection) + Send>;
 
 impl Readers {
-    /// Starts the threads, which keep the file's lock until they end.
+    /// Starts the threads. They keep the file locked until they end.
     pub(super) fn start(
         connections: Vec<Connection>,
         file: &Arc<DatabaseFile>,
         queue_max: usize,
         call_timeout: Duration,
     ) -> Result<Self, Error> {
-        let (jobs, inbox) = mpsc::channel(queue_max);
+        let (tasks, inbox) = mpsc::channel(queue_max);
         let (inbox, busy) = (Arc::new(Mutex::new(inbox)), Arc::new(AtomicUsize::new(0)));
-        // Those started before one fails end with the queue.
-        let mut readers = Self { jobs: Some(jobs), threads: Vec::new(), busy, call_timeout, queue_max };
+        // If one fails to start, the others end with the queue.
+        let mut readers = Self { tasks: Some(tasks), threads: Vec::new(), busy, call_timeout, queue_max };
         for connection in connections {
             let (inbox, busy, file) = (Arc::clone(&inbox), Arc::clone(&readers.busy), Arc::clone(file));
             let thread = std::thread::Builder::new()
@@ -52,22 +52,22 @@ impl Readers {
         Ok(readers)
     }
 
-    /// Does `work` on a snapshot that holds everything committed before the call.
+    /// Runs `work` on a snapshot that contains everything that was committed before the call.
     pub(super) async fn read<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     {
         let (tell, told) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            // Nobody needs what nobody waits for any more.
+        let task: Task = Box::new(move |connection| {
+            // Skips the work if the caller is gone.
             if !tell.is_closed() {
                 let _ = tell.send(snapshot(connection, work));
             }
         });
         let call = async {
-            let jobs = self.jobs.as_ref().ok_or_else(closed)?;
-            jobs.send(job).await.map_err(|_| closed())?;
+            let tasks = self.tasks.as_ref().ok_or_else(closed)?;
+            tasks.send(task).await.map_err(|_| closed())?;
             told.await.map_err(|_| closed())?
         };
         timeout(self.call_timeout, call).await.unwrap_or_else(|_| Err(late(self.call_timeout)))
@@ -75,7 +75,7 @@ impl Readers {
 
     pub(super) fn status(&self) -> PoolStatus {
         let size = self.threads.len();
-        let free = self.jobs.as_ref().map_or(self.queue_max, mpsc::Sender::capacity);
+        let free = self.tasks.as_ref().map_or(self.queue_max, mpsc::Sender::capacity);
         let busy = self.busy.load(Ordering::Relaxed).min(size);
         PoolStatus {
             name: "readers",
@@ -87,28 +87,28 @@ impl Readers {
     }
 }
 
-/// Waits for the threads, that is for at most one read each, so that the file is free when the store is gone.
+/// Waits for the threads, for at most one read each, so that the file is unlocked afterwards.
 impl Drop for Readers {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.tasks = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
-fn run(connection: &Connection, inbox: &Mutex<mpsc::Receiver<Job>>, busy: &AtomicUsize) {
+fn run(connection: &Connection, inbox: &Mutex<mpsc::Receiver<Task>>, busy: &AtomicUsize) {
     loop {
-        // One thread waits for the next call, the others for their turn to wait.
+        // One thread waits for the next task, the others wait for the lock.
         let next = inbox.lock().blocking_recv();
-        let Some(job) = next else { return };
+        let Some(task) = next else { return };
         busy.fetch_add(1, Ordering::Relaxed);
-        job(connection);
+        task(connection);
         busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// All statements of `work` see one state of the database.
+/// Runs `work` so that all its statements see the same state of the database.
 fn snapshot<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, Error>,

@@ -4,12 +4,12 @@ use rusqlite::Connection;
 
 use crate::{Error, Schema};
 
-/// Returns whether the schema is up to date; an error if it is newer than this program.
+/// Returns whether the schema is up to date. Fails if it is newer than this program.
 pub(super) fn is_current(connection: &Connection, schema: &Schema) -> Result<bool, Error> {
     Ok(schema.missing_after(version(connection, schema)?)?.is_empty())
 }
 
-/// Applies what is missing, within the writer's transaction: all of it or nothing.
+/// Applies all missing migrations, within the writer's transaction.
 pub(super) fn migrate(connection: &Connection, schema: &Schema) -> Result<(), Error> {
     let history = schema.history;
     for migration in schema.missing_after(version(connection, schema)?)? {
