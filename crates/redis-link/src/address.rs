@@ -28,10 +28,10 @@ pub struct RedisAddress {
     config: Config,
 }
 
-/// The parts of an address, before anything but the scheme was understood.
+/// The parts of an address, of which only the scheme was read.
 struct Parts<'a> {
     kind: Kind,
-    /// With the `@` behind them.
+    /// Including the `@`.
     credentials: &'a str,
     hosts: &'a str,
     path: &'a str,
@@ -65,7 +65,7 @@ impl FromStr for RedisAddress {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::Address`] with what is wrong, and never with what stands before the `@`.
+    /// [`Error::Address`] with the reason, which never contains the credentials.
     fn from_str(url: &str) -> Result<Self, Error> {
         let (scheme, rest) =
             url.split_once("://").ok_or_else(|| wrong(format!("must begin with {SCHEMES}")))?;
@@ -79,7 +79,7 @@ impl FromStr for RedisAddress {
             _ => return Err(wrong(format!("must begin with {SCHEMES}"))),
         };
         let url = Parts::of(kind, rest).client_url()?;
-        // What the client says names the part that is wrong, and never holds what stands before the `@`.
+        // The client's message names the wrong part, and never contains the credentials.
         let mut config = Config::from_url(&url).map_err(|error| wrong(error.details().to_owned()))?;
         if uses_tls {
             config.tls = Some(tls::config()?);
@@ -89,7 +89,7 @@ impl FromStr for RedisAddress {
 }
 
 impl fmt::Debug for RedisAddress {
-    /// Shows the hosts alone: a password may stand in the rest.
+    /// Shows only the hosts, since the rest may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RedisAddress").field(&self.config.server.hosts()).finish()
     }
@@ -97,7 +97,7 @@ impl fmt::Debug for RedisAddress {
 
 impl<'a> Parts<'a> {
     fn of(kind: Kind, rest: &'a str) -> Self {
-        // As in any URL, what follows a `#` says nothing to the server.
+        // The fragment of a URL means nothing to the server.
         let rest = rest.split('#').next().unwrap_or_default();
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -108,8 +108,8 @@ impl<'a> Parts<'a> {
         Self { kind, credentials, hosts, path, query }
     }
 
-    /// Writes the address in the form that the client understands: one host, the others and the sentinels' service in the query. Without
-    /// TLS, for which the client would need a provider that is installed for the whole process.
+    /// Returns the address in the form that the client reads: one host, with the others and the sentinels' service in the query. It has the
+    /// scheme without TLS, for which the client would need a provider that is installed for the whole process.
     fn client_url(&self) -> Result<String, Error> {
         let Parts { kind, credentials, path, query, .. } = *self;
         let mut hosts = self.hosts.split(',').map(|host| kind.with_port(host.trim()));

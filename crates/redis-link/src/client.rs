@@ -1,4 +1,4 @@
-//! One client, which is one connection to each server and a task that works on it.
+//! Making a client, which is one connection to each server and a task that works on it.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use fred::types::config::{
 
 use crate::{Error, RedisAddress};
 
-/// The fewest messages that a client's channels hold; those for errors and the like need some room.
+/// The smallest capacity of a client's channels. Those for errors and the like need some room.
 const FRAMES_MIN: usize = 16;
 
-/// How a client is to behave.
+/// Settings of a client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// How long an answer to a command may take.
+    /// The time that a command may take.
     pub command_timeout: Duration,
-    /// How long it may take to connect.
+    /// The time to connect.
     pub connection_timeout: Duration,
-    /// How many commands may wait for the connection.
+    /// The most commands that wait for the connection.
     pub commands_max: usize,
-    /// How many published messages may wait until they are taken.
+    /// The most published messages that wait until they are taken.
     pub frames_max: usize,
-    /// Whether the client connects again by itself; otherwise it ends with its first fault.
+    /// How the client connects again by itself; `None` if it ends with its first fault.
     pub reconnect: Option<Reconnect>,
 }
 
@@ -37,7 +37,7 @@ pub struct Reconnect {
     pub wait_ms_max: u32,
     /// How long a server may be silent until its connection is made anew.
     pub silence_max: Duration,
-    /// How often a command is sent if the connection breaks before its answer comes.
+    /// How often a command is sent if the connection breaks before the answer comes.
     pub attempts_max: u32,
 }
 
@@ -48,7 +48,7 @@ pub struct Reconnect {
 pub fn client(address: &RedisAddress, config: &ClientConfig) -> Result<Client, Error> {
     let mut server = address.config().clone();
     if config.reconnect.is_some() {
-        // A server that is away at the start is waited for like one that goes away later.
+        // So that the client also keeps trying if the server is away at the start.
         server.fail_fast = false;
         if let ServerConfig::Clustered { policy, .. } = &mut server.server {
             *policy = ClusterDiscoveryPolicy::UseCache;

@@ -1,6 +1,6 @@
 use fred::types::{ClusterHash, CustomCommand, Value};
 
-/// A command as data, so that it can stand in a pipeline and be sent once more. In a cluster it goes to the server of its slot.
+/// A command as data, so that it can be part of a pipeline and be sent again. In a cluster it goes to the server of its slot.
 #[derive(Clone, Debug)]
 pub struct Command {
     name: CustomCommand,
@@ -10,7 +10,7 @@ pub struct Command {
 impl Command {
     /// Makes a command whose first argument is its key.
     pub fn new(name: &'static str, key: String) -> Self {
-        // The client knows no other way to name the slot of a custom command: it would take the first argument.
+        // Without the hash the client would take the first argument of a custom command for its slot.
         Self { name: custom(name, ClusterHash::from(key.as_str())), arguments: vec![key.into()] }
     }
 

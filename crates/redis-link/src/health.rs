@@ -1,5 +1,5 @@
-//! Whether Redis answers, refuses this node, or is full. While it does not answer, one task tries it now and then, so that callers need
-//! not wait for nothing.
+//! The health of Redis: whether it answers, refuses this node, or is full. While it does not answer, calls fail at once, and one task tries it
+//! now and then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,43 +11,43 @@ use fred::types::{ClusterHash, CustomCommand, Value};
 use metrics::Counter;
 use parking_lot::Mutex;
 
-/// How long nothing more is logged of a refusal: while one connection is refused, others may still stand.
+/// The shortest time between two log lines about refusals. While one connection is refused, others may still work.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// The time between two tries whether a full Redis takes writes again.
+/// The time between two tries to write to a full Redis.
 const FULL_TRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The time between two tries of a silent Redis.
 const SILENT_TRY_INTERVAL: Duration = Duration::from_millis(250);
-/// How long to wait until connections are made anew, before it may be asked for again.
+/// How long new connections are waited for before they may be requested again.
 const RENEWAL_MAX: Duration = Duration::from_secs(60);
 
-/// What is known of Redis.
+/// The health of one Redis.
 #[derive(Debug)]
 pub(crate) struct Health {
-    /// How long a call may take.
+    /// The time that a call may take.
     timeout: Duration,
     clients: Vec<Client>,
     seen: Mutex<Seen>,
-    /// Whether connections are being made anew.
+    /// Whether connections are being replaced.
     renewing: AtomicBool,
-    /// Whether Redis has no memory for anything new.
+    /// Whether Redis has no memory for new data.
     full: AtomicBool,
-    /// The key that is written to see whether Redis takes writes.
+    /// A key that may be written to learn whether Redis accepts writes.
     probe_key: String,
     reconnects: Counter,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Whether it has become silent, and a task is trying it.
+    /// Whether Redis does not answer. Then a task tries it.
     silent: bool,
-    /// The last answer.
+    /// Time of the last answer.
     answered: Option<Instant>,
-    /// Since when calls have been running out of time again and again, and when the last one did.
+    /// The times of the first and of the last of recent timeouts.
     timeouts: Option<(Instant, Instant)>,
     renewed: Option<Instant>,
-    /// Why Redis refuses this node, since the last answer.
+    /// Why Redis refuses this node; cleared by an answer.
     refusal: Option<String>,
-    /// When a refusal was last logged.
+    /// Time at which a refusal was last logged.
     refusal_logged: Option<Instant>,
 }
 
@@ -94,13 +94,13 @@ impl Health {
         let health = Arc::clone(self);
         tokio::spawn(async move {
             let name = CustomCommand::new_static("SET", ClusterHash::from(health.probe_key.as_str()), false);
-            // As long as anybody but this task is left to know.
+            // As long as anybody else uses this.
             while Arc::strong_count(&health) > 1 {
                 tokio::time::sleep(FULL_TRY_INTERVAL).await;
                 let arguments = vec![health.probe_key.as_str(), "1", "PX", "60000"];
                 let client = &health.clients[0];
                 if Box::pin(client.custom::<Value, _>(name.clone(), arguments)).await.is_ok() {
-                    tracing::info!("Redis takes writes again");
+                    tracing::info!("Redis accepts writes again");
                     break;
                 }
             }
@@ -121,7 +121,7 @@ impl Health {
         seen.answered = Some(Instant::now());
     }
 
-    /// Notes that a call that began then ran out of time.
+    /// Notes the timeout of a call that began at `begun`.
     pub(crate) fn timed_out(self: &Arc<Self>, begun: Instant) {
         let now = Instant::now();
         let (became_silent, must_renew) = {
@@ -131,7 +131,7 @@ impl Health {
                 _ => now,
             };
             seen.timeouts = Some((since, now));
-            // One server of a cluster, or one connection, may be silent while the others are not.
+            // A single server of a cluster, or a single connection, may be silent while the others answer.
             let became_silent = !seen.silent && seen.answered.is_none_or(|answered| answered < begun);
             seen.silent |= became_silent;
             (became_silent, now.duration_since(since) >= self.timeout)
@@ -141,12 +141,12 @@ impl Health {
             tokio::spawn(async move { health.try_until_answered().await });
         }
         if must_renew {
-            // The client does not notice a silent peer as long as there is something to write.
+            // The client does not notice a silent server while it has something to write.
             self.renew();
         }
     }
 
-    /// Makes the connections anew, unless that was done just now or is under way.
+    /// Replaces the connections, unless that was done a moment ago or is under way.
     pub(crate) fn renew(self: &Arc<Self>) {
         let renewed = &mut self.seen.lock().renewed;
         if renewed.is_some_and(|at| at.elapsed() < self.timeout * 2)
@@ -171,7 +171,7 @@ impl Health {
         });
     }
 
-    /// Sends pings until Redis answers, or until nobody but this task is left to know.
+    /// Sends pings until Redis answers, or until nobody else uses this.
     async fn try_until_answered(self: Arc<Self>) {
         tracing::warn!("Redis does not answer; calls to it fail until it does");
         let mut turn = 0;

@@ -1,8 +1,8 @@
-//! Connections to Redis: the address, TLS, clients, scripts, and whether the server answers. Nothing here knows what is kept in Redis.
+//! Connections to Redis: address, TLS, clients, scripts and health. The crate does not know what is kept in Redis.
 //!
-//! [`RedisAddress`] is read once, when the program starts. [`client`] makes one client, for whoever looks after its connection itself.
-//! [`Pool`] is a few clients that connect again by themselves: every call ends in bounded time, and calls to a Redis that is known to
-//! be away fail at once.
+//! [`RedisAddress`] is parsed once, when the program starts. [`client`] makes a single client, for users that manage its connection by
+//! themselves. A [`Pool`] has several clients that connect again by themselves. Its calls end in bounded time, and fail at once while Redis
+//! is known to be away.
 
 mod address;
 pub mod client;

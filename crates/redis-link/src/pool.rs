@@ -1,4 +1,4 @@
-//! A few clients that stay connected, bounded waits, and no calls to a Redis that is known to be away.
+//! A pool of clients that stay connected. Every call ends in bounded time, and fails at once while Redis is known to be away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,16 +27,16 @@ const RECONNECT_MS: std::ops::RangeInclusive<u32> = 50..=1_000;
 /// How often a command is sent if the connection breaks before its answer comes.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// What a [`Pool`] needs to know.
+/// Settings of a [`Pool`].
 #[derive(Debug)]
 pub struct PoolConfig {
     /// Where Redis is.
     pub address: RedisAddress,
     /// The number of connections to each server; each is a task that writes and reads.
     pub connections: usize,
-    /// How long a call may take.
+    /// The time that a call may take.
     pub command_timeout: Duration,
-    /// A key that may be written to see whether Redis takes writes.
+    /// A key that may be written to learn whether Redis accepts writes.
     pub probe_key: String,
     /// The scripts to load into a server that does not know one of them.
     pub scripts: Vec<Script>,
@@ -47,9 +47,9 @@ pub struct PoolConfig {
 pub struct PoolMetrics {
     /// Loads of the scripts into a server that did not know them.
     pub script_loads: Counter,
-    /// Calls refused at once because Redis is known to be away.
+    /// Calls that failed at once because Redis was known to be away.
     pub refused: Counter,
-    /// Connections made anew because a server was silent or had become a replica.
+    /// Connections that were replaced because a server was silent or had become a replica.
     pub reconnects: Counter,
 }
 
@@ -77,7 +77,7 @@ pub struct Pool {
     clients: Vec<Client>,
     /// The clients' tasks, which would outlive them.
     connections: Vec<ConnectHandle>,
-    /// Notes why connections can't be made.
+    /// The task that notes why connections fail.
     listener: JoinHandle<()>,
     next: AtomicUsize,
     is_cluster: bool,
@@ -98,7 +98,7 @@ impl Pool {
     pub fn open(config: PoolConfig, metrics: PoolMetrics) -> Result<Self, Error> {
         let PoolConfig { address, connections, command_timeout: timeout, probe_key, scripts } = config;
         let client_config = ClientConfig {
-            // A little less than what the caller waits, so that the client knows of it and does not send the command later.
+            // A little less than the caller waits, so that the client gives up first and does not send the command later.
             command_timeout: timeout.mul_f32(0.95),
             connection_timeout: timeout,
             commands_max: COMMANDS_MAX,
@@ -168,7 +168,7 @@ impl Pool {
         }
     }
 
-    /// Runs one command that Redis may refuse to this user; nothing is logged of it then.
+    /// Runs one command without a log line if Redis refuses it to this user.
     ///
     /// # Errors
     /// [`Error::Refused`], and [`Error::Unavailable`].
@@ -242,10 +242,10 @@ impl Pool {
         Ok(answers)
     }
 
-    /// Ends the connections when all has been answered.
+    /// Closes the connections after all answers.
     pub async fn close(&self) {
         for client in &self.clients {
-            // A connection that is gone already is what was wanted.
+            // An error means that the connection is gone already.
             let _ = tokio::time::timeout(self.timeout, client.quit()).await;
         }
     }
@@ -257,14 +257,14 @@ impl Pool {
         command: Command,
     ) -> Result<Value, fred::error::Error> {
         let (name, arguments) = command.into_parts();
-        // The client's futures are large, so only the one that is under way takes room.
+        // The client's futures are large, so only the one that is used is allocated.
         match resend {
             Resend::Yes => Box::pin(client.custom(name, arguments)).await,
             Resend::No => Box::pin(client.with_options(&self.once).custom(name, arguments)).await,
         }
     }
 
-    /// Returns the client to take; an error when there is no use in asking.
+    /// Returns the client for a call. Fails if Redis is known to be away.
     fn client(&self, connection: Connection) -> Result<&Client, Error> {
         let first = match connection {
             Connection::Any => self.next.fetch_add(1, Ordering::Relaxed),
@@ -273,7 +273,7 @@ impl Pool {
         let count = self.clients.len();
         let mut in_turn = (0..count).map(|step| &self.clients[(first + step) % count]);
         let Some(client) = in_turn.find(|client| client.is_connected()) else {
-            // At the start a call waits for the first connection; later it is better told at once.
+            // At the start a call waits for the first connection. Later it fails at once.
             if !self.was_connected.load(Ordering::Relaxed) && self.opened.elapsed() < self.timeout {
                 return Ok(&self.clients[first % count]);
             }
@@ -288,7 +288,7 @@ impl Pool {
         Ok(client)
     }
 
-    /// Notes what an outcome says of Redis.
+    /// Notes what an outcome says about Redis.
     fn note<T>(&self, begun: Instant, outcome: Result<T, fred::error::Error>) -> Result<T, Error> {
         let error = match outcome {
             Ok(answer) => {
@@ -310,7 +310,7 @@ impl Pool {
         Err(self.refusal_or(|| error.to_string()))
     }
 
-    /// Returns why nothing can be had: because Redis refuses this node, or else for this reason.
+    /// Returns the error for a failed call: that Redis refuses this node, if it does, and otherwise this reason.
     fn refusal_or(&self, why: impl FnOnce() -> String) -> Error {
         self.health.refusal().map_or_else(|| Error::Unavailable(why()), Error::Refused)
     }
@@ -335,14 +335,14 @@ impl Drop for Pool {
     }
 }
 
-/// Sends all at once and collects the answers. Not as what the client calls a pipeline, as it writes those one by one: of commands that
-/// merely wait for it together it writes many at a time.
+/// Sends all commands at once and collects the answers. It does not use the client's pipelines, whose commands are written one by one: of
+/// commands that wait at the same time the client writes many at once.
 async fn send_all(client: &Client, commands: &[Command]) -> Result<Vec<Value>, fred::error::Error> {
     let answers = commands.iter().map(|command| async {
         let (name, arguments) = command.clone().into_parts();
         match client.custom(name, arguments).await {
             Err(error) if Fault::of(&error) == Fault::WrongType => {
-                tracing::warn!(%error, "something that is not Starling's stands under one of its keys in Redis; it is left alone");
+                tracing::warn!(%error, "a key of Starling in Redis holds something else; it is left alone");
                 Ok(Value::Null)
             }
             answer => answer,

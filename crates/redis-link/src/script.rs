@@ -4,7 +4,7 @@ use fred::util::sha1_hash;
 
 use crate::Command;
 
-/// Room for the arguments of most scripts.
+/// The capacity for arguments, enough for most scripts.
 const ARGUMENTS: usize = 16;
 
 /// A Lua script, and the hash by which Redis remembers it.
@@ -15,7 +15,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Makes a script of its text.
+    /// Makes a script from its text.
     pub fn new(text: impl Into<String>) -> Self {
         let text = text.into();
         Self { hash: sha1_hash(&text).into(), text: text.into() }
@@ -41,8 +41,7 @@ impl Script {
         Command::in_slot("EVALSHA", slot, arguments)
     }
 
-    /// Returns the command that runs the script by its text, for a server that does not know it yet and then does. The arguments begin
-    /// with the number of keys.
+    /// Returns the command that runs the script by its text, after which the server knows it. The arguments begin with the number of keys.
     pub fn by_text(&self, slot: u16, mut arguments: Vec<Value>) -> Command {
         arguments.insert(0, Value::String(self.text.clone()));
         Command::in_slot("EVAL", slot, arguments)

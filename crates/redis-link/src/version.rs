@@ -2,13 +2,13 @@ use fred::types::Value;
 
 use crate::{Command, Error};
 
-/// The oldest Redis that has all that is used.
+/// The oldest Redis with all commands that are used.
 pub const VERSION_MIN: u32 = 7;
 
-/// Asks Redis for its version; `None` where this user may not ask. `ask` sends a command.
+/// Asks Redis for its version; `None` if this user has no right to. `ask` sends a command.
 ///
 /// # Errors
-/// Those of `ask`, but for a missing right.
+/// Those of `ask`, except for a missing right.
 pub async fn version<F>(ask: impl Fn(Command) -> F) -> Result<Option<String>, Error>
 where
     F: Future<Output = Result<Value, Error>>,
@@ -20,7 +20,7 @@ where
                 Some(version) => return Ok(Some(version)),
                 None => version = Some("unknown".to_owned()),
             },
-            // One of both may be denied.
+            // One of the two may be denied.
             Err(Error::Refused(why)) if why.starts_with("NOPERM") => {
                 tracing::debug!(why, "Redis does not tell its version this way");
             }
@@ -30,7 +30,7 @@ where
     Ok(version)
 }
 
-/// Checks that this version of Redis will do.
+/// Checks that a version of Redis is supported.
 ///
 /// # Errors
 /// [`Error::Unsupported`] if it is too old or can't be read.
