@@ -1,9 +1,9 @@
 use crate::{Line, Rate};
 
-/// What one subject has left of a rate. A new one is whole. Times are microseconds on its owner's clock.
+/// What one subject has left of a rate. A new one is whole. Times are microseconds on the owner's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
-    /// When it is whole again (the algorithm's theoretical arrival time).
+    /// Time at which it is whole again (the algorithm's theoretical arrival time).
     whole_at_us: u64,
     /// The cells that were refused.
     line: Line,
@@ -13,7 +13,7 @@ impl Allowance {
     /// Takes one cell.
     ///
     /// # Errors
-    /// When none is left: how long to wait, microseconds. Nothing is taken then.
+    /// The time to wait, microseconds, if none is left.
     pub fn take(&mut self, now_us: u64, rate: Rate) -> Result<(), u64> {
         let due_us = self.whole_at_us.max(now_us);
         let early_us = (due_us - now_us).saturating_sub(rate.tolerance_us());
@@ -24,21 +24,20 @@ impl Allowance {
         Ok(())
     }
 
-    /// Takes any number of cells that can't be refused any more. Returns how long it is, in microseconds, until no more than one
-    /// period's cells are owed.
+    /// Takes any number of cells without a refusal. Returns the time, in microseconds, until at most one period's cells are owed.
     pub fn charge(&mut self, now_us: u64, cells: u64, rate: Rate) -> u64 {
         self.whole_at_us = self.whole_at_us.max(now_us).saturating_add(rate.cost_us(cells));
         (self.whole_at_us - now_us).saturating_sub(rate.period_us())
     }
 
-    /// Forgives what is owed beyond one burst. For clocks that may be set back: nobody is locked out for longer than a burst takes to
-    /// come back.
+    /// Forgives the debt beyond one burst. For clocks that may be set back: no subject is locked out for longer than a burst takes to come
+    /// back.
     pub fn cap(&mut self, now_us: u64, rate: Rate) {
         let latest_us = now_us.saturating_add(rate.tolerance_us() + rate.interval_us());
         self.whole_at_us = self.whole_at_us.min(latest_us);
     }
 
-    /// Returns whether nothing of it is used up: then it need not be remembered.
+    /// Returns whether nothing is taken. Then it need not be kept.
     pub fn is_whole(&self, now_us: u64) -> bool {
         self.whole_at_us <= now_us
     }

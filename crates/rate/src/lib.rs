@@ -1,11 +1,10 @@
 //! Rate limiting by the generic cell rate algorithm (ITU-T I.371, annex A, "virtual scheduling"), in whole microseconds.
 //!
 //! A [`Rate`] says how many cells may pass in a period. An [`Allowance`] is what one subject (a connection, an address, a user) has left
-//! of it: 16 bytes, without a timer. The caller passes the time in, as microseconds since any fixed moment.
+//! of it. It takes 16 bytes and needs no timer. The caller passes the time, as microseconds since any fixed moment.
 //!
-//! Cells that are refused stand in a [`Line`]: each is told a time of its own, one interval after the one before it. If all come back
-//! when they were told to, each finds its place free and none is refused twice. If all were told when the next place is free, all but
-//! one would be refused again.
+//! Refused cells form a [`Line`]: each gets a time to retry of its own, one interval after the one before. If all retry at their times, none is
+//! refused twice. If all got the same time, all but one would be refused again.
 
 mod allowance;
 mod line;

@@ -11,7 +11,7 @@ const LINE_PER_SECOND: Duration = Duration::from_secs(30);
 pub struct Rate {
     /// Cells per period.
     count: NonZeroU32,
-    /// How many may come at once; from 1.
+    /// Cells that may come at once; at least 1.
     burst: u32,
     period_us: u64,
     line_us: u64,
@@ -32,18 +32,18 @@ impl Rate {
         Some(Rate { line_us: micros(LINE_PER_SECOND), ..Rate::new(count, Duration::from_secs(1))? })
     }
 
-    /// Returns the same rate with another number of cells that may come at once, of which there is always one.
+    /// Returns the same rate with another burst, which is at least one cell.
     #[must_use]
     pub fn with_burst(self, burst: u32) -> Rate {
         Rate { burst: burst.max(1), ..self }
     }
 
-    /// Returns the time between two cells that come evenly. It is rounded up, so that never more pass than the rate allows.
+    /// Returns the time between two cells that come evenly. It is rounded up, so that no more pass than the rate allows.
     pub fn interval_us(self) -> u64 {
         self.period_us.div_ceil(u64::from(self.count.get()))
     }
 
-    /// Returns by how much a cell may come too early.
+    /// Returns how much too early a cell may come.
     pub fn tolerance_us(self) -> u64 {
         self.interval_us() * u64::from(self.burst - 1)
     }
