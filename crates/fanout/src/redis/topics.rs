@@ -80,7 +80,7 @@ async fn publish_pieces(
     for (index, publication) in batch.iter().enumerate() {
         match fits(publication) {
             Ok(()) => {
-                groups[channels.group(partition_of(&publication.tenant, &publication.topic))].push(index)
+                groups[channels.group(partition_of(&publication.tenant, &publication.topic))].push(index);
             }
             Err(error) => results[index] = Err(error),
         }
