@@ -124,8 +124,8 @@ impl<S: Section + Default> Loaded<S> {
         for (key, value) in toml_file::parse(file, text)? {
             if let Some((table, settings)) = self.catalogue.tables.iter().find(|(table, _)| table.key == key)
             {
-                let (table, names) = (*table, settings.iter().flat_map(Setting::names).collect());
-                self.read_table(&table, names, value)?;
+                let (table, names) = (*table, settings.iter().flat_map(Setting::names).collect::<Vec<_>>());
+                self.read_table(&table, &names, value)?;
                 continue;
             }
             let name = self.catalogue.names().find(|name| name.key == key);
@@ -145,7 +145,7 @@ impl<S: Section + Default> Loaded<S> {
     fn read_table(
         &mut self,
         table: &NamedTable,
-        names: Vec<Name>,
+        names: &[Name],
         value: toml::Value,
     ) -> Result<(), BadConfig> {
         let key = table.key;

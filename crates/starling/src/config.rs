@@ -15,6 +15,8 @@ use starling_settings::{
 };
 use starling_telemetry::LogFormat;
 
+use crate::roles::Roles;
+
 /// The configuration, with what was given to get there.
 pub type Values = Loaded<Config>;
 
@@ -46,8 +48,11 @@ settings! {
 settings! {
     /// Settings of the process.
     pub struct NodeSettings {
-        /// Address of the metrics port (`/metrics`).
+        /// Address of the metrics port: `/metrics`, and the probes of a worker.
         setting metrics_listen: SocketAddr = { Node "metrics_listen" address(METRICS_LISTEN) }
+        /// What this node does, comma-separated: `gateway` takes clients, `worker` works in the background for the whole cluster. A
+        /// worker alone has no public port; `/health` and `/ready` are then on the metrics port.
+        setting roles: Roles = { Node "roles" parsed("LIST", Roles::parse).or(Roles::ALL) }
         /// This node's name, unique in the cluster. Without it: the host's name and a random suffix.
         setting name: Option<String> = { Node "node" parsed("NAME", optional_name) }
         /// Threads that own sockets. 0: one for each processor.

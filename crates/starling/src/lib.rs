@@ -9,14 +9,17 @@ mod failure;
 mod first_link;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gateway_node;
 mod keys;
 mod metrics_port;
 mod migrate;
 mod output;
 mod own_secret;
+mod probes;
 mod process;
 mod redis;
 mod reload;
+mod roles;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod serve;
@@ -24,6 +27,7 @@ mod setup;
 mod show_config;
 mod signals;
 mod token;
+mod worker;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -35,13 +35,13 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("metrics_listen: can't listen on {address}"))
 }
 
-/// Serves `/metrics` for as long as the program runs.
-pub async fn serve(listener: TcpListener, metrics: Metrics) {
+/// Serves `/metrics`, and the probes of a node without a public port, for as long as the program runs.
+pub async fn serve(listener: TcpListener, metrics: Metrics, probes: Option<Router>) {
     let answer = move || {
         let metrics = metrics.clone();
         async move { ([(CONTENT_TYPE, TEXT)], metrics.render()) }
     };
-    let router = Router::new().route("/metrics", get(answer));
+    let router = Router::new().route("/metrics", get(answer)).merge(probes.unwrap_or_default());
     let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS_MAX);
     loop {
         let socket = match listener.accept().await {

@@ -15,7 +15,7 @@ use crate::own_secret::OwnSecret;
 use crate::redis::Redis;
 
 /// The program's version.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The checked configuration of all parts.
 pub struct Setup {
@@ -31,8 +31,8 @@ pub struct Setup {
     pub redis: Redis,
     /// Where the log is.
     pub database: Database,
-    /// How tokens are checked.
-    pub keys: Keys,
+    /// How tokens are checked; `None`: this node takes no clients.
+    pub keys: Option<Keys>,
     /// Threads that own sockets.
     pub shards: usize,
 }
@@ -44,16 +44,22 @@ impl Setup {
         check_filter(&config.telemetry.log).map_err(|error| BadConfig(error.to_string()))?;
         Database::read(config)?;
         Redis::read(config)?;
-        if let OwnSecret::NotNeeded = OwnSecret::of(config)? {
+        if config.node.roles.gateway
+            && let OwnSecret::NotNeeded = OwnSecret::of(config)?
+        {
             Keys::read(config, None)?;
         }
         Ok(())
     }
 
-    /// Reads everything. Makes and keeps a secret where none is configured and one node serves alone.
+    /// Reads everything. Makes and keeps a secret if none is configured and one node serves alone.
     pub fn read(config: &Config) -> Result<Setup, Failure> {
         Setup::check(config)?;
-        let own_secret = OwnSecret::of(config)?.read_or_make()?;
+        let keys = if config.node.roles.gateway {
+            Some(Keys::read(config, OwnSecret::of(config)?.read_or_make()?)?)
+        } else {
+            None
+        };
         let database = Database::read(config)?;
         let node = config.node.name.clone().unwrap_or_else(random_name);
         let shards = match config.node.shards {
@@ -82,7 +88,7 @@ impl Setup {
             metrics_listen: config.node.metrics_listen,
             redis: Redis::read(config)?,
             database,
-            keys: Keys::read(config, own_secret)?,
+            keys,
             shards,
         })
     }

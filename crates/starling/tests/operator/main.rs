@@ -7,6 +7,7 @@ mod database;
 mod first_start;
 mod proxies;
 mod redis;
+mod roles;
 mod secret_files;
 mod signals;
 mod sqlite;

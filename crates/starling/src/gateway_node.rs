@@ -1,0 +1,95 @@
+//! A node that takes clients: the public port, its sockets, and the hub behind them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use starling_auth::{ClaimNames, TicketKey, Verifier};
+use starling_conversation_store::ConversationStore;
+use starling_gateway::{Certificate, Gateway, GatewayConfig, Inboxes};
+use starling_hub::{Hub, HubConfig, HubParts, Shards};
+use starling_settings::BadConfig;
+use tokio::sync::watch;
+
+use crate::failure::Failure;
+use crate::first_link;
+use crate::keys::Keys;
+use crate::redis::Shared;
+
+/// A node whose public port is open. Nobody is served yet.
+pub struct GatewayNode {
+    gateway: Gateway,
+    address: SocketAddr,
+    verifier: Verifier,
+    tickets: TicketKey,
+    claims: ClaimNames,
+    own_secret: Option<Vec<u8>>,
+    shards: usize,
+}
+
+impl GatewayNode {
+    /// Reads the keys and opens the public port.
+    pub fn bind(config: GatewayConfig, keys: Keys, shards: usize) -> Result<GatewayNode, Failure> {
+        let claims = keys.options.claims.clone();
+        let verifier = Verifier::new(keys.algorithm, keys.source, keys.options)
+            .map_err(|error| BadConfig(error.to_string()))?;
+        let gateway = Gateway::bind(config).map_err(|error| match error {
+            starling_gateway::Error::Tls(message) => Failure::from(BadConfig(message)),
+            error => anyhow!(error).into(),
+        })?;
+        let (address, tickets, own_secret) = (gateway.address(), keys.tickets, keys.own_secret);
+        Ok(GatewayNode { gateway, address, verifier, tickets, claims, own_secret, shards })
+    }
+
+    /// The certificate of the public port; `None`: it speaks no TLS.
+    pub fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.gateway.certificate()
+    }
+
+    /// Serves until `drain` says to stop or an operator drains the node, then takes leave of clients and nodes.
+    pub async fn run(
+        self,
+        config: HubConfig,
+        conversations: Arc<dyn ConversationStore>,
+        shared: Shared,
+        drain: watch::Receiver<bool>,
+    ) -> Result<(), Failure> {
+        let (inboxes, ends) = Inboxes::new(self.shards);
+        let shards: Arc<dyn Shards> = inboxes.clone();
+        #[cfg(feature = "sabotage")]
+        let (conversations, shards) = sabotaged(conversations, shards)?;
+        let hub = Hub::new(HubParts {
+            config,
+            conversations,
+            sessions: shared.sessions,
+            fanout: shared.fanout,
+            verifier: Arc::new(self.verifier),
+            tickets: self.tickets,
+            shards,
+            shard_count: self.shards,
+            runtime: tokio::runtime::Handle::current(),
+        });
+        hub.start().await.map_err(|error| anyhow!(error))?;
+        tracing::info!(address = %self.address, name = %hub.node(), shards = self.shards, "serving");
+        if let Some(secret) = &self.own_secret {
+            let tls = self.gateway.certificate().is_some();
+            first_link::show(secret, &self.claims, self.address, tls);
+        }
+        self.gateway.run(hub, inboxes, ends, drain).await.map_err(|error| anyhow!(error).into())
+    }
+}
+
+#[cfg(feature = "sabotage")]
+fn sabotaged(
+    log: Arc<dyn ConversationStore>,
+    shards: Arc<dyn Shards>,
+) -> Result<(Arc<dyn ConversationStore>, Arc<dyn Shards>), Failure> {
+    use crate::sabotage::{BadLog, BadShards, Sabotage};
+    Ok(match Sabotage::wanted()? {
+        None => (log, shards),
+        Some(sabotage @ (Sabotage::EarlyOk | Sabotage::RetryTwice)) => {
+            (BadLog::before(log, sabotage), shards)
+        }
+        Some(sabotage) => (log, BadShards::before(shards, sabotage)),
+    })
+}
