@@ -63,7 +63,7 @@ impl Encoded {
                     Ok(payload) => protocol::frame(encoding, &payload),
                     Err(error) => {
                         // Only a node of another make could send this; an empty map is an event that clients ignore.
-                        tracing::error!(%error, "an event of another node is no JSON");
+                        tracing::error!(%error, "an event from another node is not JSON");
                         protocol::frame(encoding, &[0x80])
                     }
                 }

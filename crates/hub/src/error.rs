@@ -81,7 +81,7 @@ impl CommandError {
 impl From<starling_conversation_store::Error> for CommandError {
     fn from(error: starling_conversation_store::Error) -> CommandError {
         if error.is_transient() {
-            tracing::debug!(%error, "the conversation store did not answer");
+            tracing::debug!(%error, "the conversation store did not respond");
             CommandError::unavailable("the database is not available; nothing was accepted")
         } else {
             tracing::error!(%error, "the conversation store refused");
@@ -92,7 +92,7 @@ impl From<starling_conversation_store::Error> for CommandError {
 
 impl From<starling_fanout::Error> for CommandError {
     fn from(error: starling_fanout::Error) -> CommandError {
-        tracing::debug!(%error, "the fan-out did not answer");
+        tracing::debug!(%error, "the fan-out did not respond");
         CommandError::unavailable("topics are not available for the moment; nothing was accepted")
     }
 }
@@ -102,7 +102,7 @@ impl From<starling_session_store::Error> for CommandError {
         if let starling_session_store::Error::Cursor = error {
             return CommandError::bad_request("`cursor` must be what `next` of the page before said");
         }
-        tracing::debug!(%error, "the session store did not answer");
+        tracing::debug!(%error, "the session store did not respond");
         CommandError::unavailable("sessions are not available for the moment; nothing was accepted")
     }
 }

@@ -75,7 +75,7 @@ async fn check(sessions: &RedisStore, fanout: &RedisFanout) -> Result<(), Failur
             Err(anyhow!("redis_url: {error}").into())
         }
         Err(error) => {
-            tracing::debug!(%error, "the link to Redis can't be tried yet");
+            tracing::debug!(%error, "the link to Redis cannot be tested yet");
             Ok(())
         }
     }

@@ -39,9 +39,9 @@ impl Reload {
             match done {
                 Ok(Ok(values)) => current = values,
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "the configuration can't be used; nothing was changed");
+                    tracing::error!(%error, "the configuration is invalid; nothing was changed");
                 }
-                Err(error) => tracing::error!(%error, "the configuration could not be read again"),
+                Err(error) => tracing::error!(%error, "the configuration could not be reloaded"),
             }
         }
     }
@@ -69,7 +69,7 @@ impl Reload {
             let settings = restart.join(", ");
             tracing::warn!(settings, "these settings have changed and need a restart");
         }
-        tracing::info!(log = filter, certificate_changed, "read the configuration again");
+        tracing::info!(log = filter, certificate_changed, "reloaded the configuration");
         Ok(values)
     }
 }

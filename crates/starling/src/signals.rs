@@ -56,7 +56,7 @@ impl Signals {
         })?;
         for (name, number) in IGNORED {
             on_each(name, SignalKind::from_raw(number), move || {
-                tracing::info!(signal = name, "ignored a signal that has no meaning here");
+                tracing::info!(signal = name, "ignored a signal that this program does not use");
             })?;
         }
         Ok(Signals { drain: drained, reload })

@@ -192,7 +192,7 @@ impl Keeper {
         self.status(true, None);
         self.told_refusal.lock().take();
         if self.told_down.swap(false, Ordering::Relaxed) {
-            tracing::info!("the link to Redis stands again");
+            tracing::info!("the link to Redis is up again");
             self.shared.metrics.reconnects.increment(1);
             self.shared.metrics.gaps.increment(1);
             self.receiver.receive(Delivery::Gap { partition: None });

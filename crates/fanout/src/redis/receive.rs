@@ -77,7 +77,7 @@ impl Inbox {
         };
         if delivered.is_err() {
             self.shared.metrics.malformed.increment(1);
-            tracing::warn!(channel = &*message.channel, "dropped a message that can't be read");
+            tracing::warn!(channel = &*message.channel, "dropped a message that could not be decoded");
             match purpose {
                 Purpose::AllPartitions => self.gap(None),
                 Purpose::Partition(partition) => self.gap(Some(partition)),

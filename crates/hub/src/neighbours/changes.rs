@@ -45,7 +45,7 @@ impl<'a> Changes<'a> {
             tracing::warn!(
                 peer,
                 sessions = record.sessions,
-                "a node is gone without a drain: its lease ran out, and its clients resume on other nodes"
+                "a node has died without a drain: its lease has expired, and its clients resume on other nodes"
             );
         }
     }

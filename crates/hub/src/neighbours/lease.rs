@@ -29,7 +29,7 @@ impl Neighbours {
         // A task of its own: a beat that is given up halfway would forget what it was to write again.
         let beat = self.runtime.spawn(async move { neighbours.beat(&*local).await });
         if timeout(ANNOUNCE, beat).await.is_err() {
-            tracing::debug!("the session store did not answer; the next beat says that this node drains");
+            tracing::debug!("the session store did not respond; the next beat announces the drain");
         }
     }
 
@@ -43,7 +43,7 @@ impl Neighbours {
     pub async fn end_lease(&self) {
         let _turn = self.lease.lock().await;
         if let Err(error) = self.store.leave(&self.node).await {
-            tracing::debug!(%error, "the lease could not be ended; it runs out by itself");
+            tracing::debug!(%error, "the lease could not be ended; it will expire");
         }
     }
 
@@ -57,7 +57,7 @@ impl Neighbours {
         let record = NodeRecord { node: self.node.to_string(), ..local.record() };
         let beat = match self.store.beat(&record).await {
             Ok(beat) => beat,
-            Err(error) => return tracing::debug!(%error, "the session store did not take the beat"),
+            Err(error) => return tracing::debug!(%error, "the session store did not accept the beat"),
         };
         let died = self.learn_living(beat.living, beat.lost);
         if !died.is_empty() {

@@ -22,7 +22,7 @@ impl Neighbours {
         METRICS.fanout_up.set(if hears { 1.0 } else { 0.0 });
         self.publisher.announce(&self.node, is_probed && hears);
         if self.probes.are_missed() && self.fanout.link().is_some_and(|link| link.connected) {
-            tracing::warn!("publications are not heard although the broker is connected; connecting anew");
+            tracing::warn!("no probes are received although the broker is connected; reconnecting");
             self.probes.reset();
             self.fanout.reconnect().await;
         }

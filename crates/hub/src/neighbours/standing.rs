@@ -156,8 +156,8 @@ impl Neighbours {
             let answer = timeout(ANSWER_LIMIT, self.conversations.compare_links(&self.node, says)).await;
             match answer {
                 Ok(Ok(reports)) => self.standings.known.lock().learn(Instant::now(), reports),
-                Ok(Err(error)) => tracing::debug!(%error, "the database did not say who hears the others"),
-                Err(_) => tracing::debug!("the database did not say in time who hears the others"),
+                Ok(Err(error)) => tracing::debug!(%error, "the database did not report which nodes hear each other"),
+                Err(_) => tracing::debug!("the database did not report in time which nodes hear each other"),
             }
         }
     }

@@ -129,7 +129,7 @@ impl Publisher {
             METRICS.publications_dropped.increment(batch.len() as u64);
             let heads_are_known = self.heads.has_room();
             batch.iter().for_each(|publication| self.note_lost(publication, heads_are_known));
-            tracing::debug!(%error, lost = batch.len(), "publications were lost; other nodes are told to look for them");
+            tracing::debug!(%error, lost = batch.len(), "publications were lost; other nodes will be told to check the log");
         }
     }
 

@@ -65,7 +65,7 @@ async fn after_sighup_the_log_level_is_read_again_and_the_rest_is_named() {
     };
     assert!(!node.log().contains("\"DEBUG\""), "{}", node.log());
     rewrite("log = \"debug\"\nheartbeat_seconds = 10\n");
-    until_logged(&node, "read the configuration again").await;
+    until_logged(&node, "reloaded the configuration").await;
     let log = node.log();
     let restart = log.lines().find(|line| line.contains("need a restart")).expect("a warning");
     assert!(restart.contains("\"heartbeat_seconds\"") && !restart.contains("log"), "{restart}");

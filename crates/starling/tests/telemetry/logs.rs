@@ -150,7 +150,7 @@ async fn the_others_log_the_death_of_a_node_and_an_outage_of_redis_each_once() -
     until_true(SOON, "the outage", async || Ok(first.log().contains("the link to Redis is down"))).await?;
     cluster.redis()?.restart().await?;
     until_true(SOON * 2, "the end of the outage", async || {
-        Ok(first.log().contains("the link to Redis stands again"))
+        Ok(first.log().contains("the link to Redis is up again"))
     })
     .await?;
     let log = log_of_a_whole_life(first).await?;
