@@ -162,9 +162,9 @@ impl Health {
             let all = futures_util::future::try_join_all(renewals);
             match tokio::time::timeout(RENEWAL_MAX, all).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "could not connect to Redis anew"),
+                Ok(Err(error)) => tracing::debug!(%error, "could not reconnect to Redis"),
                 Err(_) => {
-                    tracing::debug!("could not connect to Redis anew in time; the clients go on trying");
+                    tracing::debug!("could not reconnect to Redis in time; still trying");
                 }
             }
             health.renewing.store(false, Ordering::Relaxed);

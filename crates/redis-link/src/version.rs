@@ -22,7 +22,7 @@ where
             },
             // One of the two may be denied.
             Err(Error::Refused(why)) if why.starts_with("NOPERM") => {
-                tracing::debug!(why, "Redis does not tell its version this way");
+                tracing::debug!(why, "Redis does not report its version in this way");
             }
             Err(error) => return Err(error),
         }

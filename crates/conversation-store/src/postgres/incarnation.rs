@@ -38,7 +38,7 @@ pub(super) async fn report_head(
     let is_set_back: bool = rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default();
     if is_set_back {
         tracing::warn!(
-            "the database was set back to an earlier state; clients are told to forget what it lacks"
+            "the database was reset to an earlier state; clients are told to discard newer messages"
         );
     }
     Ok(is_set_back)
@@ -67,7 +67,7 @@ async fn known(database: &Pool) -> Result<Option<String>, Error> {
 }
 
 async fn restored(database: &Pool) -> Result<String, Error> {
-    tracing::warn!("the database is a restored dump; clients are told to forget what it lacks");
+    tracing::warn!("the database was restored from a dump; clients are told to discard newer messages");
     renew_after(database, None).await
 }
 

@@ -36,7 +36,7 @@ pub(super) fn report_head(
     if current.as_deref() == Some(incarnation_of(log)) {
         renew(connection)?;
         tracing::warn!(
-            "the database was set back to an earlier state; clients are told to forget what it lacks"
+            "the database was reset to an earlier state; clients are told to discard newer messages"
         );
     }
     Ok(true)

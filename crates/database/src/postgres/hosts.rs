@@ -99,7 +99,7 @@ where
                     Ok(connected) => return Ok(connected),
                     // Prefers a refusal, such as of a wrong password, to a timeout, as it says more.
                     Err(error) if failure.as_ref().is_some_and(|before| before.as_db_error().is_some()) => {
-                        tracing::debug!(error = chain(&error), "a further host failed, too");
+                        tracing::debug!(error = chain(&error), "another host failed, too");
                     }
                     Err(error) => failure = Some(error),
                 }
@@ -139,7 +139,7 @@ where
                 }
                 Ok(Err(error)) => failure = Some(error),
                 Err(_) => {
-                    tracing::debug!(host = ?host.host, port = host.port, "did not answer in time");
+                    tracing::debug!(host = ?host.host, port = host.port, "did not respond in time");
                     *host.late.lock() = Some(Instant::now());
                     failure = Some(Error::__private_api_timeout());
                 }

@@ -156,7 +156,9 @@ impl Neighbours {
             let answer = timeout(ANSWER_LIMIT, self.conversations.compare_links(&self.node, says)).await;
             match answer {
                 Ok(Ok(reports)) => self.standings.known.lock().learn(Instant::now(), reports),
-                Ok(Err(error)) => tracing::debug!(%error, "the database did not report which nodes hear each other"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "the database did not report which nodes hear each other")
+                }
                 Err(_) => tracing::debug!("the database did not report in time which nodes hear each other"),
             }
         }
