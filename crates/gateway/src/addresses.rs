@@ -8,6 +8,7 @@ use starling_rate::{Allowance, Line, Rate};
 use starling_settings::{COUNT_MAX, count, settings};
 use tokio::time::Instant;
 
+use crate::metrics::METRICS;
 use crate::swept::SweptMap;
 
 settings! {
@@ -25,29 +26,28 @@ settings! {
 pub(crate) struct Addresses {
     limits: AddressLimits,
     began: Instant,
-    /// Those with a connection, of which the process can't have more than files, and those of the last seconds.
+    /// Addresses with a connection, which are no more than the process may have files, and those of the last seconds.
     entries: Mutex<SweptMap<IpAddr, Entry>>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Entry {
     open: u32,
-    /// Its clock begins at `began`.
+    /// Its clock begins at [`Addresses::began`].
     handshakes: Allowance,
-    /// Those who had one connection too many; the clock is the same.
+    /// The line of connections that were one too many. Its clock is the same.
     waiting: Line,
 }
 
-/// How long it takes at the least, microseconds, until somebody who was refused a connection may try again: when a place becomes free is
-/// not known.
+/// Least wait of a client that was refused a connection, microseconds: nobody knows when a place becomes free.
 const FULL_US: u64 = 1_000_000;
 
-/// Why an address may not connect now, and how long it should wait, milliseconds.
+/// The reason why an address may not connect now, and how long it should wait, milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// It has as many connections as it may.
     Connections(u64),
-    /// It shakes hands too often.
+    /// It makes handshakes too often.
     Handshakes(u64),
 }
 
@@ -59,7 +59,15 @@ impl Refusal {
         }
     }
 
-    /// What it says.
+    /// Counts the refusal, whether the address is the peer's or one that a load balancer speaks for.
+    pub fn count(self) {
+        match self {
+            Refusal::Connections(_) => METRICS.limited_connections.increment(1),
+            Refusal::Handshakes(_) => METRICS.limited_handshakes.increment(1),
+        }
+    }
+
+    /// The message for the client.
     pub fn message(self) -> &'static str {
         match self {
             Refusal::Connections(_) => "too many connections of this address",
@@ -79,13 +87,13 @@ impl Addresses {
         Arc::new(Addresses { limits, began: Instant::now(), entries: Mutex::default() })
     }
 
-    /// Counts a connection in, if its address may have one more.
+    /// Counts a connection, if its address may have one more.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Option<AddressGuard>, Refusal> {
         self.count(address, self.limits.handshakes_per_second)
     }
 
-    /// Counts a request in that a load balancer hands on for this address, for as long as it is under way: as a connection, but as
-    /// no handshake.
+    /// Counts a request that a load balancer forwards for this address, as a connection for as long as it is under way, but not as a
+    /// handshake.
     pub fn enter_request(self: &Arc<Self>, address: IpAddr) -> Result<Option<AddressGuard>, Refusal> {
         self.count(address, 0)
     }
@@ -104,7 +112,7 @@ impl Addresses {
         let mut entries = self.entries.lock();
         let entry = entries.entry(address, |entry| entry.open > 0 || !entry.handshakes.is_whole(now));
         if connections > 0 && entry.open >= connections {
-            // They come back as fast as they may shake hands.
+            // Refused clients come back as fast as they may make handshakes.
             let rate = Rate::per_second(self.limits.handshakes_per_second);
             let away_us = rate.map_or(FULL_US, |rate| entry.waiting.place(now, FULL_US, rate));
             return Err(Refusal::Connections(away_us.div_ceil(1_000)));
@@ -130,7 +138,7 @@ impl Drop for AddressGuard {
     }
 }
 
-/// Whom an address stands for: one holder of IPv6 has a whole /64.
+/// The address that is counted for an address: one holder of IPv6 has a whole /64.
 pub(crate) fn subject(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),

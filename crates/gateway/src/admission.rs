@@ -1,10 +1,9 @@
-//! How many handshakes and sessions a node begins a second, of all clients together: after another node's death everybody comes at
-//! once, and a node that tried to serve all of them would serve nobody.
+//! Limits on the handshakes and sessions that a node begins a second, of all clients together: after another node's death all of its
+//! clients come at once, and a node that tried to serve all of them would serve none.
 //!
-//! Two gates. At the first, before a token is looked at or a socket upgraded, whoever is too many is sent away with a time to
-//! return; it can't tell who resumes, so it lets through more than the second one takes. At the second, where that is known, new
-//! sessions get only the half of the burst: as long as there are enough who resume, and were in the middle of something, they get
-//! all of it.
+//! There are two gates. The first one comes before a token is verified or a socket upgraded: clients over the limit are refused with a
+//! time to retry. It can't tell who resumes a session, so it lets through more than the second one takes. The second one can, and gives
+//! new sessions only half of the burst: while enough clients resume, they get all of it, since they were in the middle of something.
 
 use std::time::Duration;
 
@@ -14,25 +13,25 @@ use tokio::time::Instant;
 
 use crate::swept::SweptMap;
 
-/// The shortest, but for chance.
+/// The shortest time to retry, before it is varied at random.
 const AWAY_MIN: Duration = Duration::from_secs(1);
-/// Within what time a session that goes on once more counts as new, microseconds: longer than a storm's clients are sent away for.
+/// The time within which a session that is resumed once more counts as new, microseconds: longer than clients are refused for in a storm.
 const AGAIN_US: u64 = 60_000_000;
-/// How many handshakes are taken for each session that may begin: as many come to the second gate to choose from.
+/// Number of handshakes that are accepted for each session that may begin, so that the second gate has a choice.
 const HANDSHAKES_PER_SESSION: u32 = 3;
 
 /// The gates of a node.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    /// Handshakes per second; 0: everybody.
+    /// Handshakes per second; 0: no limit.
     rate: u32,
     began: Instant,
     gates: Mutex<Gates>,
-    /// Sessions that went on lately, and when.
+    /// Sessions that were resumed lately, and when.
     resumed: Mutex<SweptMap<Box<str>, Option<u64>>>,
 }
 
-/// What each gate has taken, and sent away; times are microseconds since the beginning.
+/// What each gate has accepted and refused. Times are microseconds since the beginning.
 #[derive(Debug, Default)]
 struct Gates {
     handshakes: Allowance,
@@ -43,19 +42,19 @@ struct Gates {
 }
 
 impl Admission {
-    /// Gates that take so many handshakes a second, and a third as many sessions.
+    /// Gates that accept so many handshakes a second, and a third as many sessions.
     pub fn new(rate: u32) -> Admission {
         Admission { rate, began: Instant::now(), gates: Mutex::default(), resumed: Mutex::default() }
     }
 
-    /// Whether a handshake may begin. Otherwise when to return: later for each who is sent away, so that they come back at the
-    /// rate that can be taken.
+    /// Accepts a handshake, or returns the time to retry: it is later for each client that is refused, so that they come back at the rate
+    /// that can be accepted.
     pub fn handshake(&self) -> Result<(), Duration> {
         self.gates.lock().handshake(self.now_us(), self.rate).map_err(jittered)
     }
 
-    /// Whether a session may begin, or one may go on that its client has proven to have had. Otherwise when to return, likewise.
-    /// Who goes on with the same session again and again is a newcomer: one ticket must not hold all places.
+    /// Accepts a new session, or one that its client has proved to have had, or returns the time to retry, likewise. A client that resumes
+    /// the same session again and again counts as new: one ticket must not take all places.
     pub fn session(&self, resumes: Option<&str>) -> Result<(), Duration> {
         if self.rate == 0 {
             return Ok(());
@@ -66,7 +65,7 @@ impl Admission {
         let mut last = resumes.map(|session| resumed.entry(session.into(), is_of_use));
         let is_first = last.as_ref().is_some_and(|last| !is_of_use(last));
         self.gates.lock().session(now_us, self.rate, is_first).map_err(jittered)?;
-        // Only now: who was sent away comes back with the same right.
+        // Only now, so that a client that was refused comes back with the same right.
         if let Some(last) = &mut last {
             **last = Some(now_us);
         }
@@ -98,7 +97,7 @@ impl Gates {
     }
 }
 
-/// When the next who is sent away may return.
+/// The time to retry for the next client that is refused.
 fn place(line: &mut Line, now_us: u64, rate: Rate) -> Duration {
     let first_us = u64::try_from(AWAY_MIN.as_micros()).unwrap_or(u64::MAX);
     Duration::from_micros(line.place(now_us, first_us, rate))

@@ -1,14 +1,14 @@
-//! Gives every message back. With it the listener, the shards and the codec can be held against conformance suites.
+//! Sends every message back, so that conformance suites can test the listener, the shards and the codec.
 
 use bytes::Bytes;
 use starling_wire::websocket::{FrameBuffer, OpCode};
 
-/// A text message, framed.
+/// The frame of a text message.
 pub(crate) fn text(text: &str) -> Bytes {
     framed(OpCode::Text, text.as_bytes())
 }
 
-/// A binary message, framed.
+/// The frame of a binary message.
 pub(crate) fn binary(bytes: &[u8]) -> Bytes {
     framed(OpCode::Binary, bytes)
 }

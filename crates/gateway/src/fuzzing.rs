@@ -1,4 +1,4 @@
-//! Ways for the fuzz targets to parsers that nobody else calls from outside. No part of what this crate promises.
+//! Access for the fuzz targets to parsers that nothing else calls from outside. Not part of this crate's interface.
 
 use http::{HeaderMap, Uri, Version};
 
@@ -7,7 +7,7 @@ pub use crate::http::fuzzing::query;
 use crate::pages::{Pages, Target};
 use crate::{Origins, host};
 
-/// The token in a request's headers.
+/// Returns the token in a request's headers.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     auth::bearer(headers)
 }

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use http::header::HOST;
 use http::{HeaderMap, Uri, Version};
 
-/// Where a request was sent to, as its client wrote it.
+/// The host that a request was sent to, as its client wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Authority<'a> {
     /// A name or an address; an IPv6 address stands in brackets. Not empty.
@@ -13,7 +13,7 @@ pub(crate) struct Authority<'a> {
     pub port: Option<u16>,
 }
 
-/// A request that has to be refused with 400, since servers could disagree about whom it is for.
+/// The reason why a request is refused with 400: servers could disagree about the host that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadHost {
     #[error("a request by HTTP/1.1 needs the header `Host`")]
@@ -24,7 +24,7 @@ pub(crate) enum BadHost {
     Garbage,
 }
 
-/// Whom a request is for. `None` where it does not say: by HTTP/1.0 it need not, and the header may be empty.
+/// Returns the host that a request is for. `None` where it names none: over HTTP/1.0 it need not, and the header may be empty.
 pub(crate) fn requested<'a>(
     version: Version,
     uri: &'a Uri,
@@ -40,7 +40,7 @@ pub(crate) fn requested<'a>(
     let line = line.to_str().map_err(|_| BadHost::Garbage)?.trim();
     let from_header =
         if line.is_empty() { None } else { Some(Authority::parse(line).ok_or(BadHost::Garbage)?) };
-    // A request to a proxy names the host in its first line, and that one counts (RFC 9112, section 3.2.2).
+    // A request to a proxy names the host in its first line, which has precedence (RFC 9112, section 3.2.2).
     match uri.authority() {
         Some(authority) => Authority::parse(authority.as_str()).ok_or(BadHost::Garbage).map(Some),
         None => Ok(from_header),

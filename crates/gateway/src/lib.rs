@@ -1,17 +1,22 @@
-//! The edge of a node: listens, owns sockets and their queues in shards, HTTP, drain, the console page.
+//! The edge of a node: the listener, shards that own sockets and their queues, the HTTP API, the drain, the console page.
 //!
-//! The gateway knows no meaning: what a command does, the hub decides. [`Gateway::bind`] opens the port before any work begins;
+//! The gateway does not know what a command means: the hub decides that. [`Gateway::bind`] opens the port before any work begins;
 //! [`Gateway::run`] serves until it is told to drain.
 
+mod accepted;
+mod access;
 mod addresses;
 mod admission;
 mod config;
+mod drain;
 mod echo;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
+mod handshake;
 mod host;
 mod http;
+mod lifecycle;
 mod listener;
 mod metrics;
 mod origin;

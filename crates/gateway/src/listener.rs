@@ -1,6 +1,6 @@
 //! The public port: takes connections and hands them to the shards in turn.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,29 +11,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::addresses::{AddressGuard, Refusal};
-use crate::metrics::METRICS;
+use crate::accepted::Accepted;
+use crate::access::Access;
+use crate::addresses::Refusal;
 use crate::pages::{Pages, Target};
 use crate::shard::{Inboxes, Item};
-use crate::upgrade::Front;
 
-/// How many connections the kernel holds for us: a storm of reconnects comes at once.
+/// Number of connections that the kernel holds for the node: a storm of reconnects comes at once.
 const BACKLOG: i32 = 4_096;
-/// How many refused connections are said no to at once; beyond that they are just closed.
+/// Number of refused connections that are answered at once. Beyond that they are just closed.
 const REFUSALS_AT_ONCE: usize = 256;
-/// How many bytes the kernel takes for a socket beyond what is on its way. A slow client is seen to move whenever half of this has left,
-/// and a ping waits behind no more than this: at 12 kB/s some 3 s.
+/// Bytes that the kernel takes for a socket beyond those that are on their way. A slow client is seen to read whenever half of them have
+/// left, and a ping waits behind no more than these: at 12 kB/s some 3 s.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES_MAX: u32 = 32 * 1024;
 /// How long the acceptor rests when the process has no file descriptors left.
 const REST: Duration = Duration::from_millis(50);
-
-/// A connection on its way to a shard.
-pub(crate) struct Accepted {
-    pub stream: std::net::TcpStream,
-    pub peer: IpAddr,
-    pub guard: Option<AddressGuard>,
-}
 
 /// Opens the public port.
 pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -49,10 +42,10 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 pub(crate) async fn accept(
     listener: TcpListener,
     inboxes: Arc<Inboxes>,
-    front: Arc<Front>,
+    access: Arc<Access>,
     stop: impl Future<Output = ()>,
 ) {
-    let refusals = Arc::new(Semaphore::new(REFUSALS_AT_ONCE));
+    let refusals = Refusals { access: access.clone(), permits: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)) };
     let mut next = 0;
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -63,57 +56,59 @@ pub(crate) async fn accept(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Most often: no file descriptors left. Those who wait in the backlog are served when some are free again.
-                tracing::warn!(%error, "a connection could not be taken");
+                // Most often, no file descriptors are left. Connections that wait in the backlog are served when some are free again.
+                tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(REST).await;
                 continue;
             }
         };
         let peer = peer.ip().to_canonical();
-        let guard = if front.proxies.trusts(peer) { Ok(None) } else { front.addresses.enter(peer) };
-        match guard {
+        match access.enter_peer(peer) {
             Ok(guard) => {
                 // A socket that takes no options is one whose peer has gone.
                 let Ok(stream) = prepare(stream) else { continue };
                 inboxes.send(next, Item::Accepted(Box::new(Accepted { stream, peer, guard }))).await;
                 next = (next + 1) % inboxes.count().max(1);
             }
-            Err(refusal) => {
-                count(refusal);
-                // Under TLS the answer would be no answer, and a TLS handshake is what the limit is to save.
-                if front.tls.is_none()
-                    && let Ok(permit) = refusals.clone().try_acquire_owned()
-                {
-                    let front = front.clone();
-                    tokio::spawn(async move {
-                        refuse(stream, refusal, &front.pages).await;
-                        drop(permit);
-                    });
-                }
-            }
+            Err(refusal) => refusals.begin(stream, refusal),
         }
+    }
+}
+
+/// Answers connections that their addresses may not have.
+struct Refusals {
+    access: Arc<Access>,
+    permits: Arc<Semaphore>,
+}
+
+impl Refusals {
+    /// Answers a connection that its address may not have, or just closes it where many are being answered.
+    fn begin(&self, stream: TcpStream, refusal: Refusal) {
+        refusal.count();
+        // Under TLS the answer could not be read, and a TLS handshake is what the limit is to save.
+        if self.access.uses_tls() {
+            return;
+        }
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else { return };
+        let access = self.access.clone();
+        tokio::spawn(async move {
+            refuse(stream, refusal, &access.pages).await;
+            drop(permit);
+        });
     }
 }
 
 fn prepare(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
     stream.set_nodelay(true)?;
-    // A peer that vanished without a word is found by our pings; this is for HTTP.
+    // A WebSocket's peer that has vanished is found by pings; this is for HTTP.
     SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
-    // What a slow reader has not taken waits with us, where it is bounded and shared, and not once more in the kernel.
+    // What a slow client has not read waits in its outbox, where it is bounded and shared, and not once more in the kernel.
     #[cfg(target_os = "linux")]
     SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     stream.into_std()
 }
 
-/// Counts a refusal, whether the address is the peer's or one that a load balancer speaks for.
-pub(crate) fn count(refusal: Refusal) {
-    match refusal {
-        Refusal::Connections(_) => METRICS.limited_connections.increment(1),
-        Refusal::Handshakes(_) => METRICS.limited_handshakes.increment(1),
-    }
-}
-
-/// Says no, cheaply, to a connection that its address may not have.
+/// Answers a connection that its address may not have, without the HTTP server.
 async fn refuse(mut stream: TcpStream, refusal: Refusal, pages: &Pages) {
     let ms = refusal.retry_after_ms();
     let body = format!(
@@ -128,7 +123,7 @@ async fn refuse(mut stream: TcpStream, refusal: Refusal, pages: &Pages) {
     );
     let answer = async {
         let mut request = [0; 2_048];
-        // What was sent must be read, or the answer is lost in the reset.
+        // The request must be read, or the answer is lost in the reset.
         let read = stream.read(&mut request).await?;
         let mut answer = head.into_bytes();
         for (name, value) in &shared(pages, &request[..read]) {
@@ -138,15 +133,15 @@ async fn refuse(mut stream: TcpStream, refusal: Refusal, pages: &Pages) {
         stream.write_all(&answer).await?;
         stream.shutdown().await
     };
-    // Whoever does not take its answer within a second is closed all the same.
+    // A client that does not take its answer within a second is closed all the same.
     let _ = tokio::time::timeout(Duration::from_secs(1), answer).await;
 }
 
-/// The headers by which a listed page may read the answer, from what is there of the request's head.
+/// The headers by which a listed page may read the answer, from the part of the request's head that has come.
 fn shared(pages: &Pages, head: &[u8]) -> HeaderMap {
     let mut asked = HeaderMap::new();
     for line in head.split(|byte| *byte == b'\n').skip(1).take_while(|line| !line.trim_ascii().is_empty()) {
-        // A line that has not come as a whole is none.
+        // A line that has not come as a whole is not looked at.
         let Some(line) = line.strip_suffix(b"\r") else { continue };
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         if line[..colon].eq_ignore_ascii_case(b"origin")

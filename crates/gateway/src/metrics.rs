@@ -1,4 +1,4 @@
-//! The gateway's metrics: handles that are registered once.
+//! The gateway's metrics. Each handle is registered once.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use starling_wire::protocol::{Command, ErrorCode, Operation};
 
 /// The gateway's metrics.
-pub(crate) struct GatewayMetrics {
+pub(crate) struct Metrics {
     pub connections: Gauge,
     pub opened: Counter,
     pub handshake_seconds: Histogram,
@@ -42,7 +42,7 @@ pub(crate) struct GatewayMetrics {
     refusals: [Counter; HandshakeRefusal::ALL.len()],
 }
 
-/// What came of a node's comparing itself with the others.
+/// The result of a node's comparison with the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     /// Some clients were asked to move.
@@ -51,7 +51,7 @@ pub(crate) enum Look {
     Balanced,
     /// There is a surplus, but asking did not help lately.
     Paused,
-    /// It is not known how many sessions the other nodes have.
+    /// The sessions of the other nodes are not known.
     Unsure,
 }
 
@@ -68,31 +68,31 @@ impl Look {
     }
 }
 
-/// Why a handshake was refused.
+/// The reason why a handshake was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandshakeRefusal {
     /// Its address is at a limit.
     Address,
-    /// The node is on its way out.
+    /// The node drains.
     Draining,
-    /// It does not begin with GET.
+    /// Its method is not GET.
     Method,
-    /// A page of another origin.
+    /// It comes from a page of another origin.
     Origin,
     /// Too many come at once.
     Storm,
-    /// It offers nothing that is spoken here.
+    /// It offers no sub-protocol that the node knows.
     Subprotocol,
-    /// TLS did not come about.
+    /// The TLS handshake failed.
     Tls,
-    /// Its token is no good.
+    /// Its token is not valid.
     Token,
-    /// It is no upgrade to WebSocket.
+    /// It is not a valid upgrade to WebSocket.
     Upgrade,
 }
 
 impl HandshakeRefusal {
-    /// All, in the order of the enum.
+    /// All reasons, in the order of the enum.
     const ALL: [HandshakeRefusal; 9] = [
         HandshakeRefusal::Address,
         HandshakeRefusal::Draining,
@@ -136,9 +136,9 @@ const CODES: [ErrorCode; 9] = [
 const CLOSES: [u16; 16] =
     [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011, 1012, 4400, 4401, 4408, 4409, 4410, 4429];
 
-/// The handles.
+/// The gateway's handles.
 #[expect(clippy::disallowed_macros, reason = "handles are registered here, once")]
-pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMetrics {
+pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     connections: gauge!("starling_connections"),
     opened: counter!("starling_connections_opened_total"),
     handshake_seconds: histogram!("starling_handshake_seconds"),
@@ -178,7 +178,7 @@ pub(crate) static METRICS: LazyLock<GatewayMetrics> = LazyLock::new(|| GatewayMe
         .map(|refusal| counter!("starling_handshakes_refused_total", "reason" => refusal.label())),
 });
 
-impl GatewayMetrics {
+impl Metrics {
     /// Counts a command.
     pub fn command(&self, command: &Command) {
         self.commands[command.operation() as usize].increment(1);

@@ -1,22 +1,22 @@
 //! Origins of web pages (RFC 6454): those that an operator lists, and the one that a browser sends.
 //!
-//! Both are read by the same rules as browsers write them (<https://url.spec.whatwg.org/#concept-url-origin>): upper and lower case of scheme
-//! and host are the same, a default port is no port, and international names stand in their ASCII form.
+//! Both are read by the rules by which browsers write them (<https://url.spec.whatwg.org/#concept-url-origin>): the case of scheme and host
+//! does not matter, a default port is left out, and international names have their ASCII form.
 
 use std::fmt;
 
 use starling_settings::elements;
 use url::{Host, Url};
 
-/// Which pages of browsers may connect, and call over HTTP.
+/// The pages of browsers that may connect, and call over HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
-    /// Those that this very host serves.
+    /// Pages that this very host serves.
     #[default]
     SameHost,
-    /// Any.
+    /// Any page.
     Any,
-    /// Those of these origins.
+    /// Pages of these origins.
     These(Vec<OriginPattern>),
 }
 
@@ -38,11 +38,11 @@ enum Pattern {
 /// An origin, normalised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// `null`: a sandboxed frame, a page from a file or a `data:` URL, or one that hides where it is from.
+    /// `null`: a sandboxed frame, a page from a file or a `data:` URL, or one that hides its origin.
     Null,
     /// A page of the web.
     Web { scheme: Scheme, host: Box<str>, port: u16 },
-    /// A page that an application brings along, such as `capacitor://localhost`, `app://bundle` or `file://`; in lower case.
+    /// A page that is part of an application, such as `capacitor://localhost`, `app://bundle` or `file://`; in lower case.
     Other(Box<str>),
 }
 
@@ -61,11 +61,11 @@ pub struct NoOrigin {
     why: &'static str,
 }
 
-/// A longer origin is none: a host has 253 characters at most.
+/// Limit on an origin, bytes. A host has 253 characters at most.
 const ORIGIN_BYTES_MAX: usize = 300;
 
 impl Origins {
-    /// Reads the entries of `allowed_origins`. None: pages of the same host.
+    /// Reads the entries of `allowed_origins`. Without entries, pages of the same host are allowed.
     ///
     /// # Errors
     /// The first entry that no origin could match.
@@ -141,7 +141,7 @@ fn sub_domains(scheme: &str, parent: &str) -> Result<Pattern, &'static str> {
 }
 
 impl Origin {
-    /// Reads one origin. `Err`: why it is none.
+    /// Reads one origin. The error says why the text is none.
     pub(crate) fn parse(text: &str) -> Result<Origin, &'static str> {
         if text.len() > ORIGIN_BYTES_MAX {
             return Err("is too long");
@@ -160,7 +160,7 @@ impl Origin {
             return Err("has a user name in it, which no origin has");
         }
         match scheme.to_ascii_lowercase().as_str() {
-            // Browsers write what such an escape stands for.
+            // Browsers write the character that such an escape stands for.
             "http" | "https" if authority.contains('%') => Err("has a character that no origin has"),
             "http" => Origin::of_web(Scheme::Http, text),
             "https" => Origin::of_web(Scheme::Https, text),

@@ -1,7 +1,7 @@
-//! What pages of browsers may do here: connect, and read answers over HTTP (CORS, <https://fetch.spec.whatwg.org/#http-cors-protocol>).
+//! What pages of browsers may do: connect, and read answers over HTTP (CORS, <https://fetch.spec.whatwg.org/#http-cors-protocol>).
 //!
-//! No cookie counts for anything here: a page acts by a token that it has itself. So CORS without credentials will do, and what is
-//! kept from other pages is the use of a token that they got hold of.
+//! A node uses no cookies: a page acts by a token of its own. So CORS without credentials is enough, and what is kept from other pages is
+//! the use of a token that they got hold of.
 
 use std::time::Duration;
 
@@ -22,18 +22,19 @@ use crate::host::Authority;
 use crate::http::error::ApiError;
 use crate::origin::{Origin, Scheme};
 
-/// What an allowed page may send.
+/// Methods that an allowed page may use.
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
+/// Headers that an allowed page may send.
 const HEADERS: &str = "authorization, content-type, traceparent";
-/// What an allowed page may read of an answer's head, beyond what every page may.
+/// Headers of an answer that an allowed page may read, beyond those that every page may.
 const EXPOSED: &str = "retry-after, location, date";
-/// How long a browser may keep the answer to its first question, seconds. Chromium takes no more.
+/// How long a browser may cache the answer to a preflight request, seconds. Chromium caches no longer.
 const MAX_AGE: &str = "7200";
-/// How many refused origins are remembered, so that each is logged once.
+/// Limit on the refused origins that are remembered, so that each is logged once.
 const REFUSED_MAX: usize = 64;
-/// For how long they are remembered.
+/// How long a refused origin is remembered.
 const REFUSED_KEPT: Duration = Duration::from_secs(60 * 60);
-/// How much of a refused origin is logged, characters.
+/// Limit on a refused origin in the log, characters.
 const SHOWN_MAX: usize = 200;
 
 /// The rules for pages, and the origins that were refused lately.
@@ -47,22 +48,22 @@ pub(crate) struct Pages {
 pub(crate) struct Target<'a> {
     /// `None` where the request does not say.
     pub authority: Option<Authority<'a>>,
-    /// Whether it is known that the client used TLS. If not, it may have all the same: a proxy may have taken it off.
+    /// Whether the client is known to have used TLS. If not, it may have used it all the same: a proxy may have ended it.
     pub secure: bool,
 }
 
 /// The page that a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Page {
-    /// None: a program, or a browser that asks for the page itself.
+    /// No page: a program, or a browser that asks for the page itself.
     None,
-    /// One that may connect, because it is of this very host and no list stands against it.
+    /// A page of this very host, which may connect since no origins are listed.
     SameHost,
-    /// One whose origin is listed.
+    /// A page whose origin is listed.
     Listed,
-    /// One of the same host that is not on the list.
+    /// A page of this very host that is not listed, though others are.
     Unlisted,
-    /// Any other one.
+    /// Any other page.
     Foreign,
     /// A request with several `Origin` headers, which no browser sends.
     Several,
@@ -80,7 +81,7 @@ impl Pages {
         Pages { origins, refused: Mutex::default() }
     }
 
-    /// Says which page a request comes from.
+    /// Returns the page that a request comes from.
     pub fn page(&self, headers: &HeaderMap, target: Target<'_>) -> Page {
         let mut lines = headers.get_all(ORIGIN).iter();
         let Some(line) = lines.next() else { return Page::None };
@@ -99,7 +100,7 @@ impl Pages {
         }
     }
 
-    /// The answer to the question that a browser asks before it lets a page of another origin call; `None` where the request is none.
+    /// The answer to a preflight request, by which a browser asks whether a page of another origin may call; `None` for other requests.
     pub fn preflight<B>(&self, request: &Request<B>, page: Page) -> Option<Response<Body>> {
         let asks = request.method() == Method::OPTIONS
             && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -119,13 +120,13 @@ impl Pages {
         Some(response)
     }
 
-    /// Lets a listed page read an answer, whatever it says.
+    /// Adds the headers by which a listed page may read an answer, whatever its status.
     pub fn share(&self, page: Page, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
         let shared_with = match (&self.origins, origin) {
             (Origins::SameHost, _) => return,
             (Origins::Any, _) => Some(HeaderValue::from_static("*")),
             (Origins::These(_), origin) => {
-                // Also where nothing is allowed: whoever keeps answers must not give this one to another page.
+                // Even where nothing is allowed: a cache must not give this answer to another page.
                 answer.append(VARY, HeaderValue::from_static("origin"));
                 origin.cloned()
             }
@@ -136,7 +137,7 @@ impl Pages {
         }
     }
 
-    /// Logs that a page may not connect or read answers, once in a while for each origin, with what an operator can do about it.
+    /// Logs that a page may not connect or read answers, and what an operator can do about it. Each origin is logged once in a while.
     pub fn log_refused(&self, page: Page, headers: &HeaderMap, target: Target<'_>, is_upgrade: bool) {
         // Where a proxy changes Host, the node's own page looks foreign; its calls work all the same, and the browser says so.
         let own = headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin");
@@ -164,7 +165,7 @@ impl Pages {
         );
     }
 
-    /// Whether this origin was not refused lately. Where too many are, the newest are not logged.
+    /// Whether this origin was not refused lately. While too many are remembered, no others are logged.
     fn is_news(&self, origin: &str, now: Instant) -> bool {
         let mut refused = self.refused.lock();
         refused.retain(|_, at| now.saturating_duration_since(*at) < REFUSED_KEPT);
@@ -176,8 +177,8 @@ impl Pages {
     }
 }
 
-/// Whether a page of this origin came from where the request goes. A port that neither names is the same one, and a default port is
-/// no port. Where it is known that the client used TLS, a page without TLS is another one.
+/// Whether a page of this origin came from the host that the request goes to. Ports are the same if neither is named, or if one is the
+/// default port. Where the client is known to have used TLS, a page without TLS is another one.
 fn is_of(origin: &Origin, target: Target<'_>) -> bool {
     let (Origin::Web { scheme, host, port }, Some(authority)) = (origin, target.authority) else {
         return false;
@@ -185,7 +186,7 @@ fn is_of(origin: &Origin, target: Target<'_>) -> bool {
     if target.secure && *scheme == Scheme::Http {
         return false;
     }
-    // Written as URLs write it: lower case, addresses in their one form.
+    // Compared in the form that URLs have: lower case, and addresses in their one form.
     let same_name = Host::parse(authority.host).is_ok_and(|asked| asked.to_string() == **host);
     same_name && authority.port.unwrap_or(scheme.default_port()) == *port
 }

@@ -1,4 +1,4 @@
-//! Load balancers whose word is believed, and the client that they speak for.
+//! Trusted load balancers, and the clients that they forward.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,11 +6,11 @@ use http::HeaderMap;
 use ipnet::IpNet;
 use starling_settings::elements;
 
-/// Load balancers whose `X-Forwarded-For` is believed: addresses and networks.
+/// Load balancers whose `X-Forwarded-For` is trusted: addresses and networks.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies(Vec<IpNet>);
 
-/// What an operator wrote is neither an address nor a network.
+/// An entry that is neither an address nor a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is neither an address nor a network such as 10.0.0.0/8")]
 pub struct NoNetwork(String);
@@ -19,7 +19,7 @@ impl Proxies {
     /// Load balancers at these addresses (`10.0.0.1`, `fd00::1`) and in these networks (`10.0.0.0/8`, `fd00::/8`).
     ///
     /// # Errors
-    /// [`NoNetwork`] with the first that is neither.
+    /// [`NoNetwork`] with the first entry that is neither.
     pub fn new<'a>(given: impl IntoIterator<Item = &'a str>) -> Result<Proxies, NoNetwork> {
         let network = |text: &str| match text.parse::<IpAddr>() {
             Ok(address) => Ok(IpNet::from(address.to_canonical())),
@@ -33,21 +33,21 @@ impl Proxies {
         Proxies::new(elements(text)).map_err(|error| error.to_string())
     }
 
-    /// Whether this address is a load balancer of ours.
+    /// Whether this address is a trusted load balancer.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
-        // On a port for both, a peer of IPv4 has an address of IPv6.
+        // On a port for both versions, an IPv4 peer has an IPv6 address.
         let peer = peer.to_canonical();
         self.0.iter().any(|network| network.contains(&peer))
     }
 
-    /// Whether a trusted load balancer says that its client used TLS. `None`: the peer is none, or says nothing.
+    /// Whether a trusted load balancer says that its client used TLS. `None` if the peer is none, or does not say.
     pub(crate) fn client_used_tls(&self, peer: IpAddr, headers: &HeaderMap) -> Option<bool> {
         let scheme = last_scheme(headers).filter(|_| self.trusts(peer))?;
         Some(scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss"))
     }
 
-    /// The client that a trusted load balancer speaks for: of the addresses in `X-Forwarded-For` the last one that is not ours, since
-    /// what stands before it anybody could have written. Where none is, or what stands there can't be read, the peer itself.
+    /// Returns the client that a trusted load balancer forwards: the last address in `X-Forwarded-For` that is no trusted load balancer,
+    /// since anybody could have written those before it. Where there is none, or it can't be read, returns the peer itself.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         if !self.trusts(peer) {
             return None;
@@ -59,13 +59,13 @@ impl Proxies {
     }
 }
 
-/// The scheme that the proxy nearest to the node says; some append theirs to what they got.
+/// The scheme named by the proxy nearest to the node: some proxies append theirs to the list that they got.
 fn last_scheme(headers: &HeaderMap) -> Option<&str> {
     let line = headers.get_all("x-forwarded-proto").iter().next_back()?;
     line.to_str().ok()?.rsplit(',').next().map(str::trim)
 }
 
-/// The address of a hop; some load balancers write its port, too.
+/// The address of a hop. Some load balancers write its port, too.
 fn address_of(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?.trim();
     let in_brackets = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok();

@@ -1,8 +1,8 @@
 //! Balancing: a node that holds far more sessions than the mean of all nodes asks some of its clients to move, for example after a
 //! scale-out, when new nodes stand empty.
 //!
-//! It only asks, by the event `draining`: a client that does not follow stays. It counts sessions, not sockets, so that strangers
-//! who open sockets move nobody. It asks nobody unless it knows for certain what the others hold. And where asking does not help,
+//! It only asks, by the event `draining`: a client that does not follow stays. It counts sessions, not connections, so that connections
+//! without a session move nobody. It asks nobody unless it knows for certain how many sessions the others have. If asking does not help,
 //! since clients ignore it or a load balancer sends them back, it pauses, longer each time.
 
 use std::sync::Arc;
@@ -15,50 +15,50 @@ use crate::GatewayConfig;
 use crate::metrics::{Look, METRICS};
 use crate::shard::{Inboxes, Item};
 
-/// How often a node compares itself with the others. Clients that follow have moved by the next time.
+/// How often a node compares itself with the others. Clients that follow have moved by then.
 const EVERY: Duration = Duration::from_secs(15);
-/// Asking has helped if at least one in so many of those who were asked has left the surplus.
+/// Asking has helped if the surplus has shrunk by one for at least one in so many clients that were asked.
 const HELPED_ONE_IN: u64 = 4;
-/// How long a node pauses after asking did not help, the first time; twice as long each further time.
+/// The first pause after asking did not help. Each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(60);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
-/// When a node asks clients to move.
+/// The limits beyond which a node asks clients to move.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// How far it may be above the mean, percent.
+    /// Allowed surplus over the mean, percent.
     above_percent: u32,
-    /// How far it may be above the mean, sessions. Both limits must be exceeded.
+    /// Allowed surplus over the mean, sessions. Both limits must be exceeded.
     above_sessions: u64,
-    /// How many clients each of the other nodes can take until the next look.
+    /// Number of clients that each of the other nodes can take until the next comparison.
     most_per_node: u64,
 }
 
-/// What a look led to.
+/// The result of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// There is no surplus worth moving.
     Balanced,
-    /// What the others hold is not known.
+    /// The sessions of the other nodes are not known.
     Unsure(Unsure),
     /// There is a surplus, but asking did not help lately.
     Paused,
-    /// So many clients are to be asked.
+    /// The number of clients to ask.
     Ask(u64),
 }
 
-/// What a node remembers from one look to the next.
+/// What a node remembers from one comparison to the next.
 #[derive(Debug, Default)]
 struct Balance {
-    /// The surplus when clients were asked the last time, and how many were.
+    /// The surplus when clients were last asked, and the number that were.
     asked: Option<(u64, u64)>,
-    /// How long the last pause was; zero after asking helped.
+    /// The length of the last pause; zero after asking helped.
     pause: Duration,
     paused_until: Option<Instant>,
 }
 
-/// Looks every while, for ever.
+/// Compares this node with the others from time to time, for ever.
 pub(crate) async fn run(config: GatewayConfig, hub: Arc<Hub>, inboxes: Arc<Inboxes>) {
     if config.shed_above_percent == 0 {
         return;
@@ -107,7 +107,7 @@ pub(crate) async fn run(config: GatewayConfig, hub: Arc<Hub>, inboxes: Arc<Inbox
 async fn ask(inboxes: &Inboxes, count: u64) {
     let (shards, count) = (inboxes.count(), usize::try_from(count).unwrap_or(usize::MAX));
     for shard in 0..shards {
-        // The first ones take what does not divide.
+        // The first shards take the remainder.
         let part = count / shards + usize::from(shard < count % shards);
         inboxes.send(shard, Item::Shed(part)).await;
     }
@@ -119,7 +119,7 @@ impl Balance {
         let others = match others {
             Ok(others) => others,
             Err(unsure) => {
-                // Nor is it known what became of those who were asked.
+                // Whether asking helped is not known, either.
                 self.asked = None;
                 return Verdict::Unsure(*unsure);
             }
@@ -137,7 +137,7 @@ impl Balance {
         if self.paused_until.is_some_and(|until| now < until) {
             return Verdict::Paused;
         }
-        // Half of the surplus, since of those who go some come back to this node.
+        // Half of the surplus, since some of the clients that go come back to this node.
         let count = above.div_ceil(2).min(limits.most_per_node.saturating_mul(others.len() as u64));
         self.asked = Some((above, count));
         Verdict::Ask(count)
@@ -159,7 +159,7 @@ impl Balance {
     }
 }
 
-/// By how much a node is above the mean of all.
+/// Number of sessions by which a node is above the mean of all.
 fn above_mean(own: u64, others: &[u64]) -> u64 {
     let sum = others.iter().fold(own, |sum, other| sum.saturating_add(*other));
     own.saturating_sub(sum / (others.len() as u64 + 1))

@@ -1,38 +1,22 @@
-//! HTTP requests that are not the WebSocket: how many are taken, of whom.
+//! Limits of HTTP requests, per connection or address and per user.
 //!
-//! A request is counted on its connection, or where a load balancer speaks for others, on the address that it speaks for; and on its
-//! user. A large answer counts for several, since it costs as much.
+//! A request is counted on its connection or, behind a load balancer, on the client's address; and on its user. A large answer counts as
+//! several requests, since it costs as much.
 
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Router;
-use axum::body::Body;
-use axum::response::IntoResponse;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
-use starling_auth::Identity;
-use starling_hub::CommandError;
 use starling_model::{TenantName, UserName};
 use starling_rate::{Allowance, Rate};
 use starling_settings::{COUNT_MAX, count, settings};
 use tokio::time::Instant;
-use tower::ServiceExt;
 
 use crate::addresses::subject;
-use crate::http::auth::bearer;
-use crate::http::compression::AnswerBytes;
-use crate::http::error::ApiError;
-use crate::http::set_default_headers;
-use crate::listener;
-use crate::metrics::METRICS;
-use crate::pages::Page;
 use crate::swept::SweptMap;
-use crate::upgrade::Front;
 
-/// How much of an answer one request is good for, bytes; what is more counts as further requests.
+/// Bytes of an answer that one request pays for. Each further piece of this size counts as another request.
 const BYTES_PER_REQUEST: u64 = 16 * 1024;
 
 settings! {
@@ -47,12 +31,12 @@ settings! {
     }
 }
 
-/// What has been taken.
+/// Counts of HTTP requests.
 pub(crate) struct Requests {
     limits: RequestLimits,
     began: Instant,
     under_way: AtomicU64,
-    /// Of addresses that load balancers speak for.
+    /// Allowances of addresses behind load balancers.
     addresses: Mutex<SweptMap<IpAddr, Allowance>>,
     users: Mutex<SweptMap<User, Allowance>>,
 }
@@ -60,18 +44,20 @@ pub(crate) struct Requests {
 /// Tenant and user.
 type User = (TenantName, UserName);
 
-/// A connection's own allowance; its clock is that of [`Requests`].
+/// A connection's own allowance. Its clock is that of [`Requests`].
 pub(crate) type ConnectionAllowance = Cell<Allowance>;
 
-/// On whom a request is counted.
-struct Payers<'a> {
+/// Those on whom a request is counted.
+pub(crate) struct Payers<'a> {
     requests: &'a Requests,
     connection: &'a ConnectionAllowance,
+    /// The client's address behind a load balancer, which is counted in place of the connection.
     forwarded: Option<IpAddr>,
     user: Option<User>,
 }
 
 impl Requests {
+    /// Counts without requests.
     pub fn new(limits: RequestLimits) -> Requests {
         Requests {
             limits,
@@ -82,7 +68,21 @@ impl Requests {
         }
     }
 
-    /// How many are under way.
+    /// Counts a request as under way until the guard is dropped.
+    pub fn enter(&self) -> UnderWay<'_> {
+        UnderWay::new(&self.under_way)
+    }
+
+    /// Those on whom a request of a connection is counted. `forwarded` is the client's address behind a load balancer.
+    pub fn payers<'a>(
+        &'a self,
+        connection: &'a ConnectionAllowance,
+        forwarded: Option<IpAddr>,
+    ) -> Payers<'a> {
+        Payers { requests: self, connection, forwarded: forwarded.map(subject), user: None }
+    }
+
+    /// Number of requests that are under way.
     pub fn under_way(&self) -> u64 {
         self.under_way.load(Ordering::Relaxed)
     }
@@ -92,79 +92,31 @@ impl Requests {
     }
 }
 
-/// Answers a request, if those on whom it is counted may have one more.
-pub(crate) async fn answer(
-    front: &Front,
-    router: &Router,
-    peer: IpAddr,
-    connection: &ConnectionAllowance,
-    page: Page,
-    mut request: Request<Incoming>,
-) -> Response<Body> {
-    let requests = &front.requests;
-    let _counted = UnderWay::new(&requests.under_way);
-    let forwarded = front.proxies.client(peer, request.headers());
-    let mut payers = Payers { requests, connection, forwarded: forwarded.map(subject), user: None };
-    let _held = match forwarded.map(|address| front.addresses.enter_request(address)) {
-        None => None,
-        Some(Ok(guard)) => guard,
-        Some(Err(refusal)) => {
-            listener::count(refusal);
-            return refuse("too many requests of this address at once", refusal.retry_after_ms()).await;
-        }
-    };
-    if let Err(away_us) = payers.take_for_source() {
-        METRICS.limited_requests.increment(1);
-        return refuse("too many requests", away_us.div_ceil(1_000)).await;
-    }
-    if let Some(answer) = front.pages.preflight(&request, page) {
-        return set_default_headers(answer).await;
-    }
-    if let Some(identity) = identify(front, &request) {
-        payers.user = Some((identity.tenant.clone(), identity.user.clone()));
-        if let Err(away_us) = payers.take_for_user() {
-            METRICS.limited_user_requests.increment(1);
-            return refuse("too many requests of this user", away_us.div_ceil(1_000)).await;
-        }
-        // So that the token is not looked at twice.
-        request.extensions_mut().insert(identity);
-    }
-    // A router answers always.
-    let response = match router.clone().oneshot(request.map(Body::new)).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    };
-    let bytes = response.extensions().get::<AnswerBytes>().map_or(0, |bytes| bytes.0);
-    payers.charge(bytes.saturating_sub(1) / BYTES_PER_REQUEST);
-    response
-}
-
-/// Whose token it is, where that can be told without waiting; otherwise the call itself finds out.
-fn identify(front: &Front, request: &Request<Incoming>) -> Option<Identity> {
-    front.hub.as_ref()?.authenticate_now(bearer(request.headers())?)?.ok()
-}
-
-async fn refuse(message: &'static str, retry_after_ms: u64) -> Response<Body> {
-    let error = ApiError::from(CommandError::rate_limited(message, retry_after_ms));
-    set_default_headers(error.into_response()).await
-}
-
 impl Payers<'_> {
-    /// `Err`: how long to wait, microseconds.
-    fn take_for_source(&self) -> Result<(), u64> {
+    /// Counts the request on a user, too.
+    pub fn set_user(&mut self, tenant: TenantName, user: UserName) {
+        self.user = Some((tenant, user));
+    }
+
+    /// Takes one request of the connection, or of the address. `Err`: how long to wait, microseconds.
+    pub fn take_for_source(&self) -> Result<(), u64> {
         let Some(rate) = Rate::per_second(self.requests.limits.connection_per_second) else { return Ok(()) };
         let now_us = self.requests.now_us();
         self.with_source(now_us, |allowance| allowance.take(now_us, rate))
     }
 
-    /// `Err`: how long to wait, microseconds.
-    fn take_for_user(&self) -> Result<(), u64> {
+    /// Takes one request of the user. `Err`: how long to wait, microseconds.
+    pub fn take_for_user(&self) -> Result<(), u64> {
         let Some(rate) = Rate::per_second(self.requests.limits.user_per_second) else { return Ok(()) };
         let now_us = self.requests.now_us();
         self.with_user(now_us, |allowance| allowance.take(now_us, rate)).unwrap_or(Ok(()))
     }
 
-    /// What the answer is more than one request's.
+    /// Counts an answer of so many bytes as the further requests that it costs.
+    pub fn charge_answer(&self, bytes: u64) {
+        self.charge(bytes.saturating_sub(1) / BYTES_PER_REQUEST);
+    }
+
     fn charge(&self, cells: u64) {
         if cells == 0 {
             return;
@@ -201,7 +153,7 @@ impl Payers<'_> {
 }
 
 /// Counts a request for as long as it is under way, however it ends.
-struct UnderWay<'a>(&'a AtomicU64);
+pub(crate) struct UnderWay<'a>(&'a AtomicU64);
 
 impl<'a> UnderWay<'a> {
     fn new(count: &'a AtomicU64) -> UnderWay<'a> {

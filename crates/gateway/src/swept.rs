@@ -1,18 +1,18 @@
-//! A map of what is remembered for a while, which stays in proportion to what has to be remembered.
+//! A map whose size stays in proportion to the entries that are still of use.
 
 use std::hash::Hash;
 
 use starling_hub::Map;
 
-/// Below so many entries nothing is swept.
+/// Number of entries below which nothing is swept.
 const ENTRIES_MIN: usize = 10_000;
 
-/// A map from which entries that are of no use any more are swept when it has doubled since it was last swept: each new entry
-/// costs the same on the average, and there are never more than twice as many entries as are of use.
+/// A map that is swept of useless entries whenever it has doubled since the last sweep. So a new entry costs the same on average, and
+/// there are never more than twice as many entries as are of use.
 #[derive(Debug)]
 pub(crate) struct SweptMap<K, V> {
     entries: Map<K, V>,
-    /// How many entries there may be before the next sweep.
+    /// Number of entries at which the next sweep comes.
     sweep_at: usize,
 }
 
@@ -23,7 +23,7 @@ impl<K, V> Default for SweptMap<K, V> {
 }
 
 impl<K: Eq + Hash, V: Default> SweptMap<K, V> {
-    /// The entry of that key, new if there is none. `is_of_use` says of others whether they have to stay.
+    /// Returns the entry of a key, a new one if there is none. `is_of_use` says whether another entry has to stay.
     pub fn entry(&mut self, key: K, is_of_use: impl Fn(&V) -> bool) -> &mut V {
         if self.entries.len() >= self.sweep_at && !self.entries.contains_key(&key) {
             self.entries.retain(|_, value| is_of_use(value));
@@ -32,12 +32,12 @@ impl<K: Eq + Hash, V: Default> SweptMap<K, V> {
         self.entries.entry(key).or_default()
     }
 
-    /// The entry of that key.
+    /// Returns the entry of a key.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key)
     }
 
-    /// Takes out what nobody will ask for.
+    /// Removes an entry that nobody will ask for.
     pub fn remove(&mut self, key: &K) {
         self.entries.remove(key);
     }

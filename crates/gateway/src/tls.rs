@@ -1,4 +1,4 @@
-//! TLS on the public port, for operators who end it nowhere else.
+//! TLS on the public port, for operators who terminate it nowhere else.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::Error;
 use crate::config::TlsConfig;
 
-/// The certificate that new connections are shown. It can be replaced while the port serves; open connections keep theirs.
+/// The certificate that is presented to new connections. It can be replaced while the port serves; open connections keep theirs.
 #[derive(Debug)]
 pub struct Certificate {
     current: RwLock<Arc<CertifiedKey>>,
@@ -27,10 +27,10 @@ impl Certificate {
         Ok(Arc::new(Certificate { current: RwLock::new(read(config)?) }))
     }
 
-    /// Reads both files and shows their certificate to new connections from now on. Returns whether it is another one.
+    /// Reads both files and presents their certificate to new connections from now on. Returns whether it has changed.
     ///
     /// # Errors
-    /// [`Error::Tls`] when the files can't be read or don't fit each other; the certificate is then the one from before.
+    /// [`Error::Tls`] if the files can't be read or do not belong together. Then the earlier certificate stays.
     pub fn replace(&self, config: &TlsConfig) -> Result<bool, Error> {
         let new = read(config)?;
         let old = std::mem::replace(&mut *self.current.write(), new.clone());
@@ -44,7 +44,7 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-/// Makes the acceptor that shows this certificate.
+/// Returns an acceptor that presents this certificate.
 pub(crate) fn acceptor(certificate: Arc<Certificate>) -> TlsAcceptor {
     let mut tls = ServerConfig::builder().with_no_client_auth().with_cert_resolver(certificate);
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];

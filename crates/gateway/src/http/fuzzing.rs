@@ -1,4 +1,4 @@
-//! A request's query, read as every list reads it.
+//! Access for the fuzz targets to the parsers of queries.
 
 use axum::extract::Query;
 use http::Uri;
@@ -7,10 +7,10 @@ use super::messages::LogParams;
 use super::operate::SessionParams;
 use super::paging::{self, PAGE_ENTRIES_MAX, PageParams};
 
-/// Reads a query as that of each list there is.
+/// Reads a query as each of the lists does.
 ///
 /// # Panics
-/// Where a limit is let through that is out of range, or a cursor is not written as it was read.
+/// If a limit that is out of range is accepted, or a cursor is not written as it was read.
 pub fn query(uri: &Uri) {
     let _ = Query::<LogParams>::try_from_uri(uri);
     let _ = Query::<SessionParams>::try_from_uri(uri);

@@ -1,10 +1,10 @@
-//! What a node says of its health: to people and monitors ([`health`]), and to load balancers ([`ready`]).
+//! A node's health, for people and monitors ([`health`]) and for load balancers ([`ready`]).
 //!
-//! The two make the same difference between a node that serves with less than all it needs, and one that can't serve. Without its
-//! database a node still serves sockets, topics and presence, and without Redis it serves from the log: it stays ready while no other
-//! node is known to do better, and says that it is degraded.
+//! Both distinguish a degraded node from one that can't serve. Without its database a node still serves connections, topics and
+//! presence, and without Redis it serves from the log: it stays ready, but degraded, while no other node is known to do better.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -18,12 +18,12 @@ use starling_hub::{Hub, Standing};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::ApiState;
 use super::kept::Kept;
+use super::state::ApiState;
 
-/// How long the database, and Redis, may take for an answer.
+/// Limit on the time in which the database, or Redis, has to answer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer is good for, so that however many probes cost one check.
+/// How long an answer is kept, so that any number of probes cost one check.
 const CHECK_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The routes of health.
@@ -32,13 +32,13 @@ pub(super) fn routes(state: ApiState) -> Router {
     Router::new().route("/health", get(health)).route("/ready", get(ready)).with_state(state)
 }
 
-/// What both routes look at.
+/// The state of both routes.
 pub(super) struct Monitor {
     state: ApiState,
     checks: Kept<Checks>,
 }
 
-/// What the node depends on.
+/// The services that the node depends on.
 #[derive(Clone)]
 struct Checks {
     database: Dependency,
@@ -187,17 +187,17 @@ enum Reason {
     responses((status = 200, description = "The node's health", body = Health)),
 )]
 pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> {
-    let ApiState { hub, front } = &monitor.state;
+    let ApiState { hub, lifecycle } = &monitor.state;
     let Checks { database, redis } = monitor.checks().await;
     let record = hub.record();
     Json(Health {
         status: overall(&database, &redis, hub.standing(), hub.has_keys()),
         node: record.node,
         version: record.version,
-        uptime_seconds: front.started.elapsed().as_secs(),
-        connections: front.connections(),
+        uptime_seconds: lifecycle.uptime().as_secs(),
+        connections: hub.gauges().connections.load(Ordering::Relaxed),
         sessions: record.sessions.unwrap_or(0),
-        draining: front.is_draining(),
+        draining: lifecycle.is_draining(),
         database,
         redis,
         pools: pools(hub),
@@ -213,8 +213,8 @@ pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> 
     ),
 )]
 pub(super) async fn ready(State(monitor): State<Arc<Monitor>>) -> Response {
-    let ApiState { hub, front } = &monitor.state;
-    answer(&reasons(front.is_draining(), hub.standing(), hub.has_keys()))
+    let ApiState { hub, lifecycle } = &monitor.state;
+    answer(&reasons(lifecycle.is_draining(), hub.standing(), hub.has_keys()))
 }
 
 impl Monitor {
@@ -245,7 +245,7 @@ async fn check_redis(hub: &Hub) -> Redis {
     Redis { status, latency_ms, link }
 }
 
-/// Asks within the time. What went wrong may name hosts and users, so it goes to the log and not to everybody.
+/// Asks a dependency, within the limit. Its error may name hosts and users, so it goes to the log and not to the caller.
 async fn timed(name: &'static str, ask: impl Future<Output = Option<Result<(), String>>>) -> Dependency {
     let began = Instant::now();
     let answer = tokio::time::timeout(CHECK_TIMEOUT, ask).await;

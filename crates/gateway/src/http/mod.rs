@@ -1,6 +1,6 @@
-//! The HTTP API: the same commands as over WebSocket, for servers and operators, and what a node shows of itself.
+//! The HTTP API: the same commands as over WebSocket, for servers and operators; and the console page, health, and the API's description.
 //!
-//! Requests are checked by the same decoders as frames, and every failure is the protocol's error object.
+//! Requests are checked by the same decoders as frames, and every error is the protocol's error object.
 
 pub(crate) mod auth;
 mod body;
@@ -9,6 +9,7 @@ mod console;
 mod conversations;
 pub(crate) mod error;
 pub(crate) mod fuzzing;
+pub(crate) mod headers;
 mod health;
 mod kept;
 mod messages;
@@ -16,38 +17,17 @@ mod names;
 mod openapi;
 mod operate;
 mod paging;
+pub(crate) mod service;
+mod state;
 mod topics;
 mod users;
 
-use std::sync::Arc;
-
 use axum::Router;
-use axum::extract::FromRef;
 use axum::middleware::map_response;
-use axum::response::Response;
 use axum::routing::{delete, get, post, put};
-use http::HeaderValue;
-use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use starling_hub::Hub;
+pub(crate) use state::ApiState;
 
-use crate::upgrade::Front;
-
-/// What the HTTP API is made from.
-#[derive(Clone)]
-pub(crate) struct ApiState {
-    /// What the calls mean.
-    pub hub: Arc<Hub>,
-    /// What the node's port knows about itself.
-    pub front: Arc<Front>,
-}
-
-impl FromRef<ApiState> for Arc<Hub> {
-    fn from_ref(state: &ApiState) -> Arc<Hub> {
-        state.hub.clone()
-    }
-}
-
-/// Everything on the public port but the WebSocket. To be called on the control threads.
+/// Routes everything on the public port except the WebSocket. Must be called on the control threads, where large answers are compressed.
 pub(crate) fn router(state: ApiState) -> Router {
     let router = api()
         .with_state(state.clone())
@@ -56,7 +36,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .merge(openapi::routes())
         .method_not_allowed_fallback(error::method_not_allowed)
         .fallback(error::no_such_path)
-        .layer(map_response(set_default_headers));
+        .layer(map_response(headers::set_default_headers));
     compression::compressed(router)
 }
 
@@ -78,12 +58,4 @@ fn api() -> Router<ApiState> {
         .route("/v1/sessions", get(operate::sessions))
         .route("/v1/nodes/{node}/drain", post(operate::drain_node))
         .route("/v1/sessions/{session}", delete(operate::end_session))
-}
-
-/// Answers are for whoever holds the token, and true for the moment: nobody on the way may keep them.
-pub(crate) async fn set_default_headers(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }

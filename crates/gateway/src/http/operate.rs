@@ -1,4 +1,4 @@
-//! What operators ask: nodes and sessions, for the scope `admin`; and what they do to nodes, for the scope `operate`.
+//! Calls for operators: lists of nodes and sessions, for the scope `admin`; and draining nodes, for the scope `operate`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Publications.
+//! Publications on topics.
 
 use std::sync::Arc;
 

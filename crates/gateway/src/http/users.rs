@@ -1,4 +1,4 @@
-//! Somebody's presence.
+//! The presence of a user.
 
 use std::sync::Arc;
 

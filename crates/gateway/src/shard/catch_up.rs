@@ -1,5 +1,6 @@
 //! Serving subscriptions that are behind from the log, at the pace of their socket.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -7,33 +8,41 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
-use starling_hub::{CommandError, Hub, LogPage, Room};
+use starling_hub::{CommandError, Hub, LogPage, RoomId};
 use starling_wire::protocol::CloseReason;
 use tokio::time::Instant;
 
-use super::conn::{Phase, SubState};
 use super::outbox::Kind;
-use super::task::{Boxed, ConnTask};
-use super::{Service, Table};
+use super::settings::Service;
+use super::step::Step;
+use super::subscriptions::NeededPage;
+use super::table::Table;
 use crate::metrics::METRICS;
 
-/// How long a socket waits before it tries again to read the log, at first and at most. In between it doubles.
+/// How long a connection waits before it tries again to read the log, the first time. The wait doubles each time.
 const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest wait.
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// For how long a socket waits for a log that can't be read. After that another node may be able to: this one alone may have lost
-/// the database.
+/// How long a connection waits for a log that can't be read. Then it is closed, since another node may be able to read it: this one alone
+/// may have lost the database.
 const UNREADABLE_MAX: Duration = Duration::from_secs(120);
 
-/// A read of the log that is under way for one of a connection's subscriptions.
-pub(super) struct Reading {
-    sub: usize,
-    room: Arc<Room>,
-    cursor: u64,
-    future: Boxed<Result<LogPage, CommandError>>,
+/// Reads the log for those subscriptions of a connection that are behind, one page at a time.
+#[derive(Default)]
+pub(super) struct CatchUp {
+    reading: Option<Reading>,
+    /// Set while the log can't be read.
+    unreadable: Option<Box<Unreadable>>,
 }
 
-/// The log can't be read.
-pub(super) struct Unreadable {
+/// A read of the log that is under way.
+struct Reading {
+    needed: NeededPage,
+    future: Pin<Box<dyn Future<Output = Result<LogPage, CommandError>>>>,
+}
+
+/// A log that can't be read.
+struct Unreadable {
     since: Instant,
     failures: u32,
 }
@@ -50,90 +59,85 @@ impl Unreadable {
     }
 }
 
-impl ConnTask {
-    /// Serves subscriptions that are behind from the log, a page at a time, as fast as the socket takes it.
-    pub(super) fn serve_from_log(&mut self, table: &mut Table, cx: &mut Context<'_>) -> bool {
-        if self.is_connecting() {
-            // The answer to `connect` comes first.
-            return false;
-        }
-        let Service::Hub(hub) = self.shard.service.clone() else { return false };
+impl CatchUp {
+    /// Reads and queues pages as fast as the socket takes them. Returns whether any was queued.
+    pub fn serve(&mut self, step: &mut Step<'_>, cx: &mut Context<'_>) -> bool {
+        let Service::Hub(hub) = &step.env.service else { return false };
+        let outbox_bytes_max = step.env.settings.outbox_bytes_soft / 4;
         let mut any = false;
         loop {
+            // The answer to `connect` comes first.
+            if step.conn().is_none_or(|conn| conn.early.is_holding()) {
+                return any;
+            }
             if let Some(reading) = &mut self.reading {
                 let Poll::Ready(page) = reading.future.as_mut().poll(cx) else { return any };
                 if let Some(reading) = self.reading.take() {
-                    self.take_page(table, &reading, page);
+                    self.take_page(step, &reading.needed, page);
                 }
                 any = true;
             }
-            let Some(conn) = table.conns.get_mut(self.key as usize) else { return any };
-            if conn.behind == 0 || conn.phase != Phase::Open {
+            let Some(conn) = step.conn() else { return any };
+            if !conn.subs.any_behind() || !conn.is_open() || conn.outbox.bytes() > outbox_bytes_max {
                 return any;
             }
-            if conn.outbox.bytes() > self.shard.settings.outbox_bytes_soft / 4 {
-                return any;
-            }
-            let Some(sub) = table.next_behind(self.key, self.served) else { return any };
-            self.served = sub;
-            self.reading = self.start_reading(table, sub, &hub);
+            self.reading = self.start_reading(step, hub);
             if self.reading.is_none() {
                 return any;
             }
         }
     }
 
-    fn start_reading(&self, table: &mut Table, sub: usize, hub: &Arc<Hub>) -> Option<Reading> {
-        let wait = self.unreadable.as_ref().map(|unreadable| unreadable.wait(&mut table.random));
-        let conn = table.conns.get(self.key as usize)?;
-        let (subscription, reader) = (conn.subs.get(sub)?, conn.session.as_ref()?.user.clone());
-        let (room, cursor) = (subscription.log.clone()?, subscription.cursor);
-        let (hub, log) = (hub.clone(), room.clone());
+    fn start_reading(&self, step: &mut Step<'_>, hub: &Arc<Hub>) -> Option<Reading> {
+        let Table { conns, rooms, random, .. } = &mut *step.table;
+        let conn = conns.get_mut(step.key as usize)?;
+        let needed = conn.subs.next_page(|room| rooms.get(&room).map_or(0, |room| room.delivered))?;
+        let wait = self.unreadable.as_ref().map(|unreadable| unreadable.wait(random));
+        let reader = conn.client.session()?.user.clone();
+        let (hub, log, after) = (hub.clone(), needed.log.clone(), needed.after);
         let future = Box::pin(async move {
             if let Some(wait) = wait {
                 tokio::time::sleep(wait).await;
             }
-            hub.read_log(&log, &reader, cursor).await
+            hub.read_log(&log, &reader, after).await
         });
-        Some(Reading { sub, room, cursor, future })
+        Some(Reading { needed, future })
     }
 
-    fn take_page(&mut self, table: &mut Table, reading: &Reading, page: Result<LogPage, CommandError>) {
-        let Ok(page) = page else {
-            let unreadable = self.unreadable.get_or_insert_with(Unreadable::begin);
-            unreadable.failures += 1;
-            if unreadable.since.elapsed() >= UNREADABLE_MAX {
-                // The client has been promised these messages: on another connection it gets them.
-                let words = "the log is not available; reconnect with resume";
-                table.close(self.key, CloseReason::Restart, words);
-            }
-            return;
-        };
+    fn take_page(&mut self, step: &mut Step<'_>, needed: &NeededPage, page: Result<LogPage, CommandError>) {
+        let Ok(page) = page else { return self.failed(step) };
         self.unreadable = None;
-        let Some(conn) = table.conns.get_mut(self.key as usize) else { return };
-        let Some(sub) = conn.subs.get_mut(reading.sub) else { return };
-        let is_same = sub.log.as_ref().is_some_and(|log| Arc::ptr_eq(log, &reading.room));
-        let SubState::Behind { until } = sub.state else { return };
-        if !is_same || sub.cursor != reading.cursor {
-            // Left, or joined afresh, meanwhile.
+        let last = page.last().map(|(seq, _)| *seq);
+        let delivered = if last.is_none() { delivered(step.table, needed.log.id) } else { 0 };
+        let Some(conn) = step.conn() else { return };
+        let Some(sub) = conn.subs.get_mut(needed.sub) else { return };
+        if !sub.take_page(&needed.log, needed.after, last, delivered) {
             return;
         }
         METRICS.catch_up_pages.increment(1);
-        let Some((last, _)) = page.last() else {
-            // The log is shorter than what was handed out: the conversation is gone. Nothing more will come.
-            let delivered = table.rooms.get(&reading.room.id).map_or(0, |room| room.delivered);
-            sub.cursor = sub.cursor.max(delivered).max(until);
-            return;
-        };
-        sub.cursor = *last;
         for (seq, event) in page.iter() {
-            let frame = event.frame(conn.encoding).clone();
-            conn.push(frame, Kind::Durable { sub: reading.sub, first: *seq });
+            conn.push(conn.framing.event(event), Kind::Durable { sub: needed.sub, first: *seq });
         }
-        let delivered = page.len() as u64;
-        METRICS.deliveries.increment(delivered);
-        if let Some(gauges) = self.shard.gauges() {
-            gauges.deliveries.fetch_add(delivered, Ordering::Relaxed);
+        let count = page.len() as u64;
+        METRICS.deliveries.increment(count);
+        if let Some(gauges) = step.env.gauges() {
+            gauges.deliveries.fetch_add(count, Ordering::Relaxed);
         }
     }
+
+    /// Says that the log could not be read. After a while the connection is closed.
+    fn failed(&mut self, step: &mut Step<'_>) {
+        let unreadable = self.unreadable.get_or_insert_with(Unreadable::begin);
+        unreadable.failures += 1;
+        if unreadable.since.elapsed() >= UNREADABLE_MAX {
+            // The client has been promised these messages: on another connection it gets them.
+            let text = "the log is not available; reconnect with resume";
+            step.table.close(step.key, CloseReason::Restart, text);
+        }
+    }
+}
+
+/// The last number of a room that came through the inbox.
+fn delivered(table: &Table, room: RoomId) -> u64 {
+    table.rooms.get(&room).map_or(0, |room| room.delivered)
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use starling_auth::Identity;
 use starling_conversation_store::Conversation;
 use starling_hub::{Attachment, Room, RoomId, RoomKey, Session, SocketId};
@@ -12,7 +13,12 @@ use starling_wire::protocol::Encoding;
 use starling_wire::websocket::deflate::Params;
 use tokio::io::{AsyncRead, DuplexStream, ReadBuf};
 
-use super::{PaceLimits, Service, Shard, ShardSettings, Socket};
+use super::opening::Opening;
+use super::pace::PaceLimits;
+use super::reading::Reader;
+use super::settings::{Env, Service, ShardSettings};
+use super::socket::Socket;
+use super::table::{Shard, Table};
 
 pub fn shard() -> Rc<Shard> {
     shard_with(|_| {})
@@ -32,18 +38,39 @@ pub fn shard_with(change: impl FnOnce(&mut ShardSettings)) -> Rc<Shard> {
         asked: Default::default(),
     };
     change(&mut settings);
-    Shard::new(0, Service::Echo, settings, 0)
+    Rc::new(Shard::new(Env::new(0, Service::Echo, settings), 0))
+}
+
+/// A shard on which nobody is closed for being silent.
+pub fn patient_shard() -> Rc<Shard> {
+    shard_with(|settings| (settings.heartbeat_s, settings.connect_timeout_s) = (100_000, 100_000))
+}
+
+/// Number of connections that are open.
+pub fn open_count(table: &Table) -> usize {
+    table.conns.iter().filter(|(_, conn)| conn.is_open()).count()
 }
 
 /// A connection, and the client's end of it.
 pub fn connect(shard: &Rc<Shard>) -> (u32, DuplexStream) {
-    connect_with(shard, None)
+    let (key, _, near) = connect_with(shard, None);
+    (key, near)
 }
 
-/// A connection that agreed on compression, and the client's end of it.
-pub fn connect_with(shard: &Rc<Shard>, deflate: Option<Params>) -> (u32, DuplexStream) {
+/// A connection that agreed on compression, its incoming side, and the client's end of it.
+pub fn connect_with(shard: &Rc<Shard>, deflate: Option<Params>) -> (u32, Reader, DuplexStream) {
     let (near, far) = tokio::io::duplex(1 << 16);
-    (crate::upgrade::enter(shard, Socket::Memory(far), None, Encoding::Json, deflate, None), near)
+    let opening = Opening {
+        socket: Socket::Memory(far),
+        encoding: Encoding::Json,
+        deflate,
+        identity: None,
+        traceparent: None,
+        address: None,
+        early: Bytes::new(),
+    };
+    let (key, reader) = opening.enter(shard);
+    (key, reader, near)
 }
 
 /// What has come to the client's end by now, and was not taken before.

@@ -1,4 +1,4 @@
-//! The only way into a shard.
+//! The inboxes of the shards: the only way into a shard.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,24 +9,25 @@ use starling_hub::{Map, ShardItem, Shards, SocketId};
 use starling_wire::protocol::CloseReason;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::TURN_MAX;
-use super::leaving::DrainPlan;
-use crate::listener::Accepted;
+use super::drain_plan::DrainPlan;
+use crate::accepted::Accepted;
 
-/// How many items a shard's inbox holds. What does not fit of a conversation is served from the log.
+/// Limit on the items that one turn takes before it writes.
+pub(super) const TURN_MAX: usize = 512;
+/// Limit on the items in a shard's inbox. Messages that do not fit are served from the log.
 const INBOX_MAX: usize = 65_536;
-/// How many items that must not be lost (replies, closes) wait beside a full inbox.
+/// Limit on the items that wait beside a full inbox because they must not be lost: replies and closes.
 const OVERFLOW_MAX: usize = 262_144;
 
-/// Something for a shard.
+/// An item for a shard.
 pub(crate) enum Item {
     /// From the hub.
     Hub(ShardItem),
-    /// A new socket.
+    /// A new connection.
     Accepted(Box<Accepted>),
-    /// The node drains: every socket is told, and closed before the end.
+    /// The node drains: every client is told, and every connection is closed before the end.
     Drain(DrainPlan),
-    /// So many clients are asked to move to other nodes.
+    /// The number of clients to ask to move to other nodes.
     Shed(usize),
 }
 
@@ -37,60 +38,60 @@ pub struct Inboxes {
 
 struct Entry {
     sender: mpsc::Sender<Item>,
-    beside: Arc<Beside>,
+    overflow: Arc<Overflow>,
 }
 
-/// The end of an inbox that its shard holds.
+/// The receiving end of an inbox, which its shard holds.
 pub struct Inbox {
     receiver: mpsc::Receiver<Item>,
-    beside: Arc<Beside>,
+    overflow: Arc<Overflow>,
 }
 
-/// What waits beside a full inbox.
-#[derive(Default)]
-struct Beside {
-    /// Whether anything keeps its order there, so that what follows has to stand behind it. Read without the lock.
-    keeps_order: AtomicBool,
-    overflow: Mutex<Overflow>,
-}
-
+/// The items beside a full inbox, shared by both ends.
 #[derive(Default)]
 struct Overflow {
-    /// How many items the shard has taken out of the inbox.
+    /// Whether any ordered item waits, so that later ones must wait behind it. Read without the lock.
+    keeps_order: AtomicBool,
+    items: Mutex<OverflowItems>,
+}
+
+#[derive(Default)]
+struct OverflowItems {
+    /// Number of items that the shard has taken out of the inbox.
     taken: u64,
-    /// May come before what is in the inbox, and does: who is out of a room must not be shown what is said there later.
+    /// Items that overtake those in the inbox: a removed member must not be shown what is said later.
     urgent: VecDeque<Item>,
-    /// Replies and events, with the number of items that must have been taken before: those in front of it in the inbox may be
-    /// for the same socket.
+    /// Replies and events, each with the number of items that must be taken before it: items in the inbox may be for the same
+    /// socket.
     ordered: VecDeque<(u64, Item)>,
-    /// Sockets for which something did not even fit here that they can't go on without. They are closed; each stands here once.
+    /// Sockets to close, because an item that they can't go on without did not fit even here.
     doomed: Map<SocketId, CloseReason>,
 }
 
 impl Inboxes {
-    /// Makes the inboxes of `count` shards, and their ends.
+    /// Creates the inboxes of `count` shards, and their receiving ends.
     pub fn new(count: usize) -> (Arc<Inboxes>, Vec<Inbox>) {
         Inboxes::holding(INBOX_MAX, count)
     }
 
-    /// The same, each inbox holding so many items.
+    /// Creates inboxes that hold at most `items_max` items each.
     pub(crate) fn holding(items_max: usize, count: usize) -> (Arc<Inboxes>, Vec<Inbox>) {
         let (shards, ends) = (0..count)
             .map(|_| {
                 let (sender, receiver) = mpsc::channel(items_max);
-                let beside = Arc::new(Beside::default());
-                (Entry { sender, beside: beside.clone() }, Inbox { receiver, beside })
+                let overflow = Arc::new(Overflow::default());
+                (Entry { sender, overflow: overflow.clone() }, Inbox { receiver, overflow })
             })
             .unzip();
         (Arc::new(Inboxes { shards }), ends)
     }
 
-    /// How many shards there are.
+    /// Number of shards.
     pub fn count(&self) -> usize {
         self.shards.len()
     }
 
-    /// Puts an item in, waiting for a place.
+    /// Sends an item to a shard, and waits while its inbox is full.
     pub(crate) async fn send(&self, shard: usize, item: Item) {
         if let Some(entry) = self.shards.get(shard) {
             // A closed inbox is a shard that has stopped; its sockets are gone with it.
@@ -117,7 +118,7 @@ impl Shards for Inboxes {
 
 impl Entry {
     fn post_in_order(&self, item: Item) -> bool {
-        let item = if self.beside.keeps_order.load(Ordering::Acquire) {
+        let item = if self.overflow.keeps_order.load(Ordering::Acquire) {
             item
         } else {
             match self.sender.try_send(item) {
@@ -126,38 +127,38 @@ impl Entry {
                 _ => return true,
             }
         };
-        let mut overflow = self.beside.overflow.lock();
+        let mut overflow = self.overflow.items.lock();
         let item = if overflow.ordered.is_empty() {
-            // The shard may have made room meanwhile, and would not look here before something else comes.
+            // The shard may have made room meanwhile, and would not look here before another item comes.
             let Err(TrySendError::Full(item)) = self.sender.try_send(item) else { return true };
             item
         } else {
             item
         };
         if overflow.ordered.len() >= OVERFLOW_MAX {
-            // A reply that never comes would be waited for by all that follows on its connection.
+            // All that follows on the connection would wait for this reply.
             if let Item::Hub(ShardItem::Reply { socket, .. }) = item {
                 overflow.doomed.entry(socket).or_insert(CloseReason::Restart);
             }
             return false;
         }
-        // The inbox holds no more than this, and the shard may have taken a turn's items that it has not counted yet.
+        // The inbox holds no more than its capacity, and the shard may have taken a turn's items that it has not counted yet.
         let before = self.sender.max_capacity() + TURN_MAX;
         let due = overflow.taken + before as u64;
         overflow.ordered.push_back((due, item));
-        self.beside.keeps_order.store(true, Ordering::Release);
+        self.overflow.keeps_order.store(true, Ordering::Release);
         true
     }
 
     fn post_urgent(&self, item: Item) -> bool {
         let Err(TrySendError::Full(item)) = self.sender.try_send(item) else { return true };
-        let mut overflow = self.beside.overflow.lock();
-        // As above. While the inbox is full the shard has not seen what is put here now.
+        let mut overflow = self.overflow.items.lock();
+        // As above: while the inbox is full, the shard will look here with its next turn.
         let Err(TrySendError::Full(item)) = self.sender.try_send(item) else { return true };
         if overflow.urgent.len() >= OVERFLOW_MAX {
             match item {
                 Item::Hub(ShardItem::Close { socket, reason }) => _ = overflow.doomed.insert(socket, reason),
-                // Who is out of a room must not be shown what is said there.
+                // A removed member must not be shown what is said.
                 Item::Hub(ShardItem::Evict { socket, .. }) => {
                     overflow.doomed.entry(socket).or_insert(CloseReason::Restart);
                 }
@@ -171,14 +172,14 @@ impl Entry {
 }
 
 impl Inbox {
-    /// Waits for items and takes them: up to `items_max` from the inbox, and what is due of those beside it. `false`: the inbox is
+    /// Waits for items and takes up to `items_max` from the inbox, and those beside it that are due. Returns `false` if the inbox is
     /// closed.
     pub(crate) async fn take(&mut self, items: &mut Vec<Item>, items_max: usize) -> bool {
         let taken = self.receiver.recv_many(items, items_max).await;
         if taken == 0 {
             return false;
         }
-        let mut overflow = self.beside.overflow.lock();
+        let mut overflow = self.overflow.items.lock();
         overflow.taken += taken as u64;
         items.extend(overflow.urgent.drain(..));
         let doomed = std::mem::take(&mut overflow.doomed).into_iter();
@@ -192,9 +193,9 @@ impl Inbox {
             items.push(item);
         }
         if overflow.ordered.is_empty() {
-            // The rush is over, and so is the need for its memory.
+            // The overload is over, so its memory is freed.
             overflow.ordered = VecDeque::new();
-            self.beside.keeps_order.store(false, Ordering::Release);
+            self.overflow.keeps_order.store(false, Ordering::Release);
         }
         true
     }
@@ -243,11 +244,11 @@ mod tests {
             // Places have become free, but what waits beside the inbox was there first.
             post(5);
         }
-        while !ends[0].receiver.is_empty() || !ends[0].beside.overflow.lock().ordered.is_empty() {
+        while !ends[0].receiver.is_empty() || !ends[0].overflow.items.lock().ordered.is_empty() {
             seen.extend(ids(&turn(&mut ends[0]).await));
         }
         assert_eq!(seen, (0..next).collect::<Vec<_>>());
-        assert!(!ends[0].beside.keeps_order.load(Ordering::Relaxed), "the inbox is used again");
+        assert!(!ends[0].overflow.keeps_order.load(Ordering::Relaxed), "the inbox is used again");
     }
 
     #[tokio::test]
@@ -289,7 +290,7 @@ mod tests {
         };
         assert!(!inboxes.post(0, reply(1)));
         assert_eq!(closes(&turn(&mut ends[0]).await), 1);
-        assert!(ends[0].beside.overflow.lock().doomed.is_empty(), "it is closed once");
+        assert!(ends[0].overflow.items.lock().doomed.is_empty(), "it is closed once");
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! What waits to be written to a socket: finished frames, shared with all other sockets that get them.
+//! Frames that wait to be written to a socket. They are finished, and shared with all other sockets that get them.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -8,22 +8,22 @@ use bytes::Bytes;
 
 use super::socket::Socket;
 
-/// How many slices one system call takes.
+/// Limit on the slices that one system call writes.
 const SLICES_MAX: usize = 64;
 
-/// Why a chunk is there, and so what may become of it when the socket is slow.
+/// The kind of a chunk, which decides whether it may be dropped when the socket is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A reply or a control frame: never dropped.
     Reply,
-    /// Messages of a conversation from this number on: the log has them.
+    /// Messages of a conversation: dropped as the second, since the log has them.
     Durable {
-        /// The place among the connection's subscriptions.
+        /// The subscription's place.
         sub: usize,
-        /// The first number.
+        /// The number of the first message.
         first: u64,
     },
-    /// May be lost.
+    /// An event that may be lost: dropped first.
     Ephemeral,
 }
 
@@ -33,38 +33,38 @@ struct Chunk {
     kind: Kind,
 }
 
-/// What waits to be written to a socket. Owns nothing when it is empty.
+/// Frames that wait to be written to a socket. An empty outbox owns no memory.
 ///
 /// Pings and pongs go out before all chunks that have not been begun (RFC 6455, section 5.4, lets them come between any two frames): on a
-/// slow line they would otherwise wait behind all that is said.
+/// slow line they would otherwise wait behind everything else.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     chunks: VecDeque<Chunk>,
     /// Pings and pongs.
     control: VecDeque<Bytes>,
-    /// How much is written of what is first: a chunk or, where `control_begun`, a control frame.
+    /// Number of bytes that are written of the first chunk or, where `control_begun`, of the first control frame.
     written: usize,
     control_begun: bool,
     bytes: usize,
-    /// How many chunks may be dropped. Where there are none, nobody has to look at each of thousands of replies.
+    /// Number of chunks that may be dropped. Where there are none, nothing has to look at each of thousands of replies.
     droppable: usize,
     /// Whether the socket was full when it was last written to.
     full: bool,
 }
 
-/// What a socket took.
+/// The outcome of a flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flushed {
-    /// How many bytes.
+    /// Number of bytes that the socket took.
     pub bytes: u64,
     /// Whether nothing is left.
     pub all: bool,
-    /// Whether the socket was full before: then the peer has taken some of what it held.
+    /// Whether the socket was full before, so that the peer has read some of what it held.
     pub moved: bool,
 }
 
 impl Outbox {
-    /// Bytes that wait.
+    /// Number of bytes that wait.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -85,22 +85,22 @@ impl Outbox {
         self.in_order().flat_map(|bytes| bytes.iter().copied()).skip(self.written).collect()
     }
 
-    /// Puts finished frames at the end.
+    /// Appends finished frames.
     pub fn push(&mut self, bytes: Bytes, kind: Kind) {
         self.bytes += bytes.len();
         self.droppable += usize::from(kind != Kind::Reply);
         self.chunks.push_back(Chunk { bytes, kind });
     }
 
-    /// Puts in a ping, unless the one before still waits.
+    /// Adds a ping, unless an earlier one still waits.
     pub fn push_ping(&mut self, ping: Bytes) {
         if !self.control_not_begun().any(|frame| frame.first() == ping.first()) {
             self.push_control(ping);
         }
     }
 
-    /// Puts in the answer to a ping. Where more waits than `bytes_max` and the last control frame is such an answer, too, it takes that
-    /// one's place: of several pings only the newest has to be answered (RFC 6455, section 5.5.3).
+    /// Adds a pong. Where more than `bytes_max` wait and the last control frame is a pong, too, it replaces that one: of several pings
+    /// only the newest has to be answered (RFC 6455, section 5.5.3).
     pub fn push_pong(&mut self, pong: Bytes, bytes_max: usize) {
         if self.bytes > bytes_max
             && self.control_not_begun().next_back().is_some_and(|last| last.first() == pong.first())
@@ -122,7 +122,7 @@ impl Outbox {
         self.control.iter().skip(usize::from(self.control_begun && self.written > 0))
     }
 
-    /// Lets go of a subscription's chunks, since its place may be another's from now on.
+    /// Separates a subscription's chunks from it, since another subscription may get its place.
     pub fn disown(&mut self, of: usize) {
         for chunk in &mut self.chunks {
             if matches!(chunk.kind, Kind::Durable { sub, .. } if sub == of) {
@@ -131,7 +131,7 @@ impl Outbox {
         }
     }
 
-    /// Takes out what `drops` names, but for a chunk of which a part is written. Answers how many bytes went.
+    /// Drops the chunks for which `drops` holds, except one that is partly written. Returns the number of bytes that were dropped.
     pub fn drop_chunks(&mut self, mut drops: impl FnMut(Kind) -> bool) -> usize {
         let before = self.bytes;
         let begun = self.chunk_begun();
@@ -151,14 +151,14 @@ impl Outbox {
         freed
     }
 
-    /// Whether something waits that is no reply, apart from a chunk of which a part is written. Costs nothing, unlike
-    /// [`drop_chunks`](Self::drop_chunks), which a flood of pings must not cause for each of them.
+    /// Whether any chunk may be dropped, apart from one that is partly written. Costs nothing, unlike [`drop_chunks`](Self::drop_chunks),
+    /// so that each ping of a flood may ask.
     pub fn may_drop(&self) -> bool {
         let begun = self.chunk_begun() && self.chunks.front().is_some_and(|chunk| chunk.kind != Kind::Reply);
         self.droppable > usize::from(begun)
     }
 
-    /// Writes what the socket takes. Where that is not all, the task of `cx` is woken when it takes more.
+    /// Writes as much as the socket takes. Where that is not all, the task of `cx` is woken when it takes more.
     pub fn flush(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> io::Result<Flushed> {
         let mut flushed = Flushed::default();
         while !self.is_empty() {
@@ -191,7 +191,7 @@ impl Outbox {
         Ok(flushed)
     }
 
-    /// What waits, in the order in which it goes out. What has been begun is first.
+    /// The waiting frames in the order in which they go out. One that is partly written is first.
     fn in_order(&self) -> impl Iterator<Item = &Bytes> {
         let begun = usize::from(self.chunk_begun());
         let chunks = || self.chunks.iter().map(|chunk| &chunk.bytes);

@@ -1,8 +1,8 @@
-//! How fast a connection may command.
+//! Limits on the commands and bytes of one connection.
 
 use starling_rate::{Allowance, Rate};
 
-/// Rates of one connection; 0: none.
+/// Rates of one connection; 0: no limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PaceLimits {
     /// Commands per second, with a burst of as many.
@@ -11,7 +11,7 @@ pub(crate) struct PaceLimits {
     pub bytes_per_second: u32,
 }
 
-/// A connection's allowances; their clock is the shard's.
+/// A connection's allowances. Their clock is the shard's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
     commands: Allowance,
@@ -19,13 +19,13 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Takes one command; `Err`: how long to wait, milliseconds.
+    /// Takes one command. `Err`: how long to wait, milliseconds.
     pub fn command(&mut self, now_us: u64, limits: PaceLimits) -> Result<(), u64> {
         let Some(rate) = Rate::per_second(limits.commands_per_second) else { return Ok(()) };
         self.commands.take(now_us, rate).map_err(|us| us.div_ceil(1_000))
     }
 
-    /// Takes some bytes. Bytes that have come can't be refused: answers how long not to read further, microseconds.
+    /// Takes some bytes. Bytes that have come can't be refused, so it returns how long to read no further, microseconds.
     pub fn bytes(&mut self, now_us: u64, bytes: usize, limits: PaceLimits) -> u64 {
         Rate::per_second(limits.bytes_per_second)
             .map_or(0, |rate| self.bytes.charge(now_us, bytes as u64, rate))

@@ -1,4 +1,4 @@
-//! A room on a shard: which sockets want it, and what of it came in this turn.
+//! A room on a shard: the connections that are in it, and the events of it that came in this turn.
 
 use std::sync::Arc;
 
@@ -8,45 +8,84 @@ use starling_wire::protocol::Encoding;
 
 /// A room on a shard.
 #[derive(Default)]
-pub(crate) struct ShardRoom {
-    /// Who wants it: the connection, and the place among its subscriptions.
+pub(super) struct ShardRoom {
+    /// The subscriptions to it.
     pub subs: Vec<SubRef>,
-    /// The last number that this shard handed out; for topics the last offset.
+    /// The last number that came through the inbox; for topics the last offset.
     pub delivered: u64,
-    /// What came in this turn, in order.
+    /// Events that came in this turn, in order.
     pub pending: Vec<Pending>,
 }
 
 /// A subscription of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SubRef {
+pub(super) struct SubRef {
+    /// The connection's place in the table.
     pub conn: u32,
+    /// The subscription's place among those of the connection.
     pub sub: u32,
 }
 
 /// An event that waits for the end of the turn.
-pub(crate) struct Pending {
-    /// Its number.
+pub(super) struct Pending {
     pub seq: u64,
-    /// The event.
     pub event: Arc<Encoded>,
     /// Whether the log has it.
     pub durable: bool,
-    /// Of a topic: which numbering `seq` belongs to, where that is known.
+    /// For a topic: the numbering that `seq` belongs to, where that is known.
     pub epoch: Option<EpochTag>,
 }
 
-/// The frames of some events, as one piece that all sockets share: framed once, copied once, however many get it.
-pub(crate) fn joined_frames(events: &[Pending], encoding: Encoding) -> Bytes {
-    match events {
-        [one] => one.event.frame(encoding).clone(),
-        _ => {
-            let length = events.iter().map(|pending| pending.event.frame(encoding).len()).sum();
-            let mut all = BytesMut::with_capacity(length);
-            for pending in events {
-                all.extend_from_slice(pending.event.frame(encoding));
-            }
-            all.freeze()
-        }
+/// The events of a room that are delivered at the end of a turn. They are of one kind and one numbering.
+pub(super) struct Turn {
+    /// Not empty.
+    pub events: Vec<Pending>,
+    pub first: u64,
+    pub last: u64,
+    /// Whether the log has them.
+    pub durable: bool,
+    /// For a topic: the numbering, where that is known.
+    pub epoch: Option<EpochTag>,
+    joined: JoinedFrames,
+}
+
+/// The frames of a turn's events, as one piece for each encoding that is asked for.
+#[derive(Default)]
+struct JoinedFrames {
+    json: Option<Bytes>,
+    msgpack: Option<Bytes>,
+}
+
+impl ShardRoom {
+    /// Takes out what came in this turn, if anything did.
+    pub fn take_turn(&mut self) -> Option<Turn> {
+        let events = std::mem::take(&mut self.pending);
+        let (first, last) = (events.first()?, events.last()?);
+        let (first_seq, last_seq, durable, epoch) = (first.seq, last.seq, first.durable, first.epoch);
+        let joined = JoinedFrames::default();
+        Some(Turn { events, first: first_seq, last: last_seq, durable, epoch, joined })
     }
+}
+
+impl Turn {
+    /// The frames of all events, in one piece that all sockets share: framed once and copied once, however many get it.
+    pub fn joined(&mut self, encoding: Encoding) -> Bytes {
+        let slot = match encoding {
+            Encoding::Json => &mut self.joined.json,
+            Encoding::MsgPack => &mut self.joined.msgpack,
+        };
+        slot.get_or_insert_with(|| join(&self.events, encoding)).clone()
+    }
+}
+
+fn join(events: &[Pending], encoding: Encoding) -> Bytes {
+    if let [one] = events {
+        return one.event.frame(encoding).clone();
+    }
+    let length = events.iter().map(|pending| pending.event.frame(encoding).len()).sum();
+    let mut all = BytesMut::with_capacity(length);
+    for pending in events {
+        all.extend_from_slice(pending.event.frame(encoding));
+    }
+    all.freeze()
 }

@@ -10,17 +10,17 @@ use tokio_rustls::server::TlsStream;
 
 /// A socket.
 pub(crate) enum Socket {
-    /// As it came.
+    /// Plain TCP.
     Plain(TcpStream),
-    /// Under TLS: some 8 KB more.
+    /// TCP under TLS, which takes some 8 KB more.
     Tls(Box<TlsStream<TcpStream>>),
-    /// Inside the process: for simulations.
+    /// A pipe inside the process, for simulations.
     #[cfg(test)]
     Memory(tokio::io::DuplexStream),
 }
 
 impl Socket {
-    /// What is below.
+    /// The TCP connection below.
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
             Socket::Plain(stream) => Some(stream),
@@ -30,7 +30,7 @@ impl Socket {
         }
     }
 
-    /// Reads into a buffer that all sockets of the shard share; 0 at the end.
+    /// Reads into a buffer that all sockets of the shard share. Returns 0 at the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(scratch);
         ready!(match self {
@@ -42,7 +42,7 @@ impl Socket {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    /// Writes what the socket takes; `Pending` registers the task to be woken when it takes more.
+    /// Writes as much as the socket takes. `Pending` registers the task to be woken when it takes more.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
@@ -60,7 +60,7 @@ impl Socket {
         }
     }
 
-    /// Passes on what TLS still holds. Nothing to do for a plain socket.
+    /// Writes what TLS still holds. A plain socket has nothing to do.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Plain(_) => Poll::Ready(Ok(())),

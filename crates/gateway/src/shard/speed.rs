@@ -1,23 +1,23 @@
-//! How fast a client takes what is written to it.
+//! How fast a client reads.
 //!
-//! A page of history is one frame, and nothing can be said to the client before it has taken all of it. So one that has shown that it is
-//! slow is given shorter pages, each of which it takes within half a heartbeat.
+//! A page of history is one frame, and nothing else can be sent to the client before it has read all of it. So a client that has proved
+//! slow is given shorter pages, each of which it reads within half a heartbeat.
 
 use starling_hub::PAGE_BYTES_MAX;
 
 /// The shortest page, bytes: about as much as the longest message has.
 const PAGE_BYTES_MIN: usize = 64 * 1024;
-/// For how many seconds something must have waited before a client counts as slow. A client whose machine stood still for a moment is not.
+/// How long frames must have waited before a client counts as slow, seconds. A client whose machine stood still for a moment is not slow.
 const SLOW_SECONDS: u32 = 4;
 
-/// What is known of a client's speed.
+/// A client's measured speed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Speed {
-    /// For how many seconds something has waited for it without a break.
+    /// How long frames have waited for it without a break, seconds.
     waited_s: u32,
-    /// How many bytes it took in this time, or since the last second in which nothing waited.
+    /// Number of bytes that it read in this time, or since the last second in which nothing waited.
     taken: usize,
-    /// How long a page may be, bytes.
+    /// Limit on a page, bytes.
     page_bytes: usize,
 }
 
@@ -28,12 +28,13 @@ impl Default for Speed {
 }
 
 impl Speed {
-    /// The client has taken so many bytes.
+    /// Says that the client has read so many bytes.
     pub fn took(&mut self, bytes: u64) {
         self.taken = self.taken.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
-    /// A second is over. `waits`: the client's socket is full. Answers how long a page may be, where that has changed.
+    /// Says that a second is over, and whether frames wait because the client's socket is full. Returns the limit on a page if it has
+    /// changed.
     pub fn tick(&mut self, waits: bool, heartbeat_s: u32) -> Option<usize> {
         let page_bytes = if waits {
             self.waited_s = self.waited_s.saturating_add(1);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,9 +20,11 @@ use super::pipe::Pipe;
 use super::plan::Plan;
 use super::sessions::SessionClient;
 use super::world::Servers;
-use crate::gateway::{self, shard_settings, take_leave};
-use crate::shard::{self, ConnTask, Inboxes, Item, Service, Shard, Socket};
-use crate::upgrade::{self, Front};
+use crate::drain::Drain;
+use crate::gateway::{gate, shard_settings};
+use crate::lifecycle::Lifecycle;
+use crate::requests::Requests;
+use crate::shard::{self, ConnTask, Env, Inboxes, Item, Opening, Service, Shard, Socket};
 use crate::{AddressLimits, GatewayConfig, Origins, RequestLimits};
 
 /// Signs tickets on all nodes.
@@ -35,7 +37,7 @@ pub struct Node {
     pub fanout: Arc<BrokerClient>,
     power: Power,
     config: GatewayConfig,
-    front: Arc<Front>,
+    lifecycle: Arc<Lifecycle>,
     inboxes: Arc<Inboxes>,
     shards: Vec<Rc<Shard>>,
     loops: Vec<JoinHandle<()>>,
@@ -78,13 +80,15 @@ impl Node {
             runtime: tokio::runtime::Handle::current(),
         });
         let config = gateway_config(plan);
-        let front = gateway::front(&config, None, Some(hub.clone()), None);
-        let settings = shard_settings(&config, &Service::Hub(hub.clone()), &front);
+        let (gate, service) = (gate(&config), Service::Hub(hub.clone()));
+        let settings = shard_settings(&config, &service, &gate);
         let (mut shards, mut loops) = (Vec::new(), Vec::new());
         for (index, inbox) in (0_u16..).zip(ends) {
             let seed = Chance::new(plan.seed, &format!("shard {index} of {life}")).draw();
-            let shard = Shard::new(index, Service::Hub(hub.clone()), settings.clone(), seed);
-            loops.push(tokio::task::spawn_local(shard.clone().take_turns(inbox, front.clone())));
+            let shard = Rc::new(Shard::new(Env::new(index, service.clone(), settings.clone()), seed));
+            // Clients come by simulated pipes, so that nothing is ever accepted.
+            let turns = shard::take_turns(shard.clone(), inbox, |_, _| std::future::ready(()));
+            loops.push(tokio::task::spawn_local(turns));
             loops.push(tokio::task::spawn_local(shard::tick_forever(shard.clone())));
             shards.push(shard);
         }
@@ -95,7 +99,7 @@ impl Node {
             fanout,
             power,
             config,
-            front,
+            lifecycle: gate.lifecycle,
             inboxes,
             shards,
             loops,
@@ -118,14 +122,22 @@ impl Node {
             expires_at_ms,
         };
         let shard = &self.shards[chance.index(self.shards.len())];
-        let key = upgrade::enter(shard, Socket::Memory(far), None, Encoding::Json, None, Some(identity));
-        tokio::task::spawn_local(ConnTask::new(shard.clone(), key, Bytes::new()));
+        let opening = Opening {
+            socket: Socket::Memory(far),
+            encoding: Encoding::Json,
+            deflate: None,
+            identity: Some(identity),
+            traceparent: None,
+            address: None,
+            early: Bytes::new(),
+        };
+        tokio::task::spawn_local(ConnTask::open(shard.clone(), opening));
         Some(Pipe::new(near, self.power.clone()))
     }
 
     /// Whether it takes new connections.
     pub fn serves(&self) -> bool {
-        !self.is_dead() && !self.front.closing.load(Ordering::Relaxed)
+        !self.is_dead() && !self.lifecycle.is_closed()
     }
 
     pub fn is_dead(&self) -> bool {
@@ -158,9 +170,7 @@ impl Node {
     pub fn close_for_balance(&self) {
         for shard in &self.shards {
             let mut table = shard.table.borrow_mut();
-            let keys: Vec<usize> = table.conns.iter().map(|(key, _)| key).collect();
-            for key in keys {
-                let key = u32::try_from(key).expect("few connections");
+            for key in table.keys() {
                 table.close(key, starling_wire::protocol::CloseReason::Restart, "moving");
             }
         }
@@ -168,12 +178,19 @@ impl Node {
 
     /// Whether it is on its way out.
     pub fn is_draining(&self) -> bool {
-        self.front.is_draining()
+        self.lifecycle.is_draining()
     }
 
     /// As SIGTERM does.
     pub async fn drain(&self) {
-        take_leave(&self.config, &self.front, &self.hub, &self.inboxes).await;
+        let drain = Drain {
+            config: self.config.clone(),
+            lifecycle: self.lifecycle.clone(),
+            requests: Arc::new(Requests::new(self.config.request_limits)),
+            hub: self.hub.clone(),
+            inboxes: self.inboxes.clone(),
+        };
+        drain.run().await;
         self.kill();
     }
 }

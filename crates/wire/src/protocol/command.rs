@@ -101,7 +101,7 @@ commands! {
             data: Json = data,
         }, may_overtake, scope "publish:";
         /// Asks for a sign of life.
-        Ping = "ping" {}, may_overtake;
+        Ping = "ping" {}, in_turn;
     }
 }
 
@@ -111,7 +111,7 @@ impl Command {
         self.operation().name()
     }
 
-    /// Whether the answer may come before those to earlier commands of the connection.
+    /// Whether the command may begin, and be answered, before the answers to earlier commands of the connection.
     pub fn may_overtake(&self) -> bool {
         self.operation().may_overtake()
     }

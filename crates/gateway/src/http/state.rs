@@ -1,0 +1,23 @@
+//! What the handlers of the HTTP API work with.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use starling_hub::Hub;
+
+use crate::lifecycle::Lifecycle;
+
+/// What the handlers of the HTTP API work with.
+#[derive(Clone)]
+pub(crate) struct ApiState {
+    /// What the calls mean.
+    pub hub: Arc<Hub>,
+    /// How far the node is in its life.
+    pub lifecycle: Arc<Lifecycle>,
+}
+
+impl FromRef<ApiState> for Arc<Hub> {
+    fn from_ref(state: &ApiState) -> Arc<Hub> {
+        state.hub.clone()
+    }
+}

@@ -1,0 +1,103 @@
+//! A shard's turns: what came into its inbox is taken, and each socket concerned is written to once.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+use tokio::time::MissedTickBehavior;
+
+use super::inbox::{Inbox, Item, TURN_MAX};
+use super::leaving;
+use super::settings::{Env, Service, ShardSettings};
+use super::table::Shard;
+use crate::accepted::Accepted;
+
+/// Runs a shard on this thread until its inbox closes. `serve` serves a connection from its first byte until it is a WebSocket or over.
+/// `started` is told when the shard can serve, or why it can't.
+pub(crate) fn run<S, F>(
+    index: u16,
+    inbox: Inbox,
+    service: Service,
+    settings: ShardSettings,
+    serve: S,
+    started: oneshot::Sender<std::io::Result<()>>,
+) where
+    S: Fn(Rc<Shard>, Accepted) -> F,
+    F: Future<Output = ()> + 'static,
+{
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let _ = started.send(Ok(()));
+    let _ends_the_node = EndsTheNode;
+    let shard = Rc::new(Shard::new(Env::new(index, service, settings), starling_hub::random::number()));
+    let local = LocalSet::new();
+    local.spawn_local(tick_forever(shard.clone()));
+    local.block_on(&runtime, take_turns(shard, inbox, serve));
+}
+
+/// Ends the node when a shard panics: a node with a dead shard would go on taking sockets for it and say that it is well. Its clients
+/// are better off elsewhere.
+struct EndsTheNode;
+
+impl Drop for EndsTheNode {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a shard has failed; the node ends, so that its clients resume elsewhere");
+            std::process::abort();
+        }
+    }
+}
+
+/// Does each second what a second brings.
+pub(crate) async fn tick_forever(shard: Rc<Shard>) {
+    let mut interval = tokio::time::interval(Duration::from_secs(1));
+    // After a machine that stood still for some seconds the ticks that were missed would come at once, before a socket is
+    // read: everybody would be taken for silent.
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        shard.table.borrow_mut().on_tick(&shard.env.settings);
+    }
+}
+
+/// Takes what comes into the inbox, until that closes.
+pub(crate) async fn take_turns<S, F>(shard: Rc<Shard>, mut inbox: Inbox, serve: S)
+where
+    S: Fn(Rc<Shard>, Accepted) -> F,
+    F: Future<Output = ()> + 'static,
+{
+    let mut items = Vec::with_capacity(TURN_MAX);
+    while inbox.take(&mut items, TURN_MAX).await {
+        turn(&shard, &mut items, &serve);
+        // Sockets get their turn before the next batch is taken.
+        tokio::task::yield_now().await;
+    }
+}
+
+fn turn<S, F>(shard: &Rc<Shard>, items: &mut Vec<Item>, serve: &S)
+where
+    S: Fn(Rc<Shard>, Accepted) -> F,
+    F: Future<Output = ()> + 'static,
+{
+    let mut table = shard.table.borrow_mut();
+    for item in items.drain(..) {
+        match item {
+            Item::Hub(item) => table.take(item, &shard.env),
+            Item::Accepted(accepted) => {
+                tokio::task::spawn_local(serve(shard.clone(), *accepted));
+            }
+            Item::Shed(count) => table.shed(count, &shard.env.settings.asked),
+            Item::Drain(plan) => {
+                tokio::task::spawn_local(leaving::drain(shard.clone(), plan));
+            }
+        }
+    }
+    table.flush_rooms(&shard.env);
+    table.flush_dirty();
+}
