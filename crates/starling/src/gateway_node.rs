@@ -12,9 +12,9 @@ use starling_settings::BadConfig;
 use tokio::sync::watch;
 
 use crate::failure::Failure;
-use crate::first_link;
 use crate::keys::Keys;
 use crate::redis::Shared;
+use crate::{Layers, first_link};
 
 /// A node whose public port is open. Nobody is served yet.
 pub struct GatewayNode {
@@ -53,11 +53,11 @@ impl GatewayNode {
         conversations: Arc<dyn ConversationStore>,
         shared: Shared,
         drain: watch::Receiver<bool>,
+        layers: &Layers,
     ) -> Result<(), Failure> {
         let (inboxes, ends) = Inboxes::new(self.shards);
         let shards: Arc<dyn Shards> = inboxes.clone();
-        #[cfg(feature = "sabotage")]
-        let (conversations, shards) = sabotaged(conversations, shards)?;
+        let (conversations, shards) = ((layers.conversations)(conversations), (layers.shards)(shards));
         let hub = Hub::new(HubParts {
             config,
             conversations,
@@ -77,19 +77,4 @@ impl GatewayNode {
         }
         self.gateway.run(hub, inboxes, ends, drain).await.map_err(|error| anyhow!(error).into())
     }
-}
-
-#[cfg(feature = "sabotage")]
-fn sabotaged(
-    log: Arc<dyn ConversationStore>,
-    shards: Arc<dyn Shards>,
-) -> Result<(Arc<dyn ConversationStore>, Arc<dyn Shards>), Failure> {
-    use crate::sabotage::{BadLog, BadShards, Sabotage};
-    Ok(match Sabotage::wanted()? {
-        None => (log, shards),
-        Some(sabotage @ (Sabotage::EarlyOk | Sabotage::RetryTwice)) => {
-            (BadLog::before(log, sabotage), shards)
-        }
-        Some(sabotage) => (log, BadShards::before(shards, sabotage)),
-    })
 }

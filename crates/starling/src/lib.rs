@@ -11,6 +11,7 @@ mod first_link;
 pub mod fuzzing;
 mod gateway_node;
 mod keys;
+mod layers;
 mod metrics_port;
 mod migrate;
 mod output;
@@ -20,8 +21,6 @@ mod process;
 mod redis;
 mod reload;
 mod roles;
-#[cfg(feature = "sabotage")]
-mod sabotage;
 mod serve;
 mod setup;
 mod show_config;
@@ -36,6 +35,8 @@ use clap::ArgMatches;
 use cli::Subcommand;
 use config::Values;
 use failure::{BAD_CONFIG, Failure};
+#[doc(hidden)]
+pub use layers::{Layer, Layers};
 use output::{print, warn};
 
 #[global_allocator]
@@ -43,6 +44,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs the program as its command line and its environment say. Returns its exit status.
 pub fn main() -> ExitCode {
+    main_with(&Layers::default())
+}
+
+/// Like [`main`], with layers around parts of the node.
+#[doc(hidden)]
+pub fn main_with(layers: &Layers) -> ExitCode {
     let (subcommand, matches) = match cli::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -52,7 +59,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match run(&subcommand, matches) {
+    match run(&subcommand, matches, layers) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             warn(&failure.message);
@@ -61,7 +68,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(subcommand: &Subcommand, matches: ArgMatches) -> Result<(), Failure> {
+fn run(subcommand: &Subcommand, matches: ArgMatches, layers: &Layers) -> Result<(), Failure> {
     if let Subcommand::ShowConfig { markdown: true } = subcommand {
         return print(&show_config::reference());
     }
@@ -75,7 +82,7 @@ fn run(subcommand: &Subcommand, matches: ArgMatches) -> Result<(), Failure> {
         }
         Subcommand::Token(request) => print(&format!("{}\n", token::token(config, request)?)),
         Subcommand::Migrate { restored } => migrate::migrate(config, *restored),
-        Subcommand::Serve => serve::serve(&values, Arc::new(move || cli::values(&matches))),
+        Subcommand::Serve => serve::serve(&values, Arc::new(move || cli::values(&matches)), layers),
     }
 }
 

@@ -14,19 +14,19 @@ use crate::process::{raise_file_limit, runtime, use_crypto};
 use crate::reload::{ReadAgain, Reload};
 use crate::setup::Setup;
 use crate::signals::Signals;
-use crate::{metrics_port, worker};
+use crate::{Layers, metrics_port, worker};
 
 /// How long the last spans may take to be sent.
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Serves until told to stop.
-pub fn serve(values: &Values, read_again: ReadAgain) -> Result<(), Failure> {
+pub fn serve(values: &Values, read_again: ReadAgain, layers: &Layers) -> Result<(), Failure> {
     let setup = Setup::read(&values.settings)?;
     raise_file_limit();
-    runtime()?.block_on(run(setup, values.clone(), read_again))
+    runtime()?.block_on(run(setup, values.clone(), read_again, layers))
 }
 
-async fn run(setup: Setup, values: Values, read_again: ReadAgain) -> Result<(), Failure> {
+async fn run(setup: Setup, values: Values, read_again: ReadAgain, layers: &Layers) -> Result<(), Failure> {
     use_crypto();
     let Signals { mut drain, reload } = Signals::listen()?;
     let telemetry = Telemetry::install(&setup.telemetry).map_err(|error| BadConfig(error.to_string()))?;
@@ -60,7 +60,7 @@ async fn run(setup: Setup, values: Values, read_again: ReadAgain) -> Result<(), 
         return Ok(());
     };
     match gateway {
-        Some(node) => node.run(setup.hub, log.clone(), shared, drain).await?,
+        Some(node) => node.run(setup.hub, log.clone(), shared, drain, layers).await?,
         None => worker::run(setup.hub, log.clone(), shared, probes, drain).await?,
     }
     log.close().await;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 pub use haproxy::HaProxy;
 
-use crate::install::{self, Tool};
+use crate::programs;
 use crate::{Folder, Launch, Port, Process, free_port};
 
 /// nginx with WebSockets passed on to the node with the fewest connections, and another node tried where one is away.
@@ -27,7 +27,7 @@ impl Balancer {
     /// # Errors
     /// When it can't be started, with its log.
     pub async fn start(nodes: &[SocketAddr]) -> Result<Self> {
-        let program = install::program(Tool::Nginx, "nginx").await?;
+        let program = programs::find("nginx")?;
         let (port, folder) = (free_port()?, Folder::new("nginx")?);
         let file = folder.write("nginx.conf", &config(port.address(), nodes))?;
         let launch = Launch::new("nginx", program, folder.path()).args(["-e", "stderr", "-p"]).args([

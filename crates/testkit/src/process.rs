@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 pub use rustix::process::Signal;
 
-use crate::install::User;
+use crate::user::User;
 use crate::wait;
 
 /// How to start a process.

@@ -1,69 +1,49 @@
 //! `cargo xtask docs`: the pages that are generated from the program.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
 use anyhow::{Context, Result, ensure};
-use tokio::process::Command;
 
 use crate::workspace;
 
-/// Each page, and what makes the program print it.
+/// Each page, and the command that makes the program print it.
 const PAGES: [(&str, &[&str]); 1] = [("docs/configuration.md", &["config", "--markdown"])];
 
 /// Writes the pages that are generated from the program.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Writes nothing, and fails where a page is not what the program says
+    /// Writes nothing, and fails if a page differs from what the program prints
     #[arg(long)]
     check: bool,
 }
 
 /// Writes or checks the pages.
-pub async fn run(arguments: &Arguments) -> Result<()> {
-    let program = workspace::build_program(false).await?;
+pub fn run(arguments: &Arguments) -> Result<bool> {
+    workspace::build_debug()?;
     if arguments.check {
-        return check(&program).await;
+        return check().map(|()| true);
     }
-    for page in stale(&program).await? {
-        std::fs::write(&page.path, &page.text).with_context(|| format!("write {}", page.name))?;
-        println!("wrote {}", page.name);
-    }
-    Ok(())
-}
-
-/// Fails where a page is not what this program says.
-pub async fn check(program: &Path) -> Result<()> {
-    let stale = stale(program).await?;
-    let names: Vec<&str> = stale.iter().map(|page| page.name).collect();
-    ensure!(
-        names.is_empty(),
-        "not what the program says: {}; run `cargo xtask docs` and commit the result",
-        names.join(", ")
-    );
-    Ok(())
-}
-
-/// A page as it should be.
-struct Page {
-    name: &'static str,
-    path: PathBuf,
-    text: Vec<u8>,
-}
-
-/// The pages that are not as they should be.
-async fn stale(program: &Path) -> Result<Vec<Page>> {
-    let mut stale = Vec::new();
     for (name, words) in PAGES {
-        let mut command = Command::new(program);
-        let output = command.args(words).stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = output.await.with_context(|| format!("run {}", program.display()))?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "starling {}: {}\n{errors}", words.join(" "), output.status);
-        let path = workspace::root().join(name);
-        if !std::fs::read(&path).is_ok_and(|written| written == output.stdout) {
-            stale.push(Page { name, path, text: output.stdout });
-        }
+        std::fs::write(workspace::root().join(name), printed(words)?)
+            .with_context(|| format!("write {name}"))?;
+        println!("wrote {name}");
     }
-    Ok(stale)
+    Ok(true)
+}
+
+/// Fails if a page differs from what the program of the debug build prints.
+pub fn check() -> Result<()> {
+    for (name, words) in PAGES {
+        let page = std::fs::read(workspace::root().join(name)).with_context(|| format!("read {name}"))?;
+        ensure!(
+            page == printed(words)?,
+            "{name} is not what the program prints; run `cargo xtask docs` and commit the result"
+        );
+    }
+    Ok(())
+}
+
+fn printed(words: &[&str]) -> Result<Vec<u8>> {
+    let output = workspace::debug_program("starling")?.args(words).output().context("run starling")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "starling {}: {}\n{errors}", words.join(" "), output.status);
+    Ok(output.stdout)
 }

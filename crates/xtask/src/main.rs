@@ -1,13 +1,11 @@
 //! What a developer of Starling does, as `cargo xtask COMMAND`.
 
 mod autobahn;
-mod cluster;
 mod docs;
 mod fuzz;
-mod race;
-mod storm;
+mod install;
+mod step;
 mod test;
-mod torture;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,23 +27,31 @@ enum Command {
     Test(test::Arguments),
     /// Runs the Autobahn cases against the WebSocket listener and codec
     Autobahn(autobahn::Arguments),
-    /// Runs a cluster on this machine, for playing: nodes, Redis, PostgreSQL and a load balancer
-    Cluster(cluster::Arguments),
-    /// Breaks things on purpose under load, and counts what was lost, doubled, swapped or altered
-    Torture(torture::Arguments),
+    /// Runs a cluster on this machine to try: nodes, Redis, PostgreSQL and a load balancer
+    Cluster(Tool),
+    /// Injects faults under load, and counts lost, duplicated, reordered and altered messages
+    Torture(Tool),
     /// Kills a node that holds very many clients, and measures how they come back
-    Storm(storm::Arguments),
-    /// Has sockets race for the same sessions, through several nodes and with Redis breaking, and counts who is left
-    Race(race::Arguments),
-    /// Feeds everything that reads bytes from strangers with what a fuzzer thinks of
+    Storm(Tool),
+    /// Lets connections race for the same sessions, through several nodes and with Redis failing
+    Race(Tool),
+    /// Feeds everything that parses bytes from strangers with the inputs of a fuzzer
     Fuzz(fuzz::Arguments),
     /// Writes the pages that are generated from the program
     Docs(docs::Arguments),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Arguments::parse().command).await {
+/// Arguments of a program of the workspace, which is built and run.
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+struct Tool {
+    /// Arguments of the tool; `--help` lists them. `--debug` or `--release` says how Starling is built
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -56,15 +62,34 @@ async fn main() -> ExitCode {
 }
 
 /// Returns whether everything was as it should be.
-async fn run(command: Command) -> Result<bool> {
+fn run(command: Command) -> Result<bool> {
     match command {
-        Command::Test(arguments) => test::run(&arguments).await,
-        Command::Autobahn(arguments) => autobahn::run(&arguments).await,
-        Command::Cluster(arguments) => cluster::run(&arguments).await.map(|()| true),
-        Command::Torture(arguments) => torture::run(&arguments).await,
-        Command::Storm(arguments) => storm::run(&arguments).await,
-        Command::Race(arguments) => race::run(&arguments).await,
-        Command::Fuzz(arguments) => fuzz::run(&arguments).await,
-        Command::Docs(arguments) => docs::run(&arguments).await.map(|()| true),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Autobahn(arguments) => autobahn::run(&arguments),
+        Command::Cluster(tool) => tool.run("testkit", "cluster", true),
+        Command::Torture(tool) => tool.run("torture", "faults", false),
+        Command::Storm(tool) => tool.run("torture", "storm", true),
+        Command::Race(tool) => tool.run("torture", "race", true),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Docs(arguments) => docs::run(&arguments),
+    }
+}
+
+impl Tool {
+    /// Builds Starling and the tool, and runs the tool. Returns whether it succeeded.
+    fn run(self, program: &str, command: &str, release_by_default: bool) -> Result<bool> {
+        let mut arguments = self.arguments;
+        let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
+        let names_program = given("--program") || given("--help");
+        let release = given("--release") || (release_by_default && !given("--debug"));
+        arguments
+            .retain(|argument| argument != "--debug" && (argument != "--release" || command == "faults"));
+        workspace::build_debug()?;
+        if !names_program {
+            let starling = workspace::build_program(release)?;
+            arguments.splice(0..0, ["--program".to_owned(), starling.display().to_string()]);
+        }
+        let status = workspace::debug_program(program)?.arg(command).args(arguments).status()?;
+        Ok(status.success())
     }
 }

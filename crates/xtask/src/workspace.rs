@@ -1,10 +1,10 @@
-//! Where things are, and how cargo is called.
+//! Where things are, and how the programs of the workspace are built.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use tokio::process::Command;
 
 /// The root of the workspace.
 pub fn root() -> PathBuf {
@@ -12,37 +12,46 @@ pub fn root() -> PathBuf {
     own.ancestors().nth(2).unwrap_or(own).to_owned()
 }
 
-/// The cargo that runs this program.
-pub fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+/// The build folder: this program runs from `TARGET/PROFILE/xtask`.
+pub fn target() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("the path of this program")?;
+    let target = own.parent().and_then(Path::parent).context("the build folder")?;
+    Ok(target.to_owned())
 }
 
-/// Builds the program, and returns where it is.
-pub async fn build_program(release: bool) -> Result<PathBuf> {
-    let mut command = Command::new(cargo());
-    command.current_dir(root()).args(["build", "--package", "starling", "--bin", "starling"]);
+/// The cargo that runs this program, in the root of the workspace.
+pub fn cargo() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    command.current_dir(root());
+    command
+}
+
+/// Builds all programs and examples without optimisation, with the features that they have in the tests, so that they are not built
+/// twice.
+pub fn build_debug() -> Result<()> {
+    build(&["--workspace", "--bins", "--examples"])
+}
+
+/// Builds the program Starling, and returns its path. The release build has the features that `cargo run --release` uses.
+pub fn build_program(release: bool) -> Result<PathBuf> {
     if release {
-        command.arg("--release");
+        build(&["--release", "--package", "starling", "--bin", "starling"])?;
+    } else {
+        build_debug()?;
     }
-    command.kill_on_drop(true);
-    ensure!(command.status().await.context("run cargo")?.success(), "starling could not be built");
     Ok(target()?.join(if release { "release" } else { "debug" }).join("starling"))
 }
 
-/// The manifest of the package of this name.
-pub fn package(name: &str) -> Option<PathBuf> {
-    let folders = std::fs::read_dir(root().join("crates")).ok()?.flatten().map(|entry| entry.path());
-    let manifests = folders.chain([root().join("loadtest")]).map(|folder| folder.join("Cargo.toml"));
-    let line = format!("name = \"{name}\"");
-    let named = |manifest: &PathBuf| {
-        std::fs::read_to_string(manifest).is_ok_and(|text| text.lines().any(|l| l == line))
-    };
-    { manifests }.find(named)
+/// A program from the debug build.
+pub fn debug_program(name: &str) -> Result<Command> {
+    let mut command = Command::new(target()?.join("debug").join(name));
+    command.current_dir(root());
+    Ok(command)
 }
 
-/// The build's folder: this program runs from `TARGET/PROFILE/xtask`.
-pub fn target() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("the path of this program")?;
-    let target = own.parent().and_then(Path::parent).context("the build's folder")?;
-    Ok(target.to_owned())
+fn build(arguments: &[&str]) -> Result<()> {
+    let status = cargo().arg("build").args(arguments).status().context("run cargo")?;
+    ensure!(status.success(), "cargo build {}: {status}", arguments.join(" "));
+    Ok(())
 }

@@ -4,8 +4,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use starling_testkit::client::{Client, Encoding};
-use starling_testkit::install::{self, Tool};
 use starling_testkit::node::{Node, program};
+use starling_testkit::programs;
 use starling_testkit::{Folder, Launch, Process, free_port};
 use tokio::net::TcpStream;
 
@@ -91,7 +91,7 @@ async fn the_configuration_of_nginx_carries_a_websocket() {
     let folder = Folder::new("nginx-shown").unwrap();
     let config = format!("{NGINX}\n{shown}\n}}\n");
     let file = folder.write("nginx.conf", &config).unwrap();
-    let nginx = install::program(Tool::Nginx, "nginx").await.unwrap();
+    let nginx = programs::find("nginx").unwrap();
     let launch = Launch::new("nginx", nginx, folder.path()).args(["-e", "stderr", "-p"]);
     let process = Process::start(launch.args([folder.path(), "-c".as_ref(), &file])).await.unwrap();
     let listens = async || Ok(TcpStream::connect(port.address()).await.is_ok());

@@ -1,7 +1,6 @@
 //! The examples in `docs/http.md` must give the results on the page.
 
 use serde_json::Value;
-use starling_testkit::install::{Tool, ensure_installed};
 use starling_testkit::node::Node;
 use starling_testkit::token::Token;
 
@@ -16,7 +15,6 @@ struct Example {
 
 #[tokio::test]
 async fn every_example_answers_what_the_page_shows() {
-    tokio::task::spawn_blocking(|| ensure_installed(&[Tool::Curl])).await.expect("done").expect("curl");
     let node = Node::start().await.expect("a node");
     let examples = examples();
     assert_eq!(

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::json;
 use starling_testkit::http::Request;
-use starling_testkit::install::{Tool, ensure_installed};
 use starling_testkit::node::Node;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -156,7 +155,6 @@ async fn encoded(node: &Node, token: &str, path: &str, accepted: &str) -> (Optio
 }
 
 async fn unpacked_by_curl(node: &Node, token: &str, path: &str, encoding: &str) -> Vec<u8> {
-    tokio::task::spawn_blocking(|| ensure_installed(&[Tool::Curl])).await.expect("done").expect("curl");
     let output = tokio::process::Command::new("curl")
         .args(["-sS", "--compressed", "-H", &format!("Authorization: Bearer {token}")])
         .args(["-H", &format!("Accept-Encoding: {encoding}"), &format!("{}{path}", node.http_url())])

@@ -11,7 +11,6 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use starling_testkit::Folder;
 use starling_testkit::client::{Encoding, Message};
-use starling_testkit::install::{Tool, ensure_installed};
 use starling_testkit::node::{Node, NodeBuilder};
 use starling_testkit::process::Signal;
 use starling_testkit::wait::until_true;
@@ -137,7 +136,6 @@ async fn upgrade_status(node: &Node, config: &Arc<ClientConfig>, host: &str, ori
 
 #[tokio::test]
 async fn where_tls_ends_here_a_page_of_the_same_host_without_tls_is_another() {
-    tokio::task::spawn_blocking(|| ensure_installed(&[Tool::Curl])).await.unwrap().unwrap();
     let certificates = Certificates::make().await;
     let node = certificates.node().without_waiting().start().await.unwrap();
     let ready = format!("https://{}/ready", node.address());
@@ -157,7 +155,6 @@ async fn where_tls_ends_here_a_page_of_the_same_host_without_tls_is_another() {
 
 #[tokio::test]
 async fn http_and_websockets_are_served_over_tls_and_nothing_in_the_clear() {
-    tokio::task::spawn_blocking(|| ensure_installed(&[Tool::Curl])).await.unwrap().unwrap();
     let certificates = Certificates::make().await;
     let node = certificates.node().without_waiting().start().await.unwrap();
     let url = node.http_url().replace("http://", "https://");

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::install::{self, Tool};
+use crate::programs;
 use crate::{Folder, Launch, Port, Process, free_port};
 
 /// How many nodes it can have at once.
@@ -38,7 +38,7 @@ impl HaProxy {
     /// # Errors
     /// When it can't be started, with its log.
     pub async fn start() -> Result<Self> {
-        let program = install::program(Tool::HaProxy, "haproxy").await?;
+        let program = programs::find("haproxy")?;
         let (port, folder) = (free_port()?, Folder::new("haproxy")?);
         let socket = folder.join("orders");
         let file = folder.write("haproxy.cfg", &config(port.address(), &socket.display().to_string()))?;

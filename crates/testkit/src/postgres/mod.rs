@@ -14,8 +14,9 @@ use tokio::sync::OnceCell;
 
 pub use pgbouncer::PgBouncer;
 
-use crate::install::{self, Tool, User};
 use crate::process::Signal;
+use crate::programs;
+use crate::user::User;
 use crate::{Folder, Launch, Port, Process, free_port};
 
 /// How long the server may take to start or to end, on a machine that is busy compiling.
@@ -76,7 +77,7 @@ impl Postgres {
 
     /// Starts a server on the data that is in a folder.
     async fn begin(folder: Folder, settings: &[(&str, &str)], password: String) -> Result<Self> {
-        let program = install::program(Tool::Postgres, "postgres").await?;
+        let program = programs::find("postgres")?;
         let port = free_port()?;
         let mut launch = Launch::new("postgres", program, folder.path())
             .args(["-D", "data", "-h", "127.0.0.1", "-p", &port.number().to_string()])
@@ -225,7 +226,7 @@ impl Postgres {
 
     /// Runs one of PostgreSQL's programs as the superuser. Returns what it prints.
     async fn run(&self, name: &str, database: &str, options: &[&str]) -> Result<String> {
-        let program = install::program(Tool::Postgres, name).await?;
+        let program = programs::find(name)?;
         let output = tokio::process::Command::new(program)
             .args(["-U", SUPERUSER, "-d", database, "-h"])
             .arg(self.folder.path())
@@ -276,7 +277,7 @@ impl Postgres {
 const SUPERUSER: &str = "postgres";
 
 async fn initialise(folder: &Path, user: Option<&User>) -> Result<()> {
-    let program = install::program(Tool::Postgres, "initdb").await?;
+    let program = programs::find("initdb")?;
     let launch = Launch::new("initdb", program, folder)
         .args(["-D", "data", "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"])
         .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
@@ -374,7 +375,7 @@ mod tests {
 
     /// Logs in as a node does.
     async fn by_url(url: &str) -> Result<String> {
-        let program = install::program(Tool::Postgres, "psql").await?;
+        let program = programs::find("psql")?;
         let output = tokio::process::Command::new(program)
             .args(["-X", "-A", "-t", "-d", url, "-c", "SELECT current_user, current_database()"])
             .output()

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use tokio::net::TcpStream;
 
 use super::{LIMIT, Postgres, ROLE};
-use crate::install::{self, Tool, User};
+use crate::programs;
+use crate::user::User;
 use crate::{Folder, Launch, Port, Process, free_port};
 
 /// PgBouncer before a [`Postgres`], in transaction mode: a session keeps nothing from one transaction to the next.
@@ -24,7 +25,7 @@ impl PgBouncer {
     /// # Errors
     /// When it can't be started, with its log.
     pub async fn start(postgres: &Postgres) -> Result<Self> {
-        let program = install::program(Tool::PgBouncer, "pgbouncer").await?;
+        let program = programs::find("pgbouncer")?;
         let user = User::for_servers()?;
         let (port, folder) = (free_port()?, Folder::new("pgbouncer")?);
         let password = postgres.password.clone();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{LIMIT, Postgres, SUPERUSER, User, finished};
-use crate::install::{self, Tool};
+use crate::programs;
 use crate::{Folder, Launch, wait};
 
 impl Postgres {
@@ -48,7 +48,7 @@ impl Postgres {
 }
 
 async fn copy(primary: &Postgres, folder: &Folder, user: Option<&User>) -> Result<()> {
-    let program = install::program(Tool::Postgres, "pg_basebackup").await?;
+    let program = programs::find("pg_basebackup")?;
     let launch = Launch::new("pg_basebackup", program, folder.path())
         .args(["-D", "data", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", SUPERUSER, "-h"])
         .args([primary.folder.path()])

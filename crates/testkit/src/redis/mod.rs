@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 pub use cluster::RedisCluster;
 pub use sentinel::RedisSentinel;
 
-use crate::install::{self, Tool};
+use crate::programs;
 use crate::resp::{self, Reply};
 use crate::{Folder, Launch, Port, Process, free_port};
 
@@ -56,7 +56,7 @@ impl Redis {
     }
 
     async fn launch(port: Port, options: &[&str]) -> Result<Self> {
-        let program = install::program(Tool::Redis, "redis-server").await?;
+        let program = programs::find("redis-server")?;
         let folder = Folder::new("redis")?;
         let launch = Launch::new("redis-server", program, folder.path())
             .args(["--port", &port.number().to_string(), "--bind", "127.0.0.1"])

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::{Redis, START_LIMIT};
-use crate::install::{self, Tool};
+use crate::programs;
 use crate::resp::{self, Reply};
 use crate::{Folder, Launch, Port, Process, free_port, wait};
 
@@ -139,7 +139,7 @@ impl RedisSentinel {
 
 impl Sentinel {
     async fn start(master: u16) -> Result<Self> {
-        let program = install::program(Tool::Redis, "redis-server").await?;
+        let program = programs::find("redis-server")?;
         let (port, folder) = (free_port()?, Folder::new("sentinel")?);
         let config = format!(
             "port {}\nbind 127.0.0.1\ndir {}\n\

@@ -1,0 +1,67 @@
+//! Starling with a defect put in on purpose, to check that the torture finds it. The variable `STARLING_SABOTAGE` names the defect.
+
+mod log;
+mod shards;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use starling::Layers;
+
+/// The defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sabotage {
+    /// Some messages are not shown to anybody.
+    Lose,
+    /// Some messages are shown twice.
+    Duplicate,
+    /// Some messages are shown after the one that follows them.
+    Swap,
+    /// A `send` is answered with `ok` first and committed a little later.
+    EarlyOk,
+    /// A `send` repeated with its key becomes a second message.
+    RetryTwice,
+    /// Some messages are shown in another conversation, of any tenant.
+    Leak,
+}
+
+impl Sabotage {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "lose" => Self::Lose,
+            "double" => Self::Duplicate,
+            "swap" => Self::Swap,
+            "early-ok" => Self::EarlyOk,
+            "retry-twice" => Self::RetryTwice,
+            "leak" => Self::Leak,
+            _ => return None,
+        })
+    }
+
+    fn layers(self) -> Layers {
+        match self {
+            Self::EarlyOk | Self::RetryTwice => Layers {
+                conversations: Box::new(move |log| Arc::new(log::FaultyLog::new(log, self))),
+                ..Layers::default()
+            },
+            _ => Layers {
+                shards: Box::new(move |shards| Arc::new(shards::FaultyShards::new(shards, self))),
+                ..Layers::default()
+            },
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let name = std::env::var("STARLING_SABOTAGE").unwrap_or_default();
+    if name.is_empty() {
+        return starling::main();
+    }
+    match Sabotage::named(&name) {
+        Some(sabotage) => starling::main_with(&sabotage.layers()),
+        None => {
+            eprintln!("STARLING_SABOTAGE: there is no defect named {name}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Shards that mistreat some of the messages that the hub gives them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use starling_hub::{Encoded, RoomId, ShardItem, Shards};
+use starling_wire::protocol;
+
+use crate::Sabotage;
+
+/// One message in this many is mistreated.
+const EVERY: u64 = 20;
+
+/// A layer before the shards of the node.
+pub struct FaultyShards {
+    inner: Arc<dyn Shards>,
+    sabotage: Sabotage,
+    count: AtomicU64,
+    /// By shard and room: the event that is held back until the next one has been shown.
+    held: Mutex<HashMap<(u16, RoomId), (u64, Arc<Encoded>)>>,
+    /// The room of the last message.
+    last_room: Mutex<Option<RoomId>>,
+}
+
+impl FaultyShards {
+    /// Stands before the real shards.
+    pub fn new(inner: Arc<dyn Shards>, sabotage: Sabotage) -> Self {
+        let (count, held, last_room) = (AtomicU64::new(1), Mutex::default(), Mutex::default());
+        Self { inner, sabotage, count, held, last_room }
+    }
+
+    fn is_chosen(&self) -> bool {
+        self.count.fetch_add(1, Ordering::Relaxed).is_multiple_of(EVERY)
+    }
+
+    fn message(&self, shard: u16, room: RoomId, seq: u64, event: Arc<Encoded>) -> bool {
+        let post = |seq, event| self.inner.post(shard, ShardItem::Message { room, seq, event });
+        match self.sabotage {
+            Sabotage::Lose if self.is_chosen() => {
+                let user = "nobody".into();
+                let nothing = protocol::Typing { conversation: "nowhere".into(), user, typing: false };
+                post(seq, Arc::new(Encoded::new(nothing)))
+            }
+            Sabotage::Duplicate if self.is_chosen() => {
+                let again = ShardItem::Ephemeral { room, event: event.clone(), except: None };
+                post(seq, event) && self.inner.post(shard, again)
+            }
+            Sabotage::Swap => {
+                let mut held = self.held.lock();
+                match held.remove(&(shard, room)) {
+                    // The numbers stay in order; the events under them are exchanged.
+                    Some((before, earlier)) => post(before, event) && post(seq, earlier),
+                    None if self.is_chosen() => held.insert((shard, room), (seq, event)).is_none(),
+                    None => post(seq, event),
+                }
+            }
+            Sabotage::Leak => {
+                let other = self.last_room.lock().replace(room).filter(|other| *other != room);
+                if let Some(other) = other.filter(|_| self.is_chosen()) {
+                    let leak = ShardItem::Ephemeral { room: other, event: event.clone(), except: None };
+                    self.inner.post(shard, leak);
+                }
+                post(seq, event)
+            }
+            _ => post(seq, event),
+        }
+    }
+}
+
+impl Shards for FaultyShards {
+    fn post(&self, shard: u16, item: ShardItem) -> bool {
+        match item {
+            ShardItem::Message { room, seq, event } => self.message(shard, room, seq, event),
+            item => self.inner.post(shard, item),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Breaks Starling on purpose: real nodes under load, and faults in everything that can fail.
+//!
+//! `cargo xtask torture`, `cargo xtask storm` and `cargo xtask race` build and run this program.
+
+mod faults;
+mod race;
+mod storm;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Breaks Starling on purpose.
+#[derive(Parser)]
+#[command(name = "torture")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Injects faults under load, one after the other, and counts lost, duplicated, reordered and altered messages
+    Faults(faults::Arguments),
+    /// Kills a node that holds very many clients, and measures how they come back
+    Storm(storm::Arguments),
+    /// Lets connections race for the same sessions, through several nodes and with Redis failing, and counts which one remains
+    Race(race::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse().command).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns whether everything held.
+async fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Faults(arguments) => faults::run(&arguments).await,
+        Command::Storm(arguments) => storm::run(&arguments).await,
+        Command::Race(arguments) => race::run(&arguments).await,
+    }
+}
+
+/// The program to run: the one that was named, or the one beside this program.
+async fn program(named: Option<&PathBuf>) -> Result<PathBuf> {
+    match named {
+        Some(program) => Ok(std::path::absolute(program)?),
+        None => tokio::task::spawn_blocking(starling_testkit::node::program).await?,
+    }
+}
