@@ -76,7 +76,7 @@ impl DatabaseFile {
             let (file, links) = (path.display(), known.nlink());
             tracing::warn!(%file, links, "the database file has several hard links; always use the same one, since SQLite keeps what is not yet in the file beside its name");
         }
-        for file in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")] {
+        for file in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm"), beside(&path, ".lock")] {
             close_to_others(&file);
         }
         Ok(Self { path, _lock: lock, _locked: locked, _temporary: temporary })
@@ -146,19 +146,19 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Removes the rights of other users from a file with messages. The rights of its group stay, since somebody has granted them.
+/// Removes the rights of everybody but the owner from a file with messages.
 fn close_to_others(path: &Path) {
     let Ok(known) = path.metadata() else { return };
     let (file, mode) = (path.display(), known.permissions().mode() & 0o777);
-    if !known.is_file() || mode & 0o007 == 0 {
+    if !known.is_file() || mode & 0o077 == 0 {
         return;
     }
-    match std::fs::set_permissions(path, Permissions::from_mode(mode & !0o007)) {
+    match std::fs::set_permissions(path, Permissions::from_mode(mode & !0o077)) {
         Ok(()) => {
-            tracing::warn!(%file, "every user of this machine could read this file; now only its owner and group can");
+            tracing::warn!(%file, "other users of this machine could read this file; now only its owner can");
         }
         Err(error) => {
-            tracing::warn!(%file, %error, "every user of this machine can read this file; run chmod o-rwx on it");
+            tracing::warn!(%file, %error, "other users of this machine can read this file; run chmod go-rwx on it");
         }
     }
 }
