@@ -10,6 +10,12 @@ const TENANT_COUNT_MAX: u64 = i64::MAX as u64;
 /// Conversations, and topics, of one session at most: what the session store keeps of both together.
 const NAMES_MAX: u64 = starling_session_store::NAMES_PER_SESSION_MAX as u64 / 2;
 
+/// The most bytes of one page that is read from the log, contents and metadata.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// How long a ticket may be used after it was made, days. A connection may be open that long, its token refreshed; whether the session
+/// still goes on, the session store knows. With each resume a client gets a new ticket.
+pub const TICKET_DAYS: u32 = 30;
+
 settings! {
     /// What an operator can set about the hub.
     pub struct HubConfig {

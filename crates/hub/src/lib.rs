@@ -4,6 +4,7 @@
 //! HTTP and tests call the same functions. It knows no sockets: it hands ordered, encoded events to the [`Shards`]
 //! that have somebody who wants them.
 
+mod append;
 pub mod clock;
 mod config;
 mod directory;
@@ -36,16 +37,16 @@ mod topics;
 mod trace;
 mod vital;
 
-pub use config::{HubConfig, OwnLimits, TenantLimits};
+pub use config::{HubConfig, OwnLimits, PAGE_BYTES_MAX, TICKET_DAYS, TenantLimits};
 pub use encoded::Encoded;
 pub use error::CommandError;
 pub use hub::commands::{
     Attachment, ConversationPage, ConversationView, Posted, PreparedConnect, PreparedJoin, PreparedSubscribe,
-    TICKET_DAYS, TopicAttachment, UserPresence,
+    TopicAttachment, UserPresence,
 };
-pub use hub::{Hub, HubParts, NodeGauges, PAGE_BYTES_MAX};
+pub use hub::{Hub, HubParts, NodeGauges};
 pub use latency::LatencyWindow;
-pub use log::catch_up::LogPage;
+pub use log::LogPage;
 pub use neighbours::{Standing, Unsure, Worker, WorkerParts};
 pub use random::Seeds;
 pub use reply::{Answer, Handling, Reply};

@@ -4,6 +4,7 @@
 //! name for it that is valid on this node only.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use starling_fanout::EpochTag;
 use starling_model::UserName;
@@ -14,6 +15,17 @@ use crate::{CommandError, Encoded, Reply};
 /// The number of a conversation or a topic on this node. Another node has others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomId(pub u64);
+
+/// Gives rooms their ids.
+#[derive(Debug, Default)]
+pub(crate) struct RoomIds(AtomicU64);
+
+impl RoomIds {
+    /// An id that no room of this node has had.
+    pub fn next(&self) -> RoomId {
+        RoomId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
 
 /// A socket of this node. A number is used again after the socket closed; `generation` tells the two apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,7 +12,7 @@ const REMEMBERED_MAX: usize = 4_096;
 
 /// Conversations that were deleted a moment ago.
 #[derive(Default)]
-pub(crate) struct Deleted {
+pub(super) struct Deleted {
     inner: Mutex<Inner>,
 }
 

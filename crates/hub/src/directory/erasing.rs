@@ -3,22 +3,39 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use starling_conversation_store::ConversationStore;
+use tokio::sync::Notify;
 use tokio::time::Instant;
-
-use crate::hub::Hub;
 
 /// How often a node looks whether there is something to erase that another one left behind.
 const LOOK: Duration = Duration::from_secs(600);
 /// When a node tries again after the database refused, or was away.
 const RETRY: Duration = Duration::from_secs(30);
 
-impl Hub {
+/// Erases the messages of deleted conversations.
+pub(crate) struct Eraser {
+    store: Arc<dyn ConversationStore>,
+    /// A conversation was deleted.
+    wanted: Notify,
+}
+
+impl Eraser {
+    /// Erases nothing until [`Eraser::erase_forever`] runs.
+    pub fn new(store: Arc<dyn ConversationStore>) -> Arc<Eraser> {
+        Arc::new(Eraser { store, wanted: Notify::new() })
+    }
+
+    /// Has messages erased soon: a conversation was deleted.
+    pub fn request(&self) {
+        self.wanted.notify_one();
+    }
+
     /// Erases at the start, after each deletion by this node, and now and then.
-    pub(crate) async fn erase_forever(self: Arc<Self>) {
+    pub async fn erase_forever(self: Arc<Self>) {
         loop {
             let wait = if self.erase_all().await { LOOK } else { RETRY };
-            // Called or not: the next look is due.
-            let _ = tokio::time::timeout(wait, self.erase_wanted.notified()).await;
+            // Requested or not: the next look is due.
+            let _ = tokio::time::timeout(wait, self.wanted.notified()).await;
         }
     }
 
@@ -26,7 +43,7 @@ impl Hub {
     async fn erase_all(&self) -> bool {
         loop {
             let began = Instant::now();
-            match self.conversations.erase().await {
+            match self.store.erase().await {
                 // Half of the time is left to those who wait for the database.
                 Ok(true) => tokio::time::sleep(began.elapsed()).await,
                 Ok(false) => return true,

@@ -2,32 +2,23 @@
 //! is not known the members are read anew.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use starling_conversation_store::{Conversation, ConversationHead, ConversationId};
+use starling_conversation_store::{Conversation, ConversationId};
 use starling_model::{ConversationName, TenantName, UserName};
 use starling_wire::protocol::{self, Json};
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
 
-use crate::Map;
+use super::Directory;
+use super::comparing::CONVERSATIONS_PER_QUERY;
 use crate::encoded::Encoded;
-use crate::hub::Hub;
 use crate::node_message::{MemberChange, NodeMessage};
 use crate::room::members_version::Heard;
 use crate::room::{Room, RoomState};
 use crate::shards::ShardItem;
 
-/// How many conversations are read anew in one query, with all their members.
-pub(crate) const READ_AT_ONCE: usize = 200;
-/// How often all that is cached is compared with the database, whatever was heard: the longest that a change stays unknown to a node
-/// whose database answers.
-const COMPARE: Duration = Duration::from_secs(60);
-
-impl Hub {
+impl Directory {
     /// Takes over a change of membership; tells those who joined, and the user's sessions here.
-    pub(crate) fn apply_member(&self, change: &MemberChange) {
+    pub fn hear_member(&self, change: &MemberChange) {
         let MemberChange { tenant, name, conversation, version, user, member, owner } = change;
         self.rooms.doubt_load(tenant, name);
         if self.deleted.contains(*conversation) {
@@ -38,7 +29,7 @@ impl Hub {
             // Ids grow: what was deleted has a smaller one than what was made later under its name.
             Some(room) if room.conversation > *conversation => return,
             Some(room) if room.conversation < *conversation => {
-                self.apply_deleted(&room);
+                self.end(&room);
                 None
             }
             known => known,
@@ -70,19 +61,19 @@ impl Hub {
                 Heard::Repeat => {}
                 Heard::Ahead => {
                     drop(state);
-                    self.look(&room);
+                    self.reload_members(&room);
                     return;
                 }
             }
         }
         self.evict_user(&room, user);
         if owner_left {
-            self.look(&room);
+            self.reload_members(&room);
         }
     }
 
     /// Hears that members are at a version now, or that they may have changed (`None`): what is older is read anew.
-    pub(crate) fn doubt_members(
+    pub fn hear_members_version(
         &self,
         tenant: &TenantName,
         name: &ConversationName,
@@ -95,110 +86,46 @@ impl Hub {
             return;
         };
         if version.is_none_or(|version| room.state().members_version.learn(version)) {
-            self.look(&room);
+            self.reload_members(&room);
         }
     }
 
-    /// Learns where a conversation stands in the database, and has read what is missing here. `false`: the database has another log
-    /// under the room's number, and the room is to be outdated.
-    pub(crate) fn learn(&self, room: &Arc<Room>, head: &ConversationHead) -> bool {
-        if *head.log != *room.log {
-            return false;
-        }
-        self.hear_log(room, head.head);
-        if room.learn_head(head.head) {
-            self.repair(room);
-        }
-        let is_behind = {
-            let mut state = room.state();
-            state.members_version.learn(head.members_version) || state.details_version < head.details_version
-        };
-        if is_behind {
-            self.look(room);
-        }
-        true
-    }
-
-    /// Has a conversation's members read anew, soon and once.
-    pub(crate) fn look(&self, room: &Arc<Room>) {
-        if !room.looking.swap(true, Ordering::AcqRel) && self.look_lane.try_send(room.clone()).is_err() {
-            room.looking.store(false, Ordering::Release);
-            // All of the lane is read instead.
-            self.missed.insert(room.lane);
+    /// Has a conversation's members read again, soon and once.
+    pub fn reload_members(&self, room: &Arc<Room>) {
+        if room.begin_members_read() && self.member_reads.try_send(room.clone()).is_err() {
+            room.end_members_read();
+            // All of the partition is read instead.
+            self.reload(room.lane);
         }
     }
 
-    /// Reads what comes along the lane of [`Hub::look`]; what comes while it reads is the next read.
-    pub(crate) async fn look_forever(self: Arc<Self>, mut rooms: mpsc::Receiver<Arc<Room>>) {
+    /// Reads the members of the rooms that [`Directory::reload_members`] asks for; what comes while it reads is the next read.
+    pub(super) async fn read_members_forever(self: Arc<Self>, mut rooms: mpsc::Receiver<Arc<Room>>) {
         let mut some = Vec::new();
-        while rooms.recv_many(&mut some, READ_AT_ONCE).await > 0 {
-            for room in &some {
-                // Whoever asks from here on wants what is read after this.
-                room.looking.store(false, Ordering::Release);
-            }
+        while rooms.recv_many(&mut some, CONVERSATIONS_PER_QUERY).await > 0 {
+            some.iter().for_each(|room| room.end_members_read());
             self.read_members(&some).await;
             some.clear();
         }
     }
 
-    /// Reads the members, marks and heads of these conversations anew, in one query, and evicts who is no member any more. What
-    /// can't be read now is missed still; `false`, then.
-    pub(crate) async fn read_members(&self, rooms: &[Arc<Room>]) -> bool {
-        let known: Vec<u64> = rooms.iter().map(|room| room.state().members_version.known()).collect();
-        let ids: Vec<ConversationId> = rooms.iter().map(|room| room.conversation).collect();
-        let read = match self.conversations.open_many(&ids).await {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::debug!(%error, "members could not be read anew; they will be, later");
-                rooms.iter().for_each(|room| self.missed.insert(room.lane));
-                return false;
-            }
-        };
-        let read: Map<ConversationId, Conversation> =
-            read.into_iter().map(|conversation| (conversation.id, conversation)).collect();
-        let mut outdated = Vec::new();
-        for (room, known) in rooms.iter().zip(known) {
-            match read.get(&room.conversation) {
-                Some(conversation) if *conversation.log != *room.log => outdated.push(room.clone()),
-                Some(conversation) => self.take_members(room, known, conversation),
-                None => self.apply_deleted(room),
-            }
-        }
-        self.outdate(&outdated);
-        true
-    }
-
-    /// Compares all that is cached with the database, now and then, for what no node was told of: a change whose statement the
-    /// database finished only after the node that asked for it had given up, or died.
-    pub(crate) async fn compare_forever(self: Arc<Self>) {
-        let mut interval = tokio::time::interval(COMPARE);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            interval.tick().await;
-            // With the database away everybody knows that something is missed.
-            if self.conversations.ping().await.is_ok() {
-                self.check_heads(&self.rooms.in_use(self.seconds())).await;
-            }
-        }
-    }
-
     /// Tells everybody of a change, this node first.
-    pub(crate) fn tell_member(&self, change: MemberChange) {
-        self.apply_member(&change);
+    pub fn tell_member(&self, change: MemberChange) {
+        self.hear_member(&change);
         let lane = starling_fanout::partition_of(&change.tenant, &change.name);
         self.publisher.publish_message(lane, &NodeMessage::Member(change));
     }
 
     /// Has everybody look whose members are older than this version, or everybody.
-    pub(crate) fn tell_doubt(&self, room: &Room, version: Option<u64>) {
+    pub fn tell_members_version(&self, room: &Room, version: Option<u64>) {
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
-        self.doubt_members(&tenant, &name, room.conversation, version);
+        self.hear_members_version(&tenant, &name, room.conversation, version);
         let message = NodeMessage::Members { tenant, name, conversation: room.conversation, version };
         self.publisher.publish_message(room.lane, &message);
     }
 
     /// Takes over what was read of a conversation, and tells what changed by it.
-    fn take_members(&self, room: &Arc<Room>, known_before: u64, read: &Conversation) {
+    pub(super) fn take_members(&self, room: &Arc<Room>, known_before: u64, read: &Conversation) {
         let mut gone = Vec::new();
         {
             let mut state = room.state();
@@ -207,7 +134,7 @@ impl Hub {
             }
             if !state.members_version.read(known_before, read.members_version) {
                 drop(state);
-                self.look(room);
+                self.reload_members(room);
                 return;
             }
             let before = state.refresh(read);
@@ -232,9 +159,9 @@ impl Hub {
         for user in gone {
             self.evict_user(room, &user);
         }
-        self.hear_log(room, read.head);
+        self.head_reports.check(room, read.head);
         if room.state().has_hole() {
-            self.repair(room);
+            self.repairs.request(room);
         }
     }
 
@@ -263,8 +190,73 @@ impl Hub {
     fn evict_user(&self, room: &Arc<Room>, user: &UserName) {
         if !room.is_member(user) {
             for session in self.sessions.of_user(&room.key.tenant, user) {
-                self.evict(&session, room);
+                self.attachments.evict(&session, room);
             }
         }
+    }
+
+    /// Another node says that title or metadata changed.
+    pub fn hear_details(
+        &self,
+        tenant: &TenantName,
+        name: &ConversationName,
+        conversation: Option<ConversationId>,
+    ) {
+        self.rooms.doubt_load(tenant, name);
+        if let Some(room) = self.meant(tenant, name, conversation)
+            && room.state().joined() > 0
+        {
+            self.reload_members(&room);
+        }
+    }
+
+    /// Another node says that a read mark rose.
+    pub fn hear_read_mark(
+        &self,
+        tenant: &TenantName,
+        name: &ConversationName,
+        conversation: Option<ConversationId>,
+        user: &UserName,
+        seq: u64,
+    ) {
+        self.rooms.doubt_load(tenant, name);
+        if let Some(room) = self.meant(tenant, name, conversation) {
+            self.raise_read_mark(&room, user, seq);
+        }
+    }
+
+    /// Tells everybody that a read mark rose, this node first.
+    pub fn tell_read_mark(&self, room: &Room, user: &UserName, seq: u64) {
+        let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
+        self.rooms.doubt_load(&tenant, &name);
+        self.raise_read_mark(room, user, seq);
+        let (conversation, user) = (Some(room.conversation), user.clone());
+        let message = NodeMessage::Read { tenant, name, conversation, user, seq };
+        self.publisher.publish_message(room.lane, &message);
+    }
+
+    /// Takes over a read mark and tells those who joined.
+    fn raise_read_mark(&self, room: &Room, user: &UserName, seq: u64) {
+        let mut state = room.state();
+        let Some(mark) = state.members.get_mut(user) else { return };
+        // A mark never falls, in whichever order the nodes' words arrive.
+        if *mark >= seq {
+            return;
+        }
+        *mark = seq;
+        let event = protocol::ReadMark { conversation: room.key.name.clone(), user: user.clone(), seq };
+        state.broadcast(room.id, &*self.shards, event, None);
+    }
+
+    /// The room that a node means: the one with this number. A node of an older version gives none, and means the one that has the
+    /// name.
+    pub fn meant(
+        &self,
+        tenant: &TenantName,
+        name: &ConversationName,
+        conversation: Option<ConversationId>,
+    ) -> Option<Arc<Room>> {
+        let room = self.rooms.known(tenant, name)?;
+        conversation.is_none_or(|conversation| conversation == room.conversation).then_some(room)
     }
 }

@@ -1,9 +1,227 @@
-//! The conversations that this node knows, and their members.
+//! The conversations that this node knows and their members, kept true by what other nodes say and by the database.
 
-pub(crate) mod deleted;
-pub(crate) mod erasing;
-pub(crate) mod incarnation;
-pub(crate) mod members;
-pub(crate) mod rooms;
+mod comparing;
+mod deleted;
+mod ending;
+mod erasing;
+mod members;
 
-pub(crate) use rooms::Rooms;
+use std::sync::Arc;
+
+use deleted::Deleted;
+pub(crate) use erasing::Eraser;
+use starling_conversation_store::{ConversationHead, ConversationStore};
+use starling_model::{ConversationName, TenantName, UserName};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::CommandError;
+use crate::encoded::Encoded;
+use crate::log::{HeadReports, Repairs};
+use crate::node_message::{CommittedMessage, Head};
+use crate::presence::Presence;
+use crate::publisher::{PartitionSet, Publisher};
+use crate::reads::Reads;
+use crate::room::{Room, Rooms, Taken};
+use crate::sessions::{Attachments, Sessions};
+use crate::shards::Shards;
+use crate::vital::vital;
+
+/// How many conversations may wait for their members to be read. Instead of what does not fit, all of its partition is read.
+const MEMBER_READS: usize = 4_096;
+
+/// The conversations that this node knows.
+pub(crate) struct Directory {
+    /// Has the truth about them.
+    store: Arc<dyn ConversationStore>,
+    /// Gets the events about them.
+    shards: Arc<dyn Shards>,
+    rooms: Arc<Rooms>,
+    /// Whose look-ups of unknown conversations wait for their turns.
+    reads: Arc<Reads>,
+    sessions: Arc<Sessions>,
+    /// Takes sessions out of rooms that they may no longer read.
+    attachments: Arc<Attachments>,
+    /// Begins anew in a room that is gone.
+    presence: Arc<Presence>,
+    publisher: Arc<Publisher>,
+    repairs: Arc<Repairs>,
+    head_reports: Arc<HeadReports>,
+    /// Conversations that were deleted a moment ago.
+    deleted: Deleted,
+    /// Conversations whose members are to be read again.
+    member_reads: mpsc::Sender<Arc<Room>>,
+    /// Partitions whose conversations must be compared with the database, since something of them was or may have been missed.
+    to_reload: PartitionSet,
+}
+
+/// The parts that [`Directory`] works with.
+pub(crate) struct DirectoryParts {
+    pub store: Arc<dyn ConversationStore>,
+    pub shards: Arc<dyn Shards>,
+    pub rooms: Arc<Rooms>,
+    pub reads: Arc<Reads>,
+    pub sessions: Arc<Sessions>,
+    pub attachments: Arc<Attachments>,
+    pub presence: Arc<Presence>,
+    pub publisher: Arc<Publisher>,
+    pub repairs: Arc<Repairs>,
+    pub head_reports: Arc<HeadReports>,
+}
+
+impl Directory {
+    /// Begins to read members, on `runtime`.
+    pub fn new(parts: DirectoryParts, runtime: &Handle) -> Arc<Directory> {
+        let (member_reads, rooms_to_read) = mpsc::channel(MEMBER_READS);
+        let directory = Arc::new(Directory {
+            store: parts.store,
+            shards: parts.shards,
+            rooms: parts.rooms,
+            reads: parts.reads,
+            sessions: parts.sessions,
+            attachments: parts.attachments,
+            presence: parts.presence,
+            publisher: parts.publisher,
+            repairs: parts.repairs,
+            head_reports: parts.head_reports,
+            deleted: Deleted::default(),
+            member_reads,
+            to_reload: PartitionSet::default(),
+        });
+        runtime.spawn(vital("read_members", directory.clone().read_members_forever(rooms_to_read)));
+        directory
+    }
+
+    /// The room of a conversation that `user` is a member of. Where it is not known, the look-up is a read of this user, which waits
+    /// for its turn.
+    pub async fn member_room(
+        &self,
+        tenant: &TenantName,
+        user: &UserName,
+        name: &ConversationName,
+    ) -> Result<Arc<Room>, CommandError> {
+        let room = self.room(tenant, user, name).await?;
+        room.filter(|room| room.is_member(user)).ok_or_else(CommandError::no_such_conversation)
+    }
+
+    /// The room of a conversation, whoever is a member. Where it is not known, the look-up is a read of `reader`.
+    pub async fn room(
+        &self,
+        tenant: &TenantName,
+        reader: &UserName,
+        name: &ConversationName,
+    ) -> Result<Option<Arc<Room>>, CommandError> {
+        let room = match self.rooms.known(tenant, name) {
+            Some(room) => Some(room),
+            None => {
+                self.reads.wait(tenant, reader, 1).await?;
+                let _turn = self.reads.turn(tenant, reader).await?;
+                self.rooms.get(&*self.store, &*self.shards, tenant, name).await?
+            }
+        };
+        if let Some(room) = &room {
+            self.rooms.touch(room);
+            if room.take_stale_load() {
+                self.reload_members(room);
+            }
+        }
+        Ok(room)
+    }
+
+    /// The room of a conversation that `user` is a member of, without waiting; `None` where it is not known.
+    pub fn known_member_room(
+        &self,
+        tenant: &TenantName,
+        user: &UserName,
+        name: &ConversationName,
+    ) -> Option<Result<Arc<Room>, CommandError>> {
+        let room = self.rooms.known(tenant, name)?;
+        if !room.is_member(user) {
+            return Some(Err(CommandError::no_such_conversation()));
+        }
+        self.rooms.touch(&room);
+        Some(Ok(room))
+    }
+
+    /// A room's newest number, as the database has it. `None`: the database has no such log any more, and the room is forgotten.
+    pub async fn head_in_log(
+        &self,
+        room: &Arc<Room>,
+        reader: &UserName,
+    ) -> Result<Option<u64>, CommandError> {
+        let _turn = self.reads.turn(&room.key.tenant, reader).await?;
+        let heads = self.store.heads(&[room.conversation]).await?;
+        let Some(head) = heads.first() else {
+            self.end(room);
+            return Ok(None);
+        };
+        if self.learn(room, head) {
+            return Ok(Some(head.head));
+        }
+        self.outdate(std::slice::from_ref(room));
+        Ok(None)
+    }
+
+    /// Whether a conversation is known here.
+    pub fn knows(&self, tenant: &TenantName, name: &ConversationName) -> bool {
+        self.rooms.known(tenant, name).is_some()
+    }
+
+    /// Another node committed a message.
+    pub fn hear_message(&self, message: &CommittedMessage) {
+        let CommittedMessage { tenant, name, conversation, seq, committed_at_us, payload, .. } = message;
+        let event = || Encoded::from_json(payload, *committed_at_us);
+        match self.rooms.feed(&*self.shards, tenant, name, *conversation, *seq, event) {
+            Some(Taken::Holed(room)) => self.repairs.request(&room),
+            Some(Taken::Gone(room)) => self.end(&room),
+            None => {}
+        }
+    }
+
+    /// Looks after the rooms that somebody here has joined, and returns how many there are.
+    pub fn tend_joined(&self) -> usize {
+        let joined = self.rooms.joined();
+        for room in &joined {
+            room.retry_overrun(&*self.shards);
+            self.rooms.touch(room);
+            if room.state().has_hole() {
+                self.repairs.request(room);
+            }
+        }
+        joined.len()
+    }
+
+    /// Forgets rooms that nobody has used for a while.
+    pub fn sweep(&self) {
+        self.rooms.sweep(false);
+    }
+
+    /// Other nodes announced heads: what is missing here is read from the log.
+    pub fn hear_heads(&self, heads: &[Head]) {
+        for head in heads {
+            if let Some(room) = self.rooms.learn_head(&head.tenant, &head.name, head.conversation, head.seq) {
+                self.repairs.request(&room);
+            }
+        }
+    }
+
+    /// Learns where a conversation stands in the database, and has read what is missing here. `false`: the database has another log
+    /// under the room's number, and the room is to be outdated.
+    fn learn(&self, room: &Arc<Room>, head: &ConversationHead) -> bool {
+        if *head.log != *room.log {
+            return false;
+        }
+        self.head_reports.check(room, head.head);
+        if room.learn_head(head.head) {
+            self.repairs.request(room);
+        }
+        let is_behind = {
+            let mut state = room.state();
+            state.members_version.learn(head.members_version) || state.details_version < head.details_version
+        };
+        if is_behind {
+            self.reload_members(room);
+        }
+        true
+    }
+}

@@ -1,12 +1,10 @@
 //! What the hub says of its node to the others, and does when they change.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use starling_fanout::LinkStatus;
-use starling_model::TenantName;
 use starling_session_store::NodeRecord;
 use tokio::time::{Instant, timeout_at};
 
@@ -24,12 +22,12 @@ impl LocalNode for Hub {
             node: self.name.to_string(),
             address: self.config.address.clone(),
             connections: Some(gauges.connections.load(Ordering::Relaxed)),
-            sessions: Some((self.sessions.count() + self.lingering.count()) as u64),
+            sessions: Some((self.sessions.count() + self.presence.lingering_count()) as u64),
             version: self.config.version.clone(),
             started_at_ms: self.started_at_ms,
             draining: gauges.draining.load(Ordering::Relaxed),
-            tenants: self.limited_tenants(),
-            messages: gauges.messages.load(Ordering::Relaxed),
+            tenants: self.places.limited_tenants(),
+            messages: self.appends.committed(),
             deliveries: gauges.deliveries.load(Ordering::Relaxed),
             delivery_p50_us: gauges.delivery_p50_us.load(Ordering::Relaxed),
             delivery_p99_us: gauges.delivery_p99_us.load(Ordering::Relaxed),
@@ -39,10 +37,10 @@ impl LocalNode for Hub {
     }
 
     fn hear_died(&self, nodes: &[String]) {
-        self.forget_nodes(&nodes.iter().map(String::as_str).collect::<Vec<_>>());
+        self.presence.forget_nodes(&nodes.iter().map(String::as_str).collect::<Vec<_>>());
         // What a node did last, a message or a change of members, it may not have told any more.
         self.topics.doubt();
-        self.miss(None);
+        self.reload(None);
     }
 
     async fn lease_renewed(&self, is_lost: bool) {
@@ -71,7 +69,7 @@ impl Hub {
         }
         self.neighbours.say_leaving();
         let leaving =
-            async { tokio::join!(self.neighbours.end_lease(), self.write_last_seen(), self.work_done()) };
+            async { tokio::join!(self.neighbours.end_lease(), self.last_seen.write(), self.work_done()) };
         if timeout_at(began + limit, leaving).await.is_err() {
             tracing::warn!("the node could not take leave in time; its lease runs out by itself");
         }
@@ -112,17 +110,11 @@ impl Hub {
         self.neighbours.serving_count()
     }
 
-    /// How many sessions there are of each tenant whose connections are limited: what the other nodes need for its limit.
-    pub(crate) fn limited_tenants(&self) -> BTreeMap<TenantName, u64> {
-        let per_tenant = self.sessions.per_tenant().into_iter();
-        per_tenant.filter(|(tenant, _)| self.config.limits_of(tenant).connections > 0).collect()
-    }
-
     /// Waits until nothing waits for the log, the session store or the broker. Looked for in the order in which one leads to another.
     async fn work_done(&self) {
         let is_done = || {
-            self.append_lanes.iter().all(|lane| lane.is_idle())
-                && self.topic_lane.is_idle()
+            self.appends.is_idle()
+                && self.topic_publisher.is_idle()
                 && self.writer.is_idle()
                 && self.publisher.is_idle()
         };
@@ -133,14 +125,14 @@ impl Hub {
 
     /// Writes this node's sessions and presence again, after the store lost them.
     async fn write_all_again(&self) {
-        if !self.write_sessions_again().await {
+        if !self.holding.write_all().await {
             self.writer.want_rewrite();
             return;
         }
         if !self.writer.rewrite_presence().await {
             self.writer.want_rewrite();
         }
-        self.unread.insert_all();
+        self.presence.reload_all();
         // Whoever read the store before this was written has taken this node's people for gone.
         self.publisher.publish_message(0, &NodeMessage::Restored { node: self.node.clone() });
     }

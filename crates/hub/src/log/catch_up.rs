@@ -11,18 +11,24 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
-use starling_conversation_store::{ConversationId, Page};
-use starling_model::ConversationName;
+use starling_conversation_store::{ConversationId, ConversationStore, Page, Range};
+use starling_model::{ConversationName, UserName};
 use starling_wire::protocol::ErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::encoded::Encoded;
-use crate::log::message::stored;
-use crate::reads::{Reads, User};
+use crate::reads::{Reads, User, further_reads};
+use crate::room::Room;
 use crate::{CommandError, Map, Set};
 
+use super::stored;
+
+/// The most bytes of one page.
+const PAGE_BYTES_MAX: usize = 128 * 1024;
+/// The most messages of one page.
+const PAGE: u32 = 100;
 /// For how long after a read without an answer others are told the same without asking. Those who were told ask again at their own pace.
 const FAULT_HOLDS: Duration = Duration::from_millis(250);
 
@@ -36,8 +42,48 @@ type Told = oneshot::Receiver<Answer>;
 /// A read, for whoever's turn it is made in.
 type Read = Box<dyn FnOnce(User) -> BoxFuture<'static, Answer> + Send>;
 
-/// Reads of the log for sockets that are behind.
-pub(crate) struct LogReads {
+/// Serves sockets that are behind from the log.
+pub(crate) struct CatchUp {
+    store: Arc<dyn ConversationStore>,
+    /// The users whose turns the pages were made in pay for them.
+    reads: Arc<Reads>,
+    shared: Arc<LogReads>,
+    /// Where reads are made that several sockets share.
+    runtime: Handle,
+}
+
+impl CatchUp {
+    /// So many reads at once.
+    pub fn new(
+        store: Arc<dyn ConversationStore>,
+        reads: Arc<Reads>,
+        at_once: usize,
+        runtime: Handle,
+    ) -> CatchUp {
+        CatchUp { store, reads, shared: LogReads::new(at_once), runtime }
+    }
+
+    /// A page of a conversation's log after a number, from the primary. Sockets that want the same at the same time share it; with many
+    /// that want different ones, it waits its turn, however long that takes. Charged to the user whose turn it was made in.
+    pub fn page(
+        &self,
+        room: &Arc<Room>,
+        reader: &UserName,
+        after: u64,
+    ) -> impl Future<Output = Result<LogPage, CommandError>> + use<> {
+        let (store, reads, room) = (self.store.clone(), self.reads.clone(), room.clone());
+        let reader = (room.key.tenant.clone(), reader.clone());
+        self.shared.read(&self.runtime, (room.conversation, after), reader, move |reader| async move {
+            let (id, range) = (room.conversation, Range::After(after));
+            let page = store.messages(id, range, PAGE, PAGE_BYTES_MAX, true).await?;
+            reads.charge(&reader.0, &reader.1, further_reads(&page));
+            Ok(events(&room.key.name, page))
+        })
+    }
+}
+
+/// Reads of the log that sockets share.
+struct LogReads {
     turns: Arc<Reads>,
     /// What is being read or waits for a turn. No more than there are sockets, since each wants one thing at a time.
     under_way: Mutex<Map<Wanted, UnderWay>>,
@@ -158,7 +204,7 @@ impl LogReads {
 }
 
 /// A page, as events.
-pub(crate) fn events(conversation: &ConversationName, page: Page) -> LogPage {
+fn events(conversation: &ConversationName, page: Page) -> LogPage {
     page.messages
         .into_iter()
         .map(|message| (message.seq, Encoded::new(stored(conversation, message))))

@@ -1,6 +1,12 @@
-//! The log: appends, reads for sockets that are behind, and repairs.
+//! The log of a conversation: reads for sockets that are behind, repairs of holes, and reports of heads that the database lost.
 
-pub(crate) mod append;
-pub(crate) mod catch_up;
-pub(crate) mod message;
-pub(crate) mod repair;
+mod catch_up;
+mod head_reports;
+mod message;
+mod repairs;
+
+pub(crate) use catch_up::CatchUp;
+pub use catch_up::LogPage;
+pub(crate) use head_reports::HeadReports;
+pub(crate) use message::{committed, stored};
+pub(crate) use repairs::Repairs;

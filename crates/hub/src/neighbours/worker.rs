@@ -152,7 +152,7 @@ impl Receiver for Subscription {
         match delivery {
             Delivery::Publication { body, .. } | Delivery::Direct { body } => worker.hear(&body),
             Delivery::Probe { nonce } => worker.neighbours.hear_probe(nonce),
-            Delivery::Gap { partition: lane } => worker.neighbours.hear_gap(lane.is_none()),
+            Delivery::Gap { partition } => worker.neighbours.hear_gap(partition.is_none()),
             Delivery::Topic { .. } | Delivery::Down => {}
         }
     }

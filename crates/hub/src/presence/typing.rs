@@ -1,4 +1,4 @@
-//! Who types: it ends by itself a few seconds after the last word of it, also when the typist's socket is gone.
+//! Who types: it ends by itself a few seconds after it was last said, also when the typist's socket is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,13 @@ use parking_lot::Mutex;
 use starling_model::UserName;
 use tokio::time::Instant;
 
+use starling_wire::protocol;
+
 use crate::Map;
+use crate::node_message::NodeMessage;
+use crate::publisher::Publisher;
 use crate::room::Room;
-use crate::shards::RoomId;
+use crate::shards::{RoomId, Shards};
 
 /// How long one `typing` holds.
 const TYPING: Duration = Duration::from_secs(6);
@@ -17,30 +21,59 @@ const TYPING: Duration = Duration::from_secs(6);
 const TYPISTS_MAX: usize = 50_000;
 
 /// Who types, by what this node's sockets said.
-#[derive(Default)]
-pub(crate) struct Typists {
-    inner: Mutex<Map<(RoomId, UserName), (Arc<Room>, Instant)>>,
+pub(crate) struct Typing {
+    shards: Arc<dyn Shards>,
+    publisher: Arc<Publisher>,
+    /// Until when somebody types where.
+    typists: Mutex<Map<(RoomId, UserName), (Arc<Room>, Instant)>>,
 }
 
-impl Typists {
-    /// Notes that somebody types, or stopped.
-    pub fn note(&self, room: &Arc<Room>, user: &UserName, typing: bool) {
-        let mut inner = self.inner.lock();
-        let key = (room.id, user.clone());
-        if !typing {
-            inner.remove(&key);
-        } else if inner.len() < TYPISTS_MAX || inner.contains_key(&key) {
-            inner.insert(key, (room.clone(), Instant::now() + TYPING));
+impl Typing {
+    /// Nobody types yet.
+    pub fn new(shards: Arc<dyn Shards>, publisher: Arc<Publisher>) -> Typing {
+        Typing { shards, publisher, typists: Mutex::default() }
+    }
+
+    /// Somebody types, or stopped: tells everybody else in the room, here and on other nodes.
+    pub fn set(&self, room: &Arc<Room>, user: &UserName, typing: bool) {
+        if room.is_gone() {
+            return;
+        }
+        let event = protocol::Typing { conversation: room.key.name.clone(), user: user.clone(), typing };
+        room.broadcast(&*self.shards, event, Some(user));
+        let message = NodeMessage::Typing {
+            tenant: room.key.tenant.clone(),
+            name: room.key.name.clone(),
+            conversation: Some(room.conversation),
+            user: user.clone(),
+            typing,
+        };
+        self.publisher.publish_message(room.lane, &message);
+        self.note(room, user, typing);
+    }
+
+    /// Ends the typing of those who have not said so again in time.
+    pub fn expire(&self) {
+        let now = Instant::now();
+        let expired: Vec<(Arc<Room>, UserName)> = {
+            let mut typists = self.typists.lock();
+            typists
+                .extract_if(|_, (_, until)| *until <= now)
+                .map(|((_, user), (room, _))| (room, user))
+                .collect()
+        };
+        for (room, user) in expired {
+            self.set(&room, &user, false);
         }
     }
 
-    /// Takes those out whose time is over.
-    pub fn take_expired(&self, now: Instant) -> Vec<(Arc<Room>, UserName)> {
-        let mut expired = Vec::new();
-        let mut inner = self.inner.lock();
-        inner
-            .extract_if(|_, (_, until)| *until <= now)
-            .for_each(|((_, user), (room, _))| expired.push((room, user)));
-        expired
+    fn note(&self, room: &Arc<Room>, user: &UserName, typing: bool) {
+        let mut typists = self.typists.lock();
+        let key = (room.id, user.clone());
+        if !typing {
+            typists.remove(&key);
+        } else if typists.len() < TYPISTS_MAX || typists.contains_key(&key) {
+            typists.insert(key, (room.clone(), Instant::now() + TYPING));
+        }
     }
 }

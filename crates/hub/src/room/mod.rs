@@ -3,6 +3,7 @@
 pub(crate) mod members_version;
 pub(crate) mod online;
 pub(crate) mod presence_reads;
+mod rooms;
 pub(crate) mod sequencer;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+pub(crate) use rooms::{Rooms, Taken};
 use starling_conversation_store::{Conversation, ConversationId};
 use starling_model::{ConversationName, TenantName, UserName};
 use starling_session_store::{ConversationKey, JoinedConversation};
@@ -44,22 +46,32 @@ pub struct Room {
     /// Which log it is: see [`Conversation::log`].
     pub log: Arc<str>,
     /// The highest number that the database itself told this node of. A database that has fewer messages later was set back.
-    pub logged: AtomicU64,
+    logged: AtomicU64,
     /// The lane that its publications take.
     pub lane: u16,
     /// When it was last used, seconds since the node started; to forget those that nobody uses.
-    pub used_at_s: AtomicU64,
+    used_at_s: AtomicU64,
     /// Whether a repair of its order is under way.
-    pub repairing: AtomicBool,
+    repairing: AtomicBool,
     /// Whether its members are about to be read anew.
-    pub looking: AtomicBool,
+    reading_members: AtomicBool,
     /// Whether the database is being asked if it was set back.
-    pub doubted: AtomicBool,
+    reporting: AtomicBool,
     /// Whether its members changed while it was loaded: they are read once more before anybody uses the room.
-    pub doubtful: AtomicBool,
+    stale_load: AtomicBool,
     /// Whether a shard's inbox was full when a message came: its sockets are told the head until it fits.
-    pub overrun: AtomicBool,
+    overrun: AtomicBool,
     state: Mutex<RoomState>,
+}
+
+/// What a session gets that joins a room.
+pub(crate) struct Joined {
+    /// The last message that does not come through the inbox.
+    pub head: u64,
+    /// Who is online.
+    pub online: Vec<UserName>,
+    /// The members' read marks.
+    pub reads: BTreeMap<UserName, u64>,
 }
 
 /// What changes about a room.
@@ -101,9 +113,9 @@ impl Room {
             lane,
             used_at_s: AtomicU64::new(0),
             repairing: AtomicBool::new(false),
-            looking: AtomicBool::new(false),
-            doubted: AtomicBool::new(false),
-            doubtful: AtomicBool::new(false),
+            reading_members: AtomicBool::new(false),
+            reporting: AtomicBool::new(false),
+            stale_load: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
             state: Mutex::new(RoomState {
                 members: members_of(&conversation),
@@ -131,6 +143,67 @@ impl Room {
     pub fn presence_key(&self) -> ConversationKey {
         let RoomKey { tenant, name } = self.key.clone();
         ConversationKey { tenant, conversation: name, id: self.conversation }
+    }
+
+    /// Notes that the room is used, at this many seconds after the node started.
+    fn touch(&self, now_s: u64) {
+        self.used_at_s.store(now_s, Ordering::Relaxed);
+    }
+
+    fn used_at_s(&self) -> u64 {
+        self.used_at_s.load(Ordering::Relaxed)
+    }
+
+    /// The highest number that the database itself told this node of.
+    pub fn logged(&self) -> u64 {
+        self.logged.load(Ordering::Relaxed)
+    }
+
+    /// Begins a repair of the order; `false`: one is under way.
+    pub fn begin_repair(&self) -> bool {
+        !self.repairing.swap(true, Ordering::AcqRel)
+    }
+
+    /// The repair has ended.
+    pub fn end_repair(&self) {
+        self.repairing.store(false, Ordering::Release);
+    }
+
+    /// Begins to have the members read again; `false`: they are about to be read.
+    pub fn begin_members_read(&self) -> bool {
+        !self.reading_members.swap(true, Ordering::AcqRel)
+    }
+
+    /// The members are being read: whoever asks from here on wants what is read after this.
+    pub fn end_members_read(&self) {
+        self.reading_members.store(false, Ordering::Release);
+    }
+
+    /// Begins to report the head to the database; `false`: it is about to be reported.
+    pub fn begin_report(&self) -> bool {
+        !self.reporting.swap(true, Ordering::AcqRel)
+    }
+
+    /// The report has ended.
+    pub fn end_report(&self) {
+        self.reporting.store(false, Ordering::Release);
+    }
+
+    /// The members changed while the room was loaded.
+    fn note_stale_load(&self) {
+        self.stale_load.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the members changed while the room was loaded. Whoever asks has them read again.
+    pub fn take_stale_load(&self) -> bool {
+        self.stale_load.swap(false, Ordering::Relaxed)
+    }
+
+    /// Tells the shards the head again if an inbox was full.
+    pub fn retry_overrun(&self, shards: &dyn Shards) {
+        if self.overrun.swap(false, Ordering::Relaxed) && !self.tell_head(shards) {
+            self.overrun.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Access to what changes. Never held across an await.
@@ -201,8 +274,8 @@ impl Room {
         self.state.lock().broadcast(self.id, shards, event, except);
     }
 
-    /// Tells the shards the head again after an inbox was full. `true`: they all know it now.
-    pub fn tell_head(&self, shards: &dyn Shards) -> bool {
+    /// `true`: all shards know the head now.
+    fn tell_head(&self, shards: &dyn Shards) -> bool {
         let state = self.state.lock();
         let seq = state.sequencer.head();
         wanting(&state.interest).all(|(shard, _)| shards.post(shard, ShardItem::Head { room: self.id, seq }))

@@ -6,24 +6,28 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use starling_conversation_store::ConversationStore;
+use starling_session_store::SessionStore;
 use starling_wire::protocol::CloseReason;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::{Attachments, Sessions};
 use crate::clock::every_second;
-use crate::hub::Hub;
-use crate::hub::commands::TICKET_DAYS;
-use crate::lane::{Bound, Weigh};
+use crate::config::TICKET_DAYS;
+use crate::lane::{self, Bound, Lane, Weigh};
+use crate::neighbours::Neighbours;
+use crate::presence::Presence;
 use crate::{CommandError, Set};
 
 /// How many questions may wait for the database.
-pub(crate) const ENDED_QUEUE: Bound = Bound { items: 65_536, bytes: 16 << 20 };
+const QUEUE: Bound = Bound { items: 65_536, bytes: 16 << 20 };
 /// How many are asked in one query.
-pub(crate) const ENDED_BATCH_MAX: Bound = Bound { items: 1_000, bytes: 1 << 20 };
+const BATCH_MAX: Bound = Bound { items: 1_000, bytes: 1 << 20 };
 /// How many ended sessions a node remembers; the session store and the database know them all.
 const REMEMBERED_MAX: usize = 10_000;
 /// How often the latest ends are read where nothing seems to have been missed, in seconds.
@@ -33,14 +37,21 @@ const OVERLAP: Duration = Duration::from_secs(60);
 /// For how long an end is kept: as long as a ticket lives, and a day more for clocks that differ.
 const KEPT: Duration = Duration::from_secs((TICKET_DAYS as u64 + 1) * 24 * 3_600);
 
-/// The ended sessions that this node has heard of lately.
-#[derive(Default)]
+/// The sessions that operators ended.
 pub(crate) struct EndedSessions {
+    /// Keeps the ends for good.
+    store: Arc<dyn ConversationStore>,
+    session_store: Arc<dyn SessionStore>,
+    sessions: Arc<Sessions>,
+    attachments: Arc<Attachments>,
+    presence: Arc<Presence>,
+    /// Those that this node has heard of lately.
     remembered: Mutex<Remembered>,
-    /// An end may have been missed.
-    doubted: AtomicBool,
+    /// Questions to the database whether a session was ended.
+    questions: Lane<Question>,
 }
 
+/// The latest ends.
 #[derive(Default)]
 struct Remembered {
     ids: Set<Arc<str>>,
@@ -49,102 +60,103 @@ struct Remembered {
 }
 
 /// Whether a session was ended: a question to the database.
-pub(crate) struct EndedQuestion {
+struct Question {
     session: Arc<str>,
-    teller: oneshot::Sender<Result<bool, CommandError>>,
+    answer: oneshot::Sender<Result<bool, CommandError>>,
 }
 
-impl Weigh for EndedQuestion {
+impl Weigh for Question {
     fn bytes(&self) -> usize {
-        size_of::<EndedQuestion>() + self.session.len()
+        size_of::<Question>() + self.session.len()
     }
 }
 
 impl EndedSessions {
+    /// Begins to work on questions, on `runtime`.
+    pub fn new(
+        store: Arc<dyn ConversationStore>,
+        session_store: Arc<dyn SessionStore>,
+        sessions: Arc<Sessions>,
+        attachments: Arc<Attachments>,
+        presence: Arc<Presence>,
+        runtime: &Handle,
+    ) -> Arc<EndedSessions> {
+        let (questions, end) = Lane::new(QUEUE);
+        let ended = Arc::new(EndedSessions {
+            store,
+            session_store,
+            sessions,
+            attachments,
+            presence,
+            remembered: Mutex::default(),
+            questions,
+        });
+        lane::spawn(runtime, "ended", end, BATCH_MAX, &ended, EndedSessions::answer);
+        ended
+    }
+
     /// Whether a session is known to have been ended.
     pub fn contains(&self, id: &str) -> bool {
         self.remembered.lock().ids.contains(id)
     }
 
-    /// Remembers one; `false` if it was known.
-    pub fn enter(&self, id: &str) -> bool {
-        let mut remembered = self.remembered.lock();
-        let id: Arc<str> = id.into();
-        if !remembered.ids.insert(id.clone()) {
-            return false;
-        }
-        remembered.order.push_back(id);
-        if remembered.order.len() > REMEMBERED_MAX
-            && let Some(oldest) = remembered.order.pop_front()
-        {
-            remembered.ids.remove(&oldest);
-        }
-        true
-    }
-
-    /// An end may have been missed: the database is asked with the next tick.
-    pub fn doubt(&self) {
-        self.doubted.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Hub {
-    /// Writes down for good that a session was ended.
-    pub(crate) async fn keep_end(&self, session: &str) -> Result<(), CommandError> {
-        Ok(self.conversations.end_session(session, KEPT).await?)
+    /// Ends a session for good, in the database.
+    pub async fn keep(&self, id: &str) -> Result<(), CommandError> {
+        Ok(self.store.end_session(id, KEPT).await?)
     }
 
     /// An operator ended a session: its socket on this node is closed, and so is one that is just attaching it.
-    pub(crate) fn end_here(&self, id: &str) {
-        self.ended.enter(id);
+    pub fn end_here(&self, id: &str) {
+        self.remembered.lock().insert(id);
         let attached = self.sessions.end(id);
-        self.stop_lingering(id);
+        self.presence.stop_lingering(id);
         if let Some(session) = attached {
-            self.close(&session, CloseReason::Ended);
+            self.attachments.close(&session, CloseReason::Ended);
         }
     }
 
     /// Whether an operator ended a session, by the database.
-    pub(crate) async fn was_ended(&self, session: &Arc<str>) -> Result<bool, CommandError> {
-        let (teller, told) = oneshot::channel();
+    pub async fn was_ended(&self, session: &Arc<str>) -> Result<bool, CommandError> {
+        let (answer, answered) = oneshot::channel();
         let busy = || CommandError::unavailable("too many sessions are being resumed");
-        self.ended_lane.push(EndedQuestion { session: session.clone(), teller }).map_err(|_| busy())?;
-        told.await.unwrap_or_else(|_| Err(busy()))
+        self.questions.push(Question { session: session.clone(), answer }).map_err(|_| busy())?;
+        answered.await.unwrap_or_else(|_| Err(busy()))
     }
 
     /// Asks the database about all sessions that wait for it.
-    pub(crate) async fn look_up_ended(self: Arc<Self>, batch: Vec<EndedQuestion>) {
+    async fn answer(self: Arc<Self>, batch: Vec<Question>) {
         let ids: Vec<String> = batch.iter().map(|question| question.session.to_string()).collect();
-        let ended = self.conversations.ended_among(&ids).await.map_err(CommandError::from);
-        for EndedQuestion { session, teller } in batch {
-            let answer = match &ended {
+        let ended = self.store.ended_among(&ids).await.map_err(CommandError::from);
+        for Question { session, answer } in batch {
+            let is_ended = match &ended {
                 Ok(ended) => Ok(ended.iter().any(|id| **id == *session)),
                 Err(error) => Err(error.clone()),
             };
             // Whoever asked may have gone.
-            let _ = teller.send(answer);
+            let _ = answer.send(is_ended);
         }
     }
 
     /// Reads the latest ends from the database: each second where one may have been missed, else seldom.
-    pub(crate) async fn watch_ended_forever(self: Arc<Self>) {
+    pub async fn watch_forever(self: Arc<Self>, neighbours: Arc<Neighbours>) {
         let (mut interval, mut ticks, mut read_at) = (every_second(), 0_u64, Instant::now());
-        while self.neighbours.lifetime().goes_on(&mut interval).await {
+        // The last read failed.
+        let mut is_doubted = false;
+        while neighbours.lifetime().goes_on(&mut interval).await {
             ticks += 1;
-            let doubted = self.ended.doubted.swap(false, Ordering::Relaxed);
-            if !doubted && !self.neighbours.may_lack() && !ticks.is_multiple_of(READ_EVERY) {
+            if !is_doubted && !neighbours.may_lack() && !ticks.is_multiple_of(READ_EVERY) {
                 continue;
             }
             let began = Instant::now();
-            match self.conversations.ended_sessions((began - read_at + OVERLAP).min(KEPT)).await {
+            match self.store.ended_sessions((began - read_at + OVERLAP).min(KEPT)).await {
                 Ok(ended) => {
-                    read_at = began;
-                    for id in ended.iter().filter(|id| !self.ended.contains(id)) {
+                    (read_at, is_doubted) = (began, false);
+                    for id in ended.iter().filter(|id| !self.contains(id)) {
                         self.end_missed(id).await;
                     }
                 }
                 Err(error) => {
-                    self.ended.doubt();
+                    is_doubted = true;
                     tracing::debug!(%error, "ended sessions could not be read; the next tick tries");
                 }
             }
@@ -163,18 +175,32 @@ impl Hub {
     }
 }
 
+impl Remembered {
+    fn insert(&mut self, id: &str) {
+        let id: Arc<str> = id.into();
+        if !self.ids.insert(id.clone()) {
+            return;
+        }
+        self.order.push_back(id);
+        if self.order.len() > REMEMBERED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_latest_ends_are_remembered() {
-        let ended = EndedSessions::default();
-        for number in 0..=REMEMBERED_MAX {
-            assert!(ended.enter(&number.to_string()));
-        }
-        assert!(!ended.enter("1"));
-        assert!(!ended.contains("0"));
-        assert!(ended.contains("1") && ended.contains(&REMEMBERED_MAX.to_string()));
+        let mut ended = Remembered::default();
+        (0..=REMEMBERED_MAX).for_each(|number| ended.insert(&number.to_string()));
+        ended.insert("1");
+        let contains = |id: &str| ended.ids.contains(id);
+        assert!(!contains("0") && contains("1") && contains(&REMEMBERED_MAX.to_string()));
+        assert_eq!(ended.order.len(), REMEMBERED_MAX);
     }
 }

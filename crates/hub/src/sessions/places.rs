@@ -1,26 +1,131 @@
 //! The places of tenants whose connections are limited: each is taken from the session store, which counts those of all nodes,
 //! before a session begins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use starling_model::TenantName;
+use starling_session_store::SessionStore;
 use tokio::time::Instant;
 
+use super::Sessions;
 use crate::clock::every_second;
-use crate::hub::Hub;
 use crate::metrics::METRICS;
-use crate::{CommandError, Map, Set};
+use crate::neighbours::Neighbours;
+use crate::{CommandError, HubConfig, Map, Set};
 
 /// How often the session store is told again what it was told before; it forgets after a minute, and may be emptied.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// When to come again where all places are taken, milliseconds.
 const RETRY_MS: u64 = 5_000;
 
+/// The places of tenants whose connections are limited.
+pub(crate) struct Places {
+    /// This node, under which the store counts its connections.
+    node: Arc<str>,
+    config: Arc<HubConfig>,
+    store: Arc<dyn SessionStore>,
+    sessions: Arc<Sessions>,
+    /// Knows what the other nodes said last, for while the store is away.
+    neighbours: Arc<Neighbours>,
+    told: Told,
+}
+
+/// A place that was taken for a session that is about to be attached. It counts until this is dropped; the session counts from
+/// when it is attached.
+pub(crate) struct Place {
+    sessions: Arc<Sessions>,
+    tenant: TenantName,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.sessions.give_back(&self.tenant);
+    }
+}
+
+impl Places {
+    /// Nothing has been told yet.
+    pub fn new(
+        node: Arc<str>,
+        config: Arc<HubConfig>,
+        store: Arc<dyn SessionStore>,
+        sessions: Arc<Sessions>,
+        neighbours: Arc<Neighbours>,
+    ) -> Arc<Places> {
+        Arc::new(Places { node, config, store, sessions, neighbours, told: Told::default() })
+    }
+
+    /// Takes a place for a connection of a tenant; `None` where its connections are not limited.
+    pub async fn take(&self, tenant: &TenantName) -> Result<Option<Place>, CommandError> {
+        let max = self.config.limits_of(tenant).connections;
+        if max == 0 {
+            return Ok(None);
+        }
+        let told = self.told.of(tenant);
+        let mut told = told.lock().await;
+        let count = self.sessions.of_tenant(tenant) + 1;
+        let fits = match self.store.set_connections(&self.node, tenant, count, Some(max)).await {
+            Ok(fits) => fits,
+            Err(error) => {
+                tracing::debug!(%error, "connections are counted by what the nodes said last");
+                self.neighbours.connections_of(tenant) + count <= max
+            }
+        };
+        if !fits {
+            METRICS.limited_tenant_connections.increment(1);
+            let message = format!("the tenant has its {max} connections");
+            return Err(CommandError::rate_limited(message, RETRY_MS));
+        }
+        *told = Some((count, Instant::now()));
+        self.sessions.reserve(tenant);
+        Ok(Some(Place { sessions: self.sessions.clone(), tenant: tenant.clone() }))
+    }
+
+    /// How many sessions there are of each tenant whose connections are limited: what the other nodes need for its limit.
+    pub fn limited_tenants(&self) -> BTreeMap<TenantName, u64> {
+        let per_tenant = self.sessions.per_tenant().into_iter();
+        per_tenant.filter(|(tenant, _)| self.config.limits_of(tenant).connections > 0).collect()
+    }
+
+    /// Keeps the session store's counts true.
+    pub async fn tell_forever(self: Arc<Self>) {
+        let mut interval = every_second();
+        while self.neighbours.lifetime().goes_on(&mut interval).await {
+            self.tell().await;
+            self.told.sweep();
+        }
+    }
+
+    /// Tells the session store how many connections of each limited tenant this node has, where that changed.
+    async fn tell(&self) {
+        let mut tenants: Set<TenantName> = self.limited_tenants().into_keys().collect();
+        tenants.extend(self.told.tenants());
+        for tenant in tenants {
+            let told = self.told.of(&tenant);
+            let mut told = told.lock().await;
+            let (count, now) = (self.sessions.of_tenant(&tenant), Instant::now());
+            let is_known = match *told {
+                Some((known, at)) => known == count && now.duration_since(at) < TELL_AGAIN,
+                None => count == 0,
+            };
+            if is_known {
+                continue;
+            }
+            if let Err(error) = self.store.set_connections(&self.node, &tenant, count, None).await {
+                tracing::debug!(%error, "the session store was not told of connections; it will be with the next tick");
+                return;
+            }
+            *told = (count > 0).then_some((count, now));
+        }
+    }
+}
+
 /// What the session store was told last of each tenant.
 #[derive(Default)]
-pub(crate) struct Told(Mutex<Map<TenantName, Arc<OfTenant>>>);
+struct Told(Mutex<Map<TenantName, Arc<OfTenant>>>);
 
 /// What it was told of one tenant, and when. Locked while it is told: one thing after the other, and no tenant waits for another.
 type OfTenant = tokio::sync::Mutex<Option<(u64, Instant)>>;
@@ -39,82 +144,6 @@ impl Told {
         let is_used =
             |told: &mut Arc<OfTenant>| Arc::get_mut(told).is_none_or(|told| told.get_mut().is_some());
         self.0.lock().retain(|_, told| is_used(told));
-    }
-}
-
-/// A place that was taken for a session that is about to be attached. It counts until this is dropped; the session counts from
-/// when it is attached.
-pub(crate) struct Place {
-    hub: Arc<Hub>,
-    tenant: TenantName,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.hub.sessions.give_back(&self.tenant);
-    }
-}
-
-impl Hub {
-    /// Takes a place for a connection of a tenant; `None` where its connections are not limited.
-    pub(crate) async fn take_place(
-        self: &Arc<Self>,
-        tenant: &TenantName,
-    ) -> Result<Option<Place>, CommandError> {
-        let max = self.config.limits_of(tenant).connections;
-        if max == 0 {
-            return Ok(None);
-        }
-        let told = self.told_connections.of(tenant);
-        let mut told = told.lock().await;
-        let count = self.sessions.of_tenant(tenant) + 1;
-        let fits = match self.session_store.set_connections(&self.node, tenant, count, Some(max)).await {
-            Ok(fits) => fits,
-            Err(error) => {
-                tracing::debug!(%error, "connections are counted by what the nodes said last");
-                self.neighbours.connections_of(tenant) + count <= max
-            }
-        };
-        if !fits {
-            METRICS.limited_tenant_connections.increment(1);
-            let message = format!("the tenant has its {max} connections");
-            return Err(CommandError::rate_limited(message, RETRY_MS));
-        }
-        *told = Some((count, Instant::now()));
-        self.sessions.reserve(tenant);
-        Ok(Some(Place { hub: self.clone(), tenant: tenant.clone() }))
-    }
-
-    /// Keeps the session store's counts true.
-    pub(crate) async fn tell_connections_forever(self: Arc<Self>) {
-        let mut interval = every_second();
-        while self.neighbours.lifetime().goes_on(&mut interval).await {
-            self.tell_connections().await;
-            self.told_connections.sweep();
-        }
-    }
-
-    /// Tells the session store how many connections of each limited tenant this node has, where that changed.
-    async fn tell_connections(&self) {
-        let mut tenants: Set<TenantName> = self.limited_tenants().into_keys().collect();
-        tenants.extend(self.told_connections.tenants());
-        for tenant in tenants {
-            let told = self.told_connections.of(&tenant);
-            let mut told = told.lock().await;
-            let (count, now) = (self.sessions.of_tenant(&tenant), Instant::now());
-            let is_known = match *told {
-                Some((known, at)) => known == count && now.duration_since(at) < TELL_AGAIN,
-                None => count == 0,
-            };
-            if is_known {
-                continue;
-            }
-            if let Err(error) = self.session_store.set_connections(&self.node, &tenant, count, None).await {
-                tracing::debug!(%error, "the session store was not told of connections; it will be with the next tick");
-                return;
-            }
-            *told = (count > 0).then_some((count, now));
-        }
     }
 }
 

@@ -18,11 +18,10 @@ use tokio::sync::oneshot;
 use unwritten::Unwritten;
 
 use crate::clock;
-use crate::directory::Rooms;
 use crate::lane::{self, Bound, Lane};
 use crate::node_message::NodeMessage;
 use crate::publisher::Publisher;
-use crate::sessions::Session;
+use crate::room::Rooms;
 
 /// How many changes may wait for the session store.
 const QUEUE: Bound = Bound { items: 65_536, bytes: 64 << 20 };
@@ -77,8 +76,8 @@ impl StoreWriter {
     }
 
     /// Writes that a session joined or left a conversation or a topic.
-    pub fn update_session(&self, session: &Session, change: Change) {
-        self.push(StoreChange::Session(SessionChange { session: session.id.to_string(), change }));
+    pub fn update_session(&self, session: &str, change: Change) {
+        self.push(StoreChange::Session(SessionChange { session: session.to_owned(), change }));
     }
 
     /// Writes that the socket of an attach dropped now.

@@ -1,18 +1,19 @@
 //! Topics that somebody on this node is subscribed to.
 
-pub(crate) mod topic_lane;
+mod publishing;
 
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
+pub(crate) use publishing::TopicPublisher;
 use starling_fanout::{EpochTag, Position};
 use starling_model::{TenantName, TopicName, UserName};
 use starling_wire::protocol::{self, Json};
 
 use crate::Map;
 use crate::encoded::Encoded;
-use crate::shards::{RoomId, ShardItem, Shards};
+use crate::shards::{RoomId, RoomIds, ShardItem, Shards};
 
 /// A topic's name, with its tenant's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -93,20 +94,27 @@ impl Topic {
 }
 
 /// All topics that somebody on this node is subscribed to.
-#[derive(Default)]
 pub struct Topics {
+    /// How many shards there are.
+    shards: usize,
+    ids: Arc<RoomIds>,
     inner: Mutex<Map<TopicKey, Arc<Topic>>>,
 }
 
 impl Topics {
+    /// None yet.
+    pub(crate) fn new(shards: usize, ids: Arc<RoomIds>) -> Topics {
+        Topics { shards, ids, inner: Mutex::default() }
+    }
+
     /// The topic, made if it is not there.
-    pub fn enter(&self, key: &TopicKey, shards: usize, id: impl FnOnce() -> RoomId) -> Arc<Topic> {
+    pub fn enter(&self, key: &TopicKey) -> Arc<Topic> {
         let mut inner = self.inner.lock();
         if let Some(topic) = inner.get(key) {
             return topic.clone();
         }
-        let state = TopicState { interest: vec![0; shards], subscribed: 0, position: None, heard: 0 };
-        let topic = Arc::new(Topic { key: key.clone(), id: id(), state: Mutex::new(state) });
+        let state = TopicState { interest: vec![0; self.shards], subscribed: 0, position: None, heard: 0 };
+        let topic = Arc::new(Topic { key: key.clone(), id: self.ids.next(), state: Mutex::new(state) });
         inner.insert(key.clone(), topic.clone());
         topic
     }

@@ -10,7 +10,8 @@ use starling_model::{ConversationName, UserName};
 use starling_wire::protocol::{self, Create, Created, History, HistoryPage, Json, Sent, Timestamp};
 
 use crate::CommandError;
-use crate::hub::{Hub, PAGE_BYTES_MAX};
+use crate::config::PAGE_BYTES_MAX;
+use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::node_message::{MemberChange, NodeMessage};
 use crate::room::Room;
@@ -68,7 +69,7 @@ impl Hub {
         if create.members.len() >= self.config.members_per_conversation_max {
             return Err(self.too_many_members());
         }
-        self.take_write(tenant, user).await?;
+        self.write_limits.take(tenant, user).await?;
         let conversation =
             create.conversation.unwrap_or_else(|| crate::random::sortable_id().to_string().into());
         let new = NewConversation {
@@ -96,8 +97,7 @@ impl Hub {
     ) -> Result<ConversationPage, CommandError> {
         self.reads.take(&identity.tenant, &identity.user)?;
         let _turn = self.reads.turn(&identity.tenant, &identity.user).await?;
-        let list =
-            self.conversations.conversations_of(&identity.tenant, &identity.user, cursor, limit).await?;
+        let list = self.store.conversations_of(&identity.tenant, &identity.user, cursor, limit).await?;
         let conversations = list.conversations.into_iter().map(ConversationView::from).collect();
         Ok(ConversationPage { conversations, next: list.next })
     }
@@ -110,7 +110,7 @@ impl Hub {
     ) -> Result<ConversationView, CommandError> {
         self.reads.wait(&identity.tenant, &identity.user, 1).await?;
         let turn = self.reads.turn(&identity.tenant, &identity.user).await?;
-        let found = self.conversations.open(&identity.tenant, name).await?;
+        let found = self.store.open(&identity.tenant, name).await?;
         drop(turn);
         let found = found.ok_or_else(CommandError::no_such_conversation)?;
         let members: Vec<UserName> = found.members.into_iter().map(|member| member.user).collect();
@@ -136,14 +136,14 @@ impl Hub {
         title: Option<Option<String>>,
         metadata: Option<Option<Json>>,
     ) -> Result<ConversationView, CommandError> {
-        self.take_change(identity).await?;
+        self.write_limits.take_change(identity).await?;
         let room = self.owned_room(identity, name).await?;
         let metadata = metadata.map(|json| json.map(|json| json.as_str().to_owned()));
-        if !self.conversations.update(room.conversation, title, metadata).await? {
+        if !self.store.update(room.conversation, title, metadata).await? {
             return Err(CommandError::no_such_conversation());
         }
         // What was committed is read, so that changes made at the same time by several nodes end with the same title everywhere.
-        self.look(&room);
+        self.directory.reload_members(&room);
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
         let conversation = Some(room.conversation);
         self.publisher.publish_message(room.lane, &NodeMessage::Changed { tenant, name, conversation });
@@ -156,7 +156,7 @@ impl Hub {
         identity: &Identity,
         name: &ConversationName,
     ) -> Result<(), CommandError> {
-        self.take_change(identity).await?;
+        self.write_limits.take_change(identity).await?;
         let room = self.owned_room(identity, name).await?;
         let hub = self.clone();
         self.to_the_end(async move { hub.delete_and_tell(&room).await }).await
@@ -169,7 +169,7 @@ impl Hub {
         name: &ConversationName,
         user: &UserName,
     ) -> Result<(), CommandError> {
-        self.take_change(identity).await?;
+        self.write_limits.take_change(identity).await?;
         let room = self.owned_room(identity, name).await?;
         let (hub, user) = (self.clone(), user.clone());
         self.to_the_end(async move { hub.set_member_and_tell(&room, user, true).await }).await?;
@@ -183,9 +183,9 @@ impl Hub {
         name: &ConversationName,
         user: &UserName,
     ) -> Result<(), CommandError> {
-        self.take_change(identity).await?;
+        self.write_limits.take_change(identity).await?;
         let room = if identity.user == *user {
-            self.member_room(&identity.tenant, &identity.user, name).await?
+            self.directory.member_room(&identity.tenant, &identity.user, name).await?
         } else {
             self.owned_room(identity, name).await?
         };
@@ -226,9 +226,9 @@ impl Hub {
         name: &ConversationName,
     ) -> Result<Arc<Room>, CommandError> {
         if !identity.scopes.is_admin() {
-            return self.member_room(&identity.tenant, &identity.user, name).await;
+            return self.directory.member_room(&identity.tenant, &identity.user, name).await;
         }
-        let room = self.room(&identity.tenant, &identity.user, name).await?;
+        let room = self.directory.room(&identity.tenant, &identity.user, name).await?;
         room.ok_or_else(CommandError::no_such_conversation)
     }
 
@@ -238,7 +238,6 @@ impl Hub {
         name: &ConversationName,
     ) -> Result<Arc<Room>, CommandError> {
         let room = self.readable_room(identity, name).await?;
-        self.touch(&room);
         if !identity.scopes.is_admin() && room.state().owner != identity.user {
             return Err(CommandError::forbidden("only the conversation's owner may do this"));
         }
@@ -250,7 +249,7 @@ impl Hub {
         new: NewConversation,
     ) -> Result<starling_conversation_store::Created, CommandError> {
         let max = self.config.limits_of(&new.tenant).conversations;
-        let Some(created) = self.conversations.create_within(&new, max).await? else {
+        let Some(created) = self.store.create_within(&new, max).await? else {
             METRICS.limited_tenant_conversations.increment(1);
             return Err(CommandError::rate_limited(
                 format!("the tenant has its {max} conversations"),
@@ -259,13 +258,20 @@ impl Hub {
         };
         if created.created {
             let (tenant, name) = (new.tenant, new.conversation);
-            self.rooms.doubt_load(&tenant, &name);
             let others = new.members.into_iter().filter(|member| *member != new.owner);
             for user in std::iter::once(new.owner.clone()).chain(others) {
                 let (tenant, name) = (tenant.clone(), name.clone());
                 let conversation = created.id;
                 let (version, member, owner) = (0, true, None);
-                self.tell_member(MemberChange { tenant, name, conversation, version, user, member, owner });
+                self.directory.tell_member(MemberChange {
+                    tenant,
+                    name,
+                    conversation,
+                    version,
+                    user,
+                    member,
+                    owner,
+                });
             }
         }
         Ok(created)
@@ -282,58 +288,59 @@ impl Hub {
         let conversation = room.conversation;
         let change = if member {
             let max = self.config.members_per_conversation_max as u64;
-            match self.conversations.add_member_within(conversation, &user, max).await {
+            match self.store.add_member_within(conversation, &user, max).await {
                 Ok(Some(Added::Full)) => return Err(self.too_many_members()),
                 Ok(Some(Added::Member(change))) => Ok(Some(change)),
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
             }
         } else {
-            self.conversations.remove_member(conversation, &user).await
+            self.store.remove_member(conversation, &user).await
         };
         match change {
             Ok(Some(MembersChange { changed: true, version, owner })) => {
                 let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
                 let owner = Some(owner);
-                self.tell_member(MemberChange { tenant, name, conversation, version, user, member, owner });
+                self.directory.tell_member(MemberChange {
+                    tenant,
+                    name,
+                    conversation,
+                    version,
+                    user,
+                    member,
+                    owner,
+                });
                 Ok(true)
             }
             Ok(Some(MembersChange { version, .. })) => {
-                self.tell_doubt(room, Some(version));
+                self.directory.tell_members_version(room, Some(version));
                 Ok(false)
             }
             Ok(None) => {
-                self.tell_deleted(room);
+                self.directory.tell_deleted(room);
                 Err(CommandError::no_such_conversation())
             }
             Err(error) => {
                 // It may have been committed although the answer was lost on the way.
-                self.tell_doubt(room, None);
+                self.directory.tell_members_version(room, None);
                 Err(error.into())
             }
         }
     }
 
     async fn delete_and_tell(&self, room: &Arc<Room>) -> Result<(), CommandError> {
-        match self.conversations.delete(room.conversation).await {
+        match self.store.delete(room.conversation).await {
             Ok(deleted) => {
                 // Also where it was gone already: somebody may have missed that.
-                self.tell_deleted(room);
-                self.erase_wanted.notify_one();
+                self.directory.tell_deleted(room);
+                self.eraser.request();
                 if deleted { Ok(()) } else { Err(CommandError::no_such_conversation()) }
             }
             Err(error) => {
-                self.tell_doubt(room, None);
+                self.directory.tell_members_version(room, None);
                 Err(error.into())
             }
         }
-    }
-
-    fn tell_deleted(&self, room: &Arc<Room>) {
-        let (tenant, name, conversation) =
-            (room.key.tenant.clone(), room.key.name.clone(), room.conversation);
-        self.apply_deleted(room);
-        self.publisher.publish_message(room.lane, &NodeMessage::Deleted { tenant, name, conversation });
     }
 
     fn too_many_members(&self) -> CommandError {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use starling_conversation_store::ConversationId;
 use starling_model::{ConversationName, UserName};
-use starling_session_store::Change;
 use starling_wire::protocol::{Cursor, Joined};
 
 use crate::CommandError;
@@ -13,7 +12,7 @@ use crate::metrics::METRICS;
 use crate::reply::Answer;
 use crate::room::Room;
 use crate::sessions::Session;
-use crate::shards::{RoomId, ShardItem};
+use crate::shards::RoomId;
 
 /// How often a conversation is looked up for one join, if it is deleted and made again meanwhile.
 const LOOKUPS_MAX: u32 = 3;
@@ -74,7 +73,7 @@ impl PreparedJoin {
     pub fn attach(self) -> Result<(Joined, Attachment), CommandError> {
         let PreparedJoin { hub, session, room, start } = self;
         let limit = hub.config.replay_limit;
-        let attached = hub.attach_room(&session, &room)?;
+        let attached = hub.attachments.join(&session, &room)?;
         let replay = Replay::plan(start.after, attached.head, limit);
         let joined = Joined {
             head: attached.head.max(replay.cursor),
@@ -88,12 +87,6 @@ impl PreparedJoin {
         let attachment = Attachment { room: room.id, log: room, head: attached.head, cursor: replay.cursor };
         Ok((joined, attachment))
     }
-}
-
-pub(super) struct Attached {
-    pub head: u64,
-    pub online: Vec<UserName>,
-    pub reads: std::collections::BTreeMap<UserName, u64>,
 }
 
 impl Hub {
@@ -124,7 +117,7 @@ impl Hub {
         if let Err(error) = self.reads.wait(&session.tenant, &session.user, 1).await {
             return Err(error).into();
         }
-        self.know_presence(&room).await;
+        self.presence.know(&room).await;
         Answer::Join(PreparedJoin { hub: self, session, room, start })
     }
 
@@ -138,9 +131,9 @@ impl Hub {
         cursor: Option<&Cursor>,
     ) -> Result<(Arc<Room>, Start), CommandError> {
         for _ in 0..LOOKUPS_MAX {
-            let room = self.member_room(&session.tenant, &session.user, name).await?;
+            let room = self.directory.member_room(&session.tenant, &session.user, name).await?;
             if id.is_some_and(|id| id != room.conversation) {
-                if self.head_in_log(&room, &session.user).await?.is_some() {
+                if self.directory.head_in_log(&room, &session.user).await?.is_some() {
                     return Err(CommandError::no_such_conversation());
                 }
             } else if let Some(start) = self.start_of(&room, &session.user, cursor).await? {
@@ -148,21 +141,6 @@ impl Hub {
             }
         }
         Err(CommandError::unavailable("the conversation is being made again"))
-    }
-
-    /// `leave`; `None` if the session has not joined.
-    pub(super) fn leave_room(&self, session: &Arc<Session>, name: &ConversationName) -> Option<Answer> {
-        let room = session.state().joined.remove(name)?;
-        self.detach_room(session, &room);
-        self.go(session, &room);
-        Some(Answer::Leave(Some(room.id)))
-    }
-
-    /// The session is in the room no more: its user was there until now.
-    fn go(&self, session: &Session, room: &Room) {
-        let now_ms = self.now_ms();
-        self.saw(&session.tenant, &session.user, now_ms);
-        self.count_out(room, &session.user, now_ms);
     }
 
     /// Where a client with this cursor goes on in a room's log. `None`: the room is not what the database has under its name by now, and
@@ -182,7 +160,7 @@ impl Hub {
         if !is_foreign && cursor.seq <= room.state().head() {
             return Ok(Some(goes_on));
         }
-        let head = match self.head_in_log(room, reader).await {
+        let head = match self.directory.head_in_log(room, reader).await {
             Ok(Some(head)) => head,
             Ok(None) => return Ok(None),
             Err(error) if is_foreign => return Err(error),
@@ -193,81 +171,6 @@ impl Hub {
         };
         let is_beyond = cursor.seq > head;
         Ok(Some(if is_foreign || is_beyond { Start { after: Some(0), reset: true } } else { goes_on }))
-    }
-
-    /// A room's newest number, as the database has it. `None`: the database has no such log any more, and the room is forgotten.
-    async fn head_in_log(&self, room: &Arc<Room>, reader: &UserName) -> Result<Option<u64>, CommandError> {
-        let _turn = self.reads.turn(&room.key.tenant, reader).await?;
-        let heads = self.conversations.heads(&[room.conversation]).await?;
-        let Some(head) = heads.first() else {
-            self.apply_deleted(room);
-            return Ok(None);
-        };
-        if self.learn(room, head) {
-            return Ok(Some(head.head));
-        }
-        self.outdate(std::slice::from_ref(room));
-        Ok(None)
-    }
-
-    /// Takes a session out of a room that its user may no longer read; not if they were made a member again meanwhile.
-    pub(crate) fn evict(&self, session: &Arc<Session>, room: &Arc<Room>) {
-        let joined = {
-            let mut state = session.state();
-            match state.joined.get(&room.key.name) {
-                Some(found) if Arc::ptr_eq(found, room) && !room.is_member(&session.user) => {
-                    state.joined.remove(&room.key.name).is_some()
-                }
-                _ => false,
-            }
-        };
-        if joined {
-            self.detach_room(session, room);
-            self.go(session, room);
-            let socket = session.socket;
-            self.shards.post(socket.shard, ShardItem::Evict { socket, room: room.id });
-        }
-    }
-
-    pub(super) fn attach_room(
-        &self,
-        session: &Arc<Session>,
-        room: &Arc<Room>,
-    ) -> Result<Attached, CommandError> {
-        let mut joined = session.state();
-        let mut state = room.state();
-        if state.outdated {
-            return Err(CommandError::unavailable("the conversation is being read again"));
-        }
-        if state.gone || !state.members.contains_key(&session.user) {
-            return Err(CommandError::no_such_conversation());
-        }
-        let head = match joined.joined.get(&room.key.name) {
-            Some(found) if Arc::ptr_eq(found, room) => state.head(),
-            _ => {
-                if let Some(older) = joined.joined.insert(room.key.name.clone(), room.clone()) {
-                    // A conversation that is gone, of which the session has not been taken out yet.
-                    older.state().detach(session.socket.shard);
-                    let socket = session.socket;
-                    self.shards.post(socket.shard, ShardItem::Evict { socket, room: older.id });
-                }
-                let head = state.attach(session.socket.shard);
-                if !state.online_known {
-                    self.unread.insert(room.lane);
-                }
-                self.count_in(room, &mut state, &session.user);
-                let change = Change::Joined(room.as_joined());
-                self.writer.update_session(session, change);
-                head
-            }
-        };
-        Ok(Attached { head, online: state.online.users().cloned().collect(), reads: state.reads() })
-    }
-
-    fn detach_room(&self, session: &Session, room: &Room) {
-        room.state().detach(session.socket.shard);
-        let change = Change::Left(room.as_joined());
-        self.writer.update_session(session, change);
     }
 }
 

@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use starling_conversation_store::{LastSeen, ReadMark};
+use starling_conversation_store::ReadMark;
 use starling_model::{ConversationName, TenantName, UserName};
-use starling_session_store::PresenceEntry;
-use starling_wire::protocol::{self, PresenceList, PresenceUser, Timestamp};
+use starling_wire::protocol::{PresenceList, PresenceUser, Timestamp};
 
+use crate::CommandError;
 use crate::hub::Hub;
-use crate::node_message::NodeMessage;
 use crate::reply::{Answer, Handling, Reply};
-use crate::room::Room;
 use crate::sessions::Session;
-use crate::{CommandError, Map};
 
 impl Hub {
     /// `read`: raises the user's mark, in the database and for everybody who joined.
@@ -23,22 +20,17 @@ impl Hub {
         name: &ConversationName,
         seq: u64,
     ) -> Result<(), CommandError> {
-        let room = self.member_room(tenant, user, name).await?;
+        let room = self.directory.member_room(tenant, user, name).await?;
         if room.state().members.get(user).is_some_and(|mark| *mark >= seq) {
             return Ok(());
         }
         let mark = ReadMark { conversation: room.conversation, user: user.clone(), seq };
         self.reads.wait(tenant, user, 1).await?;
         let turn = self.reads.turn(tenant, user).await?;
-        let risen = self.conversations.mark_read(&[mark]).await?;
+        let risen = self.store.mark_read(&[mark]).await?;
         drop(turn);
         if let Some(seq) = risen.into_iter().next().flatten() {
-            let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
-            self.rooms.doubt_load(&tenant, &name);
-            self.apply_read(&room, user, seq);
-            let (conversation, user) = (Some(room.conversation), user.clone());
-            self.publisher
-                .publish_message(room.lane, &NodeMessage::Read { tenant, name, conversation, user, seq });
+            self.directory.tell_read_mark(&room, user, seq);
         }
         Ok(())
     }
@@ -49,37 +41,20 @@ impl Hub {
         name: ConversationName,
         typing: bool,
     ) -> Handling {
-        match self.known_member_room(&session.tenant, &session.user, &name) {
+        match self.directory.known_member_room(&session.tenant, &session.user, &name) {
             Some(Ok(room)) => {
-                self.tell_typing(&room, &session.user, typing);
+                self.typing.set(&room, &session.user, typing);
                 Handling::Now(Ok(Reply::Empty).into())
             }
             Some(Err(error)) => Handling::Now(Err(error).into()),
             None => Handling::Async(Box::pin(async move {
-                let room = self.member_room(&session.tenant, &session.user, &name).await;
+                let room = self.directory.member_room(&session.tenant, &session.user, &name).await;
                 Answer::Reply(room.map(|room| {
-                    self.tell_typing(&room, &session.user, typing);
+                    self.typing.set(&room, &session.user, typing);
                     Reply::Empty
                 }))
             })),
         }
-    }
-
-    pub(crate) fn tell_typing(&self, room: &Arc<Room>, user: &UserName, typing: bool) {
-        if room.is_gone() {
-            return;
-        }
-        let event = protocol::Typing { conversation: room.key.name.clone(), user: user.clone(), typing };
-        room.broadcast(&*self.shards, event, Some(user));
-        let message = NodeMessage::Typing {
-            tenant: room.key.tenant.clone(),
-            name: room.key.name.clone(),
-            conversation: Some(room.conversation),
-            user: user.clone(),
-            typing,
-        };
-        self.publisher.publish_message(room.lane, &message);
-        self.typing.note(room, user, typing);
     }
 
     /// `presence`: every member, whether there, and since when not.
@@ -90,16 +65,9 @@ impl Hub {
         name: &ConversationName,
     ) -> Result<PresenceList, CommandError> {
         self.reads.take(tenant, user)?;
-        let room = self.member_room(tenant, user, name).await?;
-        // What was known when the last socket here left is old, also where the store says that nobody is there.
-        let entries = if self.publisher.is_clustered() && !room.state().online_known {
-            let mut answers = self.session_store.presence(&[room.presence_key()]).await?;
-            Some(answers.pop().unwrap_or_default())
-        } else {
-            None
-        };
+        let room = self.directory.member_room(tenant, user, name).await?;
         // Counted before the room is locked: the shards' threads wait for it, and there may be thousands of members.
-        let elsewhere = entries.as_deref().map(|entries| self.devices_elsewhere(entries));
+        let elsewhere = self.presence.elsewhere(&room).await?;
         let mut users: Vec<PresenceUser> = {
             let state = room.state();
             let devices = |user: &UserName| match &elsewhere {
@@ -119,7 +87,7 @@ impl Hub {
         let away: Vec<UserName> =
             users.iter().filter(|user| !user.online).map(|user| user.user.clone()).collect();
         let turn = self.reads.turn(tenant, user).await?;
-        let seen = self.seen(tenant, &away).await;
+        let seen = self.last_seen.read(tenant, &away).await;
         drop(turn);
         for seen in seen {
             if let Ok(at) = users.binary_search_by(|user| user.user.cmp(&seen.user)) {
@@ -127,44 +95,5 @@ impl Hub {
             }
         }
         Ok(PresenceList { users })
-    }
-
-    /// With how many sessions each user is there on other nodes.
-    fn devices_elsewhere<'a>(&self, entries: &'a [PresenceEntry]) -> Map<&'a UserName, u32> {
-        let mut devices: Map<&UserName, u32> = Map::default();
-        for entry in entries.iter().filter(|entry| entry.node != *self.node) {
-            let count = devices.entry(&entry.user).or_default();
-            *count = count.saturating_add(entry.devices);
-        }
-        devices
-    }
-
-    /// When users were last seen: by this node a moment ago, or by the database. With the database away what it knows is left out:
-    /// who is there is worth more than since when the others are not.
-    pub(crate) async fn seen(&self, tenant: &TenantName, users: &[UserName]) -> Vec<LastSeen> {
-        if users.is_empty() {
-            return Vec::new();
-        }
-        let mut seen = self.conversations.last_seen(tenant, users).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "last-seen times could not be read; they are left out");
-            Vec::new()
-        });
-        let mut fresh: Map<&UserName, i64> = Map::default();
-        for user in users {
-            // Locked for each by itself: the shards' threads need it too.
-            let at_ms = self.last_seen.lock().of(tenant, user);
-            fresh.extend(at_ms.map(|at_ms| (user, at_ms)));
-        }
-        for known in &mut seen {
-            if let Some(at_ms) = fresh.remove(&known.user) {
-                known.at_ms = known.at_ms.max(at_ms);
-            }
-        }
-        seen.extend(fresh.into_iter().map(|(user, at_ms)| LastSeen {
-            tenant: tenant.clone(),
-            user: user.clone(),
-            at_ms,
-        }));
-        seen
     }
 }

@@ -9,21 +9,19 @@ mod send;
 mod topics;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-pub use connect::{PreparedConnect, TICKET_DAYS};
+pub use connect::PreparedConnect;
 pub use conversation::{ConversationPage, ConversationView, Posted};
 pub use join::{Attachment, PreparedJoin};
 pub use operate::UserPresence;
-use starling_model::{ConversationName, TenantName, TopicName, UserName};
+use starling_model::TopicName;
 use starling_wire::protocol::{Command, Cursor, Refreshed, Timestamp};
 pub use topics::{PreparedSubscribe, TopicAttachment};
 
+use crate::CommandError;
 use crate::hub::Hub;
 use crate::reply::{Answer, Handling, Reply};
-use crate::room::Room;
 use crate::sessions::Session;
-use crate::{CommandError, clock};
 
 impl Hub {
     /// Begins a command of an attached session. `id` is the command's, for an answer that comes [`Handling::Later`].
@@ -37,11 +35,11 @@ impl Hub {
             Command::Connect(_) => {
                 Handling::Now(Err(CommandError::conflict("this connection is connected already")).into())
             }
-            Command::Leave { conversation } => match hub.leave_room(&session, &conversation) {
-                Some(answer) => Handling::Now(answer),
+            Command::Leave { conversation } => match hub.attachments.leave(&session, &conversation) {
+                Some(room) => Handling::Now(Answer::Leave(Some(room))),
                 // Leaving what one has not joined is no fault; what one may not see does not exist.
                 None => Handling::Async(Box::pin(async move {
-                    match hub.member_room(&session.tenant, &session.user, &conversation).await {
+                    match hub.directory.member_room(&session.tenant, &session.user, &conversation).await {
                         Ok(_) => Answer::Leave(None),
                         Err(error) => Err(error).into(),
                     }
@@ -98,7 +96,7 @@ impl Hub {
             state.identity = identity;
             lost
         };
-        let rooms = lost.iter().filter_map(|topic| self.drop_topic(session, topic)).collect();
+        let rooms = lost.iter().filter_map(|topic| self.attachments.unsubscribe(session, topic)).collect();
         Answer::Refreshed(Refreshed { expires_at }, rooms)
     }
 
@@ -115,70 +113,5 @@ impl Hub {
             change.await
         };
         self.runtime.spawn(change).await.unwrap_or_else(|_| Err(stopping()))
-    }
-
-    pub(crate) fn touch(&self, room: &Room) {
-        room.used_at_s.store(self.seconds(), Ordering::Relaxed);
-    }
-
-    /// The room of a conversation that `user` is a member of. Where it is not known, the look-up is a read of this user, which waits
-    /// for its turn.
-    pub(crate) async fn member_room(
-        &self,
-        tenant: &TenantName,
-        user: &UserName,
-        name: &ConversationName,
-    ) -> Result<Arc<Room>, CommandError> {
-        let room = self.room(tenant, user, name).await?;
-        let room = room.filter(|room| room.is_member(user)).ok_or_else(CommandError::no_such_conversation)?;
-        self.touch(&room);
-        Ok(room)
-    }
-
-    /// The room of a conversation, whoever is a member. Where it is not known, the look-up is a read of `reader`.
-    pub(crate) async fn room(
-        &self,
-        tenant: &TenantName,
-        reader: &UserName,
-        name: &ConversationName,
-    ) -> Result<Option<Arc<Room>>, CommandError> {
-        let room = match self.rooms.known(tenant, name) {
-            Some(room) => Some(room),
-            None => {
-                self.reads.wait(tenant, reader, 1).await?;
-                let _turn = self.reads.turn(tenant, reader).await?;
-                self.rooms.get(&*self.conversations, &*self.shards, tenant, name).await?
-            }
-        };
-        if let Some(room) = &room {
-            self.settle_doubt(room);
-        }
-        Ok(room)
-    }
-
-    /// Has the members of a room read once more that changed while it was loaded.
-    pub(crate) fn settle_doubt(&self, room: &Arc<Room>) {
-        if room.doubtful.swap(false, Ordering::Relaxed) {
-            self.look(room);
-        }
-    }
-
-    /// The same without waiting, if it is known already.
-    pub(crate) fn known_member_room(
-        &self,
-        tenant: &TenantName,
-        user: &UserName,
-        name: &ConversationName,
-    ) -> Option<Result<Arc<Room>, CommandError>> {
-        let room = self.rooms.known(tenant, name)?;
-        if !room.is_member(user) {
-            return Some(Err(CommandError::no_such_conversation()));
-        }
-        self.touch(&room);
-        Some(Ok(room))
-    }
-
-    pub(crate) fn now_ms(&self) -> i64 {
-        clock::now_ms()
     }
 }

@@ -93,8 +93,8 @@ impl Hub {
             Ok(None) => return Err(CommandError::new(ErrorCode::NotFound, "no such session")),
             Err(error) => return Err(error.into()),
         }
-        self.keep_end(session).await?;
-        self.end_here(session);
+        self.ended.keep(session).await?;
+        self.ended.end_here(session);
         if self.publisher.is_clustered() {
             let message = NodeMessage::Ended { session: session.into() };
             if let Err(error) = self.publisher.publish_now(0, &message).await {
@@ -117,7 +117,7 @@ impl Hub {
         let turn = self.reads.turn(tenant, &identity.user).await?;
         let allowed = identity.scopes.is_admin()
             || identity.user == *user
-            || self.conversations.share_conversation(tenant, &identity.user, user).await?;
+            || self.store.share_conversation(tenant, &identity.user, user).await?;
         drop(turn);
         if !allowed {
             return Err(CommandError::new(
@@ -127,9 +127,12 @@ impl Hub {
         }
         let devices = self.devices(tenant, user).await?;
         let last_seen = match devices {
-            0 => {
-                self.seen(tenant, std::slice::from_ref(user)).await.first().map(|seen| Timestamp(seen.at_ms))
-            }
+            0 => self
+                .last_seen
+                .read(tenant, std::slice::from_ref(user))
+                .await
+                .first()
+                .map(|seen| Timestamp(seen.at_ms)),
             _ => None,
         };
         Ok(UserPresence { user: user.clone(), online: devices > 0, devices, last_seen })
@@ -157,7 +160,7 @@ impl Hub {
 
     /// Whether the database answers.
     pub async fn database_health(&self) -> Result<(), String> {
-        self.conversations.ping().await.map_err(|error| error.to_string())
+        self.store.ping().await.map_err(|error| error.to_string())
     }
 
     /// Whether the session store answers; `None` where it is in the process.
@@ -167,7 +170,7 @@ impl Hub {
 
     /// The database's pools.
     pub fn pools(&self) -> Vec<PoolStatus> {
-        self.conversations.pools()
+        self.store.pools()
     }
 }
 

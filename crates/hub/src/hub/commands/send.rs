@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use starling_conversation_store::{Append, Range, Role};
+use starling_conversation_store::{Range, Role};
 use starling_model::{TenantName, UserName};
 use starling_wire::protocol::{self, History, HistoryPage, Sent};
 use tokio::sync::oneshot;
@@ -10,13 +10,11 @@ use tokio::time::Instant;
 
 use crate::CommandError;
 use crate::hub::Hub;
-use crate::log::append::AppendJob;
-use crate::log::message::stored;
+use crate::log::stored;
 use crate::reads::further_reads;
 use crate::reply::{Answer, Completion, Handling};
 use crate::room::Room;
 use crate::sessions::Session;
-use crate::trace::Origin;
 
 impl Hub {
     /// `send` of a socket: without waiting, where all that it needs is cached and writes are not limited.
@@ -26,10 +24,10 @@ impl Hub {
         id: u64,
         send: protocol::Send,
     ) -> Handling {
-        let known = match self.limits_writes(&session.tenant) {
+        let known = match self.write_limits.apply_to(&session.tenant) {
             // Whether the name is cached or not, the allowance comes first: else what is refused would tell which names exist.
             true => None,
-            false => self.known_member_room(&session.tenant, &session.user, &send.conversation),
+            false => self.directory.known_member_room(&session.tenant, &session.user, &send.conversation),
         };
         match known {
             Some(Err(error)) => return Handling::Now(Err(error).into()),
@@ -56,8 +54,8 @@ impl Hub {
         role: Role,
         send: protocol::Send,
     ) -> Result<Sent, CommandError> {
-        self.take_write(tenant, sender).await?;
-        let room = self.member_room(tenant, sender, &send.conversation).await?;
+        self.write_limits.take(tenant, sender).await?;
+        let room = self.directory.member_room(tenant, sender, &send.conversation).await?;
         self.commit(room, sender.clone(), role, send).await
     }
 
@@ -69,9 +67,8 @@ impl Hub {
         role: Role,
         send: protocol::Send,
     ) -> Result<Sent, CommandError> {
-        let room = self.room(tenant, sender, &send.conversation).await?;
+        let room = self.directory.room(tenant, sender, &send.conversation).await?;
         let room = room.ok_or_else(CommandError::no_such_conversation)?;
-        self.touch(&room);
         self.commit(room, sender.clone(), role, send).await
     }
 
@@ -84,7 +81,7 @@ impl Hub {
         bytes_max: usize,
     ) -> Result<HistoryPage, CommandError> {
         self.reads.take(tenant, user)?;
-        let room = self.member_room(tenant, user, &history.conversation).await?;
+        let room = self.directory.member_room(tenant, user, &history.conversation).await?;
         self.page(&room, user, history, bytes_max).await
     }
 
@@ -103,7 +100,7 @@ impl Hub {
         };
         // A read replica may lag: it serves what was there long before.
         let fresh = !matches!(range, Range::Before(before) if before + 1_000 < room.state().head());
-        let store = &self.conversations;
+        let store = &self.store;
         let turn = self.reads.turn(&room.key.tenant, reader).await?;
         let page = store.messages(room.conversation, range, history.limit, bytes_max, fresh).await?;
         drop(turn);
@@ -133,15 +130,6 @@ impl Hub {
         send: protocol::Send,
         done: Completion<Sent>,
     ) {
-        let message = Append {
-            conversation: room.conversation,
-            id: crate::random::sortable_id(),
-            sender,
-            key: send.key,
-            role,
-            content: send.content.into(),
-            metadata: send.metadata.map(|json| json.shared()),
-        };
-        self.enqueue(AppendJob { room, message, queued_at: Instant::now(), origin: Origin::current(), done });
+        self.appends.append(room, sender, role, send, done);
     }
 }

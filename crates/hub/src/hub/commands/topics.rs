@@ -3,23 +3,20 @@
 use std::sync::Arc;
 
 use starling_auth::Identity;
-use starling_fanout::{Position, TopicHistory, TopicPublication};
+use starling_fanout::{Position, TopicHistory};
 use starling_model::{TenantName, TopicName, UserName};
-use starling_session_store::Change;
 use starling_wire::protocol::{self, Json, Published, Subscribed, TopicPosition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::CommandError;
 use crate::encoded::Encoded;
 use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::reply::{Answer, Completion, Handling, Reply};
 use crate::sessions::Session;
 use crate::shards::RoomId;
-use crate::topics::topic_lane::TopicJob;
-use crate::topics::{Topic, TopicKey, decode_publication, encode_publication};
-use crate::trace::Origin;
-use crate::{CommandError, clock};
+use crate::topics::{Topic, TopicKey, decode_publication};
 
 /// A subscription that has been found good. The shard attaches the socket with [`PreparedSubscribe::attach`], then asks
 /// [`PreparedSubscribe::history`] where the topic stands, and holds back what is live until then.
@@ -54,12 +51,7 @@ impl PreparedSubscribe {
     /// Attaches the socket: from now on publications come through the shard's inbox. To be called on the shard's thread, which enters
     /// the room into its table before it takes anything further from its inbox.
     pub fn attach(&self) {
-        let mut state = self.session.state();
-        if state.topics.insert(self.topic.key.name.clone(), self.topic.clone()).is_none() {
-            self.topic.attach(self.session.socket.shard);
-            let change = Change::Subscribed(self.topic.key.name.clone());
-            self.hub.writer.update_session(&self.session, change);
-        }
+        self.hub.attachments.subscribe(&self.session, &self.topic);
     }
 
     /// Where the topic stands and what is replayed: everything that was missed, or nothing if that is more than `bytes_max`. On an
@@ -100,7 +92,7 @@ impl PreparedSubscribe {
 
     /// Takes the subscription back.
     pub fn undo(&self) {
-        self.hub.drop_topic(&self.session, &self.topic.key.name);
+        self.hub.attachments.unsubscribe(&self.session, &self.topic.key.name);
     }
 
     fn replayed(&self, offset: u64, body: &[u8]) -> Option<(u64, Arc<Encoded>)> {
@@ -139,22 +131,14 @@ impl Hub {
         since: Option<TopicPosition>,
     ) -> PreparedSubscribe {
         let key = TopicKey { tenant: session.tenant.clone(), name: name.clone() };
-        let topic = self.topics.enter(&key, self.shard_count, || self.rooms.new_id());
+        let topic = self.topics.enter(&key);
         let since = since.map(|since| Position { epoch: since.epoch, offset: since.offset });
         PreparedSubscribe { hub: self, session, topic, since }
     }
 
     /// `unsubscribe`
     pub(super) fn unsubscribe(&self, session: &Session, name: &TopicName) -> Answer {
-        Answer::Leave(self.drop_topic(session, name))
-    }
-
-    pub(crate) fn drop_topic(&self, session: &Session, name: &TopicName) -> Option<RoomId> {
-        let topic = session.state().topics.remove(name)?;
-        self.topics.detach(&topic, session.socket.shard);
-        let change = Change::Unsubscribed(name.clone());
-        self.writer.update_session(session, change);
-        Some(topic.id)
+        Answer::Leave(self.attachments.unsubscribe(session, name))
     }
 
     pub(super) fn handle_publish(
@@ -167,9 +151,9 @@ impl Hub {
         if !session.state().identity.scopes.may_publish(&topic) {
             return Handling::Now(Err(CommandError::forbidden("the token does not allow this topic")).into());
         }
-        if !self.limits_writes(&session.tenant) {
+        if !self.write_limits.apply_to(&session.tenant) {
             let done = Completion::Socket { socket: session.socket, id, began: Instant::now() };
-            self.offer(&session.tenant, &session.user, &topic, &data, done);
+            self.topic_publisher.publish(&session.tenant, &session.user, &topic, &data, done);
             return Handling::Later;
         }
         let (hub, session) = (self, session.clone());
@@ -199,25 +183,9 @@ impl Hub {
         topic: &TopicName,
         data: &Json,
     ) -> Result<Published, CommandError> {
-        self.take_write(tenant, user).await?;
+        self.write_limits.take(tenant, user).await?;
         let (caller, answer) = oneshot::channel();
-        self.offer(tenant, user, topic, data, Completion::Caller(caller));
+        self.topic_publisher.publish(tenant, user, topic, data, Completion::Caller(caller));
         answer.await.unwrap_or_else(|_| Err(CommandError::unavailable("the node is stopping")))
-    }
-
-    fn offer(
-        &self,
-        tenant: &TenantName,
-        user: &UserName,
-        topic: &TopicName,
-        data: &Json,
-        done: Completion<Published>,
-    ) {
-        let body = encode_publication(clock::now_us(), Some(user), data);
-        let publication = TopicPublication { tenant: tenant.clone(), topic: topic.clone(), body };
-        if let Err(job) = self.topic_lane.push(TopicJob { publication, origin: Origin::current(), done }) {
-            let error = CommandError::unavailable("too many publications wait; nothing was accepted");
-            job.done.finish(&self.shards, Err(error));
-        }
     }
 }

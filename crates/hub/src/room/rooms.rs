@@ -1,7 +1,7 @@
 //! The conversations that this node knows: loaded once, kept true by events, forgotten when nobody uses them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::Equivalent;
 use parking_lot::Mutex;
@@ -9,10 +9,11 @@ use starling_conversation_store::ConversationStore;
 use starling_model::{ConversationName, TenantName, UserName};
 use starling_session_store::ConversationKey;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
+use super::{Room, RoomKey};
 use crate::encoded::Encoded;
-use crate::room::{Room, RoomKey};
-use crate::shards::{RoomId, Shards};
+use crate::shards::{RoomIds, Shards};
 use crate::{CommandError, Map};
 
 /// Directory parts, so that shards seldom wait for each other.
@@ -32,9 +33,11 @@ const RELOADS_MAX: u32 = 3;
 /// The conversations that this node knows.
 pub struct Rooms {
     parts: Vec<Mutex<Map<RoomKey, Slot>>>,
-    next_id: AtomicU64,
+    ids: Arc<RoomIds>,
     shards: usize,
     hasher: crate::Seeds,
+    /// What the times of the rooms' last uses count from.
+    began: Instant,
 }
 
 /// What a message leaves to do.
@@ -84,18 +87,14 @@ impl std::hash::Hash for KeyRef<'_> {
 
 impl Rooms {
     /// None known yet.
-    pub fn new(shards: usize) -> Rooms {
+    pub fn new(shards: usize, ids: Arc<RoomIds>) -> Rooms {
         Rooms {
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
-            next_id: AtomicU64::new(1),
+            ids,
             shards,
             hasher: crate::Seeds::default(),
+            began: Instant::now(),
         }
-    }
-
-    /// A new short name, unique on this node.
-    pub fn new_id(&self) -> RoomId {
-        RoomId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The room, if it is known already.
@@ -170,7 +169,7 @@ impl Rooms {
         }
         let fed = room.feed(shards, seq, Arc::new(event()));
         crate::metrics::sequencer(fed);
-        (fed == crate::room::sequencer::Fed::Waits).then_some(Taken::Holed(room))
+        (fed == super::sequencer::Fed::Waits).then_some(Taken::Holed(room))
     }
 
     /// Learns that a conversation has messages up to `head`. Answers the room if some are missing here.
@@ -243,25 +242,31 @@ impl Rooms {
 
     /// All rooms that somebody is joined to or uses right now, for when words of others may not be heard. The rest is forgotten, so
     /// that the next use reads the database: whoever sends without a join must not go on after being removed.
-    pub fn in_use(&self, now_s: u64) -> Vec<Arc<Room>> {
-        self.sweep(now_s, true);
+    pub fn in_use(&self) -> Vec<Arc<Room>> {
+        self.sweep(true);
         self.all()
     }
 
     /// Forgets rooms that nobody has used for a while; all unused ones with `all` (after a gap, when what is cached may be old).
-    pub fn sweep(&self, now_s: u64, all: bool) {
+    pub fn sweep(&self, all: bool) {
+        let now_s = self.now_s();
         for part in &self.parts {
             let mut part = part.lock();
             let crowded = part.len() > IDLE_MAX / PARTS;
             part.retain(|_, slot| match slot {
                 Slot::Loading(loading) => Arc::strong_count(loading) > 1,
                 Slot::Ready(room) => {
-                    let idle = now_s.saturating_sub(room.used_at_s.load(Ordering::Relaxed));
+                    let idle = now_s.saturating_sub(room.used_at_s());
                     let keep = !all && idle < if crowded { 1 } else { IDLE_SECONDS };
                     keep || room.state().joined() > 0 || Arc::strong_count(room) > 1
                 }
             });
         }
+    }
+
+    /// Notes that a room is used.
+    pub fn touch(&self, room: &Room) {
+        room.touch(self.now_s());
     }
 
     /// All rooms.
@@ -277,6 +282,10 @@ impl Rooms {
         all
     }
 
+    fn now_s(&self) -> u64 {
+        self.began.elapsed().as_secs()
+    }
+
     async fn load(
         &self,
         store: &dyn ConversationStore,
@@ -288,8 +297,10 @@ impl Rooms {
             let Some(conversation) = store.open(&key.tenant, &key.name).await? else { return Ok(None) };
             let is_stale = loading.stale.load(Ordering::Relaxed);
             if !is_stale || attempt >= RELOADS_MAX {
-                let room = Room::new(key.clone(), self.new_id(), self.shards, conversation);
-                room.doubtful.store(is_stale, Ordering::Relaxed);
+                let room = Room::new(key.clone(), self.ids.next(), self.shards, conversation);
+                if is_stale {
+                    room.note_stale_load();
+                }
                 return Ok(Some(Arc::new(room)));
             }
         }
@@ -333,7 +344,7 @@ mod tests {
 
     use super::*;
     use crate::room::sequencer::Fed;
-    use crate::shards::ShardItem;
+    use crate::shards::{RoomId, ShardItem};
 
     struct Deaf;
 
@@ -349,7 +360,7 @@ mod tests {
 
     #[test]
     fn what_was_said_of_a_deleted_conversation_is_not_taken_for_the_one_that_has_its_name_now() {
-        let (rooms, loading) = (Rooms::new(1), Arc::new(Loading::default()));
+        let (rooms, loading) = (Rooms::new(1, Arc::default()), Arc::new(Loading::default()));
         let key = RoomKey { tenant: "t".into(), name: "c".into() };
         rooms.part(&key.tenant, &key.name).lock().insert(key.clone(), Slot::Loading(loading.clone()));
         assert!(

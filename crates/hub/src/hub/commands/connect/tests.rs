@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use starling_auth::{Identity, Scopes};
@@ -15,7 +17,7 @@ use starling_session_store::{
 use starling_wire::protocol::{Connect, Connected, ErrorCode, Resume};
 use tokio::sync::Notify;
 
-use super::*;
+use crate::hub::Hub;
 use crate::reply::{Answer, Handling};
 use crate::shards::SocketId;
 use crate::testing;

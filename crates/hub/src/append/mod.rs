@@ -1,0 +1,258 @@
+//! From a `send` to the log, and from the log to everybody.
+
+mod suspects;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use starling_conversation_store::{Append, AppendError, Appended, ConversationStore, Role};
+use starling_fanout::Publication;
+use starling_model::UserName;
+use starling_telemetry::TRACE_TARGET;
+use starling_wire::protocol::{self, Sent, Timestamp};
+use suspects::Suspects;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::clock::every_second;
+use crate::directory::Directory;
+use crate::encoded::Encoded;
+use crate::lane::{self, Bound, Lane, Weigh};
+use crate::log::{HeadReports, Repairs, committed};
+use crate::metrics::{self, METRICS};
+use crate::neighbours::Lifetime;
+use crate::node_message::{NodeMessage, encode_message};
+use crate::publisher::Publisher;
+use crate::reply::Completion;
+use crate::room::Room;
+use crate::room::sequencer::Fed;
+use crate::shards::Shards;
+use crate::trace::{Origin, belong_to};
+use crate::{CommandError, HubConfig, clock};
+
+/// What one transaction takes: at some 13 µs for each message, no more than a few milliseconds, and no statement that is so large
+/// that it fails, and its senders' retries with it, where the database is slow.
+const BATCH_MAX: Bound = Bound { items: 512, bytes: 4 << 20 };
+/// What may wait for the database on all lanes together, bytes.
+const QUEUE_BYTES: usize = 128 << 20;
+
+/// Appends messages to the log and tells everybody of them.
+pub(crate) struct Appends {
+    store: Arc<dyn ConversationStore>,
+    shards: Arc<dyn Shards>,
+    publisher: Arc<Publisher>,
+    /// Is told of a conversation that turned out to be gone.
+    directory: Arc<Directory>,
+    repairs: Arc<Repairs>,
+    head_reports: Arc<HeadReports>,
+    suspects: Suspects,
+    /// Messages that wait for the database. Each conversation always takes the same lane.
+    lanes: Vec<Lane<AppendJob>>,
+    /// Messages committed since the start.
+    committed: AtomicU64,
+}
+
+/// The parts that [`Appends`] works with.
+pub(crate) struct AppendParts {
+    pub store: Arc<dyn ConversationStore>,
+    pub shards: Arc<dyn Shards>,
+    pub publisher: Arc<Publisher>,
+    pub directory: Arc<Directory>,
+    pub repairs: Arc<Repairs>,
+    pub head_reports: Arc<HeadReports>,
+}
+
+/// A message on its way into the log.
+struct AppendJob {
+    room: Arc<Room>,
+    message: Append,
+    queued_at: Instant,
+    origin: Origin,
+    done: Completion<Sent>,
+}
+
+impl Weigh for AppendJob {
+    fn bytes(&self) -> usize {
+        let Append { key, content, metadata, .. } = &self.message;
+        size_of::<AppendJob>() + key.len() + content.len() + metadata.as_ref().map_or(0, |text| text.len())
+    }
+}
+
+impl Appends {
+    /// Begins to work on messages, on `runtime`.
+    pub fn new(parts: AppendParts, config: &HubConfig, runtime: &Handle) -> Arc<Appends> {
+        let AppendParts { store, shards, publisher, directory, repairs, head_reports } = parts;
+        let count = config.append_lanes.max(1);
+        let bound = Bound { items: config.append_queue, bytes: QUEUE_BYTES / count };
+        let (lanes, ends): (Vec<_>, Vec<_>) = (0..count).map(|_| Lane::new(bound)).unzip();
+        let suspects = Suspects::new(directory.clone(), publisher.clone());
+        let committed = AtomicU64::new(0);
+        let appends = Arc::new(Appends {
+            store,
+            shards,
+            publisher,
+            directory,
+            repairs,
+            head_reports,
+            suspects,
+            lanes,
+            committed,
+        });
+        for end in ends {
+            lane::spawn(runtime, "append", end, BATCH_MAX, &appends, Appends::append_batch);
+        }
+        appends
+    }
+
+    /// Appends a message to a conversation. The answer comes when the message is committed, or at once if the conversation's lane is
+    /// full.
+    pub fn append(
+        &self,
+        room: Arc<Room>,
+        sender: UserName,
+        role: Role,
+        send: protocol::Send,
+        done: Completion<Sent>,
+    ) {
+        let message = Append {
+            conversation: room.conversation,
+            id: crate::random::sortable_id(),
+            sender,
+            key: send.key,
+            role,
+            content: send.content.into(),
+            metadata: send.metadata.map(|json| json.shared()),
+        };
+        // The id is a serial number, so that its remainder spreads evenly.
+        let lane = room.conversation.unsigned_abs() as usize % self.lanes.len();
+        let job = AppendJob { room, message, queued_at: Instant::now(), origin: Origin::current(), done };
+        if let Err(job) = self.lanes[lane].push(job) {
+            let error =
+                CommandError::unavailable("too many messages wait for the database; nothing was accepted");
+            job.done.finish(&self.shards, Err(error));
+        }
+    }
+
+    /// How many messages this node has committed since the start.
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
+    }
+
+    /// Looks up whether appends without an answer were committed, each second.
+    pub async fn check_suspects_forever(self: Arc<Self>, lifetime: Lifetime) {
+        let mut interval = every_second();
+        while lifetime.goes_on(&mut interval).await {
+            self.suspects.check().await;
+        }
+    }
+
+    /// Whether nothing waits for the database.
+    pub fn is_idle(&self) -> bool {
+        self.lanes.iter().all(Lane::is_idle)
+    }
+
+    /// How many messages wait for the database.
+    pub fn depth(&self) -> usize {
+        self.lanes.iter().map(Lane::depth).sum()
+    }
+
+    /// Commits a batch and tells everybody: this node's sockets, the other nodes, the senders.
+    async fn append_batch(self: Arc<Self>, mut jobs: Vec<AppendJob>) {
+        METRICS.append_batch.record(jobs.len() as f64);
+        // What the database told before: what it numbers from here on is higher.
+        let logged: Vec<u64> = jobs.iter().map(|job| job.room.logged()).collect();
+        let messages: Vec<Append> = jobs.iter().map(|job| job.message.clone()).collect();
+        let span = tracing::info_span!(target: TRACE_TARGET, "append", messages = messages.len());
+        belong_to(&span, jobs.len(), jobs.iter().filter_map(|job| job.origin.traceparent()));
+        match self.store.append(&messages).instrument(span).await {
+            Ok(results) => {
+                for ((job, result), logged) in jobs.drain(..).zip(results).zip(logged) {
+                    if let Ok(Appended { seq, duplicate: false, .. }) = &result {
+                        job.room.log_tells(*seq);
+                        if *seq <= logged {
+                            // The database told of this number before, for another message: it was set back.
+                            self.head_reports.report(&job.room, u64::MAX);
+                        }
+                    }
+                    self.finish(job, result);
+                }
+            }
+            Err(error) => {
+                let answer = CommandError::from(error);
+                for job in jobs {
+                    // The transaction may have been committed although the answer was lost on the way.
+                    self.suspects.add(&job.room);
+                    job.done.finish(&self.shards, Err(answer.clone()));
+                }
+            }
+        }
+    }
+
+    /// Tells everybody what became of one message.
+    fn finish(&self, job: AppendJob, result: Result<Appended, AppendError>) {
+        let AppendJob { room, message, queued_at, origin, done } = job;
+        METRICS.commit_seconds.record(queued_at.elapsed());
+        let appended = match result {
+            Ok(appended) => appended,
+            Err(AppendError::NoSuchConversation) => {
+                self.directory.end(&room);
+                return done.finish(&self.shards, Err(CommandError::no_such_conversation()));
+            }
+            // The store has logged it.
+            Err(AppendError::Refused) => {
+                return done.finish(&self.shards, Err(CommandError::internal()));
+            }
+            Err(AppendError::Unavailable | _) => {
+                // The transaction may have been committed although the answer was lost on the way.
+                self.suspects.add(&room);
+                let why = "the database is not available; nothing was accepted";
+                return done.finish(&self.shards, Err(CommandError::unavailable(why)));
+            }
+        };
+        if appended.duplicate {
+            METRICS.duplicate.increment(1);
+            self.deliver_again(&room, appended.seq);
+        } else {
+            METRICS.committed.increment(1);
+            self.committed.fetch_add(1, Ordering::Relaxed);
+            self.deliver(&room, message, &appended, origin.traceparent());
+        }
+        let at = Timestamp(appended.at_ms);
+        let sent = Sent { id: appended.id.as_u128(), seq: appended.seq, at, duplicate: appended.duplicate };
+        done.finish(&self.shards, Ok(sent));
+    }
+
+    /// Hands a committed message to the other nodes and to this node's sockets.
+    fn deliver(&self, room: &Arc<Room>, message: Append, appended: &Appended, traceparent: Option<&str>) {
+        let committed_at_us = clock::now_us();
+        let event = committed(&room.key.name, message, appended);
+        let event = Arc::new(Encoded::at(event, committed_at_us));
+        if self.publisher.is_clustered() {
+            let body = encode_message(
+                room.conversation,
+                &room.key.tenant,
+                &room.key.name,
+                appended.seq,
+                committed_at_us,
+                traceparent,
+                &event.json_payload(),
+            );
+            self.publisher.note_commit(room, appended.seq);
+            self.publisher.publish(Publication { partition: room.lane, body });
+        }
+        let fed = room.feed(&*self.shards, appended.seq, event);
+        metrics::sequencer(fed);
+        if fed == Fed::Waits {
+            self.repairs.request(room);
+        }
+    }
+
+    /// A retry found its first message: the node that committed it may have died before it could tell anybody.
+    fn deliver_again(&self, room: &Arc<Room>, seq: u64) {
+        if room.learn_head(seq) {
+            self.repairs.request(room);
+        }
+        self.publisher.publish_message(room.lane, &NodeMessage::Heads(vec![room.head_at(seq)]));
+    }
+}

@@ -1,0 +1,164 @@
+//! Comparing what is cached with the database: where something may have been missed, and now and then for what no node was told of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_conversation_store::{Conversation, ConversationHead, ConversationId};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::Directory;
+use crate::Map;
+use crate::clock::{TICK, every_second};
+use crate::neighbours::{Lifetime, Neighbours};
+use crate::room::Room;
+
+/// How many heads are asked for in one query.
+const HEADS_PER_QUERY: usize = 5_000;
+/// How many conversations are read again in one query, with all their members.
+pub(super) const CONVERSATIONS_PER_QUERY: usize = 200;
+/// How often all that is cached is compared with the database, whatever was heard: the longest that a change stays unknown to a node
+/// whose database answers.
+const COMPARE: Duration = Duration::from_secs(60);
+/// How often a node looks whether it still hears the others.
+const LISTEN: Duration = Duration::from_millis(100);
+
+impl Directory {
+    /// Has the conversations of a partition compared with the database, soon and once.
+    pub fn reload(&self, partition: u16) {
+        self.to_reload.insert(partition);
+    }
+
+    /// Compares what was missed, one set of partitions after the other. What can't be read now is, a second later.
+    pub async fn reload_forever(self: Arc<Self>, lifetime: Lifetime) {
+        while !lifetime.has_ended() {
+            let partitions = self.to_reload.taken().await;
+            self.rooms.sweep(true);
+            let mut concerned = self.rooms.joined();
+            concerned.retain(|room| partitions.contains(&room.lane));
+            // What was read of the heads goes out before the members of thousands of conversations are read.
+            if !(self.check_heads(&concerned).await && self.read_all_members(&concerned).await) {
+                tokio::time::sleep(TICK).await;
+            }
+        }
+    }
+
+    /// While this node can't hear the others, or another one can't tell or may have ended before it could, asks the log for what they
+    /// committed: at once, and then each second.
+    pub async fn follow_log_forever(self: Arc<Self>, neighbours: Arc<Neighbours>) {
+        let mut interval = tokio::time::interval(LISTEN);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut asked: Option<Instant> = None;
+        while neighbours.lifetime().goes_on(&mut interval).await {
+            if !neighbours.may_lack() {
+                asked = None;
+            } else if asked.is_none_or(|asked| asked.elapsed() >= TICK) {
+                asked = Some(Instant::now());
+                self.check_heads(&self.rooms.in_use()).await;
+            }
+        }
+    }
+
+    /// Compares all that is cached with the database, now and then, for what no node was told of: a change whose statement the
+    /// database finished only after the node that asked for it had given up, or died.
+    pub async fn compare_forever(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(COMPARE);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            // With the database away everybody knows that something is missed.
+            if self.store.ping().await.is_ok() {
+                self.check_heads(&self.rooms.in_use()).await;
+            }
+        }
+    }
+
+    /// Looks each second which incarnation the database is in; after it was away also where its conversations stand.
+    pub async fn watch_incarnation_forever(self: Arc<Self>, lifetime: Lifetime) {
+        let (mut interval, mut known, mut was_away) = (every_second(), None, false);
+        while lifetime.goes_on(&mut interval).await {
+            match self.store.incarnation().await {
+                Ok(incarnation) => {
+                    if known.as_ref() != Some(&incarnation) {
+                        self.begin_incarnation(&incarnation);
+                    }
+                    if was_away {
+                        // A standby that took over may lack what the database committed last.
+                        was_away = !self.check_heads(&self.rooms.in_use()).await;
+                    }
+                    known = Some(incarnation);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the database's incarnation could not be read");
+                    was_away = true;
+                }
+            }
+        }
+    }
+
+    /// Looks up where these conversations stand, in one query for many, and reads what moved. `false`: the database did not answer.
+    pub async fn check_heads(&self, rooms: &[Arc<Room>]) -> bool {
+        for chunk in rooms.chunks(HEADS_PER_QUERY) {
+            let ids: Vec<ConversationId> = chunk.iter().map(|room| room.conversation).collect();
+            let heads = match self.store.heads(&ids).await {
+                Ok(heads) => heads,
+                Err(error) => {
+                    tracing::debug!(%error, "heads could not be read; they will be with the next tick");
+                    rooms.iter().for_each(|room| self.reload(room.lane));
+                    return false;
+                }
+            };
+            let heads: Map<ConversationId, ConversationHead> =
+                heads.into_iter().map(|head| (head.id, head)).collect();
+            let mut outdated = Vec::new();
+            for room in chunk {
+                match heads.get(&room.conversation) {
+                    Some(head) if self.learn(room, head) => {}
+                    Some(_) => outdated.push(room.clone()),
+                    None => self.end(room),
+                }
+            }
+            // All at once: each time, all of the node's sessions are looked at.
+            self.outdate(&outdated);
+        }
+        true
+    }
+
+    /// Reads the members, marks and heads of these conversations again, in one query, and evicts users who are no members any more.
+    /// `false`: the database did not answer; they are read later.
+    pub(super) async fn read_members(&self, rooms: &[Arc<Room>]) -> bool {
+        let known: Vec<u64> = rooms.iter().map(|room| room.state().members_version.known()).collect();
+        let ids: Vec<ConversationId> = rooms.iter().map(|room| room.conversation).collect();
+        let read = match self.store.open_many(&ids).await {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::debug!(%error, "members could not be read again; they will be, later");
+                rooms.iter().for_each(|room| self.reload(room.lane));
+                return false;
+            }
+        };
+        let read: Map<ConversationId, Conversation> =
+            read.into_iter().map(|conversation| (conversation.id, conversation)).collect();
+        let mut outdated = Vec::new();
+        for (room, known) in rooms.iter().zip(known) {
+            match read.get(&room.conversation) {
+                Some(conversation) if *conversation.log != *room.log => outdated.push(room.clone()),
+                Some(conversation) => self.take_members(room, known, conversation),
+                None => self.end(room),
+            }
+        }
+        self.outdate(&outdated);
+        true
+    }
+
+    /// Reads members and marks of any number of conversations again. `false`: some could not be read, and are read later.
+    async fn read_all_members(&self, rooms: &[Arc<Room>]) -> bool {
+        for (index, chunk) in rooms.chunks(CONVERSATIONS_PER_QUERY).enumerate() {
+            if !self.read_members(chunk).await {
+                // A database that is away is not asked for each of them.
+                rooms[index * CONVERSATIONS_PER_QUERY..].iter().for_each(|room| self.reload(room.lane));
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,221 @@
+//! Putting the hub together from its parts, and starting what each of them does by itself.
+
+use std::sync::Arc;
+
+use starling_auth::{TicketKey, Verifier};
+use starling_conversation_store::ConversationStore;
+use starling_fanout::Fanout;
+use starling_session_store::SessionStore;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+
+use super::receive::Subscription;
+use super::{Hub, NodeGauges};
+use crate::append::{AppendParts, Appends};
+use crate::directory::{Directory, DirectoryParts, Eraser};
+use crate::limits::WriteLimits;
+use crate::log::{CatchUp, HeadReports, Repairs};
+use crate::neighbours::Neighbours;
+use crate::presence::{LastSeenTimes, Presence, Typing};
+use crate::publisher::Publisher;
+use crate::reads::Reads;
+use crate::room::Rooms;
+use crate::sessions::{Attachments, EndedSessions, Holding, Places, Sessions};
+use crate::shards::{RoomIds, Shards};
+use crate::store_writer::StoreWriter;
+use crate::topics::{TopicPublisher, Topics};
+use crate::vital::vital;
+use crate::{HubConfig, clock};
+
+/// How many changes of conversations and members are made at once; further ones wait.
+const CHANGES_AT_ONCE: usize = 64;
+
+/// What the hub is put together from.
+pub struct HubParts {
+    /// Settings.
+    pub config: HubConfig,
+    /// The durable log.
+    pub conversations: Arc<dyn ConversationStore>,
+    /// Who is connected where.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Publications between nodes.
+    pub fanout: Arc<dyn Fanout>,
+    /// Checks tokens.
+    pub verifier: Arc<Verifier>,
+    /// Signs and opens resume tickets.
+    pub tickets: TicketKey,
+    /// The sockets' inboxes.
+    pub shards: Arc<dyn Shards>,
+    /// How many shards there are.
+    pub shard_count: usize,
+    /// Where the hub's own tasks run: not on a shard's thread.
+    pub runtime: Handle,
+}
+
+impl Hub {
+    /// Puts the hub together and starts its lanes. [`Hub::start`] begins to receive. A part gets handles of those above it.
+    pub fn new(parts: HubParts) -> Arc<Hub> {
+        let HubParts {
+            config,
+            conversations: store,
+            sessions: session_store,
+            fanout,
+            verifier,
+            tickets,
+            shards,
+            shard_count,
+            runtime,
+        } = parts;
+        let config = Arc::new(config);
+        let node: Arc<str> = config.lease().into();
+        let room_ids = Arc::new(RoomIds::default());
+        let rooms = Arc::new(Rooms::new(shard_count, room_ids.clone()));
+        let publisher = Publisher::new(fanout.clone(), &runtime);
+        let neighbours = Neighbours::new(
+            node.clone(),
+            session_store.clone(),
+            fanout.clone(),
+            store.clone(),
+            publisher.clone(),
+            runtime.clone(),
+        );
+        let writer =
+            StoreWriter::new(node.clone(), session_store.clone(), publisher.clone(), rooms.clone(), &runtime);
+        let last_seen = LastSeenTimes::new(store.clone());
+        let presence = Presence::new(
+            node.clone(),
+            publisher.is_clustered(),
+            shards.clone(),
+            session_store.clone(),
+            writer.clone(),
+            rooms.clone(),
+            last_seen.clone(),
+        );
+        let topics = Arc::new(Topics::new(shard_count, room_ids));
+        let topic_publisher = TopicPublisher::new(fanout.clone(), shards.clone(), &runtime);
+
+        let sessions = Arc::new(Sessions::default());
+        let attachments = Attachments::new(
+            shards.clone(),
+            topics.clone(),
+            presence.clone(),
+            last_seen.clone(),
+            writer.clone(),
+        );
+        let ended = EndedSessions::new(
+            store.clone(),
+            session_store.clone(),
+            sessions.clone(),
+            attachments.clone(),
+            presence.clone(),
+            &runtime,
+        );
+        let holding = Holding::new(
+            node.clone(),
+            session_store.clone(),
+            sessions.clone(),
+            attachments.clone(),
+            ended.clone(),
+            writer.clone(),
+            publisher.clone(),
+            runtime.clone(),
+        );
+        let places = Places::new(
+            node.clone(),
+            config.clone(),
+            session_store.clone(),
+            sessions.clone(),
+            neighbours.clone(),
+        );
+
+        let reads = Reads::new(config.reads_at_once, config.user_reads_per_second);
+        let repairs = Repairs::new(store.clone(), shards.clone(), &runtime);
+        let head_reports = HeadReports::new(store.clone(), &runtime);
+        let directory_parts = DirectoryParts {
+            store: store.clone(),
+            shards: shards.clone(),
+            rooms,
+            reads: reads.clone(),
+            sessions: sessions.clone(),
+            attachments: attachments.clone(),
+            presence: presence.clone(),
+            publisher: publisher.clone(),
+            repairs: repairs.clone(),
+            head_reports: head_reports.clone(),
+        };
+        let directory = Directory::new(directory_parts, &runtime);
+        let append_parts = AppendParts {
+            store: store.clone(),
+            shards: shards.clone(),
+            publisher: publisher.clone(),
+            directory: directory.clone(),
+            repairs,
+            head_reports,
+        };
+        let appends = Appends::new(append_parts, &config, &runtime);
+
+        Arc::new(Hub {
+            name: config.node.as_str().into(),
+            node,
+            eraser: Eraser::new(store.clone()),
+            catch_up: CatchUp::new(store.clone(), reads.clone(), config.log_reads_at_once, runtime.clone()),
+            typing: Typing::new(shards.clone(), publisher.clone()),
+            write_limits: WriteLimits::new(config.clone(), session_store.clone()),
+            config,
+            store,
+            session_store,
+            fanout,
+            verifier,
+            tickets,
+            shards,
+            publisher,
+            writer,
+            neighbours,
+            directory,
+            appends,
+            reads,
+            presence,
+            last_seen,
+            sessions,
+            attachments,
+            holding,
+            ended,
+            places,
+            topics,
+            topic_publisher,
+            change_slots: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
+            runtime,
+            drain_wanted: Notify::new(),
+            started_at_ms: clock::now_ms(),
+            gauges: NodeGauges::default(),
+        })
+    }
+
+    /// Begins to hear other nodes, to beat, and to keep what is cached true. Returns when the node may serve, or at once with the
+    /// broker away (the link is then repaired in the background).
+    pub async fn start(self: &Arc<Self>) -> Result<(), starling_fanout::Error> {
+        self.fanout.start(Arc::new(Subscription::new(self))).await?;
+        self.neighbours.start(self.clone()).await;
+        let lifetime = || self.neighbours.lifetime().clone();
+        let directory = || self.directory.clone();
+        tokio::spawn(vital("tick", self.clone().tick_forever()));
+        tokio::spawn(vital("check_suspects", self.appends.clone().check_suspects_forever(lifetime())));
+        tokio::spawn(vital("write_last_seen", self.last_seen.clone().write_forever(lifetime())));
+        tokio::spawn(vital("reload", directory().reload_forever(lifetime())));
+        tokio::spawn(vital("compare", directory().compare_forever()));
+        tokio::spawn(vital("erase", self.eraser.clone().erase_forever()));
+        tokio::spawn(vital("watch_incarnation", directory().watch_incarnation_forever(lifetime())));
+        if self.publisher.is_clustered() {
+            let (presence, holding) = (|| self.presence.clone(), || self.holding.clone());
+            let neighbours = || self.neighbours.clone();
+            tokio::spawn(vital("announce_holds", holding().announce_forever(neighbours())));
+            tokio::spawn(vital("prolong_presence", presence().prolong_forever(lifetime())));
+            tokio::spawn(vital("tell_connections", self.places.clone().tell_forever()));
+            tokio::spawn(vital("follow_log", directory().follow_log_forever(neighbours())));
+            tokio::spawn(vital("check_sessions", holding().check_forever(lifetime())));
+            tokio::spawn(vital("reload_presence", presence().reload_forever(lifetime())));
+            tokio::spawn(vital("watch_ended", self.ended.clone().watch_forever(neighbours())));
+        }
+        Ok(())
+    }
+}

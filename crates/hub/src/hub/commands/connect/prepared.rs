@@ -1,0 +1,146 @@
+//! A session that has been found good, and its attach to the socket.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use starling_model::ConversationName;
+use starling_wire::protocol::{CloseReason, Connected, ErrorCode, ResumedConversation, Timestamp};
+
+use super::super::join::{Attachment, Replay, Start};
+use super::super::topics::PreparedSubscribe;
+use super::attaching::Attaching;
+use super::millis;
+use crate::hub::Hub;
+use crate::node_message::NodeMessage;
+use crate::room::Room;
+use crate::sessions::{Inserted, Session};
+
+/// A session that has been found good. The shard that owns the socket completes it with [`PreparedConnect::attach`].
+pub struct PreparedConnect {
+    pub(super) hub: Arc<Hub>,
+    pub(super) session: Arc<Session>,
+    pub(super) resumed: bool,
+    /// What is to be joined, and from where on.
+    pub(super) rooms: Vec<(Arc<Room>, Start)>,
+    pub(super) topics: Vec<PreparedSubscribe>,
+    /// Conversations that the user may no longer read.
+    pub(super) gone: Vec<ConversationName>,
+    pub(super) ticket: String,
+    pub(super) attaching: Attaching,
+}
+
+/// The rooms of a session that have been attached.
+#[derive(Default)]
+struct AttachedRooms {
+    attachments: Vec<Attachment>,
+    conversations: BTreeMap<ConversationName, ResumedConversation>,
+    /// The database was set back since some rooms were read.
+    is_cut_short: bool,
+}
+
+impl PreparedConnect {
+    /// A new session is in nothing.
+    pub(super) fn of_new_session(
+        hub: Arc<Hub>,
+        session: Arc<Session>,
+        ticket: String,
+        attaching: Attaching,
+    ) -> PreparedConnect {
+        let (rooms, topics, gone) = (Vec::new(), Vec::new(), Vec::new());
+        PreparedConnect { hub, session, resumed: false, rooms, topics, gone, ticket, attaching }
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Attaches the session to the socket. To be called on the thread of its shard, as [`crate::PreparedJoin::attach`]. Topics are
+    /// left to be completed one by one.
+    ///
+    /// # Errors
+    /// The reason to close the socket with, if a later attach holds the session by now or it was ended.
+    pub fn attach(mut self) -> Result<(Connected, Vec<Attachment>, Vec<PreparedSubscribe>), CloseReason> {
+        let Inserted { older, must_be_written } = self.hub.sessions.insert(&self.session, &self.hub.node)?;
+        if must_be_written {
+            self.hub.holding.write_soon(self.session.clone());
+        }
+        self.attaching.arrive();
+        if let Some(older) = older {
+            self.hub.attachments.close(&older, CloseReason::Superseded);
+            self.hub.attachments.drop_all(&older);
+        }
+        let AttachedRooms { attachments, conversations, is_cut_short } = self.attach_rooms();
+        // Only now: the users of this session are counted in again, so that nobody sees them go, here or on other nodes.
+        self.hub.presence.stop_lingering(&self.session.id);
+        if self.resumed {
+            self.tell_moved(&attachments);
+        }
+        if is_cut_short {
+            // The client is to come again.
+            self.hub.attachments.close(&self.session, CloseReason::Restart);
+        }
+        let topics = std::mem::take(&mut self.topics);
+        Ok((self.connected(conversations), attachments, topics))
+    }
+
+    /// Takes back what was begun, if the socket closed meanwhile.
+    pub fn abandon(self) {
+        drop(self.attaching);
+    }
+
+    fn attach_rooms(&mut self) -> AttachedRooms {
+        let mut attached = AttachedRooms::default();
+        for (room, start) in std::mem::take(&mut self.rooms) {
+            let joined = match self.hub.attachments.join(&self.session, &room) {
+                Ok(joined) => joined,
+                Err(error) if error.code == ErrorCode::NotFound => {
+                    self.gone.push(room.key.name.clone());
+                    continue;
+                }
+                Err(_) => {
+                    attached.is_cut_short = true;
+                    continue;
+                }
+            };
+            let replay = Replay::plan(start.after, joined.head, self.hub.config.replay_limit);
+            let Replay { cursor, replayed, truncated } = replay;
+            let (head, log, reset) = (joined.head.max(cursor), room.log.clone(), start.reset);
+            let resumed = ResumedConversation { head, replayed, truncated, log, reset };
+            attached.conversations.insert(room.key.name.clone(), resumed);
+            attached.attachments.push(Attachment { room: room.id, head: joined.head, cursor, log: room });
+        }
+        attached
+    }
+
+    /// Tells the other nodes that the session is here now: after the presence in each room, and by the same partition, since what goes by
+    /// another may overtake it on a Redis Cluster.
+    fn tell_moved(&self, attachments: &[Attachment]) {
+        let (session, to, stamp) =
+            (self.session.id.clone(), self.hub.node.clone(), Some(self.session.stamp()));
+        let moved = NodeMessage::Moved { session, to, stamp };
+        let partitions: BTreeSet<u16> = attachments.iter().map(|attachment| attachment.log.lane).collect();
+        for partition in partitions {
+            self.hub.writer.publish_when_written(partition, &moved);
+        }
+    }
+
+    /// The reply.
+    fn connected(self, conversations: BTreeMap<ConversationName, ResumedConversation>) -> Connected {
+        let PreparedConnect { hub, session, resumed, gone, ticket, .. } = self;
+        Connected {
+            session: session.id.to_string(),
+            ticket,
+            user: session.user.clone(),
+            tenant: session.tenant.clone(),
+            node: hub.name.clone(),
+            resumed,
+            heartbeat_ms: millis(hub.config.heartbeat),
+            resume_window_ms: millis(hub.config.resume_window),
+            expires_at: Timestamp(session.expires_at_ms()),
+            conversations: resumed.then_some(conversations),
+            topics: resumed.then(BTreeMap::new),
+            gone: resumed.then_some(gone),
+        }
+    }
+}

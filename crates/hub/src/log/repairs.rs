@@ -1,0 +1,112 @@
+//! Reading from the log what was published but not heard.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_conversation_store::{ConversationStore, Range};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::stored;
+use crate::config::PAGE_BYTES_MAX;
+use crate::encoded::Encoded;
+use crate::metrics::METRICS;
+use crate::room::Room;
+use crate::shards::Shards;
+use crate::vital::vital;
+
+/// How many conversations may wait to be repaired. What does not fit is found again by the next tick.
+const QUEUE: usize = 4_096;
+/// How long a hole may stand before the log is read: what is missing is mostly just on its way from another node.
+const PATIENCE: Duration = Duration::from_millis(25);
+/// How many conversations are repaired at once.
+const AT_ONCE: usize = 16;
+/// How many messages one read takes.
+const PAGE: u32 = 200;
+/// How often a repair is tried while the database does not answer, before the next tick takes it up again.
+const ATTEMPTS: u32 = 5;
+
+/// Fills the holes of rooms from the log.
+pub(crate) struct Repairs {
+    store: Arc<dyn ConversationStore>,
+    shards: Arc<dyn Shards>,
+    /// Rooms with a hole that nobody repairs yet.
+    queue: mpsc::Sender<Arc<Room>>,
+}
+
+impl Repairs {
+    /// Begins to work on repairs, on `runtime`.
+    pub fn new(store: Arc<dyn ConversationStore>, shards: Arc<dyn Shards>, runtime: &Handle) -> Arc<Repairs> {
+        let (queue, rooms) = mpsc::channel(QUEUE);
+        let repairs = Arc::new(Repairs { store, shards, queue });
+        runtime.spawn(vital("repair", repairs.clone().run(rooms)));
+        repairs
+    }
+
+    /// Has a room's hole read from the log, soon and once.
+    pub fn request(&self, room: &Arc<Room>) {
+        if room.begin_repair() && self.queue.try_send(room.clone()).is_err() {
+            // The next tick finds it by its hole.
+            room.end_repair();
+        }
+    }
+
+    /// Repairs what comes, a few rooms at a time.
+    async fn run(self: Arc<Self>, mut rooms: mpsc::Receiver<Arc<Room>>) {
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        while let Some(room) = rooms.recv().await {
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let repairs = self.clone();
+            // A room whose repair failed would never be repaired again.
+            tokio::spawn(vital("repair_one", async move {
+                repairs.repair(&room).await;
+                room.end_repair();
+                // Something may have come between the last look and the flag.
+                if room.state().has_hole() {
+                    repairs.request(&room);
+                }
+                drop(slot);
+            }));
+        }
+    }
+
+    async fn repair(&self, room: &Arc<Room>) {
+        tokio::time::sleep(PATIENCE).await;
+        let mut failures = 0;
+        loop {
+            let (after, known) = {
+                let state = room.state();
+                if !state.has_hole() {
+                    return;
+                }
+                (state.head(), state.known())
+            };
+            METRICS.repairs.increment(1);
+            let range = Range::After(after);
+            match self.store.messages(room.conversation, range, PAGE, PAGE_BYTES_MAX, true).await {
+                Ok(page) if page.messages.is_empty() => {
+                    // The conversation was deleted meanwhile, or the database was set back: nothing will come. What was
+                    // heard since the log was asked may be there by now.
+                    if room.state().give_up(known) {
+                        tracing::warn!(conversation = %room.key.name, after, known, "the log lacks messages that were published");
+                    }
+                }
+                Ok(page) => {
+                    for message in page.messages {
+                        room.log_tells(message.seq);
+                        let (seq, message) = (message.seq, stored(&room.key.name, message));
+                        room.feed(&*self.shards, seq, Arc::new(Encoded::new(message)));
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::debug!(%error, failures, "a hole could not be read");
+                    if failures == ATTEMPTS {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(100 << failures)).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Reading presence from the session store: before somebody joins, and where what is known may be old.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_model::UserName;
+use starling_session_store::{ConversationKey, Error, PresenceEntry};
+
+use super::Presence;
+use crate::clock::{self, TICK};
+use crate::neighbours::Lifetime;
+use crate::room::Room;
+use crate::room::presence_reads::Begun;
+use crate::{Map, Set};
+
+/// How many conversations' presence is read in one pipeline.
+const ROOMS_PER_READ: usize = 500;
+/// How often the lifetimes of presence keys are prolonged.
+const PROLONG_EVERY: Duration = Duration::from_secs(20 * 60);
+
+impl Presence {
+    /// Has the presence in the rooms of a partition read again, soon and once.
+    pub fn reload(&self, partition: u16) {
+        self.to_reload.insert(partition);
+    }
+
+    /// Has the presence in all rooms read again, soon and once.
+    pub fn reload_all(&self) {
+        self.to_reload.insert_all();
+    }
+
+    /// Reads presence again wherever it could not be read or may be old.
+    pub async fn reload_forever(self: Arc<Self>, lifetime: Lifetime) {
+        while !lifetime.has_ended() {
+            let partitions = self.to_reload.taken().await;
+            self.rooms.doubt_presence();
+            let mut rooms = self.rooms.joined();
+            rooms.retain(|room| partitions.contains(&room.lane));
+            if !self.read(&rooms).await {
+                tokio::time::sleep(TICK).await;
+            }
+        }
+    }
+
+    /// Prolongs the lifetimes of presence in the session store.
+    pub async fn prolong_forever(self: Arc<Self>, lifetime: Lifetime) {
+        while !lifetime.has_ended() {
+            tokio::time::sleep(PROLONG_EVERY).await;
+            let keys: Vec<ConversationKey> =
+                self.rooms.joined().iter().map(|room| room.presence_key()).collect();
+            if let Err(error) = self.store.keep_presence(&keys).await {
+                tracing::debug!(%error, "presence could not be prolonged");
+            }
+        }
+    }
+
+    /// Makes sure that a room knows who is online, before somebody joins it.
+    pub async fn know(&self, room: &Arc<Room>) {
+        if self.clustered && !room.state().online_known {
+            self.read(std::slice::from_ref(room)).await;
+        }
+    }
+
+    /// With how many sessions each user is online in a room by other nodes, from the session store. `None`: the room knows.
+    pub async fn elsewhere(&self, room: &Room) -> Result<Option<Map<UserName, u32>>, Error> {
+        // What was known when the last socket here left is old, also where the store says that nobody is online.
+        if !self.clustered || room.state().online_known {
+            return Ok(None);
+        }
+        let entries = self.store.presence(&[room.presence_key()]).await?.pop().unwrap_or_default();
+        let mut devices: Map<UserName, u32> = Map::default();
+        for entry in entries.iter().filter(|entry| entry.node != *self.node) {
+            let count = devices.entry(entry.user.clone()).or_default();
+            *count = count.saturating_add(entry.devices);
+        }
+        Ok(Some(devices))
+    }
+
+    /// Reads from the session store who is online in these rooms by other nodes, and tells what changed. `false`: the store did not
+    /// answer; what is known stays, and is read later.
+    async fn read(&self, rooms: &[Arc<Room>]) -> bool {
+        if !self.clustered {
+            return true;
+        }
+        for (index, chunk) in rooms.chunks(ROOMS_PER_READ).enumerate() {
+            let mut doubtful = self.read_once(chunk).await;
+            if let Some(rooms) = doubtful {
+                doubtful = self.read_once(&rooms).await;
+            }
+            let Some(doubtful) = doubtful else {
+                // A store that is away is not asked for each of them.
+                rooms[index * ROOMS_PER_READ..].iter().for_each(|room| self.reload(room.lane));
+                return false;
+            };
+            doubtful.iter().for_each(|room| self.reload(room.lane));
+        }
+        true
+    }
+
+    /// Reads once. Returns the rooms that are to be read again; `None`: the store did not answer.
+    async fn read_once(&self, rooms: &[Arc<Room>]) -> Option<Vec<Arc<Room>>> {
+        if rooms.is_empty() {
+            return Some(Vec::new());
+        }
+        let mut reading = Reading::begin(self, rooms);
+        let keys: Vec<_> = rooms.iter().map(|room| room.presence_key()).collect();
+        let answers = self.store.presence(&keys).await;
+        if let Err(error) = &answers {
+            tracing::debug!(%error, "presence could not be read; it will be, later");
+        }
+        let is_answered = answers.is_ok();
+        let mut answers = answers.unwrap_or_default().into_iter();
+        let mut again = Vec::new();
+        while let Some((room, begun)) = reading.under_way.pop_front() {
+            if self.take_over(room, begun, answers.next()) {
+                again.push(room.clone());
+            }
+        }
+        is_answered.then_some(again)
+    }
+
+    /// Takes over what the store answered. Returns whether it is to be read again.
+    fn take_over(&self, room: &Room, begun: Begun, answer: Option<Vec<PresenceEntry>>) -> bool {
+        let mut state = room.state();
+        let ended = state.presence_reads.end(begun, answer.is_some());
+        let (Some(entries), Some(heard)) = (answer, ended.heard) else { return ended.again };
+        let before: Set<UserName> = state.online.users().cloned().collect();
+        let node = self.node.clone();
+        state.online.keep_nodes(|other| other == &*node);
+        for entry in entries.iter().filter(|entry| entry.node != *node) {
+            state.online.set(&entry.user, &entry.node.as_str().into(), entry.devices);
+        }
+        for (user, node, devices) in heard {
+            state.online.set(&user, &node, devices);
+        }
+        let known = std::mem::replace(&mut state.online_known, true);
+        // Whoever joined while the store was away was shown what was known then.
+        if !known && state.joined() == 0 {
+            return ended.again;
+        }
+        for user in state.online.users().filter(|user| !before.contains(*user)) {
+            state.tell_presence(room, &*self.shards, user, true, None);
+        }
+        for user in before.iter().filter(|user| state.online.devices(user) == 0) {
+            state.tell_presence(room, &*self.shards, user, false, Some(clock::now_ms()));
+        }
+        ended.again
+    }
+}
+
+/// Reads of rooms' presence that are under way. Those that are given up, because the client that they are for has gone, end without an
+/// answer: a room that believed that it is still being read would take no answer any more.
+struct Reading<'a> {
+    presence: &'a Presence,
+    under_way: VecDeque<(&'a Arc<Room>, Begun)>,
+}
+
+impl<'a> Reading<'a> {
+    fn begin(presence: &'a Presence, rooms: &'a [Arc<Room>]) -> Reading<'a> {
+        let under_way = rooms.iter().map(|room| (room, room.state().presence_reads.begin())).collect();
+        Reading { presence, under_way }
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        for (room, begun) in self.under_way.drain(..) {
+            if room.state().presence_reads.end(begun, false).again {
+                self.presence.reload(room.lane);
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Putting sessions into rooms and topics and taking them out: what a session is in changes here and nowhere else.
+
+use std::sync::Arc;
+
+use starling_model::{ConversationName, TopicName};
+use starling_session_store::Change;
+use starling_wire::protocol::CloseReason;
+
+use super::Session;
+use crate::presence::{LastSeenTimes, Lingerer, Presence};
+use crate::room::{Joined, Room};
+use crate::shards::{RoomId, ShardItem, Shards};
+use crate::store_writer::StoreWriter;
+use crate::topics::{Topic, Topics};
+use crate::{CommandError, clock};
+
+/// Puts sessions into rooms and topics and takes them out.
+pub(crate) struct Attachments {
+    shards: Arc<dyn Shards>,
+    topics: Arc<Topics>,
+    presence: Arc<Presence>,
+    last_seen: Arc<LastSeenTimes>,
+    writer: Arc<StoreWriter>,
+}
+
+impl Attachments {
+    /// Of these parts.
+    pub fn new(
+        shards: Arc<dyn Shards>,
+        topics: Arc<Topics>,
+        presence: Arc<Presence>,
+        last_seen: Arc<LastSeenTimes>,
+        writer: Arc<StoreWriter>,
+    ) -> Arc<Attachments> {
+        Arc::new(Attachments { shards, topics, presence, last_seen, writer })
+    }
+
+    /// Puts a session into a room, on the thread of its shard.
+    pub fn join(&self, session: &Arc<Session>, room: &Arc<Room>) -> Result<Joined, CommandError> {
+        let mut joined = session.state();
+        let mut state = room.state();
+        if state.outdated {
+            return Err(CommandError::unavailable("the conversation is being read again"));
+        }
+        if state.gone || !state.members.contains_key(&session.user) {
+            return Err(CommandError::no_such_conversation());
+        }
+        let head = match joined.joined.get(&room.key.name) {
+            Some(found) if Arc::ptr_eq(found, room) => state.head(),
+            _ => {
+                if let Some(older) = joined.joined.insert(room.key.name.clone(), room.clone()) {
+                    // A conversation that is gone, of which the session has not been taken out yet.
+                    older.state().detach(session.socket.shard);
+                    self.evict_socket(session, &older);
+                }
+                let head = state.attach(session.socket.shard);
+                if !state.online_known {
+                    self.presence.reload(room.lane);
+                }
+                self.presence.count_in(room, &mut state, &session.user);
+                self.writer.update_session(&session.id, Change::Joined(room.as_joined()));
+                head
+            }
+        };
+        Ok(Joined { head, online: state.online.users().cloned().collect(), reads: state.reads() })
+    }
+
+    /// Takes a session out of a room that it leaves; `None` if it has not joined.
+    pub fn leave(&self, session: &Session, name: &ConversationName) -> Option<RoomId> {
+        let room = session.state().joined.remove(name)?;
+        self.detach(session, &room);
+        Some(room.id)
+    }
+
+    /// Takes a session out of a room that its user may no longer read; not if they were made a member again meanwhile.
+    pub fn evict(&self, session: &Session, room: &Arc<Room>) {
+        let was_in = {
+            let mut state = session.state();
+            match state.joined.get(&room.key.name) {
+                Some(found) if Arc::ptr_eq(found, room) && !room.is_member(&session.user) => {
+                    state.joined.remove(&room.key.name).is_some()
+                }
+                _ => false,
+            }
+        };
+        if was_in {
+            self.detach(session, room);
+            self.evict_socket(session, room);
+        }
+    }
+
+    /// Puts a session into a topic, on the thread of its shard.
+    pub fn subscribe(&self, session: &Session, topic: &Arc<Topic>) {
+        let mut state = session.state();
+        if state.topics.insert(topic.key.name.clone(), topic.clone()).is_none() {
+            topic.attach(session.socket.shard);
+            self.writer.update_session(&session.id, Change::Subscribed(topic.key.name.clone()));
+        }
+    }
+
+    /// Takes a session out of a topic; `None` if it was not in it.
+    pub fn unsubscribe(&self, session: &Session, name: &TopicName) -> Option<RoomId> {
+        let topic = session.state().topics.remove(name)?;
+        self.topics.detach(&topic, session.socket.shard);
+        self.writer.update_session(&session.id, Change::Unsubscribed(name.clone()));
+        Some(topic.id)
+    }
+
+    /// Takes a session whose socket is gone out of everything. Its user lingers in the rooms.
+    pub fn drop_all(&self, session: &Session) {
+        let (rooms, topics, older) = {
+            // Held until the user lingers: whoever drops the same session by another thread comes after that.
+            let mut state = session.state();
+            let rooms: Vec<Arc<Room>> = std::mem::take(&mut state.joined).into_values().collect();
+            let lingerer = Lingerer::new(session.user.clone(), rooms.clone(), session.stamp());
+            let older = self.presence.linger(&session.tenant, session.id.clone(), lingerer);
+            (rooms, std::mem::take(&mut state.topics), older)
+        };
+        for topic in topics.values() {
+            self.topics.detach(topic, session.socket.shard);
+        }
+        for room in &rooms {
+            room.state().detach(session.socket.shard);
+        }
+        if let Some(older) = older {
+            self.presence.release(&older);
+        }
+    }
+
+    /// Has a session's socket closed.
+    pub fn close(&self, session: &Session, reason: CloseReason) {
+        let socket = session.socket;
+        self.shards.post(socket.shard, ShardItem::Close { socket, reason });
+    }
+
+    /// Counts a session out of a room: its user was online there until now.
+    fn detach(&self, session: &Session, room: &Room) {
+        room.state().detach(session.socket.shard);
+        self.writer.update_session(&session.id, Change::Left(room.as_joined()));
+        let now_ms = clock::now_ms();
+        self.last_seen.note(&session.tenant, &session.user, now_ms);
+        self.presence.count_out(room, &session.user, now_ms);
+    }
+
+    fn evict_socket(&self, session: &Session, room: &Room) {
+        let socket = session.socket;
+        self.shards.post(socket.shard, ShardItem::Evict { socket, room: room.id });
+    }
+}
