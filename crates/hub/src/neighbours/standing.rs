@@ -157,7 +157,7 @@ impl Neighbours {
             match answer {
                 Ok(Ok(reports)) => self.standings.known.lock().learn(Instant::now(), reports),
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "the database did not report which nodes hear each other")
+                    tracing::debug!(%error, "the database did not report which nodes hear each other");
                 }
                 Err(_) => tracing::debug!("the database did not report in time which nodes hear each other"),
             }
