@@ -12,18 +12,18 @@ use tokio::sync::mpsc;
 
 use crate::vital::vital;
 
-/// Something that may wait on a lane.
+/// An item that can wait on a lane.
 pub trait Weigh {
-    /// The memory that it holds while it waits, bytes, roughly.
+    /// Roughly the memory that it holds while it waits, in bytes.
     fn bytes(&self) -> usize;
 }
 
-/// How much a lane holds, or a batch.
+/// The most that a lane or a batch holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {
-    /// Items at most.
+    /// The number of items.
     pub items: usize,
-    /// Bytes at most. A batch is one item at least, whatever it weighs.
+    /// The number of bytes. A batch holds at least one item, however large.
     pub bytes: usize,
 }
 
@@ -66,7 +66,7 @@ impl<T: Weigh + Send + 'static> Lane<T> {
         })
     }
 
-    /// Whether nothing waits and no work is under way.
+    /// Whether nothing waits and nothing is being worked on.
     pub fn is_idle(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) == 0
     }

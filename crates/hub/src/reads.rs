@@ -1,4 +1,4 @@
-//! Reads of the database that clients ask for: charged to the user who asks, over all of their sockets, and done in turns.
+//! Reads of the database that clients ask for. They are charged to the user who asks, over all of their sockets, and users take turns.
 //!
 //! Only so many reads are under way at once, and only a part of them for one user. What waits beyond that is a queue per user, and the
 //! users take turns, so that a user with a thousand sockets gets as much as a user with one. Messages don't wait here: they have
@@ -23,13 +23,13 @@ const USER_WAITING_MAX: usize = 1_024;
 const WAITING_MAX: usize = 16_384;
 /// How long a read waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long somebody who waits for their allowance may have to wait.
+/// The longest time to wait for an allowance.
 const ALLOWANCE_WAIT_MAX: Duration = Duration::from_secs(10);
-/// The latest that somebody who is refused is told to come again.
+/// The longest time to retry that a refused user is given.
 const AWAY_MAX_US: u64 = 30_000_000;
 /// How much of an allowance may be used at once, microseconds.
 const BURST_US: u64 = 1_000_000;
-/// Below so many users nobody is forgotten.
+/// Number of users below which no account is forgotten.
 const USERS_MIN: usize = 1_024;
 /// How much of a page one read is good for, bytes; what is more counts as further reads.
 const BYTES_PER_READ: usize = 16 * 1024;

@@ -1,5 +1,5 @@
-//! Who is a member, as this node has it: changes are applied in the order in which the database made them, and where that order
-//! is not known the members are read anew.
+//! The members of conversations: changes are applied in the order in which the database made them. Where that order is not known, the
+//! members are read again.
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ impl Directory {
         }
     }
 
-    /// Hears that members are at a version now, or that they may have changed (`None`): what is older is read anew.
+    /// Another node says that members are at a version now, or (`None`) that they may have changed. Older ones are read again.
     pub fn hear_members_version(
         &self,
         tenant: &TenantName,
@@ -116,7 +116,7 @@ impl Directory {
         self.publisher.publish_message(lane, &NodeMessage::Member(change));
     }
 
-    /// Has everybody look whose members are older than this version, or everybody.
+    /// Has every node read the members again that knows an older version of them, or (`None`) every node.
     pub fn tell_members_version(&self, room: &Room, version: Option<u64>) {
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
         self.hear_members_version(&tenant, &name, room.conversation, version);
@@ -165,8 +165,8 @@ impl Directory {
         }
     }
 
-    /// Tells those who joined, and the user's own sockets, joined or not, once. Under the room's lock, so that changes are told in
-    /// their order.
+    /// Tells the sockets that joined, and the user's own sockets, joined or not, once. Called under the room's lock, so that changes are
+    /// told in their order.
     fn tell_change(&self, room: &Room, state: &RoomState, user: &UserName, member: bool) {
         let event = protocol::Membership { conversation: room.key.name.clone(), user: user.clone(), member };
         state.broadcast(room.id, &*self.shards, event, Some(user));

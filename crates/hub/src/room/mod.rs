@@ -29,7 +29,7 @@ use crate::shards::{RoomId, ShardItem, Shards};
 /// A conversation's name, with its tenant's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoomKey {
-    /// Whose.
+    /// The tenant that it belongs to.
     pub tenant: TenantName,
     /// Its name.
     pub name: ConversationName,
@@ -39,7 +39,7 @@ pub struct RoomKey {
 pub struct Room {
     /// Its name.
     pub key: RoomKey,
-    /// Its short name on this node.
+    /// Its id on this node.
     pub id: RoomId,
     /// Its number in the database.
     pub conversation: ConversationId,
@@ -47,9 +47,9 @@ pub struct Room {
     pub log: Arc<str>,
     /// The highest number that the database itself told this node of. A database that has fewer messages later was set back.
     logged: AtomicU64,
-    /// The lane that its publications take.
+    /// The partition of the fan-out that its publications take.
     pub lane: u16,
-    /// When it was last used, seconds since the node started; to forget those that nobody uses.
+    /// When it was last used, in seconds since the node started. Rooms that nobody uses are forgotten.
     used_at_s: AtomicU64,
     /// Whether a repair of its order is under way.
     repairing: AtomicBool,
@@ -80,15 +80,15 @@ pub struct RoomState {
     pub members: Map<UserName, u64>,
     /// Which changes of the members `members` holds.
     pub members_version: MembersVersion,
-    /// Who made it.
+    /// The user who owns the conversation.
     pub owner: UserName,
-    /// Who is there, on all nodes.
+    /// Who is online, on all nodes.
     pub online: Online,
     /// Whether `online` was read from the session store since somebody here joined.
     pub online_known: bool,
     /// What was heard of presence while the session store is being read.
     pub presence_reads: PresenceReads,
-    /// Deleted, or replaced by another one of the same name: nothing goes in or out any more.
+    /// The conversation was deleted, or replaced by another one of the same name: nothing goes in or out any more.
     pub gone: bool,
     /// The database was set back: what is known here is of another log, and is to be read again.
     pub outdated: bool,
@@ -101,7 +101,7 @@ pub struct RoomState {
 }
 
 impl Room {
-    /// From what the database says.
+    /// Makes a room from what the database says.
     pub fn new(key: RoomKey, id: RoomId, shards: usize, conversation: Conversation) -> Room {
         let lane = starling_fanout::partition_of(&key.tenant, &key.name);
         Room {
@@ -134,7 +134,7 @@ impl Room {
         }
     }
 
-    /// What a session's record says of it.
+    /// How a session's record names the room.
     pub fn as_joined(&self) -> JoinedConversation {
         JoinedConversation { name: self.key.name.clone(), id: Some(self.conversation) }
     }

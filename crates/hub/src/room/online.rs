@@ -1,4 +1,4 @@
-//! Who is in a conversation, on which nodes, with how many sessions.
+//! Who is online in a conversation, on which nodes, with how many sessions.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use starling_model::UserName;
 
 use crate::Map;
 
-/// Who is in a conversation, on which nodes, with how many sessions.
+/// Who is online in a conversation, on which nodes, with how many sessions.
 #[derive(Debug, Default)]
 pub struct Online {
     users: Map<UserName, Vec<(Arc<str>, u32)>>,
@@ -15,11 +15,11 @@ pub struct Online {
 /// What a change meant for a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shift {
-    /// Was away, is there.
+    /// The user came online.
     Came,
-    /// Was there, is away.
+    /// The user went offline.
     Went,
-    /// No change to tell.
+    /// Nothing changed for the user.
     None,
 }
 
@@ -46,24 +46,24 @@ impl Online {
             .map_or(0, |(_, count)| *count)
     }
 
-    /// With how many sessions a user is there; 0: not.
+    /// With how many sessions a user is online; 0 if not at all.
     pub fn devices(&self, user: &UserName) -> u32 {
         self.users.get(user).map_or(0, |nodes| nodes.iter().map(|(_, count)| count).sum())
     }
 
-    /// Everybody who is there.
+    /// All users who are online.
     pub fn users(&self) -> impl Iterator<Item = &UserName> {
         self.users.keys()
     }
 
-    /// Everybody who is there from this node.
+    /// All users who are online by a node, with their sessions there.
     pub fn of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a UserName, u32)> {
         self.users.iter().filter_map(move |(user, nodes)| {
             nodes.iter().find(|(name, _)| &**name == node).map(|(_, count)| (user, *count))
         })
     }
 
-    /// Forgets nodes for which `lives` is false. Answers who went by that.
+    /// Removes nodes for which `lives` is false. Returns the users who went offline by that.
     pub fn keep_nodes(&mut self, lives: impl Fn(&str) -> bool) -> Vec<UserName> {
         let mut gone = Vec::new();
         self.users.retain(|user, nodes| {

@@ -1,5 +1,5 @@
-//! What is heard of presence while the session store is being read: it is newer than what the store answers. And of two reads at the
-//! same time nobody knows which one the store answered later.
+//! Reads of one conversation's presence from the session store. What other nodes say during a read is newer than its answer, and of two
+//! reads at the same time it is unknown which one the store answered later.
 
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ const HEARD_MAX: usize = 16_384;
 pub struct PresenceReads {
     readers: usize,
     heard: Vec<Heard>,
-    /// More happened than is kept.
+    /// More was heard than is kept.
     overrun: bool,
     /// How many answers have been taken over since nobody read.
     taken: usize,
-    /// An answer was not taken over.
+    /// Whether an answer was not taken over.
     refused: bool,
 }
 
-/// Where a read began.
+/// The state of the reads when one of them began.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
     heard: usize,
     taken: usize,
 }
 
-/// What comes of a read.
+/// The result of a read.
 #[derive(Debug)]
 pub struct Ended {
     /// What was heard since it began, in order, and is newer than its answer; `None`: the answer is of no use.

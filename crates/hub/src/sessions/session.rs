@@ -16,15 +16,15 @@ use crate::topics::Topic;
 
 /// A session that is attached to a socket of this node.
 pub struct Session {
-    /// Its id, unguessable.
+    /// Its id, which nobody can guess.
     pub id: Arc<str>,
-    /// Whose.
+    /// The tenant of its user.
     pub tenant: TenantName,
-    /// Whose.
+    /// The user that it belongs to.
     pub user: UserName,
-    /// When it was first made, Unix milliseconds.
+    /// When the session began, Unix milliseconds.
     pub created_at_ms: i64,
-    /// The socket.
+    /// The socket that it is attached to.
     pub socket: SocketId,
     /// The stamp of the attach that brought it here.
     began: Stamp,
@@ -37,11 +37,11 @@ pub struct Session {
 
 /// What changes about a session.
 pub struct SessionState {
-    /// What the token says; a `refresh` replaces it.
+    /// The identity in the token. A `refresh` replaces it.
     pub identity: Identity,
-    /// What it is in.
+    /// The conversations that it has joined.
     pub joined: Map<ConversationName, Arc<Room>>,
-    /// What it is subscribed to.
+    /// The topics that it is subscribed to.
     pub topics: Map<TopicName, Arc<Topic>>,
 }
 

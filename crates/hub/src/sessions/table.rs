@@ -23,14 +23,14 @@ struct Inner {
     by_tenant: Map<TenantName, u64>,
     /// Places that were taken for sessions that are about to be attached.
     reserved: Map<TenantName, u64>,
-    /// Those that are about to be attached.
+    /// Sessions that are about to be attached.
     attaching: Map<Arc<str>, PendingAttach>,
 }
 
 /// A session that is about to be attached here, by one socket or several.
 #[derive(Default)]
 struct PendingAttach {
-    /// By how many.
+    /// The number of sockets that are attaching it.
     count: u32,
     /// The highest stamp that one of them got.
     given: Stamp,
@@ -152,7 +152,7 @@ impl Sessions {
         Rival::Wins(session)
     }
 
-    /// An operator ended a session. Answers the one that is attached here; one that is about to be will not be.
+    /// An operator ended a session. Returns the one that is attached here; one that is about to be will not be.
     pub fn end(&self, id: &str) -> Option<Arc<Session>> {
         let mut inner = self.inner.lock();
         if let Some(attaching) = inner.attaching.get_mut(id) {
@@ -186,7 +186,7 @@ impl Sessions {
         true
     }
 
-    /// The session of that id.
+    /// Returns the session with this id.
     pub fn get(&self, id: &str) -> Option<Arc<Session>> {
         self.inner.lock().by_id.get(id).cloned()
     }
@@ -196,12 +196,12 @@ impl Sessions {
         self.inner.lock().by_user.get(&(tenant.clone(), user.clone())).cloned().unwrap_or_default()
     }
 
-    /// How many there are.
+    /// The number of sessions.
     pub fn count(&self) -> usize {
         self.inner.lock().by_id.len()
     }
 
-    /// How many of each tenant.
+    /// The number of sessions of each tenant.
     pub fn per_tenant(&self) -> Vec<(TenantName, u64)> {
         self.inner.lock().by_tenant.iter().map(|(tenant, count)| (tenant.clone(), *count)).collect()
     }
@@ -229,7 +229,7 @@ impl Sessions {
         }
     }
 
-    /// All of them.
+    /// All sessions.
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.inner.lock().by_id.values().cloned().collect()
     }

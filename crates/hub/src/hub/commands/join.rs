@@ -14,7 +14,7 @@ use crate::room::Room;
 use crate::sessions::Session;
 use crate::shards::RoomId;
 
-/// How often a conversation is looked up for one join, if it is deleted and made again meanwhile.
+/// How often a conversation is looked up for one join, if it is deleted and created again meanwhile.
 const LOOKUPS_MAX: u32 = 3;
 
 /// A join that has been found good. The shard that owns the socket completes it with [`PreparedJoin::attach`].
