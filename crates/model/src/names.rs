@@ -121,10 +121,8 @@ name_type! {
 }
 
 name_type! {
-    /// The name of a conversation within a tenant. One conversation after the other may have it: a [`ConversationId`] tells them
+    /// The name of a conversation within a tenant. One conversation after the other may have it: their numbers in the database tell them
     /// apart.
-    ///
-    /// [`ConversationId`]: crate::ConversationId
     ConversationName
 }
 

@@ -29,6 +29,7 @@ impl<'a> JsonObject<'a> {
         JsonObject { out }
     }
 
+    #[inline]
     fn key(&mut self, key: &'static str) {
         if self.out.last() != Some(&b'{') {
             self.out.push(b',');
@@ -40,18 +41,22 @@ impl<'a> JsonObject<'a> {
 }
 
 impl ObjectWriter for JsonObject<'_> {
+    #[inline]
     fn text(&mut self, key: &'static str, text: &str) {
         self.key(key);
         push_string(self.out, text);
     }
+    #[inline]
     fn integer(&mut self, key: &'static str, number: u64) {
         self.key(key);
         push_integer(self.out, number);
     }
+    #[inline]
     fn boolean(&mut self, key: &'static str, truth: bool) {
         self.key(key);
         self.out.extend_from_slice(if truth { b"true" } else { b"false" });
     }
+    #[inline]
     fn json(&mut self, key: &'static str, json: &Json) {
         self.key(key);
         self.out.extend_from_slice(json.as_str().as_bytes());
@@ -75,6 +80,7 @@ impl<'a> MsgPackObject<'a> {
         MsgPackObject { out, head, fields: 0 }
     }
 
+    #[inline]
     fn key(&mut self, key: &'static str) {
         self.fields += 1;
         msgpack::push_str(self.out, key);
@@ -82,18 +88,22 @@ impl<'a> MsgPackObject<'a> {
 }
 
 impl ObjectWriter for MsgPackObject<'_> {
+    #[inline]
     fn text(&mut self, key: &'static str, text: &str) {
         self.key(key);
         msgpack::push_str(self.out, text);
     }
+    #[inline]
     fn integer(&mut self, key: &'static str, number: u64) {
         self.key(key);
         msgpack::push_uint(self.out, number);
     }
+    #[inline]
     fn boolean(&mut self, key: &'static str, truth: bool) {
         self.key(key);
         msgpack::push_bool(self.out, truth);
     }
+    #[inline]
     fn json(&mut self, key: &'static str, json: &Json) {
         self.key(key);
         // Only a value that did not come through `decode` can fail here. The frame stays whole without it.
@@ -111,6 +121,7 @@ pub(super) trait Field {
     /// Whether the field may be absent.
     const OPTIONAL: bool = false;
 
+    /// Writes the field. To be inlined, so that the key's length is a constant where it is written.
     fn write(&self, object: &mut impl ObjectWriter, key: &'static str);
 
     /// About how many bytes the value takes beyond those of a number.
@@ -122,6 +133,7 @@ pub(super) trait Field {
 macro_rules! text_field {
     ($($Text:ty),*) => { $(
         impl Field for $Text {
+            #[inline(always)]
             fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
                 object.text(key, self);
             }
@@ -135,6 +147,7 @@ macro_rules! text_field {
 text_field!(ConversationName, TopicName, UserName, Arc<str>, &'static str);
 
 impl Field for u64 {
+    #[inline(always)]
     fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
         object.integer(key, *self);
     }
@@ -142,24 +155,28 @@ impl Field for u64 {
 
 /// The id of a message.
 impl Field for u128 {
+    #[inline(always)]
     fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
         object.text(key, uuid::text(*self, &mut [0; uuid::LENGTH]));
     }
 }
 
 impl Field for bool {
+    #[inline(always)]
     fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
         object.boolean(key, *self);
     }
 }
 
 impl Field for Timestamp {
+    #[inline(always)]
     fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
         object.text(key, self.text(&mut Default::default()));
     }
 }
 
 impl Field for Json {
+    #[inline(always)]
     fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
         object.json(key, self);
     }
@@ -171,6 +188,7 @@ impl Field for Json {
 impl<F: Field> Field for Option<F> {
     const OPTIONAL: bool = true;
 
+    #[inline(always)]
     fn write(&self, object: &mut impl ObjectWriter, key: &'static str) {
         if let Some(value) = self {
             value.write(object, key);

@@ -94,11 +94,11 @@ macro_rules! commands {
             }
 
             /// Makes the command of a frame's fields.
-            pub(super) fn from_fields(operation: Operation, fields: Fields<'_>) -> Result<Command, BadRequest> {
+            pub(super) fn from_fields(operation: Operation, fields: &mut Fields<'_>) -> Result<Command, BadRequest> {
                 Ok(match operation {
                     $( Operation::$Whole => Command::$Whole(build::$build(fields)?), )*
                     $( Operation::$Variant => Command::$Variant {
-                        $( $field: build::$take(stringify!($field), fields.$field)?, )*
+                        $( $field: build::$take(stringify!($field), std::mem::take(&mut fields.$field))?, )*
                     }, )*
                 })
             }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::mem::take;
 
 use starling_model::{NAME_RULE, TopicName, is_name};
 
@@ -46,35 +47,35 @@ pub(super) fn whole_frame(fields: &Fields<'_>) -> Built<()> {
 }
 
 /// Fields of `connect`.
-pub(in super::super) fn connect(fields: Fields<'_>) -> Built<Connect> {
-    let resumed = optional("resume", Wanted::Object, fields.resume)?;
+pub(in super::super) fn connect(fields: &mut Fields<'_>) -> Built<Connect> {
+    let resumed = optional("resume", Wanted::Object, take(&mut fields.resume))?;
     Ok(Connect {
-        token: optional("token", Wanted::Text, fields.token)?.map(Cow::into_owned),
+        token: optional("token", Wanted::Text, take(&mut fields.token))?.map(Cow::into_owned),
         resume: resumed.map(|fields| resume(*fields)).transpose()?,
     })
 }
 
 /// Fields of `send`.
-pub(in super::super) fn send(fields: Fields<'_>) -> Built<Send> {
+pub(in super::super) fn send(fields: &mut Fields<'_>) -> Built<Send> {
     Ok(Send {
-        conversation: name("conversation", fields.conversation)?,
-        key: key(fields.key)?,
-        content: content(fields.content)?,
-        metadata: metadata(fields.metadata)?,
+        conversation: name("conversation", take(&mut fields.conversation))?,
+        key: key(take(&mut fields.key))?,
+        content: content(take(&mut fields.content))?,
+        metadata: metadata(take(&mut fields.metadata))?,
     })
 }
 
 /// Fields of `create`.
-pub(in super::super) fn create(fields: Fields<'_>) -> Built<Create> {
-    let conversation = match fields.conversation {
+pub(in super::super) fn create(fields: &mut Fields<'_>) -> Built<Create> {
+    let conversation = match take(&mut fields.conversation) {
         Field::Absent | Field::Null => None,
         given => Some(name("conversation", given)?),
     };
     Ok(Create {
         conversation,
-        title: title(fields.title)?,
-        members: optional("members", Wanted::Names, fields.members)?.unwrap_or_default(),
-        metadata: metadata(fields.metadata)?,
+        title: title(take(&mut fields.title))?,
+        members: optional("members", Wanted::Names, take(&mut fields.members))?.unwrap_or_default(),
+        metadata: metadata(take(&mut fields.metadata))?,
     })
 }
 
@@ -114,14 +115,14 @@ pub(super) fn patch(fields: Fields<'_>) -> Built<Patch> {
 }
 
 /// Fields of `history`.
-pub(in super::super) fn history(fields: Fields<'_>) -> Built<History> {
-    let conversation = name("conversation", fields.conversation)?;
-    let before = optional("before", Wanted::Integer, fields.before)?;
-    let after = optional("after", Wanted::Integer, fields.after)?;
+pub(in super::super) fn history(fields: &mut Fields<'_>) -> Built<History> {
+    let conversation = name("conversation", take(&mut fields.conversation))?;
+    let before = optional("before", Wanted::Integer, take(&mut fields.before))?;
+    let after = optional("after", Wanted::Integer, take(&mut fields.after))?;
     if before.is_some() && after.is_some() {
         return Err(bad("only one of `before` and `after` may be given".to_owned()));
     }
-    let limit = match fields.limit {
+    let limit = match take(&mut fields.limit) {
         Field::Absent | Field::Null => HISTORY_LIMIT,
         Field::Value(limit) if (1..=u64::from(HISTORY_LIMIT_MAX)).contains(&limit) => limit as u32,
         _ => return Err(bad(format!("`limit` must be an integer from 1 to {HISTORY_LIMIT_MAX}"))),

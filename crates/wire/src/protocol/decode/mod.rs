@@ -32,14 +32,14 @@ pub fn decode(encoding: Encoding, frame: &[u8]) -> Result<Request, NotAFrame> {
         },
         Encoding::MsgPack => Fields::read(&mut MsgPackReader::new(frame)),
     };
-    let fields = read.map_err(|malformed| NotAFrame(malformed.0.to_owned()))?;
+    let mut fields = read.map_err(|malformed| NotAFrame(malformed.0.to_owned()))?;
     let id = match fields.id {
         Field::Value(id @ 1..) => id,
         Field::Absent => return Err(NotAFrame("it has no `id`".to_owned())),
         _ => return Err(NotAFrame("`id` must be an integer from 1 to 2^53-1".to_owned())),
     };
     let is_connect = matches!(&fields.op, Field::Value(op) if op == "connect");
-    Ok(Request { id, command: command(fields), is_connect })
+    Ok(Request { id, command: command(&mut fields), is_connect })
 }
 
 /// Reads the body of `POST /v1/conversations`.
@@ -48,7 +48,7 @@ pub fn decode(encoding: Encoding, frame: &[u8]) -> Result<Request, NotAFrame> {
 ///
 /// Says which field is wrong.
 pub fn decode_create(body: &[u8]) -> Result<Create, BadRequest> {
-    build::create(body_fields(body)?)
+    build::create(&mut body_fields(body)?)
 }
 
 /// Reads the body of `POST /v1/conversations/{conversation}/messages`.
@@ -79,8 +79,8 @@ pub fn decode_patch(body: &[u8]) -> Result<Patch, BadRequest> {
 }
 
 /// Makes a command of a frame's fields.
-fn command(mut fields: Fields<'_>) -> Result<Command, BadRequest> {
-    build::whole_frame(&fields)?;
+fn command(fields: &mut Fields<'_>) -> Result<Command, BadRequest> {
+    build::whole_frame(fields)?;
     let op = build::text("op", std::mem::take(&mut fields.op))?;
     Command::from_fields(build::operation(&op)?, fields)
 }
