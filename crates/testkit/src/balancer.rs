@@ -1,4 +1,4 @@
-//! Load balancers before nodes: nginx, and HAProxy where the nodes come and go.
+//! Load balancers: nginx for a fixed set of nodes, HAProxy for a changing one.
 
 mod haproxy;
 
@@ -13,7 +13,7 @@ pub use haproxy::HaProxy;
 use crate::programs;
 use crate::{Folder, Launch, Port, Process, free_port};
 
-/// nginx with WebSockets passed on to the node with the fewest connections, and another node tried where one is away.
+/// nginx that passes WebSockets on to the node with the fewest connections, and tries another node if one is down.
 #[derive(Debug)]
 pub struct Balancer {
     process: Process,
@@ -44,7 +44,7 @@ impl Balancer {
         Ok(Self { process, port, _folder: folder })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }

@@ -1,4 +1,4 @@
-//! A collector of traces: what stands where an operator has Jaeger or Tempo. It takes OTLP over HTTP and keeps every span.
+//! A collector of traces in the place of Jaeger or Tempo. It receives OTLP over HTTP and keeps every span.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -38,19 +38,19 @@ type Spans = Arc<Mutex<Vec<Span>>>;
 /// A span as it was exported. Ids are in hexadecimal, as in a `traceparent`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Span {
-    /// What it is about: `command`, `append` ….
+    /// Its name: `command`, `append` and so on.
     pub name: String,
     /// The trace that it belongs to.
     pub trace: String,
-    /// Its own id.
+    /// Its id.
     pub id: String,
-    /// The span that it is part of; empty when it begins a trace.
+    /// Its parent; empty for the root of a trace.
     pub parent: String,
     /// The spans that it is linked to.
     pub links: Vec<Link>,
-    /// What is said of it.
+    /// Its attributes.
     pub attributes: BTreeMap<String, String>,
-    /// What is said of the program that it came from: `service.name`, `service.instance.id` ….
+    /// Attributes of the program that exported it: `service.name`, `service.instance.id` and so on.
     pub resource: BTreeMap<String, String>,
 }
 
@@ -64,7 +64,7 @@ pub struct Link {
 }
 
 impl Collector {
-    /// Starts one, on the runtime of the caller.
+    /// Starts one on the runtime of the caller.
     ///
     /// # Errors
     /// When there is no port.

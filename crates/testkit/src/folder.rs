@@ -1,4 +1,4 @@
-//! Temporary folders that vanish, even those of a test process that was killed.
+//! Temporary folders that are removed, even those of a test process that was killed.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -33,10 +33,10 @@ impl Folder {
         Ok(Self { place: Place::Temporary(dir) })
     }
 
-    /// A folder that stays, made if it is not there.
+    /// A folder that is kept. Creates it unless it exists.
     ///
     /// # Errors
-    /// When it can't be made.
+    /// When it can't be created.
     pub fn kept(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path).context("the folder to keep")?;
         fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
@@ -49,7 +49,7 @@ impl Folder {
         chown(self.path(), Some(uid), Some(gid)).context("hand a folder to another user")
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         match &self.place {
             Place::Temporary(dir) => dir.path(),
@@ -57,7 +57,7 @@ impl Folder {
         }
     }
 
-    /// A path inside it.
+    /// The path of a file in the folder.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
@@ -93,8 +93,8 @@ pub fn sweep_leftovers() -> Result<()> {
     Ok(())
 }
 
-/// Removes this process's own folder with whatever is left in there. For a program that ends in good order: no [`Folder`] may be in
-/// use, or be made, any more. Without this, the next process that makes a [`Folder`] does it.
+/// Removes this process's folder and everything in it, at the end of a program: no [`Folder`] may be used or created afterwards.
+/// Otherwise, the next process that creates a [`Folder`] removes it.
 ///
 /// # Errors
 /// When it can't be removed.
@@ -112,15 +112,15 @@ struct Run {
 
 static RUN: OnceLock<Run> = OnceLock::new();
 
-/// This process's folder inside [`base`]. A lock that the kernel frees with the process tells whether its owner lives;
-/// the first call removes the folders of those who don't: what a killed process, or a `static` in it, left behind.
+/// This process's folder inside [`base`]. A lock, which the kernel releases at the end of the process, tells whether its owner is
+/// alive. The first call removes the folders of processes that have ended.
 fn own_run() -> Result<&'static Path> {
     if let Some(run) = RUN.get() {
         return Ok(&run.path);
     }
     let base = base()?;
     let _door = lock(&base)?;
-    // Two threads may both get this far; the second one's folder is then dropped unused, and swept another day.
+    // Two threads may both get here. The second folder stays unused, and a later process removes it.
     sweep(&base);
     let path = tempfile::Builder::new().prefix("run-").tempdir_in(&base)?.keep();
     make_passable(&path)?;
@@ -129,7 +129,7 @@ fn own_run() -> Result<&'static Path> {
     Ok(&RUN.get_or_init(|| Run { path, _lock: lock }).path)
 }
 
-/// Keeps others from sweeping while a folder is made and not yet locked.
+/// Prevents other processes from sweeping before a new folder is locked.
 fn lock(base: &Path) -> Result<File> {
     let door = File::create(base.join("runs.lock")).context("open the lock of the temporary folders")?;
     door.lock().context("lock the temporary folders")?;
@@ -155,7 +155,7 @@ fn sweep(base: &Path) {
     }
 }
 
-/// Servers under another user must be able to pass through on the way to their own folder.
+/// Lets servers that run as another user reach their own folders.
 fn make_passable(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
     fs::set_permissions(path, Permissions::from_mode(0o711))?;

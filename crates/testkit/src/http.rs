@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client for tests: one request, one connection, nothing followed, unpacked or tried again.
+//! An HTTP/1.1 client for tests: one request per connection, without redirects, decompression or retries.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long a request may take.
+/// The longest time for a request.
 const LIMIT: Duration = Duration::from_secs(20);
-/// The largest answer that is read, in bytes.
+/// The largest response, in bytes.
 const ANSWER_MAX: usize = 64 << 20;
 
 /// A request.
@@ -22,14 +22,14 @@ pub struct Request {
     body: Vec<u8>,
 }
 
-/// Its answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// The status code.
     pub status: u16,
     /// The headers, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body as it came, still packed where the server packed it.
+    /// The body as received, compressed if the server compressed it.
     pub body: Vec<u8>,
 }
 
@@ -73,7 +73,7 @@ impl Request {
         self
     }
 
-    /// Sends it, and reads the answer.
+    /// Sends it, and reads the response.
     ///
     /// # Errors
     /// When the server can't be reached, takes longer than twenty seconds, or answers with something that is not HTTP.
@@ -94,7 +94,7 @@ impl Request {
         }
         head.push_str("\r\n");
         let message = [head.as_bytes(), &self.body].concat();
-        // A server may refuse a body unread; what it answers counts then, not that it did not listen.
+        // A server may refuse a body unread. Its response counts, not the failed write.
         let sent = stream.write_all(&message).await;
         let mut answer = Vec::new();
         let read = (&mut stream).take(ANSWER_MAX as u64).read_to_end(&mut answer).await;
@@ -107,7 +107,7 @@ impl Request {
 }
 
 impl Response {
-    /// A header's value.
+    /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -123,14 +123,14 @@ impl Response {
     /// The body as JSON.
     ///
     /// # Errors
-    /// When it is none; the message shows the body.
+    /// When it is not JSON; the message shows the body.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_slice(&self.body)
             .with_context(|| format!("status {}: no JSON: {}", self.status, self.text()))
     }
 }
 
-/// Divides `SCHEME://HOST:PORT/PATH` into `HOST:PORT` and the path with its slash.
+/// Splits `SCHEME://HOST:PORT/PATH` into `HOST:PORT` and the path with its slash.
 pub(crate) fn split<'a>(url: &'a str, scheme: &str) -> Result<(&'a str, &'a str)> {
     let rest = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
     let rest = rest.with_context(|| format!("{url} does not begin with {scheme}://"))?;

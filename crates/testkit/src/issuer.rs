@@ -1,4 +1,4 @@
-//! An issuer of tokens, as far as a node sees one: a key set (JWKS) behind a URL, which may change.
+//! An issuer of tokens as a node sees it: a key set (JWKS) behind a URL.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// Starts one, on the runtime of the caller. What it serves need not be a key set.
+    /// Starts one on the runtime of the caller. What it serves need not be a key set.
     ///
     /// # Errors
     /// When there is no port.

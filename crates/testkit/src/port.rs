@@ -1,4 +1,4 @@
-//! Free ports of the loopback that stay one's own.
+//! Free ports of the loopback, reserved for one process.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -8,7 +8,7 @@ use rand::Rng;
 
 use crate::folder;
 
-/// A port of the loopback, kept from other test processes as long as this value lives, also while nobody listens on it.
+/// A port of the loopback, reserved as long as this value lives, even while nothing listens on it.
 #[derive(Debug)]
 pub struct Port {
     number: u16,

@@ -29,7 +29,7 @@ pub struct Launch {
     removed_env: Vec<OsString>,
     folder: PathBuf,
     user: Option<User>,
-    /// What ends it on drop, and what the kernel sends it when the owner dies.
+    /// The signal that ends it on drop, and that the kernel sends when the owner dies.
     end: Signal,
 }
 
@@ -62,7 +62,7 @@ impl Launch {
         self
     }
 
-    /// Takes a variable out of its environment, also one that the test itself was started with. It may be set again.
+    /// Removes a variable from its environment, even one that it would inherit. The variable may be set again.
     #[must_use]
     pub fn without_env(mut self, name: impl Into<OsString>) -> Self {
         let name = name.into();
@@ -78,7 +78,7 @@ impl Launch {
         self
     }
 
-    /// Ends it by this signal instead of SIGKILL, for what would leave something behind otherwise.
+    /// Ends it with this signal instead of SIGKILL, for programs that would leave something behind.
     #[must_use]
     pub fn end_by(mut self, signal: Signal) -> Self {
         self.end = signal;
@@ -119,7 +119,7 @@ pub struct Process {
 #[derive(Debug)]
 struct State {
     child: Child,
-    /// Once there, the process id belongs to nobody, and must not be signalled any more.
+    /// Once it is set, the process id may belong to another process and must not be signalled.
     status: Option<ExitStatus>,
 }
 
@@ -156,12 +156,12 @@ impl Process {
         self.state().child.id()
     }
 
-    /// Whether it has not ended.
+    /// Whether it is running.
     pub fn is_running(&self) -> bool {
         self.exit_status().is_none()
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if it has ended.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.state().look()
     }
@@ -178,7 +178,7 @@ impl Process {
         kill_process(state.pid(), signal).with_context(|| format!("signal {}", self.launch.name))
     }
 
-    /// Stops it in its tracks (SIGSTOP), as a machine does that hangs.
+    /// Stops it (SIGSTOP), like a machine that hangs.
     ///
     /// # Errors
     /// When it has ended already.
@@ -186,7 +186,7 @@ impl Process {
         self.signal(Signal::STOP)
     }
 
-    /// Lets it go on after [`stop`](Self::stop) (SIGCONT).
+    /// Resumes it after [`stop`](Self::stop) (SIGCONT).
     ///
     /// # Errors
     /// When it has ended already.
@@ -231,7 +231,7 @@ impl Process {
         })
     }
 
-    /// All that it has written to its standard output and error, over all its starts.
+    /// Its standard output and error, over all its starts.
     pub fn log(&self) -> String {
         fs::read(self.launch.log())
             .map(|text| String::from_utf8_lossy(&text).into_owned())
@@ -253,7 +253,7 @@ impl Process {
 impl State {
     fn look(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
-            // A child that can't be waited for is not there any more.
+            // A child that can't be waited for has gone.
             self.status = self.child.try_wait().unwrap_or_else(|_| Some(ExitStatus::from_raw(0)));
         }
         self.status
@@ -271,7 +271,7 @@ impl Drop for Process {
         if state.look().is_some() {
             return;
         }
-        // An error here says that it is gone, which is what is wanted.
+        // An error says that it has gone.
         let _ = kill_process_group(state.pid(), end);
         let _ = kill_process_group(state.pid(), Signal::CONT);
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! A link that can be made faulty: a TCP proxy between a client and a server.
+//! A faulty link: a TCP proxy between a client and a server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{Port, free_port};
 
-/// What is read from a socket at once, in bytes.
+/// Size of one read from a socket, in bytes.
 const CHUNK: usize = 16 << 10;
-/// How many chunks of one direction may be under way on a slow link. What does not fit stays with the sender.
+/// Chunks in flight in one direction of a slow link. The sender is blocked beyond that.
 const CHUNKS_MAX: usize = 64;
 
-/// A TCP proxy to one server. Faults hold for the connections that are open and for those to come.
+/// A TCP proxy to one server. Faults apply to open and to new connections.
 #[derive(Debug)]
 pub struct Link {
     port: Port,
@@ -58,7 +58,7 @@ impl Link {
         Ok(Self { port, faults, open, listener, target })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
@@ -73,23 +73,23 @@ impl Link {
         self.open.load(Ordering::SeqCst)
     }
 
-    /// Leads new connections to another server from now on, as an address does that moves to a standby. Open ones stay where
-    /// they are; [`cut`](Self::cut) ends them.
+    /// Leads new connections to another server, like an address that moves to a standby. Open connections stay;
+    /// [`cut`](Self::cut) ends them.
     pub fn retarget(&self, target: SocketAddr) {
         self.faults.send_modify(|faults| faults.target = target);
     }
 
-    /// Resets every open connection, on both sides. New ones are welcome.
+    /// Resets every open connection on both sides. New ones are accepted.
     pub fn cut(&self) {
         self.faults.send_modify(|faults| faults.generation += 1);
     }
 
-    /// Lets nothing through, in either direction, and tells nobody: as when packets vanish.
+    /// Stops all data in both directions without closing connections, like a network that drops packets.
     pub fn pause(&self) {
         self.faults.send_modify(|faults| faults.paused = true);
     }
 
-    /// Lets everything through again, also what was held back by [`pause`](Self::pause).
+    /// Lets data through again, including what [`pause`](Self::pause) held back.
     pub fn resume(&self) {
         self.faults.send_modify(|faults| faults.paused = false);
     }
@@ -104,10 +104,10 @@ impl Link {
         self.faults.send_modify(|faults| faults.bytes_per_second = bytes_per_second);
     }
 
-    /// Refuses new connections, as a machine does where nobody listens. Open ones stay.
+    /// Refuses new connections, like a machine without a listener. Open ones stay.
     pub async fn refuse(&mut self) {
         self.listener.abort();
-        // Until the task is gone its socket listens on.
+        // The socket listens until the task has ended.
         let _ = (&mut self.listener).await;
         self.listener = tokio::spawn(std::future::ready(()));
     }
@@ -247,9 +247,9 @@ async fn passage(faults: &mut watch::Receiver<Faults>) -> io::Result<Option<u64>
     free.map(|faults| faults.bytes_per_second).map_err(|_| io::ErrorKind::ConnectionAborted.into())
 }
 
-/// Makes the coming drop a reset.
+/// Makes the next drop reset the connection.
 fn reset(socket: &TcpStream) {
-    // Where this fails the connection is broken already.
+    // An error says that the connection is broken already.
     let _ = socket.set_zero_linger();
 }
 

@@ -1,5 +1,5 @@
-//! Several sockets that attach one session at about the same time, through several nodes: of all of them the one that began last must be
-//! left, and it alone. Some of them break in the middle; Redis may be wiped, frozen or killed meanwhile.
+//! Several connections that attach one session at about the same time, through several nodes. Only the one that began last must remain.
+//! Some of them break during the attach, and Redis may be wiped, frozen or killed meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -13,17 +13,17 @@ use crate::node::Cluster;
 use crate::token::Token;
 use crate::wait;
 
-/// How long after a node has read one `connect` the next one is sent, where it is to be sure which of them began last: what the nodes know
-/// of Redis' clock is off by less, on a busy machine too.
+/// Time between two `connect` commands whose order must be certain. The error of the nodes' estimates of Redis' clock is smaller, even
+/// on a busy machine.
 const APART: Duration = Duration::from_millis(25);
-/// How long a round may take, with Redis away for a part of it.
+/// The longest time for a round, including an outage of Redis.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many conversations a racer is in; nodes that do not know them have to load them.
+/// Conversations of each racer, which the nodes have to load.
 const CONVERSATIONS: usize = 12;
-/// How many that do not exist a client names in each attach.
+/// Conversations that do not exist and that each attach names.
 const INVENTED: usize = 60;
 
-/// One user with one session, and a friend who talks to it.
+/// A user with one session, and another user who sends messages to it.
 pub struct Racer {
     user: String,
     token: String,
@@ -33,27 +33,27 @@ pub struct Racer {
     session: Value,
     ticket: Value,
     cursors: serde_json::Map<String, Value>,
-    /// The socket that was left of the last round.
+    /// The connection that remained from the last round.
     left: Option<Contender>,
-    /// Who sends a message in each round.
+    /// The user who sends a message in each round.
     friend: Client,
     friend_token: String,
     sent: u64,
 }
 
-/// How a round went.
+/// Counts of rounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rounds {
-    /// How many were run.
+    /// Number of rounds.
     pub run: u64,
-    /// In how many of them one socket was surely the last, and was the one that was left.
+    /// Rounds in which one connection was certainly the last, and remained.
     pub last_one_left: u64,
-    /// In how many a socket was cut in the middle of its attach.
+    /// Rounds in which a connection was cut during its attach.
     pub cut: u64,
 }
 
 impl Rounds {
-    /// Adds others.
+    /// Adds the counts of other rounds.
     pub fn add(&mut self, other: &Rounds) {
         self.run += other.run;
         self.last_one_left += other.last_one_left;
@@ -116,7 +116,7 @@ impl Racer {
         })
     }
 
-    /// Has some sockets attach the session at about the same time, and waits until one is left that is served.
+    /// Lets some connections attach the session at about the same time, and waits until one of them remains and is served.
     ///
     /// # Errors
     /// When more than one is left for good, or the wrong one, or none although none was cut; or when the one that is left is not served, or
@@ -210,7 +210,7 @@ impl Racer {
         Ok(Contender { client, connect: Some(connect), place, node, is_open: true, was_refused: false })
     }
 
-    /// Waits until all sockets but one are closed.
+    /// Waits until all connections except for one are closed.
     async fn settle(&mut self, contenders: &mut [Contender]) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -292,7 +292,7 @@ impl Racer {
 }
 
 impl Contender {
-    /// Looks whether it is open, and served.
+    /// Checks whether it is open and served.
     async fn look(&mut self, session: &Value) -> Result<()> {
         let answer = match self.connect {
             Some(connect) => self.client.reply(connect).await.map(|welcome| {

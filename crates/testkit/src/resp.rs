@@ -1,4 +1,4 @@
-//! A Redis client of a hundred lines, so that tests need not trust the one that is tested.
+//! A small Redis client, so that tests do not depend on the one under test.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,16 +13,16 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The longest string and the longest array that is read.
 const LENGTH_MAX: usize = 64 << 20;
 
-/// What Redis answers.
+/// A reply of Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Nothing there.
+    /// No value.
     Nil,
     /// A number.
     Integer(i64),
     /// A string, simple or bulk.
     Text(String),
-    /// Several answers.
+    /// An array of replies.
     Array(Vec<Reply>),
 }
 

@@ -1,4 +1,4 @@
-//! Tokens: good ones, and such as nobody should accept.
+//! Valid and invalid tokens.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
-/// What a token is to say. It is written down here by hand, apart from the code that reads tokens.
+/// The contents of a token. Independent of the product's code that reads tokens.
 #[derive(Clone, Debug)]
 pub struct Token {
     header: Value,
@@ -36,13 +36,13 @@ impl Token {
         self.claim("scope", scope)
     }
 
-    /// Sets how long from now it is valid, in whole seconds.
+    /// Sets its validity from now, in whole seconds.
     #[must_use]
     pub fn ttl(self, ttl: Duration) -> Self {
         self.claim("exp", now_seconds() + ttl.as_secs())
     }
 
-    /// Makes it one that expired so long ago.
+    /// Makes it expired for this long.
     #[must_use]
     pub fn expired_for(self, ago: Duration) -> Self {
         self.claim("exp", now_seconds().saturating_sub(ago.as_secs()))
@@ -55,7 +55,7 @@ impl Token {
         self
     }
 
-    /// Leaves a claim out.
+    /// Removes a claim.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.claims.remove(name);
@@ -75,7 +75,7 @@ impl Token {
         self.sign_with(|message| hmac::sign(&key, message).as_ref().to_vec())
     }
 
-    /// Puts any signature under it, which `signer` makes from the bytes to be signed.
+    /// Signs it with `signer`, which gets the bytes to sign.
     pub fn sign_with(&self, signer: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
         let header = URL_SAFE_NO_PAD.encode(self.header.to_string());
         let claims = URL_SAFE_NO_PAD.encode(Value::Object(self.claims.clone()).to_string());

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Between two looks at a condition.
+/// Interval between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks until `condition` gives a value, and returns it.
+/// Checks until `condition` gives a value, and returns it.
 ///
 /// # Errors
 /// When `limit` has passed without one: `what`, and the last error that the condition met.
@@ -32,7 +32,7 @@ where
     }
 }
 
-/// Looks until `condition` is true.
+/// Checks until `condition` is true.
 ///
 /// # Errors
 /// When `limit` has passed and it still is not.

@@ -1,4 +1,4 @@
-//! HAProxy before nodes that come and go: it asks each of them for its readiness, and can be given others while it runs.
+//! HAProxy before a changing set of nodes: it checks the readiness of each, and nodes can be added and removed while it runs.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::programs;
 use crate::{Folder, Launch, Port, Process, free_port};
 
-/// How many nodes it can have at once.
+/// The largest number of nodes.
 const SEATS: usize = 32;
 /// The nodes stand in two lists: those that are ready, and all.
 const BACKENDS: [&str; 2] = ["ready", "any"];
@@ -27,7 +27,7 @@ pub struct HaProxy {
     process: Process,
     port: Port,
     socket: PathBuf,
-    /// Who sits where.
+    /// The node in each slot of the configuration.
     seats: Mutex<[Option<SocketAddr>; SEATS]>,
     _folder: Folder,
 }
@@ -57,7 +57,7 @@ impl HaProxy {
         Ok(balancer)
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
@@ -77,10 +77,10 @@ impl HaProxy {
         self.process.pid()
     }
 
-    /// Takes in a node that is ready. It gets connections until it says that it no longer is.
+    /// Adds a ready node. It gets connections as long as it is ready.
     ///
     /// # Errors
-    /// When all seats are taken, or HAProxy does not answer.
+    /// When all slots are taken, or HAProxy does not answer.
     pub async fn add(&self, node: SocketAddr) -> Result<()> {
         let seat = {
             let mut seats = self.seats.lock();
@@ -96,7 +96,7 @@ impl HaProxy {
         Ok(())
     }
 
-    /// Lets a node go. Connections that it has stay.
+    /// Removes a node. Its open connections stay.
     ///
     /// # Errors
     /// When there is no such node, or HAProxy does not answer.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Message;
 
-/// How objects stand in frames.
+/// The encoding of objects in frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// JSON in text frames.

@@ -1,4 +1,4 @@
-//! What may come instead of an answer.
+//! Errors of a client.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 pub struct ErrorReply {
     /// One of the protocol's codes, such as `not_found`.
     pub code: String,
-    /// For people.
+    /// The message for people.
     pub message: String,
     /// After how many milliseconds to try again, where the node says so.
     pub retry_after_ms: Option<u64>,
@@ -50,10 +50,10 @@ impl Closed {
     }
 }
 
-/// Why a command has no answer.
+/// Why a command failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The node said no.
+    /// The node refused it.
     Refused(ErrorReply),
     /// The upgrade to a WebSocket was refused with this HTTP status.
     NotUpgraded {

@@ -1,4 +1,4 @@
-//! What the database holds, which is the truth that records are held against.
+//! The contents of the database, with which records are compared.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::record::Acknowledged;
 
-/// What the database holds, as far as it was read in.
+/// Messages that were read from the database.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     conversations: HashMap<String, BTreeMap<u64, Entry>>,

@@ -20,7 +20,7 @@ pub struct Cluster {
     database_url: String,
 }
 
-/// A cluster to be.
+/// Settings of a cluster to start.
 #[derive(Debug)]
 pub struct ClusterBuilder {
     nodes: usize,
@@ -66,7 +66,7 @@ impl Cluster {
     /// Its own Redis.
     ///
     /// # Errors
-    /// When it was given one.
+    /// When it uses a given one.
     pub fn redis(&self) -> Result<&Redis> {
         self.redis.as_ref().context("this cluster was given its Redis")
     }
@@ -74,7 +74,7 @@ impl Cluster {
     /// Its own PostgreSQL.
     ///
     /// # Errors
-    /// When it was given a database.
+    /// When it uses a given database.
     pub fn postgres(&self) -> Result<&Postgres> {
         self.postgres.as_ref().context("this cluster was given its database")
     }
@@ -99,7 +99,7 @@ impl Cluster {
         self.nodes.last().context("a node was added")
     }
 
-    /// Takes a node out of the cluster's hands; it runs until it is dropped.
+    /// Removes a node from the cluster. It runs until it is dropped.
     pub fn remove_node(&mut self, index: usize) -> Node {
         self.nodes.remove(index)
     }

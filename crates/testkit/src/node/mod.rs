@@ -1,4 +1,4 @@
-//! Starling itself: real nodes of the real program.
+//! Nodes: the real program, started by tests.
 
 mod cluster;
 mod program;
@@ -37,7 +37,7 @@ pub struct Node {
     folder: Folder,
 }
 
-/// A node to be.
+/// Settings of a node to start.
 #[derive(Clone, Debug)]
 pub struct NodeBuilder {
     program: Option<PathBuf>,
@@ -50,7 +50,7 @@ pub struct NodeBuilder {
 }
 
 impl Node {
-    /// A node by itself: SQLite, no Redis.
+    /// A single node with SQLite and without Redis.
     pub fn builder() -> NodeBuilder {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         NodeBuilder {
@@ -64,7 +64,7 @@ impl Node {
         }
     }
 
-    /// Starts a node by itself.
+    /// Starts a single node with SQLite and without Redis.
     ///
     /// # Errors
     /// When it can't be started or does not become ready, with its log.
@@ -77,7 +77,7 @@ impl Node {
         &self.name
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.listen.address()
     }
@@ -179,7 +179,7 @@ impl Node {
         self.process.ended(limit).await
     }
 
-    /// Stops it in its tracks (SIGSTOP).
+    /// Stops it (SIGSTOP).
     ///
     /// # Errors
     /// When it has ended.
@@ -187,7 +187,7 @@ impl Node {
         self.process.stop()
     }
 
-    /// Lets it go on after [`stop`](Self::stop).
+    /// Resumes it after [`stop`](Self::stop).
     ///
     /// # Errors
     /// When it has ended.
@@ -204,7 +204,7 @@ impl Node {
         self.ready().await
     }
 
-    /// Whether it has not ended.
+    /// Whether it is running.
     pub fn is_running(&self) -> bool {
         self.process.is_running()
     }
@@ -330,13 +330,13 @@ impl NodeBuilder {
         self.env("DATABASE_URL", url)
     }
 
-    /// Switches the limits off that a test's haste would run into: per user, per connection and per address.
+    /// Disables the limits per user, connection and address, which a fast test would exceed.
     #[must_use]
     pub fn unlimited(self) -> Self {
         UNLIMITED.iter().fold(self, |node, name| node.env(name, "0"))
     }
 
-    /// Does not wait until it is ready, for nodes that should not become so.
+    /// Does not wait until it is ready, for nodes that should not become ready.
     #[must_use]
     pub fn without_waiting(mut self) -> Self {
         self.wait = false;

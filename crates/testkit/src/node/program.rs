@@ -1,4 +1,4 @@
-//! Where the program is.
+//! The path of the program.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
-/// The `starling` program: what `STARLING_BIN` names, or what stands in the build's folder beside the running test, built
-/// by cargo if it is not there.
+/// The `starling` program: the one that `STARLING_BIN` names, or the one in the build folder of the running test, which cargo builds if
+/// it is missing.
 ///
 /// # Errors
 /// When `STARLING_BIN` names no file, or the build fails.

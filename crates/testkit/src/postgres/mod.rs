@@ -100,8 +100,8 @@ impl Postgres {
         Ok(Self { process, port, password, folder })
     }
 
-    /// One server for all tests of this process, started by the first who asks; each test makes a database of its own
-    /// in it with [`create_database`](Self::create_database).
+    /// A server that all tests of this process share, started on the first call. Each test creates a database of its own with
+    /// [`create_database`](Self::create_database).
     ///
     /// # Errors
     /// When it can't be created or started, with its log.
@@ -115,7 +115,7 @@ impl Postgres {
         self.url_of(self.address(), ROLE)
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
@@ -130,21 +130,21 @@ impl Postgres {
         self.process.pid()
     }
 
-    /// Whether it has not ended.
+    /// Whether it is running.
     pub fn is_running(&self) -> bool {
         self.process.is_running()
     }
 
-    /// Makes another empty database, and returns its URL.
+    /// Creates another empty database, and returns its URL.
     ///
     /// # Errors
-    /// When there is one of that name, or the server does not answer.
+    /// When a database of this name exists, or the server does not answer.
     pub async fn create_database(&self, name: &str) -> Result<String> {
         self.psql_in("postgres", &format!("CREATE DATABASE \"{name}\" OWNER {ROLE}")).await?;
         Ok(self.url_of(self.address(), name))
     }
 
-    /// Ends it in good order (fast shutdown): transactions under way are rolled back, connections closed.
+    /// Ends it with a fast shutdown: open transactions are rolled back, connections closed.
     ///
     /// # Errors
     /// When it does not end in time.
@@ -153,8 +153,7 @@ impl Postgres {
         self.process.ended(LIMIT).await.map(drop)
     }
 
-    /// Ends it at once, as a crash does (immediate shutdown): what was committed is there after
-    /// [`start_again`](Self::start_again), nothing else.
+    /// Ends it with an immediate shutdown, like a crash: only committed data is there after [`start_again`](Self::start_again).
     ///
     /// # Errors
     /// When it does not end in time.
@@ -235,7 +234,7 @@ impl Postgres {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        // A write whose standby is gone would wait for ever.
+        // A write without its standby would wait forever.
         let output = tokio::time::timeout(LIMIT, output).await;
         let output = output.with_context(|| format!("{name} takes too long"))?;
         let output = output.with_context(|| format!("run {name}"))?;
@@ -243,7 +242,7 @@ impl Postgres {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Makes the role and the database that are not there yet, and gives the role this start's password.
+    /// Creates the role and the database if they are missing, and sets the password of the role.
     async fn prepare(&self) -> Result<()> {
         let there = format!(
             "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = '{ROLE}'), \
@@ -273,7 +272,7 @@ impl Postgres {
     }
 }
 
-/// The superuser of the server: reached over the Unix socket alone, whose folder is nobody else's.
+/// The superuser of the server. It can log in only through the Unix socket in the server's own folder.
 const SUPERUSER: &str = "postgres";
 
 async fn initialise(folder: &Path, user: Option<&User>) -> Result<()> {
@@ -285,7 +284,7 @@ async fn initialise(folder: &Path, user: Option<&User>) -> Result<()> {
     finished(launch).await
 }
 
-/// Runs a program of PostgreSQL's to its end. With all that it starts it ends where nobody waits for it any more.
+/// Runs a program of PostgreSQL to its end. Dropping the future ends the program and its children.
 async fn finished(launch: Launch) -> Result<()> {
     let process = Process::start(launch).await?;
     let status = process.ended(LIMIT).await?;

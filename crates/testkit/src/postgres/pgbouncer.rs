@@ -63,7 +63,7 @@ impl PgBouncer {
         format!("postgres://{ROLE}:{}@{}/{database}", self.password, self.address())
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }

@@ -1,4 +1,4 @@
-//! A second server that follows the first, and takes its place.
+//! A standby that follows a primary and can replace it.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::programs;
 use crate::{Folder, Launch, wait};
 
 impl Postgres {
-    /// Copies a running server, and follows it by streaming replication. From now on a commit there is answered only when it
-    /// is also on this one's disk.
+    /// Copies a running server, and follows it by streaming replication. From now on the primary confirms a commit only when the standby
+    /// has it on its disk.
     ///
     /// # Errors
     /// When it can't be copied, started, or does not follow in time.
@@ -33,7 +33,7 @@ impl Postgres {
         Ok(standby)
     }
 
-    /// Makes a standby the primary, and returns when it takes writes. The former primary must be gone.
+    /// Promotes a standby, and returns when it accepts writes. The former primary must have ended.
     ///
     /// # Errors
     /// When it does not become the primary in time.
@@ -55,7 +55,7 @@ async fn copy(primary: &Postgres, folder: &Folder, user: Option<&User>) -> Resul
         .args(["-p", &primary.port().to_string()])
         .user(user);
     finished(launch).await?;
-    // The copy is to have no standby of its own yet, also where the primary had one when it was copied.
+    // The copy has no standby of its own, even if the primary had one.
     let settings = folder.join("data/postgresql.auto.conf");
     let text = std::fs::read_to_string(&settings).context("read the copy's settings")?;
     let kept: String = text

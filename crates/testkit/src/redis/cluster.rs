@@ -9,14 +9,14 @@ use crate::{Port, free_port, wait};
 
 const MASTERS: usize = 3;
 const SLOTS: usize = 16_384;
-/// How long the nodes may take to know one another, or to agree on a new master.
+/// The longest time for the nodes to know one another, or to agree on a new master.
 const AGREE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A Redis Cluster of three masters, with replicas if asked for.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
-    /// Where the nodes talk to one another; kept reserved.
+    /// The reserved ports of the cluster bus.
     _buses: Vec<Port>,
 }
 
@@ -107,14 +107,14 @@ impl RedisCluster {
             master.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]).await?;
         }
         for (index, node) in self.nodes.iter().enumerate() {
-            // Different epochs from the start spare the nodes their quarrel over who came first.
+            // Different epochs from the start avoid conflicts between the nodes.
             node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]).await?;
         }
         Ok(())
     }
 
     async fn introduce(&self) -> Result<()> {
-        // Everybody to everybody: gossip alone would take seconds.
+        // Each node meets all others: gossip alone would take seconds.
         for node in &self.nodes {
             for (other, bus) in self.nodes.iter().zip(&self._buses) {
                 let (port, bus) = (other.port().to_string(), bus.number().to_string());

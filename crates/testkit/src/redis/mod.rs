@@ -45,8 +45,8 @@ impl Redis {
         Self::launch(free_port()?, options).await
     }
 
-    /// One server for all tests of this process, started by the first who asks. It can't be cleared without harm to the
-    /// others, so tests that share it use names of their own.
+    /// A server that all tests of this process share, started on the first call. Each test uses keys of its own, and does not clear the
+    /// server.
     ///
     /// # Errors
     /// When it can't be started, with its log.
@@ -73,7 +73,7 @@ impl Redis {
         format!("redis://{}", self.address())
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
@@ -88,12 +88,12 @@ impl Redis {
         self.process.pid()
     }
 
-    /// Whether it has not ended.
+    /// Whether it is running.
     pub fn is_running(&self) -> bool {
         self.process.is_running()
     }
 
-    /// Kills it (SIGKILL); all that it held is lost.
+    /// Kills it (SIGKILL). All data is lost.
     ///
     /// # Errors
     /// When it does not vanish.
@@ -101,7 +101,7 @@ impl Redis {
         self.process.kill().await
     }
 
-    /// Stops it in its tracks (SIGSTOP): connections stay open and nothing answers.
+    /// Stops it (SIGSTOP): its connections stay open, and nothing answers.
     ///
     /// # Errors
     /// When it has ended.
@@ -109,7 +109,7 @@ impl Redis {
         self.process.stop()
     }
 
-    /// Lets it go on after [`stop`](Self::stop).
+    /// Resumes it after [`stop`](Self::stop).
     ///
     /// # Errors
     /// When it has ended.
@@ -127,7 +127,7 @@ impl Redis {
         self.answers().await
     }
 
-    /// Removes everything that it holds.
+    /// Removes all keys.
     ///
     /// # Errors
     /// When it does not answer.
@@ -153,7 +153,7 @@ impl Redis {
     async fn answers(&self) -> Result<()> {
         let pong = async || Ok(self.cli(&["PING"]).await?.text() == "PONG");
         self.process.ready(START_LIMIT, "a PONG", pong).await?;
-        // Had somebody else taken the port, the answer would be theirs.
+        // Another process may have taken the port.
         let pid = self.info("process_id").await?;
         ensure!(pid == self.pid().to_string(), "another Redis listens on port {}", self.port());
         Ok(())

@@ -58,7 +58,7 @@ impl RedisSentinel {
         format!("redis-sentinel://{first}?{others}sentinelServiceName={SERVICE}")
     }
 
-    /// The two servers, in no order of rank.
+    /// The two servers, in no particular order.
     pub fn servers(&self) -> &[Redis; 2] {
         &self.servers
     }
@@ -75,7 +75,7 @@ impl RedisSentinel {
             .context("the sentinels name a strange master")
     }
 
-    /// Swaps the two in good order, and returns when all agree.
+    /// Swaps master and replica, and returns when all servers agree.
     ///
     /// # Errors
     /// When the sentinels refuse, or do not agree in time.
