@@ -177,7 +177,7 @@ test("a mistyped invitation is taken back; who is removed is told", async () => 
   await alice.page.fill("#invite-user", `${bob.user}b`);
   await alice.page.press("#invite-user", "Enter");
   const typo = alice.page.locator(`.person[data-user="${bob.user}b"]`);
-  await typo.locator(".person-note", { hasText: "never here yet" }).waitFor();
+  await typo.locator(".person-note", { hasText: "invited, never been here" }).waitFor();
   await alice.confirmed(`[data-remove="${bob.user}b"]`);
   await typo.waitFor({ state: "detached" });
   await alice.confirmed(`[data-remove="${bob.user}"]`);
@@ -280,7 +280,7 @@ test("while the connection is cut nobody is shown as being there", async () => {
   await alice.page.locator('#pill[data-state="reconnecting"]').waitFor();
   await alice.page.locator(`.person[data-user="${bob.user}"] .person-note`, { hasText: "presence unknown" }).waitFor();
   assert.equal(await alice.page.locator(".face.online").count(), 0);
-  await alice.page.locator("#thread-sub", { hasText: "not known" }).waitFor();
+  await alice.page.locator("#thread-sub", { hasText: "presence is unknown" }).waitFor();
   await alice.connected();
   await face.waitFor();
 });
