@@ -102,7 +102,9 @@ fn rustdoc() -> Outcome {
     // With examples, so that dependencies have the features of the step clippy and are not checked again. The program Starling is
     // left out, since it has the name of its library.
     let mut words = vec!["doc", "--workspace", "--no-deps", "--lib", "--examples"];
-    words.extend(["xtask", "torture", "testkit", "starling-sabotaged"].iter().flat_map(|bin| ["--bin", bin]));
+    words.extend(
+        ["xtask", "torture", "testkit", "starling-sabotaged"].into_iter().flat_map(|bin| ["--bin", bin]),
+    );
     Outcome::of(cargo().args(words).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
