@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_hub::{Hub, vital};
+use starling_rate::Rate;
 use starling_wire::websocket::deflate::DeflateConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -171,8 +172,8 @@ pub(crate) fn shard_settings(config: &GatewayConfig, service: &Service, gate: &G
         message_bytes_max: config.message_bytes_max,
         deflate: config.deflate.then(|| deflate(service)),
         pace: PaceLimits {
-            commands_per_second: config.commands_per_second,
-            bytes_per_second: config.bytes_per_second,
+            commands: Rate::per_second(config.commands_per_second),
+            bytes: Rate::per_second(config.bytes_per_second),
         },
         admission: gate.admission.clone(),
         asked: Arc::default(),

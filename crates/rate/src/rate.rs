@@ -14,6 +14,8 @@ pub struct Rate {
     /// Cells that may come at once; at least 1.
     burst: u32,
     period_us: u64,
+    /// The time between two cells that come evenly, rounded up.
+    interval_us: u64,
     line_us: u64,
 }
 
@@ -23,8 +25,10 @@ impl Rate {
     pub fn new(count: u32, period: Duration) -> Option<Rate> {
         let count = NonZeroU32::new(count)?;
         let period_us = micros(period.min(PERIOD_MAX));
-        let rate = Rate { count, burst: count.get(), period_us, line_us: 0 };
-        (period_us > 0).then(|| Rate { line_us: rate.interval_us() * u64::from(count.get()), ..rate })
+        let cells = u64::from(count.get());
+        let interval_us = period_us.div_ceil(cells);
+        let line_us = interval_us * cells;
+        (period_us > 0).then_some(Rate { count, burst: count.get(), period_us, interval_us, line_us })
     }
 
     /// Returns the rate of `count` cells per second, with a burst of a second's cells and a line of 30 s. `None`, which is no limit, for 0.
@@ -40,12 +44,12 @@ impl Rate {
 
     /// Returns the time between two cells that come evenly. It is rounded up, so that no more pass than the rate allows.
     pub fn interval_us(self) -> u64 {
-        self.period_us.div_ceil(u64::from(self.count.get()))
+        self.interval_us
     }
 
     /// Returns how much too early a cell may come.
     pub fn tolerance_us(self) -> u64 {
-        self.interval_us() * u64::from(self.burst - 1)
+        self.interval_us * u64::from(self.burst - 1)
     }
 
     /// Returns the time in which so many cells come evenly.

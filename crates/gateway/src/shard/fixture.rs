@@ -33,7 +33,7 @@ pub fn shard_with(change: impl FnOnce(&mut ShardSettings)) -> Rc<Shard> {
         outbox_bytes_hard: 1 << 20,
         message_bytes_max: 1 << 16,
         deflate: None,
-        pace: PaceLimits { commands_per_second: 0, bytes_per_second: 0 },
+        pace: PaceLimits { commands: None, bytes: None },
         admission: crate::admission::Admission::new(0).into(),
         asked: Default::default(),
     };

@@ -2,13 +2,11 @@
 
 use starling_rate::{Allowance, Rate};
 
-/// Rates of one connection; 0: no limit.
+/// The rates of each connection; `None` is no limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PaceLimits {
-    /// Commands per second, with a burst of as many.
-    pub commands_per_second: u32,
-    /// Bytes per second, with a burst of as many.
-    pub bytes_per_second: u32,
+    pub commands: Option<Rate>,
+    pub bytes: Option<Rate>,
 }
 
 /// A connection's allowances. Their clock is the shard's.
@@ -21,14 +19,13 @@ pub(crate) struct Pace {
 impl Pace {
     /// Takes one command. `Err`: how long to wait, milliseconds.
     pub fn command(&mut self, now_us: u64, limits: PaceLimits) -> Result<(), u64> {
-        let Some(rate) = Rate::per_second(limits.commands_per_second) else { return Ok(()) };
+        let Some(rate) = limits.commands else { return Ok(()) };
         self.commands.take(now_us, rate).map_err(|us| us.div_ceil(1_000))
     }
 
     /// Takes some bytes. Bytes that have come can't be refused, so it returns how long to read no further, microseconds.
     pub fn bytes(&mut self, now_us: u64, bytes: usize, limits: PaceLimits) -> u64 {
-        Rate::per_second(limits.bytes_per_second)
-            .map_or(0, |rate| self.bytes.charge(now_us, bytes as u64, rate))
+        limits.bytes.map_or(0, |rate| self.bytes.charge(now_us, bytes as u64, rate))
     }
 }
 
@@ -38,7 +35,7 @@ mod tests {
 
     #[test]
     fn commands_are_refused_and_bytes_are_read_later() {
-        let limits = PaceLimits { commands_per_second: 50, bytes_per_second: 1_000 };
+        let limits = PaceLimits { commands: Rate::per_second(50), bytes: Rate::per_second(1_000) };
         let mut pace = Pace::default();
         for _ in 0..50 {
             assert_eq!(pace.command(0, limits), Ok(()));

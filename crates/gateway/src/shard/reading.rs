@@ -276,7 +276,7 @@ mod tests {
             negotiate("permessage-deflate", DeflateConfig::default()).expect("what is offered is taken");
         let shard = fixture::shard_with(|settings| {
             settings.message_bytes_max = 2 * MESSAGE_BYTES as u32;
-            settings.pace.bytes_per_second = 1_000;
+            settings.pace.bytes = starling_rate::Rate::per_second(1_000);
         });
         let (key, mut reader, _near) = fixture::connect_with(&shard, Some(params));
         let message = protocol::frame(Encoding::Json, &vec![b'a'; MESSAGE_BYTES]);
