@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
-use metrics::{Unit, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::{Attached, Error};
 
@@ -57,14 +56,6 @@ const LIVING_NODES: &str = "starling_session_store_living_nodes";
 
 impl Metrics {
     pub(crate) fn register() -> Self {
-        describe_histogram!(COMMAND_SECONDS, Unit::Seconds, "Time of a call to the session store in Redis");
-        describe_counter!(ERRORS, "Calls to the session store that failed");
-        describe_counter!(ATTACHED, "Sessions attached, by outcome");
-        describe_counter!(SCRIPT_LOADS, "Loads of the scripts into a Redis that did not know them");
-        describe_counter!(REFUSED, "Calls refused at once because Redis is known to be away");
-        describe_counter!(RECONNECTS, "Connections to Redis made anew because it was silent or read-only");
-        describe_counter!(STALE_PRESENCE, "Presence entries of dead nodes that were removed");
-        describe_gauge!(LIVING_NODES, "Nodes with a lease");
         Self {
             beat: CallMetrics::of("beat"),
             leave: CallMetrics::of("leave"),
