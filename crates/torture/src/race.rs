@@ -26,6 +26,9 @@ pub struct Arguments {
     /// How often Redis fails: wiped, frozen and killed in turn
     #[arg(long, default_value_t = 9)]
     faults: u64,
+    /// Sets a variable for all nodes; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::faults::parse_variable)]
+    node_env: Vec<(String, String)>,
     /// Runs this program instead of the one beside this
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
@@ -35,7 +38,9 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments) -> Result<bool> {
     let program = crate::program(arguments.program.as_ref()).await?;
     let began = Instant::now();
-    let cluster = Cluster::builder(arguments.nodes.into()).program(program).unlimited().start().await?;
+    let cluster = Cluster::builder(arguments.nodes.into()).program(program).unlimited();
+    let cluster = arguments.node_env.iter().fold(cluster, |cluster, (name, value)| cluster.env(name, value));
+    let cluster = cluster.start().await?;
     let race = Race {
         cluster: &cluster,
         rounds: arguments.rounds,

@@ -1,4 +1,4 @@
-//! The torture finds each defect that is put in on purpose, by the count that stands for it, and does not pass when it can't run.
+//! The torture and the race find each defect that is put in on purpose, by what stands for it, and do not pass when they can't run.
 
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ use starling_testkit::{Folder, Launch, Process};
 const LIMIT: Duration = Duration::from_secs(300);
 /// The counts of the torture that must be 0.
 const COUNTS: [&str; 7] = ["lost", "doubled", "out_of_order", "altered", "strays", "unkept", "repeated"];
+
+/// What the race says of a round in which more than one connection stays.
+const STILL_OPEN: &str = "sockets are still open";
 
 /// The program with defects.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_starling-sabotaged");
@@ -52,6 +55,20 @@ async fn messages_shown_in_another_conversation_are_found() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_race_of_nodes_without_a_defect_passes() -> Result<()> {
+    let race = race("", "60").await?;
+    ensure!(race.passed && !race.log.contains(STILL_OPEN), "{}", race.log);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_race_finds_replaced_connections_that_stay_open() -> Result<()> {
+    let race = race("keep-older", "12").await?;
+    ensure!(!race.passed && race.log.contains(STILL_OPEN), "{}", race.log);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_case_whose_servers_do_not_start_fails_alone_and_is_in_the_report() -> Result<()> {
     let folder = Folder::new("no-servers")?;
     let (report, page) = (folder.path().join("report.json"), folder.path().join("report.html"));
@@ -71,6 +88,24 @@ async fn a_case_whose_servers_do_not_start_fails_alone_and_is_in_the_report() ->
     ensure!(report["cases"] == 2 && report["sound"] == false, "{report}");
     ensure!(std::fs::read_to_string(&page)?.contains("It broke"), "the page says something else");
     Ok(())
+}
+
+/// A race that has ended.
+struct Ended {
+    passed: bool,
+    log: String,
+}
+
+/// Runs this many rounds of the race through two nodes with this defect, while nothing else fails.
+async fn race(sabotage: &str, rounds: &str) -> Result<Ended> {
+    let folder = Folder::new("race")?;
+    let launch = Launch::new("torture", env!("CARGO_BIN_EXE_torture"), folder.path())
+        .args(["race", "--nodes", "2", "--faults", "0", "--rounds", rounds, "--program", PROGRAM])
+        .args(["--node-env".to_owned(), format!("STARLING_SABOTAGE={sabotage}")])
+        .end_by(Signal::INT);
+    let race = Process::start(launch).await?;
+    let passed = race.ended(LIMIT).await?.success();
+    Ok(Ended { passed, log: race.log() })
 }
 
 /// Runs one fault against nodes with this defect, and fails unless one of these counts shows it. No counts: nothing may show.

@@ -151,7 +151,7 @@ fn replace(file: &Path, text: &str) -> Result<()> {
     written.with_context(|| format!("write {}", file.display()))
 }
 
-fn parse_variable(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("it looks like NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }

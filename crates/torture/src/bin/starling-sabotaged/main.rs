@@ -23,6 +23,8 @@ enum Sabotage {
     RetryTwice,
     /// Some messages are shown in another conversation, of any tenant.
     Leak,
+    /// A connection stays open when a later one has attached its session.
+    KeepOlder,
 }
 
 impl Sabotage {
@@ -34,6 +36,7 @@ impl Sabotage {
             "early-ok" => Self::EarlyOk,
             "retry-twice" => Self::RetryTwice,
             "leak" => Self::Leak,
+            "keep-older" => Self::KeepOlder,
             _ => return None,
         })
     }

@@ -1,4 +1,4 @@
-//! Shards that mistreat some of the messages that the hub gives them.
+//! Shards that mistreat what the hub gives them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use starling_hub::{Encoded, RoomId, ShardItem, Shards};
-use starling_wire::protocol;
+use starling_wire::protocol::{self, CloseReason};
 
 use crate::Sabotage;
 
@@ -73,6 +73,11 @@ impl Shards for FaultyShards {
     fn post(&self, shard: u16, item: ShardItem) -> bool {
         match item {
             ShardItem::Message { room, seq, event } => self.message(shard, room, seq, event),
+            ShardItem::Close { reason: CloseReason::Superseded, .. }
+                if self.sabotage == Sabotage::KeepOlder =>
+            {
+                true
+            }
             item => self.inner.post(shard, item),
         }
     }
