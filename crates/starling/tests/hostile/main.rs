@@ -13,6 +13,7 @@ mod flooder;
 mod floods;
 mod handshakes;
 mod hashing;
+mod pace;
 mod requests;
 mod slow_lines;
 mod starving;

@@ -1,6 +1,8 @@
 //! A client that asks for more than its share: reads that must not delay the messages of others, resumes that name missing conversations,
 //! subscriptions that must store nothing, and limits that hold under simultaneous requests. The tests count; they do not measure time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -39,6 +41,10 @@ async fn reads_that_hang_do_not_take_the_connections_of_messages() -> Result<()>
         .start()
         .await?;
     let witness = Witness::of(&node).await;
+    // The node knows its members before they are locked.
+    let mut sender = client(&node, &node.token("sender")).await;
+    sender.command("create", json!({"conversation": "sender"})).await?;
+    sender.command("join", json!({"conversation": "sender"})).await?;
     let mut loud = Vec::new();
     for n in 0..40 {
         loud.push(client(&node, &node.token(&format!("loud{n}"))).await);
@@ -48,16 +54,34 @@ async fn reads_that_hang_do_not_take_the_connections_of_messages() -> Result<()>
     let connection = tokio::spawn(connection);
     let transaction = postgres.transaction().await?;
     transaction.batch_execute("LOCK TABLE members IN ACCESS EXCLUSIVE MODE").await?;
-    for (n, socket) in loud.iter_mut().enumerate() {
-        socket.submit("join", json!({"conversation": format!("invented{n}")})).await?;
+    let ended = Arc::new(AtomicU64::new(0));
+    let mut joins = JoinSet::new();
+    for (n, mut socket) in loud.into_iter().enumerate() {
+        let ended = ended.clone();
+        joins.spawn(async move {
+            // What it is told does not matter, only that a read may have ended.
+            let _ = socket.command("join", json!({"conversation": format!("invented{n}")})).await;
+            ended.fetch_add(1, Ordering::SeqCst);
+        });
     }
     let busy = "pool=\"primary\",state=\"used\"";
-    wait::until_true(SOON, "all connections for reads to hang", async || {
-        Ok(node.metric("starling_pool_connections", busy).await? >= 2.0)
+    let hang = async || Ok(node.metric("starling_pool_connections", busy).await? >= 2.0);
+    wait::until_true(SOON, "all connections for reads to hang", hang).await?;
+    // Messages that wait for a connection of the reads are taken after one of these has ended, not before.
+    let mut sent = 0;
+    wait::until_true(SOON, "ten messages to be taken while no read ends", async || {
+        let before = ended.load(Ordering::SeqCst);
+        for _ in 0..10 {
+            sent += 1;
+            let key = format!("k{sent}");
+            let send = json!({"conversation": "sender", "key": key, "content": "x"});
+            sender.command("send", send).await?;
+        }
+        Ok(ended.load(Ordering::SeqCst) == before && hang().await?)
     })
     .await?;
-    // At least its last message is sent while they hang.
     witness.was_served().await;
+    joins.abort_all();
     transaction.rollback().await?;
     drop(postgres);
     connection.await??;
