@@ -21,6 +21,7 @@ pub(crate) static SCHEMA: Schema = Schema {
         migration!(3, "incarnation", "0003_incarnation.sql"),
         migration!(4, "limits", "0004_limits.sql"),
         migration!(5, "nodes", "0005_nodes.sql"),
+        migration!(6, "owners", "0006_owners.sql"),
     ],
 };
 

@@ -91,5 +91,6 @@ conformance! {
     schema:
         many_stores_migrate_at_once,
         a_newer_schema_is_refused,
+        conversations_whose_owner_left_are_handed_on,
         a_checked_store_shows_its_pools;
 }

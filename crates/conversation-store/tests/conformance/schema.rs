@@ -55,6 +55,41 @@ pub async fn a_newer_schema_is_refused(place: Place) -> Result<()> {
     Ok(())
 }
 
+pub async fn conversations_whose_owner_left_are_handed_on(place: Place) -> Result<()> {
+    let store = place.store().await?;
+    for name in ["left", "empty", "kept"] {
+        let id = conversation(&store, name).await?;
+        // By the alphabet the other way round.
+        for user in ["zoe", "ann"] {
+            store.add_member(id, &user.into()).await?;
+        }
+    }
+    drop(store);
+    place.close().await;
+    // As a version left it that handed nothing on.
+    place
+        .run_sql(
+            "DELETE FROM members WHERE user_name = 'owner' AND conversation_id IN
+                 (SELECT id FROM conversations WHERE name = 'left');
+             DELETE FROM members WHERE conversation_id IN (SELECT id FROM conversations WHERE name = 'empty');",
+        )
+        .await?;
+    place
+        .run_sql_of(
+            "UPDATE members SET joined_at = joined_at - interval '1 minute' WHERE user_name = 'zoe'",
+            "UPDATE members SET joined_at_ms = joined_at_ms - 60000 WHERE user_name = 'zoe'",
+        )
+        .await?;
+    place.run_sql("DELETE FROM starling_migrations WHERE version >= 6").await?;
+    let store = place.store().await?;
+    store.migrate().await?;
+    for (name, owner) in [("left", "zoe"), ("empty", "owner"), ("kept", "owner")] {
+        let found = store.open(&"t".into(), &name.into()).await?;
+        ensure!(found.as_ref().is_some_and(|found| *found.owner == *owner), "{name}: {found:?}");
+    }
+    Ok(())
+}
+
 pub async fn a_checked_store_shows_its_pools(place: Place) -> Result<()> {
     let store = place.store().await?;
     store.check().await?;
