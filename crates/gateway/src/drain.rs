@@ -44,7 +44,7 @@ impl Drain {
             clients = self.connections(),
             other_nodes = others,
             seconds_max = self.config.drain.as_secs(),
-            "draining; signal again to stop now"
+            "draining; send the signal again to stop at once"
         );
         tokio::time::sleep(self.notice(others).saturating_sub(began.elapsed())).await;
         self.lifecycle.close();
@@ -84,7 +84,7 @@ impl Drain {
                     clients = self.connections(),
                     requests = self.requests.under_way(),
                     seconds_left = self.left(began).as_secs(),
-                    "still draining; signal again to stop now"
+                    "still draining; send the signal again to stop at once"
                 );
             }
         }

@@ -94,10 +94,13 @@ pub(crate) async fn run(config: GatewayConfig, hub: Arc<Hub>, inboxes: Arc<Inbox
                 ask(&inboxes, count).await;
             }
             Verdict::Unsure(why) => {
-                tracing::debug!(why = why.as_str(), "not balancing: the other nodes' sessions are not known");
+                tracing::debug!(
+                    why = why.as_str(),
+                    "not balancing: the load of the other nodes is not known"
+                );
             }
             Verdict::Paused => {
-                tracing::debug!(own, ?others, "not balancing: asking clients did not help lately");
+                tracing::debug!(own, ?others, "not balancing: asking clients to move did not help recently");
             }
             Verdict::Balanced => {}
         }
@@ -153,7 +156,7 @@ impl Balance {
                 asked,
                 moved,
                 pause_seconds = self.pause.as_secs(),
-                "most clients that were asked to move are still here, or came back; pausing"
+                "most clients that were asked to move have stayed or come back; pausing"
             );
         }
     }

@@ -56,7 +56,7 @@ impl WriteLimits {
         let verdict = match self.store.take(tenant, user, rate).await {
             Ok(verdict) => verdict,
             Err(error) => {
-                tracing::debug!(%error, "limits hold per node for the moment");
+                tracing::debug!(%error, "limits apply per node for now");
                 self.take_local(tenant, user, rate)?
             }
         };

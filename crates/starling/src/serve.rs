@@ -56,7 +56,7 @@ async fn run(setup: Setup, values: Values, read_again: ReadAgain, layers: &Layer
         _ = drain.wait_for(|wanted| *wanted) => None,
     };
     let Some(shared) = opened else {
-        tracing::info!("told to stop before it served");
+        tracing::info!("told to stop before serving");
         return Ok(());
     };
     match gateway {

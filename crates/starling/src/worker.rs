@@ -38,9 +38,9 @@ pub async fn run(
     tokio::select! {
         // An error means that the sender is gone, which is a reason to stop, too.
         _ = drain.wait_for(|wanted| *wanted) => {}
-        () = worker.drain_wanted() => tracing::info!("an operator wants this node to drain"),
+        () = worker.drain_wanted() => tracing::info!("an operator has asked this node to drain"),
     }
-    tracing::info!("draining; signal again to stop now");
+    tracing::info!("draining; send the signal again to stop at once");
     probes.drain();
     worker.announce_drain().await;
     worker.leave(LEAVE_MAX).await;

@@ -74,7 +74,7 @@ impl DatabaseFile {
             && known.nlink() > 1
         {
             let (file, links) = (path.display(), known.nlink());
-            tracing::warn!(%file, links, "the database file has several hard links; always use the same one, since SQLite keeps what is not yet in the file beside its name");
+            tracing::warn!(%file, links, "the database file has several hard links; always use the same one, because SQLite keeps recent changes in a file next to that name");
         }
         for file in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm"), beside(&path, ".lock")] {
             close_to_others(&file);

@@ -102,7 +102,7 @@ impl Directory {
             let heads = match self.store.heads(&ids).await {
                 Ok(heads) => heads,
                 Err(error) => {
-                    tracing::debug!(%error, "heads could not be read; they will be with the next tick");
+                    tracing::debug!(%error, "heads could not be read; trying again with the next tick");
                     rooms.iter().for_each(|room| self.reload(room.lane));
                     return false;
                 }

@@ -48,7 +48,7 @@ impl Eraser {
                 Ok(true) => tokio::time::sleep(began.elapsed()).await,
                 Ok(false) => return true,
                 Err(error) => {
-                    tracing::debug!(%error, "messages of a deleted conversation remain for now");
+                    tracing::debug!(%error, "messages of a deleted conversation could not be erased yet");
                     return false;
                 }
             }

@@ -138,7 +138,7 @@ impl Hub {
         &self.gauges
     }
 
-    /// Returns when an operator wants this node to drain, by [`Hub::drain_node`] on any node.
+    /// Returns when an operator has asked this node to drain, by [`Hub::drain_node`] on any node.
     pub async fn drain_wanted(&self) {
         self.drain_wanted.notified().await;
     }

@@ -64,7 +64,7 @@ impl Hub {
         // The other half is for taking leave.
         if timeout_at(began + limit / 2, self.work_done()).await.is_err() {
             tracing::warn!(
-                "some messages still wait for the log; who has joined elsewhere is shown them by the log"
+                "some committed messages were not published in time; other nodes read them from the log"
             );
         }
         self.neighbours.say_leaving();

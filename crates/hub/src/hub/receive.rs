@@ -70,7 +70,7 @@ impl Hub {
         METRICS.fanout_up.set(1.0);
         tracing::info!(
             lane = ?partition,
-            "publications may have been lost; reading what is missing from the log"
+            "publications may have been lost; reading the missing messages from the log"
         );
         self.neighbours.hear_gap(partition.is_none());
         self.topics.doubt();

@@ -57,7 +57,7 @@ impl HeadReports {
                     Ok(true) => over = incarnation,
                     Ok(false) => {}
                     Err(error) => {
-                        tracing::debug!(%error, "the database could not be asked whether it was set back");
+                        tracing::debug!(%error, "the database could not be checked for a reset to an earlier state");
                     }
                 }
             }

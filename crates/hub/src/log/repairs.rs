@@ -88,7 +88,7 @@ impl Repairs {
                     // The conversation was deleted meanwhile, or the database was set back: nothing will come. What was
                     // heard since the log was asked may be there by now.
                     if room.state().give_up(known) {
-                        tracing::warn!(conversation = %room.key.name, after, known, "the log lacks messages that were published");
+                        tracing::warn!(conversation = %room.key.name, after, known, "the log does not contain messages that were published");
                     }
                 }
                 Ok(page) => {

@@ -76,7 +76,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Returns when an operator wants this node to drain.
+    /// Returns when an operator has asked this node to drain.
     pub async fn drain_wanted(&self) {
         self.drain_wanted.notified().await;
     }

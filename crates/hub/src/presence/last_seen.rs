@@ -38,7 +38,7 @@ impl LastSeenTimes {
             return;
         }
         if let Err(error) = self.store.touch_users(&batch).await {
-            tracing::debug!(%error, "last-seen times could not be written; the next tick tries");
+            tracing::debug!(%error, "last-seen times could not be written; trying again with the next tick");
             let mut pending = self.pending.lock();
             for seen in batch {
                 pending.insert(&seen.tenant, &seen.user, seen.at_ms);

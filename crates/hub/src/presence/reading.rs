@@ -50,7 +50,7 @@ impl Presence {
             let keys: Vec<ConversationKey> =
                 self.rooms.joined().iter().map(|room| room.presence_key()).collect();
             if let Err(error) = self.store.keep_presence(&keys).await {
-                tracing::debug!(%error, "presence could not be prolonged");
+                tracing::debug!(%error, "the lifetime of presence could not be extended");
             }
         }
     }
@@ -107,7 +107,7 @@ impl Presence {
         let keys: Vec<_> = rooms.iter().map(|room| room.presence_key()).collect();
         let answers = self.store.presence(&keys).await;
         if let Err(error) = &answers {
-            tracing::debug!(%error, "presence could not be read; it will be, later");
+            tracing::debug!(%error, "presence could not be read; trying again later");
         }
         let is_answered = answers.is_ok();
         let mut answers = answers.unwrap_or_default().into_iter();

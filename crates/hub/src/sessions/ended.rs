@@ -157,7 +157,7 @@ impl EndedSessions {
                 }
                 Err(error) => {
                     is_doubted = true;
-                    tracing::debug!(%error, "ended sessions could not be read; the next tick tries");
+                    tracing::debug!(%error, "ended sessions could not be read; trying again with the next tick");
                 }
             }
         }
@@ -170,7 +170,7 @@ impl EndedSessions {
         if let Some(session) = attached
             && let Err(error) = self.session_store.end(&session.tenant, id).await
         {
-            tracing::debug!(%error, "the session store could not be told of an ended session");
+            tracing::debug!(%error, "an ended session could not be removed from the session store");
         }
     }
 }

@@ -191,7 +191,7 @@ impl Holding {
         let Restored { refused, taken } = match self.store.restore(&self.node, &records).await {
             Ok(restored) => restored,
             Err(error) => {
-                tracing::debug!(%error, "sessions could not be written again; that is tried anew");
+                tracing::debug!(%error, "sessions could not be written again; trying again");
                 return false;
             }
         };
@@ -234,7 +234,7 @@ impl Holding {
 
     async fn tell(&self, node: String, message: NodeMessage) {
         if let Err(error) = self.publisher.send_to(&node, &message).await {
-            tracing::debug!(%error, peer = %node, "the node that had a session could not be told; it will be");
+            tracing::debug!(%error, peer = %node, "the node that had a session could not be notified; trying again");
             let mut pending = self.pending.lock();
             if pending.len() < PENDING_MAX {
                 pending.push(Pending { node, message });

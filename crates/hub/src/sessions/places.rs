@@ -70,7 +70,7 @@ impl Places {
         let fits = match self.store.set_connections(&self.node, tenant, count, Some(max)).await {
             Ok(fits) => fits,
             Err(error) => {
-                tracing::debug!(%error, "connections are counted by what the nodes said last");
+                tracing::debug!(%error, "connections are counted by the last reports of the nodes");
                 self.neighbours.connections_of(tenant) + count <= max
             }
         };
@@ -115,7 +115,7 @@ impl Places {
                 continue;
             }
             if let Err(error) = self.store.set_connections(&self.node, &tenant, count, None).await {
-                tracing::debug!(%error, "the session store was not told of connections; it will be with the next tick");
+                tracing::debug!(%error, "the number of connections could not be reported; trying again with the next tick");
                 return;
             }
             *told = (count > 0).then_some((count, now));

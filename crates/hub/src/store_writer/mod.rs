@@ -145,7 +145,7 @@ impl StoreWriter {
         let is_written = match self.write(&mut batch).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::debug!(%error, "sessions and presence could not be written; they will be, later");
+                tracing::debug!(%error, "sessions and presence could not be written; trying again later");
                 self.unwritten.keep_departures(&batch.presence);
                 self.unwritten.keep_drops(batch.drops, batch.dropped_at_ms);
                 self.want_rewrite();

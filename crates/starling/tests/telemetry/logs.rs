@@ -32,7 +32,7 @@ async fn every_line_is_json_where_there_is_no_terminal() -> Result<()> {
         ensure!(text("message").is_some() && text("target").is_some(), "{line}");
         ensure!(line["node"] == node.name(), "{line}");
     }
-    for message in ["serving", "draining; signal again to stop now", "drained"] {
+    for message in ["serving", "draining; send the signal again to stop at once", "drained"] {
         ensure!(lines.iter().any(|line| line["message"] == message), "nothing says {message}: {log}");
     }
     Ok(())

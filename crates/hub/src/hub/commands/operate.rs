@@ -99,7 +99,7 @@ impl Hub {
             let message = NodeMessage::Ended { session: session.into() };
             if let Err(error) = self.publisher.publish_now(0, &message).await {
                 // They read of it in the database, a second from now.
-                tracing::debug!(%error, "the other nodes could not be told that a session was ended");
+                tracing::debug!(%error, "the end of a session could not be published to the other nodes");
             }
         }
         Ok(())

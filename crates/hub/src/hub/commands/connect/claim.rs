@@ -82,7 +82,7 @@ impl Hub {
                 Claim::by_ticket(ticket, true)
             }
             Err(error) => {
-                tracing::debug!(%error, "a session is resumed by its ticket alone");
+                tracing::debug!(%error, "a session is resumed by its ticket only");
                 if self.sessions.get(&id).is_none() {
                     attaching.take_place(self.places.take(&identity.tenant).await?);
                 }
@@ -147,7 +147,7 @@ impl Hub {
                 Err(NotConnected::Closed(CloseReason::Ended))
             }
             Err(error) => {
-                tracing::debug!(%error, "the session store could not be told of a resumed session");
+                tracing::debug!(%error, "a resumed session could not be written to the session store");
                 self.writer.want_rewrite();
                 Ok(())
             }
