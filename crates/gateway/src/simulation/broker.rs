@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::chance::Chance;
 use super::line::Power;
+use super::log::Log;
 use super::sabotage::Sabotage;
 
 /// The lane of what goes to one node alone.
@@ -45,6 +46,8 @@ pub struct Broker {
     ports: Mutex<BTreeMap<String, Arc<Port>>>,
     carriage: Carriage,
     sabotage: Option<Sabotage>,
+    /// Which conversations there are, for a sabotage.
+    log: Arc<Log>,
     seed: u64,
     /// Nothing is lost, repeated or left without an answer any more.
     calm: AtomicBool,
@@ -55,6 +58,7 @@ pub struct Broker {
 /// Where one node hears.
 struct Port {
     receiver: Arc<dyn Receiver>,
+    broker: Arc<Broker>,
     power: Power,
     link: Arc<Link>,
     state: Mutex<PortState>,
@@ -110,11 +114,12 @@ pub struct BrokerClient {
 }
 
 impl Broker {
-    pub fn new(seed: u64, carriage: Carriage, sabotage: Option<Sabotage>) -> Arc<Broker> {
+    pub fn new(seed: u64, carriage: Carriage, sabotage: Option<Sabotage>, log: Arc<Log>) -> Arc<Broker> {
         Arc::new(Broker {
             ports: Mutex::default(),
             carriage,
             sabotage,
+            log,
             seed,
             calm: AtomicBool::new(false),
             away: AtomicBool::new(false),
@@ -167,6 +172,11 @@ impl Broker {
     }
 
     fn send(&self, node: &str, lane: u16, delivery: Delivery) {
+        if self.sabotage == Some(Sabotage::KeepBack)
+            && matches!(&delivery, Delivery::Direct { body } if is_kind(body, "GivenBack"))
+        {
+            return;
+        }
         if let Some(port) = self.ports.lock().get(node) {
             port.enqueue(lane, delivery, self.carriage.typical_ms);
         }
@@ -176,13 +186,13 @@ impl Broker {
 impl Port {
     fn loses(&self, publication: &Publication, carriage: Carriage, sabotage: Option<Sabotage>) -> bool {
         let mut state = self.state.lock();
-        let is_heads = publication.body.get(1..).is_some_and(|rest| rest.starts_with(br#"{"Heads""#));
+        let is_heads = is_kind(&publication.body, "Heads");
         let is_message = publication.body.first() == Some(&MESSAGE);
         if sabotage == Some(Sabotage::HideEnds) {
-            return publication.body.get(1..).is_some_and(|rest| rest.starts_with(br#"{"Ended""#));
+            return is_kind(&publication.body, "Ended");
         }
         if sabotage == Some(Sabotage::HoldAll) {
-            return publication.body.get(1..).is_some_and(|rest| rest.starts_with(br#"{"Moved""#));
+            return is_kind(&publication.body, "Moved");
         }
         if sabotage == Some(Sabotage::LosePublications) {
             return is_heads || (is_message && state.chance.one_in(2));
@@ -215,6 +225,10 @@ impl Port {
 
     /// Hands out what arrives, when it does, for as long as the node lives.
     async fn pump(self: Arc<Self>) {
+        let by_name = match self.broker.sabotage {
+            Some(Sabotage::ByName(kind)) => Some(kind),
+            _ => None,
+        };
         loop {
             let next = self.state.lock().coming.peek().map(|Reverse(coming)| coming.due);
             match next {
@@ -227,7 +241,15 @@ impl Port {
                     self.power.on().await;
                     let Some(Reverse(coming)) = self.state.lock().coming.pop() else { continue };
                     if self.link.carries(coming.life) {
-                        self.receiver.receive(coming.delivery);
+                        let delivery = match coming.delivery {
+                            Delivery::Publication { partition, body }
+                                if by_name.is_some_and(|kind| is_kind(&body, kind)) =>
+                            {
+                                Delivery::Publication { partition, body: renumbered(&body, &self.broker.log) }
+                            }
+                            delivery => delivery,
+                        };
+                        self.receiver.receive(delivery);
                     }
                 }
             }
@@ -320,6 +342,25 @@ fn away() -> Error {
     Error::Unavailable("simulated".to_owned())
 }
 
+/// Whether a publication is of this kind of those that are no conversation's messages.
+fn is_kind(body: &[u8], kind: &str) -> bool {
+    let rest = body.get(1..).and_then(|json| json.strip_prefix(b"{\"")?.strip_prefix(kind.as_bytes()));
+    rest.is_some_and(|rest| rest.starts_with(b"\":"))
+}
+
+/// The same publication with the number of the conversation that has its name now.
+fn renumbered(body: &Bytes, log: &Log) -> Bytes {
+    let renumber = || {
+        let (kind, json) = body.split_first()?;
+        let mut message: serde_json::Value = serde_json::from_slice(json).ok()?;
+        let fields = message.as_object_mut()?.values_mut().next()?;
+        let now = log.number_of(fields["name"].as_str()?)?;
+        fields["conversation"] = serde_json::json!(now);
+        Some(Bytes::from([&[*kind], message.to_string().as_bytes()].concat()))
+    };
+    renumber().unwrap_or_else(|| body.clone())
+}
+
 /// The same message with another text in it, of the same length.
 fn altered(body: &Bytes) -> Bytes {
     let mut body = body.to_vec();
@@ -335,6 +376,7 @@ impl Fanout for BrokerClient {
     async fn start(&self, receiver: Arc<dyn Receiver>) -> Result<(), Error> {
         let port = Arc::new(Port {
             receiver,
+            broker: self.broker.clone(),
             power: self.power.clone(),
             link: self.link.clone(),
             state: Mutex::new(PortState {

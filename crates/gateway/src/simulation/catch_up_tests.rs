@@ -41,12 +41,13 @@ impl Behind {
             pipe_bytes: 64 * 1024,
             ..Plan::of(0)
         };
+        let log = Log::new(None);
         let servers = Servers {
-            log: Log::new(None),
+            log: log.clone(),
             log_outage: Default::default(),
             sessions: sessions::store(),
             sessions_outage: Default::default(),
-            broker: Broker::new(plan.seed, plan.carriage, None),
+            broker: Broker::new(plan.seed, plan.carriage, None, log),
             sabotage: None,
         };
         let user = World::user(0);

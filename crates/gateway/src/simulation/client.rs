@@ -11,13 +11,13 @@ use starling_auth::{Identity, Scopes};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::TENANT;
 use super::chance::Chance;
 use super::node::Node;
 use super::pipe::Pipe;
 use super::plan::{Deed, Script};
 use super::witness::{Sending, Shown};
 use super::world::World;
+use super::{TENANT, time};
 
 /// How long an answer may take before the client tries elsewhere.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -95,12 +95,15 @@ struct Connection {
     leave_at: Option<Instant>,
     /// The node asked this client to move.
     told: bool,
+    /// A later socket of the session was opened, which is to break: it may have replaced this one before.
+    rivalled: bool,
 }
 
 enum Awaited {
     Connect,
     Join(String),
     Send(String),
+    Typing(String),
     Read,
 }
 
@@ -256,7 +259,7 @@ impl Client {
             let wake = self.wakes_at(connection);
             let Ok(frame) = tokio::time::timeout_at(wake, connection.pipe.next()).await else { continue };
             let Some((bytes, frame)) = frame else {
-                if connection.pipe.close_code == Some(SUPERSEDED) && !tied {
+                if connection.pipe.close_code == Some(SUPERSEDED) && !tied && !connection.rivalled {
                     self.world.fault(&format!(
                         "client {} was closed as replaced, and has no later socket",
                         self.number
@@ -299,6 +302,8 @@ impl Client {
                 // One without a session would begin two.
                 Deed::Race(_) if self.session.is_none() => {}
                 Deed::Race(apart) => return Some(Over::Raced(apart)),
+                Deed::Falter(after) => self.falter(connection, after),
+                Deed::Type { conversation } => self.type_in(connection, &World::conversation(conversation)),
                 Deed::BeEnded => self.be_ended(connection).await,
                 Deed::Quit => return Some(Over::Quit),
             }
@@ -309,6 +314,30 @@ impl Client {
             self.send_waiting(connection, now);
         }
         None
+    }
+
+    /// Opens another socket for the client's session, which breaks after a while.
+    fn falter(&mut self, connection: &mut Connection, after: Duration) {
+        if self.session.is_none() {
+            return;
+        }
+        let Some((node, mut pipe)) = self.open(None) else { return };
+        self.world.note(|| format!("client {} falters on {}", self.number, node.name));
+        pipe.send(&self.connect_command(1));
+        self.connect_sent_at = Some(Instant::now());
+        connection.rivalled = true;
+        tokio::task::spawn_local(async move {
+            let _ = tokio::time::timeout(after, async { while pipe.next().await.is_some() {} }).await;
+        });
+    }
+
+    fn type_in(&self, connection: &mut Connection, conversation: &str) {
+        if !connection.joined.contains_key(conversation) {
+            return;
+        }
+        self.world.typed.borrow_mut().insert((conversation.to_owned(), self.user.clone()), i64::MAX);
+        let typing = json!({ "op": "typing", "conversation": conversation, "typing": true });
+        connection.ask(Awaited::Typing(conversation.to_owned()), typing);
     }
 
     /// An operator ends the client's session, by the node that it is on.
@@ -395,6 +424,10 @@ impl Client {
                 self.check_mark(text(&frame["conversation"]), user, seq);
                 None
             }
+            Some("typing") => {
+                self.check_typing(text(&frame["conversation"]), text(&frame["user"]), &frame["typing"]);
+                None
+            }
             Some("deleted") => {
                 let known = self.cursors.get(text(&frame["conversation"]));
                 if known.and_then(|cursor| cursor.log.as_deref()) != Some(text(&frame["log"])) {
@@ -405,6 +438,7 @@ impl Client {
                 None
             }
             Some("member") if *text(&frame["user"]) == *self.user && frame["member"] == false => {
+                self.check_removal(connection, text(&frame["conversation"]));
                 self.is_out(connection, text(&frame["conversation"]));
                 None
             }
@@ -444,6 +478,33 @@ impl Client {
             let words =
                 format!("client {} is told that {user} has read {seq} of {conversation}", self.number);
             self.world.fault(&format!("{words} {log}; it is {mark}"));
+        }
+    }
+
+    /// Whoever types in this log said so after it was made.
+    fn check_typing(&self, conversation: &str, user: &str, typing: &Value) {
+        let log = self.cursors.get(conversation).and_then(|cursor| cursor.log.as_deref()).unwrap_or_default();
+        let made_at_ms = self.world.log.made_at_ms(conversation, log).unwrap_or(i64::MIN);
+        let typed = self.world.typed.borrow();
+        let until_ms = typed.get(&(conversation.to_owned(), user.into())).copied().unwrap_or(i64::MIN);
+        if *typing == true && until_ms < made_at_ms {
+            self.world.fault(&format!(
+                "client {} is told that {user} types in {conversation} {log}, where they never did",
+                self.number
+            ));
+        }
+    }
+
+    /// Somebody who is in a log is told to be out of it only if they were removed from that one.
+    fn check_removal(&self, connection: &Connection, conversation: &str) {
+        let log = self.cursors.get(conversation).and_then(|cursor| cursor.log.as_deref()).unwrap_or_default();
+        if connection.joined.contains_key(conversation)
+            && !self.world.log.has_removed(conversation, log, &self.user)
+        {
+            self.world.fault(&format!(
+                "client {} is told to be out of {conversation} {log}, and is not",
+                self.number
+            ));
         }
     }
 
@@ -505,6 +566,10 @@ impl Client {
                 }
                 connection.joined.insert(conversation, Some(people));
                 self.publish_view(connection);
+            }
+            Awaited::Typing(conversation) => {
+                let typed = (conversation, self.user.clone());
+                self.world.typed.borrow_mut().insert(typed, time::now_ms());
             }
             Awaited::Read => {}
             Awaited::Send(key) if !error.is_null() => {
@@ -573,6 +638,7 @@ impl Connection {
             join_again_at: Instant::now(),
             leave_at: None,
             told: false,
+            rivalled: false,
         }
     }
 

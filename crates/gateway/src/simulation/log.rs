@@ -1,7 +1,8 @@
 //! The simulated database: one log that all nodes share, each by its own line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use starling_conversation_store::{
     Page, PoolStatus, Range, ReadMark,
 };
 use starling_model::{ConversationName, TenantName, UserName};
+use tokio::sync::Semaphore;
 
 use super::line::{Line, NoAnswer};
 use super::sabotage::Sabotage;
@@ -21,6 +23,8 @@ use super::time;
 #[derive(Default)]
 pub struct Log {
     state: Mutex<State>,
+    /// How many pages of messages were read.
+    pages: AtomicU64,
     sabotage: Option<Sabotage>,
 }
 
@@ -39,12 +43,16 @@ struct Entry {
     tenant: TenantName,
     conversation: Conversation,
     messages: Vec<Message>,
+    /// Users who were members once and were removed.
+    removed: BTreeSet<UserName>,
+    /// The highest read mark that each user ever had.
+    marks: BTreeMap<UserName, u64>,
     keys: BTreeMap<(UserName, String), Appended>,
 }
 
 impl Log {
     pub fn new(sabotage: Option<Sabotage>) -> Arc<Log> {
-        Arc::new(Log { state: Mutex::default(), sabotage })
+        Arc::new(Log { sabotage, ..Log::default() })
     }
 
     /// Everything that was committed, by conversation's name and log, those that were deleted included.
@@ -61,13 +69,38 @@ impl Log {
         Some((log.clone(), *head))
     }
 
-    /// A user's read mark in a conversation, be it deleted or not.
+    /// How many pages of messages were read so far.
+    pub fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// The number of the conversation that has this name now.
+    pub fn number_of(&self, name: &str) -> Option<ConversationId> {
+        Some(self.state.lock().named(&super::TENANT.into(), &name.into())?.conversation.id)
+    }
+
+    /// Whether somebody has ever been removed from this log, or all have with the log itself.
+    pub fn has_removed(&self, name: &str, log: &str, user: &str) -> bool {
+        let state = self.state.lock();
+        let mut these = state.conversations.iter().filter(|entry| entry.conversation.conversation == name);
+        let this = these.find(|entry| entry.conversation.log == log);
+        this.is_none_or(|entry| entry.is_deleted || entry.removed.contains(user))
+    }
+
+    /// When a conversation was made, be it deleted or not, Unix milliseconds.
+    pub fn made_at_ms(&self, name: &str, log: &str) -> Option<i64> {
+        let state = self.state.lock();
+        let mut conversations = state.conversations.iter().map(|entry| &entry.conversation);
+        conversations.find(|of| of.conversation == name && of.log == log).map(|of| of.created_at_ms)
+    }
+
+    /// The highest read mark that a user ever had in a conversation, be it deleted or not: one who is removed and comes back begins anew,
+    /// and what was told before may be heard after that.
     pub fn mark_of(&self, name: &str, log: &str, user: &str) -> u64 {
         let state = self.state.lock();
-        let conversations = state.conversations.iter().map(|entry| &entry.conversation);
-        let mut these = conversations.filter(|of| of.conversation == name && of.log == log);
-        let members = these.next_back().map(|of| of.members.iter()).into_iter().flatten();
-        members.filter(|member| member.user == user).map(|member| member.read).max().unwrap_or(0)
+        let is_it = |of: &Conversation| of.conversation == name && of.log == log;
+        let mut these = state.conversations.iter().filter(|entry| is_it(&entry.conversation));
+        these.next_back().and_then(|entry| entry.marks.get(user)).copied().unwrap_or(0)
     }
 
     fn delete(&self, id: ConversationId) -> bool {
@@ -103,8 +136,15 @@ impl Log {
             },
         };
         let tenant = new.tenant.clone();
-        let (messages, keys) = (Vec::new(), BTreeMap::new());
-        state.conversations.push(Entry { is_deleted: false, tenant, conversation, messages, keys });
+        state.conversations.push(Entry {
+            is_deleted: false,
+            tenant,
+            conversation,
+            messages: Vec::new(),
+            removed: BTreeSet::new(),
+            marks: BTreeMap::new(),
+            keys: BTreeMap::new(),
+        });
         Created { id, created: true, member: true }
     }
 
@@ -123,6 +163,7 @@ impl Log {
     }
 
     fn messages(&self, id: ConversationId, range: Range, limit: u32, bytes_max: usize) -> Page {
+        self.pages.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         let Some(entry) = state.entry(id) else { return Page::default() };
         let size =
@@ -175,7 +216,7 @@ impl Entry {
                 true
             }
             (Ok(at), false) => {
-                members.remove(at);
+                self.removed.insert(members.remove(at).user);
                 true
             }
             _ => false,
@@ -214,10 +255,30 @@ impl Entry {
 pub struct LogClient {
     pub log: Arc<Log>,
     pub line: Line,
+    pub connections: Connections,
+}
+
+/// A node's connections to the database: who finds none free waits, in the order of arrival.
+pub struct Connections {
+    reads: Semaphore,
+    /// `None`: messages take those of the reads.
+    appends: Option<Semaphore>,
+}
+
+impl Connections {
+    /// So many for everything but messages, which have some of their own unless they `share` these.
+    pub fn new(reads: usize, share: bool) -> Connections {
+        Connections { reads: Semaphore::new(reads), appends: (!share).then(|| Semaphore::new(reads)) }
+    }
 }
 
 impl LogClient {
     async fn ask<T>(&self, ask: impl FnOnce(&Log) -> T) -> Result<T, Error> {
+        self.ask_by(&self.connections.reads, ask).await
+    }
+
+    async fn ask_by<T>(&self, connections: &Semaphore, ask: impl FnOnce(&Log) -> T) -> Result<T, Error> {
+        let _connection = connections.acquire().await.expect("a semaphore that nobody closes");
         let answer = self.line.call(async { ask(&self.log) }).await;
         answer.map_err(|NoAnswer| Error::Unavailable("simulated".to_owned()))
     }
@@ -256,7 +317,8 @@ impl ConversationStore for LogClient {
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
-        self.ask(|log| log.append(batch)).await
+        let connections = self.connections.appends.as_ref().unwrap_or(&self.connections.reads);
+        self.ask_by(connections, |log| log.append(batch)).await
     }
 
     async fn create_within(&self, new: &NewConversation, _max: u64) -> Result<Option<Created>, Error> {
@@ -304,11 +366,13 @@ impl ConversationStore for LogClient {
         self.ask(|log| {
             let mut state = log.state.lock();
             let mut raise = |mark: &ReadMark| {
-                let conversation = &mut state.entry(mark.conversation)?.conversation;
+                let Entry { conversation, marks, .. } = state.entry(mark.conversation)?;
                 let seq = mark.seq.min(conversation.head);
                 let member = conversation.members.iter_mut().find(|member| *member.user == *mark.user)?;
                 (seq > member.read).then(|| {
                     member.read = seq;
+                    let highest = marks.entry(member.user.clone()).or_default();
+                    *highest = seq.max(*highest);
                     seq
                 })
             };

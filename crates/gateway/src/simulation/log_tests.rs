@@ -9,7 +9,7 @@ use starling_model::UserName;
 
 use super::chance::Chance;
 use super::line::{Line, Outage, Power};
-use super::log::{Log, LogClient};
+use super::log::{Connections, Log, LogClient};
 
 fn simulated() -> LogClient {
     let line = Line {
@@ -19,7 +19,7 @@ fn simulated() -> LogClient {
         fails_one_in: 0,
         chance: Chance::new(0, "log").into(),
     };
-    LogClient { log: Log::new(None), line }
+    LogClient { log: Log::new(None), line, connections: Connections::new(4, false) }
 }
 
 /// What does not depend on clocks.

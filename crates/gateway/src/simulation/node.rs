@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::broker::BrokerClient;
 use super::chance::Chance;
 use super::line::{Life, Line, Power};
-use super::log::LogClient;
+use super::log::{Connections, LogClient};
 use super::pipe::Pipe;
 use super::plan::Plan;
 use super::sessions::SessionClient;
@@ -65,6 +65,7 @@ impl Node {
             conversations: Arc::new(LogClient {
                 log: servers.log.clone(),
                 line: line("log", servers.log_outage.clone(), plan.log_ms),
+                connections: Connections::new(plan.log_connections, plan.appends_share),
             }),
             sessions: Arc::new(SessionClient {
                 store: servers.sessions.clone(),
@@ -211,7 +212,7 @@ fn hub_config(plan: &Plan, name: &str, life: &str) -> HubConfig {
         append_lanes: 2,
         append_queue: 1_000,
         user_reads_per_second: 0,
-        reads_at_once: 4,
+        reads_at_once: plan.reads_at_once,
         log_reads_at_once: 2,
         ..HubConfig::default()
     }

@@ -88,6 +88,12 @@ pub enum Fault {
     Remake {
         conversation: usize,
     },
+    /// A member is removed from a conversation through a node, and added again through any.
+    Expel {
+        slot: usize,
+        client: usize,
+        conversation: usize,
+    },
     /// The session store and every link at once.
     RedisAway {
         time: Duration,
@@ -111,6 +117,12 @@ pub enum Deed {
     Stall(Duration),
     /// It opens another socket for its session, and after a while one more. The last one is the one that it goes on with.
     Race(Duration),
+    /// It opens another socket for its session, which breaks after this long, and goes on with the one that it has.
+    Falter(Duration),
+    /// It types.
+    Type {
+        conversation: usize,
+    },
     /// An operator ends its session.
     BeEnded,
     /// It goes for good.
@@ -143,6 +155,12 @@ pub struct Plan {
     pub remakes: bool,
     pub network_ms: u64,
     pub log_ms: u64,
+    /// How many connections to the database a node has for all but messages.
+    pub log_connections: usize,
+    /// Whether messages take the same ones.
+    pub appends_share: bool,
+    /// How many reads that clients ask for are under way at once, on a node.
+    pub reads_at_once: usize,
     /// One call in so many to the database and the session store fails; 0: none.
     pub calls_fail_one_in: u64,
     pub inbox_items: usize,
@@ -190,9 +208,15 @@ impl Plan {
         };
         let mut clients: Vec<Script> =
             (0..chance.between(3, 4)).map(|_| script(scenario, conversations, slow, chance)).collect();
+        if scenario == Scenario::Remakes {
+            come_late(&mut faults, &mut clients, nodes, chance);
+        }
         if scenario == Scenario::Races || all {
             for script in &mut clients {
                 script.race(if all { 2 } else { 1 }, chance);
+                if !all && faults.is_empty() {
+                    script.falter(chance);
+                }
             }
         }
         if scenario == Scenario::Absence || all {
@@ -224,6 +248,9 @@ impl Plan {
             },
             network_ms,
             log_ms: chance.pick(&[0, 1, 3, 10]),
+            log_connections: 16,
+            appends_share: false,
+            reads_at_once: 4,
             calls_fail_one_in: if all || scenario == Scenario::Outages {
                 chance.pick(&[0, 12, 40])
             } else {
@@ -257,6 +284,15 @@ impl Script {
         self.deeds.sort_by_key(|(at, _)| *at);
     }
 
+    /// Has the client open a few sockets that break during their resume.
+    fn falter(&mut self, chance: &mut Chance) {
+        for _ in 0..chance.between(1, 3) {
+            let (at, after) = (chance.millis(500, BUSY_MS), chance.pick(&[2, 10, 50, 200]));
+            self.deeds.push((at, Deed::Falter(chance.millis(1, after))));
+        }
+        self.deeds.sort_by_key(|(at, _)| *at);
+    }
+
     /// Has the client be away once, for about as long as a session outlives its socket, or for much longer.
     fn leave_for_a_while(&mut self, resume_window: Duration, chance: &mut Chance) {
         let share = chance.pick(&[0.2, 0.9, 1.0, 1.1, 3.0]);
@@ -271,9 +307,14 @@ impl Deed {
     fn time(self) -> Duration {
         match self {
             Deed::Away(time) | Deed::Stall(time) => time,
-            Deed::Send { .. } | Deed::Cut | Deed::Vanish(_) | Deed::Race(_) | Deed::BeEnded | Deed::Quit => {
-                Duration::ZERO
-            }
+            Deed::Send { .. }
+            | Deed::Cut
+            | Deed::Vanish(_)
+            | Deed::Race(_)
+            | Deed::Falter(_)
+            | Deed::Type { .. }
+            | Deed::BeEnded
+            | Deed::Quit => Duration::ZERO,
         }
     }
 }
@@ -289,9 +330,42 @@ impl Fault {
             | Fault::RedisAway { time, .. } => time,
             Fault::Crash { back_after, .. } => back_after.unwrap_or_default(),
             Fault::Deafen { .. } | Fault::Drain { .. } => Duration::from_secs(5),
-            Fault::Shed { .. } | Fault::Remake { .. } => Duration::ZERO,
+            Fault::Shed { .. } | Fault::Remake { .. } | Fault::Expel { .. } => Duration::ZERO,
         }
     }
+}
+
+/// Has one node stand still while conversations are made again, and its people type and read just before: what it tells of them comes when
+/// another conversation has the name.
+fn come_late(faults: &mut Vec<(Duration, Fault)>, clients: &mut [Script], nodes: usize, chance: &mut Chance) {
+    let remakes: Vec<(Duration, usize)> = faults
+        .iter()
+        .filter_map(|(at, fault)| match fault {
+            Fault::Remake { conversation } => Some((*at, *conversation)),
+            _ => None,
+        })
+        .collect();
+    for (at, conversation) in remakes {
+        if chance.one_in(3) {
+            continue;
+        }
+        let stops = at.saturating_sub(chance.millis(0, 150));
+        let slot = chance.index(nodes);
+        faults.push((stops, Fault::Freeze { slot, time: chance.millis(700, 4_000) }));
+        let client = chance.index(clients.len());
+        faults
+            .push((stops.saturating_sub(chance.millis(0, 20)), Fault::Expel { slot, client, conversation }));
+        for script in clients.iter_mut() {
+            let before =
+                |least: u64, most: u64, chance: &mut Chance| stops.saturating_sub(chance.millis(least, most));
+            script.deeds.push((before(0, 80, chance), Deed::Send { conversation }));
+            script.deeds.push((at.saturating_sub(chance.millis(0, 150)), Deed::Type { conversation }));
+            // What comes late may be a read mark: the new conversation has to reach as far.
+            script.deeds.push((at + chance.millis(300, 1_500), Deed::Send { conversation }));
+            script.deeds.sort_by_key(|(at, _)| *at);
+        }
+    }
+    faults.sort_by_key(|(at, _)| *at);
 }
 
 fn faults(scenario: Scenario, nodes: usize, chance: &mut Chance) -> Vec<(Duration, Fault)> {

@@ -30,6 +30,11 @@ pub enum Sabotage {
     HideEnds,
     /// The database gives a conversation that is made again the log of the one before it.
     KeepLog,
+    /// What a node says of this kind about a conversation is taken for the one that has its name when it is heard, whichever number it
+    /// gives.
+    ByName(&'static str),
+    /// No node hears that it has a session again which a broken attach had taken from it.
+    KeepBack,
     /// A node closes clients that it asked to move for balance.
     CloseForBalance,
 }

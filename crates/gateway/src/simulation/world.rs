@@ -9,6 +9,7 @@ use std::time::Duration;
 use starling_auth::{Identity, Scopes};
 use starling_conversation_store::NewConversation;
 use starling_model::UserName;
+use starling_session_store::SessionStore;
 use starling_session_store::memory::MemoryStore;
 use starling_wire::protocol::{Create, ErrorCode};
 use tokio::task::LocalSet;
@@ -58,6 +59,9 @@ pub struct World {
     pub clients: RefCell<Vec<ClientState>>,
     /// Sessions that operators ended.
     pub ended: RefCell<BTreeSet<String>>,
+    /// Until when a user's words of typing in a conversation of that name may have been taken, Unix milliseconds; the end of time where
+    /// the last one had no answer.
+    pub typed: RefCell<BTreeMap<(String, Arc<str>), i64>>,
     resume_window: Duration,
     /// For how long a token is good, and from when on, since the start, all of them are good for ever.
     token: Option<(Duration, Duration)>,
@@ -185,12 +189,13 @@ impl World {
     }
 
     async fn live(plan: &Plan, sabotage: Option<Sabotage>, tells: bool) -> Verdict {
+        let log = Log::new(sabotage);
         let servers = Rc::new(Servers {
-            log: Log::new(sabotage),
+            log: log.clone(),
             log_outage: Arc::default(),
             sessions: sessions::store(),
             sessions_outage: Arc::default(),
-            broker: Broker::new(plan.seed, plan.carriage, sabotage),
+            broker: Broker::new(plan.seed, plan.carriage, sabotage, log),
             sabotage,
         });
         let world = Rc::new(World {
@@ -201,6 +206,7 @@ impl World {
             slots: RefCell::default(),
             witness: RefCell::default(),
             ended: RefCell::default(),
+            typed: RefCell::default(),
             clients: RefCell::new(vec![ClientState::default(); plan.clients.len()]),
             resume_window: plan.resume_window,
             token: plan.token.map(|token| (token, plan.calm_after)),
@@ -306,6 +312,9 @@ impl World {
                 return Some(format!("client {number} is in a session that was ended"));
             }
         }
+        if let Some(words) = self.wrong_list(servers, &readers).await {
+            return Some(words);
+        }
         for conversation in (0..self.conversations).map(Self::conversation) {
             let Some((log, head)) = servers.log.head_of(&conversation) else {
                 return Some(format!("{conversation} has not been made again"));
@@ -320,6 +329,21 @@ impl World {
             }
             if let Some(words) = self.wrong_presence(&conversation, &readers).await {
                 return Some(words);
+            }
+        }
+        None
+    }
+
+    /// Whose session the session store does not have as attached.
+    async fn wrong_list(&self, servers: &Servers, readers: &BTreeSet<usize>) -> Option<String> {
+        for reader in readers {
+            let session = self.clients.borrow()[*reader].session.clone();
+            let listed =
+                servers.sessions.sessions(&TENANT.into(), Some(&Self::user(*reader).into()), None, 100).await;
+            let listed = listed.map(|list| list.sessions).unwrap_or_default();
+            let found = listed.iter().find(|listed| listed.session == session);
+            if !found.is_some_and(|found| found.attached) {
+                return Some(format!("the session {session} of client {reader} is listed as {found:?}"));
             }
         }
         None
@@ -411,6 +435,10 @@ impl Faults {
                     node.close_for_balance();
                 }
             }
+            Fault::Expel { slot, client, conversation } => {
+                let conversation = World::conversation(conversation);
+                self.expel(turn, slot, &World::user(client), &conversation).await;
+            }
             Fault::Remake { conversation } => self.remake(turn, &World::conversation(conversation)).await,
             Fault::Drain { slot } => {
                 let node = self.node(slot);
@@ -421,17 +449,30 @@ impl Faults {
         }
     }
 
+    /// Removes a member by one node, and adds it again by any node that does it.
+    async fn expel(&self, turn: usize, slot: usize, user: &str, conversation: &str) {
+        let mut chance = Chance::new(self.plan.seed, &format!("expel {turn}"));
+        let node = self.node(slot);
+        let removed = async { node.hub.remove_member(&operator(), &conversation.into(), &user.into()).await };
+        // A node that dies or stands still answers late, or never.
+        let removed = tokio::time::timeout(Duration::from_secs(5), removed).await;
+        self.world.note(|| format!("{user} is removed from {conversation} by {}: {removed:?}", node.name));
+        loop {
+            let node = self.node(chance.index(self.plan.nodes));
+            let added = async { node.hub.add_member(&operator(), &conversation.into(), &user.into()).await };
+            match tokio::time::timeout(Duration::from_secs(5), added).await {
+                Ok(Ok(())) if node.serves() => break,
+                _ => tokio::time::sleep(chance.millis(20, 300)).await,
+            }
+        }
+    }
+
     /// Deletes a conversation and makes it again, each through any node that does it.
     async fn remake(&self, turn: usize, conversation: &str) {
         let mut chance = Chance::new(self.plan.seed, &format!("remake {turn}"));
         let members = (0..self.plan.clients.len()).map(|number| World::user(number).into());
         let members: Vec<UserName> = members.collect();
-        let identity = Identity {
-            user: World::user(0).into(),
-            tenant: TENANT.into(),
-            scopes: Scopes::parse("admin").into(),
-            expires_at_ms: i64::MAX,
-        };
+        let identity = operator();
         for is_there in [true, false] {
             loop {
                 let node = self.node(chance.index(self.plan.nodes));
@@ -499,5 +540,15 @@ impl Faults {
                 self.world.fault(&format!("15 s after a node's death {words}"));
             }
         }
+    }
+}
+
+/// Somebody who may change every conversation, and owns those that they make.
+fn operator() -> Identity {
+    Identity {
+        user: World::user(0).into(),
+        tenant: TENANT.into(),
+        scopes: Scopes::parse("admin").into(),
+        expires_at_ms: i64::MAX,
     }
 }
