@@ -27,6 +27,8 @@ pub(crate) struct Drain {
     pub requests: Arc<Requests>,
     pub hub: Arc<Hub>,
     pub inboxes: Arc<Inboxes>,
+    /// How often a signal has to come until the node stops at once, for the log: "again" or "twice".
+    pub signals: &'static str,
 }
 
 impl Drain {
@@ -34,7 +36,7 @@ impl Drain {
     /// other nodes, and the connections that are left are closed in random order before the time is over. Where there is no other
     /// node, all are closed at once.
     pub async fn run(&self) {
-        let began = Instant::now();
+        let (began, signals) = (Instant::now(), self.signals);
         self.lifecycle.begin_drain();
         METRICS.draining.set(1.0);
         self.hub.announce_drain().await;
@@ -44,7 +46,7 @@ impl Drain {
             clients = self.connections(),
             other_nodes = others,
             seconds_max = self.config.drain.as_secs(),
-            "draining; send the signal again to stop at once"
+            "draining; send the signal {signals} to stop at once"
         );
         tokio::time::sleep(self.notice(others).saturating_sub(began.elapsed())).await;
         self.lifecycle.close();
@@ -75,7 +77,7 @@ impl Drain {
 
     /// Waits until all clients have left and all requests are answered, or the time is over.
     async fn wait_until_empty(&self, began: Instant) {
-        let mut logged = Instant::now();
+        let (mut logged, signals) = (Instant::now(), self.signals);
         while self.connections() + self.requests.under_way() > 0 && !self.left(began).is_zero() {
             tokio::time::sleep(LOOK).await;
             if logged.elapsed() >= PROGRESS_EVERY {
@@ -84,7 +86,7 @@ impl Drain {
                     clients = self.connections(),
                     requests = self.requests.under_way(),
                     seconds_left = self.left(began).as_secs(),
-                    "still draining; send the signal again to stop at once"
+                    "still draining; send the signal {signals} to stop at once"
                 );
             }
         }

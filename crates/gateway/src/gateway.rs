@@ -105,7 +105,9 @@ impl Gateway {
             () = hub.drain_wanted() => tracing::info!("an operator has asked this node to drain"),
         }
         rebalancing.abort();
-        Drain { config, lifecycle, requests, hub, inboxes }.run().await;
+        // A signal may come after an operator's call, as Kubernetes sends one after a hook. It does not cut that drain short.
+        let signals = if *drain.borrow() { "again" } else { "twice" };
+        Drain { config, lifecycle, requests, hub, inboxes, signals }.run().await;
         drop(stop);
         let _ = accepting.await;
         Ok(())

@@ -190,6 +190,7 @@ impl Node {
             requests: Arc::new(Requests::new(self.config.request_limits)),
             hub: self.hub.clone(),
             inboxes: self.inboxes.clone(),
+            signals: "again",
         };
         drain.run().await;
         self.kill();
