@@ -10,6 +10,7 @@ use starling_testkit::client::{Client, Encoding};
 use starling_testkit::node::{Node, SECRET, program};
 use starling_testkit::postgres::Postgres;
 use starling_testkit::redis::Redis;
+use starling_testkit::wait;
 
 use crate::TURN;
 use crate::talk::{message, say};
@@ -60,6 +61,82 @@ async fn clients_of_nodes_that_run_are_closed_and_come_back_to_a_reset() -> Resu
             let expected = format!("{} {n}", if n <= 3 { "before" } else { "after" });
             ensure!(message(&mut reader.client).await? == (n, expected), "message {n}");
         }
+    }
+    Ok(())
+}
+
+/// How a node learns that the database has fewer messages than it once told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shows {
+    /// It gives a number to a message that it gave to another one before.
+    ByAppend,
+    /// A node that missed something looks where its conversations stand.
+    ByLook,
+}
+
+/// The database loses what it committed last, as by a failover to a standby that was behind: nothing but its numbers tells. All
+/// conversations are short at once, and one report of one of them does for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_lost_its_last_messages_is_noticed_by_its_numbers() -> Result<()> {
+    const OTHERS: usize = 30;
+    const SAID: &str = "the database was reset to an earlier state";
+    let _turn = TURN.lock().await;
+    for shows in [Shows::ByAppend, Shows::ByLook] {
+        let (postgres, redis) = tokio::try_join!(Postgres::start(), Redis::start())?;
+        let nodes = [start("one", &postgres, &redis).await?, start("two", &postgres, &redis).await?];
+        let mut ada = Reader::new(&nodes[0], "ada").await?;
+        ada.client.command("create", json!({"conversation": "c", "members": ["bob"]})).await?;
+        let mut bob = Reader::new(&nodes[1], "bob").await?;
+        for n in 0..OTHERS {
+            let other = format!("other{n}");
+            ada.client.command("create", json!({"conversation": other, "members": ["bob"]})).await?;
+            say(&mut ada.client, &other, "lost").await?;
+            for reader in [&mut ada, &mut bob] {
+                reader.client.command("join", json!({"conversation": other})).await?;
+            }
+        }
+        for reader in [&mut ada, &mut bob] {
+            reader.join().await?;
+        }
+        for n in 1..=3 {
+            say(&mut ada.client, "c", &format!("before {n}")).await?;
+        }
+        for n in 4..=6 {
+            say(&mut ada.client, "c", &format!("lost {n}")).await?;
+        }
+        for reader in [&mut ada, &mut bob] {
+            reader.hears(6).await?;
+        }
+        let set_back = "DELETE FROM messages WHERE content LIKE 'lost%';
+            UPDATE conversations SET head = CASE name WHEN 'c' THEN 3 ELSE 0 END";
+        postgres.psql_in("starling", set_back).await?;
+        let shown = async {
+            match shows {
+                Shows::ByAppend => is_said_after(&nodes[1]).await,
+                Shows::ByLook => redis.stop(),
+            }
+        };
+        // Both listen meanwhile: a client that does not answer a close is cut.
+        let ((), ada_closed, bob_closed) =
+            tokio::try_join!(shown, ada.client.closed(PATIENCE), bob.client.closed(PATIENCE))?;
+        for closed in [ada_closed, bob_closed] {
+            ensure!(closed.code == Some(1012), "{shows:?}: {closed:?}");
+        }
+        if shows == Shows::ByLook {
+            redis.resume()?;
+            is_said_after(&nodes[1]).await?;
+        }
+        for (reader, node) in [(&mut ada, &nodes[1]), (&mut bob, &nodes[0])] {
+            let told = reader.comes_back(node).await?;
+            ensure!(told["reset"] == true && told["head"] == 4 && told["replayed"] == 4, "{shows:?}: {told}");
+            for n in 1..=4 {
+                let expected = format!("{} {n}", if n <= 3 { "before" } else { "after" });
+                ensure!(message(&mut reader.client).await? == (n, expected), "message {n}");
+            }
+        }
+        let reports: Vec<usize> = nodes.iter().map(|node| node.log().matches(SAID).count()).collect();
+        ensure!(reports.iter().sum::<usize>() >= 1, "{shows:?}: nobody said so");
+        ensure!(reports.iter().all(|count| *count <= 1), "{shows:?}: said {reports:?} times by the nodes");
     }
     Ok(())
 }
@@ -118,6 +195,17 @@ async fn after_migrate_restored_a_copy_of_the_disk_is_a_reset_too() -> Result<()
         // A copy of the file looks like the original, which is why the option exists.
         ensure!(told["reset"] == operator_says_so, "{told}");
     }
+    Ok(())
+}
+
+/// Somebody else sends the fourth message, on another socket where one is closed before it has its answer.
+async fn is_said_after(node: &Node) -> Result<()> {
+    let send = json!({"conversation": "c", "key": "after", "content": "after 4"});
+    let sent = wait::until(PATIENCE, "a message to be taken", async || {
+        let mut writer = Reader::new(node, "ada").await?;
+        Ok(writer.client.command("send", send.clone()).await.ok())
+    });
+    ensure!(sent.await?["seq"] == 4, "the log goes on where it was");
     Ok(())
 }
 
