@@ -1,8 +1,8 @@
-//! Reads of the database that clients ask for. They are charged to the user who asks, over all of their sockets, and users take turns.
+//! Limits on the reads of the database that clients ask for: an allowance per user, and turns.
 //!
-//! Only so many reads are under way at once, and only a part of them for one user. What waits beyond that is a queue per user, and the
-//! users take turns, so that a user with a thousand sockets gets as much as a user with one. Messages don't wait here: they have
-//! connections to the database of their own.
+//! Few reads are under way at once, and one user has at most a part of them. Further reads wait in a queue per user, and users take turns,
+//! so that a user with a thousand connections gets as much as a user with one. Sends don't wait here: they use other connections to the
+//! database.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,41 +17,41 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::metrics::METRICS;
 use crate::{CommandError, Map};
 
-/// How many reads of one user may wait: as many as an address may have connections, by default.
+/// Most reads of one user that may wait: the default limit of connections per address.
 const USER_WAITING_MAX: usize = 1_024;
-/// How many reads of all users may wait.
+/// Most reads that may wait, over all users.
 const WAITING_MAX: usize = 16_384;
-/// How long a read waits for its turn.
+/// Longest time that a read waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
-/// The longest time to wait for an allowance.
+/// Longest time to wait for an allowance.
 const ALLOWANCE_WAIT_MAX: Duration = Duration::from_secs(10);
-/// The longest time to retry that a refused user is given.
+/// Longest time to retry that is given to a refused user, microseconds.
 const AWAY_MAX_US: u64 = 30_000_000;
-/// How much of an allowance may be used at once, microseconds.
+/// Part of an allowance that may be used at once, microseconds.
 const BURST_US: u64 = 1_000_000;
 /// Number of users below which no account is forgotten.
 const USERS_MIN: usize = 1_024;
-/// How much of a page one read is good for, bytes; what is more counts as further reads.
+/// Bytes of a page that count as one read. A larger page counts as several.
 const BYTES_PER_READ: usize = 16 * 1024;
-/// One user gets this part of the turns at most.
+/// A user has at most `at_once / USER_PART` reads under way.
 const USER_PART: usize = 4;
 
-/// Tenant and user.
+/// A user, with its tenant.
 pub(crate) type User = (TenantName, UserName);
 
-/// Reads of the database that clients ask for.
+/// Limits on the reads of the database that clients ask for.
 pub(crate) struct Reads {
-    /// How many are under way at most, of all users and of one.
+    /// Most reads that may be under way, over all users and of one user.
     at_once: usize,
     user_at_once: usize,
-    /// How many reads a user may make a second; 0: any number.
+    /// Reads that a user may make per second; 0: no limit.
     per_second: u32,
     began: Instant,
     turns: Mutex<Turns>,
     spent: Mutex<Spent>,
 }
 
-/// A read's turn; it ends when this is dropped.
+/// A read's turn. Dropping it ends the turn.
 pub(crate) struct ReadTurn {
     reads: Arc<Reads>,
     user: Option<User>,
@@ -62,7 +62,7 @@ struct Turns {
     under_way: usize,
     waiting: usize,
     lines: Map<User, Line>,
-    /// Users with reads that wait, in the order of their turns; each once.
+    /// Users whose reads wait, in the order of their turns. Each is listed once.
     next: VecDeque<User>,
 }
 
@@ -72,24 +72,24 @@ struct Line {
     waiting: VecDeque<oneshot::Sender<ReadTurn>>,
 }
 
-/// What users have used up of their allowances, by the generic cell rate algorithm (ITU-T I.371).
+/// What users have used of their allowances, by the generic cell rate algorithm (ITU-T I.371).
 #[derive(Default)]
 struct Spent {
     users: Map<User, Account>,
     sweep_at: usize,
 }
 
-/// Microseconds since the beginning.
+/// A user's state. Times are in microseconds since the node began.
 #[derive(Clone, Copy, Default)]
 struct Account {
-    /// When the allowance is whole again.
+    /// When the whole allowance is available again.
     whole_at: u64,
-    /// When those who were refused so far have all come again.
+    /// The latest time to retry that a refused read was given.
     away_until: u64,
 }
 
 impl Reads {
-    /// So many reads at once, and so many a second for each user (0: any number).
+    /// Allows `at_once` reads at the same time, and `per_second` reads a second for each user (0: no limit).
     pub fn new(at_once: usize, per_second: u32) -> Arc<Reads> {
         let at_once = at_once.max(1);
         Arc::new(Reads {
@@ -105,8 +105,7 @@ impl Reads {
     /// Takes one read from a user's allowance.
     ///
     /// # Errors
-    /// `rate_limited`, with a time to come again that is later for each who is refused, so that those who keep to it come at the
-    /// rate that is allowed.
+    /// `rate_limited`. Each refused read gets a later time to retry than the one before, so that retries come at the allowed rate.
     pub fn take(&self, tenant: &TenantName, user: &UserName) -> Result<(), CommandError> {
         if self.per_second == 0 {
             return Ok(());
@@ -127,10 +126,10 @@ impl Reads {
         Err(CommandError::rate_limited(message, retry_after_ms))
     }
 
-    /// Takes reads from a user's allowance, and waits until they can be had.
+    /// Takes reads from a user's allowance, and waits until they are available.
     ///
     /// # Errors
-    /// `rate_limited`, if that would take too long; nothing is taken then.
+    /// `rate_limited`, if the wait would be too long. Then nothing is taken.
     pub async fn wait(&self, tenant: &TenantName, user: &UserName, reads: u64) -> Result<(), CommandError> {
         if self.per_second == 0 || reads == 0 {
             return Ok(());
@@ -155,8 +154,8 @@ impl Reads {
         Ok(())
     }
 
-    /// Charges a read that turned out to be larger than one, after it was made. Nobody owes more than what comes back in
-    /// [`AWAY_MAX_US`].
+    /// Charges what a finished read cost beyond one read, since its size is known only afterwards. A user's debt is at most what the
+    /// allowance regains in [`AWAY_MAX_US`].
     pub fn charge(&self, tenant: &TenantName, user: &UserName, reads: u64) {
         if self.per_second == 0 || reads == 0 {
             return;
@@ -171,7 +170,7 @@ impl Reads {
     /// Waits for a read's turn.
     ///
     /// # Errors
-    /// `unavailable`, if too many wait or it takes too long.
+    /// `unavailable`, if too many reads wait or the turn does not come in time.
     pub async fn turn(
         self: &Arc<Self>,
         tenant: &TenantName,
@@ -187,7 +186,7 @@ impl Reads {
         }
     }
 
-    /// Waits for a read's turn however long that takes; for reads whose number has another bound.
+    /// Waits for a read's turn without a time limit, for reads whose number is bounded elsewhere.
     pub async fn turn_some_time(self: &Arc<Self>, user: &User) -> Result<ReadTurn, CommandError> {
         let turn = self.line_up(user.clone(), usize::MAX, usize::MAX)?;
         turn.await.map_err(|_| CommandError::unavailable("the node is stopping"))
@@ -222,17 +221,17 @@ impl Reads {
             turns.under_way += 1;
             line.under_way += 1;
         }
-        // Its receiver is here still.
+        // The receiver still exists, since this function returns it.
         let _ = teller.send(ReadTurn { reads: self.clone(), user: Some(user) });
         Ok(turn)
     }
 
-    /// How many wait for their turn.
+    /// Returns the number of reads that wait for their turn.
     pub fn waiting(&self) -> usize {
         self.turns.lock().waiting
     }
 
-    /// A read has ended: the next one begins.
+    /// Ends a read's turn and grants it to the next read.
     fn end(self: &Arc<Self>, user: &User) {
         let granted = {
             let mut turns = self.turns.lock();
@@ -246,7 +245,7 @@ impl Reads {
             turns.grant(self.at_once, self.user_at_once)
         };
         for (user, teller) in granted {
-            // Whoever waited may have gone in this moment; the turn that comes back with the error goes to the next.
+            // The waiting read may have just been given up. Then the error returns its turn, and dropping that grants it to the next.
             let _ = teller.send(ReadTurn { reads: self.clone(), user: Some(user) });
         }
     }
@@ -261,14 +260,14 @@ impl Reads {
 }
 
 impl Turns {
-    /// Gives free turns to those who wait, one user after the other.
+    /// Grants free turns to waiting reads, one user after the other.
     fn grant(&mut self, at_once: usize, user_at_once: usize) -> Vec<(User, oneshot::Sender<ReadTurn>)> {
         let mut granted = Vec::new();
         let mut looked_at = 0;
         while self.under_way < at_once && looked_at < self.next.len() {
             let Some(user) = self.next.pop_front() else { break };
             let Some(line) = self.lines.get_mut(&user) else { continue };
-            // Those who do not wait any more.
+            // Skip reads that were given up.
             while line.waiting.front().is_some_and(oneshot::Sender::is_closed) {
                 line.waiting.pop_front();
                 self.waiting -= 1;
@@ -299,7 +298,7 @@ impl Turns {
     }
 }
 
-/// How many reads a page counts for beyond the one that it is.
+/// Returns the number of reads that a page counts for, beyond the first.
 pub(crate) fn further_reads(page: &Page) -> u64 {
     let size = |message: &Message| message.content.len() + message.metadata.as_ref().map_or(0, String::len);
     let bytes: usize = page.messages.iter().map(size).sum();
@@ -329,7 +328,7 @@ impl Drop for ReadTurn {
 mod tests {
     use super::*;
 
-    /// Lets every task come to where it waits: this is one thread.
+    /// Lets every task run until it waits. The test has one thread.
     async fn settle() {
         for _ in 0..2_000 {
             tokio::task::yield_now().await;
@@ -410,7 +409,7 @@ mod tests {
         let times: Vec<u64> = (0..50).map(|_| away()).collect();
         assert!(times.windows(2).all(|two| two[0] + 10 == two[1]), "{times:?}");
         assert!(reads.take(&tenant, &"bob".into()).is_ok());
-        // A read that was large is paid afterwards.
+        // A large read is charged afterwards.
         sleep(Duration::from_secs(60)).await;
         reads.charge(&tenant, &ann, 300);
         assert!(reads.take(&tenant, &ann).is_err());

@@ -1,4 +1,4 @@
-//! What this node hears from the others.
+//! Handles what the fan-out delivers to this node.
 
 use std::sync::{Arc, Weak};
 
@@ -13,7 +13,7 @@ use crate::metrics::METRICS;
 use crate::node_message::{self, CommittedMessage, Heard, NodeMessage};
 use crate::topics::TopicKey;
 
-/// The hub's subscription to what the fan-out delivers. Keeps no hub alive.
+/// Passes the fan-out's deliveries to the hub. Does not keep the hub alive.
 pub(super) struct Subscription {
     hub: Weak<Hub>,
 }
@@ -45,7 +45,7 @@ impl Receiver for Subscription {
 }
 
 impl Hub {
-    /// What came by a partition, or to this node alone.
+    /// Handles a publication of a partition, or (`None`) one that was sent to this node alone.
     fn hear_body(&self, partition: Option<u16>, body: &Bytes) {
         match node_message::decode(body) {
             Some(Heard::Message(message)) => self.hear_message(&message),
@@ -76,12 +76,12 @@ impl Hub {
         self.topics.doubt();
         self.reload(partition);
         if partition.is_none() {
-            // A session may have been ended, or attached elsewhere: that is said once, and to its node alone.
+            // Sessions may have been ended or attached elsewhere. Their nodes are told so only once, and directly.
             self.holding.want_check();
         }
     }
 
-    /// Something of a partition, or of all, was or may have been missed: it is read again, soon and once.
+    /// Has everything read again, once and soon, that a partition (`None`: any partition) may have missed.
     pub(super) fn reload(&self, partition: Option<u16>) {
         let partitions = partition.map_or(0..PARTITIONS, |partition| partition..partition + 1);
         for partition in partitions {
@@ -122,7 +122,8 @@ impl Hub {
                     && let Some(partition) = partition
                 {
                     if stamp.is_some() {
-                        // It may come before what is said to this node alone, or instead of it. First its user lingers.
+                        // This message may arrive before the direct one to this node, or instead of it. First the older session is closed
+                        // here, so that its user lingers; then the user stops lingering in this partition.
                         self.holding.hear_rival(&session, &to, stamp);
                     }
                     self.presence.stop_lingering_in(partition, &session, stamp);

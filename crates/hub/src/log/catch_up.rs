@@ -1,8 +1,8 @@
-//! Reads of the log for sockets that are behind.
+//! Reads of the log for subscriptions that are behind.
 //!
-//! Thousands may fall behind in one moment: when an inbox runs over, or when all come back at once. Their reads must not take the
-//! connections that sends need, so only a few are under way at a time, and users take turns; whoever wants what is being read already
-//! gets that; and while the database does not answer, nobody is kept in a queue to be told so.
+//! Thousands may fall behind at once, when an inbox overflows or when all clients reconnect. Their reads must not take the connections to
+//! the database that sends need. So few of them are under way at once, users take turns, and equal reads are made once for all. While the
+//! database does not respond, waiting reads fail at once instead of one after the other.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,35 +25,35 @@ use crate::{CommandError, Map, Set};
 
 use super::stored;
 
-/// The most bytes of one page.
+/// Most bytes of a page.
 const PAGE_BYTES_MAX: usize = 128 * 1024;
-/// The most messages of one page.
+/// Most messages of a page.
 const PAGE: u32 = 100;
-/// For how long after a read without an answer others are told the same without asking. Those who were told ask again at their own pace.
+/// After the database did not respond, other reads fail for this long without asking it. Their callers retry at their own pace.
 const FAULT_HOLDS: Duration = Duration::from_millis(250);
 
-/// A page of a conversation's log: numbers and events, which are encoded once for all sockets that get them.
+/// A page of a conversation's log: each message's seq and its event, which is encoded once for all connections.
 pub type LogPage = Arc<[(u64, Encoded)]>;
 
 type Answer = Result<LogPage, CommandError>;
-/// After which number of which conversation.
+/// The key of a read: a conversation, and the seq after which its page begins.
 type Wanted = (ConversationId, u64);
 type Told = oneshot::Receiver<Answer>;
-/// A read, for whoever's turn it is made in.
+/// A read that has not begun. It is charged to the user in whose turn it is made.
 type Read = Box<dyn FnOnce(User) -> BoxFuture<'static, Answer> + Send>;
 
-/// Serves sockets that are behind from the log.
+/// Serves subscriptions that are behind from the log.
 pub(crate) struct CatchUp {
     store: Arc<dyn ConversationStore>,
-    /// The users whose turns the pages were made in pay for them.
+    /// Charges large pages to the user in whose turn they were read.
     reads: Arc<Reads>,
     shared: Arc<LogReads>,
-    /// Where reads are made that several sockets share.
+    /// Runs the reads, since several connections may wait for one.
     runtime: Handle,
 }
 
 impl CatchUp {
-    /// So many reads at once.
+    /// Allows `at_once` reads at the same time.
     pub fn new(
         store: Arc<dyn ConversationStore>,
         reads: Arc<Reads>,
@@ -63,8 +63,8 @@ impl CatchUp {
         CatchUp { store, reads, shared: LogReads::new(at_once), runtime }
     }
 
-    /// A page of a conversation's log after a number, from the primary. Sockets that want the same at the same time share it; with many
-    /// that want different ones, it waits its turn, however long that takes. Charged to the user whose turn it was made in.
+    /// Reads from the primary the page of a conversation's log that follows the seq `after`. Callers that want the same page at the same
+    /// time share one read. A read waits for its turn without a time limit. It is charged to the user in whose turn it is made.
     pub fn page(
         &self,
         room: &Arc<Room>,
@@ -82,12 +82,12 @@ impl CatchUp {
     }
 }
 
-/// Reads of the log that sockets share.
+/// Reads of the log that several connections share.
 struct LogReads {
     turns: Arc<Reads>,
-    /// What is being read or waits for a turn. No more than there are sockets, since each wants one thing at a time.
+    /// Reads that are under way or wait for a turn. There are at most as many as connections, since each connection makes one at a time.
     under_way: Mutex<Map<Wanted, UnderWay>>,
-    /// The last read that had no answer.
+    /// The last read to which the database did not respond.
     fault: Mutex<Option<(Instant, CommandError)>>,
 }
 
@@ -96,15 +96,15 @@ struct UnderWay {
     pending: Arc<Mutex<Pending>>,
 }
 
-/// A read that has not begun, or did (`read` is `None` then). It waits in the line of each user who wants it, and begins with the first
-/// turn of one of them: who wants the same as somebody with a long line does not wait in that.
+/// A read that waits for a turn, or has begun (`read` is then `None`). It waits in the queue of each user who wants it, and begins with the
+/// first turn that one of them gets. So a user with few reads need not wait behind the many reads of another user who wants the same page.
 struct Pending {
     read: Option<(oneshot::Sender<Answer>, Read)>,
     readers: Set<User>,
 }
 
 impl LogReads {
-    /// So many at once.
+    /// Allows `at_once` reads at the same time.
     pub fn new(at_once: usize) -> Arc<LogReads> {
         Arc::new(LogReads {
             turns: Reads::new(at_once, 0),
@@ -113,8 +113,8 @@ impl LogReads {
         })
     }
 
-    /// Reads what is wanted by `read`, on `runtime`, in a turn of the reader's or of another one who wants the same. It is dropped if
-    /// that is being read already.
+    /// Makes the read `wanted` on `runtime`, in the first turn of a user who wants it. If the same read is already under way, its answer is
+    /// shared and `read` is dropped.
     pub fn read<F, R>(
         self: &Arc<Self>,
         runtime: &Handle,
@@ -158,7 +158,7 @@ impl LogReads {
 
     async fn perform(self: Arc<Self>, wanted: Wanted, reader: User, pending: Arc<Mutex<Pending>>) {
         let Ok(_turn) = self.turns.turn_some_time(&reader).await else { return };
-        // Another one's turn may have come first.
+        // Another user's turn may have come first.
         let Some((teller, read)) = pending.lock().read.take() else { return };
         if teller.is_closed() {
             self.forget(wanted, &pending);
@@ -173,14 +173,14 @@ impl LogReads {
             }
         };
         self.forget(wanted, &pending);
-        // All who wanted it may have gone.
+        // Every caller may have gone.
         let _ = teller.send(answer);
     }
 
-    /// Who comes from now on has it read anew: the log may have grown.
+    /// Forgets a read that has ended, so that the next caller reads the log again: it may have grown.
     fn forget(&self, wanted: Wanted, pending: &Arc<Mutex<Pending>>) {
         let mut under_way = self.under_way.lock();
-        // If all had gone, somebody may have come since and be waiting for a read of his own.
+        // If all callers had gone, another one may have started a new read under the same key.
         if under_way.get(&wanted).is_some_and(|found| Arc::ptr_eq(&found.pending, pending)) {
             under_way.remove(&wanted);
         }
@@ -191,7 +191,7 @@ impl LogReads {
         fault.as_ref().filter(|(at, _)| at.elapsed() < FAULT_HOLDS).map(|(_, fault)| fault.clone())
     }
 
-    /// An absent database is absent for all; what is wrong with one conversation says nothing about others.
+    /// Remembers whether the database responds. Other errors concern one conversation only.
     fn learn(&self, answer: &Answer) {
         match answer {
             Ok(_) => *self.fault.lock() = None,
@@ -203,7 +203,7 @@ impl LogReads {
     }
 }
 
-/// A page, as events.
+/// Turns a page into events.
 fn events(conversation: &ConversationName, page: Page) -> LogPage {
     page.messages
         .into_iter()
@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// A log that answers when it is told to.
+    /// A log that responds when the test tells it to.
     #[derive(Default)]
     struct Log {
         asked: AtomicUsize,
@@ -250,7 +250,7 @@ mod tests {
         wanted: Wanted,
         answer: Answer,
     ) -> impl Future<Output = Answer> + use<> {
-        // A reader for each conversation.
+        // Each conversation has its own reader.
         reading_of(&wanted.0.to_string(), reads, log, wanted, answer)
     }
 
@@ -269,7 +269,7 @@ mod tests {
         Ok(Arc::from([]))
     }
 
-    /// Lets every task come to where it waits: this is one thread.
+    /// Lets every task run until it waits. The test has one thread.
     async fn settle() {
         for _ in 0..100 {
             tokio::task::yield_now().await;

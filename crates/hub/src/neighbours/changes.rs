@@ -1,21 +1,21 @@
-//! What the log says of the other nodes: who came, who left, and whose lease ran out.
+//! Logs changes of the other nodes: which ones joined, left or died.
 
 use starling_session_store::NodeRecord;
 
 use crate::HubConfig;
 
-/// How one list of living nodes differs from the one before it.
+/// The differences between two lists of living nodes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Changes<'a> {
     joined: Vec<&'a NodeRecord>,
-    /// Drained, and gave their leases back or let them run out.
+    /// Nodes that drained, and whose leases were given back or expired.
     left: Vec<&'a NodeRecord>,
-    /// Their leases ran out although they did not drain.
+    /// Nodes whose leases expired although they did not drain.
     died: Vec<&'a NodeRecord>,
 }
 
 impl<'a> Changes<'a> {
-    /// Compares two lists. A node that has said that it leaves was logged then, whether its lease still runs or not.
+    /// Compares two lists of nodes. Nodes that have said that they leave are left out, since that was logged when they said it.
     pub fn between(
         before: &'a [NodeRecord],
         now: &'a [NodeRecord],
@@ -31,7 +31,7 @@ impl<'a> Changes<'a> {
         Changes { joined, left, died }
     }
 
-    /// Writes one line of the log per node.
+    /// Logs one line per node.
     pub fn log(&self) {
         for record in &self.joined {
             let (peer, address) = (HubConfig::node_of(&record.node), record.address.as_deref());
@@ -51,7 +51,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// Writes that a node has left after a drain.
+/// Logs that a node has left after a drain.
 pub(super) fn log_left(node: &str) {
     tracing::info!(peer = HubConfig::node_of(node), "a node has left the cluster");
 }

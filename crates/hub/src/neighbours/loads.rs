@@ -1,30 +1,30 @@
-//! How many sessions the other nodes hold: for balancing, which may move clients only by what is known for certain.
+//! The number of sessions on each of the other nodes. Balancing may move clients only if these numbers are certain.
 //!
-//! A record that is old, or that does not say, is not a node without clients. Whoever took it for one would send its own clients
-//! away for nothing: after each upgrade, and whenever Redis or a node has just gone.
+//! A record that is old, or has no number, must not count as a node without clients. Otherwise nodes would move clients for nothing: after
+//! each upgrade, and whenever Redis or a node has just failed.
 
 use starling_session_store::NodeRecord;
 use tokio::time::Instant;
 
 use super::Neighbours;
 
-/// Why it is not known how many sessions the other nodes hold.
+/// Why the number of sessions on the other nodes is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsure {
     /// This node does not hear the others.
     Deaf,
-    /// The session store has not answered lately.
+    /// The session store has not responded lately.
     Stale,
-    /// A node came, went or began to drain a moment ago, or this node has just found back to the others.
+    /// A node came, went or began to drain a moment ago, or this node has just begun to hear the others again.
     Changed,
-    /// A node with a lease has not been heard lately: it may be dead.
+    /// A node with a lease has not been heard lately and may be dead.
     Silent,
-    /// A node does not say how many sessions it has: it runs another version.
+    /// A node does not report its number of sessions, since it runs another version.
     Unsaid,
 }
 
 impl Unsure {
-    /// The same in one word, for logs.
+    /// Returns the reason as one word, for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Unsure::Deaf => "deaf",
@@ -37,7 +37,7 @@ impl Unsure {
 }
 
 impl Neighbours {
-    /// How many sessions each of the other nodes has, those that drain left out; or why that is not known.
+    /// Returns the number of sessions on each of the other nodes, except those that drain.
     pub fn loads(&self) -> Result<Vec<u64>, Unsure> {
         let now = Instant::now();
         if !self.hears() {
@@ -47,7 +47,8 @@ impl Neighbours {
         loads(&self.serving(), |node| self.peers.is_heard(node, now))
     }
 
-    /// How many other nodes may take this node's clients; `None` where nobody has said yet which nodes there are.
+    /// Returns the number of other nodes that may take this node's clients. `None`: the session store has not yet reported which nodes
+    /// there are.
     pub fn serving_count(&self) -> Option<usize> {
         (!self.publisher.is_clustered() || self.registry.is_known()).then(|| self.serving().len())
     }

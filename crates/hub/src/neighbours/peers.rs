@@ -1,8 +1,8 @@
-//! Which of the other nodes may have committed something that the rest was not told.
+//! Knows whether another node may have committed messages that it did not publish.
 //!
-//! Every node says each second that it is there. One that is cut off from the broker commits and can't tell, while those who hear the
-//! others notice nothing; one that was killed, or has just left, may have committed last what it never told. While there is such a
-//! node, the others look into the log.
+//! Every node publishes each second that it is there. A node that is cut off from Redis commits messages and can't publish them, while the
+//! nodes that hear each other notice nothing. A node that was killed, or has just left, may not have published its last messages. While
+//! there is such a node, the others compare their conversations with the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use tokio::time::Instant;
 
 use crate::Map;
 
-/// A node that has not been heard for this long may be cut off: it says that it is there each second.
+/// A node that has been silent for this long may be cut off, since it is to be heard each second.
 const SILENT_AFTER: Duration = Duration::from_millis(1_500);
-/// A node that has not been heard for this long may be dead, although it has a lease still.
+/// A node that has been silent for this long may be dead, although its lease has not expired.
 const DEAD_AFTER: Duration = Duration::from_secs(3);
-/// For how long a node that is not heard is reckoned with. One that was killed looks like one that is cut off.
+/// How long a silent node counts as possibly cut off. A killed node can't be told apart from one that is cut off.
 const SILENT_FOR: Duration = Duration::from_secs(600);
-/// For how long a node that left is reckoned with: longer than the last statement that it began may take.
+/// How long a node that left may still have something committed: longer than the last statement that it began may take.
 const LEFT_FOR: Duration = Duration::from_secs(15);
-/// How many nodes are remembered.
+/// Most nodes that are remembered.
 const PEERS_MAX: usize = 4_096;
 
-/// The other nodes, by what the broker carried of them.
+/// The other nodes, by what was heard of them through Redis.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     inner: Mutex<Map<Arc<str>, Peer>>,
@@ -31,14 +31,14 @@ pub(super) struct Peers {
 
 #[derive(Clone, Copy, Debug)]
 enum Peer {
-    /// Heard last at this time.
+    /// The time at which the node was last heard.
     Heard(Instant),
-    /// Said at this time that it goes.
+    /// The time at which the node said that it leaves.
     Left(Instant),
 }
 
 impl Peers {
-    /// A node said that it is there.
+    /// Notes that a node was heard.
     pub fn hear(&self, node: &Arc<str>, now: Instant) {
         let mut inner = self.inner.lock();
         match inner.get_mut(node) {
@@ -48,7 +48,7 @@ impl Peers {
         }
     }
 
-    /// A node has a lease: it is to be heard from now on.
+    /// Notes that a node has a lease, so that it must be heard from now on.
     pub fn expect(&self, node: &str, now: Instant) {
         let mut inner = self.inner.lock();
         if !inner.contains_key(node) {
@@ -56,7 +56,7 @@ impl Peers {
         }
     }
 
-    /// A node said that it goes.
+    /// Notes that a node said that it leaves.
     pub fn leave(&self, node: &Arc<str>, now: Instant) {
         let mut inner = self.inner.lock();
         match inner.get_mut(node) {
@@ -65,7 +65,7 @@ impl Peers {
         }
     }
 
-    /// Whether this node has said lately that it goes.
+    /// Whether this node has said lately that it leaves.
     pub fn has_left(&self, node: &str) -> bool {
         matches!(self.inner.lock().get(node), Some(Peer::Left(_)))
     }
@@ -77,7 +77,7 @@ impl Peers {
         self.inner.lock().get(node).is_some_and(heard_lately)
     }
 
-    /// Whether some node may have committed what it did not tell.
+    /// Whether a node may have committed messages that it did not publish.
     pub fn may_owe(&self, now: Instant) -> bool {
         let mut inner = self.inner.lock();
         inner.retain(|_, peer| match *peer {
@@ -115,7 +115,7 @@ mod tests {
         assert!(peers.may_owe(after(1.5)), "nothing was heard of one that has a lease");
         peers.hear(&"a".into(), after(1.6));
         assert!(!peers.may_owe(after(2.8)));
-        // A lease alone is no word.
+        // A renewed lease does not prove that the node can be heard.
         peers.expect("a", after(3.0));
         assert!(peers.may_owe(after(3.2)) && peers.may_owe(after(600.0)));
         assert!(!peers.may_owe(after(602.0)));

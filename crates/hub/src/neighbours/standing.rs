@@ -1,8 +1,8 @@
-//! Whether this node serves its clients as well as any other node would.
+//! Judges whether this node serves its clients as well as any other node would.
 //!
-//! A node that does not hear the others still serves from the log. Clients need not go elsewhere for that while nobody does better,
-//! as when Redis is away for all. But a node that is cut off alone should get no new clients. It can't ask the others through the
-//! broker, so it asks through the database: a node that is deaf says so there, and those that hear then say that they do.
+//! A deaf node still serves from the log. While every node is deaf, as when Redis is down, clients gain nothing by moving. But a node that
+//! is deaf alone should get no new clients. It can't ask the others through Redis, so it asks through the database: a deaf node reports
+//! there that it is deaf, and the nodes that hear each other then report that they do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,43 +14,44 @@ use tokio::time::{Instant, timeout};
 use super::Neighbours;
 use crate::clock::every_second;
 
-/// How often a node that hears looks whether another one does not.
+/// How often a node that is not deaf checks whether another one is.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// How long the database may take to answer.
+/// Longest time that the database may take to respond.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-/// How long a node has been deaf before it judges by what the others say: longer than a node that will be deaf, too, takes to notice
-/// it, and than one that hears takes to say so.
+/// How long a node must have been deaf before it judges by the others' reports. This is longer than another node needs to notice that it is
+/// deaf, too, and than a node that hears needs to report so.
 const JUDGE_AFTER: Duration = Duration::from_secs(7);
-/// How long a node has heard before it says so: when the broker is back, not all hear it in the same second.
+/// How long a node must have heard the others before it reports so. When Redis comes back, the nodes don't all hear each other in the same
+/// second.
 const HEARS_FOR: Duration = Duration::from_secs(10);
-/// How long ago a node that says that it hears has heard its own probe, at most. It sends one each second.
+/// How recently a node must have heard its own probe to report that it hears. It sends one each second.
 const HEARD_WITHIN: Duration = Duration::from_millis(2_500);
-/// How long a deaf node believes that it can read the log after the database last answered.
+/// How long after the database last responded a deaf node believes that it can read the log.
 const LOG_WITHIN: Duration = Duration::from_secs(10);
-/// How long a word that some other node hears counts.
+/// How long the report that another node hears is valid.
 const WORD_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a node can do for its clients now.
+/// How well a node can serve its clients now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It hears the other nodes, or there are none.
     Whole,
-    /// It does not hear the others, and nobody is known to do better: it serves from the log.
+    /// It does not hear the others, and no node is known to do better. It serves from the log.
     Degraded,
-    /// It does not hear the others although others hear each other, or it has not found out yet.
+    /// It does not hear the others. Other nodes hear each other, or the node does not know yet.
     Deaf,
     /// It does not hear the others, and can't read the log either.
     CutOff,
 }
 
 impl Standing {
-    /// Whether clients are served here as well as anywhere.
+    /// Whether this node serves clients as well as any other would.
     pub fn serves(self) -> bool {
         matches!(self, Standing::Whole | Standing::Degraded)
     }
 }
 
-/// What a node knows about that.
+/// What a node knows about its own link and those of the others.
 #[derive(Debug, Default)]
 pub(super) struct Standings {
     known: Mutex<Known>,
@@ -58,35 +59,35 @@ pub(super) struct Standings {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    /// Since when the node hears the others without a break.
+    /// Since when the node has heard the others without a break.
     hears_since: Option<Instant>,
-    /// Since when it does not.
+    /// Since when the node has been deaf.
     deaf_since: Option<Instant>,
-    /// It has heard the others once.
+    /// Whether the node has ever heard the others.
     has_heard: bool,
-    /// When the database answered last, while the node was deaf.
+    /// When the database last responded while the node was deaf.
     answered: Option<Instant>,
-    /// When another node was known to hear.
+    /// When another node was last known to hear.
     others_heard: Option<Instant>,
-    /// Another node says that it is deaf.
+    /// Whether another node reports that it is deaf.
     some_are_deaf: bool,
-    /// When this node asked last.
+    /// When this node last asked the database.
     asked: Option<Instant>,
 }
 
-/// What a node is to do about the reports in the database.
+/// What a node must do about the reports in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Report {
-    /// Nothing now.
+    /// Do nothing now.
     Nothing,
-    /// Read what the others say.
+    /// Read the others' reports.
     Ask,
-    /// Say that it hears, or that it does not, and read what the others say.
+    /// Report whether this node hears, and read the others' reports.
     Say(bool),
 }
 
 impl Known {
-    /// Takes down whether the node hears the others. `probed`: when it last heard its own probe.
+    /// Records whether the node hears the others. `probed`: when it last heard its own probe.
     fn observe(&mut self, now: Instant, hears: bool, probed: Option<Instant>) -> Report {
         if hears {
             self.hears_since.get_or_insert(now);
@@ -124,7 +125,7 @@ impl Known {
         };
         let others_hear = self.others_heard.is_some() && since(self.others_heard) < WORD_WITHIN;
         if deaf_for < JUDGE_AFTER {
-            // A node that has heard keeps its place until it knows more; one that has just been started has none yet.
+            // A node that has heard the others serves until it knows more. A node that has just started does not serve yet.
             if self.has_heard { Standing::Degraded } else { Standing::Deaf }
         } else if !reads_the_log {
             Standing::CutOff
@@ -137,12 +138,12 @@ impl Known {
 }
 
 impl Neighbours {
-    /// What this node can do for its clients now.
+    /// Returns how well this node can serve its clients now.
     pub fn standing(&self) -> Standing {
         if self.hears() { Standing::Whole } else { self.standings.known.lock().judge(Instant::now()) }
     }
 
-    /// Finds out, while this node or another one does not hear the others, whether somebody does.
+    /// Exchanges reports through the database, so that nodes learn who hears and who is deaf.
     pub(super) async fn compare_links_forever(self: Arc<Self>) {
         let mut interval = every_second();
         while self.lifetime.goes_on(&mut interval).await {
@@ -169,12 +170,12 @@ impl Neighbours {
 mod tests {
     use super::*;
 
-    /// Nodes that look each second at what they said in a database, and how each stands.
+    /// Nodes that exchange reports through a database each second, and what each knows.
     struct World {
         began: Instant,
         second: u64,
         known: Vec<Known>,
-        /// What each said last, and when.
+        /// The last report of each node, and when it was made.
         said: Vec<Option<(bool, u64)>>,
     }
 
@@ -188,7 +189,7 @@ mod tests {
             self.began + Duration::from_secs(self.second)
         }
 
-        /// A second passes in which these nodes hear, with the database there or away.
+        /// Lets a second pass. `hears`: whether each node hears; `database`: whether the database responds. Returns each node's standing.
         fn pass(&mut self, hears: &[bool], database: bool) -> Vec<Standing> {
             self.second += 1;
             let now = self.now();
@@ -230,7 +231,7 @@ mod tests {
         for second in 0..600 {
             assert_eq!(world.pass(&[false; 3], true), [Standing::Degraded; 3], "after {second} s");
         }
-        // And they hear again one after the other.
+        // They hear again one after the other.
         for hears in [[true, false, false], [true, false, false], [true, true, false]] {
             assert!(world.pass(&hears, true).iter().all(|standing| standing.serves()));
         }
@@ -252,7 +253,7 @@ mod tests {
             }
         }
         assert_eq!(unfit, (7..100).collect::<Vec<_>>());
-        // The others lose the broker as well: now it is as good as they are.
+        // The others lose Redis as well, so this node is as good as they are.
         for _ in 0..10 {
             world.pass(&[false; 3], true);
         }
@@ -267,7 +268,7 @@ mod tests {
         assert_eq!(standings[7..], [Standing::Degraded; 13]);
         let mut world = World::new(2);
         for second in 0..40 {
-            // The first one has run for long; the second one is started after twenty seconds.
+            // The first node has run for long. The second one starts after twenty seconds.
             let known = world.known[1];
             let standings = world.pass(&[true, false], true);
             if second < 20 {

@@ -1,4 +1,4 @@
-//! The conversations that this node knows: loaded once, kept true by events, forgotten when nobody uses them.
+//! The conversations that this node knows. Each is loaded once, kept up to date by events, and forgotten when nobody uses it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,16 +16,16 @@ use crate::encoded::Encoded;
 use crate::shards::{RoomIds, Shards};
 use crate::{CommandError, Map};
 
-/// Directory parts, so that shards seldom wait for each other.
+/// Number of parts of the map, each with its own lock, so that shards seldom wait for each other.
 const PARTS: usize = 16;
-/// How many conversations without a joined socket are remembered on a node.
+/// Most conversations without a joined session that a node remembers for [`IDLE_SECONDS`].
 const IDLE_MAX: usize = 50_000;
-/// For how long, seconds.
+/// How long an unused conversation is remembered, seconds.
 const IDLE_SECONDS: u64 = 60;
-/// How many messages are kept for a conversation while it is being loaded; the log has the rest.
+/// Most messages kept for a conversation while it is being loaded. The log has the rest.
 const EARLY_MAX: usize = 256;
-/// How often a load is begun anew because the members changed meanwhile. Then what was read is taken, and [`Hub::member_room`]
-/// has the members read once more: somebody who changes members all the time must not keep others from their conversation.
+/// Most attempts to load a conversation whose members change during the load. The last attempt is used as it is, and [`Hub::member_room`]
+/// has the members read again: frequent changes of members must not keep others from the conversation.
 ///
 /// [`Hub::member_room`]: crate::Hub
 const RELOADS_MAX: u32 = 3;
@@ -36,15 +36,15 @@ pub struct Rooms {
     ids: Arc<RoomIds>,
     shards: usize,
     hasher: crate::Seeds,
-    /// What the times of the rooms' last uses count from.
+    /// Start of the time in which the rooms' last uses are measured.
     began: Instant,
 }
 
-/// What a message leaves to do.
+/// What remains to be done after a message.
 pub enum Taken {
-    /// Messages before it are missing in this room.
+    /// Fill a hole before it in this room.
     Holed(Arc<Room>),
-    /// Another conversation has this room's name by now.
+    /// Forget this room: another conversation has its name now.
     Gone(Arc<Room>),
 }
 
@@ -56,9 +56,9 @@ enum Slot {
 #[derive(Default)]
 struct Loading {
     room: OnceCell<Option<Arc<Room>>>,
-    /// What was published meanwhile.
+    /// Messages that were published during the load.
     early: Mutex<Vec<Early>>,
-    /// Whether members changed meanwhile.
+    /// Whether members may have changed during the load.
     stale: AtomicBool,
 }
 
@@ -79,14 +79,14 @@ impl Equivalent<RoomKey> for KeyRef<'_> {
 
 impl std::hash::Hash for KeyRef<'_> {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        // As the derived Hash of RoomKey does.
+        // Must hash as the derived `Hash` of `RoomKey` does.
         self.0.hash(state);
         self.1.hash(state);
     }
 }
 
 impl Rooms {
-    /// None known yet.
+    /// Creates an empty map.
     pub fn new(shards: usize, ids: Arc<RoomIds>) -> Rooms {
         Rooms {
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
@@ -97,7 +97,7 @@ impl Rooms {
         }
     }
 
-    /// The room, if it is known already.
+    /// Returns the room, if it is already loaded.
     pub fn known(&self, tenant: &TenantName, name: &ConversationName) -> Option<Arc<Room>> {
         match self.part(tenant, name).lock().get(&KeyRef(tenant, name))? {
             Slot::Ready(room) => Some(room.clone()),
@@ -105,7 +105,7 @@ impl Rooms {
         }
     }
 
-    /// The room, read from the database if need be (once, however many ask). `None`: no such conversation.
+    /// Returns the room, and loads it from the database if needed: once for all callers. `None`: no such conversation.
     pub async fn get(
         &self,
         store: &dyn ConversationStore,
@@ -129,14 +129,14 @@ impl Rooms {
             }
         };
         let loaded = loading.room.get_or_try_init(|| self.load(store, &key, &loading)).await;
-        // A load that failed leaves its place: whoever waits, or comes next, loads again into it.
+        // After a failed load the slot stays, and the next caller, or one that waits, loads into it again.
         if let Ok(room) = &loaded {
             self.settle(shards, &key, &loading, room.as_ref());
         }
         loaded.cloned()
     }
 
-    /// Takes a message of a conversation, if the conversation is known here. Answers the room if that leaves something to do.
+    /// Feeds a message to its conversation, if this node knows it. Returns the room if something remains to be done.
     pub fn feed(
         &self,
         shards: &dyn Shards,
@@ -160,7 +160,7 @@ impl Rooms {
             }
         };
         if room.conversation != conversation {
-            // Deleted and made again under the same name. Numbers grow: either the message is of the deleted one, or the room is.
+            // The conversation was deleted and created again. Ids only grow, so the lower one of the two is deleted.
             return (room.conversation < conversation).then_some(Taken::Gone(room));
         }
         if room.state().joined() == 0 {
@@ -172,7 +172,7 @@ impl Rooms {
         (fed == super::sequencer::Fed::Waits).then_some(Taken::Holed(room))
     }
 
-    /// Learns that a conversation has messages up to `head`. Answers the room if some are missing here.
+    /// Learns that a conversation's head is at least `head`. Returns the room if messages are missing here.
     pub fn learn_head(
         &self,
         tenant: &TenantName,
@@ -184,7 +184,7 @@ impl Rooms {
         (room.conversation == conversation && room.learn_head(head)).then_some(room)
     }
 
-    /// Forgets a room, so that the next use reads the database. Another one that has its name by now stays.
+    /// Forgets a room, so that its next use reads the database. Another room that has taken its name stays.
     pub fn forget(&self, room: &Arc<Room>) {
         let RoomKey { tenant, name } = &room.key;
         let mut part = self.part(tenant, name).lock();
@@ -195,7 +195,7 @@ impl Rooms {
         }
     }
 
-    /// Has every load that is under way begin anew.
+    /// Makes every load that is under way start again.
     pub fn doubt_all_loads(&self) {
         for part in &self.parts {
             for slot in part.lock().values() {
@@ -206,28 +206,28 @@ impl Rooms {
         }
     }
 
-    /// Notes that the members of a conversation changed, for one that is just being loaded.
+    /// Makes a load of this conversation start again, if one is under way, since its members have changed.
     pub fn doubt_load(&self, tenant: &TenantName, name: &ConversationName) {
         if let Some(Slot::Loading(loading)) = self.part(tenant, name).lock().get(&KeyRef(tenant, name)) {
             loading.stale.store(true, Ordering::Relaxed);
         }
     }
 
-    /// With how many sessions a user is online in a conversation by a node, as far as this node knows.
+    /// Returns the number of a user's sessions in a conversation on another node, as far as this node knows.
     pub fn devices_on(&self, node: &str, conversation: &ConversationKey, user: &UserName) -> u32 {
         self.known(&conversation.tenant, &conversation.conversation)
             .filter(|room| room.conversation == conversation.id)
             .map_or(0, |room| room.state().online.on_node(user, node))
     }
 
-    /// All rooms with a joined socket.
+    /// Returns all rooms with a joined session.
     pub fn joined(&self) -> Vec<Arc<Room>> {
         let mut all = self.all();
         all.retain(|room| room.state().joined() > 0);
         all
     }
 
-    /// What is known of who is there may be old: of rooms where nobody here is joined, it is read again before somebody joins.
+    /// Marks the presence of rooms without a joined session as possibly outdated. It is read again before the next join.
     pub fn doubt_presence(&self) {
         for part in &self.parts {
             for slot in part.lock().values() {
@@ -240,14 +240,14 @@ impl Rooms {
         }
     }
 
-    /// All rooms that somebody is joined to or uses right now, for when words of others may not be heard. The rest is forgotten, so
-    /// that the next use reads the database: whoever sends without a join must not go on after being removed.
+    /// Returns all rooms that have a joined session or are in use now, and forgets the others, so that their next use reads the database.
+    /// It is called when events of other nodes may be missed: a removed member who sends without a join must be refused.
     pub fn in_use(&self) -> Vec<Arc<Room>> {
         self.sweep(true);
         self.all()
     }
 
-    /// Forgets rooms that nobody has used for a while; all unused ones with `all` (after a gap, when what is cached may be old).
+    /// Forgets rooms that have not been used for a while. `all`: every unused room, when what is cached may be outdated (after a gap).
     pub fn sweep(&self, all: bool) {
         let now_s = self.now_s();
         for part in &self.parts {
@@ -264,12 +264,12 @@ impl Rooms {
         }
     }
 
-    /// Notes that a room is used.
+    /// Notes that a room is in use.
     pub fn touch(&self, room: &Room) {
         room.touch(self.now_s());
     }
 
-    /// All rooms.
+    /// Returns all rooms.
     pub fn all(&self) -> Vec<Arc<Room>> {
         let mut all = Vec::new();
         for part in &self.parts {
@@ -307,7 +307,7 @@ impl Rooms {
         Ok(None)
     }
 
-    /// Puts the loaded room in its place, once, with what was published meanwhile.
+    /// Puts the loaded room into its slot, and feeds it the messages that were published during the load. Does so once per load.
     fn settle(&self, shards: &dyn Shards, key: &RoomKey, loading: &Arc<Loading>, room: Option<&Arc<Room>>) {
         let mut part = self.part(&key.tenant, &key.name).lock();
         if !matches!(part.get(key), Some(Slot::Loading(found)) if Arc::ptr_eq(found, loading)) {
@@ -319,7 +319,7 @@ impl Rooms {
             }
             Some(room) => {
                 for early in loading.early.lock().drain(..) {
-                    // Late words of one that was deleted, and made again under its name, say nothing about this one.
+                    // A late message of a deleted conversation of the same name says nothing about this one.
                     if early.conversation == room.conversation {
                         room.feed(shards, early.seq, early.event);
                     }
@@ -332,7 +332,7 @@ impl Rooms {
     fn part(&self, tenant: &TenantName, name: &ConversationName) -> &Mutex<Map<RoomKey, Slot>> {
         use std::hash::BuildHasher;
         let hash = self.hasher.hash_one((tenant, name));
-        // The high bits: the map inside uses the low ones.
+        // Take the high bits, since the map inside uses the low ones.
         &self.parts[(hash >> 60) as usize % PARTS]
     }
 }

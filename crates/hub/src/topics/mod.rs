@@ -1,4 +1,4 @@
-//! Topics that somebody on this node is subscribed to.
+//! The topics that sessions on this node are subscribed to.
 
 mod publishing;
 
@@ -15,20 +15,20 @@ use crate::Map;
 use crate::encoded::Encoded;
 use crate::shards::{RoomId, RoomIds, ShardItem, Shards};
 
-/// A topic's name, with its tenant's.
+/// A topic's name and its tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TopicKey {
-    /// Whose.
+    /// The tenant that the topic belongs to.
     pub tenant: TenantName,
-    /// Its name.
+    /// The topic's name.
     pub name: TopicName,
 }
 
-/// A topic that somebody on this node is subscribed to.
+/// A topic that a session on this node is subscribed to.
 pub struct Topic {
-    /// Its name.
+    /// The topic's name and tenant.
     pub key: TopicKey,
-    /// Its short name on this node.
+    /// The topic's id on this node.
     pub id: RoomId,
     state: Mutex<TopicState>,
 }
@@ -36,14 +36,14 @@ pub struct Topic {
 struct TopicState {
     interest: Vec<u32>,
     subscribed: u32,
-    /// Where it stands, as far as this node can tell without asking.
+    /// The topic's position in Redis, if this node knows it without asking.
     position: Option<Position>,
-    /// How many publications have come: what was asked before one came is old.
+    /// Number of publications received. A position that was asked for before the latest one may be outdated.
     heard: u64,
 }
 
 impl Topic {
-    /// Counts a socket of a shard in.
+    /// Counts a subscription of a shard.
     pub fn attach(&self, shard: u16) {
         let mut state = self.state.lock();
         if let Some(count) = state.interest.get_mut(usize::from(shard)) {
@@ -52,17 +52,17 @@ impl Topic {
         }
     }
 
-    /// Where the topic stands, if this node has followed it without a gap.
+    /// Returns the topic's position, if this node has followed it without a gap.
     pub fn position(&self) -> Option<Position> {
         self.state.lock().position.clone()
     }
 
-    /// How many publications have come so far; for [`Topic::learn`].
+    /// Returns the number of publications received so far, to be passed to [`Topic::learn`].
     pub fn heard(&self) -> u64 {
         self.state.lock().heard
     }
 
-    /// Takes over what the broker said, unless publications have come since it was asked: then it may be old.
+    /// Stores a position that Redis returned. It is ignored if publications have come since Redis was asked, since it may then be outdated.
     pub fn learn(&self, position: &Position, heard: u64) {
         let mut state = self.state.lock();
         if state.heard == heard {
@@ -70,7 +70,7 @@ impl Topic {
         }
     }
 
-    /// Forgets the position: publications may have been lost.
+    /// Forgets the position, since publications may have been lost.
     pub fn doubt(&self) {
         self.state.lock().position = None;
     }
@@ -79,7 +79,7 @@ impl Topic {
         let mut state = self.state.lock();
         state.heard += 1;
         let same = |known: &Position| epoch.is_none_or(|epoch| epoch == EpochTag::of(&known.epoch));
-        // A number that does not follow means that some were lost or that the numbering began anew.
+        // An offset that does not follow the last one means that publications were lost or that a new epoch began.
         match &mut state.position {
             Some(known) if known.offset + 1 == offset && same(known) => known.offset = offset,
             position => *position = None,
@@ -93,21 +93,21 @@ impl Topic {
     }
 }
 
-/// All topics that somebody on this node is subscribed to.
+/// The topics that sessions on this node are subscribed to.
 pub struct Topics {
-    /// How many shards there are.
+    /// Number of shards.
     shards: usize,
     ids: Arc<RoomIds>,
     inner: Mutex<Map<TopicKey, Arc<Topic>>>,
 }
 
 impl Topics {
-    /// None yet.
+    /// Creates an empty map.
     pub(crate) fn new(shards: usize, ids: Arc<RoomIds>) -> Topics {
         Topics { shards, ids, inner: Mutex::default() }
     }
 
-    /// The topic, made if it is not there.
+    /// Returns the topic, and adds it if it is not there.
     pub fn enter(&self, key: &TopicKey) -> Arc<Topic> {
         let mut inner = self.inner.lock();
         if let Some(topic) = inner.get(key) {
@@ -119,7 +119,7 @@ impl Topics {
         topic
     }
 
-    /// Counts a socket out, and forgets the topic after the last.
+    /// Removes one subscription of a shard, and forgets the topic after the last one.
     pub fn detach(&self, topic: &Arc<Topic>, shard: u16) {
         let mut inner = self.inner.lock();
         let mut state = topic.state.lock();
@@ -127,7 +127,7 @@ impl Topics {
             *count -= 1;
             state.subscribed -= 1;
         }
-        // Whoever is about to attach holds the topic, and would be left with one that gets nothing.
+        // A caller that is about to attach has a reference to the topic. If the topic were removed here, it would get no publications.
         let last = state.subscribed == 0 && Arc::strong_count(topic) <= 2;
         drop(state);
         if last && inner.get(&topic.key).is_some_and(|found| Arc::ptr_eq(found, topic)) {
@@ -135,14 +135,14 @@ impl Topics {
         }
     }
 
-    /// Forgets topics that nobody is subscribed to (entered, but never attached).
+    /// Forgets topics without a subscription: those that were entered and never attached.
     pub fn sweep(&self) {
         self.inner
             .lock()
             .retain(|_, topic| topic.state.lock().subscribed > 0 || Arc::strong_count(topic) > 1);
     }
 
-    /// Hands a publication out.
+    /// Delivers a publication to the shards that have subscriptions.
     pub fn deliver(
         &self,
         shards: &dyn Shards,
@@ -160,20 +160,20 @@ impl Topics {
         topic.deliver(shards, epoch, offset, &Arc::new(Encoded::at(event, happened_at_us)));
     }
 
-    /// Forgets all positions: publications may have been lost.
+    /// Forgets all positions, since publications may have been lost.
     pub fn doubt(&self) {
         for topic in self.inner.lock().values() {
             topic.doubt();
         }
     }
 
-    /// How many there are.
+    /// Returns the number of topics.
     pub fn count(&self) -> usize {
         self.inner.lock().len()
     }
 }
 
-/// What is kept and carried of a publication: `u64 published_at_us | u8 len sender | sender | data`.
+/// Encodes a publication for the history and for the other nodes: `u64 published_at_us | u8 len sender | sender | data`.
 pub fn encode_publication(published_at_us: u64, sender: Option<&UserName>, data: &Json) -> Bytes {
     let sender = sender.map_or("", UserName::as_str);
     let mut out = BytesMut::with_capacity(9 + sender.len() + data.as_str().len());
@@ -184,7 +184,7 @@ pub fn encode_publication(published_at_us: u64, sender: Option<&UserName>, data:
     out.freeze()
 }
 
-/// The reverse of [`encode_publication`].
+/// Reverses [`encode_publication`].
 pub fn decode_publication(body: &[u8]) -> Option<(u64, Option<UserName>, Json)> {
     let published_at_us = u64::from_be_bytes(body.get(..8)?.try_into().ok()?);
     let length = usize::from(*body.get(8)?);

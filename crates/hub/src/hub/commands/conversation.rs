@@ -1,4 +1,4 @@
-//! Conversations as things: making, listing, changing, deleting them, and their members.
+//! Creates, lists, changes and deletes conversations and their members.
 
 use std::sync::Arc;
 
@@ -19,44 +19,44 @@ use crate::room::Room;
 /// A conversation, as the HTTP API shows it.
 #[derive(Clone, Debug)]
 pub struct ConversationView {
-    /// Its name.
+    /// The conversation's name.
     pub conversation: ConversationName,
-    /// Shown to people.
+    /// A title to show to people.
     pub title: Option<String>,
-    /// A JSON object.
+    /// Metadata, a JSON object.
     pub metadata: Option<Json>,
-    /// Who made it.
+    /// The user who owns the conversation.
     pub owner: UserName,
-    /// When.
+    /// When the conversation was created.
     pub created_at: Timestamp,
-    /// Newest number, 0 when empty.
+    /// The head; 0 if the log is empty.
     pub head: u64,
-    /// Everybody in it; absent in lists.
+    /// All members. Absent in lists.
     pub members: Option<Vec<UserName>>,
 }
 
 /// A page of somebody's conversations.
 #[derive(Clone, Debug)]
 pub struct ConversationPage {
-    /// Newest activity first.
+    /// The conversations, newest activity first.
     pub conversations: Vec<ConversationView>,
-    /// Where to go on.
+    /// Where the next page begins. `None`: this is the last page.
     pub next: Option<ListCursor>,
 }
 
 /// A message that came by HTTP.
 #[derive(Clone, Debug)]
 pub struct Posted {
-    /// The message.
+    /// The message to send.
     pub send: protocol::Send,
-    /// Under whose name, for those who may.
+    /// The sender's name. Only admins may set it.
     pub sender: Option<UserName>,
-    /// Who speaks, for those who may.
+    /// The sender's role. Only admins may set it.
     pub role: Option<Role>,
 }
 
 impl Hub {
-    /// `create`
+    /// `create`: creates a conversation.
     pub async fn create(
         self: &Arc<Self>,
         identity: &Identity,
@@ -88,7 +88,7 @@ impl Hub {
         Ok(Created { conversation, created: created.created })
     }
 
-    /// The conversations that one is a member of, newest activity first.
+    /// Returns a page of the conversations that the user is a member of, newest activity first.
     pub async fn list_conversations(
         &self,
         identity: &Identity,
@@ -102,7 +102,7 @@ impl Hub {
         Ok(ConversationPage { conversations, next: list.next })
     }
 
-    /// One conversation with its members, for a member or an admin.
+    /// Returns a conversation with its members, to a member or an admin.
     pub async fn conversation(
         &self,
         identity: &Identity,
@@ -128,7 +128,7 @@ impl Hub {
         })
     }
 
-    /// Changes title and metadata; for the owner or an admin. Counts as a write.
+    /// Changes the title and metadata. Allowed to the owner and admins. Counts as a write.
     pub async fn change_conversation(
         &self,
         identity: &Identity,
@@ -142,7 +142,7 @@ impl Hub {
         if !self.store.update(room.conversation, title, metadata).await? {
             return Err(CommandError::no_such_conversation());
         }
-        // What was committed is read, so that changes made at the same time by several nodes end with the same title everywhere.
+        // Read what was committed, so that every node ends with the same title if several change it at the same time.
         self.directory.reload_members(&room);
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
         let conversation = Some(room.conversation);
@@ -150,7 +150,7 @@ impl Hub {
         self.conversation(identity, &room.key.name).await
     }
 
-    /// Deletes a conversation; for the owner or an admin. Counts as a write.
+    /// Deletes a conversation. Allowed to the owner and admins. Counts as a write.
     pub async fn delete_conversation(
         self: &Arc<Self>,
         identity: &Identity,
@@ -162,7 +162,7 @@ impl Hub {
         self.to_the_end(async move { hub.delete_and_tell(&room).await }).await
     }
 
-    /// Adds a member; for the owner or an admin. Counts as a write.
+    /// Adds a member. Allowed to the owner and admins. Counts as a write.
     pub async fn add_member(
         self: &Arc<Self>,
         identity: &Identity,
@@ -176,7 +176,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Removes a member; for the owner, an admin, or the member itself. Counts as a write.
+    /// Removes a member. Allowed to the owner, admins, and the member. Counts as a write.
     pub async fn remove_member(
         self: &Arc<Self>,
         identity: &Identity,
@@ -196,7 +196,7 @@ impl Hub {
         Ok(())
     }
 
-    /// A page of the log; for a member or an admin.
+    /// Returns a page of the log, to a member or an admin.
     pub async fn messages(
         &self,
         identity: &Identity,
@@ -207,7 +207,7 @@ impl Hub {
         self.page(&room, &identity.user, history, PAGE_BYTES_MAX).await
     }
 
-    /// A message that came by HTTP. An admin may speak under any name and in any role.
+    /// Sends a message that came by HTTP. An admin may set any sender and role.
     pub async fn post(&self, identity: &Identity, posted: Posted) -> Result<Sent, CommandError> {
         let Posted { send, sender, role } = posted;
         if identity.scopes.is_admin() {
@@ -277,8 +277,8 @@ impl Hub {
         Ok(created)
     }
 
-    /// Adds or removes a member and tells everybody what is so now, also where nothing changed or nobody knows: somebody may have
-    /// missed it when it did. `false`: it was so already.
+    /// Adds or removes a member and tells all nodes the result. The version is told even if nothing changed or the result is unknown, since
+    /// a node may have missed an earlier change. `false`: nothing changed.
     async fn set_member_and_tell(
         &self,
         room: &Arc<Room>,
@@ -321,7 +321,7 @@ impl Hub {
                 Err(CommandError::no_such_conversation())
             }
             Err(error) => {
-                // It may have been committed although the answer was lost on the way.
+                // The change may have been committed although the reply was lost.
                 self.directory.tell_members_version(room, None);
                 Err(error.into())
             }
@@ -331,7 +331,7 @@ impl Hub {
     async fn delete_and_tell(&self, room: &Arc<Room>) -> Result<(), CommandError> {
         match self.store.delete(room.conversation).await {
             Ok(deleted) => {
-                // Also where it was gone already: somebody may have missed that.
+                // Also tell it if the conversation was already deleted, since a node may have missed that.
                 self.directory.tell_deleted(room);
                 self.eraser.request();
                 if deleted { Ok(()) } else { Err(CommandError::no_such_conversation()) }

@@ -1,4 +1,4 @@
-//! `join` and `leave`. Joining and resuming are the same motion: attach to what is live, read the log from the cursor, splice by number.
+//! `join`, and what it shares with a resume: attach to live events, read the log from the cursor, and connect the two by seq.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::room::Room;
 use crate::sessions::Session;
 use crate::shards::RoomId;
 
-/// How often a conversation is looked up for one join, if it is deleted and created again meanwhile.
+/// Most lookups of a conversation for one join. It is looked up again if it was deleted and created again meanwhile.
 const LOOKUPS_MAX: u32 = 3;
 
-/// A join that has been found good. The shard that owns the socket completes it with [`PreparedJoin::attach`].
+/// A join that passed its checks. The shard that owns the connection completes it with [`PreparedJoin::attach`].
 pub struct PreparedJoin {
     hub: Arc<Hub>,
     session: Arc<Session>,
@@ -28,25 +28,25 @@ pub struct PreparedJoin {
 /// Where a client's replay of a room's log starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Start {
-    /// The last message that the client has; `None`: it wants none from before now.
+    /// The seq of the last message that the client has. `None`: it wants no earlier messages.
     pub after: Option<u64>,
-    /// The client's cursor belongs to messages that are no longer there.
+    /// Whether the client's cursor belongs to messages that are no longer there.
     pub reset: bool,
 }
 
-/// How a socket is attached to a room. Messages after `head` come through the shard's inbox from now on.
+/// A connection's place in a room. Messages after `head` come through the shard's inbox from now on.
 pub struct Attachment {
-    /// The room's short name.
+    /// The room's id on this node.
     pub room: RoomId,
-    /// The room, to read its log.
+    /// The room, which is needed to read its log.
     pub log: Arc<Room>,
-    /// The last message that did not come through the inbox.
+    /// The seq of the last message that does not come through the inbox.
     pub head: u64,
-    /// The last message that the client has, or does without: the socket is served from the log after it, up to `head`.
+    /// The seq of the last message that the client has, or does not get. It is served from the log after this one, up to `head`.
     pub cursor: u64,
 }
 
-/// How much of a log is replayed.
+/// The part of a log that is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Replay {
     pub cursor: u64,
@@ -55,10 +55,11 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// From a client's cursor (none: nothing is replayed) up to a head, of at most `limit` messages, the newest.
+    /// Plans the replay from a client's cursor up to a head. It has at most `limit` messages, the newest ones. Without a cursor it is
+    /// empty.
     ///
-    /// A cursor beyond the head is that of a client that has seen more than this node has heard of yet (see
-    /// [`Hub::start_of`]): it stays, or what the node hears next would be shown twice.
+    /// A cursor beyond the head means that the client has seen more than this node has heard of yet (see [`Hub::start_of`]). The cursor
+    /// stays there, so that the client does not get those messages twice.
     pub fn plan(after: Option<u64>, head: u64, limit: u64) -> Replay {
         let after = after.unwrap_or(head);
         let missed = head.saturating_sub(after);
@@ -68,8 +69,8 @@ impl Replay {
 }
 
 impl PreparedJoin {
-    /// Attaches the socket. To be called on the thread of its shard, which enters the attachment into its table before
-    /// it takes anything further from its inbox; so nothing is missed and nothing comes twice.
+    /// Attaches the session to the room. Must be called on the thread of the connection's shard, which enters the attachment into its table
+    /// before it takes the next item from its inbox. So no message is missed and none comes twice.
     pub fn attach(self) -> Result<(Joined, Attachment), CommandError> {
         let PreparedJoin { hub, session, room, start } = self;
         let limit = hub.config.replay_limit;
@@ -121,8 +122,8 @@ impl Hub {
         Answer::Join(PreparedJoin { hub: self, session, room, start })
     }
 
-    /// A conversation that the session's user is a member of, and where a client with this cursor goes on. `id`: only the conversation
-    /// of this number is meant, whatever else has its name by now.
+    /// Returns a conversation that the session's user is a member of, and where a client with this cursor continues. `id`: the conversation
+    /// must have this id, since another one may have taken its name.
     pub(super) async fn room_and_start(
         &self,
         session: &Session,
@@ -143,11 +144,11 @@ impl Hub {
         Err(CommandError::unavailable("the conversation is being made again"))
     }
 
-    /// Where a client with this cursor goes on in a room's log. `None`: the room is not what the database has under its name by now, and
-    /// is to be looked up again.
+    /// Returns where a client with this cursor continues in a room's log. `None`: the database has another conversation under the room's
+    /// name by now, so the room must be looked up again.
     ///
-    /// A cursor that does not fit the room proves nothing by itself: the client was on another node, which may have told it of messages,
-    /// or of another log, that this one has not heard of yet. So the database is asked.
+    /// A cursor that does not fit the room proves nothing by itself. The client may come from another node, which knew of messages or of a
+    /// new log before this node did. So the database is asked.
     async fn start_of(
         &self,
         room: &Arc<Room>,

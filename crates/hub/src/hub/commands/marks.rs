@@ -12,7 +12,7 @@ use crate::reply::{Answer, Handling, Reply};
 use crate::sessions::Session;
 
 impl Hub {
-    /// `read`: raises the user's mark, in the database and for everybody who joined.
+    /// `read`: raises the user's read mark, in the database and for everybody who joined.
     pub async fn read(
         &self,
         tenant: &TenantName,
@@ -57,7 +57,7 @@ impl Hub {
         }
     }
 
-    /// `presence`: every member, whether there, and since when not.
+    /// `presence`: returns every member, whether they are online, and when those who are not were last seen.
     pub async fn presence(
         &self,
         tenant: &TenantName,
@@ -66,7 +66,7 @@ impl Hub {
     ) -> Result<PresenceList, CommandError> {
         self.reads.take(tenant, user)?;
         let room = self.directory.member_room(tenant, user, name).await?;
-        // Counted before the room is locked: the shards' threads wait for it, and there may be thousands of members.
+        // Count before the room is locked. The shards' threads need the lock, and there may be thousands of members.
         let elsewhere = self.presence.elsewhere(&room).await?;
         let mut users: Vec<PresenceUser> = {
             let state = room.state();

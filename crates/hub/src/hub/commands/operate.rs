@@ -1,4 +1,4 @@
-//! What operators ask: nodes, sessions, somebody's presence, health.
+//! Requests of operators: nodes, sessions, a user's presence, health.
 
 use starling_auth::Identity;
 use starling_conversation_store::PoolStatus;
@@ -11,41 +11,41 @@ use crate::node_message::NodeMessage;
 use crate::presence::LINGER;
 use crate::{CommandError, HubConfig, clock};
 
-/// How many sessions of a user are read at once to count devices, and how often at most.
+/// Sessions of a user that are read per page to count devices, and the most pages that are read.
 const DEVICES_PER_PAGE: u32 = 200;
 const DEVICE_PAGES_MAX: usize = 50;
 
-/// Somebody's presence, over all conversations.
+/// A user's presence, over all conversations.
 #[derive(Clone, Debug)]
 pub struct UserPresence {
-    /// Who.
+    /// The user's name.
     pub user: UserName,
-    /// Whether connected anywhere.
+    /// Whether the user is connected to any node.
     pub online: bool,
-    /// With how many sessions.
+    /// The number of the user's sessions.
     pub devices: u32,
-    /// When last, if not connected and known.
+    /// When the user was last seen, if they are not connected and it is known.
     pub last_seen: Option<Timestamp>,
 }
 
 impl Hub {
-    /// All living nodes, this one included.
+    /// Returns all living nodes, this one included.
     pub async fn nodes(&self, identity: &Identity) -> Result<Vec<NodeRecord>, CommandError> {
         need_admin(identity)?;
         let mut nodes = self.session_store.nodes().await?;
-        // This node knows itself better than its last beat did.
+        // This node's own record is newer than the one of its last beat.
         nodes.retain(|record| record.node != *self.node);
         for record in &mut nodes {
             record.node = HubConfig::node_of(&record.node).to_owned();
         }
         nodes.push(self.record());
-        // Of one that has just been started again, the life before may still have its lease.
+        // A node that has just been restarted may appear twice, since the lease of its last run may not have expired. Keep the newer one.
         nodes.sort_by(|a, b| a.node.cmp(&b.node).then(b.started_at_ms.cmp(&a.started_at_ms)));
         nodes.dedup_by(|older, newer| older.node == newer.node);
         Ok(nodes)
     }
 
-    /// Has a node drain and end, as SIGTERM does.
+    /// Makes a node drain and end, as SIGTERM does.
     pub async fn drain_node(&self, identity: &Identity, node: &str) -> Result<(), CommandError> {
         if !identity.scopes.may_operate() {
             return Err(CommandError::forbidden("this needs the scope operate"));
@@ -66,7 +66,7 @@ impl Hub {
         })
     }
 
-    /// Sessions of the tenant, of one user or of all.
+    /// Lists the tenant's sessions: those of one user, or all.
     pub async fn list_sessions(
         &self,
         identity: &Identity,
@@ -82,13 +82,13 @@ impl Hub {
         Ok(list)
     }
 
-    /// Ends a session: every socket of it is closed with 4410, and its tickets are void for as long as they live.
+    /// Ends a session. Its connections are closed with 4410, and its tickets are never accepted again.
     pub async fn end_session(&self, identity: &Identity, session: &str) -> Result<(), CommandError> {
         need_admin(identity)?;
         let is_here = || self.sessions.get(session).is_some_and(|found| found.tenant == identity.tenant);
         match self.session_store.end(&identity.tenant, session).await {
             Ok(Some(_)) => {}
-            // The store may have been lost a moment ago, or be away; what this node serves, it knows itself.
+            // The store may be down, or may have just lost its data. This node knows the sessions that it serves.
             _ if is_here() => {}
             Ok(None) => return Err(CommandError::new(ErrorCode::NotFound, "no such session")),
             Err(error) => return Err(error.into()),
@@ -98,14 +98,14 @@ impl Hub {
         if self.publisher.is_clustered() {
             let message = NodeMessage::Ended { session: session.into() };
             if let Err(error) = self.publisher.publish_now(0, &message).await {
-                // They read of it in the database, a second from now.
+                // The other nodes read it from the database within a second.
                 tracing::debug!(%error, "the end of a session could not be published to the other nodes");
             }
         }
         Ok(())
     }
 
-    /// Whether somebody is connected: for those who share a conversation with them, and admins.
+    /// Returns whether a user is connected. Allowed to users who share a conversation with them, and to admins.
     pub async fn user_presence(
         &self,
         identity: &Identity,
@@ -113,7 +113,7 @@ impl Hub {
     ) -> Result<UserPresence, CommandError> {
         let tenant = &identity.tenant;
         self.reads.take(tenant, &identity.user)?;
-        // Held for the database alone: while Redis stalls, others go on reading.
+        // The turn is held for the database only, so that other reads go on while Redis stalls.
         let turn = self.reads.turn(tenant, &identity.user).await?;
         let allowed = identity.scopes.is_admin()
             || identity.user == *user
@@ -138,12 +138,13 @@ impl Hub {
         Ok(UserPresence { user: user.clone(), online: devices > 0, devices, last_seen })
     }
 
-    /// With how many sessions a user is connected. One whose socket dropped a moment ago counts, as it does in a conversation.
+    /// Returns the number of sessions with which a user is connected. A session whose connection dropped a moment ago counts, as it does in
+    /// a conversation.
     async fn devices(&self, tenant: &TenantName, user: &UserName) -> Result<u32, CommandError> {
         let linger_ms = i64::try_from(LINGER.as_millis()).unwrap_or(i64::MAX);
         let since_ms = clock::now_ms().saturating_sub(linger_ms);
         let (mut devices, mut cursor) = (0_u32, None);
-        // Those that dropped come first in a list.
+        // Dropped sessions come first in the list, so several pages may be needed.
         for _ in 0..DEVICE_PAGES_MAX {
             let page = self.session_store.sessions(tenant, Some(user), cursor.as_deref(), DEVICES_PER_PAGE);
             let page = page.await?;
@@ -158,17 +159,17 @@ impl Hub {
         Ok(devices)
     }
 
-    /// Whether the database answers.
+    /// Checks whether the database responds.
     pub async fn database_health(&self) -> Result<(), String> {
         self.store.ping().await.map_err(|error| error.to_string())
     }
 
-    /// Whether the session store answers; `None` where it is in the process.
+    /// Checks whether the session store responds. `None`: it is in the process.
     pub async fn session_store_health(&self) -> Option<Result<(), String>> {
         self.session_store.ping().await.map(|result| result.map_err(|error| error.to_string()))
     }
 
-    /// The database's pools.
+    /// Returns the state of the database's connection pools.
     pub fn pools(&self) -> Vec<PoolStatus> {
         self.store.pools()
     }
