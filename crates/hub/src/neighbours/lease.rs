@@ -14,7 +14,7 @@ use crate::node_message::NodeMessage;
 const ANNOUNCE: Duration = Duration::from_millis(500);
 
 impl Neighbours {
-    /// Renews the lease each second, apart from everything else: a database that hangs must not make a node look dead.
+    /// Renews the lease each second. This is a task of its own, so that a database that hangs does not make the node look dead.
     pub(super) async fn beat_forever(self: Arc<Self>, local: Arc<impl LocalNode>) {
         let mut interval = every_second();
         while self.lifetime.goes_on(&mut interval).await {
@@ -22,18 +22,18 @@ impl Neighbours {
         }
     }
 
-    /// Tells the other nodes at once what this node says of itself now, and learns which of them there are, if the session store answers
-    /// in time.
+    /// Publishes this node's current record at once, and learns which nodes live, if the session store responds in time.
     pub async fn announce(self: &Arc<Self>, local: Arc<impl LocalNode>) {
         let neighbours = self.clone();
-        // A task of its own: a beat that is given up halfway would forget what it was to write again.
+        // The beat is a task of its own. A beat that is given up halfway would forget what it was to write again.
         let beat = self.runtime.spawn(async move { neighbours.beat(&*local).await });
         if timeout(ANNOUNCE, beat).await.is_err() {
             tracing::debug!("the session store did not respond; the next beat announces the drain");
         }
     }
 
-    /// Says that this node goes, so that nobody waits for its lease to run out. From here on it says nothing of itself.
+    /// Tells the other nodes that this node leaves, so that they need not wait for its lease to expire. It publishes no more beats after
+    /// this.
     pub fn say_leaving(&self) {
         self.lifetime.end();
         self.publisher.publish_message(0, &NodeMessage::Leaving { node: self.node.clone() });
@@ -50,7 +50,7 @@ impl Neighbours {
     /// Renews the lease, learns which nodes live, and lets the rest of the node act on it.
     pub(super) async fn beat(&self, local: &impl LocalNode) {
         let _turn = self.lease.lock().await;
-        // A beat after the lease was ended would begin another one.
+        // A beat after the end of the lease would start another lease.
         if self.lifetime.has_ended() {
             return;
         }
@@ -66,7 +66,7 @@ impl Neighbours {
         local.lease_renewed(beat.lost).await;
     }
 
-    /// Takes over which nodes live, and returns those that do so no more.
+    /// Stores which nodes live, and returns those that no longer do.
     fn learn_living(&self, living: Vec<NodeRecord>, is_lost: bool) -> Vec<String> {
         let now = Instant::now();
         if !self.publisher.is_clustered() {
@@ -76,7 +76,7 @@ impl Neighbours {
             self.peers.expect(&record.node, now);
         }
         let has_left: &dyn Fn(&str) -> bool = &|node| self.peers.has_left(node);
-        // A store that was wiped knows nobody until they beat again.
+        // After the store lost its data, nodes are missing from it only until their next beats, so they must not be logged as gone.
         self.registry.learn(living, now, (!is_lost).then_some(has_left))
     }
 }

@@ -1,4 +1,4 @@
-//! The link to the broker: probed each second, and connected anew where it carries nothing.
+//! Tends the link to Redis: probes it each second, and reconnects when it is connected and carries nothing.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ impl Neighbours {
         }
     }
 
-    /// Probes the link, announces what the other nodes may lack, and connects anew where the broker is connected and not heard.
+    /// Probes the link, announces what the other nodes may lack, and reconnects if Redis is connected and probes don't come back.
     async fn tend_link(&self) {
         let is_probed = self.fanout.probe(self.probes.next()).await.is_ok();
         let hears = self.hears();

@@ -1,6 +1,6 @@
-//! This node among the others: its lease, which nodes live, and whether they hear each other.
+//! This node's view of the other nodes: its lease, which nodes live, and whether they hear each other.
 //!
-//! Stands by itself, without sessions and conversations: a node that takes no clients has neighbours as well (see [`Worker`]).
+//! It needs neither sessions nor conversations, since a node that takes no clients has neighbours, too (see [`Worker`]).
 
 mod changes;
 mod lease;
@@ -34,47 +34,47 @@ use crate::node_message::NodeMessage;
 use crate::publisher::Publisher;
 use crate::vital::vital;
 
-/// This node among the others.
+/// This node's view of the other nodes, and its own lease.
 pub(crate) struct Neighbours {
-    /// What this node's lease is kept under: see [`crate::HubConfig::lease`].
+    /// The name under which this node's lease is kept: see [`crate::HubConfig::lease`].
     node: Arc<str>,
     /// Keeps the leases.
     store: Arc<dyn SessionStore>,
-    /// Carries the probes, and is connected anew where it carries none.
+    /// Carries the probes. It is reconnected when they don't come back.
     fanout: Arc<dyn Fanout>,
-    /// Carries reports of who hears the others, for those who do not.
+    /// Carries the reports of which nodes hear the others, for deaf nodes.
     conversations: Arc<dyn ConversationStore>,
     publisher: Arc<Publisher>,
-    /// Where a beat goes on whose caller has stopped waiting.
+    /// Runs a beat to its end when its caller has stopped waiting.
     runtime: Handle,
     /// The nodes with a lease.
     registry: Registry,
-    /// Which of them are heard.
+    /// Which of these nodes are heard.
     peers: Peers,
-    /// Whether this node hears what is published.
+    /// The probes that show whether this node hears what is published.
     probes: Probes,
-    /// Whether it serves as well as the others while it does not.
+    /// Whether this node serves as well as the others while it is deaf.
     standings: Standings,
     /// Held while the lease is renewed or ended.
     lease: tokio::sync::Mutex<()>,
-    /// Ends when this node takes leave of the others.
+    /// Ends when this node leaves the cluster.
     lifetime: Lifetime,
 }
 
-/// What the rest of a node says to the others, and does when they change.
+/// The part of a node that fills its record and acts on changes of the other nodes.
 pub(crate) trait LocalNode: Send + Sync + 'static {
-    /// What this node says of itself.
+    /// Returns this node's record for the other nodes.
     fn record(&self) -> NodeRecord;
 
-    /// The leases of these nodes ran out.
+    /// Called when the leases of these nodes have expired.
     fn hear_died(&self, nodes: &[String]);
 
-    /// This node's lease has been renewed. `is_lost`: the session store had lost what this node wrote there.
+    /// Called when this node's lease has been renewed. `is_lost`: the session store had lost what this node wrote there.
     fn lease_renewed(&self, is_lost: bool) -> impl Future<Output = ()> + Send;
 }
 
 impl Neighbours {
-    /// Knows no other node yet.
+    /// Creates the view of a node that knows no others yet.
     pub fn new(
         node: Arc<str>,
         store: Arc<dyn SessionStore>,
@@ -99,7 +99,8 @@ impl Neighbours {
         })
     }
 
-    /// Gets this node its lease, learns which nodes live, and begins to keep both up to date. The fan-out has been started.
+    /// Gets this node its lease, learns which nodes live, and starts the loops that keep both up to date. The fan-out must have been
+    /// started.
     pub async fn start(self: &Arc<Self>, local: Arc<impl LocalNode>) {
         self.beat(&*local).await;
         tokio::spawn(vital("beat", self.clone().beat_forever(local)));
@@ -110,51 +111,52 @@ impl Neighbours {
         }
     }
 
-    /// Whether publications can be heard now; `true` where there are no other nodes.
+    /// Whether this node hears publications now. `true` if there are no other nodes.
     pub fn hears(&self) -> bool {
         let is_up = |link: LinkStatus| link.connected && link.subscribed;
         self.fanout.link().is_none_or(is_up) && !self.probes.are_missed()
     }
 
-    /// Whether the log may hold what this node has not been told: it does not hear the others, or one of them may not have told it all.
+    /// Whether the log may have messages that this node did not hear of: because it is deaf, or because another node may not have published
+    /// them.
     pub fn may_lack(&self) -> bool {
         !self.hears() || self.peers.may_owe(Instant::now())
     }
 
-    /// The state of the link to the broker; `None` where there is none.
+    /// Returns the state of the link to Redis. `None`: there is no link.
     pub fn link(&self) -> Option<LinkStatus> {
         self.fanout.link()
     }
 
-    /// Ends when this node takes leave of the others; its loops end with it.
+    /// Returns the lifetime, with which this node's loops end.
     pub fn lifetime(&self) -> &Lifetime {
         &self.lifetime
     }
 
-    /// How many connections of a tenant the other nodes had when they last said so.
+    /// Returns the number of a tenant's connections on the other nodes, by their last beats.
     pub fn connections_of(&self, tenant: &TenantName) -> u64 {
         let others = self.registry.others(&self.node);
         others.iter().map(|record| record.tenants.get(tenant).copied().unwrap_or(0)).sum()
     }
 
-    /// What the other nodes that take clients said of themselves in their last beats, those that drain left out.
+    /// Returns the last records of the other nodes that take clients, except those that drain.
     pub fn serving(&self) -> Vec<NodeRecord> {
         let mut others = self.registry.others(&self.node);
         others.retain(|record| !record.draining && !record.worker_only);
         others
     }
 
-    /// A probe of this node came back.
+    /// Handles a probe of this node that came back.
     pub fn hear_probe(&self, nonce: u64) {
         self.probes.hear(nonce);
     }
 
-    /// A node said that it is there.
+    /// Handles a node's message that it is there.
     pub fn hear_here(&self, node: &Arc<str>) {
         self.peers.hear(node, Instant::now());
     }
 
-    /// A node said that it goes.
+    /// Handles a node's message that it leaves.
     pub fn hear_leaving(&self, node: &Arc<str>) {
         self.peers.leave(node, Instant::now());
         if self.registry.remove(node) {
@@ -162,16 +164,16 @@ impl Neighbours {
         }
     }
 
-    /// The fan-out may have lost publications; `of_all`: those of all partitions.
+    /// Handles a gap of the fan-out. `of_all`: all partitions are concerned.
     pub fn hear_gap(&self, of_all: bool) {
         self.probes.reset();
         if of_all {
-            // While this node was away from the others, their clients may have moved.
+            // Clients of the other nodes may have moved during the gap.
             self.registry.unsettle();
         }
     }
 
-    /// Says each second that this node is there.
+    /// Publishes each second that this node is there.
     async fn say_here_forever(self: Arc<Self>) {
         let mut interval = crate::clock::every_second();
         while self.lifetime.goes_on(&mut interval).await {

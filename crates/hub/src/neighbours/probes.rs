@@ -1,13 +1,13 @@
 //! Probes that a node publishes to itself each second, to learn whether it hears what is published.
 //!
-//! A subscriber's connection may look alive and carry nothing. A node that has not heard its last three probes is deaf.
+//! A subscriber's connection may look alive and carry nothing. A node that misses more than three probes is deaf.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How many probes may be outstanding before the link counts as dead.
+/// Most probes that may be outstanding before the node counts as deaf.
 const MISSED_MAX: u64 = 3;
 
 /// The probes of this node.
@@ -26,13 +26,13 @@ impl Probes {
         self.sent.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A probe came back.
+    /// Notes that a probe came back.
     pub fn hear(&self, nonce: u64) {
         self.heard.fetch_max(nonce, Ordering::Relaxed);
         *self.heard_at.lock() = Some(Instant::now());
     }
 
-    /// When a probe last came back.
+    /// Returns the time at which a probe last came back.
     pub fn heard_at(&self) -> Option<Instant> {
         *self.heard_at.lock()
     }
@@ -42,7 +42,7 @@ impl Probes {
         self.sent.load(Ordering::Relaxed).saturating_sub(self.heard.load(Ordering::Relaxed)) > MISSED_MAX
     }
 
-    /// Begins to count anew, after the link was rebuilt.
+    /// Restarts the count, after the link was rebuilt.
     pub fn reset(&self) {
         self.heard.store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The nodes with a lease, as the session store said last, and how well they are known.
+//! The nodes with a lease, as the session store last listed them, and how certain that list is.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use super::changes::Changes;
 use super::loads::Unsure;
 
-/// How old the last answer of the session store may be. Each node asks it every second.
+/// Maximum age of the session store's last list. Each node asks for it every second.
 const FRESH: Duration = Duration::from_secs(3);
-/// How long after a node came, went or began to drain nothing is compared: its clients are on their way, and those whose socket
-/// dropped count where they were for ten seconds more.
+/// How long loads are not compared after a node came, went or began to drain. Its clients are moving, and dropped sessions still count on
+/// their old node for ten seconds.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// The nodes with a lease, as the session store said last.
+/// The nodes with a lease, as the session store last listed them.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     inner: Mutex<Inner>,
@@ -23,12 +23,12 @@ pub(super) struct Registry {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// This node among them, sorted by name.
+    /// All nodes, this one included, sorted by name.
     nodes: Vec<NodeRecord>,
     freshness: Freshness,
 }
 
-/// When the session store last said which nodes live, and when that last changed.
+/// When the session store last listed the nodes, and when the list last changed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Freshness {
     read: Option<Instant>,
@@ -36,8 +36,8 @@ struct Freshness {
 }
 
 impl Registry {
-    /// Takes over which nodes live, and returns the names of those that do so no more. With `has_left`, which says whether a node took
-    /// leave, the changes are logged.
+    /// Stores the list of living nodes, and returns the names of those that no longer live. With `has_left`, which says whether a node has
+    /// left by itself, the changes are logged.
     pub fn learn(
         &self,
         mut living: Vec<NodeRecord>,
@@ -48,7 +48,7 @@ impl Registry {
         let mut inner = self.inner.lock();
         let before = std::mem::replace(&mut inner.nodes, living);
         let nodes = &inner.nodes;
-        // The first beat finds everybody.
+        // The first beat finds every node, so it shows no changes.
         if let Some(has_left) = has_left.filter(|_| !before.is_empty()) {
             Changes::between(&before, nodes, has_left).log();
         }
@@ -61,7 +61,7 @@ impl Registry {
         died
     }
 
-    /// Removes a node that took leave. `false`: it was not known.
+    /// Removes a node that has left. `false`: it was not known.
     pub fn remove(&self, node: &str) -> bool {
         let mut inner = self.inner.lock();
         let before = inner.nodes.len();
@@ -70,29 +70,29 @@ impl Registry {
         inner.nodes.len() < before
     }
 
-    /// This node may have missed what the others did: for a while nothing is compared.
+    /// Makes loads count as unknown for a while, since this node may have missed changes of the others.
     pub fn unsettle(&self) {
         self.inner.lock().freshness.changed = Some(Instant::now());
     }
 
-    /// All nodes but this one.
+    /// Returns all nodes except this one.
     pub fn others(&self, node: &str) -> Vec<NodeRecord> {
         self.inner.lock().nodes.iter().filter(|record| record.node != node).cloned().collect()
     }
 
-    /// Whether the session store has ever said which nodes live.
+    /// Whether the session store has ever listed the nodes.
     pub fn is_known(&self) -> bool {
         self.inner.lock().freshness.read.is_some()
     }
 
-    /// Whether the nodes are known well enough to compare their loads.
+    /// Checks whether the list is certain enough to compare loads.
     pub fn judge(&self, now: Instant) -> Result<(), Unsure> {
         self.inner.lock().freshness.judge(now)
     }
 }
 
 impl Freshness {
-    /// The session store said which nodes live. `has_changed`: not those that lived before.
+    /// Notes that the session store listed the nodes. `has_changed`: the list differs from the one before.
     fn read(&mut self, now: Instant, has_changed: bool) {
         let was_blind = self.read.is_none_or(|read| now.duration_since(read) > FRESH);
         if has_changed || was_blind {

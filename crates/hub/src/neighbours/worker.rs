@@ -1,4 +1,4 @@
-//! A node that takes no clients: it has a lease, hears the others and is heard, and leaves in order.
+//! A node that takes no clients. It has a lease, hears the others and is heard, and leaves in order.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -17,20 +17,20 @@ use crate::node_message::{self, Heard, NodeMessage};
 use crate::publisher::Publisher;
 use crate::{HubConfig, clock};
 
-/// How often a worker that leaves looks whether its publications have been sent.
+/// How often a leaving worker checks whether its publications have been sent.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What a worker is put together from.
+/// The parts that a worker consists of.
 pub struct WorkerParts {
-    /// Settings, of which those of the node itself count.
+    /// Settings. Only those of the node itself are used.
     pub config: HubConfig,
-    /// The database, through which nodes that hear nobody ask for the others.
+    /// The database, through which deaf nodes ask about the others.
     pub conversations: Arc<dyn ConversationStore>,
     /// Keeps the leases.
     pub sessions: Arc<dyn SessionStore>,
     /// Publications between nodes.
     pub fanout: Arc<dyn Fanout>,
-    /// Where the worker's own tasks run.
+    /// Runs the worker's own tasks.
     pub runtime: Handle,
 }
 
@@ -42,12 +42,12 @@ pub struct Worker {
     neighbours: Arc<Neighbours>,
     started_at_ms: i64,
     draining: AtomicBool,
-    /// An operator wants this node to drain.
+    /// Notified when an operator wants this node to drain.
     drain_wanted: Notify,
 }
 
 impl Worker {
-    /// Puts a worker together. [`Worker::start`] gets it its lease.
+    /// Creates a worker. [`Worker::start`] gets its lease.
     pub fn new(parts: WorkerParts) -> Arc<Worker> {
         let WorkerParts { config, conversations, sessions, fanout, runtime } = parts;
         let publisher = Publisher::new(fanout.clone(), &runtime);
@@ -65,11 +65,10 @@ impl Worker {
         })
     }
 
-    /// Gets the node its lease and begins to hear the others. Returns at once with the broker away (the link is then repaired in the
-    /// background).
+    /// Gets the lease and begins to hear the other nodes. If Redis is down it returns at once, and the link is repaired in the background.
     ///
     /// # Errors
-    /// The fan-out can't be used as it is set up.
+    /// The fan-out's settings can't be used.
     pub async fn start(self: &Arc<Self>) -> Result<(), Error> {
         self.fanout.start(Arc::new(Subscription { worker: Arc::downgrade(self) })).await?;
         self.neighbours.start(self.clone()).await;
@@ -81,13 +80,13 @@ impl Worker {
         self.drain_wanted.notified().await;
     }
 
-    /// Tells the other nodes at once that this node drains, if the session store answers in time.
+    /// Publishes at once that this node drains, if the session store responds in time.
     pub async fn announce_drain(self: &Arc<Self>) {
         self.draining.store(true, Ordering::Relaxed);
         self.neighbours.announce(self.clone()).await;
     }
 
-    /// Takes leave of the other nodes within this time, whatever hangs.
+    /// Leaves the cluster within this time, whatever hangs.
     pub async fn leave(&self, limit: Duration) {
         self.neighbours.say_leaving();
         let said = async {
@@ -101,12 +100,12 @@ impl Worker {
         }
     }
 
-    /// What this node can do now.
+    /// Returns how well this node hears the others now.
     pub fn standing(&self) -> Standing {
         self.neighbours.standing()
     }
 
-    /// The state of the link to the broker; `None` where there is none.
+    /// Returns the state of the link to Redis. `None`: there is no link.
     pub fn fanout_health(&self) -> Option<LinkStatus> {
         self.neighbours.link()
     }
@@ -141,7 +140,7 @@ impl LocalNode for Worker {
     async fn lease_renewed(&self, _is_lost: bool) {}
 }
 
-/// What the fan-out delivers to a worker. Keeps no worker alive.
+/// Passes the fan-out's deliveries to a worker. Does not keep it alive.
 struct Subscription {
     worker: Weak<Worker>,
 }

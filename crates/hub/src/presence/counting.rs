@@ -1,4 +1,4 @@
-//! Counting users in and out of rooms: by this node's sockets, and by what other nodes say of theirs.
+//! Counts users in and out of rooms, by this node's sessions and by the other nodes' messages.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::room::online::Shift;
 use crate::room::{Room, RoomState};
 
 impl Presence {
-    /// Counts a session of a user in. To be called with the room's state locked, by the shard that attaches the socket.
+    /// Counts a session of a user in. Must be called with the room's state locked, by the shard that attaches the session.
     pub fn count_in(&self, room: &Room, state: &mut RoomState, user: &UserName) {
         let devices = state.online.on_node(user, &self.node) + 1;
         self.set_devices(room, state, user, devices, None);
@@ -26,8 +26,8 @@ impl Presence {
         self.set_devices(room, &mut state, user, devices, Some(last_seen_ms));
     }
 
-    /// Takes everybody who is online by this node out of a room that is gone or outdated, while it still has its name: whatever comes
-    /// under the name afterwards begins with nobody.
+    /// Removes this node's presence entries from a room that is gone or outdated. Must be called while the room still has its name, so that
+    /// a later room of that name begins with nobody online.
     pub fn clear(&self, room: &Room, state: &mut RoomState) {
         let users: Vec<UserName> = state.online.of_node(&self.node).map(|(user, _)| user.clone()).collect();
         for user in users {
@@ -36,7 +36,7 @@ impl Presence {
         }
     }
 
-    /// Another node says with how many sessions a user is in a room by it.
+    /// Handles another node's message about the number of a user's sessions in a room on that node.
     pub fn hear(
         &self,
         room: &Room,
@@ -57,12 +57,12 @@ impl Presence {
         self.tell(room, &state, user, shift, last_seen_ms);
     }
 
-    /// Removes the presence entries of dead nodes in all rooms, and of no others: users may have come by a node whose first beat this
-    /// one has not seen yet.
+    /// Removes the presence entries of dead nodes in all rooms. Entries of other unknown nodes stay, since they may belong to a node whose
+    /// first beat this node has not seen yet.
     pub fn forget_nodes(&self, dead: &[&str]) {
         let lives = |node: &str| !dead.contains(&node);
         let now_ms = clock::now_ms();
-        // Also of rooms that somebody is about to join.
+        // This includes rooms that somebody is about to join.
         for room in self.rooms.all() {
             let mut state = room.state();
             state.presence_reads.lose_node();
@@ -82,7 +82,7 @@ impl Presence {
         last_seen_ms: Option<i64>,
     ) {
         if state.gone || state.outdated {
-            // Nobody is online there any more, and another room may have its name or number by now.
+            // Nobody is online in such a room, and another room may have its name or id by now.
             return;
         }
         METRICS.presence_changes.increment(1);
@@ -91,7 +91,7 @@ impl Presence {
         self.write_devices(room, user, devices, last_seen_ms);
     }
 
-    /// Tells the sockets of a room what a change meant for a user.
+    /// Tells a room's sessions if a user came online or went offline.
     fn tell(&self, room: &Room, state: &RoomState, user: &UserName, shift: Shift, last_seen_ms: Option<i64>) {
         match shift {
             Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
@@ -100,7 +100,7 @@ impl Presence {
         }
     }
 
-    /// Tells the session store, and then the other nodes, with how many sessions a user is in a room by this node.
+    /// Writes the number of a user's sessions in a room on this node to the session store, and then publishes it.
     fn write_devices(&self, room: &Room, user: &UserName, devices: u32, last_seen_ms: Option<i64>) {
         let conversation = room.presence_key();
         self.writer.set_presence(PresenceChange { conversation, user: user.clone(), devices });

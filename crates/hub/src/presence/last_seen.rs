@@ -1,4 +1,4 @@
-//! When users were last seen: noted on the node, and written to the database in batches.
+//! The times at which users were last seen. They are noted on the node, and written to the database in batches.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::Map;
 use crate::clock::every_second;
 use crate::neighbours::Lifetime;
 
-/// How many users wait to be written. Beyond that the database keeps what it has.
+/// Most users whose times may wait to be written. Those of further users are not written.
 const USERS_MAX: usize = 20_000;
 
-/// When users were last seen.
+/// The times at which users were last seen.
 pub(crate) struct LastSeenTimes {
     store: Arc<dyn ConversationStore>,
-    /// What the database does not know yet.
+    /// The times that have not been written to the database.
     pending: Mutex<Pending>,
 }
 
 impl LastSeenTimes {
-    /// Nothing to write yet.
+    /// Creates an empty list.
     pub fn new(store: Arc<dyn ConversationStore>) -> Arc<LastSeenTimes> {
         Arc::new(LastSeenTimes { store, pending: Mutex::default() })
     }
@@ -31,7 +31,7 @@ impl LastSeenTimes {
         self.pending.lock().insert(tenant, user, at_ms);
     }
 
-    /// Writes what was noted. What the database does not take is kept for the next call.
+    /// Writes the noted times. If the database does not accept them, they are kept for the next call.
     pub async fn write(&self) {
         let batch = self.pending.lock().take();
         if batch.is_empty() {
@@ -46,7 +46,7 @@ impl LastSeenTimes {
         }
     }
 
-    /// Writes each second.
+    /// Writes the noted times each second.
     pub async fn write_forever(self: Arc<Self>, lifetime: Lifetime) {
         let mut interval = every_second();
         while lifetime.goes_on(&mut interval).await {
@@ -54,8 +54,8 @@ impl LastSeenTimes {
         }
     }
 
-    /// When users were last seen, by this node a moment ago or by the database. With the database away what it knows is left out: who is
-    /// online is worth more than since when the others are not.
+    /// Returns when users were last seen, as this node noted or the database has it. If the database is down its times are left out, since
+    /// the list of who is online is worth more than these times.
     pub async fn read(&self, tenant: &TenantName, users: &[UserName]) -> Vec<LastSeen> {
         if users.is_empty() {
             return Vec::new();
@@ -66,7 +66,7 @@ impl LastSeenTimes {
         });
         let mut fresh: Map<&UserName, i64> = Map::default();
         for user in users {
-            // Locked for each by itself: the shards' threads need it too.
+            // Lock for each user separately, since the shards' threads need the lock, too.
             let at_ms = self.pending.lock().of(tenant, user);
             fresh.extend(at_ms.map(|at_ms| (user, at_ms)));
         }
@@ -85,7 +85,7 @@ impl LastSeenTimes {
     }
 }
 
-/// When users were last seen, as far as the database does not know yet.
+/// The times that have not been written to the database.
 #[derive(Default)]
 struct Pending {
     by_tenant: Map<TenantName, Map<UserName, i64>>,
@@ -93,7 +93,7 @@ struct Pending {
 }
 
 impl Pending {
-    /// Inserts a user. The latest time counts.
+    /// Inserts a user's time, unless a later one is there.
     fn insert(&mut self, tenant: &TenantName, user: &UserName, at_ms: i64) {
         if let Some(known) = self.by_tenant.get_mut(tenant).and_then(|users| users.get_mut(user)) {
             *known = at_ms.max(*known);
@@ -103,7 +103,7 @@ impl Pending {
         }
     }
 
-    /// When a user was last seen, Unix milliseconds.
+    /// Returns when a user was last seen, Unix milliseconds.
     fn of(&self, tenant: &TenantName, user: &UserName) -> Option<i64> {
         self.by_tenant.get(tenant)?.get(user).copied()
     }

@@ -1,4 +1,5 @@
-//! Who is online in which conversation: counted on each node, told to the others, and kept in the session store under the node's lease.
+//! Presence: who is online in which conversation. It is counted on each node, published, and kept in the session store under the node's
+//! lease.
 
 mod counting;
 mod last_seen;
@@ -19,29 +20,29 @@ use crate::room::Rooms;
 use crate::shards::Shards;
 use crate::store_writer::StoreWriter;
 
-/// Who is online in the conversations of this node.
+/// The presence in the conversations of this node.
 pub(crate) struct Presence {
-    /// This node, as the others know it.
+    /// This node's name, as the others know it.
     node: Arc<str>,
     /// Whether there may be other nodes.
     clustered: bool,
-    /// The sockets that are told who comes and goes.
+    /// The shards, whose connections are told of changes.
     shards: Arc<dyn Shards>,
-    /// What the other nodes wrote of who is online by them.
+    /// Has the presence on the other nodes.
     store: Arc<dyn SessionStore>,
-    /// Writes who is online by this node, and tells the others afterwards.
+    /// Writes the presence on this node, and publishes it afterwards.
     writer: Arc<StoreWriter>,
-    /// Each room's state holds who is online in it.
+    /// The rooms. Each room's state has its presence.
     rooms: Arc<Rooms>,
     last_seen: Arc<LastSeenTimes>,
-    /// Sessions whose sockets dropped a moment ago.
+    /// Sessions whose connections dropped a moment ago.
     lingering: Lingering,
     /// Partitions whose rooms' presence must be read again from the session store.
     to_reload: PartitionSet,
 }
 
 impl Presence {
-    /// Nobody is online yet.
+    /// Creates the presence of a node on which nobody is online yet.
     pub fn new(
         node: Arc<str>,
         clustered: bool,

@@ -1,4 +1,4 @@
-//! Reading presence from the session store: before somebody joins, and where what is known may be old.
+//! Reads presence from the session store: before a join, and when what is known may be outdated.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::room::Room;
 use crate::room::presence_reads::Begun;
 use crate::{Map, Set};
 
-/// How many conversations' presence is read in one pipeline.
+/// Most conversations whose presence is read in one pipeline.
 const ROOMS_PER_READ: usize = 500;
-/// How often the lifetimes of presence keys are prolonged.
+/// How often the lifetimes of presence keys are extended.
 const PROLONG_EVERY: Duration = Duration::from_secs(20 * 60);
 
 impl Presence {
@@ -30,7 +30,7 @@ impl Presence {
         self.to_reload.insert_all();
     }
 
-    /// Reads presence again wherever it could not be read or may be old.
+    /// Reads presence again after it could not be read or may be outdated.
     pub async fn reload_forever(self: Arc<Self>, lifetime: Lifetime) {
         while !lifetime.has_ended() {
             let partitions = self.to_reload.taken().await;
@@ -43,7 +43,7 @@ impl Presence {
         }
     }
 
-    /// Prolongs the lifetimes of presence in the session store.
+    /// Extends the lifetimes of presence in the session store.
     pub async fn prolong_forever(self: Arc<Self>, lifetime: Lifetime) {
         while !lifetime.has_ended() {
             tokio::time::sleep(PROLONG_EVERY).await;
@@ -55,16 +55,16 @@ impl Presence {
         }
     }
 
-    /// Makes sure that a room knows who is online, before somebody joins it.
+    /// Makes sure that a room's presence is known before a session joins it.
     pub async fn know(&self, room: &Arc<Room>) {
         if self.clustered && !room.state().online_known {
             self.read(std::slice::from_ref(room)).await;
         }
     }
 
-    /// With how many sessions each user is online in a room by other nodes, from the session store. `None`: the room knows.
+    /// Returns the number of each user's sessions in a room on other nodes, from the session store. `None`: the room knows it already.
     pub async fn elsewhere(&self, room: &Room) -> Result<Option<Map<UserName, u32>>, Error> {
-        // What was known when the last socket here left is old, also where the store says that nobody is online.
+        // What the room knew when the last session here left may be outdated, even if the store lists nobody.
         if !self.clustered || room.state().online_known {
             return Ok(None);
         }
@@ -77,8 +77,8 @@ impl Presence {
         Ok(Some(devices))
     }
 
-    /// Reads from the session store who is online in these rooms by other nodes, and tells what changed. `false`: the store did not
-    /// answer; what is known stays, and is read later.
+    /// Reads the presence of these rooms on other nodes from the session store, and tells the rooms' sessions of changes. `false`: the
+    /// store did not respond. Then nothing changes, and the presence is read later.
     async fn read(&self, rooms: &[Arc<Room>]) -> bool {
         if !self.clustered {
             return true;
@@ -89,7 +89,7 @@ impl Presence {
                 doubtful = self.read_once(&rooms).await;
             }
             let Some(doubtful) = doubtful else {
-                // A store that is away is not asked for each of them.
+                // If the store is down, don't ask it for each of the other rooms.
                 rooms[index * ROOMS_PER_READ..].iter().for_each(|room| self.reload(room.lane));
                 return false;
             };
@@ -98,7 +98,7 @@ impl Presence {
         true
     }
 
-    /// Reads once. Returns the rooms that are to be read again; `None`: the store did not answer.
+    /// Reads once. Returns the rooms that must be read again. `None`: the store did not respond.
     async fn read_once(&self, rooms: &[Arc<Room>]) -> Option<Vec<Arc<Room>>> {
         if rooms.is_empty() {
             return Some(Vec::new());
@@ -120,7 +120,7 @@ impl Presence {
         is_answered.then_some(again)
     }
 
-    /// Takes over what the store answered. Returns whether it is to be read again.
+    /// Applies the store's answer to a room. Returns whether the room must be read again.
     fn take_over(&self, room: &Room, begun: Begun, answer: Option<Vec<PresenceEntry>>) -> bool {
         let mut state = room.state();
         let ended = state.presence_reads.end(begun, answer.is_some());
@@ -135,7 +135,7 @@ impl Presence {
             state.online.set(&user, &node, devices);
         }
         let known = std::mem::replace(&mut state.online_known, true);
-        // Whoever joined while the store was away was shown what was known then.
+        // A session that joined while the store was down was told what was known then, so it must be told the changes.
         if !known && state.joined() == 0 {
             return ended.again;
         }
@@ -149,8 +149,8 @@ impl Presence {
     }
 }
 
-/// Reads of rooms' presence that are under way. Those that are given up, because the client that they are for has gone, end without an
-/// answer: a room that believed that it is still being read would take no answer any more.
+/// Reads of rooms' presence that are under way. A read that is given up, because its client has gone, ends without an answer. Otherwise the
+/// room would wait for it and accept no other answer.
 struct Reading<'a> {
     presence: &'a Presence,
     under_way: VecDeque<(&'a Arc<Room>, Begun)>,

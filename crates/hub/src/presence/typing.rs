@@ -1,4 +1,4 @@
-//! Who types: it ends by itself a few seconds after it was last said, also when the typist's socket is gone.
+//! Typing. A user stops typing a few seconds after the last `typing`, even if the connection is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,26 +15,26 @@ use crate::publisher::Publisher;
 use crate::room::Room;
 use crate::shards::{RoomId, Shards};
 
-/// How long one `typing` holds.
+/// How long one `typing` is valid.
 const TYPING: Duration = Duration::from_secs(6);
-/// How many typists are remembered on a node; clients let the others expire by themselves.
+/// Most typing users that a node remembers. The `typing` of further users expires in the clients.
 const TYPISTS_MAX: usize = 50_000;
 
-/// Who types, by what this node's sockets said.
+/// The users who type, as this node's sessions said.
 pub(crate) struct Typing {
     shards: Arc<dyn Shards>,
     publisher: Arc<Publisher>,
-    /// Until when somebody types where.
+    /// The typing users per room, and until when.
     typists: Mutex<Map<(RoomId, UserName), (Arc<Room>, Instant)>>,
 }
 
 impl Typing {
-    /// Nobody types yet.
+    /// Creates an empty list.
     pub fn new(shards: Arc<dyn Shards>, publisher: Arc<Publisher>) -> Typing {
         Typing { shards, publisher, typists: Mutex::default() }
     }
 
-    /// Somebody types, or stopped: tells everybody else in the room, here and on other nodes.
+    /// Sets whether a user types, and tells everybody else in the room, on this node and the others.
     pub fn set(&self, room: &Arc<Room>, user: &UserName, typing: bool) {
         if room.is_gone() {
             return;
@@ -52,7 +52,7 @@ impl Typing {
         self.note(room, user, typing);
     }
 
-    /// Ends the typing of those who have not said so again in time.
+    /// Ends the typing of users who have not repeated it in time.
     pub fn expire(&self) {
         let now = Instant::now();
         let expired: Vec<(Arc<Room>, UserName)> = {
