@@ -126,11 +126,11 @@ fn a_seed_is_always_the_same_run() {
 /// The checker is checked: what is done wrong on purpose is found, and called by its name.
 #[test]
 fn every_sabotage_is_found() {
-    // What the cluster mends by itself shows in few runs: publications that are lost without a word, in two of sixteen.
-    const RUNS: u64 = 48;
-    const REMAKES: u64 = 48;
-    // An attach has to break just after it took the session from another node.
-    const BREAKS: u64 = 240;
+    // What the cluster mends by itself shows in few runs: an attach that breaks just after it took the session from another node, in
+    // one of 34.
+    const RUNS: u64 = 240;
+    // Nothing is learnt from finding one more often.
+    const ENOUGH: usize = 3;
     const RACES: u64 = 9;
     const LAST: u64 = SCENARIOS.len() as u64 - 1;
     assert_eq!(SCENARIOS[RACES as usize], plan::Scenario::Races);
@@ -157,16 +157,15 @@ fn every_sabotage_is_found() {
     ];
     for (sabotage, count) in expected {
         // What concerns conversations that are made again, or sessions that are ended, shows only where some are.
-        let (runs, seed_of): (u64, fn(u64) -> u64) = match sabotage {
-            Sabotage::KeepLog | Sabotage::ByName(_) => (REMAKES, |run| SCENARIOS.len() as u64 * run + LAST),
-            Sabotage::KeepBack => (BREAKS, |run| SCENARIOS.len() as u64 * run + RACES),
-            Sabotage::HideEnds => (RUNS, |run| SCENARIOS.len() as u64 * run + RACES),
-            _ => (RUNS, |run| run),
+        let seed_of: fn(u64) -> u64 = match sabotage {
+            Sabotage::KeepLog | Sabotage::ByName(_) => |run| SCENARIOS.len() as u64 * run + LAST,
+            Sabotage::KeepBack | Sabotage::HideEnds => |run| SCENARIOS.len() as u64 * run + RACES,
+            _ => |run| run,
         };
         let play = |run| world::run(&Plan::of(seed_of(run)), Some(sabotage), false);
-        let caught = (0..runs).filter(|run| count(&play(*run)) > 0).count();
-        println!("{sabotage:?}: found in {caught} of {runs} runs");
-        assert!(caught > 0, "{sabotage:?} was not found");
+        let caught: Vec<u64> = (0..RUNS).filter(|run| count(&play(*run)) > 0).take(ENOUGH).collect();
+        let [.., last] = caught[..] else { panic!("{sabotage:?} was not found in {RUNS} runs") };
+        println!("{sabotage:?}: found in {} of {} runs", caught.len(), last + 1);
     }
 }
 
