@@ -1,5 +1,5 @@
-//! The newest numbers that this node committed lately. They are announced with a few beats, in case the last publication of a conversation
-//! is the one that was lost.
+//! The heads that this node committed lately. They are announced with a few beats, in case the last publication of a conversation is the
+//! one that was lost.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::node_message::Head;
 use crate::room::Room;
 use crate::shards::RoomId;
 
-/// How many conversations are remembered. While there are more, the partitions of lost publications are remembered instead.
+/// Most conversations that are remembered. While there are more, the partitions of lost publications are remembered instead.
 const HEADS_MAX: usize = 20_000;
-/// In how many beats a head is announced: one may be lost.
+/// Number of beats with which a head is announced, since one beat may be lost.
 const ANNOUNCEMENTS: u8 = 3;
 
-/// The newest numbers that this node committed lately.
+/// The heads that this node committed lately.
 #[derive(Default)]
 pub(super) struct CommittedHeads {
     heads: Mutex<Map<RoomId, CommittedHead>>,
 }
 
-/// The newest number that this node committed in one conversation.
+/// The head that this node committed last in one conversation.
 struct CommittedHead {
     room: Arc<Room>,
     seq: u64,
@@ -46,8 +46,8 @@ impl CommittedHeads {
         self.heads.lock().len() < HEADS_MAX
     }
 
-    /// Returns what to announce now, by partition. Each head is announced in a few beats and then forgotten. With `keep`, because nobody
-    /// can hear it now, no head is forgotten.
+    /// Returns the heads to announce now, by partition. Each head is announced in a few beats and then forgotten. `keep`: no head is
+    /// forgotten, because the other nodes can't hear it now.
     pub fn to_announce(&self, keep: bool) -> Vec<(u16, Vec<Head>)> {
         let mut by_partition: Map<u16, Vec<Head>> = Map::default();
         self.heads.lock().retain(|_, head| {

@@ -1,7 +1,7 @@
-//! Publications to the other nodes: sent in batches, and remembered where they were lost.
+//! Publications to the other nodes. They are sent in batches, and lost ones are remembered.
 //!
-//! A broker that is away for one node alone leaves the others without a gap of their own: they would never learn that somebody came, went
-//! or is no member any more. So a node remembers on which partitions it lost something, and says so when it can publish again.
+//! If this node alone can't reach Redis, the other nodes see no gap. They would never learn of presence or membership changes that this
+//! node failed to publish. So a node remembers on which partitions it lost a publication, and announces them when it can publish again.
 
 mod heads;
 mod partitions;
@@ -21,9 +21,9 @@ use crate::node_message::{self, Loss, NodeMessage, traceparent_of};
 use crate::room::Room;
 use crate::trace::belong_to;
 
-/// How many publications may wait for the broker. What does not fit is found in the log.
+/// Limit of the publications that wait for Redis. Messages beyond it are found in the log.
 const QUEUE: Bound = Bound { items: 65_536, bytes: 64 << 20 };
-/// How many publications go in one call.
+/// Limit of the publications in one call.
 const BATCH_MAX: Bound = Bound { items: 512, bytes: 4 << 20 };
 
 /// Publications of this node to the others.
@@ -31,11 +31,11 @@ pub(crate) struct Publisher {
     fanout: Arc<dyn Fanout>,
     /// Whether there may be other nodes.
     clustered: bool,
-    /// Publications that wait for the broker.
+    /// Publications that wait for Redis.
     queue: Lane<Publication>,
-    /// Channels on which a publication was lost and the other nodes have not been told so.
+    /// Partitions on which a publication was lost, which the other nodes have not been told yet.
     unannounced: PartitionSet,
-    /// The newest numbers that this node committed lately.
+    /// The heads that this node committed lately.
     heads: CommittedHeads,
 }
 
@@ -46,7 +46,7 @@ impl Weigh for Publication {
 }
 
 impl Publisher {
-    /// Begins to work on publications, on `runtime`.
+    /// Creates a publisher whose work runs on `runtime`.
     pub fn new(fanout: Arc<dyn Fanout>, runtime: &Handle) -> Arc<Publisher> {
         let (queue, end) = Lane::new(QUEUE);
         let publisher = Arc::new(Publisher {
@@ -65,7 +65,7 @@ impl Publisher {
         self.clustered
     }
 
-    /// Publishes to the other nodes. What does not fit the queue is lost, and found by them through the beats' heads.
+    /// Publishes to the other nodes. If the queue is full the publication is lost, and the next beats tell the other nodes what they missed.
     pub fn publish(&self, publication: Publication) {
         if let Err(publication) = self.queue.push(publication) {
             METRICS.publications_dropped.increment(1);
@@ -80,25 +80,25 @@ impl Publisher {
         }
     }
 
-    /// Publishes a message without waiting behind others, and says whether the broker took it.
+    /// Publishes a message without waiting in the queue. Returns an error if Redis did not accept it.
     pub async fn publish_now(&self, partition: u16, message: &NodeMessage) -> Result<(), Error> {
         self.fanout.publish(&[Publication { partition, body: message.encode() }]).await
     }
 
-    /// Sends a message to one node alone, and says whether the broker took it.
+    /// Sends a message to one node. Returns an error if Redis did not accept it.
     pub async fn send_to(&self, node: &str, message: &NodeMessage) -> Result<(), Error> {
         self.fanout.publish_to(node, message.encode()).await
     }
 
-    /// Remembers that this node committed a number, to be announced with the next beats.
+    /// Remembers the seq of a message that this node committed. It is announced with the next beats.
     pub fn note_commit(&self, room: &Arc<Room>, seq: u64) {
         if self.clustered {
             self.heads.note(room, seq);
         }
     }
 
-    /// Announces the numbers that this node committed lately, and the partitions on which something was lost. `node` is this one;
-    /// `is_heard` says whether the others can hear it now: if not, everything is kept to be announced again.
+    /// Announces the heads that this node committed lately, and the partitions on which a publication was lost. `node`: this node.
+    /// `is_heard`: whether the others can hear it now; if not, everything is kept and announced again.
     pub fn announce(&self, node: &Arc<str>, is_heard: bool) {
         for (partition, heads) in self.heads.to_announce(!is_heard) {
             self.publish_message(partition, &NodeMessage::Heads(heads));
@@ -110,12 +110,12 @@ impl Publisher {
         }
     }
 
-    /// Whether nothing waits for the broker.
+    /// Whether no publication waits for Redis.
     pub fn is_idle(&self) -> bool {
         self.queue.is_idle()
     }
 
-    /// How many publications wait for the broker.
+    /// Returns the number of publications that wait for Redis.
     pub fn depth(&self) -> usize {
         self.queue.depth()
     }
@@ -133,7 +133,7 @@ impl Publisher {
         }
     }
 
-    /// Remembers the partition of a publication that was lost. `heads_are_known`: the beats' heads lead the others to the message.
+    /// Remembers the partition of a lost publication. `heads_are_known`: the heads of the beats lead the others to a lost message.
     fn note_lost(&self, publication: &Publication, heads_are_known: bool) {
         match node_message::loss_of(&publication.body) {
             Loss::Harmless => {}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use starling_fanout::PARTITIONS;
 use tokio::sync::Notify;
 
-/// A set of the fan-out's partitions, one bit each, that one task may wait for.
+/// A set of the fan-out's partitions, one bit each. One task may wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct PartitionSet {
     bits: AtomicU32,
@@ -32,7 +32,7 @@ impl PartitionSet {
         (0..PARTITIONS).filter(|partition| bits & (1 << partition) != 0).collect()
     }
 
-    /// Waits until the set is not empty, then empties it and returns what was in it. For one task that waits.
+    /// Waits until the set is not empty, then empties it and returns what was in it. Only one task may wait.
     pub async fn taken(&self) -> Vec<u16> {
         loop {
             let partitions = self.take();

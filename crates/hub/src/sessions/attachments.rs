@@ -1,4 +1,4 @@
-//! Putting sessions into rooms and topics and taking them out: what a session is in changes here and nowhere else.
+//! Attaches sessions to rooms and topics and detaches them. Only this module changes what a session has joined.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::store_writer::StoreWriter;
 use crate::topics::{Topic, Topics};
 use crate::{CommandError, clock};
 
-/// Puts sessions into rooms and topics and takes them out.
+/// Attaches sessions to rooms and topics and detaches them.
 pub(crate) struct Attachments {
     shards: Arc<dyn Shards>,
     topics: Arc<Topics>,
@@ -35,7 +35,7 @@ impl Attachments {
         Arc::new(Attachments { shards, topics, presence, last_seen, writer })
     }
 
-    /// Puts a session into a room, on the thread of its shard.
+    /// Attaches a session to a room. Must be called on the thread of its shard.
     pub fn join(&self, session: &Arc<Session>, room: &Arc<Room>) -> Result<Joined, CommandError> {
         let mut joined = session.state();
         let mut state = room.state();
@@ -49,7 +49,7 @@ impl Attachments {
             Some(found) if Arc::ptr_eq(found, room) => state.head(),
             _ => {
                 if let Some(older) = joined.joined.insert(room.key.name.clone(), room.clone()) {
-                    // A conversation that is gone, of which the session has not been taken out yet.
+                    // The session was still attached to an earlier conversation of this name, which is gone.
                     older.state().detach(session.socket.shard);
                     self.evict_socket(session, &older);
                 }
@@ -65,14 +65,14 @@ impl Attachments {
         Ok(Joined { head, online: state.online.users().cloned().collect(), reads: state.reads() })
     }
 
-    /// Takes a session out of a room that it leaves; `None` if it has not joined.
+    /// Detaches a session from a room that it leaves. `None`: it had not joined.
     pub fn leave(&self, session: &Session, name: &ConversationName) -> Option<RoomId> {
         let room = session.state().joined.remove(name)?;
         self.detach(session, &room);
         Some(room.id)
     }
 
-    /// Takes a session out of a room that its user may no longer read; not if they were made a member again meanwhile.
+    /// Detaches a session from a room that its user may no longer read, unless the user has become a member again.
     pub fn evict(&self, session: &Session, room: &Arc<Room>) {
         let was_in = {
             let mut state = session.state();
@@ -89,7 +89,7 @@ impl Attachments {
         }
     }
 
-    /// Puts a session into a topic, on the thread of its shard.
+    /// Attaches a session to a topic. Must be called on the thread of its shard.
     pub fn subscribe(&self, session: &Session, topic: &Arc<Topic>) {
         let mut state = session.state();
         if state.topics.insert(topic.key.name.clone(), topic.clone()).is_none() {
@@ -98,7 +98,7 @@ impl Attachments {
         }
     }
 
-    /// Takes a session out of a topic; `None` if it was not in it.
+    /// Detaches a session from a topic. `None`: it had not subscribed.
     pub fn unsubscribe(&self, session: &Session, name: &TopicName) -> Option<RoomId> {
         let topic = session.state().topics.remove(name)?;
         self.topics.detach(&topic, session.socket.shard);
@@ -106,10 +106,10 @@ impl Attachments {
         Some(topic.id)
     }
 
-    /// Takes a session whose socket is gone out of everything. Its user lingers in the rooms.
+    /// Detaches a session whose connection is gone from all rooms and topics. Its user lingers in the rooms.
     pub fn drop_all(&self, session: &Session) {
         let (rooms, topics, older) = {
-            // Held until the user lingers: whoever drops the same session by another thread comes after that.
+            // The lock is held until the user lingers, so that another thread that drops the same session comes after that.
             let mut state = session.state();
             let rooms: Vec<Arc<Room>> = std::mem::take(&mut state.joined).into_values().collect();
             let lingerer = Lingerer::new(session.user.clone(), rooms.clone(), session.stamp());
@@ -127,13 +127,13 @@ impl Attachments {
         }
     }
 
-    /// Has a session's socket closed.
+    /// Makes the shard close a session's connection.
     pub fn close(&self, session: &Session, reason: CloseReason) {
         let socket = session.socket;
         self.shards.post(socket.shard, ShardItem::Close { socket, reason });
     }
 
-    /// Counts a session out of a room: its user was online there until now.
+    /// Detaches a session from a room. Its user was online there until now.
     fn detach(&self, session: &Session, room: &Room) {
         room.state().detach(session.socket.shard);
         self.writer.update_session(&session.id, Change::Left(room.as_joined()));

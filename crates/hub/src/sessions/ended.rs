@@ -1,8 +1,8 @@
-//! Sessions that operators ended. The database keeps their ids for as long as their tickets would live, so that no ticket becomes good
-//! again, whatever becomes of Redis or of the node.
+//! Sessions that operators ended. The database keeps their ids for as long as their tickets would be valid, so that no ticket becomes valid
+//! again if Redis or the node loses its data.
 //!
-//! A resume asks the database only where the session store does not know the session: elsewhere the store says that it was ended. Every
-//! node is told of an end through the fan-out; a node that may have missed it reads the latest ends from the database, each second.
+//! A resume asks the database only if the session store does not know the session; otherwise the store knows whether it was ended. An end
+//! is published to every node. A node that may have missed it reads the latest ends from the database every second.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,30 +24,30 @@ use crate::neighbours::Neighbours;
 use crate::presence::Presence;
 use crate::{CommandError, Set};
 
-/// How many questions may wait for the database.
+/// Limit of the questions that wait for the database.
 const QUEUE: Bound = Bound { items: 65_536, bytes: 16 << 20 };
-/// How many are asked in one query.
+/// Limit of the questions in one query.
 const BATCH_MAX: Bound = Bound { items: 1_000, bytes: 1 << 20 };
-/// How many ended sessions a node remembers; the session store and the database know them all.
+/// Most ended sessions that a node remembers. The session store and the database know all of them.
 const REMEMBERED_MAX: usize = 10_000;
-/// How often the latest ends are read where nothing seems to have been missed, in seconds.
+/// How often the latest ends are read if nothing seems to have been missed, seconds.
 const READ_EVERY: u64 = 10;
-/// How much further back than the last successful read the next one looks: longer than an end takes to be committed.
+/// How far a read goes back before the last successful one. This is longer than an end takes to be committed.
 const OVERLAP: Duration = Duration::from_secs(60);
-/// For how long an end is kept: as long as a ticket lives, and a day more for clocks that differ.
+/// How long an end is kept: the lifetime of a ticket, and one more day for clocks that differ.
 const KEPT: Duration = Duration::from_secs((TICKET_DAYS as u64 + 1) * 24 * 3_600);
 
 /// The sessions that operators ended.
 pub(crate) struct EndedSessions {
-    /// Keeps the ends for good.
+    /// Keeps the ends durably.
     store: Arc<dyn ConversationStore>,
     session_store: Arc<dyn SessionStore>,
     sessions: Arc<Sessions>,
     attachments: Arc<Attachments>,
     presence: Arc<Presence>,
-    /// Those that this node has heard of lately.
+    /// Sessions whose end this node has heard of lately.
     remembered: Mutex<Remembered>,
-    /// Questions to the database whether a session was ended.
+    /// Questions to the database that wait.
     questions: Lane<Question>,
 }
 
@@ -55,11 +55,11 @@ pub(crate) struct EndedSessions {
 #[derive(Default)]
 struct Remembered {
     ids: Set<Arc<str>>,
-    /// The same, in the order in which they came.
+    /// The same ids, in the order in which they came.
     order: VecDeque<Arc<str>>,
 }
 
-/// Whether a session was ended: a question to the database.
+/// A question to the database: was this session ended?
 struct Question {
     session: Arc<str>,
     answer: oneshot::Sender<Result<bool, CommandError>>,
@@ -72,7 +72,7 @@ impl Weigh for Question {
 }
 
 impl EndedSessions {
-    /// Begins to work on questions, on `runtime`.
+    /// Creates the part. Its questions are answered on `runtime`.
     pub fn new(
         store: Arc<dyn ConversationStore>,
         session_store: Arc<dyn SessionStore>,
@@ -105,7 +105,7 @@ impl EndedSessions {
         Ok(self.store.end_session(id, KEPT).await?)
     }
 
-    /// An operator ended a session: its socket on this node is closed, and so is one that is just attaching it.
+    /// Ends a session on this node, after an operator ended it. Its connection is closed, and so is one that is attaching it.
     pub fn end_here(&self, id: &str) {
         self.remembered.lock().insert(id);
         let attached = self.sessions.end(id);
@@ -115,7 +115,7 @@ impl EndedSessions {
         }
     }
 
-    /// Whether an operator ended a session, by the database.
+    /// Asks the database whether a session was ended.
     pub async fn was_ended(&self, session: &Arc<str>) -> Result<bool, CommandError> {
         let (answer, answered) = oneshot::channel();
         let busy = || CommandError::unavailable("too many sessions are being resumed");
@@ -123,7 +123,7 @@ impl EndedSessions {
         answered.await.unwrap_or_else(|_| Err(busy()))
     }
 
-    /// Asks the database about all sessions that wait for it.
+    /// Asks the database about all sessions of a batch.
     async fn answer(self: Arc<Self>, batch: Vec<Question>) {
         let ids: Vec<String> = batch.iter().map(|question| question.session.to_string()).collect();
         let ended = self.store.ended_among(&ids).await.map_err(CommandError::from);
@@ -132,15 +132,15 @@ impl EndedSessions {
                 Ok(ended) => Ok(ended.iter().any(|id| **id == *session)),
                 Err(error) => Err(error.clone()),
             };
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = answer.send(is_ended);
         }
     }
 
-    /// Reads the latest ends from the database: each second where one may have been missed, else seldom.
+    /// Reads the latest ends from the database: every second while one may have been missed, otherwise seldom.
     pub async fn watch_forever(self: Arc<Self>, neighbours: Arc<Neighbours>) {
         let (mut interval, mut ticks, mut read_at) = (every_second(), 0_u64, Instant::now());
-        // The last read failed.
+        // Whether the last read failed.
         let mut is_doubted = false;
         while neighbours.lifetime().goes_on(&mut interval).await {
             ticks += 1;
@@ -163,7 +163,7 @@ impl EndedSessions {
         }
     }
 
-    /// Ends a session of which this node was not told. If it was attached here, the session store may have it as attached.
+    /// Ends a session whose end this node missed. If it was attached here, the session store may list it as attached.
     async fn end_missed(&self, id: &str) {
         let attached = self.sessions.get(id);
         self.end_here(id);

@@ -1,9 +1,10 @@
-//! Which attach of a session holds it: of several, the one that began last, whichever nodes they are on.
+//! Decides which attach holds a session: the one that began last, whichever node it is on.
 //!
-//! Each attach gets a [`Stamp`] when it begins, before anything is loaded. When all is loaded the node takes the session with that stamp;
-//! whoever finds that a higher one holds it closes its socket. Whoever holds it by a lower one is told so when the socket has it; an
-//! attach that breaks off before that gives it back, and so takes nothing from anybody. While the session store is away the nodes give
-//! the stamps themselves, by what they know of its clock, and settle the matter when they write their sessions again.
+//! Each attach gets a [`Stamp`] when it begins, before anything is loaded. When everything is loaded, the node takes the session with that
+//! stamp. An attach that finds a higher stamp closes its connection. The node that held the session with a lower stamp is told as soon as
+//! the new connection has the session. An attach that breaks off before that gives the session back, so the older connection keeps it.
+//! While the session store is down the nodes make the stamps themselves, from what they know of its clock, and decide when they write their
+//! sessions again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,40 +25,40 @@ use crate::node_message::NodeMessage;
 use crate::publisher::Publisher;
 use crate::store_writer::StoreWriter;
 
-/// How many nodes that had a session may wait to be told. One of more than that learns it with its next own gap.
+/// Most messages to nodes of earlier attaches that may wait. A node whose message is dropped learns it after its next gap.
 const PENDING_MAX: usize = 10_000;
-/// How often this node's sessions are compared with the session store at most, however often the link breaks.
+/// Shortest time between two comparisons of this node's sessions with the session store, however often the link breaks.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
-/// How many nodes of earlier attaches are told at once.
+/// Most nodes of earlier attaches that are told at once.
 const TOLD_AT_ONCE: usize = 16;
 
-/// Settles between nodes which attach of a session holds it.
+/// Decides with the other nodes which attach holds a session.
 pub(crate) struct Holding {
-    /// This node, as the others know it.
+    /// This node's name, as the others know it.
     node: Arc<str>,
-    /// Keeps which attach holds each session.
+    /// Knows which attach holds each session.
     store: Arc<dyn SessionStore>,
     sessions: Arc<Sessions>,
     attachments: Arc<Attachments>,
     ended: Arc<EndedSessions>,
     writer: Arc<StoreWriter>,
     publisher: Arc<Publisher>,
-    /// Where nodes are told of what a socket does not wait for.
+    /// Runs the messages to other nodes that no connection waits for.
     runtime: Handle,
-    /// Messages to nodes that had a session and could not be told: they are sent again.
+    /// Messages to nodes of earlier attaches that could not be sent. They are sent again.
     pending: Mutex<Vec<Pending>>,
-    /// This node may have missed a message that only it gets: its sessions are to be compared with the session store.
+    /// Notified when this node may have missed a direct message. Then its sessions must be compared with the session store.
     check_wanted: Notify,
 }
 
-/// A message to a node that had a session.
+/// A message to the node of an earlier attach.
 struct Pending {
     node: String,
     message: NodeMessage,
 }
 
 impl Holding {
-    /// Holds nothing yet.
+    /// Creates the part.
     #[expect(clippy::too_many_arguments, reason = "the parts that it works with, each once")]
     pub fn new(
         node: Arc<str>,
@@ -84,29 +85,30 @@ impl Holding {
         })
     }
 
-    /// The stamp of an attach to which the session store can't give one.
+    /// Makes the stamp of an attach while the session store can't. `waited`: how long ago the attach began. `after`: the stamp must be
+    /// higher than this one.
     pub fn own_stamp(&self, waited: Duration, after: Stamp) -> Stamp {
         let waited_us = i64::try_from(waited.as_micros()).unwrap_or(i64::MAX);
         self.store.now_us().saturating_sub(waited_us).max(after.saturating_add(1))
     }
 
-    /// Tells a node that held a session until now that this node holds it by an attach with this stamp. Does not wait for it.
+    /// Tells the node that held a session that this node holds it now, by an attach with this stamp. Does not wait.
     pub fn take_over(self: &Arc<Self>, session: &Arc<str>, node: String, stamp: Stamp) {
         let message = self.superseded(session, stamp);
         let holding = self.clone();
         self.runtime.spawn(async move { holding.tell(node, message).await });
     }
 
-    /// Tells a node that it has a session again, which an attach with this stamp took from it and did not bring to its socket. Does not
-    /// wait for it.
+    /// Tells a node that it holds a session again, because the attach with this stamp took the session and broke off before its connection
+    /// had it. Does not wait.
     pub fn give_back(self: &Arc<Self>, session: &Arc<str>, node: String, stamp: Stamp) {
         let message = NodeMessage::GivenBack { session: session.clone(), stamp };
         let holding = self.clone();
         self.runtime.spawn(async move { holding.tell(node, message).await });
     }
 
-    /// An attach on another node took a session with this stamp and broke off. If its older socket is still here, it goes on holding
-    /// the session by the next stamp: the store has it as dropped with that one.
+    /// Takes a session back from an attach on another node, which had this stamp and broke off. If its older connection is still here, it
+    /// goes on holding the session with the next stamp, since the store lists the session as dropped with this one.
     pub fn take_back(self: &Arc<Self>, id: &str, stamp: Stamp) {
         let attached = self.sessions.get(id);
         if attached.as_ref().is_some_and(|session| session.stamp() > stamp) {
@@ -119,7 +121,7 @@ impl Holding {
         }
     }
 
-    /// Writes a session to the store again, which may have it as dropped.
+    /// Writes a session to the store again, because the store may list it as dropped.
     pub fn write_soon(self: &Arc<Self>, session: Arc<Session>) {
         let holding = self.clone();
         self.runtime.spawn(async move {
@@ -129,7 +131,7 @@ impl Holding {
         });
     }
 
-    /// Another node says that it holds a session.
+    /// Handles another node's message that it holds a session.
     pub fn hear_rival(&self, id: &Arc<str>, other: &Arc<str>, stamp: Option<Stamp>) {
         if *other == self.node {
             return;
@@ -141,20 +143,20 @@ impl Holding {
         }
     }
 
-    /// Closes the socket of a session that a later attach holds.
+    /// Closes the connection of a session that a later attach holds.
     pub fn supersede(&self, session: &Arc<Session>) {
         self.attachments.close(session, CloseReason::Superseded);
-        // Not only when its socket is gone: until then its user would count as online twice.
+        // Remove the session now and not when its connection is gone. Until then its user would count as online twice.
         self.sessions.remove(session);
         self.attachments.drop_all(session);
     }
 
-    /// Has this node's sessions compared with the session store.
+    /// Requests a comparison of this node's sessions with the session store.
     pub fn want_check(&self) {
         self.check_wanted.notify_one();
     }
 
-    /// Compares this node's sessions with the session store, at once after this node may have missed what became of them.
+    /// Compares this node's sessions with the session store whenever it is requested.
     pub async fn check_forever(self: Arc<Self>, lifetime: Lifetime) {
         while !lifetime.has_ended() {
             self.check_wanted.notified().await;
@@ -165,7 +167,7 @@ impl Holding {
         }
     }
 
-    /// Tells the nodes that could not be told, each second while publications can be heard.
+    /// Sends the messages that could not be sent, every second while this node hears the others.
     pub async fn announce_forever(self: Arc<Self>, neighbours: Arc<Neighbours>) {
         let mut interval = every_second();
         while neighbours.lifetime().goes_on(&mut interval).await {
@@ -178,8 +180,8 @@ impl Holding {
         }
     }
 
-    /// Writes this node's sessions to the store. Those that were ended, or that a later attach holds on another node, are closed; the
-    /// nodes of earlier attaches are told. `false`: the store did not answer.
+    /// Writes this node's sessions to the store. Closes those that were ended or that a later attach on another node holds, and tells the
+    /// nodes of earlier attaches. `false`: the store did not respond.
     pub async fn write_all(&self) -> bool {
         self.write(self.sessions.all()).await
     }
@@ -204,22 +206,22 @@ impl Holding {
         true
     }
 
-    /// Acts on what the store said of a session that was written with this stamp. `refused`: it did not take it.
+    /// Acts on the store's answer about a session that was written with this stamp. `refused`: the store did not accept it.
     fn settle(&self, session: &Arc<Session>, written: Stamp, refused: Option<&NotRestored>) {
         let is_attached = || self.sessions.get(&session.id).is_some_and(|now| Arc::ptr_eq(&now, session));
         match refused {
-            // The message that an operator ended it did not arrive.
+            // The message that an operator ended it was missed.
             Some(NotRestored { ended: true, .. }) => self.ended.end_here(&session.id),
-            // By another socket of this node, which takes its place in this moment, or breaks off and leaves it to this one.
+            // Another connection of this node holds it. It is about to replace this one, or breaks off and leaves the session to this one.
             Some(NotRestored { node, .. }) if **node == *self.node => {}
             Some(_) => self.supersede(session),
-            // Its socket dropped meanwhile, and that may have been written before.
+            // Its connection dropped meanwhile, and the drop may have been written before the session.
             None if !is_attached() => self.writer.detach(&session.id, written),
             None => {}
         }
     }
 
-    /// Tells the nodes of earlier attaches that their sessions are held here.
+    /// Tells the nodes of earlier attaches that this node holds their sessions.
     async fn tell_earlier(&self, records: &[SessionRecord], taken: Vec<Taken>) {
         let stamps: Map<&str, Stamp> =
             records.iter().map(|record| (record.session.as_str(), record.stamp)).collect();

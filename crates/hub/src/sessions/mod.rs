@@ -1,4 +1,4 @@
-//! Sessions of this node: which socket each has, what it is in, and which of several attaches holds it.
+//! Sessions of this node: their connections, what they have joined, and which of several attaches holds each.
 
 mod attachments;
 mod ended;

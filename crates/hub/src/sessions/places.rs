@@ -1,5 +1,5 @@
-//! The places of tenants whose connections are limited: each is taken from the session store, which counts those of all nodes,
-//! before a session begins.
+//! Limits the connections of tenants, over all nodes. A session of a limited tenant needs a place, which is taken from the session store
+//! before the session begins.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,25 +16,24 @@ use crate::metrics::METRICS;
 use crate::neighbours::Neighbours;
 use crate::{CommandError, HubConfig, Map, Set};
 
-/// How often the session store is told again what it was told before; it forgets after a minute, and may be emptied.
+/// How often the session store is told an unchanged number again. It forgets after a minute, and may lose its data.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
-/// When to come again where all places are taken, milliseconds.
+/// Time to retry if all places are taken, milliseconds.
 const RETRY_MS: u64 = 5_000;
 
 /// The places of tenants whose connections are limited.
 pub(crate) struct Places {
-    /// This node, under which the store counts its connections.
+    /// This node's name, under which the store counts its connections.
     node: Arc<str>,
     config: Arc<HubConfig>,
     store: Arc<dyn SessionStore>,
     sessions: Arc<Sessions>,
-    /// Knows what the other nodes said last, for while the store is away.
+    /// Know the other nodes' last reports, which count while the store is down.
     neighbours: Arc<Neighbours>,
     told: Told,
 }
 
-/// A place that was taken for a session that is about to be attached. It counts until this is dropped; the session counts from
-/// when it is attached.
+/// A place for a session that is about to be attached. Dropping it gives the place back. An attached session is counted by itself.
 pub(crate) struct Place {
     sessions: Arc<Sessions>,
     tenant: TenantName,
@@ -47,7 +46,7 @@ impl Drop for Place {
 }
 
 impl Places {
-    /// Nothing has been told yet.
+    /// Creates the part.
     pub fn new(
         node: Arc<str>,
         config: Arc<HubConfig>,
@@ -58,7 +57,7 @@ impl Places {
         Arc::new(Places { node, config, store, sessions, neighbours, told: Told::default() })
     }
 
-    /// Takes a place for a connection of a tenant; `None` where its connections are not limited.
+    /// Takes a place for a connection of a tenant. `None`: the tenant's connections are not limited.
     pub async fn take(&self, tenant: &TenantName) -> Result<Option<Place>, CommandError> {
         let max = self.config.limits_of(tenant).connections;
         if max == 0 {
@@ -84,13 +83,13 @@ impl Places {
         Ok(Some(Place { sessions: self.sessions.clone(), tenant: tenant.clone() }))
     }
 
-    /// How many sessions there are of each tenant whose connections are limited: what the other nodes need for its limit.
+    /// Returns the number of sessions of each tenant whose connections are limited. The other nodes need it for the limit.
     pub fn limited_tenants(&self) -> BTreeMap<TenantName, u64> {
         let per_tenant = self.sessions.per_tenant().into_iter();
         per_tenant.filter(|(tenant, _)| self.config.limits_of(tenant).connections > 0).collect()
     }
 
-    /// Keeps the session store's counts true.
+    /// Keeps the session store's numbers up to date.
     pub async fn tell_forever(self: Arc<Self>) {
         let mut interval = every_second();
         while self.neighbours.lifetime().goes_on(&mut interval).await {
@@ -99,7 +98,7 @@ impl Places {
         }
     }
 
-    /// Tells the session store how many connections of each limited tenant this node has, where that changed.
+    /// Tells the session store the number of this node's connections of each limited tenant, if it changed.
     async fn tell(&self) {
         let mut tenants: Set<TenantName> = self.limited_tenants().into_keys().collect();
         tenants.extend(self.told.tenants());
@@ -123,11 +122,12 @@ impl Places {
     }
 }
 
-/// What the session store was told last of each tenant.
+/// The number that the session store was last told of each tenant.
 #[derive(Default)]
 struct Told(Mutex<Map<TenantName, Arc<OfTenant>>>);
 
-/// What it was told of one tenant, and when. Locked while it is told: one thing after the other, and no tenant waits for another.
+/// The number that was last told of one tenant, and when. The lock is held while the store is told, so that reports come one after the
+/// other. Each tenant has its own lock, so that no tenant waits for another.
 type OfTenant = tokio::sync::Mutex<Option<(u64, Instant)>>;
 
 impl Told {
@@ -139,7 +139,7 @@ impl Told {
         self.0.lock().keys().cloned().collect()
     }
 
-    /// Forgets tenants that have no connections. Not those that somebody is about to tell of, who holds what is to be locked.
+    /// Forgets tenants without connections, unless a caller is about to lock one.
     fn sweep(&self) {
         let is_used =
             |told: &mut Arc<OfTenant>| Arc::get_mut(told).is_none_or(|told| told.get_mut().is_some());

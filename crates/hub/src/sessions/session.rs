@@ -1,4 +1,4 @@
-//! A session that is attached to a socket of this node.
+//! A session that is attached to a connection of this node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -14,39 +14,39 @@ use crate::room::Room;
 use crate::shards::SocketId;
 use crate::topics::Topic;
 
-/// A session that is attached to a socket of this node.
+/// A session that is attached to a connection of this node.
 pub struct Session {
-    /// Its id, which nobody can guess.
+    /// The session's id, which nobody can guess.
     pub id: Arc<str>,
-    /// The tenant of its user.
+    /// The user's tenant.
     pub tenant: TenantName,
-    /// The user that it belongs to.
+    /// The user that the session belongs to.
     pub user: UserName,
     /// When the session began, Unix milliseconds.
     pub created_at_ms: i64,
-    /// The socket that it is attached to.
+    /// The connection that the session is attached to.
     pub socket: SocketId,
-    /// The stamp of the attach that brought it here.
+    /// The stamp of the attach that brought the session here.
     began: Stamp,
-    /// The stamp that it is held by: that one, or that of a later attach which broke off.
+    /// The stamp that the session is held by: that of its own attach, or of a later attach that broke off.
     stamp: AtomicI64,
-    /// How long a page of history may be, bytes: less than [`PAGE_BYTES_MAX`] for a client that reads slowly.
+    /// Most bytes of a page of history: less than [`PAGE_BYTES_MAX`] for a client that reads slowly.
     page_bytes: AtomicUsize,
     state: Mutex<SessionState>,
 }
 
-/// What changes about a session.
+/// The part of a session that changes.
 pub struct SessionState {
     /// The identity in the token. A `refresh` replaces it.
     pub identity: Identity,
-    /// The conversations that it has joined.
+    /// The conversations that the session has joined.
     pub joined: Map<ConversationName, Arc<Room>>,
-    /// The topics that it is subscribed to.
+    /// The topics that the session is subscribed to.
     pub topics: Map<TopicName, Arc<Topic>>,
 }
 
 impl Session {
-    /// A session in nothing yet.
+    /// Creates a session that has joined nothing yet.
     pub fn new(
         id: Arc<str>,
         identity: Identity,
@@ -68,52 +68,52 @@ impl Session {
         }
     }
 
-    /// The stamp of the attach that brought it here, or of a later one whose place it took.
+    /// Returns the stamp that the session is held by.
     pub fn stamp(&self) -> Stamp {
         self.stamp.load(Ordering::Relaxed)
     }
 
-    /// The stamp of the attach that brought it here.
+    /// Returns the stamp of the attach that brought the session here.
     pub(super) fn began(&self) -> Stamp {
         self.began
     }
 
-    /// An attach that broke off leaves its place to the one that brought this session here.
+    /// Raises the stamp that the session is held by, after an attach with this stamp broke off.
     pub(super) fn raise_stamp(&self, stamp: Stamp) {
         self.stamp.fetch_max(stamp, Ordering::Relaxed);
     }
 
-    /// How long a page of history may be, bytes.
+    /// Returns the most bytes that a page of history may have.
     pub fn page_bytes(&self) -> usize {
         self.page_bytes.load(Ordering::Relaxed)
     }
 
-    /// Makes pages of history at most so long, bytes.
+    /// Sets the most bytes that a page of history may have.
     pub fn set_page_bytes(&self, bytes: usize) {
         self.page_bytes.store(bytes.min(PAGE_BYTES_MAX), Ordering::Relaxed);
     }
 
-    /// Access to what changes. Never held across an await.
+    /// Locks the part that changes. The lock must never be held across an await.
     pub fn state(&self) -> parking_lot::MutexGuard<'_, SessionState> {
         self.state.lock()
     }
 
-    /// Whether it is in this room.
+    /// Whether the session has joined this room.
     pub fn is_in(&self, room: &Arc<Room>) -> bool {
         self.state().joined.get(&room.key.name).is_some_and(|joined| Arc::ptr_eq(joined, room))
     }
 
-    /// What the token says now.
+    /// Returns the identity that the current token names.
     pub fn identity(&self) -> Identity {
         self.state.lock().identity.clone()
     }
 
-    /// When the token ends, Unix milliseconds.
+    /// Returns when the current token expires, Unix milliseconds.
     pub fn expires_at_ms(&self) -> i64 {
         self.state.lock().identity.expires_at_ms
     }
 
-    /// What the session store is told of an attached session.
+    /// Returns the record of this session for the session store.
     pub fn to_record(&self) -> SessionRecord {
         let state = self.state();
         SessionRecord {

@@ -1,4 +1,4 @@
-//! All sessions that are attached to sockets of this node, and those that are about to be.
+//! The sessions that are attached to connections of this node, and those that are about to be.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use starling_wire::protocol::CloseReason;
 use super::Session;
 use crate::Map;
 
-/// All sessions that are attached to sockets of this node.
+/// The sessions that are attached to connections of this node.
 #[derive(Default)]
 pub struct Sessions {
     inner: Mutex<Inner>,
@@ -21,39 +21,39 @@ struct Inner {
     by_id: Map<Arc<str>, Arc<Session>>,
     by_user: Map<(TenantName, UserName), Vec<Arc<Session>>>,
     by_tenant: Map<TenantName, u64>,
-    /// Places that were taken for sessions that are about to be attached.
+    /// Places of sessions that are about to be attached.
     reserved: Map<TenantName, u64>,
     /// Sessions that are about to be attached.
     attaching: Map<Arc<str>, PendingAttach>,
 }
 
-/// A session that is about to be attached here, by one socket or several.
+/// A session that is about to be attached here, by one connection or several.
 #[derive(Default)]
 struct PendingAttach {
-    /// The number of sockets that are attaching it.
+    /// The number of connections that are attaching it.
     count: u32,
-    /// The highest stamp that one of them got.
+    /// The highest stamp that one of these attaches got.
     given: Stamp,
-    /// The highest stamp that another node said it holds the session with, and that node.
+    /// The highest stamp with which another node says that it holds the session, and that node.
     elsewhere: Option<(Stamp, Arc<str>)>,
-    /// The highest stamp of an attach that the session store knows of and that broke off meanwhile: the store may have the session as
-    /// dropped with it.
+    /// The highest stamp of an attach that broke off after the session store knew of it. The store may list the session as dropped with
+    /// this stamp.
     broken_off: Stamp,
-    /// An operator ended the session meanwhile.
+    /// Whether an operator ended the session meanwhile.
     ended: bool,
 }
 
-/// A session that has been attached here.
+/// The result of adding a session.
 pub struct Inserted {
-    /// The session of the same id that was there; its socket is to be closed.
+    /// The earlier session of the same id. Its connection must be closed.
     pub older: Option<Arc<Session>>,
-    /// It took the place of a later attach, which broke off, and the session store may not have it.
+    /// Whether the session took the place of a later attach that broke off, so that the session store may not have it.
     pub must_be_written: bool,
 }
 
-/// What another node's attach of a session means here.
+/// The consequence of another node's attach of a session.
 pub enum Rival {
-    /// It comes later than the attach of this session, which must be closed.
+    /// The other attach is later. This session must be closed.
     Wins(Arc<Session>),
     /// This node holds the session by a later attach, with this stamp.
     Loses(Stamp),
@@ -62,19 +62,19 @@ pub enum Rival {
 }
 
 impl Sessions {
-    /// Notes that a session is about to be attached here; [`Sessions::end_attaching`] belongs to it.
+    /// Notes that a connection begins to attach a session. Must be followed by [`Sessions::end_attaching`].
     pub fn begin_attaching(&self, id: &Arc<str>) {
         self.inner.lock().attaching.entry(id.clone()).or_default().count += 1;
     }
 
-    /// The stamp that an attach got.
+    /// Notes the stamp that an attach got.
     pub fn give_stamp(&self, id: &str, stamp: Stamp) {
         if let Some(attaching) = self.inner.lock().attaching.get_mut(id) {
             attaching.given = attaching.given.max(stamp);
         }
     }
 
-    /// The session has been attached, or will not be.
+    /// Notes that an attach has ended, with or without success.
     pub fn end_attaching(&self, id: &Arc<str>) {
         let mut inner = self.inner.lock();
         if let Some(attaching) = inner.attaching.get_mut(id) {
@@ -85,7 +85,7 @@ impl Sessions {
         }
     }
 
-    /// The highest stamp of all attaches of a session that this node knows of; 0 if it knows none.
+    /// Returns the highest stamp of all attaches of a session that this node knows of; 0 if there is none.
     pub fn last_stamp(&self, id: &str) -> Stamp {
         let inner = self.inner.lock();
         let attached = inner.by_id.get(id).map_or(0, |session| session.stamp());
@@ -95,7 +95,7 @@ impl Sessions {
         attached.max(attaching)
     }
 
-    /// Adds a session. The error says why this one must be closed instead.
+    /// Adds a session. The error is the reason for which this session must be closed instead.
     pub fn insert(&self, session: &Arc<Session>, node: &str) -> Result<Inserted, CloseReason> {
         let mut inner = self.inner.lock();
         let mut broken_off = 0;
@@ -113,7 +113,7 @@ impl Sessions {
             if there.began() > session.began() {
                 return Err(CloseReason::Superseded);
             }
-            // It may stand in the place of a later attach that broke off, which this one takes over.
+            // The session that is here may have taken the place of a later attach that broke off. This one takes over that place.
             broken_off = broken_off.max(there.stamp());
         }
         let must_be_written = broken_off >= session.stamp();
@@ -133,8 +133,8 @@ impl Sessions {
         Ok(Inserted { older: old, must_be_written })
     }
 
-    /// Another node holds a session by an attach with this stamp (`None`: an older version, whose word is the last one). A session that
-    /// comes before it is removed here.
+    /// Notes that another node holds a session by an attach with this stamp (`None`: the node runs an older version, and its attach counts
+    /// as the latest). Removes the session if it was attached earlier.
     pub fn hear_rival(&self, id: &str, rival: Option<Stamp>, other: &Arc<str>, node: &str) -> Rival {
         let mut inner = self.inner.lock();
         if let Some(attaching) = inner.attaching.get_mut(id)
@@ -152,7 +152,8 @@ impl Sessions {
         Rival::Wins(session)
     }
 
-    /// An operator ended a session. Returns the one that is attached here; one that is about to be will not be.
+    /// Notes that an operator ended a session. Returns the session if it is attached here. One that is about to be attached will be
+    /// refused.
     pub fn end(&self, id: &str) -> Option<Arc<Session>> {
         let mut inner = self.inner.lock();
         if let Some(attaching) = inner.attaching.get_mut(id) {
@@ -161,7 +162,7 @@ impl Sessions {
         inner.by_id.get(id).cloned()
     }
 
-    /// An attach that the session store knows of broke off before it replaced the session that is attached here: that one goes on in its
+    /// Notes that an attach with this stamp broke off after the session store knew of it. The session that is attached here takes its
     /// place, and so does one that is about to be attached. `false`: none is attached yet.
     pub fn inherit(&self, id: &str, stamp: Stamp) -> bool {
         let mut inner = self.inner.lock();
@@ -175,7 +176,7 @@ impl Sessions {
         heir.is_some()
     }
 
-    /// Removes a session, unless another one stands under its id by now.
+    /// Removes a session, unless another one has its id by now.
     pub fn remove(&self, session: &Arc<Session>) -> bool {
         let mut inner = self.inner.lock();
         if !inner.by_id.get(&session.id).is_some_and(|found| Arc::ptr_eq(found, session)) {
@@ -191,34 +192,34 @@ impl Sessions {
         self.inner.lock().by_id.get(id).cloned()
     }
 
-    /// All sessions of a user.
+    /// Returns all sessions of a user.
     pub fn of_user(&self, tenant: &TenantName, user: &UserName) -> Vec<Arc<Session>> {
         self.inner.lock().by_user.get(&(tenant.clone(), user.clone())).cloned().unwrap_or_default()
     }
 
-    /// The number of sessions.
+    /// Returns the number of sessions.
     pub fn count(&self) -> usize {
         self.inner.lock().by_id.len()
     }
 
-    /// The number of sessions of each tenant.
+    /// Returns the number of sessions of each tenant.
     pub fn per_tenant(&self) -> Vec<(TenantName, u64)> {
         self.inner.lock().by_tenant.iter().map(|(tenant, count)| (tenant.clone(), *count)).collect()
     }
 
-    /// How many of this tenant, with those for which a place was reserved.
+    /// Returns the number of a tenant's sessions, including reserved places.
     pub fn of_tenant(&self, tenant: &TenantName) -> u64 {
         let inner = self.inner.lock();
         let count = |counts: &Map<TenantName, u64>| counts.get(tenant).copied().unwrap_or(0);
         count(&inner.by_tenant) + count(&inner.reserved)
     }
 
-    /// Reserves a place for a session of this tenant; [`Sessions::give_back`] belongs to it.
+    /// Reserves a place for a session of this tenant. Must be followed by [`Sessions::give_back`].
     pub fn reserve(&self, tenant: &TenantName) {
         *self.inner.lock().reserved.entry(tenant.clone()).or_default() += 1;
     }
 
-    /// The session has been attached, or will not be.
+    /// Gives a reserved place back, when the session has been attached or will not be.
     pub fn give_back(&self, tenant: &TenantName) {
         let mut inner = self.inner.lock();
         if let Some(count) = inner.reserved.get_mut(tenant) {
@@ -229,7 +230,7 @@ impl Sessions {
         }
     }
 
-    /// All sessions.
+    /// Returns all sessions.
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.inner.lock().by_id.values().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! Publications of topics on their way to the broker.
+//! Publications on topics that wait for Redis.
 
 use std::sync::Arc;
 
@@ -16,21 +16,21 @@ use crate::shards::Shards;
 use crate::trace::{Origin, belong_to};
 use crate::{CommandError, clock};
 
-/// How many publications may wait for the broker.
+/// Limit of the publications that wait for Redis.
 const QUEUE: Bound = Bound { items: 8_192, bytes: 64 << 20 };
-/// How many publications go in one call.
+/// Limit of the publications in one call.
 const BATCH_MAX: Bound = Bound { items: 512, bytes: 4 << 20 };
 
 /// Publishes on topics.
 pub(crate) struct TopicPublisher {
     fanout: Arc<dyn Fanout>,
-    /// Gets the answers to sockets' commands.
+    /// Gets the replies for connections.
     shards: Arc<dyn Shards>,
-    /// Publications that wait for the broker.
+    /// Publications that wait for Redis.
     queue: Lane<TopicJob>,
 }
 
-/// A publication on its way to the broker.
+/// A publication that waits for Redis.
 struct TopicJob {
     publication: TopicPublication,
     origin: Origin,
@@ -44,7 +44,7 @@ impl Weigh for TopicJob {
 }
 
 impl TopicPublisher {
-    /// Begins to work on publications, on `runtime`.
+    /// Creates a publisher whose work runs on `runtime`.
     pub fn new(fanout: Arc<dyn Fanout>, shards: Arc<dyn Shards>, runtime: &Handle) -> Arc<TopicPublisher> {
         let (queue, end) = Lane::new(QUEUE);
         let publisher = Arc::new(TopicPublisher { fanout, shards, queue });
@@ -52,7 +52,7 @@ impl TopicPublisher {
         publisher
     }
 
-    /// Publishes on a topic. The answer comes when the broker has given the publication its offset, or at once if the queue is full.
+    /// Publishes on a topic. The reply comes when Redis has given the publication its offset, or at once if the queue is full.
     pub fn publish(
         &self,
         tenant: &TenantName,
@@ -69,12 +69,12 @@ impl TopicPublisher {
         }
     }
 
-    /// Whether nothing waits for the broker.
+    /// Whether no publication waits for Redis.
     pub fn is_idle(&self) -> bool {
         self.queue.is_idle()
     }
 
-    /// How many publications wait for the broker.
+    /// Returns the number of publications that wait for Redis.
     pub fn depth(&self) -> usize {
         self.queue.depth()
     }
