@@ -1,4 +1,4 @@
-//! From a `send` to the log, and from the log to everybody.
+//! Appends: commits messages to the log, and delivers them to this node's sessions and the other nodes.
 
 mod suspects;
 
@@ -31,23 +31,23 @@ use crate::shards::Shards;
 use crate::trace::{Origin, belong_to};
 use crate::{CommandError, HubConfig, clock};
 
-/// What one transaction takes: at some 13 µs for each message, no more than a few milliseconds, and no statement that is so large
-/// that it fails, and its senders' retries with it, where the database is slow.
+/// Limit of the messages in one transaction. At some 13 µs per message it takes a few milliseconds. A larger statement might time out while
+/// the database is slow, and so would the senders' retries.
 const BATCH_MAX: Bound = Bound { items: 512, bytes: 4 << 20 };
-/// What may wait for the database on all lanes together, bytes.
+/// Limit of the messages that wait for the database on all lanes together, bytes.
 const QUEUE_BYTES: usize = 128 << 20;
 
-/// Appends messages to the log and tells everybody of them.
+/// Appends messages to the log and delivers them.
 pub(crate) struct Appends {
     store: Arc<dyn ConversationStore>,
     shards: Arc<dyn Shards>,
     publisher: Arc<Publisher>,
-    /// Is told of a conversation that turned out to be gone.
+    /// Ends a conversation that turns out to be deleted.
     directory: Arc<Directory>,
     repairs: Arc<Repairs>,
     head_reports: Arc<HeadReports>,
     suspects: Suspects,
-    /// Messages that wait for the database. Each conversation always takes the same lane.
+    /// Messages that wait for the database. A conversation always uses the same lane.
     lanes: Vec<Lane<AppendJob>>,
     /// Messages committed since the start.
     committed: AtomicU64,
@@ -63,7 +63,7 @@ pub(crate) struct AppendParts {
     pub head_reports: Arc<HeadReports>,
 }
 
-/// A message on its way into the log.
+/// A message that waits to be committed.
 struct AppendJob {
     room: Arc<Room>,
     message: Append,
@@ -80,7 +80,7 @@ impl Weigh for AppendJob {
 }
 
 impl Appends {
-    /// Begins to work on messages, on `runtime`.
+    /// Creates the part. Its lanes are worked on by `runtime`.
     pub fn new(parts: AppendParts, config: &HubConfig, runtime: &Handle) -> Arc<Appends> {
         let AppendParts { store, shards, publisher, directory, repairs, head_reports } = parts;
         let count = config.append_lanes.max(1);
@@ -105,8 +105,7 @@ impl Appends {
         appends
     }
 
-    /// Appends a message to a conversation. The answer comes when the message is committed, or at once if the conversation's lane is
-    /// full.
+    /// Appends a message to a conversation. The reply comes when the message is committed, or at once if the conversation's lane is full.
     pub fn append(
         &self,
         room: Arc<Room>,
@@ -124,7 +123,7 @@ impl Appends {
             content: send.content.into(),
             metadata: send.metadata.map(|json| json.shared()),
         };
-        // The id is a serial number, so that its remainder spreads evenly.
+        // The id is a serial number, so its remainder spreads evenly.
         let lane = room.conversation.unsigned_abs() as usize % self.lanes.len();
         let job = AppendJob { room, message, queued_at: Instant::now(), origin: Origin::current(), done };
         if let Err(job) = self.lanes[lane].push(job) {
@@ -134,12 +133,12 @@ impl Appends {
         }
     }
 
-    /// How many messages this node has committed since the start.
+    /// Returns the number of messages that this node has committed since the start.
     pub fn committed(&self) -> u64 {
         self.committed.load(Ordering::Relaxed)
     }
 
-    /// Looks up whether appends without an answer were committed, each second.
+    /// Looks up each second whether appends without a reply were committed.
     pub async fn check_suspects_forever(self: Arc<Self>, lifetime: Lifetime) {
         let mut interval = every_second();
         while lifetime.goes_on(&mut interval).await {
@@ -147,20 +146,20 @@ impl Appends {
         }
     }
 
-    /// Whether nothing waits for the database.
+    /// Whether no message waits for the database.
     pub fn is_idle(&self) -> bool {
         self.lanes.iter().all(Lane::is_idle)
     }
 
-    /// How many messages wait for the database.
+    /// Returns the number of messages that wait for the database.
     pub fn depth(&self) -> usize {
         self.lanes.iter().map(Lane::depth).sum()
     }
 
-    /// Commits a batch and tells everybody: this node's sockets, the other nodes, the senders.
+    /// Commits a batch, and tells this node's sessions, the other nodes and the senders.
     async fn append_batch(self: Arc<Self>, mut jobs: Vec<AppendJob>) {
         METRICS.append_batch.record(jobs.len() as f64);
-        // What the database told before: what it numbers from here on is higher.
+        // The heads that the database reported before this append. New numbers must be higher.
         let logged: Vec<u64> = jobs.iter().map(|job| job.room.logged()).collect();
         let messages: Vec<Append> = jobs.iter().map(|job| job.message.clone()).collect();
         let span = tracing::info_span!(target: TRACE_TARGET, "append", messages = messages.len());
@@ -171,7 +170,7 @@ impl Appends {
                     if let Ok(Appended { seq, duplicate: false, .. }) = &result {
                         job.room.log_tells(*seq);
                         if *seq <= logged {
-                            // The database told of this number before, for another message: it was set back.
+                            // The database had used this number for another message, so it was set back to an earlier state.
                             self.head_reports.report(&job.room, u64::MAX);
                         }
                     }
@@ -181,7 +180,7 @@ impl Appends {
             Err(error) => {
                 let answer = CommandError::from(error);
                 for job in jobs {
-                    // The transaction may have been committed although the answer was lost on the way.
+                    // The transaction may have been committed although the reply was lost.
                     self.suspects.add(&job.room);
                     job.done.finish(&self.shards, Err(answer.clone()));
                 }
@@ -189,7 +188,7 @@ impl Appends {
         }
     }
 
-    /// Tells everybody what became of one message.
+    /// Delivers one message, if it was committed, and replies to its sender.
     fn finish(&self, job: AppendJob, result: Result<Appended, AppendError>) {
         let AppendJob { room, message, queued_at, origin, done } = job;
         METRICS.commit_seconds.record(queued_at.elapsed());
@@ -199,12 +198,12 @@ impl Appends {
                 self.directory.end(&room);
                 return done.finish(&self.shards, Err(CommandError::no_such_conversation()));
             }
-            // The store has logged it.
+            // The store has logged the error.
             Err(AppendError::Refused) => {
                 return done.finish(&self.shards, Err(CommandError::internal()));
             }
             Err(AppendError::Unavailable | _) => {
-                // The transaction may have been committed although the answer was lost on the way.
+                // The transaction may have been committed although the reply was lost.
                 self.suspects.add(&room);
                 let why = "the database is not available; nothing was accepted";
                 return done.finish(&self.shards, Err(CommandError::unavailable(why)));
@@ -223,7 +222,7 @@ impl Appends {
         done.finish(&self.shards, Ok(sent));
     }
 
-    /// Hands a committed message to the other nodes and to this node's sockets.
+    /// Delivers a committed message to the other nodes and to this node's sessions.
     fn deliver(&self, room: &Arc<Room>, message: Append, appended: &Appended, traceparent: Option<&str>) {
         let committed_at_us = clock::now_us();
         let event = committed(&room.key.name, message, appended);
@@ -248,7 +247,7 @@ impl Appends {
         }
     }
 
-    /// A retry found its first message: the node that committed it may have died before it could tell anybody.
+    /// Announces the message that a retry repeats. The node that committed it may have died before it published it.
     fn deliver_again(&self, room: &Arc<Room>, seq: u64) {
         if room.learn_head(seq) {
             self.repairs.request(room);

@@ -1,4 +1,4 @@
-//! Conversations to which an append had no answer: whether it was committed is looked up.
+//! Looks up whether an append was committed to which the database did not reply.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use crate::directory::Directory;
 use crate::publisher::Publisher;
 use crate::room::Room;
 
-/// How many conversations are remembered: as many as one query tells of.
+/// Most conversations that are remembered: as many as one query can look up.
 const SUSPECTS_MAX: usize = 5_000;
 
-/// Conversations whose head in the database is to be looked up.
+/// Conversations whose heads must be looked up in the database.
 pub(super) struct Suspects {
     directory: Arc<Directory>,
     publisher: Arc<Publisher>,
@@ -20,12 +20,12 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
-    /// None yet.
+    /// Creates an empty list.
     pub fn new(directory: Arc<Directory>, publisher: Arc<Publisher>) -> Suspects {
         Suspects { directory, publisher, rooms: Mutex::default() }
     }
 
-    /// Has a conversation's head looked up.
+    /// Adds a conversation whose head must be looked up.
     pub fn add(&self, room: &Arc<Room>) {
         let mut rooms = self.rooms.lock();
         if rooms.len() < SUSPECTS_MAX && !rooms.iter().any(|other| Arc::ptr_eq(other, room)) {
@@ -33,7 +33,7 @@ impl Suspects {
         }
     }
 
-    /// Looks the heads up, and has the other nodes told: the sender may never ask again.
+    /// Looks the heads up and announces them, since the sender may never retry.
     pub async fn check(&self) {
         let rooms: Vec<Arc<Room>> = self.rooms.lock().drain(..).collect();
         if rooms.is_empty() {

@@ -1,4 +1,4 @@
-//! Comparing what is cached with the database: where something may have been missed, and now and then for what no node was told of.
+//! Compares what is cached with the database: after something may have been missed, and regularly for changes that no node published.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,38 +12,38 @@ use crate::clock::{TICK, every_second};
 use crate::neighbours::{Lifetime, Neighbours};
 use crate::room::Room;
 
-/// How many heads are asked for in one query.
+/// Most heads that are read in one query.
 const HEADS_PER_QUERY: usize = 5_000;
-/// How many conversations are read again in one query, with all their members.
+/// Most conversations that are read again in one query, with all their members.
 pub(super) const CONVERSATIONS_PER_QUERY: usize = 200;
-/// How often all that is cached is compared with the database, whatever was heard: the longest that a change stays unknown to a node
-/// whose database answers.
+/// How often everything that is cached is compared with the database, whatever was heard. If the database responds, no change stays unknown
+/// for longer.
 const COMPARE: Duration = Duration::from_secs(60);
-/// How often a node looks whether it still hears the others.
+/// How often a node checks whether it still hears the others.
 const LISTEN: Duration = Duration::from_millis(100);
 
 impl Directory {
-    /// Has the conversations of a partition compared with the database, soon and once.
+    /// Has the conversations of a partition compared with the database, once and soon.
     pub fn reload(&self, partition: u16) {
         self.to_reload.insert(partition);
     }
 
-    /// Compares what was missed, one set of partitions after the other. What can't be read now is, a second later.
+    /// Compares what may have been missed, one set of partitions after the other. What can't be read is tried again a second later.
     pub async fn reload_forever(self: Arc<Self>, lifetime: Lifetime) {
         while !lifetime.has_ended() {
             let partitions = self.to_reload.taken().await;
             self.rooms.sweep(true);
             let mut concerned = self.rooms.joined();
             concerned.retain(|room| partitions.contains(&room.lane));
-            // What was read of the heads goes out before the members of thousands of conversations are read.
+            // Messages that the heads show to be missing are delivered before the members of thousands of conversations are read.
             if !(self.check_heads(&concerned).await && self.read_all_members(&concerned).await) {
                 tokio::time::sleep(TICK).await;
             }
         }
     }
 
-    /// While this node can't hear the others, or another one can't tell or may have ended before it could, asks the log for what they
-    /// committed: at once, and then each second.
+    /// Compares the conversations with the log while messages may be missing: because this node is deaf, or another one may not have
+    /// published all. It does so at once, and then each second.
     pub async fn follow_log_forever(self: Arc<Self>, neighbours: Arc<Neighbours>) {
         let mut interval = tokio::time::interval(LISTEN);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -58,21 +58,21 @@ impl Directory {
         }
     }
 
-    /// Compares all that is cached with the database, now and then, for what no node was told of: a change whose statement the
-    /// database finished only after the node that asked for it had given up, or died.
+    /// Compares everything that is cached with the database regularly. No node publishes a change whose statement the database finished
+    /// only after the node that sent it had given up or died.
     pub async fn compare_forever(self: Arc<Self>) {
         let mut interval = tokio::time::interval(COMPARE);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            // With the database away everybody knows that something is missed.
+            // If the database is down, every node knows that it may miss something.
             if self.store.ping().await.is_ok() {
                 self.check_heads(&self.rooms.in_use()).await;
             }
         }
     }
 
-    /// Looks each second which incarnation the database is in; after it was away also where its conversations stand.
+    /// Checks each second which incarnation the database is in. After an outage it also compares the heads.
     pub async fn watch_incarnation_forever(self: Arc<Self>, lifetime: Lifetime) {
         let (mut interval, mut known, mut was_away) = (every_second(), None, false);
         while lifetime.goes_on(&mut interval).await {
@@ -82,7 +82,7 @@ impl Directory {
                         self.begin_incarnation(&incarnation);
                     }
                     if was_away {
-                        // A standby that took over may lack what the database committed last.
+                        // A standby that took over may lack the latest commits.
                         was_away = !self.check_heads(&self.rooms.in_use()).await;
                     }
                     known = Some(incarnation);
@@ -95,7 +95,8 @@ impl Directory {
         }
     }
 
-    /// Looks up where these conversations stand, in one query for many, and reads what moved. `false`: the database did not answer.
+    /// Compares the heads of these conversations, in one query for many, and has what is missing read. `false`: the database did not
+    /// respond.
     pub async fn check_heads(&self, rooms: &[Arc<Room>]) -> bool {
         for chunk in rooms.chunks(HEADS_PER_QUERY) {
             let ids: Vec<ConversationId> = chunk.iter().map(|room| room.conversation).collect();
@@ -117,14 +118,14 @@ impl Directory {
                     None => self.end(room),
                 }
             }
-            // All at once: each time, all of the node's sessions are looked at.
+            // Do this once for all, since it looks at all sessions of the node.
             self.outdate(&outdated);
         }
         true
     }
 
-    /// Reads the members, marks and heads of these conversations again, in one query, and evicts users who are no members any more.
-    /// `false`: the database did not answer; they are read later.
+    /// Reads the members, read marks and heads of these conversations again, in one query, and evicts users who are no longer members.
+    /// `false`: the database did not respond. They are then read later.
     pub(super) async fn read_members(&self, rooms: &[Arc<Room>]) -> bool {
         let known: Vec<u64> = rooms.iter().map(|room| room.state().members_version.known()).collect();
         let ids: Vec<ConversationId> = rooms.iter().map(|room| room.conversation).collect();
@@ -150,11 +151,11 @@ impl Directory {
         true
     }
 
-    /// Reads members and marks of any number of conversations again. `false`: some could not be read, and are read later.
+    /// Reads the members and read marks of any number of conversations again. `false`: some could not be read. They are then read later.
     async fn read_all_members(&self, rooms: &[Arc<Room>]) -> bool {
         for (index, chunk) in rooms.chunks(CONVERSATIONS_PER_QUERY).enumerate() {
             if !self.read_members(chunk).await {
-                // A database that is away is not asked for each of them.
+                // If the database is down, don't ask it for each of the other conversations.
                 rooms[index * CONVERSATIONS_PER_QUERY..].iter().for_each(|room| self.reload(room.lane));
                 return false;
             }

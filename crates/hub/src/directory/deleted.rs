@@ -1,4 +1,4 @@
-//! Conversations that were deleted a moment ago, by number: what is said of them late is to be ignored.
+//! The ids of conversations that were deleted a moment ago. Late messages about them must be ignored.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use starling_conversation_store::ConversationId;
 
 use crate::Set;
 
-/// How many are remembered: word of a change comes late by seconds, not by thousands of deletions.
+/// Most ids that are remembered. Messages are late by seconds, not by thousands of deletions.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// Conversations that were deleted a moment ago.
+/// The ids of conversations that were deleted a moment ago.
 #[derive(Default)]
 pub(super) struct Deleted {
     inner: Mutex<Inner>,
@@ -19,12 +19,12 @@ pub(super) struct Deleted {
 #[derive(Default)]
 struct Inner {
     ids: Set<ConversationId>,
-    /// The same, in the order of their deletion.
+    /// The same ids, in the order of their deletion.
     order: VecDeque<ConversationId>,
 }
 
 impl Deleted {
-    /// Remembers one.
+    /// Remembers the id of a deleted conversation.
     pub fn enter(&self, id: ConversationId) {
         let mut inner = self.inner.lock();
         if !inner.ids.insert(id) {
@@ -38,12 +38,12 @@ impl Deleted {
         }
     }
 
-    /// Whether one is remembered.
+    /// Whether an id is remembered.
     pub fn contains(&self, id: ConversationId) -> bool {
         self.inner.lock().ids.contains(&id)
     }
 
-    /// Forgets all: a database that was set back gives its numbers again.
+    /// Forgets all ids, because a database that was set back uses them again.
     pub fn clear(&self) {
         *self.inner.lock() = Inner::default();
     }

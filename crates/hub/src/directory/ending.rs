@@ -1,8 +1,8 @@
-//! Rooms that end: their conversation was deleted, or the database was restored to an earlier state.
+//! Ends rooms whose conversation was deleted, or whose database was restored to an earlier state.
 //!
-//! The store finds out by itself that a dump was restored, and an operator can say so. Both show as another incarnation, as does a database
-//! that lost what it had committed (see [`crate::log::HeadReports`]). Another incarnation has other logs: every client is told that
-//! its cursors belong to messages that are no longer there.
+//! The store detects a restored dump by itself, and an operator can report one. Both begin another incarnation, as does a database that
+//! lost what it had committed (see [`crate::log::HeadReports`]). Another incarnation has other logs, so every client is told that its
+//! cursors belong to messages that are no longer there.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::room::{Room, RoomKey};
 use crate::shards::{RoomId, ShardItem};
 
 impl Directory {
-    /// Tells everybody that a conversation is gone, this node first.
+    /// Ends a conversation that was deleted, on this node first and then on the others.
     pub fn tell_deleted(&self, room: &Arc<Room>) {
         let (tenant, name, conversation) =
             (room.key.tenant.clone(), room.key.name.clone(), room.conversation);
@@ -26,7 +26,7 @@ impl Directory {
         self.publisher.publish_message(room.lane, &NodeMessage::Deleted { tenant, name, conversation });
     }
 
-    /// Another node says that a conversation is gone.
+    /// Handles another node's message that a conversation was deleted.
     pub fn hear_deleted(&self, tenant: &TenantName, name: &ConversationName, conversation: ConversationId) {
         self.deleted.enter(conversation);
         match self.rooms.known(tenant, name) {
@@ -35,7 +35,8 @@ impl Directory {
         }
     }
 
-    /// A conversation is gone: those who joined are told so, and all members that they are none any more.
+    /// Ends the room of a deleted conversation. Tells the sessions that joined that it is deleted, and all members that they are no longer
+    /// members.
     pub fn end(&self, room: &Arc<Room>) {
         let members: Vec<UserName> = {
             let mut state = room.state();
@@ -60,7 +61,7 @@ impl Directory {
                     self.shards.post(socket.shard, ShardItem::Event { socket, event: event.clone() })
                 };
                 let was_in = session.is_in(room);
-                // First, since it flushes the room: the last messages of a log come before its end is told.
+                // Evict first, since that flushes the room. The last messages of a log must come before its end.
                 self.attachments.evict(&session, room);
                 if was_in {
                     tell(&deleted);
@@ -70,7 +71,8 @@ impl Directory {
         }
     }
 
-    /// Forgets rooms that are not what the database has by now, and has the clients that joined them come again.
+    /// Forgets rooms whose log is not the one that the database has now. Closes the connections that joined them, so that the clients
+    /// reconnect.
     pub(super) fn outdate(&self, rooms: &[Arc<Room>]) {
         let mut concerned: Set<RoomId> = Set::default();
         for room in rooms {
@@ -99,7 +101,7 @@ impl Directory {
         }
     }
 
-    /// The database is in this incarnation: what is known of others is outdated.
+    /// Begins an incarnation of the database. Rooms of other incarnations are outdated.
     pub(super) fn begin_incarnation(&self, incarnation: &str) {
         self.deleted.clear();
         self.rooms.doubt_all_loads();

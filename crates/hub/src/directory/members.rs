@@ -1,5 +1,5 @@
-//! The members of conversations: changes are applied in the order in which the database made them. Where that order is not known, the
-//! members are read again.
+//! The members of conversations. Changes are applied in the order in which the database made them. If that order is not known, the members
+//! are read again.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use crate::room::{Room, RoomState};
 use crate::shards::ShardItem;
 
 impl Directory {
-    /// Takes over a change of membership; tells those who joined, and the user's sessions here.
+    /// Applies a change of membership. Tells the sessions that joined, and all of the user's sessions on this node.
     pub fn hear_member(&self, change: &MemberChange) {
         let MemberChange { tenant, name, conversation, version, user, member, owner } = change;
         self.rooms.doubt_load(tenant, name);
         if self.deleted.contains(*conversation) {
-            // Everybody was told that they are no members any more, and may be members of another one of that name by now.
+            // All members were told that they are no longer members. They may be members of another conversation of that name by now.
             return;
         }
         let room = match self.rooms.known(tenant, name) {
-            // Ids grow: what was deleted has a smaller one than what was made later under its name.
+            // Ids only grow, so a deleted conversation has a lower id than a later one of the same name.
             Some(room) if room.conversation > *conversation => return,
             Some(room) if room.conversation < *conversation => {
                 self.end(&room);
@@ -50,7 +50,7 @@ impl Directory {
                     }
                     match owner {
                         Some(owner) => state.owner = owner.clone(),
-                        // A node of an older version says nothing of whom the conversation was handed on to.
+                        // A node of an older version does not say who the new owner is.
                         None => owner_left = !state.members.contains_key(&state.owner),
                     }
                     self.tell_change(&room, &state, user, *member);
@@ -72,7 +72,8 @@ impl Directory {
         }
     }
 
-    /// Another node says that members are at a version now, or (`None`) that they may have changed. Older ones are read again.
+    /// Handles another node's message about the version of a conversation's members. `None`: they may have changed. Older ones are read
+    /// again.
     pub fn hear_members_version(
         &self,
         tenant: &TenantName,
@@ -90,16 +91,16 @@ impl Directory {
         }
     }
 
-    /// Has a conversation's members read again, soon and once.
+    /// Has a conversation's members read again, once and soon.
     pub fn reload_members(&self, room: &Arc<Room>) {
         if room.begin_members_read() && self.member_reads.try_send(room.clone()).is_err() {
             room.end_members_read();
-            // All of the partition is read instead.
+            // The whole partition is read instead.
             self.reload(room.lane);
         }
     }
 
-    /// Reads the members of the rooms that [`Directory::reload_members`] asks for; what comes while it reads is the next read.
+    /// Reads the members of the rooms that [`Directory::reload_members`] requests. Requests that come during a read make the next batch.
     pub(super) async fn read_members_forever(self: Arc<Self>, mut rooms: mpsc::Receiver<Arc<Room>>) {
         let mut some = Vec::new();
         while rooms.recv_many(&mut some, CONVERSATIONS_PER_QUERY).await > 0 {
@@ -109,14 +110,14 @@ impl Directory {
         }
     }
 
-    /// Tells everybody of a change, this node first.
+    /// Applies a change of membership on this node first, and then tells the others.
     pub fn tell_member(&self, change: MemberChange) {
         self.hear_member(&change);
         let lane = starling_fanout::partition_of(&change.tenant, &change.name);
         self.publisher.publish_message(lane, &NodeMessage::Member(change));
     }
 
-    /// Has every node read the members again that knows an older version of them, or (`None`) every node.
+    /// Makes every node read the members again that knows an older version of them. `None`: every node reads them.
     pub fn tell_members_version(&self, room: &Room, version: Option<u64>) {
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
         self.hear_members_version(&tenant, &name, room.conversation, version);
@@ -124,7 +125,7 @@ impl Directory {
         self.publisher.publish_message(room.lane, &message);
     }
 
-    /// Takes over what was read of a conversation, and tells what changed by it.
+    /// Applies the members that were read, and tells what changed.
     pub(super) fn take_members(&self, room: &Arc<Room>, known_before: u64, read: &Conversation) {
         let mut gone = Vec::new();
         {
@@ -165,8 +166,8 @@ impl Directory {
         }
     }
 
-    /// Tells the sockets that joined, and the user's own sockets, joined or not, once. Called under the room's lock, so that changes are
-    /// told in their order.
+    /// Tells the sessions that joined and all of the user's own sessions about a change, each session once. Must be called with the room's
+    /// state locked, so that changes are told in their order.
     fn tell_change(&self, room: &Room, state: &RoomState, user: &UserName, member: bool) {
         let event = protocol::Membership { conversation: room.key.name.clone(), user: user.clone(), member };
         state.broadcast(room.id, &*self.shards, event, Some(user));
@@ -186,7 +187,7 @@ impl Directory {
         }
     }
 
-    /// Takes the user's sessions out of the room, unless they may be there.
+    /// Evicts the user's sessions from the room, unless the user is a member.
     fn evict_user(&self, room: &Arc<Room>, user: &UserName) {
         if !room.is_member(user) {
             for session in self.sessions.of_user(&room.key.tenant, user) {
@@ -195,7 +196,7 @@ impl Directory {
         }
     }
 
-    /// Another node says that title or metadata changed.
+    /// Handles another node's message that the title or metadata changed.
     pub fn hear_details(
         &self,
         tenant: &TenantName,
@@ -210,7 +211,7 @@ impl Directory {
         }
     }
 
-    /// Another node says that a read mark rose.
+    /// Handles another node's message that a read mark rose.
     pub fn hear_read_mark(
         &self,
         tenant: &TenantName,
@@ -225,7 +226,7 @@ impl Directory {
         }
     }
 
-    /// Tells everybody that a read mark rose, this node first.
+    /// Raises a read mark on this node first, and then tells the others.
     pub fn tell_read_mark(&self, room: &Room, user: &UserName, seq: u64) {
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
         self.rooms.doubt_load(&tenant, &name);
@@ -235,11 +236,11 @@ impl Directory {
         self.publisher.publish_message(room.lane, &message);
     }
 
-    /// Takes over a read mark and tells those who joined.
+    /// Raises a read mark and tells the sessions that joined.
     fn raise_read_mark(&self, room: &Room, user: &UserName, seq: u64) {
         let mut state = room.state();
         let Some(mark) = state.members.get_mut(user) else { return };
-        // A mark never falls, in whichever order the nodes' words arrive.
+        // A mark never falls, in whichever order messages arrive.
         if *mark >= seq {
             return;
         }
@@ -248,8 +249,8 @@ impl Directory {
         state.broadcast(room.id, &*self.shards, event, None);
     }
 
-    /// The room that a node means: the one with this number. A node of an older version gives none, and means the one that has the
-    /// name.
+    /// Returns the room that another node means by a name and an id. Nodes of older versions send no id, and mean the conversation that has
+    /// the name now.
     pub fn meant(
         &self,
         tenant: &TenantName,

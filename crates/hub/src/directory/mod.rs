@@ -1,4 +1,4 @@
-//! The conversations that this node knows and their members, kept true by what other nodes say and by the database.
+//! The conversations that this node knows, with their members. They are kept up to date by the other nodes' messages and the database.
 
 mod comparing;
 mod deleted;
@@ -27,31 +27,31 @@ use crate::sessions::{Attachments, Sessions};
 use crate::shards::Shards;
 use crate::vital::vital;
 
-/// How many conversations may wait for their members to be read. Instead of what does not fit, all of its partition is read.
+/// Most conversations that may wait for their members to be read. Beyond it, the whole partition is read instead.
 const MEMBER_READS: usize = 4_096;
 
 /// The conversations that this node knows.
 pub(crate) struct Directory {
-    /// Has the truth about them.
+    /// The database, which is always right.
     store: Arc<dyn ConversationStore>,
-    /// Gets the events about them.
+    /// The shards, whose connections get the events.
     shards: Arc<dyn Shards>,
     rooms: Arc<Rooms>,
-    /// Whose look-ups of unknown conversations wait for their turns.
+    /// Turns for look-ups of conversations that are not cached.
     reads: Arc<Reads>,
     sessions: Arc<Sessions>,
-    /// Takes sessions out of rooms that they may no longer read.
+    /// Evicts sessions from rooms that they may no longer read.
     attachments: Arc<Attachments>,
-    /// Begins anew in a room that is gone.
+    /// Its entries are cleared when a room ends.
     presence: Arc<Presence>,
     publisher: Arc<Publisher>,
     repairs: Arc<Repairs>,
     head_reports: Arc<HeadReports>,
     /// Conversations that were deleted a moment ago.
     deleted: Deleted,
-    /// Conversations whose members are to be read again.
+    /// Conversations whose members must be read again.
     member_reads: mpsc::Sender<Arc<Room>>,
-    /// Partitions whose conversations must be compared with the database, since something of them was or may have been missed.
+    /// Partitions whose conversations must be compared with the database, because something may have been missed.
     to_reload: PartitionSet,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct DirectoryParts {
 }
 
 impl Directory {
-    /// Begins to read members, on `runtime`.
+    /// Creates the part, and begins to read members on `runtime`.
     pub fn new(parts: DirectoryParts, runtime: &Handle) -> Arc<Directory> {
         let (member_reads, rooms_to_read) = mpsc::channel(MEMBER_READS);
         let directory = Arc::new(Directory {
@@ -92,8 +92,8 @@ impl Directory {
         directory
     }
 
-    /// The room of a conversation that `user` is a member of. Where it is not known, the look-up is a read of this user, which waits
-    /// for its turn.
+    /// Returns the room of a conversation that `user` is a member of. If it is not cached, the look-up counts as a read of this user and
+    /// waits for its turn.
     pub async fn member_room(
         &self,
         tenant: &TenantName,
@@ -104,7 +104,7 @@ impl Directory {
         room.filter(|room| room.is_member(user)).ok_or_else(CommandError::no_such_conversation)
     }
 
-    /// The room of a conversation, whoever is a member. Where it is not known, the look-up is a read of `reader`.
+    /// Returns the room of a conversation, whoever its members are. If it is not cached, the look-up counts as a read of `reader`.
     pub async fn room(
         &self,
         tenant: &TenantName,
@@ -128,7 +128,7 @@ impl Directory {
         Ok(room)
     }
 
-    /// The room of a conversation that `user` is a member of, without waiting; `None` where it is not known.
+    /// Returns the room of a conversation that `user` is a member of, without waiting. `None`: it is not cached.
     pub fn known_member_room(
         &self,
         tenant: &TenantName,
@@ -143,7 +143,7 @@ impl Directory {
         Some(Ok(room))
     }
 
-    /// A room's newest number, as the database has it. `None`: the database has no such log any more, and the room is forgotten.
+    /// Returns a room's head from the database. `None`: the database no longer has this log, and the room is forgotten.
     pub async fn head_in_log(
         &self,
         room: &Arc<Room>,
@@ -162,12 +162,12 @@ impl Directory {
         Ok(None)
     }
 
-    /// Whether a conversation is known here.
+    /// Whether a conversation is cached here.
     pub fn knows(&self, tenant: &TenantName, name: &ConversationName) -> bool {
         self.rooms.known(tenant, name).is_some()
     }
 
-    /// Another node committed a message.
+    /// Handles a message that another node committed.
     pub fn hear_message(&self, message: &CommittedMessage) {
         let CommittedMessage { tenant, name, conversation, seq, committed_at_us, payload, .. } = message;
         let event = || Encoded::from_json(payload, *committed_at_us);
@@ -178,7 +178,7 @@ impl Directory {
         }
     }
 
-    /// Looks after the rooms that somebody here has joined, and returns how many there are.
+    /// Maintains the rooms with a joined session, and returns their number.
     pub fn tend_joined(&self) -> usize {
         let joined = self.rooms.joined();
         for room in &joined {
@@ -191,12 +191,12 @@ impl Directory {
         joined.len()
     }
 
-    /// Forgets rooms that nobody has used for a while.
+    /// Forgets rooms that have not been used for a while.
     pub fn sweep(&self) {
         self.rooms.sweep(false);
     }
 
-    /// Other nodes announced heads: what is missing here is read from the log.
+    /// Handles heads that another node announced. Missing messages are read from the log.
     pub fn hear_heads(&self, heads: &[Head]) {
         for head in heads {
             if let Some(room) = self.rooms.learn_head(&head.tenant, &head.name, head.conversation, head.seq) {
@@ -205,8 +205,8 @@ impl Directory {
         }
     }
 
-    /// Learns where a conversation stands in the database, and has read what is missing here. `false`: the database has another log
-    /// under the room's number, and the room is to be outdated.
+    /// Compares a room with its state in the database, and has read what is missing here. `false`: the conversation has another log now, so
+    /// the room must be outdated.
     fn learn(&self, room: &Arc<Room>, head: &ConversationHead) -> bool {
         if *head.log != *room.log {
             return false;

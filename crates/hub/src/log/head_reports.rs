@@ -1,7 +1,7 @@
-//! Telling the database how far it once said that a log reaches, where it now says less.
+//! Reports a log's earlier head to the database when the database now has fewer messages.
 //!
-//! A database that lost what it had committed, as after a failover to a standby that was behind, shows by its numbers: it has fewer
-//! messages than it once told of, or gives the same number twice. If it confirms that, another incarnation begins.
+//! A database may lose what it had committed, for example in a failover to a standby that was behind. Then it has fewer messages than it
+//! reported before, or uses the same number twice. If it confirms the loss, another incarnation begins.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use tokio::sync::mpsc;
 use crate::room::Room;
 use crate::vital::vital;
 
-/// How many conversations may wait to be reported. What does not fit is found again by the next look at its head.
+/// Most conversations that may wait to be reported. Others are found again with the next look at their heads.
 const QUEUE: usize = 4_096;
 
-/// Reports heads to the database.
+/// Reports earlier heads to the database.
 pub(crate) struct HeadReports {
     store: Arc<dyn ConversationStore>,
-    /// Rooms of which the database told less than before, and the head that it once told of.
+    /// Rooms with a lower head in the database than before, and that earlier head.
     queue: mpsc::Sender<(Arc<Room>, u64)>,
 }
 
 impl HeadReports {
-    /// Begins to work on reports, on `runtime`.
+    /// Creates the part. It works on `runtime`.
     pub fn new(store: Arc<dyn ConversationStore>, runtime: &Handle) -> Arc<HeadReports> {
         let (queue, reports) = mpsc::channel(QUEUE);
         let heads = Arc::new(HeadReports { store, queue });
@@ -31,14 +31,15 @@ impl HeadReports {
         heads
     }
 
-    /// The database told of a number. A lower one than before may just be an older answer; the database says.
+    /// Checks a number that the database reported, and reports the earlier head if this one is lower. It may just be a late answer, so the
+    /// database decides.
     pub fn check(&self, room: &Arc<Room>, seq: u64) {
         if let Some(known) = room.log_tells(seq) {
             self.report(room, known);
         }
     }
 
-    /// Tells the database up to which number it once said that a log reaches.
+    /// Reports the head that the database once had for a log.
     pub fn report(&self, room: &Arc<Room>, known: u64) {
         if room.begin_report() && self.queue.try_send((room.clone(), known)).is_err() {
             // The next look at its head finds it again.
@@ -46,8 +47,8 @@ impl HeadReports {
         }
     }
 
-    /// Reports one conversation after the other: in a database that was set back all are doubted at once, and the first that is found
-    /// short tells for the others.
+    /// Reports one conversation after the other. If the database was set back, all of them are in question at once, and the first confirmed
+    /// loss counts for all.
     async fn run(self: Arc<Self>, mut reports: mpsc::Receiver<(Arc<Room>, u64)>) {
         let mut over = None;
         while let Some((room, known)) = reports.recv().await {

@@ -1,10 +1,10 @@
-//! Messages as clients see them: one that was just committed, and one that was read from the log.
+//! Makes `message` events, of committed messages and of those read from the log.
 
 use starling_conversation_store::{Append, Appended, Message};
 use starling_model::ConversationName;
 use starling_wire::protocol::{self, Json, Timestamp};
 
-/// A message that was just committed.
+/// Makes the event of a message that was just committed.
 pub(crate) fn committed(
     conversation: &ConversationName,
     message: Append,
@@ -22,7 +22,7 @@ pub(crate) fn committed(
     }
 }
 
-/// A message that was read from the log.
+/// Makes the event of a message that was read from the log.
 pub(crate) fn stored(conversation: &ConversationName, message: Message) -> protocol::Message {
     protocol::Message {
         conversation: conversation.clone(),

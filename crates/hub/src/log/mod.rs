@@ -1,4 +1,4 @@
-//! The log of a conversation: reads for sockets that are behind, repairs of holes, and reports of heads that the database lost.
+//! The log of a conversation: reads for subscriptions that are behind, repairs of holes, and reports of heads that the database lost.
 
 mod catch_up;
 mod head_reports;

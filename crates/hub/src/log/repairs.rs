@@ -1,4 +1,4 @@
-//! Reading from the log what was published but not heard.
+//! Repairs: reads messages from the log that were published but not received.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,27 +15,27 @@ use crate::room::Room;
 use crate::shards::Shards;
 use crate::vital::vital;
 
-/// How many conversations may wait to be repaired. What does not fit is found again by the next tick.
+/// Most rooms that may wait for a repair. Others are found again with the next tick.
 const QUEUE: usize = 4_096;
-/// How long a hole may stand before the log is read: what is missing is mostly just on its way from another node.
+/// How long a repair waits before it reads the log, since most missing messages are just on their way from another node.
 const PATIENCE: Duration = Duration::from_millis(25);
-/// How many conversations are repaired at once.
+/// Most rooms that are repaired at once.
 const AT_ONCE: usize = 16;
-/// How many messages one read takes.
+/// Most messages in one read.
 const PAGE: u32 = 200;
-/// How often a repair is tried while the database does not answer, before the next tick takes it up again.
+/// Attempts of one repair while the database does not respond. The next tick begins another repair.
 const ATTEMPTS: u32 = 5;
 
 /// Fills the holes of rooms from the log.
 pub(crate) struct Repairs {
     store: Arc<dyn ConversationStore>,
     shards: Arc<dyn Shards>,
-    /// Rooms with a hole that nobody repairs yet.
+    /// Rooms that wait for a repair.
     queue: mpsc::Sender<Arc<Room>>,
 }
 
 impl Repairs {
-    /// Begins to work on repairs, on `runtime`.
+    /// Creates the part. It works on `runtime`.
     pub fn new(store: Arc<dyn ConversationStore>, shards: Arc<dyn Shards>, runtime: &Handle) -> Arc<Repairs> {
         let (queue, rooms) = mpsc::channel(QUEUE);
         let repairs = Arc::new(Repairs { store, shards, queue });
@@ -43,25 +43,25 @@ impl Repairs {
         repairs
     }
 
-    /// Has a room's hole read from the log, soon and once.
+    /// Has the missing messages of a room read from the log, once and soon.
     pub fn request(&self, room: &Arc<Room>) {
         if room.begin_repair() && self.queue.try_send(room.clone()).is_err() {
-            // The next tick finds it by its hole.
+            // The next tick finds the room by its hole.
             room.end_repair();
         }
     }
 
-    /// Repairs what comes, a few rooms at a time.
+    /// Repairs the requested rooms, a few at a time.
     async fn run(self: Arc<Self>, mut rooms: mpsc::Receiver<Arc<Room>>) {
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         while let Some(room) = rooms.recv().await {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             let repairs = self.clone();
-            // A room whose repair failed would never be repaired again.
+            // The task is vital: a room whose repair panicked would never be repaired again.
             tokio::spawn(vital("repair_one", async move {
                 repairs.repair(&room).await;
                 room.end_repair();
-                // Something may have come between the last look and the flag.
+                // A message may have come between the last check and `end_repair`.
                 if room.state().has_hole() {
                     repairs.request(&room);
                 }
@@ -85,8 +85,8 @@ impl Repairs {
             let range = Range::After(after);
             match self.store.messages(room.conversation, range, PAGE, PAGE_BYTES_MAX, true).await {
                 Ok(page) if page.messages.is_empty() => {
-                    // The conversation was deleted meanwhile, or the database was set back: nothing will come. What was
-                    // heard since the log was asked may be there by now.
+                    // Nothing will come: the conversation was deleted, or the database was set back. Numbers heard since the read may
+                    // exist, so they are not given up.
                     if room.state().give_up(known) {
                         tracing::warn!(conversation = %room.key.name, after, known, "the log does not contain messages that were published");
                     }

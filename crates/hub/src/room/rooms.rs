@@ -213,7 +213,7 @@ impl Rooms {
         }
     }
 
-    /// Returns the number of a user's sessions in a conversation on another node, as far as this node knows.
+    /// Returns the number of a user's sessions in a conversation on a node, as far as this node knows.
     pub fn devices_on(&self, node: &str, conversation: &ConversationKey, user: &UserName) -> u32 {
         self.known(&conversation.tenant, &conversation.conversation)
             .filter(|room| room.conversation == conversation.id)

@@ -1,4 +1,4 @@
-//! Changes for the session store, and a batch of them sorted by what the store is asked to do.
+//! Changes for the session store, and a batch of them sorted by kind.
 
 use starling_fanout::Publication;
 use starling_session_store::{Dropped, PresenceChange, SessionChange};
@@ -6,37 +6,37 @@ use tokio::sync::oneshot;
 
 use crate::lane::Weigh;
 
-/// Something to do once all changes before it have been written.
+/// An item of the queue. It is done when all changes before it have been written.
 pub(super) enum StoreChange {
-    /// Write with how many sessions a user is online in a conversation.
+    /// Write the number of a user's sessions in a conversation.
     Presence(PresenceChange),
-    /// Write what a session joined or left.
+    /// Write that a session joined or left.
     Session(SessionChange),
-    /// Write that the socket of an attach dropped at this time, Unix milliseconds.
+    /// Write that the connection of an attach dropped at this time, Unix milliseconds.
     Detached { dropped: Dropped, at_ms: i64 },
-    /// Publish.
+    /// Publish a message.
     Publish(Publication),
-    /// Tell somebody who waits.
+    /// Tell the waiting caller that everything before this is written.
     Flush(oneshot::Sender<()>),
-    /// Write everybody who is online, and tell whether the store took it.
+    /// Write the presence of all users on this node, and return whether the store accepted it.
     AllPresence(oneshot::Sender<bool>),
 }
 
 impl Weigh for StoreChange {
     fn bytes(&self) -> usize {
         let publication = if let StoreChange::Publish(publication) = self { publication.bytes() } else { 0 };
-        // Names are short.
+        // The names are short, so they are not counted.
         size_of::<StoreChange>() + publication
     }
 }
 
-/// A batch of changes, by what the store is asked to do.
+/// A batch of changes, sorted by kind.
 #[derive(Default)]
 pub(super) struct Batch {
     pub sessions: Vec<SessionChange>,
     pub presence: Vec<PresenceChange>,
     pub drops: Vec<Dropped>,
-    /// When the last of `drops` dropped, Unix milliseconds.
+    /// When the last of `drops` happened, Unix milliseconds.
     pub dropped_at_ms: i64,
     pub publications: Vec<Publication>,
     pub flushes: Vec<oneshot::Sender<()>>,
@@ -44,7 +44,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Sorts changes. Those of one kind keep their order.
+    /// Sorts changes by kind. Those of one kind keep their order.
     pub fn from_changes(changes: Vec<StoreChange>) -> Batch {
         let mut batch = Batch::default();
         for change in changes {
@@ -60,7 +60,7 @@ impl Batch {
         batch
     }
 
-    /// Adds a socket that dropped.
+    /// Adds a dropped connection.
     pub fn add_drop(&mut self, dropped: Dropped, at_ms: i64) {
         self.drops.push(dropped);
         self.dropped_at_ms = self.dropped_at_ms.max(at_ms);

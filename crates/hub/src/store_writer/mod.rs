@@ -1,7 +1,7 @@
-//! What this node writes to the session store: what its sessions are in, which sockets dropped, and who is online by it.
+//! Writes to the session store what this node's sessions have joined, which connections dropped, and who is online on this node.
 //!
-//! Changes are written in batches, in the order in which they were made. What the store does not take is written again when the store is
-//! back.
+//! Changes are written in batches, in the order in which they were made. Changes that the store did not accept are written again when the
+//! store is back.
 
 mod batch;
 mod unwritten;
@@ -23,32 +23,32 @@ use crate::node_message::NodeMessage;
 use crate::publisher::Publisher;
 use crate::room::Rooms;
 
-/// How many changes may wait for the session store.
+/// Limit of the changes that wait for the session store.
 const QUEUE: Bound = Bound { items: 65_536, bytes: 64 << 20 };
-/// How many changes are written at once.
+/// Limit of the changes in one batch.
 const BATCH_MAX: Bound = Bound { items: 2_048, bytes: 4 << 20 };
-/// How long a resume waits for the last changes of its session to be written.
+/// Longest time that a resume waits for the last changes of its session to be written.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 
-/// Writes to the session store what this node's sessions do.
+/// Writes the changes of this node's sessions to the session store.
 pub(crate) struct StoreWriter {
     /// The lease under which this node writes.
     node: Arc<str>,
     store: Arc<dyn SessionStore>,
     /// Changes that wait for the store.
     queue: Lane<StoreChange>,
-    /// Publishes what other nodes may hear only after it was written.
+    /// Publishes messages that other nodes may hear only after the changes before them were written.
     publisher: Arc<Publisher>,
-    /// Knows who is online by this node.
+    /// The rooms, which know who is online on this node.
     rooms: Arc<Rooms>,
-    /// What the store did not take.
+    /// Changes that the store did not accept.
     unwritten: Unwritten,
-    /// The store may lack something that this node wrote: all of it is to be written again.
+    /// Whether everything must be written again, because the store may lack something that this node wrote.
     rewrite_wanted: AtomicBool,
 }
 
 impl StoreWriter {
-    /// Begins to work on changes, on `runtime`.
+    /// Creates a writer whose work runs on `runtime`.
     pub fn new(
         node: Arc<str>,
         store: Arc<dyn SessionStore>,
@@ -70,7 +70,7 @@ impl StoreWriter {
         writer
     }
 
-    /// Writes with how many sessions a user is online in a conversation by this node.
+    /// Writes the number of a user's sessions in a conversation on this node.
     pub fn set_presence(&self, change: PresenceChange) {
         self.push(StoreChange::Presence(change));
     }
@@ -80,30 +80,30 @@ impl StoreWriter {
         self.push(StoreChange::Session(SessionChange { session: session.to_owned(), change }));
     }
 
-    /// Writes that the socket of an attach dropped now.
+    /// Writes that the connection of an attach dropped now.
     pub fn detach(&self, session: &str, stamp: Stamp) {
         let dropped = Dropped { session: session.to_owned(), stamp };
         self.push(StoreChange::Detached { dropped, at_ms: clock::now_ms() });
     }
 
-    /// Publishes a message once all changes so far have been written. Another node that begins to read the store before the write then
-    /// hears of the change afterwards; the other way round it could miss both.
+    /// Publishes a message after all changes so far have been written. A node that reads the store before the write then hears of the
+    /// change afterwards. In the other order it could miss both.
     pub fn publish_when_written(&self, partition: u16, message: &NodeMessage) {
         if self.publisher.is_clustered() {
             self.push(StoreChange::Publish(Publication { partition, body: message.encode() }));
         }
     }
 
-    /// Waits until all changes so far have been written, or for as long as that is worth it.
+    /// Waits until all changes so far have been written, but at most for [`FLUSH_WAIT`].
     pub async fn flush(&self) {
         let (waiter, written) = oneshot::channel();
         if self.queue.push(StoreChange::Flush(waiter)).is_ok() {
-            // In time or not: what is not written by then is written later.
+            // Changes that are not written in time are written later.
             let _ = tokio::time::timeout(FLUSH_WAIT, written).await;
         }
     }
 
-    /// Writes everybody who is online by this node, after all changes so far. `false`: the store did not take it.
+    /// Writes the presence of all users on this node, after all changes so far. `false`: the store did not accept it.
     pub async fn rewrite_presence(&self) -> bool {
         let (waiter, written) = oneshot::channel();
         self.queue.push(StoreChange::AllPresence(waiter)).is_ok() && written.await.unwrap_or(false)
@@ -114,17 +114,17 @@ impl StoreWriter {
         self.rewrite_wanted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether everything is to be written again. Whoever asks does it.
+    /// Returns whether everything must be written again, and clears the flag. The caller must do it.
     pub fn take_rewrite_wanted(&self) -> bool {
         self.rewrite_wanted.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether nothing waits for the store.
+    /// Whether no change waits for the store.
     pub fn is_idle(&self) -> bool {
         self.queue.is_idle()
     }
 
-    /// How many changes wait for the store.
+    /// Returns the number of changes that wait for the store.
     pub fn depth(&self) -> usize {
         self.queue.depth()
     }
@@ -152,7 +152,7 @@ impl StoreWriter {
                 false
             }
         };
-        // Those who asked may have stopped waiting.
+        // The callers may have stopped waiting.
         for rewriter in batch.rewriters {
             let _ = rewriter.send(is_written);
         }
@@ -175,7 +175,7 @@ impl StoreWriter {
             let everybody = self.own_presence();
             self.store.set_presence(&self.node, &everybody).await?;
             self.unwritten.forget_departures(&everybody);
-            // A session that was attached again meanwhile has another stamp.
+            // A session that was attached again meanwhile has another stamp, so this drop does not concern it.
             self.unwritten.take_drops(|dropped, at_ms| batch.add_drop(dropped, at_ms));
         }
         if !batch.drops.is_empty() {
@@ -184,9 +184,9 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// Everybody who is online by this node, and those who went while that could not be written.
+    /// Returns the presence of all users on this node, and the departures that could not be written.
     fn own_presence(&self) -> Vec<PresenceChange> {
-        // A copy: whoever counts a user in or out holds the lock of a room while they take that of the departures.
+        // Take a copy, to avoid a deadlock: a caller that counts a user in or out locks a room and then the departures.
         let departures = self.unwritten.departures();
         let mut everybody: Vec<PresenceChange> = departures
             .into_iter()

@@ -1,4 +1,4 @@
-//! What the session store did not take and nobody else would ever tell it: who went, and which sockets dropped.
+//! Departures and drops that the session store did not accept. Nothing else would write them later.
 
 use parking_lot::Mutex;
 use starling_model::UserName;
@@ -6,24 +6,24 @@ use starling_session_store::{ConversationKey, Dropped, PresenceChange, Stamp};
 
 use crate::{Map, Set};
 
-/// How many departures and how many drops are remembered.
+/// Most departures that are remembered, and most drops.
 const REMEMBERED_MAX: usize = 65_536;
 
-/// A user who went from a conversation.
+/// A user who is no longer online in a conversation.
 type Departure = (ConversationKey, UserName);
 
-/// What the session store did not take and nobody else would ever tell it.
+/// Departures and drops that the session store did not accept.
 #[derive(Default)]
 pub(super) struct Unwritten {
-    /// Users who went.
+    /// Users who are no longer online in a conversation.
     departures: Mutex<Set<Departure>>,
-    /// Sessions whose sockets dropped: the stamp of the attach that ended, and when, Unix milliseconds. The store would take them to be
-    /// attached for as long as this node lives.
+    /// Sessions whose connections dropped, with the stamp of the attach that ended and the time, Unix milliseconds. Otherwise the store
+    /// would list them as attached for as long as this node lives.
     drops: Mutex<Map<String, (Stamp, i64)>>,
 }
 
 impl Unwritten {
-    /// Remembers the users of these changes who went.
+    /// Remembers the departures among these changes.
     pub fn keep_departures(&self, changes: &[PresenceChange]) {
         let mut departures = self.departures.lock();
         for change in changes.iter().filter(|change| change.devices == 0) {
@@ -37,7 +37,7 @@ impl Unwritten {
         }
     }
 
-    /// A copy of the departures.
+    /// Returns a copy of the departures.
     pub fn departures(&self) -> Vec<Departure> {
         self.departures.lock().iter().cloned().collect()
     }
@@ -53,12 +53,12 @@ impl Unwritten {
         }
     }
 
-    /// Remembers sockets that dropped at a time, Unix milliseconds.
+    /// Remembers connections that dropped at a time, Unix milliseconds.
     pub fn keep_drops(&self, dropped: Vec<Dropped>, at_ms: i64) {
         let mut drops = self.drops.lock();
         for Dropped { session, stamp } in dropped {
             if let Some(kept) = drops.get_mut(&session) {
-                // The last attach of a session is the one that counts.
+                // Only the last attach of a session counts.
                 if kept.0 <= stamp {
                     *kept = (stamp, at_ms);
                 }
@@ -68,7 +68,7 @@ impl Unwritten {
         }
     }
 
-    /// Empties the remembered drops into `each`, which gets the time of each, Unix milliseconds.
+    /// Passes each remembered drop and its time, Unix milliseconds, to `each`, and forgets all.
     pub fn take_drops(&self, mut each: impl FnMut(Dropped, i64)) {
         let drops = std::mem::take(&mut *self.drops.lock());
         for (session, (stamp, at_ms)) in drops {
