@@ -1,7 +1,7 @@
-//! What nodes tell each other through the fan-out.
+//! The messages that nodes exchange through the fan-out.
 //!
-//! A message of a conversation is the common case and has a binary form of its own; everything else is
-//! rare and travels as JSON of [`NodeMessage`]. Layout of the binary form, big-endian:
+//! Messages of conversations are frequent and have a binary form. Everything else is rare and is sent as the JSON of [`NodeMessage`]. The
+//! binary form, in big-endian order:
 //!
 //! ```text
 //! u8 1 | i64 conversation | u64 seq | u64 committed_at_us | u8 len tenant | u8 len name | u8 len traceparent | … | JSON payload
@@ -18,66 +18,66 @@ const KIND_MESSAGE: u8 = 1;
 const KIND_OTHER: u8 = 2;
 const HEADER_BYTES: usize = 1 + 8 + 8 + 8 + 3;
 
-/// A message of a conversation, as it travels.
+/// A committed message of a conversation, as it is sent to other nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedMessage {
-    /// The conversation's number in the database.
+    /// The conversation's id in the database.
     pub conversation: i64,
-    /// Whose.
+    /// The conversation's tenant.
     pub tenant: TenantName,
     /// The conversation's name.
     pub name: ConversationName,
-    /// The message's number.
+    /// The message's seq.
     pub seq: u64,
     /// When it was committed, Unix microseconds by the committing node's clock.
     pub committed_at_us: u64,
-    /// The trace that it belongs to (W3C Trace Context).
+    /// The trace that the message belongs to (W3C Trace Context).
     pub traceparent: Option<Box<str>>,
     /// The `message` event as JSON.
     pub payload: Bytes,
 }
 
-/// The newest number of a conversation.
+/// The head of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    /// Whose.
+    /// The conversation's tenant.
     pub tenant: TenantName,
     /// The conversation's name.
     pub name: ConversationName,
-    /// Its number in the database.
+    /// The conversation's id in the database.
     pub conversation: i64,
-    /// The newest number.
+    /// The highest seq.
     pub seq: u64,
 }
 
-/// Somebody became a member, or is none any more.
+/// A user became a member or is no longer one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberChange {
-    /// Whose.
+    /// The conversation's tenant.
     pub tenant: TenantName,
     /// The conversation's name.
     pub name: ConversationName,
-    /// Its number in the database.
+    /// The conversation's id in the database.
     pub conversation: i64,
-    /// Which of the changes of its members this is, by the database's count.
+    /// The version of the members after this change.
     pub version: u64,
-    /// Who.
+    /// The user.
     pub user: UserName,
-    /// Whether they are a member now.
+    /// Whether the user is a member now.
     pub member: bool,
-    /// Who owns the conversation by this change; `None`: the node did not say.
+    /// The owner after this change. `None`: the node did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserName>,
 }
 
-/// What nodes tell each other, messages of conversations apart. In JSON it is an object with one key, the variant's name: the tag by
-/// which nodes of all versions tell the variants apart. A node ignores a tag that it does not know.
+/// The messages that nodes exchange, except those of conversations. The JSON is an object with one key, the variant's name, by which nodes
+/// of all versions tell the variants apart. A node ignores unknown variants.
 ///
-/// A `name` is that of any conversation that ever had it; `conversation` is the number of the one that is meant, which a node of an
-/// older version may leave out: then the one that has the name now is meant.
+/// Several conversations may have had the same `name`; `conversation` is the id of the one that is meant. A node of an older version may
+/// leave it out, and then means the one that has the name now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeMessage {
-    /// Somebody types, or stopped.
+    /// A user began or stopped typing.
     Typing {
         tenant: TenantName,
         name: ConversationName,
@@ -86,7 +86,7 @@ pub enum NodeMessage {
         user: UserName,
         typing: bool,
     },
-    /// So many sessions of a user are in a conversation on a node.
+    /// The number of a user's sessions in a conversation on a node.
     Presence {
         tenant: TenantName,
         name: ConversationName,
@@ -106,67 +106,67 @@ pub enum NodeMessage {
         user: UserName,
         seq: u64,
     },
-    /// Somebody became a member, or is none any more.
+    /// A user became a member or is no longer one.
     Member(MemberChange),
-    /// A conversation's members are at this version; or (`None`) they, or whether it is there at all, may have changed: whoever
-    /// knows older ones reads them anew.
+    /// A conversation's members have this version. `None`: they may have changed, or the conversation may be deleted. A node that has an
+    /// older version reads the members again.
     Members { tenant: TenantName, name: ConversationName, conversation: i64, version: Option<u64> },
-    /// Title or metadata changed.
+    /// The title or metadata changed.
     Changed {
         tenant: TenantName,
         name: ConversationName,
         #[serde(default)]
         conversation: Option<i64>,
     },
-    /// The conversation is gone.
+    /// The conversation was deleted.
     Deleted { tenant: TenantName, name: ConversationName, conversation: i64 },
-    /// Newest numbers that a node committed lately.
+    /// Heads that a node committed lately.
     Heads(Vec<Head>),
-    /// A session is attached to that node now; whoever still shows it as present in conversations of the lane that this comes
-    /// by may stop.
+    /// A session is attached to that node now. A node on which it lingers may stop showing it in conversations of the partition on which
+    /// this message comes.
     Moved {
         session: Arc<str>,
         to: Arc<str>,
-        /// The stamp of that attach; nodes of older versions give none.
+        /// The stamp of that attach. Nodes of older versions send none.
         #[serde(default)]
         stamp: Option<Stamp>,
     },
-    /// That node holds a session by an attach with this stamp: a socket of an earlier attach is closed with 4409. A node that holds it by
-    /// a later one answers with its own.
+    /// A node holds a session by an attach with this stamp. A connection of an earlier attach is closed with 4409. A node that holds the
+    /// session by a later attach replies with its own stamp.
     Superseded {
         session: Arc<str>,
         to: Arc<str>,
-        /// Nodes of older versions give none.
+        /// The stamp of that attach. Nodes of older versions send none.
         #[serde(default)]
         stamp: Option<Stamp>,
     },
-    /// To the node that held a session until an attach with this stamp took it, and broke off before its socket had it: the older socket,
-    /// if it is still there, goes on holding the session.
+    /// An attach with this stamp took a session and broke off before its connection had it. Sent to the node that held the session before:
+    /// its connection, if it is still there, holds the session again.
     GivenBack { session: Arc<str>, stamp: Stamp },
-    /// An operator ended a session: every socket of it is closed with 4410.
+    /// An operator ended a session. Its connections are closed with 4410.
     Ended { session: Arc<str> },
     /// A node has written its presence again, after the session store lost it.
     Restored { node: Arc<str> },
-    /// To one node: an operator wants it to drain.
+    /// An operator wants this node to drain. Sent to that node only.
     Drain { node: Arc<str> },
-    /// A node could not publish for a while: whoever hears this may have missed something of the lane that it comes by.
+    /// A node could not publish for a while. Receivers may have missed something on the partition on which this message comes.
     Missed { node: Arc<str> },
-    /// A node is there and can tell the others so: each second.
+    /// A node is there and can publish. Sent each second.
     Here { node: Arc<str> },
-    /// A node stops, in order.
+    /// A node leaves after a drain.
     Leaving { node: Arc<str> },
 }
 
-/// Anything that a node may hear.
+/// A message from another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The common case.
+    /// A committed message, the frequent case.
     Message(CommittedMessage),
-    /// The rest.
+    /// Any other message.
     Other(NodeMessage),
 }
 
-/// The binary form of a [`CommittedMessage`]. Names are at most 100 bytes, so that their lengths fit a byte.
+/// Encodes a [`CommittedMessage`] in the binary form. Names have at most 100 bytes, so their lengths fit one byte.
 pub fn encode_message(
     conversation: i64,
     tenant: &TenantName,
@@ -195,10 +195,10 @@ pub fn encode_message(
 }
 
 impl NodeMessage {
-    /// The form that travels.
+    /// Encodes the message as it is sent.
     pub fn encode(&self) -> Bytes {
         let mut out = vec![KIND_OTHER];
-        // Writing plain data into memory does not fail.
+        // Writing plain data into memory can't fail.
         if let Err(error) = serde_json::to_writer(&mut out, self) {
             tracing::error!(%error, "a node message can't be encoded");
         }
@@ -206,21 +206,21 @@ impl NodeMessage {
     }
 }
 
-/// What is to be done about a publication that was lost.
+/// What must be done about a publication that was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// Nothing: another one follows.
+    /// Nothing, since another one follows.
     Harmless,
-    /// It was a [`CommittedMessage`]: the heads of the next beats lead the others to it.
+    /// Nothing at once. It was a [`CommittedMessage`], and the heads of the next beats lead the other nodes to it.
     Message,
-    /// The others are told that they missed something on the partition that it took.
+    /// Tell the other nodes that they missed something on its partition.
     OfPartition,
-    /// The others are told that they missed something on every partition, although it took one.
+    /// Tell the other nodes that they missed something on every partition.
     OfAll,
 }
 
 impl NodeMessage {
-    /// What is to be done where this message is lost.
+    /// Returns what must be done if this message is lost.
     fn loss(&self) -> Loss {
         match self {
             NodeMessage::Here { .. } => Loss::Harmless,
@@ -244,7 +244,7 @@ impl NodeMessage {
     }
 }
 
-/// What is to be done about this publication, which was lost.
+/// Returns what must be done about this lost publication.
 pub fn loss_of(body: &Bytes) -> Loss {
     match body.first() {
         Some(&KIND_MESSAGE) => Loss::Message,
@@ -256,7 +256,7 @@ pub fn loss_of(body: &Bytes) -> Loss {
     }
 }
 
-/// Reads what another node sent. `None`: not of this version; to be ignored.
+/// Decodes a publication of another node. `None`: it is of another version and must be ignored.
 pub fn decode(body: &Bytes) -> Option<Heard> {
     match *body.first()? {
         KIND_MESSAGE => decode_message(body).map(Heard::Message),
@@ -265,7 +265,7 @@ pub fn decode(body: &Bytes) -> Option<Heard> {
     }
 }
 
-/// The trace that an encoded [`CommittedMessage`] belongs to.
+/// Returns the trace that an encoded [`CommittedMessage`] belongs to.
 pub fn traceparent_of(body: &[u8]) -> Option<&str> {
     let lengths = body.get(25..HEADER_BYTES).filter(|_| body[0] == KIND_MESSAGE)?;
     let start = HEADER_BYTES + usize::from(lengths[0]) + usize::from(lengths[1]);
@@ -361,7 +361,7 @@ mod tests {
         }
     }
 
-    /// The form that travels is a promise to nodes of other versions: one that changes it breaks rolling deploys.
+    /// Nodes of other versions rely on this form. A change of it breaks rolling deploys.
     #[test]
     fn every_kind_travels_as_nodes_of_other_versions_know_it() {
         let (tenant, name): (TenantName, ConversationName) = ("t".into(), "c".into());

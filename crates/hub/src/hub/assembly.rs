@@ -1,4 +1,4 @@
-//! Putting the hub together from its parts, and starting what each of them does by itself.
+//! Puts the hub together from its parts, and starts their background tasks.
 
 use std::sync::Arc;
 
@@ -27,16 +27,16 @@ use crate::topics::{TopicPublisher, Topics};
 use crate::vital::vital;
 use crate::{HubConfig, clock};
 
-/// How many changes of conversations and members are made at once; further ones wait.
+/// Most changes of conversations and members that may be under way at once. Further ones wait.
 const CHANGES_AT_ONCE: usize = 64;
 
-/// What the hub is put together from.
+/// The parts that the hub consists of.
 pub struct HubParts {
     /// Settings.
     pub config: HubConfig,
     /// The durable log.
     pub conversations: Arc<dyn ConversationStore>,
-    /// Who is connected where.
+    /// The session store.
     pub sessions: Arc<dyn SessionStore>,
     /// Publications between nodes.
     pub fanout: Arc<dyn Fanout>,
@@ -44,16 +44,17 @@ pub struct HubParts {
     pub verifier: Arc<Verifier>,
     /// Signs and opens resume tickets.
     pub tickets: TicketKey,
-    /// The sockets' inboxes.
+    /// The shards' inboxes.
     pub shards: Arc<dyn Shards>,
-    /// How many shards there are.
+    /// Number of shards.
     pub shard_count: usize,
-    /// Where the hub's own tasks run: not on a shard's thread.
+    /// Runs the hub's own tasks, which must not run on a shard's thread.
     pub runtime: Handle,
 }
 
 impl Hub {
-    /// Puts the hub together and starts its lanes. [`Hub::start`] begins to receive. A part gets handles of those above it.
+    /// Puts the hub together and starts its lanes. Nothing is received before [`Hub::start`]. Each part gets handles of the parts created
+    /// before it.
     pub fn new(parts: HubParts) -> Arc<Hub> {
         let HubParts {
             config,
@@ -191,8 +192,8 @@ impl Hub {
         })
     }
 
-    /// Begins to hear other nodes, to beat, and to keep what is cached true. Returns when the node may serve, or at once with the
-    /// broker away (the link is then repaired in the background).
+    /// Starts to hear other nodes, to beat, and to keep caches up to date. Returns when the node may serve. If Redis is down it returns at
+    /// once, and the link is repaired in the background.
     pub async fn start(self: &Arc<Self>) -> Result<(), starling_fanout::Error> {
         self.fanout.start(Arc::new(Subscription::new(self))).await?;
         self.neighbours.start(self.clone()).await;

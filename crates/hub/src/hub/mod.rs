@@ -1,4 +1,4 @@
-//! The hub: puts the parts of a node together, and holds the commands.
+//! The hub: puts the parts of a node together, and has the commands.
 
 mod assembly;
 pub(crate) mod commands;
@@ -34,14 +34,14 @@ use crate::store_writer::StoreWriter;
 use crate::topics::{TopicPublisher, Topics};
 use crate::{CommandError, HubConfig, clock};
 
-/// The hub: what every command means and who gets which event. One per node.
+/// The hub: what every command does, and who receives which event. There is one per node.
 ///
-/// Each part owns its state and shows it to nobody; the hub holds handles of them for the commands.
+/// Each part owns its state. The hub has handles of the parts, for the commands.
 pub struct Hub {
     config: Arc<HubConfig>,
-    /// The node's name, for people.
+    /// The node's name, as operators know it.
     name: Arc<str>,
-    /// What the node's lease is kept under, and what other nodes know it by: see [`HubConfig::lease`].
+    /// The name under which the node's lease is kept, and by which other nodes know it: see [`HubConfig::lease`].
     node: Arc<str>,
 
     /// The durable log, for commands that read or change it.
@@ -53,66 +53,66 @@ pub struct Hub {
     verifier: Arc<Verifier>,
     /// Signs and opens resume tickets.
     tickets: TicketKey,
-    /// The sockets' inboxes.
+    /// The shards' inboxes.
     shards: Arc<dyn Shards>,
 
     /// Publications to the other nodes.
     publisher: Arc<Publisher>,
-    /// What is written to the session store.
+    /// Writes to the session store.
     writer: Arc<StoreWriter>,
-    /// This node among the others.
+    /// This node's view of the other nodes.
     neighbours: Arc<Neighbours>,
 
     /// The conversations that this node knows, and their members.
     directory: Arc<Directory>,
-    /// Erases what is left of deleted conversations.
+    /// Erases the messages of deleted conversations.
     eraser: Arc<Eraser>,
-    /// Messages on their way into the log.
+    /// Messages that wait to be committed.
     appends: Arc<Appends>,
-    /// Reads of the log for sockets that are behind.
+    /// Reads of the log for subscriptions that are behind.
     catch_up: CatchUp,
     /// Turns and allowances of reads that clients ask for.
     reads: Arc<Reads>,
 
-    /// Who is online.
+    /// Presence.
     presence: Arc<Presence>,
     last_seen: Arc<LastSeenTimes>,
     typing: Typing,
 
     /// Sessions that are attached here, or are about to be.
     sessions: Arc<Sessions>,
-    /// What those sessions are in.
+    /// Attaches these sessions to rooms and topics.
     attachments: Arc<Attachments>,
-    /// Which of several attaches holds a session.
+    /// Decides which attach holds a session.
     holding: Arc<Holding>,
     /// Sessions that operators ended.
     ended: Arc<EndedSessions>,
-    /// Places of tenants whose connections are limited.
+    /// Limits the connections of tenants.
     places: Arc<Places>,
     write_limits: WriteLimits,
 
-    /// Topics that somebody here is subscribed to.
+    /// Topics that sessions on this node are subscribed to.
     topics: Arc<Topics>,
     topic_publisher: Arc<TopicPublisher>,
 
-    /// Changes of conversations and members that are under way.
+    /// Semaphore for the changes of conversations and members that are under way.
     change_slots: Arc<Semaphore>,
-    /// Where the hub's own tasks run: not on a shard's thread.
+    /// Runs the hub's own tasks, which must not run on a shard's thread.
     runtime: Handle,
-    /// An operator wants this node to drain.
+    /// Notified when an operator wants this node to drain.
     drain_wanted: Notify,
     started_at_ms: i64,
-    /// What the gateway says of itself, for the node's record.
+    /// The gateway's numbers for the node's record.
     gauges: NodeGauges,
 }
 
 impl Hub {
-    /// Who a token says its bearer is, without waiting, if that can be told at once.
+    /// Returns the identity that a token names, if that needs no waiting.
     pub fn authenticate_now(&self, token: &str) -> Option<Result<Identity, TokenError>> {
         self.verifier.verify_now(token, clock::now_ms())
     }
 
-    /// Who a token says its bearer is.
+    /// Returns the identity that a token names.
     pub async fn authenticate(&self, token: &str) -> Result<Identity, TokenError> {
         self.verifier.verify(token, clock::now_ms()).await
     }
@@ -122,8 +122,8 @@ impl Hub {
         self.verifier.has_keys()
     }
 
-    /// A page of a conversation's log after a number, from the primary, to serve a socket that is behind. Waits its turn, however long
-    /// that takes.
+    /// Reads from the primary the page of a conversation's log that follows the seq `after`, for a subscription that is behind. Waits for
+    /// its turn without a time limit.
     pub fn read_log(
         &self,
         room: &Arc<Room>,
@@ -133,7 +133,7 @@ impl Hub {
         self.catch_up.page(room, reader, after)
     }
 
-    /// Counters that the gateway keeps for the node's record.
+    /// Returns the gateway's numbers for the node's record.
     pub fn gauges(&self) -> &NodeGauges {
         &self.gauges
     }

@@ -1,4 +1,4 @@
-//! What the hub says of its node to the others, and does when they change.
+//! This node's part in the cluster: its record, its reaction to changes of other nodes, and its leave.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use crate::hub::Hub;
 use crate::neighbours::{LocalNode, Standing, Unsure};
 use crate::node_message::NodeMessage;
 
-/// How often a node that leaves looks whether its work for the servers has been done.
+/// How often a leaving node checks whether its work for Redis and the database has been done.
 const LOOK: Duration = Duration::from_millis(10);
 
 impl LocalNode for Hub {
@@ -38,7 +38,7 @@ impl LocalNode for Hub {
 
     fn hear_died(&self, nodes: &[String]) {
         self.presence.forget_nodes(&nodes.iter().map(String::as_str).collect::<Vec<_>>());
-        // What a node did last, a message or a change of members, it may not have told any more.
+        // The dead node may not have published its last messages and changes of members.
         self.topics.doubt();
         self.reload(None);
     }
@@ -51,17 +51,17 @@ impl LocalNode for Hub {
 }
 
 impl Hub {
-    /// Tells the others at once that this node drains, and learns which of them there are, if the session store answers in time.
+    /// Publishes at once that this node drains, and learns which nodes live, if the session store responds in time.
     pub async fn announce_drain(self: &Arc<Self>) {
         self.gauges.draining.store(true, Ordering::Relaxed);
         self.neighbours.announce(self.clone()).await;
     }
 
-    /// Ends what this node does among the others, within this time, whatever hangs: what waits for the log is written and told, then
-    /// everybody learns that the node goes, so that nobody waits for its lease.
+    /// Leaves the cluster within this time, whatever hangs. Waiting messages are committed and published first. Then the other nodes are
+    /// told that this one leaves, so that they need not wait for its lease to expire.
     pub async fn leave(&self, limit: Duration) {
         let began = Instant::now();
-        // The other half is for taking leave.
+        // The other half of the time is for leaving.
         if timeout_at(began + limit / 2, self.work_done()).await.is_err() {
             tracing::warn!(
                 "some committed messages were not published in time; other nodes read them from the log"
@@ -75,42 +75,44 @@ impl Hub {
         }
     }
 
-    /// What this node says of itself.
+    /// Returns this node's record for the other nodes.
     pub fn record(&self) -> NodeRecord {
         LocalNode::record(self)
     }
 
-    /// Whether publications can be heard now; `true` where there are no other nodes.
+    /// Whether this node hears publications now. `true` if there are no other nodes.
     pub fn hears(&self) -> bool {
         self.neighbours.hears()
     }
 
-    /// What this node can do for its clients now.
+    /// Returns how well this node can serve its clients now.
     pub fn standing(&self) -> Standing {
         self.neighbours.standing()
     }
 
-    /// The state of the link to the broker; `None` where there is none.
+    /// Returns the state of the link to Redis. `None`: there is no link.
     pub fn fanout_health(&self) -> Option<LinkStatus> {
         self.neighbours.link()
     }
 
-    /// How many sessions are attached to this node.
+    /// Returns the number of sessions that are attached to this node.
     pub fn attached(&self) -> u64 {
         self.sessions.count() as u64
     }
 
-    /// How many sessions each of the other nodes has, those that drain left out; or why that is not known.
+    /// Returns the number of sessions on each of the other nodes, except those that drain.
     pub fn loads_of_others(&self) -> Result<Vec<u64>, Unsure> {
         self.neighbours.loads()
     }
 
-    /// How many other nodes may take this node's clients; `None` where nobody has said yet which nodes there are.
+    /// Returns the number of other nodes that may take this node's clients. `None`: the session store has not yet reported which nodes
+    /// there are.
     pub fn elsewhere(&self) -> Option<usize> {
         self.neighbours.serving_count()
     }
 
-    /// Waits until nothing waits for the log, the session store or the broker. Looked for in the order in which one leads to another.
+    /// Waits until nothing waits for the database, the session store or Redis. The queues are checked in the order in which one fills the
+    /// next.
     async fn work_done(&self) {
         let is_done = || {
             self.appends.is_idle()
@@ -133,7 +135,7 @@ impl Hub {
             self.writer.want_rewrite();
         }
         self.presence.reload_all();
-        // Whoever read the store before this was written has taken this node's people for gone.
+        // A node that read the store before this write has found none of this node's users online.
         self.publisher.publish_message(0, &NodeMessage::Restored { node: self.node.clone() });
     }
 }

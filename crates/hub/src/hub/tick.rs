@@ -1,4 +1,4 @@
-//! What a node does each second without waiting for anybody.
+//! The work that a node does each second without waiting for anything.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,8 +7,8 @@ use crate::clock::every_second;
 use crate::hub::Hub;
 use crate::metrics::METRICS;
 
-/// How often everything is written to the session store again, in ticks: twice a day, since it forgets a session that was attached
-/// and not touched for a week.
+/// How often everything is written to the session store again, in ticks: twice a day, since the store forgets a session that was not
+/// written for a week.
 const WRITE_AGAIN_EVERY: u64 = 12 * 3_600;
 /// How often delivery percentiles are taken, in ticks.
 const PERCENTILES_EVERY: u64 = 2;

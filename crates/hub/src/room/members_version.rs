@@ -1,44 +1,44 @@
-//! Which changes of a conversation's members a node has taken over.
+//! The version of a conversation's members that a node has.
 //!
-//! The database numbers the changes of each conversation. Word of them reaches a node late, twice, swapped or not at all; what is
-//! read from the database holds all changes up to a number.
+//! The database numbers the changes of each conversation's members. A node hears of them late, twice, in another order or not at all.
+//! Members that are read from the database include all changes up to a version.
 
-/// What a change means for a node that hears of it.
+/// What a node must do about a change that it hears of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The next one: it has been counted, and is to be applied.
+    /// The change is the next one. It has been counted and must be applied.
     Next,
-    /// Contained in what was read when the node began to know the conversation: nobody here has been told of it.
+    /// The members had this change already when the room was loaded, so nobody on this node has been told of it.
     Loaded,
-    /// Applied already.
+    /// The change has been applied before.
     Repeat,
-    /// Changes before it are missing: the members are to be read.
+    /// Changes before this one are missing, so the members must be read.
     Ahead,
 }
 
-/// Up to which change a node knows the members of one conversation.
+/// The version of one conversation's members on this node.
 #[derive(Debug)]
 pub struct MembersVersion {
-    /// The one that was read first.
+    /// The version that was loaded first.
     loaded: u64,
-    /// The newest that has been taken over.
+    /// The latest version that has been applied.
     applied: u64,
-    /// The newest that is known to have been made.
+    /// The latest version that is known to exist.
     known: u64,
 }
 
 impl MembersVersion {
-    /// Begins with members that hold all changes up to `version`.
+    /// Starts with members that include all changes up to `version`.
     pub fn loaded(version: u64) -> MembersVersion {
         MembersVersion { loaded: version, applied: version, known: version }
     }
 
-    /// The newest change that is known to have been made.
+    /// Returns the latest version that is known to exist.
     pub fn known(&self) -> u64 {
         self.known
     }
 
-    /// Hears of a change.
+    /// Notes a change that was heard of.
     pub fn hear(&mut self, version: u64) -> Heard {
         self.known = self.known.max(version);
         if version <= self.loaded {
@@ -53,20 +53,19 @@ impl MembersVersion {
         }
     }
 
-    /// Hears that there have been so many changes. `true`: some of them are missing here.
+    /// Notes that a version exists. `true`: some of its changes are missing here.
     pub fn learn(&mut self, version: u64) -> bool {
         self.known = self.known.max(version);
         self.applied < version
     }
 
-    /// Takes over members that were read from the database, which hold all changes up to `version`; `known_before` is what
-    /// [`known`](Self::known) was before the reading began. `false`: more has been heard of meanwhile than was read, and the
-    /// members are to be read again.
+    /// Notes that members of this `version` were read from the database. `known_before`: the value of [`known`](Self::known) before the
+    /// read. `false`: a later version was heard of during the read, so the members must be read again.
     pub fn read(&mut self, known_before: u64, version: u64) -> bool {
         if version < self.known && self.known > known_before {
             return false;
         }
-        // A version that had been heard of before the reading, and is not there now, is of a database that was set back since.
+        // If a version that was known before the read is missing now, the database was set back.
         self.applied = version;
         self.known = version;
         self.loaded = self.loaded.min(version);
@@ -107,8 +106,8 @@ mod tests {
     }
 
     proptest! {
-        /// Somebody is added and removed by turns. Whatever of it is heard, in whatever order: in the end the node knows whether they
-        /// are a member, if it reads where it is told to.
+        /// A user is added and removed in turns, and the changes are heard in any order or not at all. In the end the node knows whether
+        /// the user is a member, provided that it reads the members when told to.
         #[test]
         fn any_arrival_ends_with_the_truth(arrivals in prop::collection::vec(1u64..20, 0..60), made in 1u64..20) {
             let truth = |version: u64| version % 2 == 1;

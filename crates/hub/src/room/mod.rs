@@ -1,4 +1,4 @@
-//! A conversation that is known to this node: its members, its order, who is there and which shards want its events.
+//! A conversation on this node: its members, the order of its messages, its presence, and the shards that want its events.
 
 pub(crate) mod members_version;
 pub(crate) mod online;
@@ -26,82 +26,82 @@ use crate::room::presence_reads::PresenceReads;
 use crate::room::sequencer::{Fed, Sequencer};
 use crate::shards::{RoomId, ShardItem, Shards};
 
-/// A conversation's name, with its tenant's.
+/// A conversation's name and its tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoomKey {
-    /// The tenant that it belongs to.
+    /// The tenant that the conversation belongs to.
     pub tenant: TenantName,
-    /// Its name.
+    /// The conversation's name.
     pub name: ConversationName,
 }
 
-/// A conversation that is known to this node.
+/// A conversation on this node.
 pub struct Room {
-    /// Its name.
+    /// The conversation's name and tenant.
     pub key: RoomKey,
-    /// Its id on this node.
+    /// The room's id on this node.
     pub id: RoomId,
-    /// Its number in the database.
+    /// The conversation's id in the database.
     pub conversation: ConversationId,
-    /// Which log it is: see [`Conversation::log`].
+    /// The id of the conversation's log: see [`Conversation::log`].
     pub log: Arc<str>,
-    /// The highest number that the database itself told this node of. A database that has fewer messages later was set back.
+    /// The highest seq that the database reported to this node. A database that has fewer messages later was set back.
     logged: AtomicU64,
-    /// The partition of the fan-out that its publications take.
+    /// The partition of the fan-out that the conversation's publications take.
     pub lane: u16,
-    /// When it was last used, in seconds since the node started. Rooms that nobody uses are forgotten.
+    /// When the room was last used, in seconds since the node started. Unused rooms are forgotten.
     used_at_s: AtomicU64,
-    /// Whether a repair of its order is under way.
+    /// Whether a repair is under way.
     repairing: AtomicBool,
-    /// Whether its members are about to be read anew.
+    /// Whether the members are about to be read again.
     reading_members: AtomicBool,
     /// Whether the database is being asked if it was set back.
     reporting: AtomicBool,
-    /// Whether its members changed while it was loaded: they are read once more before anybody uses the room.
+    /// Whether the members changed while the room was loaded. They are read once more before the room is used.
     stale_load: AtomicBool,
-    /// Whether a shard's inbox was full when a message came: its sockets are told the head until it fits.
+    /// Whether a shard's inbox was full when a message came. The shards are then told the head until it fits.
     overrun: AtomicBool,
     state: Mutex<RoomState>,
 }
 
-/// What a session gets that joins a room.
+/// What a session gets when it joins a room.
 pub(crate) struct Joined {
-    /// The last message that does not come through the inbox.
+    /// The seq of the last message that does not come through the inbox.
     pub head: u64,
-    /// Who is online.
+    /// The users who are online.
     pub online: Vec<UserName>,
     /// The members' read marks.
     pub reads: BTreeMap<UserName, u64>,
 }
 
-/// What changes about a room.
+/// The part of a room that changes.
 pub struct RoomState {
-    /// Everybody in the conversation, with their read marks.
+    /// All members, with their read marks.
     pub members: Map<UserName, u64>,
-    /// Which changes of the members `members` holds.
+    /// The version of `members`.
     pub members_version: MembersVersion,
     /// The user who owns the conversation.
     pub owner: UserName,
-    /// Who is online, on all nodes.
+    /// The users who are online, on all nodes.
     pub online: Online,
-    /// Whether `online` was read from the session store since somebody here joined.
+    /// Whether `online` was read from the session store since a session here joined.
     pub online_known: bool,
-    /// What was heard of presence while the session store is being read.
+    /// Presence that was heard while the session store is being read.
     pub presence_reads: PresenceReads,
-    /// The conversation was deleted, or replaced by another one of the same name: nothing goes in or out any more.
+    /// Whether the conversation was deleted or replaced by another one of the same name. Then nothing goes in or out.
     pub gone: bool,
-    /// The database was set back: what is known here is of another log, and is to be read again.
+    /// Whether the database was set back. Then this state belongs to another log and must be read again.
     pub outdated: bool,
-    /// Which change of title and metadata those who joined have been told of.
+    /// The version of title and metadata that the joined sessions have been told.
     pub details_version: u64,
     sequencer: Sequencer<Arc<Encoded>>,
-    /// How many sockets of each shard are joined.
+    /// Number of joined sessions per shard.
     interest: Vec<u32>,
     joined: u32,
 }
 
 impl Room {
-    /// Makes a room from what the database says.
+    /// Makes a room from a conversation that was read from the database.
     pub fn new(key: RoomKey, id: RoomId, shards: usize, conversation: Conversation) -> Room {
         let lane = starling_fanout::partition_of(&key.tenant, &key.name);
         Room {
@@ -134,18 +134,18 @@ impl Room {
         }
     }
 
-    /// How a session's record names the room.
+    /// Returns the name and id under which a session's record lists the room.
     pub fn as_joined(&self) -> JoinedConversation {
         JoinedConversation { name: self.key.name.clone(), id: Some(self.conversation) }
     }
 
-    /// What the session store keeps its presence under.
+    /// Returns the key under which the session store keeps the room's presence.
     pub fn presence_key(&self) -> ConversationKey {
         let RoomKey { tenant, name } = self.key.clone();
         ConversationKey { tenant, conversation: name, id: self.conversation }
     }
 
-    /// Notes that the room is used, at this many seconds after the node started.
+    /// Notes that the room is used, in seconds after the node started.
     fn touch(&self, now_s: u64) {
         self.used_at_s.store(now_s, Ordering::Relaxed);
     }
@@ -154,47 +154,47 @@ impl Room {
         self.used_at_s.load(Ordering::Relaxed)
     }
 
-    /// The highest number that the database itself told this node of.
+    /// Returns the highest seq that the database reported to this node.
     pub fn logged(&self) -> u64 {
         self.logged.load(Ordering::Relaxed)
     }
 
-    /// Begins a repair of the order; `false`: one is under way.
+    /// Begins a repair. `false`: one is under way.
     pub fn begin_repair(&self) -> bool {
         !self.repairing.swap(true, Ordering::AcqRel)
     }
 
-    /// The repair has ended.
+    /// Ends a repair.
     pub fn end_repair(&self) {
         self.repairing.store(false, Ordering::Release);
     }
 
-    /// Begins to have the members read again; `false`: they are about to be read.
+    /// Begins to have the members read again. `false`: they are about to be read.
     pub fn begin_members_read(&self) -> bool {
         !self.reading_members.swap(true, Ordering::AcqRel)
     }
 
-    /// The members are being read: whoever asks from here on wants what is read after this.
+    /// Notes that the members are being read now. A later request needs another read.
     pub fn end_members_read(&self) {
         self.reading_members.store(false, Ordering::Release);
     }
 
-    /// Begins to report the head to the database; `false`: it is about to be reported.
+    /// Begins to report the head to the database. `false`: it is about to be reported.
     pub fn begin_report(&self) -> bool {
         !self.reporting.swap(true, Ordering::AcqRel)
     }
 
-    /// The report has ended.
+    /// Ends a report.
     pub fn end_report(&self) {
         self.reporting.store(false, Ordering::Release);
     }
 
-    /// The members changed while the room was loaded.
+    /// Notes that the members changed while the room was loaded.
     fn note_stale_load(&self) {
         self.stale_load.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the members changed while the room was loaded. Whoever asks has them read again.
+    /// Returns whether the members changed while the room was loaded, and clears the flag. The caller has them read again.
     pub fn take_stale_load(&self) -> bool {
         self.stale_load.swap(false, Ordering::Relaxed)
     }
@@ -206,7 +206,7 @@ impl Room {
         }
     }
 
-    /// Access to what changes. Never held across an await.
+    /// Locks the part that changes. The lock must never be held across an await.
     pub fn state(&self) -> MutexGuard<'_, RoomState> {
         self.state.lock()
     }
@@ -217,18 +217,18 @@ impl Room {
         !state.gone && !state.outdated && state.members.contains_key(user)
     }
 
-    /// Whether the conversation is gone, or is another one than the database has by now.
+    /// Whether the conversation was deleted, or belongs to another log than the database has now.
     pub fn is_gone(&self) -> bool {
         let state = self.state.lock();
         state.gone || state.outdated
     }
 
-    /// Takes a message from wherever it came, and hands out all that is in order now.
+    /// Passes a message to the sequencer, and delivers all messages that are in order now.
     pub fn feed(&self, shards: &dyn Shards, seq: u64, event: Arc<Encoded>) -> Fed {
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.joined == 0 {
-            // Nobody listens, so order has no one to serve; a reader will read the log.
+            // Nobody has joined, so no order has to be kept. A later reader reads the log.
             state.sequencer.skip_to(seq);
             return Fed::Released;
         }
@@ -242,7 +242,7 @@ impl Room {
         })
     }
 
-    /// Learns that numbers up to `head` exist. `true`: some of them have not been seen here and are wanted.
+    /// Learns that messages up to `head` exist. `true`: some of them are missing here and are wanted.
     pub fn learn_head(&self, head: u64) -> bool {
         let mut state = self.state.lock();
         if state.joined == 0 {
@@ -253,13 +253,13 @@ impl Room {
         state.sequencer.has_hole()
     }
 
-    /// The database told of this number. Answers a higher one, if it told of that before.
+    /// Notes a seq that the database reported. Returns a higher one if the database reported that before.
     pub fn log_tells(&self, seq: u64) -> Option<u64> {
         let before = self.logged.fetch_max(seq, Ordering::Relaxed);
         (before > seq).then_some(before)
     }
 
-    /// This room's head, as other nodes are told of it.
+    /// Returns a head of this room for the other nodes.
     pub fn head_at(&self, seq: u64) -> Head {
         Head {
             tenant: self.key.tenant.clone(),
@@ -269,12 +269,12 @@ impl Room {
         }
     }
 
-    /// Hands out an event that may be lost.
+    /// Delivers an event that may be lost.
     pub fn broadcast(&self, shards: &dyn Shards, event: impl Into<Event>, except: Option<&UserName>) {
         self.state.lock().broadcast(self.id, shards, event, except);
     }
 
-    /// `true`: all shards know the head now.
+    /// Tells all shards the head. `true`: all of them got it.
     fn tell_head(&self, shards: &dyn Shards) -> bool {
         let state = self.state.lock();
         let seq = state.sequencer.head();
@@ -283,7 +283,7 @@ impl Room {
 }
 
 impl RoomState {
-    /// Counts a socket of a shard in. Answers the last number that was handed out: what comes later goes to the shard.
+    /// Counts a session of a shard in. Returns the last seq that was delivered. Later messages go to the shard.
     pub fn attach(&mut self, shard: u16) -> u64 {
         if let Some(count) = self.interest.get_mut(usize::from(shard)) {
             *count += 1;
@@ -292,7 +292,7 @@ impl RoomState {
         self.sequencer.head()
     }
 
-    /// Counts a socket out.
+    /// Counts a session of a shard out.
     pub fn detach(&mut self, shard: u16) {
         if let Some(count) = self.interest.get_mut(usize::from(shard)).filter(|count| **count > 0) {
             *count -= 1;
@@ -303,23 +303,23 @@ impl RoomState {
         }
     }
 
-    /// How many sockets here are joined.
+    /// Returns the number of joined sessions on this node.
     pub fn joined(&self) -> u32 {
         self.joined
     }
 
-    /// The last number that was handed out.
+    /// Returns the last seq that was delivered.
     pub fn head(&self) -> u64 {
         self.sequencer.head()
     }
 
-    /// The highest number that is known to exist.
+    /// Returns the highest seq that is known to exist.
     pub fn known(&self) -> u64 {
         self.sequencer.known()
     }
 
-    /// Takes it that the log ends with what was handed out, unless numbers above `known` were heard of meanwhile. `true`: it
-    /// was not so before.
+    /// Assumes that the log ends with the last delivered message, unless messages above `known` were heard of meanwhile. Returns whether a
+    /// hole was given up.
     pub fn give_up(&mut self, known: u64) -> bool {
         let gives_up = self.sequencer.has_hole() && self.sequencer.known() == known;
         if gives_up {
@@ -328,12 +328,12 @@ impl RoomState {
         gives_up
     }
 
-    /// Whether numbers are missing.
+    /// Whether messages are missing for a joined session.
     pub fn has_hole(&self) -> bool {
         self.joined > 0 && self.sequencer.has_hole()
     }
 
-    /// Takes over what the database says about members and head. Answers the members as they were.
+    /// Applies the members and the head that the database reported. Returns the earlier members.
     pub fn refresh(&mut self, conversation: &Conversation) -> Map<UserName, u64> {
         let before = std::mem::replace(&mut self.members, members_of(conversation));
         for (user, read) in &before {
@@ -350,12 +350,12 @@ impl RoomState {
         before
     }
 
-    /// Read marks above 0, by user.
+    /// Returns the read marks above 0, by user.
     pub fn reads(&self) -> BTreeMap<UserName, u64> {
         self.members.iter().filter(|(_, read)| **read > 0).map(|(user, read)| (user.clone(), *read)).collect()
     }
 
-    /// Hands out an event that may be lost.
+    /// Delivers an event that may be lost.
     pub fn broadcast(
         &self,
         room: RoomId,
@@ -372,7 +372,7 @@ impl RoomState {
         }
     }
 
-    /// Says who came or went, to everybody but them.
+    /// Tells everybody but the user that the user came online or went offline.
     pub fn tell_presence(
         &self,
         room: &Room,

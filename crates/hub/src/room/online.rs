@@ -1,4 +1,4 @@
-//! Who is online in a conversation, on which nodes, with how many sessions.
+//! The users who are online in a conversation, with the number of their sessions per node.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use starling_model::UserName;
 
 use crate::Map;
 
-/// Who is online in a conversation, on which nodes, with how many sessions.
+/// The users who are online in a conversation, with the number of their sessions per node.
 #[derive(Debug, Default)]
 pub struct Online {
     users: Map<UserName, Vec<(Arc<str>, u32)>>,
 }
 
-/// What a change meant for a user.
+/// The effect of a change on a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shift {
     /// The user came online.
@@ -24,7 +24,7 @@ pub enum Shift {
 }
 
 impl Online {
-    /// Sets how many sessions of a user are on a node.
+    /// Sets the number of a user's sessions on a node.
     pub fn set(&mut self, user: &UserName, node: &Arc<str>, devices: u32) -> Shift {
         if devices == 0 {
             return self.remove(user, node);
@@ -38,7 +38,7 @@ impl Online {
         if came { Shift::Came } else { Shift::None }
     }
 
-    /// How many sessions of a user are on a node.
+    /// Returns the number of a user's sessions on a node.
     pub fn on_node(&self, user: &UserName, node: &str) -> u32 {
         self.users
             .get(user)
@@ -46,24 +46,24 @@ impl Online {
             .map_or(0, |(_, count)| *count)
     }
 
-    /// With how many sessions a user is online; 0 if not at all.
+    /// Returns the number of a user's sessions on all nodes; 0 if the user is offline.
     pub fn devices(&self, user: &UserName) -> u32 {
         self.users.get(user).map_or(0, |nodes| nodes.iter().map(|(_, count)| count).sum())
     }
 
-    /// All users who are online.
+    /// Returns all users who are online.
     pub fn users(&self) -> impl Iterator<Item = &UserName> {
         self.users.keys()
     }
 
-    /// All users who are online by a node, with their sessions there.
+    /// Returns all users who are online on a node, with the number of their sessions there.
     pub fn of_node<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a UserName, u32)> {
         self.users.iter().filter_map(move |(user, nodes)| {
             nodes.iter().find(|(name, _)| &**name == node).map(|(_, count)| (user, *count))
         })
     }
 
-    /// Removes nodes for which `lives` is false. Returns the users who went offline by that.
+    /// Removes the entries of nodes for which `lives` is false. Returns the users who went offline because of that.
     pub fn keep_nodes(&mut self, lives: impl Fn(&str) -> bool) -> Vec<UserName> {
         let mut gone = Vec::new();
         self.users.retain(|user, nodes| {

@@ -1,5 +1,5 @@
-//! Reads of one conversation's presence from the session store. What other nodes say during a read is newer than its answer, and of two
-//! reads at the same time it is unknown which one the store answered later.
+//! Merges what is heard of a conversation's presence with reads of the session store. What is heard during a read is newer than the answer.
+//! Of two reads at the same time it is unknown which answer is the later one.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use starling_model::UserName;
 /// A user's sessions on a node: (user, node, devices).
 type Heard = (UserName, Arc<str>, u32);
 
-/// How much is kept during a read. A read during which more is heard counts as failed.
+/// Most entries that are kept during a read. If more are heard, the read counts as failed.
 const HEARD_MAX: usize = 16_384;
 
-/// What is heard of one conversation's presence while the session store is being read, by one reader or by several.
+/// The presence that is heard of one conversation during one or several reads.
 #[derive(Debug, Default)]
 pub struct PresenceReads {
     readers: usize,
     heard: Vec<Heard>,
-    /// More was heard than is kept.
+    /// Whether more was heard than is kept.
     overrun: bool,
-    /// How many answers have been taken over since nobody read.
+    /// The number of answers that were used since the first of these reads began.
     taken: usize,
-    /// Whether an answer was not taken over.
+    /// Whether an answer could not be used.
     refused: bool,
 }
 
@@ -34,20 +34,20 @@ pub struct Begun {
 /// The result of a read.
 #[derive(Debug)]
 pub struct Ended {
-    /// What was heard since it began, in order, and is newer than its answer; `None`: the answer is of no use.
+    /// What was heard since the read began, in order. It is newer than the answer. `None`: the answer can't be used.
     pub heard: Option<Vec<Heard>>,
-    /// Some answer was of no use, and nobody reads any more: it is to be read again.
+    /// Whether presence must be read again, because an answer could not be used. Only set when no read is under way.
     pub again: bool,
 }
 
 impl PresenceReads {
-    /// A read begins. Answers what [`PresenceReads::end`] is to be given.
+    /// Begins a read. The result must be passed to [`PresenceReads::end`].
     pub fn begin(&mut self) -> Begun {
         self.readers += 1;
         Begun { heard: self.heard.len(), taken: self.taken }
     }
 
-    /// Something was heard.
+    /// Notes what another node said.
     pub fn hear(&mut self, user: &UserName, node: &Arc<str>, devices: u32) {
         if self.readers == 0 {
             return;
@@ -59,13 +59,13 @@ impl PresenceReads {
         }
     }
 
-    /// A node is gone with everybody who was there by it. The answer of a read that is under way may still hold them.
+    /// Notes that a node died. The answer of a read that is under way may still have its users.
     pub fn lose_node(&mut self) {
         self.overrun |= self.readers > 0;
     }
 
-    /// A read ends, with or without an answer. An answer is of no use if another one was taken over since the read began, since it may
-    /// be the older one, or if more was heard than could be kept.
+    /// Ends a read, with or without an answer. The answer can't be used if another one was used since the read began, since that may be the
+    /// later one, or if more was heard than is kept.
     pub fn end(&mut self, begun: Begun, answered: bool) -> Ended {
         let useful = answered && !self.overrun && begun.taken == self.taken;
         let heard = useful.then(|| self.heard.get(begun.heard..).unwrap_or_default().to_vec());

@@ -1,52 +1,52 @@
 //! Puts the messages of one conversation in order.
 //!
-//! Messages reach a node by several ways at once (its own commits, other nodes' publications, reads of the log), late, twice or
-//! not at all. The sequencer lets each number through once, in order, and says what is missing.
+//! Messages reach a node in several ways (its own commits, other nodes' publications, reads of the log). They come late, twice or not at
+//! all. The sequencer lets each seq through once and in order, and reports missing ones.
 
 use std::collections::BTreeMap;
 
-/// How many messages may wait behind a hole. More are forgotten: the log has them.
+/// Most messages that may wait behind a hole. Further ones are dropped, since the log has them.
 pub const WAITING_MAX: usize = 1_024;
 
-/// What became of a message that was fed.
+/// The result of feeding a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fed {
-    /// It, and perhaps some that waited for it, went out.
+    /// The message was released, and perhaps others that waited for it.
     Released,
-    /// It had been there before.
+    /// The message had come before.
     Repeat,
-    /// It waits: numbers before it are missing.
+    /// The message waits behind a hole.
     Waits,
 }
 
-/// The order of one conversation on one node.
+/// The order of one conversation's messages on one node.
 #[derive(Debug)]
 pub struct Sequencer<T> {
-    /// The number that goes out next.
+    /// The seq that is released next.
     next: u64,
-    /// The highest number that is known to exist.
+    /// The highest seq that is known to exist.
     known: u64,
-    /// What came too early.
+    /// Messages that wait behind a hole.
     waiting: BTreeMap<u64, T>,
 }
 
 impl<T> Sequencer<T> {
-    /// Begins after `head`.
+    /// Creates a sequencer that begins after `head`.
     pub fn new(head: u64) -> Sequencer<T> {
         Sequencer { next: head + 1, known: head, waiting: BTreeMap::new() }
     }
 
-    /// The last number that went out.
+    /// Returns the last seq that was released.
     pub fn head(&self) -> u64 {
         self.next - 1
     }
 
-    /// The highest number that is known to exist.
+    /// Returns the highest seq that is known to exist.
     pub fn known(&self) -> u64 {
         self.known
     }
 
-    /// Takes a message; calls `release` for each that can go out now, in order.
+    /// Feeds a message. Calls `release`, in order, for each message that can be released now.
     pub fn feed(&mut self, seq: u64, item: T, mut release: impl FnMut(u64, T)) -> Fed {
         if seq < self.next {
             return Fed::Repeat;
@@ -68,12 +68,12 @@ impl<T> Sequencer<T> {
         Fed::Released
     }
 
-    /// Learns that numbers up to `head` exist.
+    /// Learns that messages up to `head` exist.
     pub fn learn(&mut self, head: u64) {
         self.known = self.known.max(head);
     }
 
-    /// Goes to `head` without letting anything out: for a conversation that nobody here listens to.
+    /// Skips to `head` without releasing anything, for a conversation that no session here has joined.
     pub fn skip_to(&mut self, head: u64) {
         if head >= self.next {
             self.next = head + 1;
@@ -82,13 +82,13 @@ impl<T> Sequencer<T> {
         }
     }
 
-    /// What was thought to exist beyond what went out does not: the log lacks it.
+    /// Gives the hole up, because the log does not have the missing messages.
     pub fn give_up(&mut self) {
         self.known = self.head();
         self.waiting.clear();
     }
 
-    /// Whether numbers are known to exist that have not gone out.
+    /// Whether messages are known to exist that have not been released.
     pub fn has_hole(&self) -> bool {
         self.known >= self.next
     }
@@ -99,7 +99,7 @@ impl<T> Sequencer<T> {
         }
         self.waiting.insert(seq, item);
         if self.waiting.len() > WAITING_MAX {
-            // The farthest is needed last, and the log has it.
+            // Drop the last one, which is needed last. The log has it.
             self.waiting.pop_last();
         }
         Fed::Waits
@@ -167,7 +167,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever order, loss and repetition: what goes out is 1, 2, 3 … and after the log was read, all of it.
+        /// With any order, loss and repetition, the released messages are 1, 2, 3 … and after the log was read, all of them.
         #[test]
         fn any_arrival_goes_out_in_order(arrivals in prop::collection::vec(1u64..60, 0..300)) {
             let (mut s, mut out) = (Sequencer::new(0), vec![]);

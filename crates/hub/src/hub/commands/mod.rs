@@ -1,4 +1,4 @@
-//! What each command does. One command, one function; the WebSocket side, HTTP and tests call the same.
+//! The commands, one function each. The WebSocket side, HTTP and tests call the same functions.
 
 mod connect;
 mod conversation;
@@ -24,7 +24,7 @@ use crate::reply::{Answer, Handling, Reply};
 use crate::sessions::Session;
 
 impl Hub {
-    /// Begins a command of an attached session. `id` is the command's, for an answer that comes [`Handling::Later`].
+    /// Begins a command of an attached session. `id`: the command's id, which the reply needs if the result is [`Handling::Later`].
     pub fn handle(self: &Arc<Self>, session: &Arc<Session>, id: u64, command: Command) -> Handling {
         let hub = self.clone();
         let session = session.clone();
@@ -37,7 +37,7 @@ impl Hub {
             }
             Command::Leave { conversation } => match hub.attachments.leave(&session, &conversation) {
                 Some(room) => Handling::Now(Answer::Leave(Some(room))),
-                // Leaving what one has not joined is no fault; what one may not see does not exist.
+                // Leaving a conversation that one has not joined is no error. But one that the user may not see does not exist.
                 None => Handling::Async(Box::pin(async move {
                     match hub.directory.member_room(&session.tenant, &session.user, &conversation).await {
                         Ok(_) => Answer::Leave(None),
@@ -53,7 +53,7 @@ impl Hub {
                 Answer::Reply(created.map(Reply::Created))
             })),
             Command::Join { conversation, after, log } => {
-                // A log says nothing without a number in it.
+                // A log id means nothing without a seq.
                 let cursor = after.map(|seq| Cursor { seq, log });
                 Handling::Async(Box::pin(
                     async move { hub.prepare_join(session, &conversation, cursor).await },
@@ -100,8 +100,8 @@ impl Hub {
         Answer::Refreshed(Refreshed { expires_at }, rooms)
     }
 
-    /// Does to its end what was begun, whether or not whoever asked still waits (a client that closes its connection takes its
-    /// request's future with it): what the database has committed must be told.
+    /// Runs a change to its end, even if its caller stops waiting: a client that closes its connection drops its request's future. What the
+    /// database has committed must be published.
     async fn to_the_end<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, CommandError>> + Send + 'static,

@@ -17,7 +17,7 @@ use crate::room::Room;
 use crate::sessions::Session;
 
 impl Hub {
-    /// `send` of a socket: without waiting, where all that it needs is cached and writes are not limited.
+    /// Handles `send` of a connection. It does not wait if everything that it needs is cached and writes are not limited.
     pub(super) fn handle_send(
         self: Arc<Self>,
         session: &Arc<Session>,
@@ -25,7 +25,7 @@ impl Hub {
         send: protocol::Send,
     ) -> Handling {
         let known = match self.write_limits.apply_to(&session.tenant) {
-            // Whether the name is cached or not, the allowance comes first: else what is refused would tell which names exist.
+            // The allowance comes first, whether the name is cached or not. Otherwise refusals would tell which names exist.
             true => None,
             false => self.directory.known_member_room(&session.tenant, &session.user, &send.conversation),
         };
@@ -45,8 +45,8 @@ impl Hub {
         }))
     }
 
-    /// Appends a message to a conversation that its sender is a member of, and waits until it is committed. Takes from the sender's
-    /// allowance first: a name that nobody knows costs a question to the database.
+    /// Appends a message to a conversation that its sender is a member of, and waits until it is committed. The sender's allowance is
+    /// charged first, since an unknown name costs a query.
     pub async fn send(
         &self,
         tenant: &TenantName,
@@ -59,7 +59,7 @@ impl Hub {
         self.commit(room, sender.clone(), role, send).await
     }
 
-    /// Appends a message under any user's name, member or not: for those who may (scope `admin`).
+    /// Appends a message under any user's name, member or not. The caller must have the scope `admin`.
     pub async fn send_as(
         &self,
         tenant: &TenantName,
@@ -72,7 +72,8 @@ impl Hub {
         self.commit(room, sender.clone(), role, send).await
     }
 
-    /// `history`, in a page of at most so many bytes: a read of this user, refused where their allowance is used up.
+    /// `history`: returns a page of at most `bytes_max` bytes. It counts as a read of this user, and is refused if their allowance is used
+    /// up.
     pub async fn history(
         &self,
         tenant: &TenantName,
@@ -85,7 +86,7 @@ impl Hub {
         self.page(&room, user, history, bytes_max).await
     }
 
-    /// A page of the log, in a turn of whoever reads it, who pays for what it is more than one read.
+    /// Reads a page of the log, in a turn of the reader. A large page is charged to the reader as further reads.
     pub(crate) async fn page(
         &self,
         room: &Room,
@@ -98,7 +99,7 @@ impl Hub {
             (_, Some(after)) => Range::After(after),
             _ => Range::Newest,
         };
-        // A read replica may lag: it serves what was there long before.
+        // A read replica may lag, so it only serves older messages.
         let fresh = !matches!(range, Range::Before(before) if before + 1_000 < room.state().head());
         let store = &self.store;
         let turn = self.reads.turn(&room.key.tenant, reader).await?;

@@ -18,8 +18,8 @@ use crate::sessions::Session;
 use crate::shards::RoomId;
 use crate::topics::{Topic, TopicKey, decode_publication};
 
-/// A subscription that has been found good. The shard attaches the socket with [`PreparedSubscribe::attach`], then asks
-/// [`PreparedSubscribe::history`] where the topic stands, and holds back what is live until then.
+/// A subscription that passed its checks. The shard attaches it with [`PreparedSubscribe::attach`], then calls
+/// [`PreparedSubscribe::history`], and holds live publications back until that returns.
 pub struct PreparedSubscribe {
     pub(crate) hub: Arc<Hub>,
     pub(crate) session: Arc<Session>,
@@ -27,39 +27,39 @@ pub struct PreparedSubscribe {
     pub(crate) since: Option<Position>,
 }
 
-/// What a subscription begins with.
+/// The start of a subscription.
 pub struct TopicAttachment {
     /// The reply.
     pub subscribed: Subscribed,
-    /// (offset, event) of what is replayed, ascending.
+    /// The publications that are replayed, as (offset, event), ascending.
     pub replay: Vec<(u64, Arc<Encoded>)>,
-    /// About how many bytes that is.
+    /// The approximate size of the replay, bytes.
     pub bytes: usize,
 }
 
 impl PreparedSubscribe {
-    /// The topic's short name.
+    /// Returns the topic's id on this node.
     pub fn room(&self) -> RoomId {
         self.topic.id
     }
 
-    /// The topic's name.
+    /// Returns the topic's name.
     pub fn name(&self) -> &TopicName {
         &self.topic.key.name
     }
 
-    /// Attaches the socket: from now on publications come through the shard's inbox. To be called on the shard's thread, which enters
-    /// the room into its table before it takes anything further from its inbox.
+    /// Attaches the session. From now on publications come through the shard's inbox. Must be called on the shard's thread, which enters
+    /// the room into its table before it takes the next item from its inbox.
     pub fn attach(&self) {
         self.hub.attachments.subscribe(&self.session, &self.topic);
     }
 
-    /// Where the topic stands and what is replayed: everything that was missed, or nothing if that is more than `bytes_max`. On an
-    /// error the socket is to be detached with [`PreparedSubscribe::undo`].
+    /// Returns the topic's position and the replay: everything that was missed, or nothing if that is more than `bytes_max`. After an error
+    /// the session must be detached with [`PreparedSubscribe::undo`].
     pub async fn history(&self, bytes_max: usize) -> Result<TopicAttachment, CommandError> {
         let known = self.topic.position();
         let history = match (&self.since, known) {
-            // Nothing to replay and nothing to ask: this node has followed the topic without a gap.
+            // Nothing to replay and nothing to ask, since this node has followed the topic without a gap.
             (None, Some(position)) => TopicHistory { position, recovered: false, publications: Vec::new() },
             (Some(since), Some(position)) if *since == position => {
                 TopicHistory { position, recovered: true, publications: Vec::new() }
@@ -90,7 +90,7 @@ impl PreparedSubscribe {
         Ok(TopicAttachment { subscribed, replay, bytes })
     }
 
-    /// Takes the subscription back.
+    /// Detaches the session from the topic again.
     pub fn undo(&self) {
         self.hub.attachments.unsubscribe(&self.session, &self.topic.key.name);
     }
@@ -136,7 +136,7 @@ impl Hub {
         PreparedSubscribe { hub: self, session, topic, since }
     }
 
-    /// `unsubscribe`
+    /// `unsubscribe`: detaches the session from a topic.
     pub(super) fn unsubscribe(&self, session: &Session, name: &TopicName) -> Answer {
         Answer::Leave(self.attachments.unsubscribe(session, name))
     }
@@ -163,7 +163,7 @@ impl Hub {
         }))
     }
 
-    /// `publish`, for a caller that waits.
+    /// `publish`: publishes on a topic, and waits for the reply.
     pub async fn publish_to_topic(
         &self,
         identity: &Identity,

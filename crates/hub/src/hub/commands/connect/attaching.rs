@@ -1,4 +1,4 @@
-//! A session on its way to a socket: whatever its attach began is taken back if it does not arrive.
+//! An attach that is under way. If it breaks off, everything that it began is undone.
 
 use std::sync::Arc;
 
@@ -7,23 +7,24 @@ use starling_session_store::Stamp;
 use crate::hub::Hub;
 use crate::sessions::Place;
 
-/// A session on its way to a socket of this node.
+/// An attach of a session to a connection of this node that is under way.
 pub(super) struct Attaching {
     hub: Arc<Hub>,
     session: Arc<str>,
-    /// The stamp of this attach, once it has one.
+    /// The stamp of this attach; 0 until it has one.
     stamp: Stamp,
-    /// Whether the session store may have the session as held by this attach.
+    /// Whether the session store may have recorded that this attach holds the session.
     holds: bool,
     arrived: bool,
-    /// The other node whose socket has the session until this attach arrives, as far as the session store has said.
+    /// The other node that holds the session until this attach arrives, by the session store's answer.
     older_node: Option<String>,
-    /// The tenant's place that was taken for it, where its connections are limited. Given back after the session counts.
+    /// The place that was taken for the session, if its tenant's connections are limited. It is given back when the session is counted by
+    /// itself.
     place: Option<Place>,
 }
 
 impl Attaching {
-    /// An attach of this session begins.
+    /// Begins an attach of this session.
     pub fn begin(hub: &Arc<Hub>, session: &Arc<str>) -> Attaching {
         hub.sessions.begin_attaching(session);
         Attaching {
@@ -37,17 +38,17 @@ impl Attaching {
         }
     }
 
-    /// The session's id.
+    /// Returns the session's id.
     pub fn session(&self) -> &Arc<str> {
         &self.session
     }
 
-    /// The stamp of this attach.
+    /// Returns the stamp of this attach.
     pub fn stamp(&self) -> Stamp {
         self.stamp
     }
 
-    /// The attach has got its stamp.
+    /// Sets the stamp of this attach.
     pub fn give_stamp(&mut self, stamp: Stamp) {
         self.stamp = stamp;
         self.hub.sessions.give_stamp(&self.session, stamp);
@@ -58,22 +59,22 @@ impl Attaching {
         self.place = place;
     }
 
-    /// The session store may have the session as held by this attach from here on.
+    /// Notes that the session store may record from here on that this attach holds the session.
     pub fn may_hold(&mut self) {
         self.holds = true;
     }
 
-    /// The session store does not have the session as held by this attach.
+    /// Notes that the session store has not recorded that this attach holds the session.
     pub fn does_not_hold(&mut self) {
         self.holds = false;
     }
 
-    /// This node held the session until now, by the session store.
+    /// Notes the node that held the session until now, by the session store's answer.
     pub fn held_by(&mut self, node: Option<String>) {
         self.older_node = node.filter(|node| *node != *self.hub.node);
     }
 
-    /// The socket has the session: whoever had it until now is told.
+    /// Notes that the connection has the session. The node that held it until now is told.
     pub fn arrive(&mut self) {
         self.arrived = true;
         if let Some(node) = self.older_node.take() {
@@ -88,7 +89,8 @@ impl Drop for Attaching {
         if !self.holds || self.arrived {
             return;
         }
-        // What this attach took from an older socket goes back to it. If there is none, it is as if its own socket had dropped.
+        // What this attach took from an older connection goes back to it. If there is none, it is as if this attach's connection had
+        // dropped.
         let older_node = self.older_node.take();
         if older_node.is_some() || !self.hub.sessions.inherit(&self.session, self.stamp) {
             self.hub.writer.detach(&self.session, self.stamp);

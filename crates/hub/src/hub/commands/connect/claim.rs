@@ -1,4 +1,4 @@
-//! The place of an attach in the order of all attaches of its session: claimed before anything is loaded, held when all is.
+//! The order of a session's attaches. A resume claims its place in it before anything is loaded, and holds the session when everything is.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use crate::CommandError;
 use crate::hub::Hub;
 use crate::sessions::Session;
 
-/// What an attach of an old session begins with.
+/// What a resume knows about its session at the start.
 pub(super) struct Claim {
-    /// Conversations that it was in.
+    /// Conversations that the session had joined.
     pub names: Vec<JoinedConversation>,
-    /// Topics that it was subscribed to.
+    /// Topics that the session was subscribed to.
     pub topics: Vec<TopicName>,
     pub created_at_ms: i64,
-    /// Whether the session store knows the session, and so knows that it has not been ended.
+    /// Whether the session store knows the session. Then it also knows that the session has not been ended.
     pub is_known: bool,
-    /// Whether the session store gave the stamp, and is to be told when all is loaded.
+    /// Whether the session store made the stamp, so that it must be told when everything is loaded.
     pub is_stored: bool,
 }
 
 impl Claim {
-    /// The ticket is all that is known.
+    /// Makes a claim of a session of which only the ticket is known.
     fn by_ticket(ticket: &Ticket, is_stored: bool) -> Claim {
         let (names, topics) = (Vec::new(), Vec::new());
         Claim { names, topics, created_at_ms: ticket.issued_at_ms, is_known: false, is_stored }
@@ -35,7 +35,7 @@ impl Claim {
 }
 
 impl Hub {
-    /// Gives an attach of an old session its place in the order of all its attaches, and learns what the session was in. `None`: it has
+    /// Gives a resume its place in the order of the session's attaches, and learns what the session had joined. `None`: the session has
     /// ended.
     pub(super) async fn claim(
         self: &Arc<Self>,
@@ -46,7 +46,7 @@ impl Hub {
         began: Began,
     ) -> Result<Option<Claim>, CommandError> {
         let id = attaching.session().clone();
-        // A ticket says when it was made to the millisecond; its attach began before that.
+        // A ticket's time is in milliseconds, and its attach began before that time.
         let of_ticket = ticket.issued_at_ms.saturating_add(1).saturating_mul(1_000);
         let began = Began { after: began.after.max(of_ticket), ..began };
         let resume = ResumeAttach { ticket_issued_at_ms: ticket.issued_at_ms };
@@ -62,18 +62,18 @@ impl Hub {
         };
         attaching.give_stamp(stamp);
         if was_here && attached.is_ok() {
-            // What it did last here, and its drop, may not have been written yet. The attach keeps its place.
+            // The session's last changes on this node, and its drop, may not have been written yet. The attach keeps its stamp.
             self.writer.flush().await;
             attached = self.session_store.attach(&attach).await;
         }
         Ok(Some(match attached {
             Ok(Attached::Refused) => return Ok(None),
             Ok(Attached::Resumed { previous_node, conversations, topics, created_at_ms, .. }) => {
-                // One that moves from an older socket takes that one's place; one whose socket dropped needs a free place.
+                // A session that moves from an older connection takes over its place. One whose connection dropped needs a free place.
                 if previous_node.is_none() {
                     attaching.take_place(self.places.take(&identity.tenant).await?);
                 }
-                // For the case that the answer to the hold is lost.
+                // This is needed if the answer to the hold is lost.
                 attaching.held_by(previous_node);
                 Claim { names: conversations, topics, created_at_ms, is_known: true, is_stored: true }
             }
@@ -91,8 +91,8 @@ impl Hub {
         }))
     }
 
-    /// Takes a session whose rooms have been loaded from whoever holds it, unless a later attach does. To the end, even if the socket
-    /// breaks meanwhile: the session store may carry it out all the same, and only its answer says whose the session was.
+    /// Takes a session whose rooms have been loaded, unless a later attach holds it. Runs to its end even if the connection breaks
+    /// meanwhile: the session store may carry it out anyway, and only its answer says which node held the session.
     pub(super) async fn hold(
         self: &Arc<Self>,
         mut attaching: Attaching,
@@ -114,7 +114,7 @@ impl Hub {
         session: &Session,
         now_ms: i64,
     ) -> Result<(), NotConnected> {
-        // Also if the answer is lost on its way.
+        // This also holds if the answer is lost.
         attaching.may_hold();
         let hold = Hold {
             session: session.id.to_string(),
@@ -133,7 +133,7 @@ impl Hub {
             }
             Ok(Held::Superseded) => {
                 attaching.does_not_hold();
-                // So is an older socket of this node, which may not know yet.
+                // An older connection of this node is superseded, too, and may not know it yet.
                 if let Some(older) = self.sessions.get(&session.id)
                     && older.stamp() < attaching.stamp()
                 {

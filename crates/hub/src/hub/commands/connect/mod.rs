@@ -1,4 +1,4 @@
-//! `connect`: a new session, or an old one that goes on here.
+//! `connect`: begins a new session, or resumes an old one on this node.
 
 mod attaching;
 mod claim;
@@ -25,7 +25,7 @@ use crate::sessions::Session;
 use crate::shards::SocketId;
 use crate::{CommandError, clock};
 
-/// How far a ticket's time may be from this node's clock, milliseconds: less than the other nodes believe.
+/// How far a ticket's time may be from this node's clock, milliseconds. This is less than other nodes accept.
 const TICKET_APART_MS: i64 = 4_000;
 const TICKET_LIFETIME_MS: i64 = TICKET_DAYS as i64 * 24 * 3_600_000;
 
@@ -33,15 +33,15 @@ const TICKET_LIFETIME_MS: i64 = TICKET_DAYS as i64 * 24 * 3_600_000;
 #[derive(Clone, Copy)]
 struct Began {
     at: Instant,
-    /// The last stamp that an attach of the session had got on this node by then.
+    /// The last stamp of the session that this node knew at that time.
     after: Stamp,
 }
 
-/// Why a `connect` does not succeed.
+/// Why a `connect` did not succeed.
 enum NotConnected {
-    /// The client is told, and may try again.
+    /// The client is told the error and may retry.
     Error(CommandError),
-    /// The socket is closed: the session was attached by a later socket, or ended, meanwhile.
+    /// The connection is closed, because a later one attached the session or the session was ended.
     Closed(CloseReason),
 }
 
@@ -52,13 +52,13 @@ impl From<CommandError> for NotConnected {
 }
 
 impl Hub {
-    /// The session that a client proves to have had by its ticket. Whether it can go on is not known yet.
+    /// Returns the session id that a client's ticket proves. Whether the session can be resumed is not known yet.
     pub fn proven_session<'a>(&self, resume: &'a Resume) -> Option<&'a str> {
         let ticket = self.tickets.open(&resume.ticket, clock::now_ms(), TICKET_LIFETIME_MS).ok()?;
         (ticket.session == resume.session).then_some(resume.session.as_str())
     }
 
-    /// `connect` of a socket. `identity` where the upgrade carried a token.
+    /// Handles `connect` of a connection. `identity`: set if the handshake carried a token.
     pub fn connect(
         self: &Arc<Self>,
         identity: Option<Identity>,
@@ -66,7 +66,7 @@ impl Hub {
         socket: SocketId,
     ) -> Handling {
         let hub = self.clone();
-        // Before the token is looked at, which may take long: of several attaches the one that began last wins.
+        // Take the time before the token is checked, which may take long. Of several attaches the one that began last wins.
         let began = Began {
             at: Instant::now(),
             after: connect.resume.as_ref().map_or(0, |resume| self.sessions.last_stamp(&resume.session)),
@@ -83,7 +83,7 @@ impl Hub {
             };
             match hub.prepare_connect(identity, connect.resume, socket, began).await {
                 Ok(prepared) => Answer::Connect(Box::new(prepared)),
-                // Waiting on this connection would be one connection too many.
+                // The client must not wait on this connection, which would be one too many.
                 Err(NotConnected::Error(error)) if error.code == ErrorCode::RateLimited => {
                     Answer::Refused(error)
                 }
@@ -93,16 +93,16 @@ impl Hub {
         }))
     }
 
-    /// A socket is gone: what it was in ends, but for the session, which waits for its client.
+    /// Handles a connection that is gone. Its session is detached from everything and waits to be resumed.
     pub fn dropped(&self, session: &Arc<Session>) {
-        // First its user lingers, then it is nobody's: a socket that takes the session over in this moment finds one or the other.
+        // First the user lingers, then the session is removed. So a connection that takes the session over now finds one or the other.
         self.attachments.drop_all(session);
         if self.sessions.remove(session) {
             self.writer.detach(&session.id, session.stamp());
         }
     }
 
-    /// Goes on with the session that the client wants to resume, if that is possible; begins a new one if not.
+    /// Resumes the client's session if that is possible, or begins a new one.
     async fn prepare_connect(
         self: Arc<Self>,
         identity: Identity,
@@ -140,7 +140,7 @@ impl Hub {
             Ok(Attached::New { stamp }) => stamp,
             Ok(_) => self.holding.own_stamp(began.at.elapsed(), began.after),
             Err(error) => {
-                // Sessions are a cache of what the client holds in its ticket: the store gets it again when it is back.
+                // The client has the session in its ticket and cursors. The store gets it when it is back.
                 tracing::debug!(%error, "a new session could not be written");
                 self.writer.want_rewrite();
                 self.holding.own_stamp(began.at.elapsed(), began.after)
@@ -173,8 +173,8 @@ impl Hub {
         }
     }
 
-    /// A ticket of an attach. Its time is the stamp's, as far as other nodes believe that: so a later attach gets a higher stamp, even
-    /// where the session store has lost this one.
+    /// Signs a ticket for an attach. Its time is that of the stamp, within what other nodes accept. So a later attach gets a higher stamp
+    /// even if the session store has lost this one.
     fn ticket(&self, id: &str, identity: &Identity, now_ms: i64, stamp: Stamp) -> String {
         let (earliest, latest) =
             (now_ms.saturating_sub(TICKET_APART_MS), now_ms.saturating_add(TICKET_APART_MS));

@@ -1,4 +1,4 @@
-//! A session that has been found good, and its attach to the socket.
+//! A session that passed its checks, and its attach to the connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::node_message::NodeMessage;
 use crate::room::Room;
 use crate::sessions::{Inserted, Session};
 
-/// A session that has been found good. The shard that owns the socket completes it with [`PreparedConnect::attach`].
+/// A session that passed its checks. The shard that owns the connection completes it with [`PreparedConnect::attach`].
 pub struct PreparedConnect {
     pub(super) hub: Arc<Hub>,
     pub(super) session: Arc<Session>,
     pub(super) resumed: bool,
-    /// What is to be joined, and from where on.
+    /// The rooms to join, and where their replays start.
     pub(super) rooms: Vec<(Arc<Room>, Start)>,
     pub(super) topics: Vec<PreparedSubscribe>,
     /// Conversations that the user may no longer read.
@@ -34,12 +34,12 @@ pub struct PreparedConnect {
 struct AttachedRooms {
     attachments: Vec<Attachment>,
     conversations: BTreeMap<ConversationName, ResumedConversation>,
-    /// The database was set back since some rooms were read.
+    /// Whether the database was set back since some rooms were read.
     is_cut_short: bool,
 }
 
 impl PreparedConnect {
-    /// A new session is in nothing.
+    /// Makes the attach of a new session, which has joined nothing.
     pub(super) fn of_new_session(
         hub: Arc<Hub>,
         session: Arc<Session>,
@@ -50,16 +50,16 @@ impl PreparedConnect {
         PreparedConnect { hub, session, resumed: false, rooms, topics, gone, ticket, attaching }
     }
 
-    /// The session.
+    /// Returns the session.
     pub fn session(&self) -> &Arc<Session> {
         &self.session
     }
 
-    /// Attaches the session to the socket. To be called on the thread of its shard, as [`crate::PreparedJoin::attach`]. Topics are
-    /// left to be completed one by one.
+    /// Attaches the session to the connection. Must be called on the thread of its shard, like [`crate::PreparedJoin::attach`]. The topics
+    /// are returned to be completed one by one.
     ///
     /// # Errors
-    /// The reason to close the socket with, if a later attach holds the session by now or it was ended.
+    /// The reason for which the connection must be closed, if a later attach holds the session or the session was ended.
     pub fn attach(mut self) -> Result<(Connected, Vec<Attachment>, Vec<PreparedSubscribe>), CloseReason> {
         let Inserted { older, must_be_written } = self.hub.sessions.insert(&self.session, &self.hub.node)?;
         if must_be_written {
@@ -71,20 +71,20 @@ impl PreparedConnect {
             self.hub.attachments.drop_all(&older);
         }
         let AttachedRooms { attachments, conversations, is_cut_short } = self.attach_rooms();
-        // Only now: the users of this session are counted in again, so that nobody sees them go, here or on other nodes.
+        // Stop lingering only now that the user is counted in again, so that nobody sees them go, on this node or others.
         self.hub.presence.stop_lingering(&self.session.id);
         if self.resumed {
             self.tell_moved(&attachments);
         }
         if is_cut_short {
-            // The client is to come again.
+            // The client must reconnect.
             self.hub.attachments.close(&self.session, CloseReason::Restart);
         }
         let topics = std::mem::take(&mut self.topics);
         Ok((self.connected(conversations), attachments, topics))
     }
 
-    /// Takes back what was begun, if the socket closed meanwhile.
+    /// Undoes the attach, if the connection closed meanwhile.
     pub fn abandon(self) {
         drop(self.attaching);
     }
@@ -113,8 +113,8 @@ impl PreparedConnect {
         attached
     }
 
-    /// Tells the other nodes that the session is here now: after the presence in each room, and by the same partition, since what goes by
-    /// another may overtake it on a Redis Cluster.
+    /// Tells the other nodes that the session is here now. The message follows the presence in each room on the same partition, since on a
+    /// Redis Cluster it could overtake the presence on another one.
     fn tell_moved(&self, attachments: &[Attachment]) {
         let (session, to, stamp) =
             (self.session.id.clone(), self.hub.node.clone(), Some(self.session.stamp()));
@@ -125,7 +125,7 @@ impl PreparedConnect {
         }
     }
 
-    /// The reply.
+    /// Makes the reply.
     fn connected(self, conversations: BTreeMap<ConversationName, ResumedConversation>) -> Connected {
         let PreparedConnect { hub, session, resumed, gone, ticket, .. } = self;
         Connected {

@@ -1,4 +1,4 @@
-//! Going on with an old session: its ticket, its place among its attaches, its rooms and topics.
+//! Resumes a session: its ticket, its place among its attaches, its rooms and topics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,21 +21,21 @@ use crate::sessions::Session;
 use crate::shards::SocketId;
 use crate::{CommandError, clock};
 
-/// How many conversations of one session are looked up at once.
+/// Most conversations of one session that are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 16;
-/// How many conversations of one session are looked up in one query, which counts as one read.
+/// Most conversations of one session in one query, which counts as one read.
 const NAMES_PER_READ: usize = 100;
 
 /// The rooms of a resumed session.
 #[derive(Default)]
 struct ResumedRooms {
     rooms: Vec<(Arc<Room>, Start)>,
-    /// Names of those that its user may no longer read or that are too many.
+    /// Conversations that the user may no longer read, or that are too many.
     gone: Vec<ConversationName>,
 }
 
 impl Hub {
-    /// Goes on with an old session; `None` if there is none to go on with.
+    /// Resumes a session. `None`: there is none to resume.
     pub(super) async fn resume(
         self: Arc<Self>,
         identity: &Identity,
@@ -47,7 +47,7 @@ impl Hub {
         let Some(ticket) = self.valid_ticket(identity, &resume, now_ms) else { return Ok(None) };
         let id: Arc<str> = ticket.session.as_str().into();
         let mut attaching = Attaching::begin(&self, &id);
-        // Before anything else, since it is what decides between several attaches: the one that began last wins.
+        // Claim before anything else, since the attach that began last wins.
         let Some(claim) = self.claim(&mut attaching, identity, &ticket, now_ms, began).await? else {
             return Ok(None);
         };
@@ -63,8 +63,8 @@ impl Hub {
             return Ok(None);
         }
         let ResumedRooms { rooms, gone } = rooms?;
-        // Only now: while the rooms are looked up, a client that follows a drain is still served by its older socket, and it goes on
-        // being so where they can't be read.
+        // Hold only now. While the rooms are looked up, a client that follows a drain is still served by its older connection, and it stays
+        // there if they can't be read.
         if is_stored {
             attaching = self.hold(attaching, &session, now_ms).await?;
         } else {
@@ -76,7 +76,7 @@ impl Hub {
         Ok(Some(PreparedConnect { hub, session, resumed: true, rooms, topics, gone, ticket, attaching }))
     }
 
-    /// The client's ticket, if it is good for this session and this user.
+    /// Returns the client's ticket, if it is valid for this session and this user.
     fn valid_ticket(&self, identity: &Identity, resume: &Resume, now_ms: i64) -> Option<Ticket> {
         let ticket = self.tickets.open(&resume.ticket, now_ms, TICKET_LIFETIME_MS).ok()?;
         let is_good = ticket.session == resume.session
@@ -86,9 +86,9 @@ impl Hub {
         is_good.then_some(ticket)
     }
 
-    /// Whether an operator ended the session. `is_known`: the session store knows it as one that was not.
+    /// Whether an operator ended the session. `is_known`: the session store knows it as not ended.
     async fn has_ended(&self, id: &Arc<str>, is_known: bool) -> Result<bool, CommandError> {
-        // A node that does not hear the others may have written to the store again what was ended elsewhere.
+        // A deaf node may have written a session to the store again that was ended elsewhere.
         if is_known && self.neighbours.hears() { Ok(false) } else { self.ended.was_ended(id).await }
     }
 
@@ -101,7 +101,7 @@ impl Hub {
         let mut resumed = ResumedRooms::default();
         let mut once = BTreeSet::new();
         names.retain(|joined| once.insert(joined.name.clone()));
-        // What the session was in comes first; beyond the limit is what cursors alone name.
+        // The conversations that the session had joined come first. Those beyond the limit are named by cursors only.
         let too_many = names.split_off(names.len().min(self.config.joins_per_session_max));
         resumed.gone.extend(too_many.into_iter().map(|joined| joined.name));
         let names = self.readable(session, names, &mut resumed.gone).await?;
@@ -109,7 +109,7 @@ impl Hub {
             futures_util::stream::iter(names)
                 .map(|JoinedConversation { name, id }| async move {
                     let cursor = cursors.get(&name);
-                    // What the client itself names may be another one than the session was in: the cursor's log tells.
+                    // The client's cursor may be of another conversation than the session had joined. The cursor's log id tells.
                     let id = id.filter(|_| cursor.is_none());
                     let found = self.room_and_start(session, &name, id, cursor).await;
                     if let Ok((room, _)) = &found {
@@ -124,15 +124,15 @@ impl Hub {
             match found {
                 Ok(found) => resumed.rooms.push(found),
                 Err(error) if error.code == ErrorCode::NotFound => resumed.gone.push(name),
-                // The database is away: the client tries again, rather than lose its place.
+                // The database is down. The client must retry, so that it does not lose its subscription.
                 Err(error) => return Err(error),
             }
         }
         Ok(resumed)
     }
 
-    /// Those of these conversations that the session's user is a member of, as far as this node or the database knows. The others go to
-    /// `gone`.
+    /// Returns those of these conversations that the session's user is a member of, as far as this node or the database knows. The others
+    /// are added to `gone`.
     async fn readable(
         &self,
         session: &Session,
@@ -140,7 +140,7 @@ impl Hub {
         gone: &mut Vec<ConversationName>,
     ) -> Result<Vec<JoinedConversation>, CommandError> {
         let (tenant, user) = (&session.tenant, &session.user);
-        // Names that this node does not know may be invented, however many: one query tells of many, in a turn of the user's.
+        // Unknown names may be invented, and any number of them. They are looked up many at a time, in the user's turns.
         let (mut readable, unknown): (Vec<JoinedConversation>, Vec<JoinedConversation>) =
             names.into_iter().partition(|joined| self.directory.knows(tenant, &joined.name));
         for some in unknown.chunks(NAMES_PER_READ) {
@@ -161,7 +161,7 @@ impl Hub {
         Ok(readable)
     }
 
-    /// The topics of a resumed session that its token still allows.
+    /// Returns the topics of a resumed session that its token still allows.
     fn resumed_topics(
         self: &Arc<Self>,
         session: &Arc<Session>,

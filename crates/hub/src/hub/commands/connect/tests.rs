@@ -22,7 +22,7 @@ use crate::reply::{Answer, Handling};
 use crate::shards::SocketId;
 use crate::testing;
 
-/// A session store that can be away, and whose answers to holds can be kept back or lost.
+/// A session store that can be down, and whose answers to holds can be delayed or lost.
 #[derive(Default)]
 struct Faulty {
     store: MemoryStore,
@@ -115,7 +115,7 @@ impl SessionStore for Faulty {
     }
 }
 
-/// Two nodes with one session store, started.
+/// Starts two nodes with one session store.
 async fn two_nodes(store: &Arc<Faulty>) -> (Arc<Hub>, Arc<Hub>) {
     let bus = MemoryBus::new(TopicSettings { history: 1, history_seconds: 1 });
     let node = async |name: &'static str| {
@@ -129,7 +129,7 @@ async fn two_nodes(store: &Arc<Faulty>) -> (Arc<Hub>, Arc<Hub>) {
     (node("a").await, node("b").await)
 }
 
-/// A socket's `connect`.
+/// Begins the `connect` of a connection.
 fn connect(hub: &Arc<Hub>, resume: Option<Resume>) -> impl Future<Output = Answer> + use<> {
     let identity = Identity {
         user: "ada".into(),
@@ -154,7 +154,7 @@ fn resume_of(connected: &Connected) -> Resume {
     Resume { session, ticket, cursors: BTreeMap::new(), topics: BTreeMap::new() }
 }
 
-/// Waits until the store has the only session as attached to this node.
+/// Waits until the store lists the only session as attached to this node.
 async fn comes_to(store: &Faulty, node: &str) {
     let listed = async || store.sessions(&"acme".into(), None, None, 10).await.expect("an answer").sessions;
     let is_there = async || {
@@ -190,7 +190,7 @@ async fn a_socket_that_breaks_while_the_store_is_told_gives_the_session_back() {
         comes_to(&store, &a.node).await;
         assert!(a.sessions.get(&connected.session).is_some(), "the older socket was closed");
         assert!(b.sessions.get(&connected.session).is_none());
-        // And it is its drop that counts.
+        // The drop of this connection is the one that counts.
         a.dropped(&a.sessions.get(&connected.session).expect("it is there"));
         a.writer.flush().await;
         let listed = store.sessions(&"acme".into(), None, None, 10).await.expect("an answer").sessions;
@@ -198,7 +198,7 @@ async fn a_socket_that_breaks_while_the_store_is_told_gives_the_session_back() {
     }
 }
 
-/// A later attach breaks off while an older one has everything but its socket.
+/// A later attach breaks off while an older one has everything but its connection.
 #[tokio::test]
 async fn an_attach_that_breaks_leaves_the_session_to_one_that_is_about_to_arrive() {
     for (by_other_node, has_socket) in [(false, false), (true, false), (false, true)] {
@@ -255,6 +255,6 @@ async fn a_resume_while_the_store_is_away_needs_a_place() {
     store.away.store(true, Ordering::Relaxed);
     let Answer::Refused(error) = connect(&hub, Some(resume_of(&gone))).await else { panic!("it fits") };
     assert_eq!(error.code, ErrorCode::RateLimited);
-    // One that is attached here has its place.
+    // A session that is attached here has its place.
     assert!(arrive(connect(&hub, Some(resume_of(&there))).await).resumed);
 }
