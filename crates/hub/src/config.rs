@@ -5,15 +5,15 @@ use std::time::Duration;
 use starling_model::{NAME_RULE, TenantName, is_name};
 use starling_settings::{COUNT_MAX, DAY_SECONDS, Table, count, optional_count, seconds, settings, text};
 
-/// The largest count of a tenant: what a number in TOML holds.
+/// The highest limit of a tenant: the largest number in TOML.
 const TENANT_COUNT_MAX: u64 = i64::MAX as u64;
-/// Conversations, and topics, of one session at most: what the session store keeps of both together.
+/// Most conversations that one session may join, and most topics. The session store limits both together.
 const NAMES_MAX: u64 = starling_session_store::NAMES_PER_SESSION_MAX as u64 / 2;
 
-/// The most bytes of one page that is read from the log, contents and metadata.
+/// Most bytes of one page that is read from the log, counting contents and metadata.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
-/// How long a ticket may be used after it was made, days. A connection may be open that long, its token refreshed; whether the session
-/// still goes on, the session store knows. With each resume a client gets a new ticket.
+/// How long a ticket is valid after it was made, days. A connection with refreshed tokens may stay open that long. Whether the session can
+/// still be resumed is decided by the session store. Each resume gives the client a new ticket.
 pub const TICKET_DAYS: u32 = 30;
 
 settings! {
@@ -86,7 +86,7 @@ settings! {
 }
 
 impl OwnLimits {
-    /// These limits, completed by the general ones.
+    /// Returns these limits, with the general ones where none is set.
     fn over(self, general: TenantLimits) -> TenantLimits {
         TenantLimits {
             user_writes_per_minute: self.user_writes_per_minute.unwrap_or(general.user_writes_per_minute),
@@ -96,32 +96,32 @@ impl OwnLimits {
     }
 }
 
-/// No token names a tenant that is no name, so limits for it would hold for nobody, unnoticed.
+/// Checks the name of a tenant with own limits. Limits under an invalid name would silently apply to nobody, since no token can have it.
 fn tenant_name(name: &str) -> Result<(), String> {
     if is_name(name) { Ok(()) } else { Err(format!("{name:?} is no name; {NAME_RULE}")) }
 }
 
-/// What stands between a node's name and its life; in no name.
+/// Separates a node's name from its run in a lease. No name contains it.
 const LIFE: char = '~';
 
 impl HubConfig {
-    /// A new life, at random.
+    /// Makes a random string that distinguishes this run of the node from others.
     pub fn new_life() -> String {
         format!("{:08x}", crate::random::number() as u32)
     }
 
-    /// What this node is called where nodes meet: in the session store and on the broker. Leases are of a life and not of a name: what
-    /// a node of the same name has left behind there (people who were on it, sessions) is not taken for this one's.
+    /// Returns the name under which the session store and other nodes know this run of the node. It contains the run, so that presence and
+    /// sessions that an earlier run left behind are not taken for this one's.
     pub fn lease(&self) -> String {
         format!("{}{LIFE}{}", self.node, self.life)
     }
 
-    /// The name of the node that has this lease.
+    /// Returns the name of the node that has this lease.
     pub fn node_of(lease: &str) -> &str {
         lease.split(LIFE).next().unwrap_or(lease)
     }
 
-    /// The limits of a tenant.
+    /// Returns the limits of a tenant.
     pub fn limits_of(&self, tenant: &TenantName) -> TenantLimits {
         self.tenants.get(tenant.as_str()).map_or(self.limits, |own| own.over(self.limits))
     }

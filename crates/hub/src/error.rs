@@ -1,56 +1,56 @@
-//! Why a command failed, as its caller is told.
+//! The reason for which a command failed, as its caller is told.
 
 use starling_wire::protocol::{ErrorBody, ErrorCode};
 
-/// How long a caller should wait before it tries something unavailable again, milliseconds: about a failover's first chance.
+/// Time to retry after `unavailable`, milliseconds. A failover may be over by then.
 const RETRY_AFTER_MS: u64 = 1_000;
 
-/// Why a command failed. The code is stable; the message is for people.
+/// The reason for which a command failed. The code is stable; the message is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct CommandError {
-    /// One of the protocol's codes.
+    /// The protocol's error code.
     pub code: ErrorCode,
-    /// For the developer of the client.
+    /// A message for the developer of the client.
     pub message: String,
-    /// When to try again; set with `rate_limited` and `unavailable`.
+    /// Time to retry. Set with `rate_limited` and `unavailable`.
     pub retry_after_ms: Option<u64>,
 }
 
 impl CommandError {
-    /// An error that won't go away by itself.
+    /// Makes an error that a retry does not solve.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> CommandError {
         CommandError { code, message: message.into(), retry_after_ms: None }
     }
-    /// The client asked for something that makes no sense.
+    /// The request makes no sense.
     pub fn bad_request(message: impl Into<String>) -> CommandError {
         CommandError::new(ErrorCode::BadRequest, message)
     }
-    /// No valid token.
+    /// There is no valid token.
     pub fn unauthorized(message: impl Into<String>) -> CommandError {
         CommandError::new(ErrorCode::Unauthorized, message)
     }
-    /// The token does not allow it.
+    /// The token does not allow the request.
     pub fn forbidden(message: impl Into<String>) -> CommandError {
         CommandError::new(ErrorCode::Forbidden, message)
     }
-    /// It is there already, or is not in a state for this.
+    /// The thing exists already, or its state does not allow the request.
     pub fn conflict(message: impl Into<String>) -> CommandError {
         CommandError::new(ErrorCode::Conflict, message)
     }
-    /// A fault of the node's or of the database's, which whoever found it has logged.
+    /// A fault of the node or the database. It has been logged where it was found.
     pub fn internal() -> CommandError {
         CommandError::new(ErrorCode::Internal, "an internal fault; it has been logged")
     }
-    /// More than a limit.
+    /// A size or number is over its limit.
     pub fn too_large(message: impl Into<String>) -> CommandError {
         CommandError::new(ErrorCode::TooLarge, message)
     }
-    /// The one answer for a conversation that is not there and one that is not for this user.
+    /// The conversation does not exist, or the user may not see it. Both get the same error, so that it does not tell which names exist.
     pub fn no_such_conversation() -> CommandError {
         CommandError::new(ErrorCode::NotFound, "no such conversation, or you are not a member of it")
     }
-    /// Too often.
+    /// The client sent too many requests.
     pub fn rate_limited(message: impl Into<String>, retry_after_ms: u64) -> CommandError {
         CommandError {
             code: ErrorCode::RateLimited,
@@ -58,7 +58,7 @@ impl CommandError {
             retry_after_ms: Some(retry_after_ms.max(1)),
         }
     }
-    /// Nothing was accepted; try again.
+    /// Nothing was accepted, and a retry may succeed.
     pub fn unavailable(message: impl Into<String>) -> CommandError {
         CommandError {
             code: ErrorCode::Unavailable,
@@ -66,13 +66,13 @@ impl CommandError {
             retry_after_ms: Some(RETRY_AFTER_MS),
         }
     }
-    /// The same, with another time to try again after.
+    /// Returns the same error with another time to retry.
     #[must_use]
     pub fn retry_after(mut self, after: std::time::Duration) -> CommandError {
         self.retry_after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
         self
     }
-    /// The object that goes over the wire.
+    /// Returns the error as it is sent to clients.
     pub fn body(&self) -> ErrorBody {
         ErrorBody { code: self.code, message: self.message.clone(), retry_after_ms: self.retry_after_ms }
     }

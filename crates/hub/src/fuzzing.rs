@@ -1,13 +1,13 @@
-//! Ways for the fuzz targets to parsers that nobody else calls from outside. No part of what this crate promises.
+//! Gives the fuzz targets access to parsers that are otherwise private. Not part of this crate's API.
 
 use bytes::Bytes;
 
 use crate::node_message::{self, Heard};
 
-/// Reads what another node may have sent, writes it again, and says whether it was of this version.
+/// Decodes a publication of another node and encodes it again. Returns whether it was of this version.
 ///
 /// # Panics
-/// Where what was understood is not written as it was read.
+/// Panics if the encoded form differs from what was decoded.
 pub fn node_message(body: &Bytes) -> bool {
     let of = node_message::traceparent_of(body).map(str::to_owned);
     let Some(heard) = node_message::decode(body) else { return false };

@@ -1,7 +1,7 @@
 //! Lanes: queues whose work is done in batches.
 //!
-//! While one batch is under way the next one gathers; there are no timers. When little is asked a batch is one and nothing
-//! waits; when much is asked the batches grow by themselves. What waits and what one batch takes is bounded in items and in bytes.
+//! While one batch is under way the next one gathers; there are no timers. Under low load a batch has one item and nothing waits. Under
+//! high load batches grow by themselves. The queue and each batch are bounded in items and in bytes.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,35 +14,35 @@ use crate::vital::vital;
 
 /// An item that can wait on a lane.
 pub trait Weigh {
-    /// Roughly the memory that it holds while it waits, in bytes.
+    /// Returns roughly the memory that the item takes while it waits, bytes.
     fn bytes(&self) -> usize;
 }
 
-/// The most that a lane or a batch holds.
+/// The limits of a lane or a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {
-    /// The number of items.
+    /// Most items.
     pub items: usize,
-    /// The number of bytes. A batch holds at least one item, however large.
+    /// Most bytes. A batch has at least one item, however large.
     pub bytes: usize,
 }
 
-/// The end of a lane that takes work.
+/// The end of a lane that takes items.
 pub struct Lane<T> {
     sender: mpsc::Sender<T>,
     bytes: Arc<AtomicUsize>,
     bytes_max: usize,
 }
 
-/// The end of a lane that [`run`] works on.
+/// The end of a lane from which [`run`] takes batches.
 pub struct LaneEnd<T> {
     receiver: mpsc::Receiver<T>,
-    /// What waits, and what is being worked on.
+    /// Bytes of the items that wait or are being worked on.
     bytes: Arc<AtomicUsize>,
 }
 
 impl<T: Weigh + Send + 'static> Lane<T> {
-    /// A lane that holds so much, and the end that [`run`] works on.
+    /// Creates a lane with this limit, and the end for [`run`].
     pub fn new(bound: Bound) -> (Lane<T>, LaneEnd<T>) {
         let (sender, receiver) = mpsc::channel(bound.items);
         let bytes = Arc::new(AtomicUsize::new(0));
@@ -50,10 +50,10 @@ impl<T: Weigh + Send + 'static> Lane<T> {
         (Lane { sender, bytes, bytes_max: bound.bytes }, end)
     }
 
-    /// Puts an item on the lane, at once; gives it back if the lane is full or closed.
+    /// Puts an item on the lane without waiting. Returns the item if the lane is full or closed.
     pub fn push(&self, item: T) -> Result<(), T> {
         let bytes = item.bytes();
-        // Counted before it is there, since it may be taken at once.
+        // Count the item before it is sent, since it may be taken at once.
         if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > self.bytes_max {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(item);
@@ -66,18 +66,18 @@ impl<T: Weigh + Send + 'static> Lane<T> {
         })
     }
 
-    /// Whether nothing waits and nothing is being worked on.
+    /// Whether no item waits or is being worked on.
     pub fn is_idle(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) == 0
     }
 
-    /// How many items wait.
+    /// Returns the number of items that wait.
     pub fn depth(&self) -> usize {
         self.sender.max_capacity() - self.sender.capacity()
     }
 }
 
-/// Works on a lane until all its senders are gone.
+/// Works on a lane until all of its senders are gone.
 pub async fn run<T, F>(mut end: LaneEnd<T>, batch: Bound, mut work: impl FnMut(Vec<T>) -> F)
 where
     T: Weigh,
@@ -92,13 +92,13 @@ where
             let (count, bytes) = fitting(&gathered, batch.bytes);
             let rest = gathered.split_off(count);
             work(std::mem::replace(&mut gathered, rest)).await;
-            // Only now: while it is worked on it is held.
+            // Subtract only now, since the items take memory until they are done.
             end.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }
 
-/// Works on a lane for a part of the hub, in a task without which the node can't live.
+/// Works on a lane in a vital task, for a part of the hub.
 pub fn spawn<T, P, F>(
     runtime: &Handle,
     task: &'static str,
@@ -115,7 +115,7 @@ pub fn spawn<T, P, F>(
     runtime.spawn(vital(task, run(end, batch, move |items| work(part.clone(), items))));
 }
 
-/// How many of the first items make one batch, and what they weigh.
+/// Returns how many of the first items make one batch, and their bytes.
 fn fitting<T: Weigh>(items: &[T], bytes_max: usize) -> (usize, usize) {
     let mut sum = 0;
     for (count, item) in items.iter().enumerate() {
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// An item that weighs as much as it says.
+    /// An item with a given weight.
     #[derive(Debug, PartialEq)]
     struct Load(usize);
 
@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    /// A lane whose batches are taken down as their items' weights; each waits for a permit.
+    /// Records the batches of a lane as their items' weights. Each batch waits for a permit.
     struct Watched {
         batches: Arc<Mutex<Vec<Vec<usize>>>>,
         started: Arc<Semaphore>,

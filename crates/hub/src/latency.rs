@@ -1,8 +1,8 @@
-//! How long deliveries take, of the last seconds, for the node's record: a histogram that any thread may write to.
+//! A histogram of the last seconds' delivery times, for the node's record. Any thread may write to it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Four buckets for each doubling from 1 µs to some 65 s.
+/// Number of buckets: four for each doubling from 1 µs to some 65 s.
 const BUCKETS: usize = 4 * 26;
 
 /// A histogram of times.
@@ -23,7 +23,7 @@ impl LatencyWindow {
         self.counts[bucket(us)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The 50th and 99th percentile since the last call, microseconds; 0 where nothing was counted.
+    /// Returns the 50th and 99th percentile since the last call, microseconds; 0 if nothing was counted.
     pub fn take_percentiles(&self) -> (u64, u64) {
         let counts: Vec<u64> = self.counts.iter().map(|count| count.swap(0, Ordering::Relaxed)).collect();
         let total: u64 = counts.iter().sum();

@@ -1,8 +1,8 @@
-//! The meaning: what each command does and who gets which event.
+//! The hub: what each command does, and who receives which event.
 //!
-//! The hub is plain async functions over three traits (the conversation store, the session store, the fan-out). The WebSocket side,
-//! HTTP and tests call the same functions. It knows no sockets: it hands ordered, encoded events to the [`Shards`]
-//! that have somebody who wants them.
+//! The hub consists of plain async functions over three traits: the conversation store, the session store and the fan-out. The WebSocket
+//! side, HTTP and tests call the same functions. The hub knows no sockets. It posts ordered, encoded events to the [`Shards`] with
+//! subscriptions to them.
 
 mod append;
 pub mod clock;
@@ -56,7 +56,7 @@ pub use shards::{RoomId, ShardItem, Shards, SocketId};
 pub use starling_fanout::EpochTag;
 pub use vital::vital;
 
-/// A map whose keys come from outside, seeded against crafted collisions.
+/// A map with untrusted keys, seeded against crafted collisions.
 pub type Map<K, V> = hashbrown::HashMap<K, V, Seeds>;
-/// A set of what comes from outside, seeded as a [`Map`] is.
+/// A set of untrusted values, seeded like a [`Map`].
 pub type Set<T> = hashbrown::HashSet<T, Seeds>;

@@ -1,4 +1,4 @@
-//! How often a user may write, over all nodes, and per node while the session store is away.
+//! Limits how often a user may write: over all nodes, or per node while the session store is down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use crate::metrics::METRICS;
 use crate::{CommandError, HubConfig};
 
-/// How many users are remembered on a node while the session store is away; one takes some 100 bytes.
+/// Most users that a node remembers while the session store is down. Each takes some 100 bytes.
 const USERS_MAX: usize = 1_000_000;
-/// The period of the rate.
+/// The period of the rate limit.
 const PERIOD: Duration = Duration::from_secs(60);
 
 /// Limits how often users write.
@@ -23,25 +23,25 @@ pub(crate) struct WriteLimits {
     config: Arc<HubConfig>,
     /// Keeps the allowances over all nodes.
     store: Arc<dyn SessionStore>,
-    /// Allowances on this node alone, for while the session store is away.
+    /// The allowances on this node, used while the session store is down.
     local: Mutex<Allowances>,
     began: Instant,
 }
 
 impl WriteLimits {
-    /// Nobody has written yet.
+    /// Creates the part. All allowances are whole.
     pub fn new(config: Arc<HubConfig>, store: Arc<dyn SessionStore>) -> WriteLimits {
         let local = Mutex::new(Allowances::new(USERS_MAX));
         WriteLimits { config, store, local, began: Instant::now() }
     }
 
-    /// Whether writes of users of this tenant are limited at all.
+    /// Whether the writes of this tenant's users are limited.
     pub fn apply_to(&self, tenant: &TenantName) -> bool {
         self.config.limits_of(tenant).user_writes_per_minute > 0
     }
 
-    /// Takes one write from the allowance of a user who changes a conversation or its members. Admins are not limited, as with the
-    /// messages that they post.
+    /// Takes one write from the allowance of a user who changes a conversation or its members. Admins are not limited, nor are the messages
+    /// that they post.
     pub async fn take_change(&self, identity: &Identity) -> Result<(), CommandError> {
         if identity.scopes.is_admin() {
             return Ok(());

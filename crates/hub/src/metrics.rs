@@ -41,14 +41,14 @@ pub struct HubMetrics {
     pub limited_topics: Counter,
 }
 
-/// The handles.
+/// Registers the metrics.
 #[expect(clippy::disallowed_macros, reason = "handles are registered here, once")]
 pub static METRICS: LazyLock<HubMetrics> = LazyLock::new(|| HubMetrics {
     committed: counter!("starling_messages_committed_total"),
     duplicate: counter!("starling_messages_duplicate_total"),
     commit_seconds: histogram!("starling_commit_seconds"),
     append_batch: histogram!("starling_append_batch_size"),
-    // Of commands that were answered from a lane; the gateway counts the others in the same histogram.
+    // Only commands that were replied to from a lane. The gateway counts the others in the same histogram.
     command_seconds: histogram!("starling_command_seconds"),
     publish_batch: histogram!("starling_publish_batch_size"),
     fanout_lag: histogram!("starling_fanout_lag_seconds"),
@@ -78,7 +78,7 @@ pub static METRICS: LazyLock<HubMetrics> = LazyLock::new(|| HubMetrics {
     limited_topics: counter!("starling_limited_total", "limit" => "topics"),
 });
 
-/// Counts what became of a message that was fed to a sequencer.
+/// Counts the result of feeding a message to a sequencer.
 pub fn sequencer(fed: Fed) {
     match fed {
         Fed::Released => {}

@@ -1,4 +1,4 @@
-//! Answers to commands, and what has to be done on the socket's shard with them.
+//! Replies to commands, and what the connection's shard must do with them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,30 +16,30 @@ use crate::{CommandError, PreparedConnect, PreparedJoin, PreparedSubscribe};
 /// The `ok` of a command.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// Nothing to say.
+    /// A reply without fields.
     Empty,
-    /// `connect`
+    /// The reply to `connect`.
     Connected(Box<protocol::Connected>),
-    /// `refresh`
+    /// The reply to `refresh`.
     Refreshed(protocol::Refreshed),
-    /// `create`
+    /// The reply to `create`.
     Created(protocol::Created),
-    /// `join`
+    /// The reply to `join`.
     Joined(Box<protocol::Joined>),
-    /// `send`
+    /// The reply to `send`.
     Sent(protocol::Sent),
-    /// `history`
+    /// The reply to `history`.
     History(Box<protocol::HistoryPage>),
-    /// `presence`
+    /// The reply to `presence`.
     Presence(protocol::PresenceList),
-    /// `subscribe`
+    /// The reply to `subscribe`.
     Subscribed(protocol::Subscribed),
-    /// `publish`
+    /// The reply to `publish`.
     Published(protocol::Published),
 }
 
 impl Reply {
-    /// The finished frame under the command's id.
+    /// Returns the finished frame of the reply to the command with this id.
     pub fn frame(&self, encoding: Encoding, id: u64) -> Bytes {
         match self {
             Reply::Empty => protocol::encode_ok_frame(encoding, id, &protocol::Empty {}),
@@ -56,33 +56,33 @@ impl Reply {
     }
 }
 
-/// How a command is being answered.
+/// How a command gets its reply.
 pub enum Handling {
-    /// At once.
+    /// The reply is here.
     Now(Answer),
-    /// Through the shard's inbox, as [`ShardItem::Reply`]; further commands may be taken meanwhile.
+    /// The reply comes through the shard's inbox, as [`ShardItem::Reply`]. Further commands may begin meanwhile.
     Later,
-    /// When this is done; no further command of the connection may be taken before.
+    /// The reply is the result of this future. No further command of the connection may begin before.
     Async(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
-/// An answer, and what has to be done with the socket for it.
+/// A reply, and what must be done with the connection for it.
 pub enum Answer {
-    /// Only the reply.
+    /// Send the reply.
     Reply(Result<Reply, CommandError>),
     /// `connect` succeeded: attach the session.
     Connect(Box<PreparedConnect>),
-    /// `connect` is out of the question: reply, then close, with 4401, or with 4429 where the fault is `rate_limited`.
+    /// `connect` was refused: reply, then close with 4401, or with 4429 if the error is `rate_limited`.
     Refused(CommandError),
-    /// `connect` came to nothing because of what happened to the session meanwhile: close, without a reply.
+    /// The session was ended or attached elsewhere during `connect`: close without a reply.
     Close(protocol::CloseReason),
-    /// `join` succeeded: attach the socket to the room.
+    /// `join` succeeded: attach the session to the room.
     Join(PreparedJoin),
-    /// `subscribe` succeeded: attach the socket to the topic.
+    /// `subscribe` succeeded: attach the session to the topic.
     Subscribe(PreparedSubscribe),
-    /// `refresh` succeeded: take the socket out of the topics that the new token does not allow, and look when it ends.
+    /// `refresh` succeeded: note when the new token expires, and detach from the topics that it does not allow.
     Refreshed(protocol::Refreshed, Vec<RoomId>),
-    /// `leave` or `unsubscribe`: take the socket out of the room, if it is in one.
+    /// `leave` or `unsubscribe`: detach from the room, if the session was in it.
     Leave(Option<RoomId>),
 }
 
@@ -92,23 +92,23 @@ impl From<Result<Reply, CommandError>> for Answer {
     }
 }
 
-/// Where the answer to a command that waits on a lane goes.
+/// The receiver of the reply to a command that waits on a lane.
 pub enum Completion<T> {
-    /// To a socket.
+    /// The reply goes to a connection.
     Socket {
-        /// Which.
+        /// The connection.
         socket: SocketId,
         /// The command's id.
         id: u64,
-        /// When the command came.
+        /// When the command came, to measure how long it took.
         began: Instant,
     },
-    /// To a caller that waits.
+    /// The reply goes to a caller that waits.
     Caller(oneshot::Sender<Result<T, CommandError>>),
 }
 
 impl<T: Into<Reply>> Completion<T> {
-    /// Answers.
+    /// Sends the reply.
     pub fn finish(self, shards: &Arc<dyn Shards>, result: Result<T, CommandError>) {
         match self {
             Completion::Socket { socket, id, began } => {
@@ -119,7 +119,7 @@ impl<T: Into<Reply>> Completion<T> {
                 }
             }
             Completion::Caller(caller) => {
-                // The caller may have gone; the deed is done all the same.
+                // The caller may have gone. The command is done all the same.
                 let _ = caller.send(result);
             }
         }

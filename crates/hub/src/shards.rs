@@ -1,7 +1,7 @@
-//! The hub's view of the sockets: shards, each with an inbox, that know which socket wants which room.
+//! The hub's view of the connections: shards with an inbox each, which know the rooms of their connections.
 //!
-//! A *room* is a conversation or a topic that somebody on this node has joined or subscribed to; its [`RoomId`] is a short
-//! name for it that is valid on this node only.
+//! A *room* is a conversation or a topic that a session on this node has joined or subscribed to. Its [`RoomId`] is valid on this node
+//! only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use starling_wire::protocol::CloseReason;
 
 use crate::{CommandError, Encoded, Reply};
 
-/// The number of a conversation or a topic on this node. Another node has others.
+/// The id of a room on this node. Other nodes have other ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomId(pub u64);
 
@@ -21,97 +21,97 @@ pub struct RoomId(pub u64);
 pub(crate) struct RoomIds(AtomicU64);
 
 impl RoomIds {
-    /// An id that no room of this node has had.
+    /// Returns an id that no room of this node has had.
     pub fn next(&self) -> RoomId {
         RoomId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
 
-/// A socket of this node. A number is used again after the socket closed; `generation` tells the two apart.
+/// The id of a connection on this node. Its `key` is reused after the connection closed, with another `generation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SocketId {
-    /// The shard that owns it.
+    /// The shard that owns the connection.
     pub shard: u16,
-    /// Its place there.
+    /// The connection's slot in the shard.
     pub key: u32,
-    /// Which of those that had this place.
+    /// Distinguishes the connections that used the slot one after the other.
     pub generation: u32,
 }
 
-/// Something for a shard.
+/// An item of a shard's inbox.
 #[derive(Debug)]
 pub enum ShardItem {
-    /// A conversation's next message. Comes in the order of the numbers; where a number is left out (the inbox was
-    /// full), the shard serves the room's sockets from the log.
+    /// The next message of a conversation. Messages come in order. If a seq is left out, because the inbox was full, the shard serves the
+    /// room's subscriptions from the log.
     Message {
-        /// Where.
+        /// The conversation's room.
         room: RoomId,
-        /// Its number.
+        /// The message's seq.
         seq: u64,
         /// The event.
         event: Arc<Encoded>,
     },
-    /// Says that a room's newest number is (at least) this one, in case the last message did not fit the inbox.
+    /// A room's head is at least this one. Sent if the last message may not have fit into the inbox.
     Head {
-        /// Where.
+        /// The conversation's room.
         room: RoomId,
-        /// The newest number.
+        /// The head.
         seq: u64,
     },
-    /// A topic's next publication.
+    /// The next publication of a topic.
     Publication {
-        /// Where.
+        /// The topic's room.
         room: RoomId,
-        /// Which numbering `offset` belongs to, where that is known.
+        /// The epoch of `offset`, if it is known.
         epoch: Option<EpochTag>,
-        /// Its number.
+        /// The publication's offset.
         offset: u64,
         /// The event.
         event: Arc<Encoded>,
     },
-    /// Something that may be lost: typing, presence, read marks, membership.
+    /// An event that may be lost: typing, presence, read marks, membership.
     Ephemeral {
-        /// Where.
+        /// The room whose subscriptions get the event.
         room: RoomId,
         /// The event.
         event: Arc<Encoded>,
-        /// Not for this user's sockets.
+        /// The user whose connections don't get the event.
         except: Option<UserName>,
     },
-    /// The answer to a command that was answered [`crate::Handling::Later`].
+    /// The reply to a command that was [`crate::Handling::Later`].
     Reply {
-        /// Whose.
+        /// The connection that sent the command.
         socket: SocketId,
         /// The command's id.
         id: u64,
-        /// The answer.
+        /// The reply.
         reply: Result<Reply, CommandError>,
     },
-    /// An event for one socket.
+    /// An event for one connection.
     Event {
-        /// Whose.
+        /// The connection that gets the event.
         socket: SocketId,
         /// The event.
         event: Arc<Encoded>,
     },
-    /// The socket is no longer in this room.
+    /// A connection's session is no longer in this room.
     Evict {
-        /// Whose.
+        /// The connection.
         socket: SocketId,
-        /// Which room.
+        /// The room.
         room: RoomId,
     },
-    /// The socket is to be closed.
+    /// A connection must be closed.
     Close {
-        /// Whose.
+        /// The connection.
         socket: SocketId,
-        /// Why.
+        /// The reason, which becomes the close code.
         reason: CloseReason,
     },
 }
 
 /// The inboxes of all shards.
 pub trait Shards: Send + Sync + 'static {
-    /// Puts something into a shard's inbox, at once. `false`: the inbox is full and the item is dropped.
+    /// Puts an item into a shard's inbox without waiting. `false`: the inbox is full and the item was dropped.
     fn post(&self, shard: u16, item: ShardItem) -> bool;
 }

@@ -1,7 +1,7 @@
-//! For simulations alone: the time of day and all that is random, from a seed and for one thread.
+//! The time of day and the randomness of simulations. Both follow from a seed, on one thread.
 //!
-//! Threads that never called [`begin`] have the system's clock and real randomness, so that a build with this feature, such as that of
-//! all tests at once, behaves as any other.
+//! Threads that never called [`begin`] use the system's clock and real randomness. So a build with this feature, such as that of the whole
+//! workspace's tests, otherwise behaves as usual.
 
 use std::cell::Cell;
 use std::hash::BuildHasher;
@@ -15,21 +15,21 @@ thread_local! {
     static STATE: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The step of SplitMix64: 2^64 divided by the golden ratio.
+/// The increment of SplitMix64: 2^64 divided by the golden ratio.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// From now on, on this thread, the time since 1970 is what `clock` says, and what is random follows from `seed`.
+/// Begins a simulation on this thread. `clock` returns the time since 1970, and all randomness follows from `seed`.
 pub fn begin(seed: u64, clock: fn() -> Duration) {
     CLOCK.set(Some(clock));
     STATE.set(seed.wrapping_mul(STEP));
 }
 
-/// The simulated time since 1970; `None` on a thread that simulates nothing.
+/// Returns the simulated time since 1970. `None`: this thread does not simulate.
 pub(crate) fn since_epoch() -> Option<Duration> {
     CLOCK.get().map(|clock| clock())
 }
 
-/// The next bytes that follow from the seed; `None` on a thread that simulates nothing.
+/// Returns the next bytes that follow from the seed. `None`: this thread does not simulate.
 pub(crate) fn bytes<const COUNT: usize>() -> Option<[u8; COUNT]> {
     CLOCK.get()?;
     let mut bytes = [0; COUNT];
@@ -39,7 +39,7 @@ pub(crate) fn bytes<const COUNT: usize>() -> Option<[u8; COUNT]> {
     Some(bytes)
 }
 
-/// SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014).
+/// Draws the next number by SplitMix64 (Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, 2014).
 fn draw() -> u64 {
     let state = STATE.get().wrapping_add(STEP);
     STATE.set(state);

@@ -1,4 +1,4 @@
-//! A hub for tests: alone, with everything in the process and no sockets.
+//! Creates a hub for tests: a single node with everything in the process and no connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::{Hub, HubConfig, HubParts, ShardItem, Shards, TenantLimits};
 
 const SECRET: &[u8] = b"a secret of thirty-two bytes, or more";
 
-/// A hub with these settings changed and this fan-out, not started.
+/// Creates a hub with changed settings and this fan-out. It is not started.
 pub async fn hub(change: impl FnOnce(&mut HubConfig), fanout: Arc<dyn Fanout>) -> Arc<Hub> {
     let mut config = config();
     change(&mut config);
     hub_of(config, fanout, Arc::new(MemoryStore::new())).await
 }
 
-/// Settings of a small node.
+/// Returns the settings of a small node.
 pub fn config() -> HubConfig {
     HubConfig {
         node: "a".to_owned(),
@@ -43,7 +43,7 @@ pub fn config() -> HubConfig {
     }
 }
 
-/// A hub of these parts, not started.
+/// Creates a hub from these parts. It is not started.
 pub async fn hub_of(config: HubConfig, fanout: Arc<dyn Fanout>, sessions: Arc<dyn SessionStore>) -> Arc<Hub> {
     let conversations = log().await;
     let secret = KeySource::Secret(SECRET.to_vec());
@@ -61,7 +61,7 @@ pub async fn hub_of(config: HubConfig, fanout: Arc<dyn Fanout>, sessions: Arc<dy
     })
 }
 
-/// An empty log.
+/// Creates an empty log.
 pub async fn log() -> Arc<dyn ConversationStore> {
     let log = starling_conversation_store::connect("sqlite://:memory:").await.expect("a log");
     log.migrate().await.expect("a schema");

@@ -1,11 +1,11 @@
-//! Tasks that a node can't do without.
+//! Tasks without which a node can't work.
 
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 
-/// Does the work of a task whose end would break a promise, and ends the node if it panics: with a dead append lane or a dead beat a
-/// node would go on taking clients and say that it is well. They are better off elsewhere.
+/// Runs a vital task, and ends the node if the task panics. Without its append lane or its beat, a node would go on taking clients and
+/// report that it is healthy. The clients are better off on another node.
 pub async fn vital<T>(task: &'static str, work: impl Future<Output = T>) -> T {
     if let Ok(done) = AssertUnwindSafe(work).catch_unwind().await {
         return done;
@@ -31,7 +31,7 @@ mod tests {
 
     use crate::testing;
 
-    /// Which call of the fan-out panics, for the process that is to end by it.
+    /// The variable that names the call of the fan-out that must panic.
     const FAULT: &str = "STARLING_TEST_FAULT";
 
     #[test]
@@ -42,23 +42,23 @@ mod tests {
             let output = child.env(FAULT, fault).output().expect("the same program again");
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(said.contains(&format!("a fault of {fault}")), "{said}");
-            // No exit status: by a signal.
+            // There is no exit status, since the process ended by a signal.
             assert_eq!(output.status.code(), None, "{fault}: {said}");
         }
     }
 
-    /// The process of the test above; nothing without it.
+    /// The process that the test above starts. It does nothing on its own.
     #[tokio::test]
     async fn a_node_with_a_fault() {
         let Ok(fault) = std::env::var(FAULT) else { return };
         let sound = MemoryFanout::alone("a", TopicSettings { history: 1, history_seconds: 1 });
         let hub = testing::hub(|_| {}, Arc::new(Faulty { fault, sound })).await;
         hub.start().await.expect("a start");
-        // Far longer than it takes; then the node lives on without its lane, and the test above fails.
+        // This is far longer than needed. If the node does not end by then, the test above fails.
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
 
-    /// A broker's client with a fault that it should not have.
+    /// A fan-out with a fault that it should not have.
     struct Faulty {
         fault: String,
         sound: Arc<dyn Fanout>,
