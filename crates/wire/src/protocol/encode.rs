@@ -1,4 +1,4 @@
-//! From replies and events to bytes.
+//! Encodes replies and events into bytes.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -10,35 +10,35 @@ use super::transcode::push_transcoded;
 use super::{Encoding, ErrorBody, ErrorCode, Event};
 use crate::websocket::{FrameBuffer, OpCode};
 
-/// `{"id": N, "ok": {...}}`, in a finished frame.
+/// Encodes `{"id": N, "ok": {...}}` in a finished frame.
 pub fn encode_ok_frame<T: Serialize + ?Sized>(encoding: Encoding, id: u64, ok: &T) -> Bytes {
     let mut frame = FrameBuffer::with_capacity(256);
     push_ok(frame.payload(), encoding, id, ok);
     frame.finish(opcode(encoding))
 }
 
-/// `{"id": N, "error": {...}}`, in a finished frame.
+/// Encodes `{"id": N, "error": {...}}` in a finished frame.
 pub fn encode_error_frame(encoding: Encoding, id: u64, error: &ErrorBody) -> Bytes {
     let mut frame = FrameBuffer::with_capacity(96 + error.message.len());
     push_error(frame.payload(), encoding, id, error);
     frame.finish(opcode(encoding))
 }
 
-/// `{"ev": NAME, ...}`, in a finished frame: one buffer for all sockets of an encoding.
+/// Encodes `{"ev": NAME, ...}` in a finished frame, which all connections with this encoding share.
 pub fn encode_event_frame(encoding: Encoding, event: &Event) -> Bytes {
     let mut frame = FrameBuffer::with_capacity(event.capacity());
     push_event(frame.payload(), encoding, event);
     frame.finish(opcode(encoding))
 }
 
-/// A finished frame around an encoded payload: unmasked, final, text for JSON and binary for MessagePack.
+/// Makes a finished frame around an encoded payload: unmasked, final, text for JSON and binary for MessagePack.
 pub fn frame(encoding: Encoding, payload: &[u8]) -> Bytes {
     let mut frame = FrameBuffer::with_capacity(payload.len());
     frame.payload().extend_from_slice(payload);
     frame.finish(opcode(encoding))
 }
 
-/// The payload of a frame that a function of this module finished, sharing its buffer.
+/// Returns the payload of a frame that this module finished. It shares the frame's buffer.
 pub fn payload_of(frame: &Bytes) -> Bytes {
     frame.slice(frame.len() - crate::websocket::payload_of(frame).len()..)
 }
@@ -50,13 +50,13 @@ fn opcode(encoding: Encoding) -> OpCode {
     }
 }
 
-/// `out` is empty: what stands in it after a failure is thrown away up to `start`.
+/// Appends a reply. If the value can't be encoded, an error reply is appended instead.
 fn push_ok<T: Serialize + ?Sized>(out: &mut Vec<u8>, encoding: Encoding, id: u64, ok: &T) {
     let start = out.len();
     let done = match encoding {
         Encoding::Json => push_ok_json(out, id, ok),
-        // Replies are rare beside events, so they are described once, by serde, and go over JSON, in which they can also
-        // carry values as text.
+        // Replies are rare compared with events. So they are described only for serde and encoded through JSON, which also allows values
+        // that are JSON text.
         Encoding::MsgPack => {
             let mut json = Vec::with_capacity(256);
             push_ok_json(&mut json, id, ok)
@@ -65,7 +65,7 @@ fn push_ok<T: Serialize + ?Sized>(out: &mut Vec<u8>, encoding: Encoding, id: u64
         }
     };
     if done.is_err() {
-        // Only a value in the log that is no JSON can bring this about. The client gets an answer all the same.
+        // Only a value in the log that is not JSON can cause this. The client gets a reply anyway.
         out.truncate(start);
         let message = "the answer could not be encoded".to_owned();
         push_error(

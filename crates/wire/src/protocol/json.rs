@@ -1,4 +1,4 @@
-//! JSON values that are carried, not looked into.
+//! JSON values that are passed on without being interpreted.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use std::sync::Arc;
 pub struct Json(Arc<str>);
 
 impl Json {
-    /// Takes text that is known to be compact JSON: from the log, or from [`super::Command`].
+    /// Wraps text that is known to be compact JSON: from the log, or from [`super::Command`].
     pub fn from_compact(text: impl Into<Arc<str>>) -> Json {
         Json(text.into())
     }
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
-    /// The text, shared.
+    /// Returns the text, shared.
     pub fn shared(&self) -> Arc<str> {
         self.0.clone()
     }

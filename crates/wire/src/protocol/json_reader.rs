@@ -10,9 +10,9 @@ use super::reader::{DEPTH_MAX, Entries, Fault, INTEGER_MAX, Kind, Malformed, Rea
 pub(super) struct JsonReader<'a> {
     text: &'a str,
     at: usize,
-    /// Objects and arrays entered and not left.
+    /// Number of objects and arrays that were entered and not left.
     depth: usize,
-    /// How many bytes of white space were read past.
+    /// Bytes of white space that were skipped.
     white_space: usize,
     too_deep: bool,
 }
@@ -37,7 +37,7 @@ impl<'a> JsonReader<'a> {
         self.word("null")
     }
 
-    /// Reads a key like [`Reader::key`], but takes one that is no Unicode for an error.
+    /// Reads a key like [`Reader::key`], but returns an error if it is not Unicode.
     pub(super) fn strict_key(&mut self, entries: &mut Entries) -> Result<Option<Cow<'a, str>>, Malformed> {
         if !self.next(entries, b'}')? {
             return Ok(None);
@@ -47,7 +47,7 @@ impl<'a> JsonReader<'a> {
         Ok(Some(key))
     }
 
-    /// The next byte that is no white space.
+    /// Returns the next byte that is not white space.
     fn peek(&mut self) -> Result<u8, Malformed> {
         self.skip_white_space();
         self.text.as_bytes().get(self.at).copied().ok_or(Malformed("the text ends early"))
@@ -77,7 +77,7 @@ impl<'a> JsonReader<'a> {
         Ok(())
     }
 
-    /// Reads past a string; gives what stands between its quotation marks, and whether that has escapes.
+    /// Skips a string. Returns the text between its quotation marks, and whether that has escapes.
     fn raw_string(&mut self) -> Result<(&'a str, bool), Malformed> {
         self.expect(b'"', "a string was due")?;
         let bytes = self.text.as_bytes();
@@ -109,8 +109,8 @@ impl<'a> JsonReader<'a> {
         Ok(json_text::unescaped(raw).map(Cow::Owned).ok_or(Fault::NotUnicode))
     }
 
-    /// Reads past the next value; the inner error is the first reason not to carry it. The depth of the recursion is
-    /// that of the value, which is bounded.
+    /// Skips the next value. The inner error is the first reason for which the value can't be accepted. The recursion is as deep as the
+    /// value, which is bounded.
     fn scan(&mut self) -> Read<()> {
         let mut found = Ok(());
         match self.kind()? {
@@ -158,7 +158,7 @@ impl<'a> JsonReader<'a> {
         })
     }
 
-    /// Goes to the next entry; `false` after the last one.
+    /// Goes to the next entry. `false`: there are no more.
     fn next(&mut self, entries: &mut Entries, end: u8) -> Result<bool, Malformed> {
         let first = std::mem::replace(&mut entries.first, false);
         let next = self.peek()?;
@@ -174,8 +174,7 @@ impl<'a> JsonReader<'a> {
         Ok(true)
     }
 
-    /// Having entered one level too many, reads on until that level is left. The frame will be refused, so that nothing
-    /// but strings and brackets is looked at.
+    /// Skips the rest of a level that is too deep. The frame will be refused, so only strings and brackets are looked at.
     fn skip_deep(&mut self) -> Read<()> {
         self.too_deep = true;
         let outer = self.depth - 1;
@@ -253,7 +252,7 @@ impl<'a> Reader<'a> for JsonReader<'a> {
         if !self.next(entries, b'}')? {
             return Ok(None);
         }
-        // A key that is no Unicode is none that anybody knows.
+        // A key that is not Unicode matches no known key.
         let key = self.string()?.unwrap_or_default();
         self.expect(b':', "a colon was due")?;
         Ok(Some(key))

@@ -1,12 +1,12 @@
-//! JSON at the level of characters: strings, numbers, white space.
+//! The characters of JSON: strings, numbers, white space.
 
-/// How many bytes at the start can stand in a string as they are: no quotation mark, no backslash, no control character.
+/// Returns the number of bytes at the start that need no escape in a string: no quotation mark, backslash or control character.
 pub(super) fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
     let mut at = 0;
-    // Eight at a time. `x - ONES & !x & HIGHS` is nonzero where a byte of x is zero; may err after the first such byte only
-    // (https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord), and the loop below decides.
+    // Looks at eight bytes at a time. `x - ONES & !x & HIGHS` is nonzero if a byte of x is zero. It may be wrong about the bytes after that
+    // one (https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord), so the exact position is found below.
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_ne_bytes(*chunk);
         let quote = word ^ (ONES * u64::from(b'"'));
@@ -22,7 +22,7 @@ pub(super) fn plain_length(bytes: &[u8]) -> usize {
     bytes[at..].iter().position(|byte| is_special(*byte)).map_or(bytes.len(), |more| at + more)
 }
 
-/// The length of the escape that the bytes start with, `None` where it is none.
+/// Returns the length of the escape at the start of the bytes. `None`: there is none.
 pub(super) fn escape_length(bytes: &[u8]) -> Option<usize> {
     match bytes.get(1)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
@@ -31,7 +31,7 @@ pub(super) fn escape_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// What the inside of a string means, whose escapes were checked by [`escape_length`]. `None`: a surrogate stands alone.
+/// Decodes the inside of a string whose escapes were checked by [`escape_length`]. `None`: it has a lone surrogate.
 pub(super) fn unescaped(raw: &str) -> Option<String> {
     let mut text = String::with_capacity(raw.len());
     let mut rest = raw;
@@ -61,7 +61,7 @@ pub(super) fn unescaped(raw: &str) -> Option<String> {
     Some(text)
 }
 
-/// The length of the number that the bytes start with, `None` where they start with none.
+/// Returns the length of the number at the start of the bytes. `None`: there is none.
 pub(super) fn number_length(bytes: &[u8]) -> Option<usize> {
     let digits = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     let mut at = usize::from(bytes.first() == Some(&b'-'));
@@ -88,15 +88,15 @@ pub(super) fn number_length(bytes: &[u8]) -> Option<usize> {
     Some(at)
 }
 
-/// Whether a number is too large for a double. An integer beyond 64 bits is a double to most readers of JSON, and to us.
+/// Whether a number is too large for a double. Most readers of JSON, and this one, read an integer beyond 64 bits as a double.
 pub(super) fn is_infinite(number: &str) -> bool {
-    // Below 300 characters without an exponent it can't be.
+    // A number without an exponent and with less than 300 characters is never too large.
     (number.len() >= 300 || number.bytes().any(|byte| byte | 0x20 == b'e'))
         && number.parse::<f64>().is_ok_and(f64::is_infinite)
 }
 
-/// The value of a number of JSON, where it is whole, not negative and within 64 bits, however it is written: `5`, `5.0`, `50e-1`.
-/// Nothing is rounded: `5.00000000000000000001` is not whole.
+/// Returns the value of a JSON number that is whole, not negative and within 64 bits, however it is written: `5`, `5.0`, `50e-1`. Nothing
+/// is rounded: `5.00000000000000000001` is not whole.
 pub(super) fn whole_number(number: &str) -> Option<u64> {
     if let Ok(number) = number.parse() {
         return Some(number);
@@ -104,7 +104,7 @@ pub(super) fn whole_number(number: &str) -> Option<u64> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    // The value is the digits, times ten to the power of `zeros`.
+    // The value is the digits times ten to the power of `zeros`.
     let significant = fraction.trim_end_matches('0');
     let (digits, dropped) = match significant {
         "" => (whole.trim_end_matches('0'), whole.len() - whole.trim_end_matches('0').len()),
@@ -113,7 +113,7 @@ pub(super) fn whole_number(number: &str) -> Option<u64> {
     if digits.bytes().chain(significant.bytes()).all(|digit| digit == b'0') {
         return Some(0);
     }
-    // An exponent beyond 64 bits leaves no whole number that would fit.
+    // With an exponent beyond 64 bits, no whole number would fit.
     let exponent: i64 = exponent.parse().ok()?;
     let shift = i64::try_from(dropped).ok()?.checked_sub(i64::try_from(significant.len()).ok()?)?;
     let zeros = u32::try_from(exponent.checked_add(shift)?).ok()?;
@@ -127,7 +127,7 @@ pub(super) fn whole_number(number: &str) -> Option<u64> {
     value.checked_mul(10_u64.checked_pow(zeros)?)
 }
 
-/// Valid JSON without the white space between its parts.
+/// Returns valid JSON without the white space between its parts.
 pub(super) fn compacted(json: &str) -> String {
     let mut compact = String::with_capacity(json.len());
     let mut rest = json;
@@ -196,7 +196,7 @@ fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// The character of a `\uXXXX`, or of two that make a surrogate pair, and how many bytes those take.
+/// Decodes a `\uXXXX`, or two that make a surrogate pair. Returns the character and the number of bytes.
 fn unicode_escape(escape: &str) -> Option<(char, usize)> {
     let unit = |from: usize| u32::from_str_radix(escape.get(from..from + 4)?, 16).ok();
     let high = unit(2)?;
@@ -241,16 +241,16 @@ mod tests {
                 digits.clone(),
                 format!("{digits}.{:0>zeros$}", "", zeros = zeros + 1),
                 format!("{digits}{letter}{plus}0"),
-                // The point moved to the left, and the exponent moves it back.
+                // The point is moved to the left, and the exponent moves it back.
                 format!("{whole}.{fraction}{:0>zeros$}{letter}{plus}{shift}", "0"),
-                // To the right likewise.
+                // The same to the right.
                 format!("{digits}{:0>shift$}{letter}-{shift}", ""),
             ];
             for spelling in spellings {
                 proptest::prop_assert_eq!(number_length(spelling.as_bytes()), Some(spelling.len()));
                 proptest::prop_assert_eq!(whole_number(&spelling), Some(value), "{}", spelling);
             }
-            // A tenth more is not whole, and less than nothing is no number of ours.
+            // With a further digit the number is not whole, and a negative number is not accepted.
             proptest::prop_assert_eq!(whole_number(&format!("{digits}.{:0>zeros$}1", "")), None);
             proptest::prop_assert_eq!(whole_number(&format!("-{digits}.0")), None);
         }

@@ -1,5 +1,5 @@
-//! Reads MessagePack (<https://github.com/msgpack/msgpack/blob/master/spec.md>). No declared length is believed before the
-//! bytes are there.
+//! Reads MessagePack (<https://github.com/msgpack/msgpack/blob/master/spec.md>). A declared length is checked against the bytes that are
+//! there before it is used.
 
 use std::borrow::Cow;
 
@@ -11,23 +11,23 @@ use super::reader::{DEPTH_MAX, Entries, Fault, INTEGER_MAX, Kind, Malformed, Rea
 pub(super) struct MsgPackReader<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Maps and arrays entered and not left.
+    /// Number of maps and arrays that were entered and not left.
     depth: usize,
     fault: Option<Fault>,
 }
 
-/// A value, or what stands before the entries of one.
+/// A value, or the head of an array or map.
 enum Head<'a> {
     Nil,
     Boolean(bool),
     Unsigned(u64),
     Negative(i64),
-    /// Neither NaN nor an infinity.
+    /// A number that is neither NaN nor an infinity.
     Float(f64),
     Text(&'a [u8]),
     Array(u32),
     Map(u32),
-    /// What JSON lacks, already read past.
+    /// A value that JSON does not have. It has been skipped.
     Foreign,
 }
 
@@ -110,7 +110,7 @@ impl<'a> MsgPackReader<'a> {
         })
     }
 
-    /// Checks a count of entries against the bytes that are left, of which each entry takes at least `least`.
+    /// Checks a number of entries against the bytes that are left. Each entry takes at least `least` bytes.
     fn entries(&self, count: usize, least: usize) -> Result<u32, Malformed> {
         if count > (self.bytes.len() - self.at) / least {
             return Err(ENDS_EARLY);
@@ -128,8 +128,8 @@ impl<'a> MsgPackReader<'a> {
         if number.is_finite() { Ok(Head::Float(number)) } else { self.foreign(0) }
     }
 
-    /// Reads past the next value and writes it as JSON; the inner error is the first reason not to carry it. The depth of
-    /// the recursion is that of the value, which is bounded.
+    /// Skips the next value and writes it as JSON. The inner error is the first reason for which the value can't be accepted. The recursion
+    /// is as deep as the value, which is bounded.
     fn scan(&mut self, mut json: Option<&mut Vec<u8>>) -> Read<()> {
         let mut found = Ok(());
         match self.head()? {
@@ -147,7 +147,7 @@ impl<'a> MsgPackReader<'a> {
                     push_integer(json, number.unsigned_abs());
                 }
             }
-            // `Debug` writes the fewest digits that read back as the same number, with an exponent where it is shorter.
+            // `Debug` writes the fewest digits that read back as the same number, with an exponent if that is shorter.
             Head::Float(number) => write(&mut json, format!("{number:?}").as_bytes()),
             Head::Text(bytes) => found = scan_text(bytes, json),
             Head::Foreign => found = Err(Fault::NotJson),
@@ -191,7 +191,7 @@ impl<'a> MsgPackReader<'a> {
         self.scan(json)
     }
 
-    /// Reads past a number of values at one level too many, whatever is inside of them. The frame will be refused.
+    /// Skips values of a level that is too deep, with everything inside them. The frame will be refused.
     fn skip_deep(&mut self, mut left: u64) -> Read<()> {
         self.fault.get_or_insert(Fault::TooDeep);
         while left > 0 {
@@ -205,7 +205,7 @@ impl<'a> MsgPackReader<'a> {
         Ok(Err(Fault::TooDeep))
     }
 
-    /// Leaves the map or array when nothing is left in it.
+    /// Goes to the next entry. `false`: there are no more, and the map or array was left.
     fn next(&mut self, entries: &mut Entries) -> bool {
         if entries.left == 0 {
             self.depth -= 1;
@@ -279,7 +279,7 @@ impl<'a> Reader<'a> for MsgPackReader<'a> {
     fn key(&mut self, entries: &mut Entries) -> Result<Option<Cow<'a, str>>, Malformed> {
         while self.next(entries) {
             if self.kind()? == Kind::Text {
-                // A key that is no Unicode is none that anybody knows.
+                // A key that is not Unicode matches no known key.
                 return Ok(Some(self.text()?.unwrap_or_default()));
             }
             self.fault.get_or_insert(Fault::NotJson);
@@ -312,10 +312,10 @@ fn signed<'a>(number: i64) -> Head<'a> {
     u64::try_from(number).map_or(Head::Negative(number), Head::Unsigned)
 }
 
-/// The integer that a double stands for, where it is one that doubles tell from its neighbours. Some encoders write every integer
-/// above 2^32 as a double, since JavaScript has no other numbers.
+/// Returns the integer that a double represents, if it is in the range in which doubles are exact. Some encoders write every integer above
+/// 2^32 as a double, since JavaScript has no other numbers.
 fn whole(number: f64) -> Option<u64> {
-    // Both bounds are exact as doubles; -0.0 is 0.
+    // Both bounds are exact as doubles, and -0.0 is 0.
     let in_range = (0.0..=INTEGER_MAX as f64).contains(&number);
     (in_range && number.fract() == 0.0).then_some(number as u64)
 }

@@ -64,7 +64,7 @@ pub(super) fn push_map_head(out: &mut Vec<u8>, count: usize) {
     push_head(out, count, 0x80, 0xde);
 }
 
-/// Writes the head of a map where [`push_map_head`] has written that of an empty one.
+/// Replaces the head of an empty map, which [`push_map_head`] has written.
 pub(super) fn set_map_head(out: &mut Vec<u8>, at: usize, count: usize) {
     if count <= 15 {
         out[at] = 0x80 | count as u8;
@@ -90,7 +90,7 @@ fn push<const N: usize>(out: &mut Vec<u8>, marker: u8, bytes: [u8; N]) {
     out.extend_from_slice(&bytes);
 }
 
-/// Nothing of ours comes near 4 GiB, which is all that MessagePack can count.
+/// Returns a length in 32 bits, the most that MessagePack has. No frame comes near 4 GiB.
 fn wide(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! Writes an object field by field, in either encoding, so that an event is described once.
+//! Writes an object field by field in either encoding, so that an event is described only once.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::msgpack_writer as msgpack;
 use super::transcode::push_transcoded;
 use super::{Json, Timestamp, uuid};
 
-/// Writes one object. Keys are words of ours, which need no escapes.
+/// Writes one object. The keys need no escapes, since they are words of the protocol.
 pub(super) trait ObjectWriter {
     fn text(&mut self, key: &'static str, text: &str);
     fn integer(&mut self, key: &'static str, number: u64);
@@ -66,7 +66,7 @@ impl ObjectWriter for JsonObject<'_> {
     }
 }
 
-/// Writes an object as a map in MessagePack. The number of its fields stands at its head, and is written at the end.
+/// Writes an object as a MessagePack map. The number of its fields is at its head and is set at the end.
 pub(super) struct MsgPackObject<'a> {
     out: &'a mut Vec<u8>,
     head: usize,
@@ -106,7 +106,7 @@ impl ObjectWriter for MsgPackObject<'_> {
     #[inline]
     fn json(&mut self, key: &'static str, json: &Json) {
         self.key(key);
-        // Only a value that did not come through `decode` can fail here. The frame stays whole without it.
+        // Only a value that did not come through `decode` can fail here. The rest of the frame stays valid.
         if push_transcoded(self.out, json.as_str()).is_err() {
             self.out.push(msgpack::NIL);
         }
@@ -116,15 +116,15 @@ impl ObjectWriter for MsgPackObject<'_> {
     }
 }
 
-/// What a field of an object may hold.
+/// A type that a field of an object may have.
 pub(super) trait Field {
     /// Whether the field may be absent.
     const OPTIONAL: bool = false;
 
-    /// Writes the field. To be inlined, so that the key's length is a constant where it is written.
+    /// Writes the field. Must be inlined, so that the key's length is a constant.
     fn write(&self, object: &mut impl ObjectWriter, key: &'static str);
 
-    /// About how many bytes the value takes beyond those of a number.
+    /// Returns about how many bytes the value takes beyond those of a number.
     fn size(&self) -> usize {
         0
     }

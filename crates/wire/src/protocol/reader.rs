@@ -1,44 +1,44 @@
-//! What JSON and MessagePack have in common, seen from a decoder: a value is read from left to right, once, without building a tree.
+//! What JSON and MessagePack have in common for a decoder. A value is read once, from left to right, without building a tree.
 
 use std::borrow::Cow;
 
 use super::Json;
 
-/// The largest integer that every client can hold: 2^53-1.
+/// The largest integer that every client can represent: 2^53-1.
 pub(super) const INTEGER_MAX: u64 = (1 << 53) - 1;
 
-/// How deep values may be nested inside of a frame, the frame's own object counted. Deeper ones are refused, so that no
-/// reader of a value (here, in the database or in a client) can be made to run out of stack.
+/// How deep values may be nested in a frame, counting the frame's own object. Deeper ones are refused, so that no reader of a value (here,
+/// in the database or in a client) runs out of stack.
 pub const DEPTH_MAX: usize = 64;
 
-/// The bytes are not one value of the encoding. Nothing after this point can be read.
+/// An error: the bytes are not one value of the encoding. Nothing after this point can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
-/// A well-formed value, already read past, that is not what was wanted.
+/// The reason for which a well-formed value, which has been skipped, can't be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Another type.
+    /// It has another type.
     Type,
-    /// A number that is negative, not whole, or beyond 2^53-1.
+    /// It is a number that is negative, not whole, or beyond 2^53-1.
     Range,
-    /// Text with U+0000.
+    /// It is text with U+0000.
     Nul,
-    /// Text that is no Unicode: a lone surrogate, or a byte string that is no UTF-8.
+    /// It is text that is not Unicode: a lone surrogate, or bytes that are not UTF-8.
     NotUnicode,
-    /// Nested deeper than [`DEPTH_MAX`].
+    /// It is nested deeper than [`DEPTH_MAX`].
     TooDeep,
-    /// A number that no double can hold.
+    /// It is a number that is too large for a double.
     Infinite,
-    /// A value that JSON lacks: bin, ext, NaN, an infinity, a key that is no string.
+    /// It is a value that JSON does not have: bin, ext, NaN, an infinity, a key that is not a string.
     NotJson,
-    /// More entries than allowed.
+    /// It has more entries than allowed.
     TooMany,
-    /// A name that breaks the rules for names.
+    /// It is a name that breaks the rules for names.
     Name,
 }
 
-/// The outer error ends the frame, the inner one only spoils a field.
+/// The result of reading a field. The outer error ends the frame, the inner one concerns only the field.
 pub(super) type Read<T> = Result<Result<T, Fault>, Malformed>;
 
 /// The type of the value that comes next.
@@ -54,43 +54,43 @@ pub(super) enum Kind {
     Foreign,
 }
 
-/// How far the reading of an array or object has come.
+/// The progress of reading an array or object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entries {
-    /// MessagePack: how many entries are left. JSON: unused.
+    /// MessagePack: the number of entries left. JSON: unused.
     pub(super) left: u32,
-    /// JSON: no comma is due yet. MessagePack: unused.
+    /// JSON: whether no comma is needed yet. MessagePack: unused.
     pub(super) first: bool,
 }
 
 /// Reads one value from left to right.
 ///
-/// Each method that reads a value reads past it also where it is not of the wanted type.
+/// Each method that reads a value moves past it, even if it does not have the wanted type.
 pub(super) trait Reader<'a> {
-    /// The type of the value that comes next.
+    /// Returns the type of the next value.
     fn kind(&mut self) -> Result<Kind, Malformed>;
-    /// Reads past the next value.
+    /// Skips the next value.
     fn skip(&mut self) -> Result<(), Malformed>;
-    /// Reads text, which may hold U+0000.
+    /// Reads text, which may contain U+0000.
     fn text(&mut self) -> Read<Cow<'a, str>>;
-    /// Reads an integer from 0 to 2^53-1. What counts is the value, not how it is written: `5.0`, `5e0` and a double with the value 5
-    /// are the integer 5.
+    /// Reads an integer from 0 to 2^53-1. The value counts, not how it is written: `5.0`, `5e0` and a double with the value 5 are the
+    /// integer 5.
     fn integer(&mut self) -> Read<u64>;
-    /// Reads a truth value.
+    /// Reads a boolean.
     fn boolean(&mut self) -> Read<bool>;
     /// Reads any value, as compact JSON without U+0000.
     fn value(&mut self) -> Read<Json>;
-    /// Goes into the object that comes next ([`Kind::Object`] was seen).
+    /// Enters the next object. [`Kind::Object`] must have been returned for it.
     fn enter_object(&mut self) -> Result<Entries, Malformed>;
-    /// Reads the next key of an object, up to its value; `None` after the last entry.
+    /// Reads the next key of an object, up to its value. `None`: there are no more.
     fn key(&mut self, entries: &mut Entries) -> Result<Option<Cow<'a, str>>, Malformed>;
-    /// Goes into the array that comes next ([`Kind::Array`] was seen).
+    /// Enters the next array. [`Kind::Array`] must have been returned for it.
     fn enter_array(&mut self) -> Result<Entries, Malformed>;
-    /// Goes to the next element of an array; `false` after the last one.
+    /// Goes to the next element of an array. `false`: there are no more.
     fn element(&mut self, entries: &mut Entries) -> Result<bool, Malformed>;
     /// Checks that nothing follows the value.
     fn finish(&mut self) -> Result<(), Malformed>;
-    /// The first fault that concerns the frame as a whole, wherever it stood.
+    /// Returns the first fault that concerns the frame as a whole, in whichever value it was found.
     fn frame_fault(&self) -> Option<Fault>;
 }
 

@@ -1,4 +1,4 @@
-//! What a node answers. Each struct is the `ok` of one command; field order is the order on the wire.
+//! The replies of a node. Each struct is the `ok` of one command, with its fields in the order in which they are sent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,43 +17,43 @@ pub struct Empty {}
 pub struct Connected {
     /// The session's id.
     pub session: String,
-    /// What to resume it with.
+    /// The ticket with which the session can be resumed.
     pub ticket: String,
-    /// Who the token says one is.
+    /// The user that the token names.
     pub user: UserName,
-    /// Whose user.
+    /// The user's tenant.
     pub tenant: TenantName,
     /// The node's name.
     pub node: Arc<str>,
-    /// Whether the session goes on.
+    /// Whether an earlier session was resumed.
     pub resumed: bool,
-    /// How often the node pings.
+    /// How often the node pings, milliseconds.
     pub heartbeat_ms: u64,
-    /// For how long the session outlives its socket.
+    /// How long the session can be resumed after its connection was lost, milliseconds.
     pub resume_window_ms: u64,
-    /// When the token ends.
+    /// When the token expires.
     pub expires_at: Timestamp,
-    /// Resumed conversations.
+    /// The conversations of a resumed session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversations: Option<BTreeMap<ConversationName, ResumedConversation>>,
-    /// Resumed topics.
+    /// The topics of a resumed session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topics: Option<BTreeMap<TopicName, Subscribed>>,
-    /// Conversations that can't be read any more.
+    /// Conversations of the session that the user may no longer read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gone: Option<Vec<ConversationName>>,
 }
 
-/// What a resume replays of one conversation.
+/// The state of a resumed conversation, and its replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ResumedConversation {
-    /// Newest number.
+    /// The conversation's head.
     pub head: u64,
-    /// How many messages follow.
+    /// Number of messages that are replayed.
     pub replayed: u64,
-    /// Whether older ones were left out.
+    /// Whether older messages were left out.
     pub truncated: bool,
-    /// Which log this is: another one has other messages under the same numbers.
+    /// The id of the log. Another log has other messages under the same numbers.
     pub log: Arc<str>,
     /// Whether the client's cursor belongs to messages that are no longer there, and the replay starts from the beginning.
     pub reset: bool,
@@ -62,35 +62,35 @@ pub struct ResumedConversation {
 /// `ok` of `refresh`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Refreshed {
-    /// When the newer token ends.
+    /// When the new token expires.
     pub expires_at: Timestamp,
 }
 
 /// `ok` of `create`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Created {
-    /// Its name.
+    /// The conversation's name.
     pub conversation: ConversationName,
-    /// `false`: it was there.
+    /// `false`: the conversation existed already.
     pub created: bool,
 }
 
 /// `ok` of `join`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Joined {
-    /// Newest number, 0 when empty.
+    /// The conversation's head; 0 if the log is empty.
     pub head: u64,
-    /// How many messages follow.
+    /// Number of messages that are replayed.
     pub replayed: u64,
-    /// Whether older ones were left out.
+    /// Whether older messages were left out.
     pub truncated: bool,
-    /// Which log this is: another one has other messages under the same numbers.
+    /// The id of the log. Another log has other messages under the same numbers.
     pub log: Arc<str>,
     /// Whether the client's cursor belongs to messages that are no longer there, and the replay starts from the beginning.
     pub reset: bool,
-    /// Who is there.
+    /// The users who are online.
     pub online: Vec<UserName>,
-    /// Read marks.
+    /// The members' read marks.
     pub reads: BTreeMap<UserName, u64>,
 }
 
@@ -100,40 +100,40 @@ pub struct Sent {
     /// The message's id.
     #[serde(serialize_with = "super::uuid::serialize")]
     pub id: u128,
-    /// Its number.
+    /// The message's seq.
     pub seq: u64,
     /// When it was committed.
     pub at: Timestamp,
-    /// Whether the key had been used before.
+    /// Whether a message with this key had been committed before.
     pub duplicate: bool,
 }
 
 /// `ok` of `history`.
 #[derive(Clone, Debug, Serialize)]
 pub struct HistoryPage {
-    /// Ascending by number.
+    /// The messages, in ascending order.
     pub messages: Vec<Message>,
-    /// Whether there is more in that direction.
+    /// Whether the log has more messages in that direction.
     pub more: bool,
 }
 
 /// `ok` of `presence`.
 #[derive(Clone, Debug, Serialize)]
 pub struct PresenceList {
-    /// One entry a member.
+    /// The members.
     pub users: Vec<PresenceUser>,
 }
 
-/// Somebody in `presence`.
+/// The presence of one member.
 #[derive(Clone, Debug, Serialize)]
 pub struct PresenceUser {
-    /// Who.
+    /// The user's name.
     pub user: UserName,
-    /// Whether there.
+    /// Whether the user is online.
     pub online: bool,
-    /// With how many sessions.
+    /// The number of the user's sessions.
     pub devices: u32,
-    /// When last, if known.
+    /// When the user was last seen, if they are offline and it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
 }
@@ -141,15 +141,15 @@ pub struct PresenceUser {
 /// `ok` of `subscribe`, and a resumed topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Subscribed {
-    /// One life of the numbering.
+    /// The topic's epoch.
     pub epoch: String,
-    /// Newest number.
+    /// The offset of the latest publication.
     pub offset: u64,
-    /// Whether all since the given position follows.
+    /// Whether all publications since the given position follow.
     pub recovered: bool,
-    /// How many follow.
+    /// Number of publications that are replayed.
     pub replayed: u64,
 }
 
-/// `ok` of `publish`: where it stands.
+/// `ok` of `publish`: the position of the publication.
 pub type Published = TopicPosition;

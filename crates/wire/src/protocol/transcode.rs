@@ -1,31 +1,31 @@
-//! From JSON to MessagePack, without losing a digit of what 64 bits can hold.
+//! Transcodes JSON to MessagePack. Integers of up to 64 bits stay exact.
 
 use super::json_reader::JsonReader;
 use super::msgpack_writer::{self as msgpack, push_array_head, push_map_head};
 use super::reader::{DEPTH_MAX, Kind, Malformed, Reader};
 
-/// The text can't be carried over to MessagePack.
+/// The error that a text can't be transcoded to MessagePack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not JSON that MessagePack could hold: {0}")]
 pub struct NotTranscodable(&'static str);
 
-/// How deep a value of ours may be nested: that of a client, inside of a reply or an event.
+/// How deep values that the node writes may be nested: a client's value inside a reply or an event.
 const OUR_DEPTH_MAX: usize = DEPTH_MAX + 8;
 
-/// Writes one JSON value as MessagePack. Integers become the shortest integer that holds them; other numbers, and integers
-/// beyond 64 bits, become doubles.
+/// Transcodes one JSON value to MessagePack. An integer takes the shortest format that fits. Other numbers, and integers beyond 64 bits,
+/// become doubles.
 ///
 /// # Errors
 ///
-/// The text is not JSON, is nested deeper than any value of this protocol, holds a surrogate that stands alone, or a number too
-/// large for a double. This does not happen to what [`super::decode`] let through.
+/// The text is not JSON, is nested too deep, or has a lone surrogate or a number that is too large for a double. None of this happens with
+/// text that [`super::decode`] accepted.
 pub fn json_to_msgpack(json: &str) -> Result<Vec<u8>, NotTranscodable> {
     let mut out = Vec::with_capacity(json.len());
     push_transcoded(&mut out, json)?;
     Ok(out)
 }
 
-/// Appends what [`json_to_msgpack`] gives; where it fails, nothing.
+/// Appends the result of [`json_to_msgpack`]. Appends nothing if that fails.
 pub(super) fn push_transcoded(out: &mut Vec<u8>, json: &str) -> Result<(), NotTranscodable> {
     let start = out.len();
     let mut reader = JsonReader::new(json);
@@ -79,7 +79,7 @@ fn push_value(out: &mut Vec<u8>, reader: &mut JsonReader<'_>, depth: usize) -> R
     Ok(())
 }
 
-/// How many entries there are is known at the end only, and most heads are one byte.
+/// Inserts the head at the end, when the number of entries is known. Most heads have one byte.
 fn insert_head(out: &mut Vec<u8>, at: usize, push_head: impl FnOnce(&mut Vec<u8>)) {
     let end = out.len();
     push_head(out);

@@ -1,4 +1,4 @@
-//! From fields to what a command holds: names, limits and ranges are checked here.
+//! Builds commands from fields. Names, limits and ranges are checked here.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::fields::{Field, Fields, Position, ResumeFields};
 
 pub(in super::super) type Built<T> = Result<T, BadRequest>;
 
-/// What a field must be, for the message to a client's developer.
+/// The type that a field must have, for the message to a client's developer.
 #[derive(Clone, Copy)]
 enum Wanted {
     Text,
@@ -29,13 +29,13 @@ enum Wanted {
     NamedPositions,
 }
 
-/// The operation of that name.
+/// Returns the operation with this name.
 pub(in super::super) fn operation(name: &str) -> Built<Operation> {
     Operation::parse(name)
         .ok_or_else(|| bad(format!("there is no `op` {:?}", name.chars().take(32).collect::<String>())))
 }
 
-/// Refuses what is refused wherever in a frame it stands.
+/// Refuses a frame with a value that is not allowed in any field, known or not.
 pub(super) fn whole_frame(fields: &Fields<'_>) -> Built<()> {
     match fields.frame {
         None => Ok(()),
@@ -46,7 +46,7 @@ pub(super) fn whole_frame(fields: &Fields<'_>) -> Built<()> {
     }
 }
 
-/// Fields of `connect`.
+/// Builds a `connect`.
 pub(in super::super) fn connect(fields: &mut Fields<'_>) -> Built<Connect> {
     let resumed = optional("resume", Wanted::Object, take(&mut fields.resume))?;
     Ok(Connect {
@@ -55,7 +55,7 @@ pub(in super::super) fn connect(fields: &mut Fields<'_>) -> Built<Connect> {
     })
 }
 
-/// Fields of `send`.
+/// Builds a `send`.
 pub(in super::super) fn send(fields: &mut Fields<'_>) -> Built<Send> {
     Ok(Send {
         conversation: name("conversation", take(&mut fields.conversation))?,
@@ -65,7 +65,7 @@ pub(in super::super) fn send(fields: &mut Fields<'_>) -> Built<Send> {
     })
 }
 
-/// Fields of `create`.
+/// Builds a `create`.
 pub(in super::super) fn create(fields: &mut Fields<'_>) -> Built<Create> {
     let conversation = match take(&mut fields.conversation) {
         Field::Absent | Field::Null => None,
@@ -79,7 +79,7 @@ pub(in super::super) fn create(fields: &mut Fields<'_>) -> Built<Create> {
     })
 }
 
-/// The body of a message over HTTP.
+/// Builds the body of a message that is posted over HTTP.
 pub(super) fn posted_message(conversation: &str, fields: Fields<'_>) -> Built<PostedMessage> {
     let role = optional("role", Wanted::Text, fields.role)?.map(Cow::into_owned);
     if role.as_deref().is_some_and(|role| !matches!(role, "user" | "assistant" | "system" | "tool")) {
@@ -99,14 +99,14 @@ pub(super) fn posted_message(conversation: &str, fields: Fields<'_>) -> Built<Po
     })
 }
 
-/// A publication's data.
+/// Builds a publication's data.
 pub(in super::super) fn data(field: &str, value: Field<Json>) -> Built<Json> {
     let data = required(field, Wanted::Object, value)?;
     within(field, data.as_str().len(), DATA_BYTES_MAX)?;
     Ok(data)
 }
 
-/// Changes to a conversation.
+/// Builds the changes to a conversation.
 pub(super) fn patch(fields: Fields<'_>) -> Built<Patch> {
     Ok(Patch {
         title: if let Field::Absent = fields.title { None } else { Some(title(fields.title)?) },
@@ -114,7 +114,7 @@ pub(super) fn patch(fields: Fields<'_>) -> Built<Patch> {
     })
 }
 
-/// Fields of `history`.
+/// Builds a `history`.
 pub(in super::super) fn history(fields: &mut Fields<'_>) -> Built<History> {
     let conversation = name("conversation", take(&mut fields.conversation))?;
     let before = optional("before", Wanted::Integer, take(&mut fields.before))?;
@@ -145,37 +145,37 @@ fn resume(fields: ResumeFields<'_>) -> Built<Resume> {
     })
 }
 
-/// A text.
+/// Returns a required text.
 pub(in super::super) fn text<'a>(field: &str, value: Field<Cow<'a, str>>) -> Built<Cow<'a, str>> {
     required(field, Wanted::Text, value)
 }
 
-/// A text of its own.
+/// Returns a required text as a `String`.
 pub(in super::super) fn owned_text(field: &str, value: Field<Cow<'_, str>>) -> Built<String> {
     Ok(text(field, value)?.into_owned())
 }
 
-/// An integer.
+/// Returns a required integer.
 pub(in super::super) fn integer(field: &str, value: Field<u64>) -> Built<u64> {
     required(field, Wanted::Integer, value)
 }
 
-/// An integer, or nothing.
+/// Returns an optional integer.
 pub(in super::super) fn optional_integer(field: &str, value: Field<u64>) -> Built<Option<u64>> {
     optional(field, Wanted::Integer, value)
 }
 
-/// `true` or `false`.
+/// Returns a required boolean.
 pub(in super::super) fn boolean(field: &str, value: Field<bool>) -> Built<bool> {
     required(field, Wanted::Boolean, value)
 }
 
-/// The id of a log, or nothing.
+/// Returns an optional log id.
 pub(in super::super) fn optional_log(field: &str, value: Field<Cow<'_, str>>) -> Built<Option<String>> {
     Ok(optional(field, Wanted::Log, value)?.map(Cow::into_owned))
 }
 
-/// A position in a topic, or nothing.
+/// Returns an optional position in a topic.
 pub(in super::super) fn optional_position(
     field: &str,
     value: Field<Position<'_>>,
@@ -187,7 +187,7 @@ pub(in super::super) fn optional_position(
     }))
 }
 
-/// A name of any kind.
+/// Returns a required name of any kind.
 pub(in super::super) fn name<'a, N: From<Cow<'a, str>>>(field: &str, value: Field<Cow<'a, str>>) -> Built<N> {
     let text = required(field, Wanted::Text, value)?;
     if is_name(&text) { Ok(text.into()) } else { Err(fault(field, Wanted::Text, Fault::Name)) }
@@ -195,7 +195,7 @@ pub(in super::super) fn name<'a, N: From<Cow<'a, str>>>(field: &str, value: Fiel
 
 fn key(value: Field<Cow<'_, str>>) -> Built<String> {
     let key = required("key", Wanted::Text, value)?;
-    // Counting characters of a text that is too long anyway is not worth it.
+    // Characters are only counted if the text can be short enough.
     if key.is_empty() || key.len() > KEY_CHARS_MAX * 4 || key.chars().count() > KEY_CHARS_MAX {
         return Err(bad(format!("`key` must have from 1 to {KEY_CHARS_MAX} characters")));
     }

@@ -1,4 +1,4 @@
-//! All the fields that any command has, gathered from a frame in one pass. No field means different types to different commands.
+//! The fields of all commands, collected from a frame in one pass. A field has the same type in every command.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,30 +8,30 @@ use starling_model::{ConversationName, TopicName, UserName, is_name};
 use super::super::reader::{Entries, Fault, Kind, Malformed, Read, Reader, clean_text};
 use super::super::{CREATE_MEMBERS_MAX, Cursor, Json, LOG_CHARS_MAX, RESUME_ENTRIES_MAX, TopicPosition};
 
-/// What stands under a key. Of repeated keys the last one counts.
+/// The value of a field. Of repeated keys the last one counts.
 #[derive(Debug, Default)]
 pub(in super::super) enum Field<T> {
     #[default]
     Absent,
     Null,
     Value(T),
-    /// It can't be what it should be. Only a command that has the field minds.
+    /// A value of the wrong kind. It is an error only in a command that has the field.
     Bad(Fault),
 }
 
-/// Makes `Fields` of the list of fields. Each is read by a function, through [`field`] or, where null is a value, [`value`].
+/// Defines `Fields` from the list of fields. Each field is read by a function, through [`field`], or through [`value`] if null is a value.
 macro_rules! fields {
     ($( $field:ident: $Type:ty = $how:ident($read:expr), )*) => {
         /// Fields of commands and of HTTP bodies.
         #[derive(Debug, Default)]
         pub(in super::super) struct Fields<'a> {
             $( pub(in super::super) $field: Field<$Type>, )*
-            /// What concerns the frame as a whole.
+            /// A fault of the frame as a whole.
             pub(super) frame: Option<Fault>,
         }
 
         impl<'a> Fields<'a> {
-            /// Names of all fields.
+            /// The names of all fields.
             #[cfg(test)]
             pub(super) const NAMES: &'static [&'static str] = &[ $( stringify!($field), )* ];
 
@@ -87,7 +87,7 @@ pub(in super::super) struct Position<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads a frame to its end.
+    /// Reads a whole frame.
     pub(super) fn read<R: Reader<'a>>(reader: &mut R) -> Result<Fields<'a>, Malformed> {
         if reader.kind()? != Kind::Object {
             return Err(Malformed("not an object"));
@@ -103,7 +103,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads what null is no value of.
+/// Reads a field that can't have the value null.
 fn field<'a, R: Reader<'a>, T>(
     reader: &mut R,
     read: impl FnOnce(&mut R) -> Read<T>,
@@ -115,7 +115,7 @@ fn field<'a, R: Reader<'a>, T>(
     value(reader, read)
 }
 
-/// Reads what null may be a value of.
+/// Reads a field that may have the value null.
 fn value<'a, R: Reader<'a>, T>(
     reader: &mut R,
     read: impl FnOnce(&mut R) -> Read<T>,
@@ -130,7 +130,7 @@ fn object_value<'a, R: Reader<'a>>(reader: &mut R) -> Read<Json> {
     reader.value()
 }
 
-/// Goes into an object, or reads past what is none.
+/// Enters an object, or skips a value that is none.
 fn object<'a, R: Reader<'a>>(reader: &mut R) -> Read<Entries> {
     if reader.kind()? != Kind::Object {
         return reader.skip().map(|()| Err(Fault::Type));
@@ -198,13 +198,13 @@ fn by_name<'a, R: Reader<'a>, N: From<Cow<'a, str>> + Ord, T>(
     Ok(map)
 }
 
-/// A log's id. One that is longer than any was never given out.
+/// Reads a log's id. One that is longer than the maximum was never issued.
 fn log<'a, R: Reader<'a>>(reader: &mut R) -> Read<Cow<'a, str>> {
     let short = |log: &Cow<'_, str>| log.len() <= LOG_CHARS_MAX;
     Ok(clean_text(reader)?.and_then(|log| if short(&log) { Ok(log) } else { Err(Fault::Range) }))
 }
 
-/// Reads a number, or an object of a number and its log.
+/// Reads a cursor: a number, or an object of a number and its log.
 fn cursor<'a, R: Reader<'a>>(reader: &mut R) -> Read<Cursor> {
     if reader.kind()? != Kind::Object {
         return Ok(reader.integer()?.map(|seq| Cursor { seq, log: None }));

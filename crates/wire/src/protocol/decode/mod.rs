@@ -1,8 +1,8 @@
-//! From bytes to commands.
+//! Decodes bytes into commands.
 //!
-//! A frame is read once, from left to right, with neither a tree nor a copy of it. Unknown fields are read past; `null` for
-//! an optional field means that it is absent; of repeated keys the last one counts. Integers are from 0 to 2^53-1;
-//! their value counts, not how it is written (`5`, `5.0`, `5e0`; in MessagePack any of the integer and float formats).
+//! A frame is read once, from left to right, without building a tree or copying it. Unknown fields are skipped. `null` for an optional
+//! field means that it is absent. Of repeated keys the last one counts. Integers are from 0 to 2^53-1. Their value counts, not how it is
+//! written (`5`, `5.0`, `5e0`; in MessagePack any of the integer and float formats).
 
 pub(super) mod build;
 pub(super) mod fields;
@@ -18,12 +18,12 @@ use super::{
     BadRequest, Command, Create, Encoding, ErrorCode, Json, NotAFrame, Patch, PostedMessage, Request,
 };
 
-/// Reads a client's frame, already unmasked and inflated.
+/// Decodes a client's frame, which has been unmasked and inflated.
 ///
 /// # Errors
 ///
-/// The connection is to be closed with 4400: the bytes are not one object with a usable `id`. What is wrong with the rest of
-/// the frame stands in [`Request::command`].
+/// The bytes are not one object with a usable `id`, and the connection must be closed with 4400. Other errors of the frame are in
+/// [`Request::command`].
 pub fn decode(encoding: Encoding, frame: &[u8]) -> Result<Request, NotAFrame> {
     let read = match encoding {
         Encoding::Json => match std::str::from_utf8(frame) {
@@ -42,43 +42,43 @@ pub fn decode(encoding: Encoding, frame: &[u8]) -> Result<Request, NotAFrame> {
     Ok(Request { id, command: command(&mut fields), is_connect })
 }
 
-/// Reads the body of `POST /v1/conversations`.
+/// Decodes the body of `POST /v1/conversations`.
 ///
 /// # Errors
 ///
-/// Says which field is wrong.
+/// Names the field that is wrong.
 pub fn decode_create(body: &[u8]) -> Result<Create, BadRequest> {
     build::create(&mut body_fields(body)?)
 }
 
-/// Reads the body of `POST /v1/conversations/{conversation}/messages`.
+/// Decodes the body of `POST /v1/conversations/{conversation}/messages`.
 ///
 /// # Errors
 ///
-/// Says which field is wrong; the conversation's name, from the path, is checked too.
+/// Names the field that is wrong. The conversation's name comes from the path and is checked, too.
 pub fn decode_send(conversation: &str, body: &[u8]) -> Result<PostedMessage, BadRequest> {
     build::posted_message(conversation, body_fields(body)?)
 }
 
-/// Reads the body of `POST /v1/topics/{topic}/publications`: its `data`.
+/// Decodes the `data` in the body of `POST /v1/topics/{topic}/publications`.
 ///
 /// # Errors
 ///
-/// Says which field is wrong.
+/// Names the field that is wrong.
 pub fn decode_publish(body: &[u8]) -> Result<Json, BadRequest> {
     build::data("data", body_fields(body)?.data)
 }
 
-/// Reads the body of `PATCH /v1/conversations/{conversation}`.
+/// Decodes the body of `PATCH /v1/conversations/{conversation}`.
 ///
 /// # Errors
 ///
-/// Says which field is wrong.
+/// Names the field that is wrong.
 pub fn decode_patch(body: &[u8]) -> Result<Patch, BadRequest> {
     build::patch(body_fields(body)?)
 }
 
-/// Makes a command of a frame's fields.
+/// Builds a command from a frame's fields.
 fn command(fields: &mut Fields<'_>) -> Result<Command, BadRequest> {
     build::whole_frame(fields)?;
     let op = build::text("op", std::mem::take(&mut fields.op))?;
