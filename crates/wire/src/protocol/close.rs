@@ -1,41 +1,41 @@
 //! Close codes.
 
-/// Why a connection is closed, as the number in the close frame.
+/// The reason for which a connection is closed, sent as the code of the close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum CloseReason {
-    /// The answer to a client's close without a code, or an orderly end.
+    /// An orderly end, or the reply to a client's close without a code.
     Normal = 1000,
-    /// Going away.
+    /// The node or client goes away.
     GoingAway = 1001,
-    /// WebSocket protocol error.
+    /// The WebSocket protocol was violated.
     Protocol = 1002,
-    /// Binary where text was agreed, or the reverse.
+    /// Binary came although text was agreed, or the reverse.
     Unsupported = 1003,
-    /// Not UTF-8.
+    /// The text is not UTF-8.
     InvalidPayload = 1007,
-    /// Frame over the limit.
+    /// The frame is too large.
     TooBig = 1009,
-    /// Something unexpected on the node's side.
+    /// An unexpected fault of the node.
     Internal = 1011,
-    /// Restarting: reconnect with `resume`.
+    /// The client must reconnect with `resume`.
     Restart = 1012,
-    /// Not a frame of this protocol.
+    /// The frame is not one of this protocol.
     NotAFrame = 4400,
-    /// Token missing, invalid or expired.
+    /// The token is missing, invalid or expired.
     Unauthorized = 4401,
-    /// No `connect` in time.
+    /// No `connect` came in time.
     ConnectTimeout = 4408,
-    /// This session was attached somewhere else.
+    /// The session was attached to another connection.
     Superseded = 4409,
-    /// Session ended by an operator.
+    /// An operator ended the session.
     Ended = 4410,
-    /// Over a limit on connections, or too far behind to be served.
+    /// A limit on connections was exceeded, or the client was too far behind to be served.
     Overloaded = 4429,
 }
 
 impl CloseReason {
-    /// The number.
+    /// Returns the code of the close frame.
     pub fn code(self) -> u16 {
         self as u16
     }

@@ -1,6 +1,6 @@
-//! What a client asks: the list of commands, and what they carry.
+//! The list of commands and their fields.
 //!
-//! [`commands!`] makes [`Command`] and [`Operation`] of the list. Its rules are in `operation.rs`.
+//! [`commands!`] defines [`Command`] and [`Operation`] from the list. `operation.rs` explains how the list is written.
 
 use std::collections::BTreeMap;
 
@@ -11,218 +11,218 @@ use super::decode::build;
 use super::decode::fields::Fields;
 use super::operation::commands;
 
-/// A client's frame: a command under an id that the client chose.
+/// A client's frame: a command, with an id that the client chose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// From 1 to 2^53-1; the reply carries it.
+    /// The command's id, from 1 to 2^53-1. The reply has the same id.
     pub id: u64,
-    /// What is asked, or why it can't be understood (to be answered under the same id).
+    /// The command, or the reason for which the frame is not one. The reason is sent as the reply.
     pub command: Result<Command, BadRequest>,
-    /// Whether it is a `connect`, be it one that can't be understood.
+    /// Whether the frame is a `connect`, even one that is not valid.
     pub is_connect: bool,
 }
 
-/// A frame with a usable id whose rest is not a command: unknown `op`, missing field, wrong type, bad name, too large.
+/// The reason for which a frame with a usable id is not a command: unknown `op`, missing field, wrong type, bad name, too large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRequest {
-    /// `bad_request` or `too_large`.
+    /// The error code: `bad_request` or `too_large`.
     pub code: super::ErrorCode,
-    /// For the developer of the client: names the field.
+    /// A message for the developer of the client. It names the field.
     pub message: String,
 }
 
 commands! {
     whole {
-        /// The first command of a connection.
+        /// Begins or resumes a session. The first command of a connection.
         Connect(Connect) = "connect" [token, resume] from connect, in_turn;
-        /// Makes a conversation.
+        /// Creates a conversation.
         Create(Create) = "create" [conversation, title, members, metadata] from create, in_turn, scope "conversations:create";
-        /// Says something, durably.
+        /// Appends a message to a conversation's log.
         Send(Send) = "send" [conversation, key, content, metadata] from send, may_overtake;
         /// Reads a page of the log.
         History(History) = "history" [conversation, before, after, limit] from history, in_turn;
     }
     by_field {
-        /// A newer token for the connection.
+        /// Replaces the connection's token by a newer one.
         Refresh = "refresh" {
-            /// The JWT.
+            /// The new token, a JWT.
             token: String = owned_text,
         }, in_turn;
-        /// Joins a conversation; replays what came after `after`.
+        /// Joins a conversation, and replays the messages after `after`.
         Join = "join" {
-            /// Its name.
+            /// The conversation's name.
             conversation: ConversationName = name,
-            /// The highest number seen.
+            /// The highest seq that the client has.
             after: Option<u64> = optional_integer,
             /// The log that `after` belongs to.
             log: Option<String> = optional_log,
         }, in_turn;
-        /// Leaves a conversation (stays a member).
+        /// Leaves a conversation. The user stays a member.
         Leave = "leave" {
-            /// Its name.
+            /// The conversation's name.
             conversation: ConversationName = name,
         }, in_turn;
-        /// Marks as read.
+        /// Raises the user's read mark.
         Read = "read" {
-            /// Its name.
+            /// The conversation's name.
             conversation: ConversationName = name,
-            /// Up to and with this number.
+            /// The seq of the last message that was read.
             seq: u64 = integer,
         }, in_turn;
-        /// Tells that the user types, or stopped.
+        /// Tells that the user began or stopped typing.
         Typing = "typing" {
-            /// Its name.
+            /// The conversation's name.
             conversation: ConversationName = name,
-            /// `false`: the user stopped.
+            /// Whether the user types. `false`: the user stopped.
             typing: bool = boolean,
         }, in_turn;
-        /// Asks who is online.
+        /// Asks for the members' presence.
         Presence = "presence" {
-            /// Its name.
+            /// The conversation's name.
             conversation: ConversationName = name,
         }, in_turn;
         /// Subscribes to a topic.
         Subscribe = "subscribe" {
-            /// Its name.
+            /// The topic's name.
             topic: TopicName = name,
-            /// The last position seen.
+            /// The last position that the client has.
             since: Option<TopicPosition> = optional_position,
         }, in_turn, scope "subscribe:";
-        /// Ends a subscription.
+        /// Ends the subscription to a topic.
         Unsubscribe = "unsubscribe" {
-            /// Its name.
+            /// The topic's name.
             topic: TopicName = name,
         }, in_turn;
-        /// Publishes to a topic.
+        /// Publishes on a topic.
         Publish = "publish" {
-            /// Its name.
+            /// The topic's name.
             topic: TopicName = name,
-            /// Any value.
+            /// The publication's data, any JSON value.
             data: Json = data,
         }, may_overtake, scope "publish:";
-        /// Asks for a sign of life.
+        /// Asks for a reply, as a sign of life.
         Ping = "ping" {}, in_turn;
     }
 }
 
 impl Command {
-    /// The word on the wire, for traces.
+    /// Returns the command's `op`, for traces.
     pub fn op(&self) -> &'static str {
         self.operation().name()
     }
 
-    /// Whether the command may begin, and be answered, before the answers to earlier commands of the connection.
+    /// Whether the command may begin, and its reply be sent, before the replies to earlier commands of the connection.
     pub fn may_overtake(&self) -> bool {
         self.operation().may_overtake()
     }
 }
 
-/// Fields of `connect`.
+/// The fields of `connect`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Connect {
-    /// The JWT, where the upgrade did not carry one.
+    /// The token, a JWT, if the handshake did not carry one.
     pub token: Option<String>,
-    /// The session to go on with.
+    /// The session to resume.
     pub resume: Option<Resume>,
 }
 
-/// The session to go on with, and from where.
+/// A session to resume, and the positions to resume from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resume {
     /// The session's id.
     pub session: String,
-    /// The ticket that the last `connect` gave.
+    /// The ticket from the reply to the last `connect`.
     pub ticket: String,
-    /// Per conversation the highest number seen.
+    /// The highest seq that the client has, per conversation.
     pub cursors: BTreeMap<ConversationName, Cursor>,
-    /// Per topic the last position seen.
+    /// The last position that the client has, per topic.
     pub topics: BTreeMap<TopicName, TopicPosition>,
 }
 
-/// How far a client has seen a conversation's log.
+/// A client's cursor in the log of a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// The highest number seen.
+    /// The highest seq that the client has.
     pub seq: u64,
-    /// The log that the number belongs to, where the client knows it.
+    /// The id of the log that `seq` belongs to, if the client knows it.
     pub log: Option<String>,
 }
 
-/// A place in a topic's stream.
+/// A position in a topic.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TopicPosition {
-    /// One life of the numbering.
+    /// The topic's epoch.
     pub epoch: String,
-    /// Number of a publication.
+    /// The offset of a publication in this epoch.
     pub offset: u64,
 }
 
-/// Fields of `create`, over WebSocket and HTTP alike.
+/// The fields of `create`, over WebSocket and HTTP.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Create {
-    /// Its name; the node makes one up where there is none.
+    /// The conversation's name. The node makes one if it is absent.
     pub conversation: Option<ConversationName>,
-    /// Shown to people.
+    /// A title to show to people.
     pub title: Option<String>,
-    /// Further members.
+    /// The members, in addition to the owner.
     pub members: Vec<UserName>,
-    /// A JSON object.
+    /// Metadata, a JSON object.
     pub metadata: Option<Json>,
 }
 
-/// Fields of `send`.
+/// The fields of `send`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Send {
-    /// Where to.
+    /// The conversation that gets the message.
     pub conversation: ConversationName,
-    /// Idempotency key.
+    /// The idempotency key.
     pub key: String,
-    /// The text.
+    /// The message's text.
     pub content: String,
-    /// A JSON object.
+    /// Metadata, a JSON object.
     pub metadata: Option<Json>,
 }
 
-/// Fields of `history`. At most one of `before` and `after` is set.
+/// The fields of `history`. At most one of `before` and `after` is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
-    /// Where.
+    /// The conversation whose log is read.
     pub conversation: ConversationName,
-    /// Only smaller numbers.
+    /// Only messages with a lower seq.
     pub before: Option<u64>,
-    /// Only larger numbers.
+    /// Only messages with a higher seq.
     pub after: Option<u64>,
-    /// How many at most, 1–200.
+    /// Most messages in the page, 1–200.
     pub limit: u32,
 }
 
 /// A message that is posted over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostedMessage {
-    /// Where to, from the path.
+    /// The conversation that gets the message, from the path.
     pub conversation: ConversationName,
-    /// Idempotency key.
+    /// The idempotency key.
     pub key: String,
-    /// The text.
+    /// The message's text.
     pub content: String,
-    /// A JSON object.
+    /// Metadata, a JSON object.
     pub metadata: Option<Json>,
-    /// Whom it is to stand under, other than the caller; for scope `admin`.
+    /// The sender's name, if it is not the caller's. Needs the scope `admin`.
     pub sender: Option<UserName>,
-    /// `user`, `assistant`, `system` or `tool`; for scope `admin`.
+    /// The sender's role: `user`, `assistant`, `system` or `tool`. Needs the scope `admin`.
     pub role: Option<String>,
 }
 
-/// What `PATCH` changes of a conversation. The outer `None` leaves a field as it is, the inner one removes it.
+/// The changes of a `PATCH` of a conversation. The outer `None` leaves a field as it is, the inner one removes it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patch {
-    /// Shown to people.
+    /// A title to show to people.
     pub title: Option<Option<String>>,
-    /// A JSON object.
+    /// Metadata, a JSON object.
     pub metadata: Option<Option<Json>>,
 }
 
-/// A frame that is no request at all: the connection closes with 4400.
+/// The error that a frame is not a request at all. The connection is closed with 4400.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a frame of this protocol: {0}")]
 pub struct NotAFrame(pub String);

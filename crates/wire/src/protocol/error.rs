@@ -1,33 +1,33 @@
-//! Error codes that clients see. They are stable; `docs/errors.md` says for each what to do.
+//! The error codes that clients see. They are stable. `docs/errors.md` says what to do about each.
 
 use serde::Serialize;
 
-/// Why a command failed.
+/// The reason for which a command failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// The client asked for something that makes no sense.
+    /// The request makes no sense.
     BadRequest,
-    /// No valid token, or not connected yet.
+    /// There is no valid token, or the connection has no session yet.
     Unauthorized,
-    /// The token does not allow it.
+    /// The token does not allow the request.
     Forbidden,
-    /// There is no such thing, or not for this user.
+    /// The thing does not exist, or the user may not see it.
     NotFound,
-    /// It is there already, or is not in a state for this.
+    /// The thing exists already, or its state does not allow the request.
     Conflict,
-    /// More than the limit.
+    /// A size or number is over its limit.
     TooLarge,
-    /// Too often; carries `retry_after_ms`.
+    /// The client sent too many requests. The error has `retry_after_ms`.
     RateLimited,
-    /// Nothing was accepted; carries `retry_after_ms`.
+    /// Nothing was accepted, and a retry may succeed. The error has `retry_after_ms`.
     Unavailable,
-    /// A fault of ours.
+    /// A fault of the node.
     Internal,
 }
 
 impl ErrorCode {
-    /// The word on the wire.
+    /// Returns the code as it is sent.
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorCode::BadRequest => "bad_request",
@@ -43,14 +43,14 @@ impl ErrorCode {
     }
 }
 
-/// The `error` object, over WebSocket and HTTP alike.
+/// The `error` object, over WebSocket and HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ErrorBody {
-    /// Which.
+    /// The error code.
     pub code: ErrorCode,
-    /// For people.
+    /// A message for people.
     pub message: String,
-    /// When to try again.
+    /// Time to retry, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }

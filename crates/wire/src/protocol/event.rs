@@ -1,4 +1,4 @@
-//! What a node tells without being asked: the list of events. The order of their fields is the order on the wire; `ev` comes first.
+//! The list of events that a node sends. The fields are in the order in which they are sent, after `ev`.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use super::{Json, Timestamp};
 /// How an event reaches clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventClass {
-    /// By number, from the log: none is lost.
+    /// By seq, from the log. None is lost.
     Durable,
-    /// By offset, from a topic's history: a short gap is filled.
+    /// By offset, from a topic's history. A short gap is filled.
     Topic,
-    /// To those who joined, at once or not at all.
+    /// To the joined sessions, at once or not at all.
     Ephemeral,
     /// To single connections.
     Session,
@@ -30,7 +30,7 @@ pub struct FieldInfo {
     pub is_optional: bool,
 }
 
-/// Makes a struct whose fields are written one after the other.
+/// Defines a struct whose fields are written one after the other.
 macro_rules! object {
     (
         $(#[$meta:meta])*
@@ -54,10 +54,10 @@ macro_rules! object {
     };
 }
 
-/// Makes `Event`, `EventKind` and the encoder of the list of events.
+/// Defines `Event`, `EventKind` and the encoder from the list of events.
 macro_rules! events {
     ($( $(#[$doc:meta])* $Variant:ident($Object:ident) = $name:literal, $class:ident; )*) => {
-        /// Which event a frame holds: what its `ev` says.
+        /// The kind of an event, which is its `ev`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum EventKind { $( $(#[$doc])* $Variant, )* }
 
@@ -65,17 +65,17 @@ macro_rules! events {
             /// All kinds of events.
             pub const ALL: &'static [EventKind] = &[ $( EventKind::$Variant, )* ];
 
-            /// The word on the wire.
+            /// Returns the event's `ev`.
             pub fn name(self) -> &'static str {
                 match self { $( EventKind::$Variant => $name, )* }
             }
 
-            /// How it reaches clients.
+            /// Returns how the event reaches clients.
             pub fn class(self) -> EventClass {
                 match self { $( EventKind::$Variant => EventClass::$class, )* }
             }
 
-            /// The event's fields, without `ev`.
+            /// Returns the event's fields, without `ev`.
             pub fn fields(self) -> &'static [FieldInfo] {
                 match self { $( EventKind::$Variant => $Object::FIELDS, )* }
             }
@@ -86,7 +86,7 @@ macro_rules! events {
         pub enum Event { $( $(#[$doc])* $Variant($Object), )* }
 
         impl Event {
-            /// Which event this is.
+            /// Returns the event's kind.
             pub fn kind(&self) -> EventKind {
                 match self { $( Event::$Variant(_) => EventKind::$Variant, )* }
             }
@@ -99,7 +99,7 @@ macro_rules! events {
                 object.end();
             }
 
-            /// About how long it becomes on the wire.
+            /// Returns roughly the length of the encoded event, bytes.
             pub(super) fn capacity(&self) -> usize {
                 224 + match self { $( Event::$Variant(event) => event.size(), )* }
             }
@@ -114,60 +114,60 @@ macro_rules! events {
 }
 
 events! {
-    /// Something was said.
+    /// A message was committed.
     Message(Message) = "message", Durable;
-    /// Somebody has read.
+    /// A read mark rose.
     Read(ReadMark) = "read", Ephemeral;
-    /// Somebody types, or stopped.
+    /// A user began or stopped typing.
     Typing(Typing) = "typing", Ephemeral;
-    /// Somebody came online, or went offline.
+    /// A user came online or went offline.
     Presence(Presence) = "presence", Ephemeral;
-    /// Somebody became a member, or is none any more.
+    /// A user became a member or is no longer one.
     Member(Membership) = "member", Ephemeral;
-    /// A conversation's title or metadata changed. Carries both as they are now.
+    /// A conversation's title or metadata changed. The event has both as they are now.
     Updated(Updated) = "updated", Ephemeral;
     /// A conversation was deleted.
     Deleted(Deleted) = "deleted", Session;
-    /// Something was published.
+    /// A publication came on a topic.
     Publication(Publication) = "publication", Topic;
     /// The node drains.
     Draining(Draining) = "draining", Session;
 }
 
 object! {
-    /// A message of a conversation: in a `message` event, and in a page of history.
+    /// A message of a conversation, in a `message` event or in a page of history.
     #[derive(Clone, Debug, Serialize)]
     pub struct Message {
-        /// Where.
+        /// The conversation's name.
         pub conversation: ConversationName,
-        /// Its number.
+        /// The message's seq.
         pub seq: u64,
-        /// Its id: a UUID as a number.
+        /// The message's id, a UUID as a number.
         #[serde(serialize_with = "super::uuid::serialize")]
         pub id: u128,
-        /// The user that it stands under.
+        /// The sender's name.
         pub sender: UserName,
-        /// `user`, `assistant`, `system`, `tool`.
+        /// The sender's role: `user`, `assistant`, `system` or `tool`.
         pub role: &'static str,
-        /// The text.
+        /// The message's text.
         pub content: Arc<str>,
-        /// A JSON object.
+        /// Metadata, a JSON object.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub metadata: Option<Json>,
-        /// When it was committed.
+        /// When the message was committed.
         pub at: Timestamp,
     }
 }
 
 object! {
-    /// How far a user has read a conversation.
+    /// A user's read mark in a conversation.
     #[derive(Clone, Debug)]
     pub struct ReadMark {
-        /// Where.
+        /// The conversation's name.
         pub conversation: ConversationName,
-        /// The reader.
+        /// The user who has read.
         pub user: UserName,
-        /// Up to and with this number.
+        /// The seq of the last message that was read.
         pub seq: u64,
     }
 }
@@ -176,11 +176,11 @@ object! {
     /// Whether a user types.
     #[derive(Clone, Debug)]
     pub struct Typing {
-        /// Where.
+        /// The conversation's name.
         pub conversation: ConversationName,
-        /// The one who types.
+        /// The user who types.
         pub user: UserName,
-        /// `false`: the user stopped.
+        /// Whether the user types. `false`: the user stopped.
         pub typing: bool,
     }
 }
@@ -189,13 +189,13 @@ object! {
     /// Whether a user is online in a conversation.
     #[derive(Clone, Debug)]
     pub struct Presence {
-        /// Where.
+        /// The conversation's name.
         pub conversation: ConversationName,
-        /// The user.
+        /// The user's name.
         pub user: UserName,
-        /// `false`: the user went offline.
+        /// Whether the user is online. `false`: the user went offline.
         pub online: bool,
-        /// When the user was last online, for one who went offline.
+        /// When the user was last seen, if they went offline.
         pub last_seen: Option<Timestamp>,
     }
 }
@@ -204,11 +204,11 @@ object! {
     /// Whether a user is a member of a conversation.
     #[derive(Clone, Debug)]
     pub struct Membership {
-        /// Where.
+        /// The conversation's name.
         pub conversation: ConversationName,
-        /// The user.
+        /// The user's name.
         pub user: UserName,
-        /// `false`: the user is no member any more.
+        /// Whether the user is a member. `false`: the user no longer is.
         pub member: bool,
     }
 }
@@ -217,22 +217,22 @@ object! {
     /// A conversation's title and metadata.
     #[derive(Clone, Debug)]
     pub struct Updated {
-        /// Where.
+        /// The conversation's name.
         pub conversation: ConversationName,
-        /// Shown to people.
+        /// A title to show to people.
         pub title: Option<Arc<str>>,
-        /// A JSON object.
+        /// Metadata, a JSON object.
         pub metadata: Option<Json>,
     }
 }
 
 object! {
-    /// The log of a conversation that was deleted.
+    /// The deletion of a conversation and its log.
     #[derive(Clone, Debug)]
     pub struct Deleted {
-        /// Where.
+        /// The conversation's name.
         pub conversation: ConversationName,
-        /// The log that is gone: a conversation that is made again under the name has another one.
+        /// The id of the deleted log. A later conversation of the same name has another log.
         pub log: Arc<str>,
     }
 }
@@ -241,11 +241,11 @@ object! {
     /// A publication of a topic.
     #[derive(Clone, Debug)]
     pub struct Publication {
-        /// Where.
+        /// The topic's name.
         pub topic: TopicName,
-        /// Its number.
+        /// The publication's offset.
         pub offset: u64,
-        /// Any value.
+        /// The publication's data, any JSON value.
         pub data: Json,
         /// The user who published it.
         pub sender: Option<UserName>,
@@ -256,7 +256,7 @@ object! {
     /// A node that drains.
     #[derive(Clone, Debug)]
     pub struct Draining {
-        /// When to open a second socket.
+        /// When the client should open a second connection, milliseconds from now.
         pub reconnect_after_ms: u64,
     }
 }

@@ -31,7 +31,7 @@ pub use reply::*;
 pub use timestamp::Timestamp;
 pub use transcode::{NotTranscodable, json_to_msgpack};
 
-/// How frames are encoded, agreed by sub-protocol.
+/// The encoding of frames, agreed by subprotocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// `starling.v1.json`: text frames.
@@ -41,7 +41,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The sub-protocol's name.
+    /// Returns the subprotocol's name.
     pub fn subprotocol(self) -> &'static str {
         match self {
             Encoding::Json => "starling.v1.json",
@@ -50,25 +50,25 @@ impl Encoding {
     }
 }
 
-/// A client's frame is at most this long (128 KiB), all fragments together, inflated.
+/// Most bytes of a client's frame, after all fragments were joined and inflated (128 KiB).
 pub const CLIENT_FRAME_BYTES_MAX: usize = 128 * 1024;
-/// A message's text, bytes of UTF-8 (64 KiB).
+/// Most bytes of a message's text, as UTF-8 (64 KiB).
 pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
-/// A message's or conversation's metadata, bytes as compact JSON (16 KiB).
+/// Most bytes of a message's or conversation's metadata, as compact JSON (16 KiB).
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
-/// A publication's data, bytes as compact JSON (64 KiB).
+/// Most bytes of a publication's data, as compact JSON (64 KiB).
 pub const DATA_BYTES_MAX: usize = 64 * 1024;
-/// An idempotency key, characters.
+/// Most characters of an idempotency key.
 pub const KEY_CHARS_MAX: usize = 64;
-/// A conversation's title, bytes of UTF-8 (1 KiB).
+/// Most bytes of a conversation's title, as UTF-8 (1 KiB).
 pub const TITLE_BYTES_MAX: usize = 1024;
-/// The id of a conversation's log, characters.
+/// Most characters of the id of a log.
 pub const LOG_CHARS_MAX: usize = 32;
-/// Members named in one `create`; more are added one by one.
+/// Most members in one `create`. More can be added one by one.
 pub const CREATE_MEMBERS_MAX: usize = 1000;
-/// Cursors and topics together in one `resume`.
+/// Most cursors and topics, together, in one `resume`.
 pub const RESUME_ENTRIES_MAX: usize = 1000;
-/// Messages in a page of `history` where the client does not say how many.
+/// Number of messages in a page of `history` without a `limit`.
 pub const HISTORY_LIMIT: u32 = 50;
-/// Messages in a page of `history` at most.
+/// Most messages in a page of `history`.
 pub const HISTORY_LIMIT_MAX: u32 = 200;

@@ -1,12 +1,12 @@
-//! How the list of commands in `command.rs` is read.
+//! The macro that reads the list of commands in `command.rs`.
 
-/// Makes `Operation`, `Command` and its decoder of the list of commands.
+/// Defines `Operation`, `Command` and the decoder of `Command` from the list of commands.
 ///
-/// A command under `whole` is a struct. A function of `decode/build.rs` makes it of a frame's fields, which are named for the tests. A
-/// command under `by_field` is made field by field, each by a function of `decode/build.rs`.
+/// A command under `whole` is a struct. A function of `decode/build.rs` builds it from the frame's fields; the list names these fields for
+/// the tests. A command under `by_field` is built field by field, each by a function of `decode/build.rs`.
 ///
-/// Each command says whether its answer comes `in_turn` or `may_overtake` those to earlier commands, and which `scope` a token needs for
-/// it, if any: the word, or what it begins with.
+/// Each command says whether its reply comes `in_turn` or `may_overtake` the replies to earlier commands. It also says which `scope` a
+/// token needs for it, if any: the whole scope or its beginning.
 macro_rules! commands {
     (@may_overtake in_turn) => { false };
     (@may_overtake may_overtake) => { true };
@@ -24,7 +24,7 @@ macro_rules! commands {
             $order:ident $(, scope $scope:literal)?;
         )* }
     ) => {
-        /// Which command a frame holds: what its `op` says.
+        /// The kind of a command, which is its `op`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Operation {
             $( $(#[$whole_doc])* $Whole, )*
@@ -35,7 +35,7 @@ macro_rules! commands {
             /// All operations; `operation as usize` is the index here.
             pub const ALL: &'static [Operation] = &[ $( Operation::$Whole, )* $( Operation::$Variant, )* ];
 
-            /// The word on the wire.
+            /// Returns the command's `op`.
             pub fn name(self) -> &'static str {
                 match self {
                     $( Operation::$Whole => $whole_name, )*
@@ -43,7 +43,7 @@ macro_rules! commands {
                 }
             }
 
-            /// The operation of that name.
+            /// Returns the operation with this `op`.
             pub fn parse(name: &str) -> Option<Operation> {
                 Some(match name {
                     $( $whole_name => Operation::$Whole, )*
@@ -52,7 +52,7 @@ macro_rules! commands {
                 })
             }
 
-            /// Names of the command's fields.
+            /// Returns the names of the command's fields.
             pub fn fields(self) -> &'static [&'static str] {
                 match self {
                     $( Operation::$Whole => &[ $( stringify!($whole_field), )* ], )*
@@ -60,7 +60,7 @@ macro_rules! commands {
                 }
             }
 
-            /// Whether the answer may come before those to earlier commands of the connection.
+            /// Whether the reply may be sent before the replies to earlier commands of the connection.
             pub fn may_overtake(self) -> bool {
                 match self {
                     $( Operation::$Whole => commands!(@may_overtake $whole_order), )*
@@ -68,7 +68,7 @@ macro_rules! commands {
                 }
             }
 
-            /// The scope that a token needs: the word, or what it begins with. The hub checks it.
+            /// Returns the scope that a token needs, or its beginning. The hub checks it.
             pub fn scope(self) -> Option<&'static str> {
                 match self {
                     $( Operation::$Whole => commands!(@scope $($whole_scope)?), )*
@@ -77,7 +77,7 @@ macro_rules! commands {
             }
         }
 
-        /// What a client asks of a node. Names are checked, sizes are within the protocol's limits, `limit`s are in range.
+        /// A command. Its names are valid, its sizes are within the protocol's limits, and its `limit` is in range.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Command {
             $( $(#[$whole_doc])* $Whole($Payload), )*
@@ -85,7 +85,7 @@ macro_rules! commands {
         }
 
         impl Command {
-            /// Which command this is.
+            /// Returns the kind of this command.
             pub fn operation(&self) -> Operation {
                 match self {
                     $( Command::$Whole(_) => Operation::$Whole, )*
@@ -93,7 +93,7 @@ macro_rules! commands {
                 }
             }
 
-            /// Makes the command of a frame's fields.
+            /// Builds a command from the frame's fields.
             pub(super) fn from_fields(operation: Operation, fields: &mut Fields<'_>) -> Result<Command, BadRequest> {
                 Ok(match operation {
                     $( Operation::$Whole => Command::$Whole(build::$build(fields)?), )*

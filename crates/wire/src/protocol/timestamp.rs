@@ -6,14 +6,14 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
-/// Length of the text.
+/// Length of the text, bytes.
 const LENGTH: usize = 24;
-/// The first and last time that four digits of a year can tell.
+/// The first and the last time of the years 0 to 9999, which four digits can show.
 const MS_MIN: i64 = -62_167_219_200_000;
 const MS_MAX: i64 = 253_402_300_799_999;
 
 impl Timestamp {
-    /// Writes it into a buffer. Times before the year 0 or after 9999 are written as the first or last time in between.
+    /// Writes the time into a buffer. Times outside the years 0 to 9999 are written as the first or last time of that range.
     pub(super) fn text(self, buffer: &mut [u8; LENGTH]) -> &str {
         let ms = self.0.clamp(MS_MIN, MS_MAX);
         let (days, ms) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
@@ -51,7 +51,7 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Year, month and day of a day counted from 1970-01-01: Howard Hinnant's algorithm,
+/// Returns the year, month and day of a day counted from 1970-01-01, by Howard Hinnant's algorithm,
 /// <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>.
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let z = days + 719_468;

@@ -2,10 +2,10 @@
 
 use serde::{Serialize, Serializer};
 
-/// Length of the text.
+/// Length of the text, bytes.
 pub(super) const LENGTH: usize = 36;
 
-/// Writes 8-4-4-4-12 lower-case hexadecimal digits.
+/// Writes a UUID as 8-4-4-4-12 lower-case hexadecimal digits.
 pub(super) fn text(id: u128, buffer: &mut [u8; LENGTH]) -> &str {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut at = 0;
@@ -21,7 +21,7 @@ pub(super) fn text(id: u128, buffer: &mut [u8; LENGTH]) -> &str {
     std::str::from_utf8(buffer).unwrap_or_default()
 }
 
-/// For serde's `serialize_with`.
+/// Serializes a UUID as text, for serde's `serialize_with`.
 pub(super) fn serialize<S: Serializer>(id: &u128, serializer: S) -> Result<S::Ok, S::Error> {
     text(*id, &mut [0; LENGTH]).serialize(serializer)
 }
