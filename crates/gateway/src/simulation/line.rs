@@ -1,4 +1,4 @@
-//! What lies between a node and the servers that it depends on: time, outages, and the node's own end.
+//! The line between a node and a server that it depends on: delays, outages, and the end of the node itself.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use super::chance::Chance;
 /// Whether a node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// It does.
+    /// The node runs.
     Running,
-    /// Nothing goes out and nothing comes in until it runs again.
+    /// Nothing goes out or comes in until the node runs again.
     Frozen,
-    /// Nothing ever will.
+    /// The node never runs again.
     Dead,
 }
 
-/// A node's life. A dead node's tasks are left where they wait: nothing that they do is seen by anybody.
+/// The life of a node. A dead node's tasks stay where they wait, and nobody sees what they do.
 #[derive(Clone, Debug)]
 pub struct Power {
     shared: Arc<(Mutex<Life>, Notify)>,
@@ -31,7 +31,7 @@ impl Power {
         Power { shared: Arc::new((Mutex::new(Life::Running), Notify::new())) }
     }
 
-    /// Changes the node's life. Death is for ever.
+    /// Changes the node's life. A dead node stays dead.
     pub fn set(&self, life: Life) {
         let (now, changed) = &*self.shared;
         if !self.is_dead() {
@@ -44,7 +44,7 @@ impl Power {
         self.life() == Life::Dead
     }
 
-    /// Waits while the node is frozen; for ever once it is dead.
+    /// Waits while the node is frozen. Never returns if it is dead.
     pub async fn on(&self) {
         self.reaches(Life::Running).await;
     }
@@ -58,7 +58,7 @@ impl Power {
         *self.shared.0.lock()
     }
 
-    /// Those who wait are woken in the order in which they came; a `watch` channel has no order.
+    /// Tasks that wait are woken in the order in which they came. A `watch` channel has no such order.
     async fn reaches(&self, wanted: Life) {
         while self.life() != wanted {
             self.shared.1.notified().await;
@@ -66,11 +66,11 @@ impl Power {
     }
 }
 
-/// Whether a server can be reached, by anybody.
+/// Whether a server is down, for all nodes.
 #[derive(Debug, Default)]
 pub struct Outage {
     away: AtomicBool,
-    /// No call fails any more.
+    /// Whether calls no longer fail.
     over: AtomicBool,
 }
 
@@ -79,7 +79,7 @@ impl Outage {
         self.away.store(away, Ordering::Relaxed);
     }
 
-    /// From now on all calls are answered.
+    /// Ends all failures: from now on every call gets an answer.
     pub fn end(&self) {
         self.away.store(false, Ordering::Relaxed);
         self.over.store(true, Ordering::Relaxed);
@@ -90,24 +90,24 @@ impl Outage {
     }
 }
 
-/// A call had no answer. Whether it was carried out is not known.
+/// The error of a call without an answer. It is not known whether the call was carried out.
 #[derive(Clone, Copy, Debug)]
 pub struct NoAnswer;
 
-/// The way from one node to one server.
+/// The line from one node to one server.
 pub struct Line {
     pub power: Power,
     pub outage: Arc<Outage>,
-    /// How long a way takes, milliseconds.
+    /// The typical delay in one direction, milliseconds.
     pub typical_ms: u64,
-    /// One call in so many fails, on the way there or on the way back.
+    /// One call in this many fails on the way there, and one in this many on the way back.
     pub fails_one_in: u64,
     pub chance: Mutex<Chance>,
 }
 
 impl Line {
-    /// Has something done at the other end, at one moment between now and the answer. What is on its way when the node dies is
-    /// carried out all the same.
+    /// Makes a call, which `apply` carries out at some moment before the answer arrives. A call that is on its way when the node dies is
+    /// still carried out.
     pub async fn call<T>(&self, apply: impl Future<Output = T>) -> Result<T, NoAnswer> {
         self.power.on().await;
         self.travel().await;

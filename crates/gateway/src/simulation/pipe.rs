@@ -19,11 +19,11 @@ const MASKED: u8 = 0x80;
 /// A client's end of a connection.
 pub struct Pipe {
     stream: DuplexStream,
-    /// The node's: its death is the connection's.
+    /// The life of the node. The connection ends when the node dies.
     node: Power,
     incoming: VecDeque<u8>,
     outgoing: VecDeque<u8>,
-    /// The code that the node closed it with.
+    /// The code with which the node closed the connection.
     pub close_code: Option<u16>,
 }
 
@@ -32,12 +32,13 @@ impl Pipe {
         Pipe { stream, node, incoming: VecDeque::new(), outgoing: VecDeque::new(), close_code: None }
     }
 
-    /// Queues a command; it leaves while [`Pipe::next`] waits.
+    /// Queues a command. It is sent while [`Pipe::next`] waits.
     pub fn send(&mut self, command: &Value) {
         self.queue(TEXT, command.to_string().as_bytes());
     }
 
-    /// The next object that the node sends, and its length; `None` once the connection is over. Can be dropped and asked again.
+    /// Returns the next object that the node sends, and its length. `None`: the connection is closed. The future may be dropped; the next
+    /// call continues.
     pub async fn next(&mut self) -> Option<(usize, Value)> {
         let node = self.node.clone();
         tokio::select! {
@@ -82,7 +83,7 @@ impl Pipe {
         }
     }
 
-    /// A client's frames are masked; nothing says that the mask has to differ from 0.
+    /// Queues a masked frame, as clients must send it. The mask may be 0.
     fn queue(&mut self, opcode: u8, payload: &[u8]) {
         self.outgoing.push_back(FINAL | opcode);
         match u8::try_from(payload.len()) {
