@@ -29,7 +29,7 @@ pub(crate) struct WriteLimits {
 }
 
 impl WriteLimits {
-    /// Creates the part. All allowances are whole.
+    /// Begins with whole allowances.
     pub fn new(config: Arc<HubConfig>, store: Arc<dyn SessionStore>) -> WriteLimits {
         let local = Mutex::new(Allowances::new(USERS_MAX));
         WriteLimits { config, store, local, began: Instant::now() }

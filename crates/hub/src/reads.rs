@@ -245,7 +245,7 @@ impl Reads {
             turns.grant(self.at_once, self.user_at_once)
         };
         for (user, teller) in granted {
-            // The waiting read may have just been given up. Then the error returns its turn, and dropping that grants it to the next.
+            // If the waiting read was just given up, `send` returns the turn, and dropping it grants it to the next read.
             let _ = teller.send(ReadTurn { reads: self.clone(), user: Some(user) });
         }
     }

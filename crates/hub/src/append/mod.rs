@@ -80,7 +80,7 @@ impl Weigh for AppendJob {
 }
 
 impl Appends {
-    /// Creates the part. Its lanes are worked on by `runtime`.
+    /// Starts the lanes' tasks on `runtime`.
     pub fn new(parts: AppendParts, config: &HubConfig, runtime: &Handle) -> Arc<Appends> {
         let AppendParts { store, shards, publisher, directory, repairs, head_reports } = parts;
         let count = config.append_lanes.max(1);

@@ -20,7 +20,7 @@ pub(crate) struct Eraser {
 }
 
 impl Eraser {
-    /// Creates the part. It erases nothing until [`Eraser::erase_forever`] runs.
+    /// Creates an eraser. It erases nothing until [`Eraser::erase_forever`] runs.
     pub fn new(store: Arc<dyn ConversationStore>) -> Arc<Eraser> {
         Arc::new(Eraser { store, wanted: Notify::new() })
     }

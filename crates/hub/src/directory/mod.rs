@@ -70,7 +70,7 @@ pub(crate) struct DirectoryParts {
 }
 
 impl Directory {
-    /// Creates the part, and begins to read members on `runtime`.
+    /// Begins with no known conversations. A task on `runtime` reads members again.
     pub fn new(parts: DirectoryParts, runtime: &Handle) -> Arc<Directory> {
         let (member_reads, rooms_to_read) = mpsc::channel(MEMBER_READS);
         let directory = Arc::new(Directory {

@@ -64,7 +64,7 @@ impl CatchUp {
     }
 
     /// Reads from the primary the page of a conversation's log that follows the seq `after`. Callers that want the same page at the same
-    /// time share one read. A read waits for its turn without a time limit. It is charged to the user in whose turn it is made.
+    /// time share one read. A read waits for its turn without a time limit. A large page is charged to the user in whose turn it was read.
     pub fn page(
         &self,
         room: &Arc<Room>,

@@ -23,7 +23,7 @@ pub(crate) struct HeadReports {
 }
 
 impl HeadReports {
-    /// Creates the part. It works on `runtime`.
+    /// Starts the reports' task on `runtime`.
     pub fn new(store: Arc<dyn ConversationStore>, runtime: &Handle) -> Arc<HeadReports> {
         let (queue, reports) = mpsc::channel(QUEUE);
         let heads = Arc::new(HeadReports { store, queue });

@@ -35,7 +35,7 @@ pub(crate) struct Repairs {
 }
 
 impl Repairs {
-    /// Creates the part. It works on `runtime`.
+    /// Starts the repairs' task on `runtime`.
     pub fn new(store: Arc<dyn ConversationStore>, shards: Arc<dyn Shards>, runtime: &Handle) -> Arc<Repairs> {
         let (queue, rooms) = mpsc::channel(QUEUE);
         let repairs = Arc::new(Repairs { store, shards, queue });

@@ -74,7 +74,7 @@ pub(crate) trait LocalNode: Send + Sync + 'static {
 }
 
 impl Neighbours {
-    /// Creates the view of a node that knows no others yet.
+    /// Begins without knowing another node.
     pub fn new(
         node: Arc<str>,
         store: Arc<dyn SessionStore>,

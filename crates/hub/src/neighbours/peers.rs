@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::Map;
 
-/// A node that has been silent for this long may be cut off, since it is to be heard each second.
+/// A node that has been silent for this long may be cut off, since every node publishes each second that it is there.
 const SILENT_AFTER: Duration = Duration::from_millis(1_500);
 /// A node that has been silent for this long may be dead, although its lease has not expired.
 const DEAD_AFTER: Duration = Duration::from_secs(3);

@@ -72,7 +72,7 @@ impl Weigh for Question {
 }
 
 impl EndedSessions {
-    /// Creates the part. Its questions are answered on `runtime`.
+    /// Begins with no ended sessions. A task on `runtime` asks the database.
     pub fn new(
         store: Arc<dyn ConversationStore>,
         session_store: Arc<dyn SessionStore>,

@@ -58,7 +58,7 @@ struct Pending {
 }
 
 impl Holding {
-    /// Creates the part.
+    /// Begins without messages that wait.
     #[expect(clippy::too_many_arguments, reason = "the parts that it works with, each once")]
     pub fn new(
         node: Arc<str>,

@@ -46,7 +46,7 @@ impl Drop for Place {
 }
 
 impl Places {
-    /// Creates the part.
+    /// Begins without any places taken.
     pub fn new(
         node: Arc<str>,
         config: Arc<HubConfig>,

@@ -35,7 +35,7 @@ pub struct ConversationView {
     pub members: Option<Vec<UserName>>,
 }
 
-/// A page of somebody's conversations.
+/// A page of a user's conversations.
 #[derive(Clone, Debug)]
 pub struct ConversationPage {
     /// The conversations, newest activity first.

@@ -1,7 +1,7 @@
 use super::super::*;
 use super::fields::Fields;
 
-/// A command in both encodings: the JSON as it stands, and transcoded.
+/// Decodes a command in both encodings: from this JSON, and from its transcoded form.
 fn both(json: &str) -> [Result<Request, NotAFrame>; 2] {
     [decode(Encoding::Json, json.as_bytes()), decode(Encoding::MsgPack, &json_to_msgpack(json).unwrap())]
 }
@@ -115,7 +115,7 @@ fn every_command_is_read() {
     }
 }
 
-/// A good value of a field.
+/// Returns a valid value of a field.
 fn sample(field: &str) -> &'static str {
     match field {
         "conversation" | "topic" | "key" | "content" | "token" | "log" | "title" | "sender" => r#""x""#,
@@ -137,7 +137,7 @@ fn each_command_reads_the_fields_that_are_listed_for_it_and_no_others() {
     for operation in Operation::ALL {
         let op = operation.name();
         for field in fields() {
-            // `before` and `after` exclude each other. No value of `data` is wrong, but it must be there.
+            // `before` and `after` exclude each other. Every value of `data` is valid, but the field is required.
             let others = fields().filter(|other| *other != field && **other != "before");
             let mut frame = format!(r#"{{"id":1,"op":"{op}""#);
             others.for_each(|other| frame += &format!(r#","{other}":{}"#, sample(other)));
@@ -332,7 +332,7 @@ fn nesting_is_bounded() {
     for depth in [DEPTH_MAX, DEPTH_MAX + 4] {
         assert_eq!(refused(&nested(depth)).message, "values are nested deeper than 64");
     }
-    // Also where nobody looks, and at a depth that a recursive reader would not survive.
+    // This also holds for an unknown field, and at a depth that would overflow the stack of a recursive reader.
     let deep = format!(
         r#"{{"x":{}"é",{}{},"id":1,"op":"ping"}}"#,
         "[".repeat(50_000),
@@ -499,7 +499,7 @@ fn numbers_that_no_double_holds_are_refused() {
         refused_bytes(Encoding::Json, publish("[1e999]").as_bytes())
             .starts_with("`data` holds a number too large")
     );
-    // Beyond 64 bits but within a double, as JavaScript writes 2^64.
+    // This number is beyond 64 bits but within a double, as JavaScript writes 2^64.
     accepted_in_json(&publish("18446744073709552000"), "18446744073709552000");
     accepted_in_json(&publish("-0.0"), "-0.0");
 }
