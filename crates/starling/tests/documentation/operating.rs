@@ -13,7 +13,7 @@ use crate::exchange::fenced;
 use crate::pages::{page, pages};
 
 /// Variables that tests look at, and the program does not.
-const OF_TESTS: [&str; 3] = ["STARLING_FIRST_SEED", "STARLING_SEED", "STARLING_SEEDS"];
+const OF_TESTS: [&str; 4] = ["STARLING_FIRST_SEED", "STARLING_SCENARIO", "STARLING_SEED", "STARLING_SEEDS"];
 
 #[tokio::test]
 async fn every_variable_that_a_page_names_is_a_setting() {

@@ -125,12 +125,12 @@ async fn the_others_log_the_death_of_a_node_and_an_outage_of_redis_each_once() -
     let (first, second) = (cluster.node(0), cluster.node(1));
     let logged = async |text: &str| until_true(SOON, text, async || Ok(first.log().contains(text))).await;
     second.kill().await?;
-    logged("a node is gone without a drain").await?;
+    logged("a node has died without a drain").await?;
     second.start_again().await?;
     // The node's first start may have logged such a line, too.
     until_true(SOON, "its return", async || {
         let log = first.log();
-        let since_its_death = log.rsplit("a node is gone without a drain").next().unwrap_or_default();
+        let since_its_death = log.rsplit("a node has died without a drain").next().unwrap_or_default();
         Ok(since_its_death.contains("a node has joined the cluster"))
     })
     .await?;
@@ -138,7 +138,7 @@ async fn the_others_log_the_death_of_a_node_and_an_outage_of_redis_each_once() -
     logged("a node has left the cluster").await?;
     let log = first.log();
     for (message, level) in [
-        ("a node is gone without a drain", "WARN"),
+        ("a node has died without a drain", "WARN"),
         ("a node has joined the cluster", "INFO"),
         ("a node has left the cluster", "INFO"),
     ] {
