@@ -37,7 +37,7 @@ struct Taken {
 /// One socket of the user who reads.
 enum Reader {
     /// Asks for a page.
-    History(Client),
+    History(Box<Client>),
     /// Resumes its session on another socket, and names what is not there.
     Resume { url: String, token: String, resume: Value },
 }
@@ -175,7 +175,7 @@ async fn messages_do_not_wait_for_hundreds_of_pages() -> Result<()> {
                 client.command("send", send).await?;
             }
         }
-        readers.push(Reader::History(client));
+        readers.push(Reader::History(Box::new(client)));
     }
     compare(&node, Attack::of(readers)).await
 }
