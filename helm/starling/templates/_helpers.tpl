@@ -1,0 +1,223 @@
+{{/* The short name of the chart. */}}
+{{- define "starling.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The name of most objects. */}}
+{{- define "starling.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains (include "starling.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "starling.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "starling.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "starling.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "starling.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "starling.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: starling
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The image, by digest where one is given. */}}
+{{- define "starling.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "starling.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "starling.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret that the pods mount. */}}
+{{- define "starling.secretName" -}}
+{{- default (include "starling.fullname" .) .Values.secrets.existingSecret -}}
+{{- end -}}
+
+{{/* `own`: the chart makes the Secret; `existing`: somebody else did; `external`: the External Secrets Operator does. */}}
+{{- define "starling.secretSource" -}}
+{{- if .Values.secrets.existingSecret -}}existing
+{{- else if .Values.secrets.external.enabled -}}external
+{{- else -}}own
+{{- end -}}
+{{- end -}}
+
+{{/* The names of the secrets that the pods get, as a JSON list. */}}
+{{- define "starling.secretsPresent" -}}
+{{- $present := list -}}
+{{- if eq (include "starling.secretSource" .) "own" -}}
+  {{- range $name, $value := .Values.secrets.values -}}
+    {{- if $value -}}{{- $present = append $present $name -}}{{- end -}}
+  {{- end -}}
+  {{- if .Values.trial.enabled -}}
+    {{- $present = concat $present (list "jwtSecret" "databaseUrl" "redisUrl") | uniq -}}
+  {{- end -}}
+{{- else -}}
+  {{- $present = .Values.secrets.present -}}
+{{- end -}}
+{{- $present | sortAlpha | toJson -}}
+{{- end -}}
+
+{{/* The variable that names the file of a secret. */}}
+{{- define "starling.secretVariable" -}}
+{{- get (dict "jwtSecret" "STARLING_JWT_SECRET_FILE" "ticketSecret" "STARLING_TICKET_SECRET_FILE" "ticketSecretPrevious" "STARLING_TICKET_SECRET_PREVIOUS_FILE" "databaseUrl" "DATABASE_URL_FILE" "databaseReadUrl" "DATABASE_READ_URL_FILE" "redisUrl" "REDIS_URL_FILE") . -}}
+{{- end -}}
+
+{{/* Seconds that Kubernetes waits for a drained pod. */}}
+{{- define "starling.gracePeriod" -}}
+{{- $needed := add (int (default 30 (index .Values.config "drain_seconds"))) 10 -}}
+{{- $given := int .Values.terminationGracePeriodSeconds -}}
+{{- if eq $given 0 -}}{{ $needed }}{{- else -}}{{ $given }}{{- end -}}
+{{- end -}}
+
+{{/* A value as TOML. */}}
+{{- define "starling.toml" -}}
+{{- if kindIs "string" . -}}{{ . | toJson }}
+{{- else if kindIs "float64" . -}}{{ if eq (float64 (int64 .)) . }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- else -}}{{ . }}
+{{- end -}}
+{{- end -}}
+
+{{/* The configuration file. */}}
+{{- define "starling.config" -}}
+listen = "0.0.0.0:8080"
+metrics_listen = "0.0.0.0:9090"
+database_migrate = {{ eq .Values.migrations.mode "node" }}
+log_format = "json"
+{{- with .Values.jwt.publicKey }}
+jwt_public_key_file = "/etc/starling/config/jwt-public-key.pem"
+{{- end }}
+{{- with .Values.jwt.jwksUrl }}
+jwt_jwks_url = {{ . | toJson }}
+{{- end }}
+{{- with .Values.jwt.algorithm }}
+jwt_algorithm = {{ . | toJson }}
+{{- end }}
+{{- range $key := keys .Values.config | sortAlpha }}
+{{- if ne (toString (index $.Values.config $key)) "" }}
+{{ $key }} = {{ include "starling.toml" (index $.Values.config $key) }}
+{{- end }}
+{{- end }}
+{{- range $tenant := keys .Values.tenants | sortAlpha }}
+
+[tenants.{{ $tenant | toJson }}]
+{{- $limits := index $.Values.tenants $tenant }}
+{{- range $key := keys $limits | sortAlpha }}
+{{ $key }} = {{ include "starling.toml" (index $limits $key) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* What every container of the program may do: nothing beyond its own work. */}}
+{{- define "starling.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: { drop: [ALL] }
+{{- end -}}
+
+{{- define "starling.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: { type: RuntimeDefault }
+{{- end -}}
+
+{{/* The volumes with the configuration and the secrets. */}}
+{{- define "starling.volumes" -}}
+- name: config
+  configMap: { name: {{ include "starling.fullname" . }} }
+- name: secrets
+  secret:
+    secretName: {{ include "starling.secretName" . }}
+    defaultMode: 0440
+    items:
+      {{- range $name := include "starling.secretsPresent" . | fromJsonArray }}
+      - { key: {{ index $.Values.secrets.keys $name }}, path: {{ index $.Values.secrets.keys $name }} }
+      {{- end }}
+{{- end -}}
+
+{{- define "starling.mounts" -}}
+- { name: config, mountPath: /etc/starling/config, readOnly: true }
+- { name: secrets, mountPath: /etc/starling/secrets, readOnly: true }
+{{- end -}}
+
+{{/* The variables that name the files of secrets. */}}
+{{- define "starling.secretEnv" -}}
+{{- range $name := include "starling.secretsPresent" . | fromJsonArray }}
+- name: {{ include "starling.secretVariable" $name }}
+  value: /etc/starling/secrets/{{ index $.Values.secrets.keys $name }}
+{{- end }}
+{{- end -}}
+
+{{/* Ends the rendering when values contradict each other. */}}
+{{- define "starling.check" -}}
+{{- if and .Values.autoscaling.enabled .Values.keda.enabled -}}
+{{- fail "autoscaling.enabled and keda.enabled exclude each other: both would set the number of pods" -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "ingress.hosts is empty: name at least one host, or set ingress.enabled to false" -}}
+{{- end -}}
+{{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) -}}
+{{- fail "gateway.parentRefs is empty: name the gateway that carries the route" -}}
+{{- end -}}
+{{- $drain := int (default 30 (index .Values.config "drain_seconds")) -}}
+{{- $grace := int (include "starling.gracePeriod" .) -}}
+{{- if lt $grace (add $drain 10 | int) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but a drain takes up to config.drain_seconds = %d and 5 s more: use at least %d, or 0" $grace $drain (add $drain 10)) -}}
+{{- end -}}
+{{- if and .Values.jwt.publicKey .Values.jwt.jwksUrl -}}
+{{- fail "jwt.publicKey and jwt.jwksUrl exclude each other" -}}
+{{- end -}}
+{{- $asymmetric := or .Values.jwt.publicKey .Values.jwt.jwksUrl -}}
+{{- if and $asymmetric (not .Values.jwt.algorithm) -}}
+{{- fail "jwt.algorithm is missing: jwt.publicKey and jwt.jwksUrl need one of RS256, ES256, EdDSA" -}}
+{{- end -}}
+{{- $present := include "starling.secretsPresent" . | fromJsonArray -}}
+{{- $where := ternary "secrets.values" "secrets.present" (eq (include "starling.secretSource" .) "own") -}}
+{{- $hint := "; or set secrets.existingSecret, or trial.enabled for a first try" -}}
+{{- if and (not $asymmetric) (not (has "jwtSecret" $present)) -}}
+{{- fail (printf "%s lacks jwtSecret, 32 bytes or more%s" $where $hint) -}}
+{{- end -}}
+{{- if and $asymmetric (not (has "ticketSecret" $present)) -}}
+{{- fail (printf "%s lacks ticketSecret, which signs resume tickets while jwt.publicKey or jwt.jwksUrl checks tokens%s" $where $hint) -}}
+{{- end -}}
+{{- if not (has "databaseUrl" $present) -}}
+{{- fail (printf "%s lacks databaseUrl, the address of PostgreSQL%s" $where $hint) -}}
+{{- end -}}
+{{- if not (has "redisUrl" $present) -}}
+{{- fail (printf "%s lacks redisUrl, the address of Redis%s" $where $hint) -}}
+{{- end -}}
+{{- if and .Values.secrets.external.enabled (or (not .Values.secrets.external.storeName) (not .Values.secrets.external.remoteKey)) -}}
+{{- fail "secrets.external needs storeName and remoteKey" -}}
+{{- end -}}
+{{- if and .Values.trial.enabled (ne (include "starling.secretSource" .) "own") -}}
+{{- fail "trial.enabled makes its own secrets: leave secrets.existingSecret and secrets.external unset" -}}
+{{- end -}}
+{{- if and .Values.trial.enabled (or .Values.secrets.values.databaseUrl .Values.secrets.values.redisUrl) -}}
+{{- fail "trial.enabled makes databaseUrl and redisUrl itself: leave them out of secrets.values" -}}
+{{- end -}}
+{{- if and .Values.trial.enabled (eq .Values.migrations.mode "job") -}}
+{{- fail "trial.enabled needs migrations.mode=node: the database of the trial does not exist yet when the hook runs" -}}
+{{- end -}}
+{{- end -}}
