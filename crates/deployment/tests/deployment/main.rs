@@ -1,0 +1,3 @@
+//! Checks everything in `deploy`, `helm` and `k8s` with the tools that read those files in production.
+
+mod compose;
