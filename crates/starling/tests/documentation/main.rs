@@ -11,4 +11,5 @@ mod operating;
 mod pages;
 mod play;
 mod protocol;
+mod runbooks;
 mod security;
