@@ -1,16 +1,14 @@
-//! What the tests need besides Rust: Debian's packages, and tools from Python packages in the build folder.
+//! Debian's packages.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::workspace;
-
 /// Programs, and the Debian packages that contain them.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("redis-server", "redis-server"),
     ("initdb", "postgresql"),
     ("pgbouncer", "pgbouncer"),
@@ -21,22 +19,17 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("node", "nodejs"),
     ("npm", "npm"),
     ("curl", "curl"),
+    ("promtool", "prometheus"),
+    ("amtool", "prometheus-alertmanager"),
     ("python3 -c 'import ensurepip, venv'", "python3-venv"),
 ];
 /// Where programs are looked for, besides `PATH`.
 const FOLDERS: &str = "/usr/local/sbin:/usr/sbin:/sbin";
-/// The Python packages.
-const REQUIREMENTS: &str = include_str!("../requirements.txt");
 /// Debian's packages ask this script whether they may start their service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Installs the Debian packages whose programs are missing, and the Python packages.
-pub fn all() -> Result<()> {
-    packages()?;
-    tools().map(drop)
-}
-
-fn packages() -> Result<()> {
+/// Installs the packages whose programs are missing.
+pub fn install() -> Result<()> {
     let missing: Vec<&str> =
         PROGRAMS.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
@@ -74,26 +67,4 @@ fn is_there(program: &str) -> bool {
     let mut shell = Command::new("sh");
     shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     shell.status().is_ok_and(|status| status.success())
-}
-
-/// Installs the Python packages into the build folder, unless they are there. Returns the folder of their programs.
-pub fn tools() -> Result<PathBuf> {
-    let folder = workspace::target()?.join("tools");
-    let (programs, installed) = (folder.join("bin"), folder.join("requirements.txt"));
-    if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) {
-        return Ok(programs);
-    }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    let requirements = folder.join("new.txt");
-    fs::write(&requirements, REQUIREMENTS).context("write the requirements")?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-    run(Command::new(programs.join("python")).args(pip).arg(&requirements))?;
-    fs::rename(&requirements, &installed).context("keep the requirements")?;
-    Ok(programs)
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.stdin(Stdio::null()).status().with_context(|| format!("run {command:?}"))?;
-    ensure!(status.success(), "{command:?}: {status}");
-    Ok(())
 }

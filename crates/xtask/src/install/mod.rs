@@ -1,0 +1,38 @@
+//! What the tests need besides Rust: Debian's packages, and tools from Python and npm packages in the build folder.
+
+mod debian;
+mod npm;
+mod python;
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::workspace;
+
+/// Installs whatever is missing.
+pub fn all() -> Result<()> {
+    debian::install()?;
+    let folder = tools()?.join("..");
+    // Both mostly wait for the network.
+    thread::scope(|scope| {
+        let checkov = scope.spawn(|| python::install(&python::CHECKOV, &folder));
+        let npm = npm::install(&folder);
+        checkov.join().map_err(|_| anyhow!("the installation of Checkov panicked"))?.and(npm)
+    })
+}
+
+/// Installs the tools that every test run needs, unless they are there. Returns the folder of all tools' programs.
+pub fn tools() -> Result<PathBuf> {
+    let folder = workspace::target()?.join("tools");
+    python::install(&python::TOOLS, &folder)?;
+    Ok(folder.join("bin"))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("run {command:?}"))?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(())
+}
