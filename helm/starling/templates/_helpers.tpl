@@ -81,9 +81,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- get (dict "jwtSecret" "STARLING_JWT_SECRET_FILE" "ticketSecret" "STARLING_TICKET_SECRET_FILE" "ticketSecretPrevious" "STARLING_TICKET_SECRET_PREVIOUS_FILE" "databaseUrl" "DATABASE_URL_FILE" "databaseReadUrl" "DATABASE_READ_URL_FILE" "redisUrl" "REDIS_URL_FILE") . -}}
 {{- end -}}
 
+{{/* Who brings the schema up to date. The databases of a trial do not exist yet when a hook runs before the first install. */}}
+{{- define "starling.migrations" -}}
+{{- ternary "node" .Values.migrations.mode .Values.trial.enabled -}}
+{{- end -}}
+
+{{/* Seconds that a drain may take: `config.drain_seconds`, or the program's default. */}}
+{{- define "starling.drainSeconds" -}}
+{{- if hasKey .Values.config "drain_seconds" -}}{{ int .Values.config.drain_seconds }}{{- else -}}30{{- end -}}
+{{- end -}}
+
 {{/* Seconds that Kubernetes waits for a drained pod. */}}
 {{- define "starling.gracePeriod" -}}
-{{- $needed := add (int (default 30 (index .Values.config "drain_seconds"))) 10 -}}
+{{- $needed := add (include "starling.drainSeconds" . | int) 10 -}}
 {{- $given := int .Values.terminationGracePeriodSeconds -}}
 {{- if eq $given 0 -}}{{ $needed }}{{- else -}}{{ $given }}{{- end -}}
 {{- end -}}
@@ -100,7 +110,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "starling.config" -}}
 listen = "0.0.0.0:8080"
 metrics_listen = "0.0.0.0:9090"
-database_migrate = {{ eq .Values.migrations.mode "node" }}
+database_migrate = {{ eq (include "starling.migrations" .) "node" }}
 log_format = "json"
 {{- with .Values.jwt.publicKey }}
 jwt_public_key_file = "/etc/starling/config/jwt-public-key.pem"
@@ -181,10 +191,10 @@ seccompProfile: { type: RuntimeDefault }
 {{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) -}}
 {{- fail "gateway.parentRefs is empty: name the gateway that carries the route" -}}
 {{- end -}}
-{{- $drain := int (default 30 (index .Values.config "drain_seconds")) -}}
+{{- $drain := include "starling.drainSeconds" . | int -}}
 {{- $grace := int (include "starling.gracePeriod" .) -}}
 {{- if lt $grace (add $drain 10 | int) -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d, but a drain takes up to config.drain_seconds = %d and 5 s more: use at least %d, or 0" $grace $drain (add $drain 10)) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but a drain takes up to config.drain_seconds = %d and the pod needs 10 s more: use at least %d, or 0" $grace $drain (add $drain 10)) -}}
 {{- end -}}
 {{- if and .Values.jwt.publicKey .Values.jwt.jwksUrl -}}
 {{- fail "jwt.publicKey and jwt.jwksUrl exclude each other" -}}
@@ -217,7 +227,26 @@ seccompProfile: { type: RuntimeDefault }
 {{- if and .Values.trial.enabled (or .Values.secrets.values.databaseUrl .Values.secrets.values.redisUrl) -}}
 {{- fail "trial.enabled makes databaseUrl and redisUrl itself: leave them out of secrets.values" -}}
 {{- end -}}
-{{- if and .Values.trial.enabled (eq .Values.migrations.mode "job") -}}
-{{- fail "trial.enabled needs migrations.mode=node: the database of the trial does not exist yet when the hook runs" -}}
+{{- range $scaler := list "autoscaling" "keda" -}}
+{{- $values := index $.Values $scaler -}}
+{{- if and $values.enabled (lt (int $values.maxReplicas) (int $values.minReplicas)) -}}
+{{- fail (printf "%s.maxReplicas is %d, which is less than %s.minReplicas = %d" $scaler (int $values.maxReplicas) $scaler (int $values.minReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- $hpa := .Values.autoscaling -}}
+{{- if and $hpa.enabled (not (or $hpa.targetCPUUtilizationPercentage $hpa.targetMemoryUtilizationPercentage $hpa.targetConnectionsPerPod)) -}}
+{{- fail "autoscaling has nothing to scale by: set targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or targetConnectionsPerPod" -}}
+{{- end -}}
+{{- if and .Values.keda.enabled (not (or .Values.keda.prometheusAddress .Values.keda.cpuUtilizationPercentage)) -}}
+{{- fail "keda has nothing to scale by: set keda.prometheusAddress or keda.cpuUtilizationPercentage" -}}
+{{- end -}}
+{{- if and (has (toString .Values.updateStrategy.maxSurge) (list "0" "0%")) (has (toString .Values.updateStrategy.maxUnavailable) (list "0" "0%")) -}}
+{{- fail "updateStrategy.maxSurge and updateStrategy.maxUnavailable are both 0: no pod could be replaced" -}}
+{{- end -}}
+{{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.service.enabled) -}}
+{{- fail "metrics.serviceMonitor.enabled needs metrics.service.enabled: it finds the pods through that Service" -}}
+{{- end -}}
+{{- if and .Values.ingress.sticky (not .Values.ingress.controller) -}}
+{{- fail "ingress.sticky needs ingress.controller: each controller has annotations of its own for cookies" -}}
 {{- end -}}
 {{- end -}}
