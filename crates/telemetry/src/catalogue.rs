@@ -381,6 +381,12 @@ pub const STORE: Section = Section {
             "Connections in a pool, by state.",
             &[("pool", "the name of the pool, as in `/health`"), ("state", "`idle`, `used`")],
         ),
+        gauge(
+            "starling_pool_waiting",
+            Unit::Count,
+            "Calls that wait for a connection of a pool.",
+            &[("pool", "the name of the pool, as in `/health`")],
+        ),
     ],
 };
 

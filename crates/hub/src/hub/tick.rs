@@ -54,8 +54,11 @@ impl Hub {
         METRICS.reads_waiting.set(self.reads.waiting() as f64);
         for pool in self.store.pools() {
             #[expect(clippy::disallowed_macros, reason = "the store names its pools; once a second")]
-            let gauge =
-                |state| metrics::gauge!("starling_pool_connections", "pool" => pool.name, "state" => state);
+            let (gauge, waiting) = (
+                |state| metrics::gauge!("starling_pool_connections", "pool" => pool.name, "state" => state),
+                metrics::gauge!("starling_pool_waiting", "pool" => pool.name),
+            );
+            waiting.set(pool.waiting as f64);
             gauge("idle").set(pool.idle as f64);
             gauge("used").set(pool.size.saturating_sub(pool.idle) as f64);
         }
