@@ -2,6 +2,10 @@
 //!
 //! The tests themselves are one program, `tests/deployment`, with a module for each way of installing Starling.
 
+pub mod chart;
+pub mod golden;
+pub mod manifests;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,0 +1,73 @@
+//! Values that the chart refuses, and what it says.
+
+use anyhow::{Context, Result, ensure};
+use starling_deployment::chart::{Values, render};
+
+/// Values on top of those of a file in `ci/`, and what the message has to name.
+const REFUSED: [(&str, &str, &[&str]); 34] = [
+    // Unknown keys, on each level.
+    ("plain", "replicas=3", &["replicas"]),
+    ("plain", "image.tags=1", &["image", "tags"]),
+    ("plain", "config.drain_second=30", &["config", "drain_second"]),
+    ("plain", "tenants.acme.connection=5", &["tenants", "connection"]),
+    ("plain", "secrets.values.redisURL=redis://x", &["secrets", "redisURL"]),
+    ("plain", "autoscaling.behavior.scaleup.selectPolicy=Max", &["behavior", "scaleup"]),
+    ("plain", "resources.limit.memory=1Gi", &["resources", "limit"]),
+    ("plain", "metrics.serviceMonitor.intervall=15s", &["serviceMonitor", "intervall"]),
+    ("plain", "networkPolicy.ingressFrom[0].podSelectors.a=b", &["ingressFrom", "podSelectors"]),
+    // What the chart sets itself, or takes as a secret.
+    ("plain", "config.listen=0.0.0.0:80", &["config", "listen"]),
+    ("plain", "config.jwt_secret=abc", &["config", "jwt_secret"]),
+    // Wrong types and values.
+    ("plain", "replicaCount=three", &["replicaCount"]),
+    ("plain", "config.drain_seconds=soon", &["drain_seconds"]),
+    ("plain", "config.permessage_deflate=1", &["permessage_deflate"]),
+    ("plain", "config.shards=2000", &["shards"]),
+    ("plain", "service.port=70000", &["port"]),
+    ("plain", "image.digest=sha256:short", &["digest"]),
+    ("plain", "topologySpread.zone=Sometimes", &["zone"]),
+    ("plain", "secrets.values.jwtSecret=short", &["jwtSecret"]),
+    ("plain", "secrets.values.databaseUrl=mysql://db", &["databaseUrl"]),
+    ("plain", "ingress.controller=apache", &["controller"]),
+    // Values that contradict each other.
+    ("production", "keda.enabled=true", &["autoscaling.enabled", "keda.enabled"]),
+    ("production", "autoscaling.maxReplicas=1", &["autoscaling.maxReplicas", "autoscaling.minReplicas"]),
+    ("gateway-keda", "keda.prometheusAddress=,keda.cpuUtilizationPercentage=0", &["keda.prometheusAddress"]),
+    (
+        "plain",
+        "terminationGracePeriodSeconds=30",
+        &["terminationGracePeriodSeconds", "config.drain_seconds", "40"],
+    ),
+    ("plain", "secrets.values.jwtSecret=", &["secrets.values", "jwtSecret"]),
+    ("plain", "secrets.values.databaseUrl=", &["secrets.values", "databaseUrl"]),
+    ("plain", "secrets.values.redisUrl=", &["secrets.values", "redisUrl"]),
+    ("gateway-keda", "secrets.present={databaseUrl}", &["secrets.present", "ticketSecret"]),
+    ("gateway-keda", "secrets.external.storeName=", &["secrets.external", "storeName"]),
+    ("gateway-keda", "jwt.algorithm=", &["jwt.algorithm"]),
+    ("production", "ingress.hosts=null", &["ingress.hosts"]),
+    ("plain", "updateStrategy.maxSurge=0", &["updateStrategy.maxSurge", "updateStrategy.maxUnavailable"]),
+    ("trial", "secrets.existingSecret=mine", &["trial.enabled", "secrets.existingSecret"]),
+];
+
+#[test]
+fn wrong_values_are_refused_with_a_message_that_names_the_key() -> Result<()> {
+    for (file, set, named) in REFUSED {
+        for helm in ["helm3", "helm4"] {
+            let refusal = render(helm, "starling", &Values::ci(file).set(set)).err();
+            let message = refusal.with_context(|| format!("{helm} accepts {set} with {file}"))?.to_string();
+            for word in named {
+                ensure!(message.contains(word), "{helm}, {set}: the message does not name {word}: {message}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn without_any_secret_nothing_is_rendered() -> Result<()> {
+    let refusal =
+        render("helm4", "starling", &Values::default()).err().context("it was rendered")?.to_string();
+    ensure!(refusal.contains("secrets.values lacks jwtSecret"), "{refusal}");
+    ensure!(refusal.contains("trial.enabled"), "it says how to begin: {refusal}");
+    Ok(())
+}
