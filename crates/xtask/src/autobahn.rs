@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::output::{Print, print};
 use crate::step::Outcome;
 use crate::{install, workspace};
 
@@ -36,30 +37,30 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     if !arguments.debug {
         build.arg("--release");
     }
-    Outcome::of(&build).result?;
+    Outcome::of(&build, &print).result?;
     let profile = if arguments.debug { "debug" } else { "release" };
-    let outcome = cases(profile, &arguments.cases)?;
+    let outcome = cases(profile, &arguments.cases, &print)?;
     outcome.result.map(|()| true)
 }
 
 /// Runs the cases that are worth their time in every test, all except for most of those on compression, against the debug build.
-pub fn representative() -> Outcome {
+pub fn representative(print: Print<'_>) -> Outcome {
     let mut ids = QUICK_GROUPS.map(str::to_owned).to_vec();
     for (group, kinds) in COMPRESSION_GROUPS {
         for kind in 1..=kinds {
             ids.extend(COMPRESSION_CASES.map(|case| format!("{group}.{kind}.{case}")));
         }
     }
-    cases("debug", &ids).unwrap_or_else(|error| Err(error).into())
+    cases("debug", &ids, print).unwrap_or_else(|error| Err(error).into())
 }
 
-fn cases(profile: &str, ids: &[String]) -> Result<Outcome> {
+fn cases(profile: &str, ids: &[String], print: Print<'_>) -> Result<Outcome> {
     let python = install::tools()?.join("python");
     let echo = Echo::start(&workspace::target()?.join(profile).join("examples/echo"))?;
     let script = workspace::root().join("crates/xtask/src/autobahn.py");
     let mut client = Command::new(python);
     client.arg(script).arg(&echo.address).args(ids).current_dir(workspace::root());
-    Ok(Outcome::of(&client))
+    Ok(Outcome::of(&client, print))
 }
 
 /// The server under test, ended when this is dropped.

@@ -3,15 +3,21 @@
 use std::io::{BufRead, BufReader};
 use std::ops::Add;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::output::Print;
 
 /// The longest time that one command may take. Single tests that hang are ended by the test runners.
 const LIMIT: &str = "50m";
 /// How long after the end of a command its output may stay open.
 const AFTER_END: Duration = Duration::from_secs(10);
+/// How often to look whether a command that prints nothing has ended.
+const LOOK: Duration = Duration::from_millis(200);
+/// How many lines may wait to be printed.
+const LINES_AHEAD: usize = 1_000;
 
 /// Passed and failed tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,10 +49,10 @@ impl From<Result<()>> for Outcome {
 }
 
 impl Outcome {
-    /// Runs a command, shows its output, and counts the tests in it.
-    pub fn of(command: &Command) -> Self {
+    /// Runs a command, prints its output, and counts the tests in it.
+    pub fn of(command: &Command, print: Print<'_>) -> Self {
         let mut count = Count::default();
-        let result = show(command, &mut count).with_context(|| shown(command));
+        let result = show(command, print, &mut count).with_context(|| shown(command));
         Self { count, result }
     }
 
@@ -56,7 +62,7 @@ impl Outcome {
     }
 }
 
-fn show(command: &Command, count: &mut Count) -> Result<()> {
+fn show(command: &Command, print: Print<'_>, count: &mut Count) -> Result<()> {
     let (output, input) = std::io::pipe().context("make a pipe")?;
     let mut limited = Command::new("timeout");
     limited.args(["--foreground", "--kill-after=30", LIMIT]);
@@ -67,22 +73,31 @@ fn show(command: &Command, count: &mut Count) -> Result<()> {
     let mut child = limited.spawn().context("start")?;
     // It holds the writing end of the pipe, which would stay open.
     drop(limited);
-    let (counted, counts) = sync_channel(1);
-    std::thread::spawn(move || counted.send(show_lines(BufReader::new(output))));
-    let status = child.wait().context("wait for its end")?;
-    *count = counts.recv_timeout(AFTER_END).context("something that it started still runs")?;
-    if status.success() { Ok(()) } else { Err(anyhow!("{status}")) }
-}
-
-/// Prints all lines, and returns how many tests they count.
-fn show_lines(output: impl BufRead) -> Count {
-    let mut count = Count::default();
-    for line in output.split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        count = count + count_of(&line).unwrap_or_default();
+    let (read, lines) = sync_channel(LINES_AHEAD);
+    std::thread::spawn(move || {
+        let lines = BufReader::new(output).split(b'\n').map_while(Result::ok);
+        // Nobody listens any more if the output stays open for too long.
+        lines
+            .map(|line| String::from_utf8_lossy(&line).into_owned())
+            .try_for_each(|line| read.send(line).ok())
+    });
+    let mut ended: Option<Instant> = None;
+    loop {
+        match lines.recv_timeout(LOOK) {
+            Ok(line) => {
+                print(&line);
+                *count = *count + count_of(&line).unwrap_or_default();
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        match ended {
+            Some(at) => ensure!(at.elapsed() < AFTER_END, "something that it started still runs"),
+            None => ended = child.try_wait().context("look for its end")?.map(|_| Instant::now()),
+        }
     }
-    count
+    let status = child.wait().context("wait for its end")?;
+    if status.success() { Ok(()) } else { Err(anyhow!("{status}")) }
 }
 
 fn shown(command: &Command) -> String {
@@ -125,6 +140,8 @@ fn count_of(line: &str) -> Option<Count> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -160,7 +177,10 @@ mod tests {
         let script = "echo '2 passed, 0 failed'; echo '1 passed, 4 failed' >&2; exit 101";
         let mut command = Command::new("sh");
         command.args(["-c", script]).current_dir("/");
-        let outcome = Outcome::of(&command).and(Outcome::from(Ok(())));
+        let lines = Mutex::new(Vec::new());
+        let print = |line: &str| lines.lock().unwrap().push(line.to_owned());
+        let outcome = Outcome::of(&command, &print).and(Outcome::from(Ok(())));
+        assert_eq!(lines.into_inner().unwrap(), ["2 passed, 0 failed", "1 passed, 4 failed"]);
         assert_eq!(outcome.count, Count { passed: 3, failed: 4 });
         assert!(format!("{:#}", outcome.result.unwrap_err()).contains("101"));
     }

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::output::{Print, print};
+use crate::schedule::{self, Ended, Step};
 use crate::step::{Count, Outcome};
 use crate::workspace::{cargo, debug_program, root, target};
-use crate::{autobahn, docs, install};
+use crate::{autobahn, docs, install, rust};
 
 /// Folders with a `package.json`, whose scripts `test` and `test:…` are run.
 const JAVASCRIPT: [(&str, &[&str]); 2] =
@@ -18,7 +20,7 @@ const JAVASCRIPT: [(&str, &[&str]); 2] =
 /// Checks and tests everything, and installs what is missing for that.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Runs only the step of this name; the summary lists the steps
+    /// Runs only the step of this name and those that it needs; the summary lists the steps
     #[arg(long, value_name = "STEP")]
     only: Option<String>,
     /// Leaves out the steps that take long and seldom fail: torture, Autobahn, rustdoc and JavaScript
@@ -26,94 +28,115 @@ pub struct Arguments {
     quick: bool,
 }
 
-/// A line of the summary.
-struct Step {
-    name: &'static str,
-    quick: bool,
-    run: fn() -> Outcome,
-}
-
-/// All steps, in their order.
-const STEPS: [Step; 11] = [
-    step("install", || install::all().into()),
-    step("format", format),
-    step("clippy", || {
-        Outcome::of(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-    }),
+/// All steps in the order in which they are shown. What compiles or checks code runs one after the other, since cargo does one thing at
+/// a time in a build folder; the tests, which mostly wait, run beside it.
+static STEPS: [Step; 13] = [
+    step("install", &[], &[], |_| install::all().into()),
+    step("format", &[], &[], format),
     // The tests that follow find everything built: programs, tests and examples, with the same features.
-    step("build", || Outcome::of(cargo().args(["build", "--workspace", "--all-targets"]))),
-    step("rust", rust),
-    step("generated-docs", || docs::check().into()),
-    slow("torture", || of(debug_program("torture"), |torture| torture.args(["faults", "--short"]))),
-    slow("autobahn", autobahn::representative),
-    slow("rustdoc", rustdoc),
-    slow("clients/js", || javascript(0)),
-    slow("console", || javascript(1)),
+    step("build", &[], &["format"], build),
+    step("list", &["install", "build"], &[], rust::list),
+    step("rust", &["list"], &[], rust::apart),
+    step("rust-shared", &["list"], &[], rust::shared),
+    step("generated-docs", &["build"], &[], |_| docs::check().into()),
+    step("clippy", &[], &["list"], clippy),
+    slow("rustdoc", &[], &["clippy"], rustdoc),
+    slow("torture", &["install", "build"], &[], torture),
+    slow("autobahn", &["install", "build"], &["rust-shared"], autobahn::representative),
+    slow("clients/js", &["install", "build"], &["autobahn"], |print| javascript(0, print)),
+    // Its tests install the client's packages, too.
+    slow("console", &["install", "build"], &["clients/js"], |print| javascript(1, print)),
 ];
 
-const fn step(name: &'static str, run: fn() -> Outcome) -> Step {
-    Step { name, quick: true, run }
+type Names = &'static [&'static str];
+
+const fn step(name: &'static str, needs: Names, after: Names, run: fn(Print<'_>) -> Outcome) -> Step {
+    Step { name, quick: true, needs, after, run }
 }
 
-const fn slow(name: &'static str, run: fn() -> Outcome) -> Step {
-    Step { name, quick: false, run }
+const fn slow(name: &'static str, needs: Names, after: Names, run: fn(Print<'_>) -> Outcome) -> Step {
+    Step { name, quick: false, needs, after, run }
 }
 
 /// Runs the steps, and prints a summary. Returns whether all succeeded.
 pub fn run(arguments: &Arguments) -> Result<bool> {
-    let wanted = |step: &&Step| match &arguments.only {
-        Some(name) => step.name == name,
-        None => step.quick || !arguments.quick,
-    };
-    let steps: Vec<&Step> = STEPS.iter().filter(wanted).collect();
-    if steps.is_empty() {
-        bail!("the steps are {}", STEPS.map(|step| step.name).join(", "));
-    }
+    let steps = wanted(arguments)?;
+    let begun = Instant::now();
     let mut summary = Summary::default();
-    for step in steps {
-        println!("\n=== {} ===", step.name);
-        let begun = Instant::now();
-        let outcome = (step.run)();
-        summary.add(step.name, begun.elapsed(), outcome);
+    for Ended { name, took, outcome } in schedule::run(&steps, print) {
+        summary.add(name, took, outcome);
     }
-    print!("{}", summary.text());
+    println!("{}", summary.text(begun.elapsed()));
     Ok(summary.failures.is_empty())
 }
 
-fn format() -> Outcome {
-    let formatted = Outcome::of(cargo().args(["fmt", "--all", "--check"]));
+/// The steps to run.
+fn wanted(arguments: &Arguments) -> Result<Vec<&'static Step>> {
+    let Some(only) = &arguments.only else {
+        return Ok(STEPS.iter().filter(|step| step.quick || !arguments.quick).collect());
+    };
+    let mut names = vec![only.as_str()];
+    // Each step needs steps before it only.
+    for step in STEPS.iter().rev() {
+        if names.contains(&step.name) {
+            names.extend(step.needs);
+        }
+    }
+    let steps: Vec<&Step> = STEPS.iter().filter(|step| names.contains(&step.name)).collect();
+    if steps.is_empty() {
+        bail!("the steps are {}", STEPS.each_ref().map(|step| step.name).join(", "));
+    }
+    Ok(steps)
+}
+
+fn format(print: Print<'_>) -> Outcome {
+    let formatted = Outcome::of(cargo().args(["fmt", "--all", "--check"]), print);
     // The programs of the fuzzer have a lock file of their own, which nothing else here reads.
     let lock = ["tree", "--locked", "--depth", "0", "--manifest-path", "fuzz/Cargo.toml"];
-    formatted.and(Outcome::of(cargo().args(lock)))
+    formatted.and(Outcome::of(cargo().args(lock), print))
 }
 
-fn rust() -> Outcome {
-    of(nextest(), |nextest| nextest.args(["run", "--workspace", "--no-fail-fast"]))
+fn build(print: Print<'_>) -> Outcome {
+    Outcome::of(cargo().args(["build", "--workspace", "--all-targets"]), print)
 }
 
-/// The test runner, from the folder of tools.
-fn nextest() -> Result<Command> {
-    let mut command = Command::new(install::tools()?.join("cargo-nextest"));
-    command.arg("nextest").current_dir(root());
-    Ok(command)
+fn clippy(print: Print<'_>) -> Outcome {
+    Outcome::of(
+        in_background(&cargo()).args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        print,
+    )
 }
 
-fn rustdoc() -> Outcome {
+fn torture(print: Print<'_>) -> Outcome {
+    of(debug_program("torture"), |torture| torture.args(["faults", "--short"]), print)
+}
+
+fn rustdoc(print: Print<'_>) -> Outcome {
     // With examples, so that dependencies have the features of the step clippy and are not checked again. The program Starling is
     // left out, since it has the name of its library.
     let mut words = vec!["doc", "--workspace", "--no-deps", "--lib", "--examples"];
     words.extend(
         ["xtask", "torture", "testkit", "starling-sabotaged"].into_iter().flat_map(|bin| ["--bin", bin]),
     );
-    Outcome::of(cargo().args(words).env("RUSTDOCFLAGS", "-D warnings"))
+    Outcome::of(in_background(&cargo()).args(words).env("RUSTDOCFLAGS", "-D warnings"), print)
+}
+
+/// The same command, which gives way to others: tests that run meanwhile get the processor first.
+fn in_background(command: &Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "10"]).arg(command.get_program());
+    if let Some(folder) = command.get_current_dir() {
+        nice.current_dir(folder);
+    }
+    nice
 }
 
 /// Runs the scripts of a folder beside a Redis and a PostgreSQL. They find the program in `STARLING_BIN`.
-fn javascript(folder: usize) -> Outcome {
+fn javascript(folder: usize, print: Print<'_>) -> Outcome {
     let (folder, scripts) = JAVASCRIPT[folder];
     let folder = root().join(folder);
     let installed =
-        Outcome::of(npm(&folder, &mut Command::new("npm")).args(["ci", "--no-audit", "--no-fund"]));
+        Outcome::of(npm(&folder, &mut Command::new("npm")).args(["ci", "--no-audit", "--no-fund"]), print);
     scripts.iter().fold(installed, |outcome, script| {
         let with = debug_program("testkit").and_then(|mut testkit| {
             testkit
@@ -121,7 +144,7 @@ fn javascript(folder: usize) -> Outcome {
                 .env("STARLING_BIN", target()?.join("debug/starling"));
             Ok(testkit)
         });
-        outcome.and(of(with, |testkit| npm(&folder, testkit)))
+        outcome.and(of(with, |testkit| npm(&folder, testkit), print))
     })
 }
 
@@ -130,9 +153,13 @@ fn npm<'a>(folder: &Path, command: &'a mut Command) -> &'a mut Command {
 }
 
 /// The outcome of a command that has to be found first.
-fn of(command: Result<Command>, finish: impl FnOnce(&mut Command) -> &mut Command) -> Outcome {
+fn of(
+    command: Result<Command>,
+    finish: impl FnOnce(&mut Command) -> &mut Command,
+    print: Print<'_>,
+) -> Outcome {
     match command {
-        Ok(mut command) => Outcome::of(finish(&mut command)),
+        Ok(mut command) => Outcome::of(finish(&mut command), print),
         Err(error) => Err(error).into(),
     }
 }
@@ -162,9 +189,13 @@ impl Summary {
         self.count = self.count + count;
     }
 
-    fn text(&self) -> String {
+    fn text(&self, took: Duration) -> String {
         let Count { passed, failed } = self.count;
-        format!("\n{}\n=== summary ===\n{}\n{passed} passed, {failed} failed\n", self.failures, self.lines)
+        let (failures, lines, seconds) = (&self.failures, &self.lines, took.as_secs_f64());
+        format!(
+            "\n{failures}\n=== summary ===\n{lines}{:<20} {seconds:>14.1} s\n\n{passed} passed, {failed} failed",
+            "whole"
+        )
     }
 }
 
@@ -175,6 +206,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn steps_wait_only_for_steps_that_are_before_them_in_the_list() {
+        for (at, step) in STEPS.iter().enumerate() {
+            for name in step.needs.iter().chain(step.after) {
+                assert!(STEPS[..at].iter().any(|before| before.name == *name), "{}: {name}", step.name);
+            }
+        }
+    }
+
+    #[test]
     fn the_last_line_is_the_sum_and_a_failed_check_counts_as_one() {
         let mut summary = Summary::default();
         summary.add(
@@ -182,11 +222,13 @@ mod tests {
             Duration::ZERO,
             Outcome { count: Count { passed: 5, failed: 0 }, result: Ok(()) },
         );
-        assert!(summary.failures.is_empty() && summary.text().ends_with("\n\n5 passed, 0 failed\n"));
+        assert!(
+            summary.failures.is_empty() && summary.text(Duration::ZERO).ends_with("\n\n5 passed, 0 failed")
+        );
         summary.add("clippy", Duration::ZERO, Err(anyhow!("warnings")).into());
         assert!(
-            summary.text().ends_with("\n\n5 passed, 1 failed\n")
-                && summary.text().contains("clippy failed: warnings")
+            summary.text(Duration::ZERO).ends_with("\n\n5 passed, 1 failed")
+                && summary.text(Duration::ZERO).contains("clippy failed: warnings")
         );
     }
 }

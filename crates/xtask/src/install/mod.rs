@@ -28,6 +28,7 @@ pub fn all() -> Result<()> {
 pub fn tools() -> Result<PathBuf> {
     let folder = workspace::target()?.join("tools");
     python::install(&python::TOOLS, &folder)?;
+    python::install_nextest(&folder)?;
     Ok(folder.join("bin"))
 }
 
