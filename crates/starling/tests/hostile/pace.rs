@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 
 use crate::{SOON, TURN};
 
-/// How many messages are measured in one go.
-const SENDS: usize = 15;
+/// How many commands are measured in one go.
+const COMMANDS: usize = 15;
 /// How often rest and attack take turns.
 const PARTS: usize = 3;
 /// How many times as long a message may take under attack even where many reads come before it: attackers and node share the machine, and a
@@ -26,7 +26,7 @@ const SLOWER_MAX: u32 = 4;
 /// How many conversations that do not exist a resume names.
 const INVENTED: usize = 1_000;
 
-/// A message that was sent and taken.
+/// A command that was answered.
 #[derive(Clone, Copy)]
 struct Taken {
     time: Duration,
@@ -113,34 +113,85 @@ impl Attack {
     }
 }
 
-/// Sends of somebody else, at rest and under attack in turns.
-async fn compare(node: &Node, mut attack: Attack) -> Result<()> {
-    let mut client = Client::connect(&node.ws_url(), &node.token("quiet"), Encoding::Json).await?;
-    client.set_patience(SOON);
-    client.command("create", json!({"conversation": "quiet"})).await?;
-    let (mut at_rest, mut attacked) = (Vec::new(), Vec::new());
-    for part in 0..PARTS {
-        at_rest.extend(sends(&mut client, &attack, &format!("r{part}")).await?);
-        attack.begin().await?;
-        attacked.extend(sends(&mut client, &attack, &format!("a{part}")).await?);
-        attack.pause().await?;
+/// What is measured at rest and under attack.
+#[derive(Clone, Copy)]
+enum Measured {
+    /// Messages of another user, which must not wait.
+    MessagesOfAnother,
+    /// Pages for the user who attacks. They wait in the line of this user's reads.
+    PagesOfAttacker,
+}
+
+/// The medians of what was measured.
+struct Comparison {
+    at_rest: Duration,
+    attacked: Duration,
+    /// How many answers the attackers got before one that was measured.
+    answers: u64,
+    readers: u64,
+}
+
+impl Comparison {
+    /// Whether what was measured waited for the attackers' reads.
+    fn has_waited(&self) -> bool {
+        self.answers >= self.readers / 2 && self.attacked > self.at_rest * SLOWER_MAX
     }
-    let (rest, under) = (median(&at_rest, |taken| taken.time), median(&attacked, |taken| taken.time));
-    let (before, all) = (median(&attacked, |taken| taken.answers), attack.readers);
-    println!("at rest {rest:?}, under attack {under:?}, after {before} answers to {all} readers (medians)");
-    ensure!(
-        before < all / 2 || under <= rest * SLOWER_MAX,
-        "a message is taken after {before} of the reads of {all} sockets, in {under:?}; at rest in {rest:?}"
-    );
+}
+
+impl std::fmt::Display for Comparison {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Comparison { at_rest, attacked, answers, readers } = self;
+        write!(
+            f,
+            "at rest {at_rest:?}, under attack {attacked:?}, after {answers} answers to {readers} readers (medians)"
+        )
+    }
+}
+
+/// Checks that the messages of another user do not wait for an attack.
+async fn messages_do_not_wait(node: &Node, attack: Attack) -> Result<()> {
+    let comparison = compare(node, attack, Measured::MessagesOfAnother).await?;
+    ensure!(!comparison.has_waited(), "messages wait for the reads: {comparison}");
     Ok(())
 }
 
-async fn sends(client: &mut Client, attack: &Attack, name: &str) -> Result<Vec<Taken>> {
-    let mut all = Vec::with_capacity(SENDS);
-    for n in 0..SENDS {
-        let fields = json!({"conversation": "quiet", "key": format!("{name}-{n}"), "content": "x"});
+/// Measures at rest and under attack in turns.
+async fn compare(node: &Node, mut attack: Attack, measured: Measured) -> Result<Comparison> {
+    let user = match measured {
+        Measured::MessagesOfAnother => "quiet",
+        Measured::PagesOfAttacker => "loud",
+    };
+    let mut client = Client::connect(&node.ws_url(), &node.token(user), Encoding::Json).await?;
+    client.set_patience(SOON);
+    client.command("create", json!({"conversation": user})).await?;
+    let (mut at_rest, mut attacked) = (Vec::new(), Vec::new());
+    for part in 0..PARTS {
+        at_rest.extend(measure(&mut client, &attack, measured, &format!("r{part}")).await?);
+        attack.begin().await?;
+        attacked.extend(measure(&mut client, &attack, measured, &format!("a{part}")).await?);
+        attack.pause().await?;
+    }
+    let comparison = Comparison {
+        at_rest: median(&at_rest, |taken| taken.time),
+        attacked: median(&attacked, |taken| taken.time),
+        answers: median(&attacked, |taken| taken.answers),
+        readers: attack.readers,
+    };
+    println!("{comparison}");
+    Ok(comparison)
+}
+
+async fn measure(client: &mut Client, attack: &Attack, measured: Measured, name: &str) -> Result<Vec<Taken>> {
+    let mut all = Vec::with_capacity(COMMANDS);
+    for n in 0..COMMANDS {
+        let (command, fields) = match measured {
+            Measured::MessagesOfAnother => {
+                ("send", json!({"conversation": "quiet", "key": format!("{name}-{n}"), "content": "x"}))
+            }
+            Measured::PagesOfAttacker => ("history", json!({"conversation": "loud"})),
+        };
         let (began, answers) = (Instant::now(), attack.answers());
-        client.command("send", fields).await?;
+        client.command(command, fields).await?;
         all.push(Taken { time: began.elapsed(), answers: attack.answers() - answers });
     }
     Ok(all)
@@ -158,13 +209,10 @@ async fn node(database: &str) -> Result<Node> {
     Node::builder().database(&database).unlimited().env("STARLING_DATABASE_POOL_SIZE", "6").start().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn messages_do_not_wait_for_hundreds_of_pages() -> Result<()> {
-    const SOCKETS: usize = 300;
-    let _turn = TURN.lock().await;
-    let node = node("pace_pages").await?;
+/// Opens connections of one user, each of which asks for pages.
+async fn page_readers(node: &Node, count: usize) -> Result<Vec<Reader>> {
     let mut readers = Vec::new();
-    for n in 0..SOCKETS {
+    for n in 0..count {
         let mut client = Client::connect(&node.ws_url(), &node.token("loud"), Encoding::Json).await?;
         client.set_patience(SOON);
         if n == 0 {
@@ -177,7 +225,26 @@ async fn messages_do_not_wait_for_hundreds_of_pages() -> Result<()> {
         }
         readers.push(Reader::History(Box::new(client)));
     }
-    compare(&node, Attack::of(readers)).await
+    Ok(readers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_do_not_wait_for_hundreds_of_pages() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let node = node("pace_pages").await?;
+    let readers = page_readers(&node, 300).await?;
+    messages_do_not_wait(&node, Attack::of(readers)).await
+}
+
+/// The control of the tests here: what does wait for the reads of all sockets is seen to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_the_user_who_attacks_are_seen_to_wait() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let node = node("pace_control").await?;
+    let readers = page_readers(&node, 100).await?;
+    let comparison = compare(&node, Attack::of(readers), Measured::PagesOfAttacker).await?;
+    ensure!(comparison.has_waited(), "pages in one user's line did not wait: {comparison}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,5 +263,5 @@ async fn messages_do_not_wait_for_resumes_that_name_what_is_not_there() -> Resul
         readers.push(Reader::Resume { url: url.clone(), token: token.clone(), resume });
         client.cut();
     }
-    compare(&node, Attack::of(readers)).await
+    messages_do_not_wait(&node, Attack::of(readers)).await
 }
