@@ -139,6 +139,7 @@ fn attach(session: &str, node: &str, resume: bool) -> Attach {
         resume: resume.then(|| ResumeAttach { ticket_issued_at_ms: now_ms() }),
         waited: Duration::ZERO,
         after: 0,
+        again: false,
         window_ms: 120_000,
     }
 }

@@ -76,6 +76,8 @@ pub struct Attach {
     pub waited: Duration,
     /// The highest stamp that the ticket and the node know of earlier attaches. The stamp of this attach must exceed it.
     pub after: Stamp,
+    /// Whether the node asks again for an attach that has its stamp already. It is counted once.
+    pub again: bool,
     /// How long a session outlives its socket, milliseconds.
     pub window_ms: u64,
 }

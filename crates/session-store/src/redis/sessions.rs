@@ -84,12 +84,12 @@ impl Sessions {
             let answer = self.attach_once(attach, script).await?;
             match answer {
                 Answer::Attached(attached) => {
-                    self.link.metrics.count(&attached);
+                    self.count(attach, &attached);
                     return Ok(attached);
                 }
                 Answer::Missing if self.is_lost_since(attach, window_ms, asked).await? => mode = "rebuild",
                 Answer::Missing => {
-                    self.link.metrics.count(&Attached::Refused);
+                    self.count(attach, &Attached::Refused);
                     return Ok(Attached::Refused);
                 }
                 Answer::WhoIs(node) => {
@@ -316,6 +316,12 @@ impl Sessions {
             let enter = Command::new("ZADD", index.clone()).with(expires_ms).with(&session);
             [enter, Command::new("PEXPIRE", index).with(LIFETIME_MS)]
         })
+    }
+
+    fn count(&self, attach: &Attach, attached: &Attached) {
+        if !attach.again {
+            self.link.metrics.count(attached);
+        }
     }
 
     /// Returns whether the store lost its data lately, and after this ticket was issued.

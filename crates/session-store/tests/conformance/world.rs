@@ -148,6 +148,7 @@ pub fn fresh(session: &str, node: &str) -> Attach {
         resume: None,
         waited: Duration::ZERO,
         after: 0,
+        again: false,
         window_ms: WINDOW_MS,
     }
 }

@@ -46,6 +46,7 @@ fn fresh(session: &str) -> Attach {
         resume: None,
         waited: Duration::ZERO,
         after: 0,
+        again: false,
         window_ms: 60_000,
     }
 }

@@ -141,7 +141,17 @@ async fn what_happens_on_two_nodes_is_counted_and_timed_where_it_happens() -> Re
     becomes(second, "starling_catch_up_pages_total", "", |value| value >= 1.0).await?;
     becomes(second, "starling_connections", "", |value| value == 2.0).await?;
     // The node that had her session knows where it is now.
-    becomes(first, "starling_sessions", "", |value| value == 0.0).await
+    becomes(first, "starling_sessions", "", |value| value == 0.0).await?;
+    // The node asks the store twice when it has just written the session's drop itself. That is still one attach.
+    let resume =
+        json!({"session": ada.welcome()["session"], "ticket": ada.welcome()["ticket"], "cursors": {}});
+    ada.cut();
+    let ada = Client::resume(&second.ws_url(), &token, Encoding::Json, resume).await?;
+    ensure!(ada.welcome()["resumed"] == true, "{}", ada.welcome());
+    becomes(second, "starling_resumes_total", "result=\"resumed\"", |value| value == 2.0).await?;
+    let attached = second.metric("starling_session_store_attached_total", "outcome=\"resumed\"").await?;
+    ensure!(attached == 2.0, "two resumes are counted as {attached} attaches");
+    Ok(())
 }
 
 /// Waits until the sum of these series has the expected value.

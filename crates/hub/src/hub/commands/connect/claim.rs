@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use starling_auth::{Identity, Ticket};
 use starling_model::TopicName;
-use starling_session_store::{Attached, Held, Hold, JoinedConversation, ResumeAttach};
+use starling_session_store::{Attach, Attached, Held, Hold, JoinedConversation, ResumeAttach};
 use starling_wire::protocol::CloseReason;
 
 use super::attaching::Attaching;
@@ -64,7 +64,7 @@ impl Hub {
         if was_here && attached.is_ok() {
             // The session's last changes on this node, and its drop, may not have been written yet. The attach keeps its stamp.
             self.writer.flush().await;
-            attached = self.session_store.attach(&attach).await;
+            attached = self.session_store.attach(&Attach { again: true, ..attach }).await;
         }
         Ok(Some(match attached {
             Ok(Attached::Refused) => return Ok(None),

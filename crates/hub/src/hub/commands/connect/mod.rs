@@ -169,6 +169,7 @@ impl Hub {
             resume,
             waited: began.at.elapsed(),
             after: began.after,
+            again: false,
             window_ms: millis(self.config.resume_window),
         }
     }
