@@ -20,14 +20,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "starling.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{ include "starling.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: starling
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := dict "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
+{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/part-of" "starling" -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- merge $own (include "starling.selectorLabels" . | fromYaml) .Values.commonLabels | toYaml -}}
 {{- end -}}
 
 {{/* The image, by digest where one is given. */}}
@@ -84,6 +81,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* Who brings the schema up to date. The databases of a trial do not exist yet when a hook runs before the first install. */}}
 {{- define "starling.migrations" -}}
 {{- ternary "node" .Values.migrations.mode .Values.trial.enabled -}}
+{{- end -}}
+
+{{/* `true` if the nodes themselves do TLS on the public port; else empty. */}}
+{{- define "starling.tls" -}}
+{{- if .Values.config.tls_certificate_file -}}true{{- end -}}
 {{- end -}}
 
 {{/* Seconds that a drain may take: `config.drain_seconds`, or the program's default. */}}
@@ -226,6 +228,16 @@ seccompProfile: { type: RuntimeDefault }
 {{- end -}}
 {{- if and .Values.trial.enabled (or .Values.secrets.values.databaseUrl .Values.secrets.values.redisUrl) -}}
 {{- fail "trial.enabled makes databaseUrl and redisUrl itself: leave them out of secrets.values" -}}
+{{- end -}}
+{{- range $labels := list "commonLabels" "podLabels" -}}
+{{- range $label := keys (index $.Values $labels) | sortAlpha -}}
+{{- if or (hasPrefix "app.kubernetes.io/" $label) (hasPrefix "helm.sh/" $label) -}}
+{{- fail (printf "%s can't set %s, which the chart sets itself" $labels $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if ne (empty .Values.config.tls_certificate_file) (empty .Values.config.tls_key_file) -}}
+{{- fail "config.tls_certificate_file and config.tls_key_file need each other" -}}
 {{- end -}}
 {{- range $scaler := list "autoscaling" "keda" -}}
 {{- $values := index $.Values $scaler -}}

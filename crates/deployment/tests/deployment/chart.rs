@@ -143,19 +143,23 @@ fn pods_get_the_time_of_their_drain_and_ten_seconds_more() -> Result<()> {
 
 #[test]
 fn the_job_for_migrations_needs_nothing_that_is_installed_after_it() -> Result<()> {
-    for name in ["plain", "production", "gateway-keda"] {
+    for name in ["plain", "production", "gateway-keda", "tls"] {
         let rendered = manifests(&Values::ci(name))?;
         let job = find(&rendered, "Job/starling-migrate")?;
         assert_eq!(job.0["metadata"]["annotations"]["helm.sh/hook"], "pre-install,pre-upgrade", "{name}");
         let pod = job.pod().context("a pod")?;
         assert_eq!(pod["serviceAccountName"], Value::Null, "{name}: the account of the namespace is there");
         for volume in pod["volumes"].as_array().context("volumes")? {
-            let secret = volume["secret"]["secretName"].as_str().context("only secrets")?;
+            // Further volumes are their owner's affair.
+            if volume["name"] != "secrets" {
+                continue;
+            }
+            let secret = volume["secret"]["secretName"].as_str().context("a secret")?;
             let made = rendered.iter().find(|made| made.id().ends_with(&format!("Secret/{secret}")));
             let weight = made.map(|made| made.0["metadata"]["annotations"]["helm.sh/hook-weight"].clone());
             match (name, weight) {
                 // Somebody else made it before.
-                ("production", None) => {}
+                ("production" | "tls", None) => {}
                 (_, Some(weight)) => assert_eq!(weight, "-10", "{name}: {secret} comes before the job"),
                 (_, None) => anyhow::bail!("{name}: nobody makes {secret}"),
             }
@@ -172,6 +176,27 @@ fn the_nodes_of_a_trial_make_their_schema_because_no_database_is_there_for_a_hoo
     assert!(config.as_str().context("a file")?.contains("database_migrate = true"));
     for (kind, name) in [("Deployment", "trial-redis"), ("StatefulSet", "trial-postgres")] {
         find(&rendered, &format!("{kind}/starling-{name}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn controllers_speak_tls_to_nodes_that_do() -> Result<()> {
+    for (controller, object, annotation) in [
+        ("nginx", "Ingress/starling", "nginx.ingress.kubernetes.io/backend-protocol"),
+        ("haproxy", "Ingress/starling", "haproxy.org/server-ssl"),
+        ("traefik", "Service/starling", "traefik.ingress.kubernetes.io/service.serversscheme"),
+        ("aws", "Ingress/starling", "alb.ingress.kubernetes.io/backend-protocol"),
+    ] {
+        for (file, tls) in [("plain", false), ("tls", true)] {
+            let ingress =
+                format!("ingress.enabled=true,ingress.hosts[0]=a.example,ingress.controller={controller}");
+            let rendered = manifests(&Values::ci(file).set(&ingress))?;
+            let annotations = &find(&rendered, object)?.0["metadata"]["annotations"];
+            assert_eq!(annotations[annotation].is_string(), tls, "{controller}, {file}");
+            let port = &find(&rendered, "Service/starling")?.0["spec"]["ports"][0];
+            assert_eq!(port["appProtocol"], if tls { "kubernetes.io/wss" } else { "kubernetes.io/ws" });
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use starling_deployment::chart::{Values, render};
 
 /// Values on top of those of a file in `ci/`, and what the message has to name.
-const REFUSED: [(&str, &str, &[&str]); 34] = [
+const REFUSED: [(&str, &str, &[&str]); 37] = [
     // Unknown keys, on each level.
     ("plain", "replicas=3", &["replicas"]),
     ("plain", "image.tags=1", &["image", "tags"]),
@@ -16,6 +16,8 @@ const REFUSED: [(&str, &str, &[&str]); 34] = [
     ("plain", "metrics.serviceMonitor.intervall=15s", &["serviceMonitor", "intervall"]),
     ("plain", "networkPolicy.ingressFrom[0].podSelectors.a=b", &["ingressFrom", "podSelectors"]),
     // What the chart sets itself, or takes as a secret.
+    ("plain", "podLabels.app\\.kubernetes\\.io/name=chat", &["podLabels", "app.kubernetes.io/name"]),
+    ("plain", "commonLabels.helm\\.sh/chart=chat", &["commonLabels", "helm.sh/chart"]),
     ("plain", "config.listen=0.0.0.0:80", &["config", "listen"]),
     ("plain", "config.jwt_secret=abc", &["config", "jwt_secret"]),
     // Wrong types and values.
@@ -45,6 +47,7 @@ const REFUSED: [(&str, &str, &[&str]); 34] = [
     ("gateway-keda", "secrets.external.storeName=", &["secrets.external", "storeName"]),
     ("gateway-keda", "jwt.algorithm=", &["jwt.algorithm"]),
     ("production", "ingress.hosts=null", &["ingress.hosts"]),
+    ("tls", "config.tls_key_file=", &["config.tls_certificate_file", "config.tls_key_file"]),
     ("plain", "updateStrategy.maxSurge=0", &["updateStrategy.maxSurge", "updateStrategy.maxUnavailable"]),
     ("trial", "secrets.existingSecret=mine", &["trial.enabled", "secrets.existingSecret"]),
 ];
