@@ -18,23 +18,23 @@ const SHARED: [&str; 3] = ["contract", "conformance", "postgres"];
 /// The tests of these programs that start servers of their own, and run with cargo-nextest.
 const APART: &str = "balance::";
 /// Threads of a program whose tests share servers. They mostly wait.
-const THREADS: &str = "8";
+const THREADS: &str = "6";
 /// The longest time for such a program. It prints the names of tests that take longer than a minute.
 const LIMIT: &str = "15m";
 
 /// Notes where the test programs are. The steps that run them then leave cargo to the checks of the code.
 pub fn list(print: Print<'_>) -> Outcome {
     let programs = Mutex::new(Vec::new());
-    let keep = |line: &str| {
-        print(line);
-        programs.lock().unwrap_or_else(PoisonError::into_inner).extend(program_of(line));
+    let keep = |line: &str| match program_of(line) {
+        Some(program) => programs.lock().unwrap_or_else(PoisonError::into_inner).push(program),
+        None => print(line),
     };
     let built = Outcome::of(cargo().args(["test", "--workspace", "--no-run"]), &keep);
     let programs = programs.into_inner().unwrap_or_else(PoisonError::into_inner);
-    built.and(write_lists(&programs, print).into())
+    built.and(write_lists(&programs).into())
 }
 
-fn write_lists(programs: &[String], print: Print<'_>) -> Result<()> {
+fn write_lists(programs: &[String]) -> Result<()> {
     let folder = folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     for name in SHARED {

@@ -41,7 +41,7 @@ static STEPS: [Step; 13] = [
     step("generated-docs", &["build"], &[], |_| docs::check().into()),
     step("clippy", &[], &["list"], clippy),
     slow("rustdoc", &[], &["clippy"], rustdoc),
-    slow("torture", &["install", "build"], &[], torture),
+    slow("torture", &["install", "build"], &["rust-shared"], torture),
     slow("autobahn", &["install", "build"], &["rust-shared"], autobahn::representative),
     slow("clients/js", &["install", "build"], &["autobahn"], |print| javascript(0, print)),
     // Its tests install the client's packages, too.
