@@ -33,6 +33,7 @@ mod upgrade;
 
 pub use config::{AddressLimits, GatewayConfig, RequestLimits, TlsConfig};
 pub use gateway::{Error, Gateway};
+pub use listener::BACKLOG;
 pub use origin::{NoOrigin, OriginPattern, Origins};
 pub use proxies::{NoNetwork, Proxies};
 pub use shard::{Inbox, Inboxes};

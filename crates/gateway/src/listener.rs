@@ -18,7 +18,7 @@ use crate::pages::{Pages, Target};
 use crate::shard::{Inboxes, Item};
 
 /// Number of connections that the kernel holds for the node: a storm of reconnects comes at once.
-const BACKLOG: i32 = 4_096;
+pub const BACKLOG: i32 = 4_096;
 /// Number of refused connections that are answered at once. Beyond that they are just closed.
 const REFUSALS_AT_ONCE: usize = 256;
 /// Bytes that the kernel takes for a socket beyond those that are on their way. A slow client is seen to read whenever half of them have

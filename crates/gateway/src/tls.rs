@@ -23,7 +23,10 @@ pub struct Certificate {
 
 impl Certificate {
     /// Reads the certificate and its key from their files.
-    pub(crate) fn read(config: &TlsConfig) -> Result<Arc<Certificate>, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Tls`] if the files can't be read or do not belong together.
+    pub fn read(config: &TlsConfig) -> Result<Arc<Certificate>, Error> {
         Ok(Arc::new(Certificate { current: RwLock::new(read(config)?) }))
     }
 
@@ -35,6 +38,11 @@ impl Certificate {
         let new = read(config)?;
         let old = std::mem::replace(&mut *self.current.write(), new.clone());
         Ok(old.cert != new.cert)
+    }
+
+    /// Returns the certificate of the node itself, without those of its authorities.
+    pub fn leaf(&self) -> Option<CertificateDer<'static>> {
+        self.current.read().cert.first().cloned()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fred::clients::Client;
+use fred::interfaces::ClientLike;
 use fred::types::Builder;
 use fred::types::config::{
     ClusterDiscoveryPolicy, ReconnectPolicy, ServerConfig, TcpConfig, UnresponsiveConfig,
@@ -39,6 +40,31 @@ pub struct Reconnect {
     pub silence_max: Duration,
     /// How often a command is sent if the connection breaks before the answer comes.
     pub attempts_max: u32,
+}
+
+/// Connects once and closes the connection again, to learn why others that keep trying do not connect.
+///
+/// # Errors
+/// [`Error::Refused`], and [`Error::Unavailable`] with the reason.
+pub async fn try_connect(address: &RedisAddress, limit: Duration) -> Result<(), Error> {
+    let config = ClientConfig {
+        command_timeout: limit,
+        connection_timeout: limit,
+        commands_max: FRAMES_MIN,
+        frames_max: FRAMES_MIN,
+        reconnect: None,
+    };
+    let client = client(address, &config)?;
+    match tokio::time::timeout(limit, client.init()).await {
+        Ok(Ok(connection)) => {
+            // An error means that the connection is gone already.
+            let _ = tokio::time::timeout(limit, client.quit()).await;
+            connection.abort();
+            Ok(())
+        }
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Error::Unavailable(format!("no connection within {limit:?}"))),
+    }
 }
 
 /// Makes a client, which does not connect yet.

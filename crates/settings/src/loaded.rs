@@ -55,6 +55,11 @@ pub struct Given {
 }
 
 impl Given {
+    /// The key, flag or variable as it was written.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What is wrong with it: names the key, the flag or variable, and the file.
     fn bad(&self, key: &str, why: &str) -> BadConfig {
         let path = self.path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default();
@@ -76,6 +81,8 @@ pub struct Loaded<S> {
     pub unknown_variables: Vec<String>,
     catalogue: Catalogue,
     given: BTreeMap<Place, Given>,
+    /// What was given first and lost to a later source, in that order.
+    overridden: BTreeMap<Place, Vec<Given>>,
     /// Files of secrets, to be read when all sources are known.
     paths: BTreeMap<Place, Given>,
 }
@@ -84,8 +91,14 @@ impl<S: Section + Default> Default for Loaded<S> {
     fn default() -> Self {
         let mut settings = S::default();
         let catalogue = Catalogue::of(&mut settings);
-        let (given, paths) = (BTreeMap::new(), BTreeMap::new());
-        Loaded { settings, unknown_variables: Vec::new(), catalogue, given, paths }
+        Loaded {
+            settings,
+            unknown_variables: Vec::new(),
+            catalogue,
+            given: BTreeMap::new(),
+            overridden: BTreeMap::new(),
+            paths: BTreeMap::new(),
+        }
     }
 }
 
@@ -208,11 +221,11 @@ impl<S: Section + Default> Loaded<S> {
         if name.is_path {
             let path = text.trim();
             let given = Given { text: String::new(), origin, path: Some(path.into()), name: written };
-            if path.is_empty() {
-                self.paths.remove(&place);
-            } else {
-                self.paths.insert(place, given);
-            }
+            let before = match path.is_empty() {
+                true => self.paths.remove(&place),
+                false => self.paths.insert(place.clone(), given),
+            };
+            self.overridden.entry(place).or_default().extend(before);
             return Ok(());
         }
         let given = Given { text, origin, path: None, name: written };
@@ -230,7 +243,8 @@ impl<S: Section + Default> Loaded<S> {
         let mut writing = Writing { place: &place, text: &given.text, result: Ok(()) };
         self.settings.visit(&mut writing);
         writing.result.map_err(|why| given.bad(place.key, &why))?;
-        self.given.insert(place, given);
+        let before = self.given.insert(place.clone(), given);
+        self.overridden.entry(place).or_default().extend(before);
         Ok(())
     }
 
@@ -258,6 +272,11 @@ impl<S> Loaded<S> {
     /// What was given for a setting; `None`: nothing, so that its default holds.
     pub fn given(&self, place: &Place) -> Option<&Given> {
         self.given.get(place).filter(|given| !given.text.is_empty())
+    }
+
+    /// What other sources gave for a setting and did not count, the weakest first.
+    pub fn overridden(&self, place: &Place) -> &[Given] {
+        self.overridden.get(place).map_or(&[], Vec::as_slice)
     }
 
     /// The sections of a table for which something was given.
@@ -421,6 +440,9 @@ mod tests {
         assert_eq!(origin(&loaded, "cups"), Some(Origin::Variable));
         assert_eq!(origin(&loaded, "name"), Some(Origin::Flag));
         assert_eq!(origin(&loaded, "lid_secret"), None);
+        let overridden = |key| loaded.overridden(&Place::of(key)).iter().map(Given::name).collect::<Vec<_>>();
+        assert_eq!(overridden("name"), ["name", "STARLING_NAME"]);
+        assert_eq!((overridden("cups"), overridden("water_url")), (vec!["cups"], vec![]));
     }
 
     #[test]

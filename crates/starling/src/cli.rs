@@ -7,7 +7,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use starling_settings::{BadConfig, Name, Setting};
 
+use crate::check::CheckRequest;
 use crate::config::Values;
+use crate::doctor::DoctorRequest;
 use crate::token::TokenRequest;
 
 /// The subcommand of a command line, with its own arguments.
@@ -18,6 +20,12 @@ pub enum Subcommand {
     Token(TokenRequest),
     /// Brings the schema up to date. `restored`: the database was restored to an earlier state.
     Migrate { restored: bool },
+    /// Asks the running node how it is; `ready`: whether clients should be sent to it.
+    Healthcheck { ready: bool },
+    /// Goes the way of a client.
+    Check(CheckRequest),
+    /// Examines the configuration and what the node depends on.
+    Doctor(DoctorRequest),
     /// Prints the effective configuration, or the reference of all settings.
     ShowConfig { markdown: bool },
 }
@@ -40,6 +48,19 @@ pub fn parse(
             ttl_seconds: token.get_one::<u64>("ttl").copied().unwrap_or(3_600),
         }),
         Some(("migrate", migrate)) => Subcommand::Migrate { restored: migrate.get_flag("restored") },
+        Some(("healthcheck", healthcheck)) => {
+            Subcommand::Healthcheck { ready: healthcheck.get_flag("ready") }
+        }
+        Some(("check", check)) => Subcommand::Check(CheckRequest {
+            url: check.get_one::<String>("url").cloned(),
+            token: check.get_one::<String>("token").cloned(),
+            token_file: check.get_one::<PathBuf>("token_file").cloned(),
+            tenant: text(check, "tenant"),
+        }),
+        Some(("doctor", doctor)) => Subcommand::Doctor(DoctorRequest {
+            json: doctor.get_flag("json"),
+            file: matches.get_one::<PathBuf>("config").cloned(),
+        }),
         Some(("config", config)) => Subcommand::ShowConfig { markdown: config.get_flag("markdown") },
         _ => Subcommand::Serve,
     };
@@ -68,7 +89,7 @@ pub fn command() -> Command {
         .literal(AnsiColor::Cyan.on_default())
         .placeholder(AnsiColor::Cyan.on_default());
     let about_settings = "Accepts every setting of `starling --help` as well.";
-    let others = [token(), migrate(), config()];
+    let others = [token(), doctor(), check(), healthcheck(), migrate(), config()];
     let others = others.map(|command| with_settings(command.after_help(about_settings), Shown::Nowhere));
     let serve = Command::new("serve").about("Serve (what plain `starling` does)");
     let command = Command::new("starling")
@@ -139,6 +160,56 @@ fn migrate() -> Command {
             .action(ArgAction::SetTrue)
             .help("The database was restored to an earlier state: make clients drop what it lacks"),
     )
+}
+
+fn doctor() -> Command {
+    Command::new("doctor")
+        .about("Examine configuration, database, Redis and limits, and say what to do")
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the findings as JSON"))
+}
+
+fn healthcheck() -> Command {
+    Command::new("healthcheck")
+        .about("Ask the running node of this configuration how it is, for probes of containers")
+        .after_long_help("Exits with 0 if the node answers, and with 1 otherwise.")
+        .arg(
+            Arg::new("ready")
+                .long("ready")
+                .action(ArgAction::SetTrue)
+                .help("Ask whether clients should be sent to it, instead of whether it works"),
+        )
+}
+
+fn check() -> Command {
+    Command::new("check")
+        .about("Connect as a client does, send a message and read it, and delete what was made")
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .value_name("URL")
+                .help("ws://HOST:PORT or wss://HOST of a load balancer or node [default: the node of this configuration]"),
+        )
+        .arg(
+            Arg::new("token")
+                .long("token")
+                .value_name("TOKEN")
+                .conflicts_with("token_file")
+                .help("Token to connect with, which others on this machine can see; --token-file hides it"),
+        )
+        .arg(
+            Arg::new("token_file")
+                .long("token-file")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("File that holds the token [default: a token that the secret of this configuration signs]"),
+        )
+        .arg(
+            Arg::new("tenant")
+                .long("tenant")
+                .value_name("TEXT")
+                .default_value("default")
+                .help("Tenant of a token that is signed here"),
+        )
 }
 
 fn config() -> Command {

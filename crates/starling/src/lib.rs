@@ -2,18 +2,22 @@
 //!
 //! The start, as a story: read the command line, check the whole configuration, open the ports, then begin to work.
 
+mod check;
 mod cli;
 mod config;
 mod database;
+mod doctor;
 mod failure;
 mod first_link;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway_node;
+mod healthcheck;
 mod keys;
 mod layers;
 mod metrics_port;
 mod migrate;
+mod outbound;
 mod output;
 mod own_secret;
 mod probes;
@@ -25,6 +29,7 @@ mod serve;
 mod setup;
 mod show_config;
 mod signals;
+mod terminal;
 mod token;
 mod worker;
 
@@ -82,6 +87,9 @@ fn run(subcommand: &Subcommand, matches: ArgMatches, layers: &Layers) -> Result<
         }
         Subcommand::Token(request) => print(&format!("{}\n", token::token(config, request)?)),
         Subcommand::Migrate { restored } => migrate::migrate(config, *restored),
+        Subcommand::Healthcheck { ready } => healthcheck::healthcheck(config, *ready),
+        Subcommand::Doctor(request) => doctor::doctor(&values, request),
+        Subcommand::Check(request) => check::check(config, request),
         Subcommand::Serve => serve::serve(&values, Arc::new(move || cli::values(&matches)), layers),
     }
 }

@@ -2,9 +2,12 @@
 //! too old, and the program's other commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod check;
 mod commands;
 mod database;
+mod doctor;
 mod first_start;
+mod healthcheck;
 mod proxies;
 mod redis;
 mod roles;

@@ -85,7 +85,7 @@ async fn a_redis_that_refuses_the_node_ends_the_start_with_1_and_the_reason() {
 }
 
 /// Responds to a connecting client like Redis 6.2.
-async fn be_old(mut socket: TcpStream) {
+pub async fn be_old(mut socket: TcpStream) {
     let mut read = [0; 4096];
     while let Ok(count @ 1..) = socket.read(&mut read).await {
         let asked = String::from_utf8_lossy(&read[..count]).to_uppercase();

@@ -18,7 +18,7 @@ async fn probe(node: &Node, path: &str) -> anyhow::Result<Response> {
 }
 
 /// Starts a worker, and waits until it is ready.
-async fn worker(builder: NodeBuilder) -> Node {
+pub async fn worker(builder: NodeBuilder) -> Node {
     let node = builder.env("STARLING_ROLES", "worker").without_waiting().start().await.unwrap();
     let ready = async || {
         anyhow::ensure!(node.is_running(), "the node has ended: {}", node.log());

@@ -25,15 +25,15 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::{BAD, SOON, finished};
 
 /// Certificate authority and its certificate for a server at 127.0.0.1, in PEM.
-struct Certificates {
+pub struct Certificates {
     folder: Folder,
-    authority: String,
+    pub authority: String,
     certificate: String,
-    key: String,
+    pub key: String,
 }
 
 impl Certificates {
-    async fn make() -> Self {
+    pub async fn make() -> Self {
         let folder = Folder::new("certificates").unwrap();
         let path = folder.path().to_owned();
         let make = "set -e; key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
@@ -50,7 +50,7 @@ impl Certificates {
     }
 
     /// Starts a node with the certificate.
-    fn node(&self) -> NodeBuilder {
+    pub fn node(&self) -> NodeBuilder {
         Node::builder()
             .file("server.crt", &self.certificate)
             .file("server.key", &self.key)
