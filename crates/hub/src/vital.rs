@@ -11,6 +11,7 @@ pub async fn vital<T>(task: &'static str, work: impl Future<Output = T>) -> T {
         return done;
     }
     tracing::error!(task, "a task has failed; the node ends, so that its clients resume elsewhere");
+    starling_telemetry::flush_before_abort();
     std::process::abort();
 }
 

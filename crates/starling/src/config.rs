@@ -154,6 +154,9 @@ settings! {
         setting log: String = { Telemetry "log" parsed("LEVELS", levels).or("info"); "RUST_LOG" }
         /// Where traces are sent, OTLP over HTTP. Without it: no traces.
         setting otlp_endpoint: Option<Url> = { Telemetry "otlp_endpoint" url(); "OTEL_EXPORTER_OTLP_ENDPOINT" }
+        /// Where errors and panics are reported, without anything that users wrote: the DSN of Sentry or of a service that speaks its
+        /// protocol, `https://KEY@HOST/PROJECT`. Without it: no reports.
+        setting sentry_dsn: Option<Secret> = { Telemetry "sentry_dsn" secret(); "SENTRY_DSN" }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use starling_gateway::GatewayConfig;
 use starling_hub::HubConfig;
 use starling_settings::BadConfig;
-use starling_telemetry::{TelemetryConfig, check_filter};
+use starling_telemetry::{TelemetryConfig, check_dsn, check_filter};
 
 use crate::config::Config;
 use crate::database::{Database, log_reads_at_once};
@@ -42,6 +42,9 @@ impl Setup {
     pub fn check(config: &Config) -> Result<(), BadConfig> {
         config.gateway.tls().map_err(|error| BadConfig(error.to_string()))?;
         check_filter(&config.telemetry.log).map_err(|error| BadConfig(error.to_string()))?;
+        if let Some(dsn) = sentry_dsn(config)? {
+            check_dsn(&dsn).map_err(|error| BadConfig(error.to_string()))?;
+        }
         Database::read(config)?;
         Redis::read(config)?;
         if config.node.roles.gateway
@@ -82,6 +85,7 @@ impl Setup {
                 log_format: telemetry.log_format,
                 filter: telemetry.log.clone(),
                 otlp_endpoint: telemetry.otlp_endpoint.as_ref().map(|url| url.expose().to_owned()),
+                sentry_dsn: sentry_dsn(config)?,
                 node,
                 version: VERSION.to_owned(),
             },
@@ -92,6 +96,12 @@ impl Setup {
             shards,
         })
     }
+}
+
+/// The address for error reports, which is a secret because it holds a key.
+fn sentry_dsn(config: &Config) -> Result<Option<String>, BadConfig> {
+    let dsn = config.telemetry.sentry_dsn.as_ref().map(|dsn| String::from_utf8(dsn.expose().to_vec()));
+    dsn.transpose().map_err(|_| BadConfig("sentry_dsn: is not UTF-8".into()))
 }
 
 /// A name for a node that was given none: the host's, and a random suffix.

@@ -428,6 +428,14 @@ pub const NODE: Section = Section {
             "Log lines that were dropped because standard output was too slow.",
             &[],
         ),
+        counter(
+            "starling_error_reports_total",
+            "Reports of errors and panics for the service that `sentry_dsn` names, by result.",
+            &[(
+                "result",
+                "`sent`, `failed` (the service could not be reached, or refused it), `dropped` (too many at once)",
+            )],
+        ),
     ],
 };
 

@@ -57,6 +57,7 @@ impl Metrics {
         metrics::gauge!("starling_build_info", "version" => version.to_owned()).set(1.0);
         // Shows the series at 0 before the first line is dropped.
         metrics::counter!("starling_log_lines_dropped_total").increment(0);
+        crate::error_reports::register();
         let upkeep = runtime.spawn(keep_up(handle.clone())).abort_handle();
         Ok(Metrics { inner: Arc::new(Inner { handle, upkeep }) })
     }

@@ -10,7 +10,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use crate::error_reports::ErrorReports;
 use crate::filter::{self, LogFilter};
+use crate::last_words;
 use crate::logs::{LogFormat, LogWriter, log_layer};
 use crate::traces::{self, TRACE_TARGET};
 
@@ -23,6 +25,8 @@ pub struct TelemetryConfig {
     pub filter: String,
     /// Base URL of an OTLP/HTTP collector, such as `http://localhost:4318`. `None` turns traces off.
     pub otlp_endpoint: Option<String>,
+    /// Address of a service that takes reports of errors and panics, in the form that Sentry calls a DSN. `None` turns them off.
+    pub sentry_dsn: Option<String>,
     /// Name of this node: part of every JSON line, and `service.instance.id` in traces.
     pub node: String,
     /// Version of the program: `service.version` in traces.
@@ -42,6 +46,9 @@ pub enum TelemetryError {
         /// What is wrong with it, without the URL, which may contain a password.
         problem: String,
     },
+    /// Error reports can't be sent as they are set up. The message does not contain the address, which holds a key.
+    #[error("sentry_dsn: {0}")]
+    ErrorReports(String),
     /// The exporter of traces could not be set up.
     #[error("can't set up the export of traces: {0}")]
     Exporter(String),
@@ -61,6 +68,7 @@ pub struct Telemetry;
 pub struct TelemetryGuard {
     writer: LogWriter,
     tracer: Option<SdkTracerProvider>,
+    reports: Option<ErrorReports>,
     filter: LogFilter,
 }
 
@@ -76,6 +84,10 @@ impl Telemetry {
     pub fn install(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
         let (subscriber, guard) = subscriber(config, Box::new(io::stdout()))?;
         subscriber.try_init()?;
+        if let Some(reports) = &guard.reports {
+            reports.report_panics();
+        }
+        last_words::keep(guard.writer.clone(), guard.reports.clone());
         Ok(guard)
     }
 }
@@ -86,7 +98,7 @@ impl TelemetryGuard {
         self.filter.clone()
     }
 
-    /// Exports the remaining traces and writes the remaining log lines. Takes at most `limit`, whatever the collector and
+    /// Exports the remaining traces and error reports, and writes the remaining log lines. Takes at most `limit`, whatever the collector and
     /// standard output do. Blocks the thread: inside a runtime, call it with `tokio::task::spawn_blocking`, while the runtime that
     /// runs the export is still running.
     pub fn shutdown(self, limit: Duration) {
@@ -95,6 +107,9 @@ impl TelemetryGuard {
             && let Err(error) = tracer.shutdown_with_timeout(limit)
         {
             tracing::warn!(%error, "some traces were not exported");
+        }
+        if let Some(reports) = self.reports {
+            reports.flush(end.saturating_duration_since(Instant::now()));
         }
         self.writer.flush(end.saturating_duration_since(Instant::now()));
     }
@@ -120,8 +135,16 @@ fn subscriber(
         let layer = tracing_opentelemetry::layer().with_tracer(traces::tracer(provider));
         layers.push(layer.with_filter(only_traces).boxed());
     }
+    let reports = match &config.sentry_dsn {
+        Some(dsn) => Some(ErrorReports::start(dsn, &config.node, &config.version)?),
+        None => None,
+    };
+    if let Some(reports) = &reports {
+        // Whatever the log shows: an error is reported although the log was turned off.
+        layers.push(reports.layer().with_filter(LevelFilter::ERROR).boxed());
+    }
     let subscriber = Registry::default().with(layers);
-    Ok((subscriber, TelemetryGuard { writer, tracer, filter: LogFilter::new(handle) }))
+    Ok((subscriber, TelemetryGuard { writer, tracer, reports, filter: LogFilter::new(handle) }))
 }
 
 #[cfg(test)]
@@ -150,6 +173,7 @@ mod tests {
             log_format,
             filter: filter.to_owned(),
             otlp_endpoint: None,
+            sentry_dsn: None,
             node: "node \"1\"".to_owned(),
             version: "0".to_owned(),
         }

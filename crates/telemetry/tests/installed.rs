@@ -18,6 +18,7 @@ async fn traces_reach_the_collector_and_metrics_are_served() {
     let config = TelemetryConfig {
         log_format: LogFormat::Json,
         filter: "info".to_owned(),
+        sentry_dsn: None,
         otlp_endpoint: Some(format!("{}/", collector.endpoint())),
         node: "node-1".to_owned(),
         version: "1.2.3".to_owned(),

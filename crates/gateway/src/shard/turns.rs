@@ -49,6 +49,7 @@ impl Drop for EndsTheNode {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("a shard has failed; the node ends, so that its clients resume elsewhere");
+            starling_telemetry::flush_before_abort();
             std::process::abort();
         }
     }

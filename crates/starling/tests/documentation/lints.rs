@@ -23,3 +23,59 @@ fn hub_and_gateway_have_the_rules_of_the_workspace_and_those_of_the_simulation()
         assert!(hub.iter().any(|line| line.contains(&rule)), "nothing forbids {banned}");
     }
 }
+
+/// All Rust files of the program below a folder, tests left out.
+fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The calls of `error!` in a file whose texts are put together at run time.
+fn formatted_errors(source: &str) -> Vec<&str> {
+    let calls = source.split("error!(").skip(1).map(|rest| &rest[..end_of_call(rest)]);
+    calls.filter(|call| call.contains('{') && call.contains('"')).collect()
+}
+
+/// Where the parenthesis closes that stands before this text.
+fn end_of_call(rest: &str) -> usize {
+    let (mut depth, mut in_text) = (1, false);
+    for (place, byte) in rest.bytes().enumerate() {
+        match byte {
+            b'"' => in_text = !in_text,
+            b'(' if !in_text => depth += 1,
+            b')' if !in_text => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return place;
+        }
+    }
+    rest.len()
+}
+
+#[test]
+fn the_text_of_an_error_in_the_log_is_a_constant_so_that_a_report_quotes_nothing() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut found, mut checked) = (Vec::new(), 0);
+    for name in std::fs::read_dir(crates).unwrap().flatten() {
+        let folder = name.path().join("src");
+        if folder.is_dir() {
+            sources(&folder, &mut found);
+        }
+    }
+    for path in found {
+        let source = std::fs::read_to_string(&path).unwrap();
+        // Other macros end like this one, and have nothing to do with the log.
+        let source = source.replace("compile_error!(", "").replace("syn::error!(", "");
+        assert_eq!(formatted_errors(&source), Vec::<&str>::new(), "{}", path.display());
+        checked += source.matches("tracing::error!(").count();
+    }
+    assert!(checked >= 8, "only {checked} errors were found");
+    assert_eq!(formatted_errors("error!(f(x), \"it (is) {x}\"), error!(\"it is\") {").len(), 1);
+}

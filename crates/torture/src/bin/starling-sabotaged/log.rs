@@ -1,4 +1,4 @@
-//! A log that commits too late, or does not recognise retries.
+//! A log that commits too late, does not recognise retries, or panics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,9 @@ impl FaultyLog {
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+        if self.sabotage == Sabotage::Panic {
+            panic!("a panic on purpose, about {batch:?}");
+        }
         if self.sabotage == Sabotage::EarlyOk {
             let late = append_late(batch).await;
             return late.map_err(|error| Error::Unavailable(format!("{error:#}")));

@@ -23,6 +23,8 @@ enum Sabotage {
     RetryTwice,
     /// Some messages are shown in another conversation, of any tenant.
     Leak,
+    /// The first message ends the node with a panic, whose text quotes the message.
+    Panic,
     /// A connection stays open when a later one has attached its session.
     KeepOlder,
 }
@@ -36,6 +38,7 @@ impl Sabotage {
             "early-ok" => Self::EarlyOk,
             "retry-twice" => Self::RetryTwice,
             "leak" => Self::Leak,
+            "panic" => Self::Panic,
             "keep-older" => Self::KeepOlder,
             _ => return None,
         })
@@ -43,7 +46,7 @@ impl Sabotage {
 
     fn layers(self) -> Layers {
         match self {
-            Self::EarlyOk | Self::RetryTwice => Layers {
+            Self::EarlyOk | Self::RetryTwice | Self::Panic => Layers {
                 conversations: Box::new(move |log| Arc::new(log::FaultyLog::new(log, self))),
                 ..Layers::default()
             },
