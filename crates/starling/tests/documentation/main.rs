@@ -13,3 +13,4 @@ mod play;
 mod protocol;
 mod runbooks;
 mod security;
+mod version;
