@@ -4,6 +4,7 @@ mod autobahn;
 mod docs;
 mod fuzz;
 mod install;
+mod kubernetes;
 mod output;
 mod rust;
 mod schedule;
@@ -38,6 +39,8 @@ enum Command {
     Storm(Tool),
     /// Lets connections race for the same sessions, through several nodes and with Redis failing
     Race(Tool),
+    /// Installs, scales, upgrades, kills, rolls back and uninstalls in a Kubernetes cluster, while clients talk
+    Kubernetes(kubernetes::Arguments),
     /// Feeds everything that parses bytes from strangers with the inputs of a fuzzer
     Fuzz(fuzz::Arguments),
     /// Writes the pages that are generated from the program
@@ -73,6 +76,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Torture(tool) => tool.run("torture", "faults", false),
         Command::Storm(tool) => tool.run("torture", "storm", true),
         Command::Race(tool) => tool.run("torture", "race", true),
+        Command::Kubernetes(arguments) => kubernetes::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Docs(arguments) => docs::run(&arguments),
     }
