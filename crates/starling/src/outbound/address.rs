@@ -144,8 +144,8 @@ mod tests {
             ("ws://[::1]:9/v1/ws", "ws://[::1]:9/v1/ws"),
         ] {
             assert_eq!(
-                NodeAddress::parse(text).map(|address| address.socket_url()).as_deref(),
-                Ok(url),
+                NodeAddress::parse(text).ok().map(|address| address.socket_url()).as_deref(),
+                Some(url),
                 "{text}"
             );
         }
