@@ -1,6 +1,6 @@
 //! The foundation of Starling's tests: real servers as child processes ([`redis`], [`postgres`], [`node`], [`balancer`]), faulty
 //! links between them ([`proxy`]), clients that know the protocol but not the code ([`client`], [`http`], [`token`]), an issuer of
-//! trusted keys ([`issuer`]), connections that race for one session ([`race`]), a collector of traces
+//! trusted keys ([`issuer`]), certificates and a way through TLS ([`tls`]), connections that race for one session ([`race`]), a collector of traces
 //! ([`collector`]), and a service that takes reports of errors ([`error_service`]).
 //!
 //! Every server listens on a free port of the loopback, keeps its files in a temporary folder, and is ended by its own
@@ -22,6 +22,7 @@ pub mod proxy;
 pub mod race;
 pub mod redis;
 pub mod resp;
+pub mod tls;
 pub mod token;
 mod user;
 pub mod wait;

@@ -1,18 +1,17 @@
 //! TLS on the public port.
 
 use std::net::TcpListener;
-use std::process::Command;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
-use starling_testkit::Folder;
 use starling_testkit::client::{Encoding, Message};
 use starling_testkit::node::{Node, NodeBuilder};
 use starling_testkit::process::Signal;
+use starling_testkit::tls;
 use starling_testkit::wait::until_true;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,29 +23,20 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::{BAD, SOON, finished};
 
-/// Certificate authority and its certificate for a server at 127.0.0.1, in PEM.
-pub struct Certificates {
-    folder: Folder,
-    pub authority: String,
-    certificate: String,
-    pub key: String,
+/// The certificates of a node that does TLS by itself.
+pub struct Certificates(tls::Certificates);
+
+impl Deref for Certificates {
+    type Target = tls::Certificates;
+
+    fn deref(&self) -> &tls::Certificates {
+        &self.0
+    }
 }
 
 impl Certificates {
     pub async fn make() -> Self {
-        let folder = Folder::new("certificates").unwrap();
-        let path = folder.path().to_owned();
-        let make = "set -e; key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
-            openssl req -x509 $key -days 2 -subj /CN=authority -keyout ca.key -out ca.crt
-            openssl req $key -subj /CN=server -keyout server.key -out server.csr
-            echo subjectAltName=IP:127.0.0.1 > names
-            openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt";
-        let run = move || Command::new("sh").args(["-c", make]).current_dir(path).output();
-        let output = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let read = |name| std::fs::read_to_string(folder.join(name)).unwrap();
-        let (authority, certificate, key) = (read("ca.crt"), read("server.crt"), read("server.key"));
-        Self { folder, authority, certificate, key }
+        Self(tls::Certificates::make().await.unwrap())
     }
 
     /// Starts a node with the certificate.
@@ -60,11 +50,7 @@ impl Certificates {
 
     /// Returns a TLS client configuration that only trusts this authority.
     fn client(&self) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth())
+        self.0.client().unwrap()
     }
 
     /// Runs curl; returns its exit status and output.
