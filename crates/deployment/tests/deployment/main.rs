@@ -5,6 +5,7 @@ mod compose;
 mod dashboards;
 mod expressions;
 mod kustomize;
+mod load_balancers;
 mod metrics;
 mod refused;
 mod rules;
