@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use starling_deployment::{repository, run};
 
-use crate::expressions::rules;
+use crate::expressions::{self, rules};
 
 const TESTS: &str = "deploy/prometheus/tests/alerts.yaml";
 const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
@@ -80,6 +80,29 @@ fn every_alert_says_how_urgent_it_is_and_has_a_page_that_says_what_to_do() -> Re
         let page = rule["annotations"]["runbook"].as_str().context("runbook")?;
         let page = fs::read_to_string(repository(page)).with_context(|| format!("{name}: {page}"))?;
         ensure!(page.contains(name), "the runbook of {name} does not name it");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_recorded_series_that_is_asked_for_is_recorded_and_used() -> Result<()> {
+    let rules = rules()?;
+    let recorded: BTreeSet<String> =
+        rules.iter().filter_map(|rule| rule["record"].as_str()).map(str::to_owned).collect();
+    let mut expressions = expressions::of_rules()?;
+    expressions.extend(expressions::of_dashboards()?);
+    let mut asked = BTreeSet::new();
+    for expression in &expressions {
+        asked.extend(expressions::selectors(expression)?.into_iter().map(|selector| selector.metric));
+    }
+    asked.retain(|name| name.contains(':'));
+    assert_eq!(asked, recorded);
+    for path in expressions::files("docs/runbooks", "md")? {
+        let page = fs::read_to_string(&path)?;
+        let words = page.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+        for word in words.filter(|word| word.starts_with("starling:")) {
+            ensure!(recorded.contains(word), "{}: {word} is not recorded", path.display());
+        }
     }
     Ok(())
 }
