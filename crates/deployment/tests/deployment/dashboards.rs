@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use starling_deployment::run;
+use starling_deployment::{repository, run};
 
 use crate::expressions::{self, files};
 
@@ -50,6 +50,27 @@ fn check(dashboard: &Value) -> Result<()> {
                 "{title}: the source that the reader chooses"
             );
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_page_says_how_to_read_every_panel() -> Result<()> {
+    let page = fs::read_to_string(repository("docs/operating/dashboards.md"))?;
+    for path in files("helm/starling/files/dashboards", "json")? {
+        let dashboard: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
+        let title = dashboard["title"].as_str().context("a title")?.trim_start_matches("Starling / ");
+        let section = page.split("\n## ").find(|section| section.starts_with(&format!("{title}\n")));
+        let section = section.with_context(|| format!("the page has no section {title}"))?;
+        // The first cell of each row names panels.
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| *")?.split(" | ").next());
+        let described: BTreeSet<&str> =
+            rows.flat_map(|cell| cell.trim_end_matches('*').split("*, *")).collect();
+        let panels = dashboard["panels"].as_array().context("panels")?.iter();
+        let panels = panels.filter(|panel| panel["type"] != "row");
+        let panels: BTreeSet<&str> = panels.filter_map(|panel| panel["title"].as_str()).collect();
+        let differ: Vec<_> = panels.symmetric_difference(&described).collect();
+        ensure!(differ.is_empty(), "{title}: not in both the dashboard and the page: {differ:?}");
     }
     Ok(())
 }

@@ -68,6 +68,23 @@ pub fn of_dashboards() -> Result<Vec<Expression>> {
     Ok(expressions)
 }
 
+/// The queries that pages show: the lines of blocks that begin with ```` ```promql ````.
+pub fn of_pages() -> Result<Vec<Expression>> {
+    let mut expressions = Vec::new();
+    for folder in ["docs", "docs/operating", "docs/runbooks"] {
+        for path in files(folder, "md")? {
+            let place = path.strip_prefix(repository("")).unwrap_or(&path).display().to_string();
+            let page = fs::read_to_string(&path)?;
+            let blocks = page.split("\n```promql\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+            let queries = blocks.flat_map(str::lines);
+            expressions
+                .extend(queries.map(|query| Expression { place: place.clone(), text: query.to_owned() }));
+        }
+    }
+    ensure!(expressions.len() > 50, "pages show only {} queries", expressions.len());
+    Ok(expressions)
+}
+
 fn collect(place: &str, value: &Value, expressions: &mut Vec<Expression>) {
     match value {
         Value::Object(map) => {

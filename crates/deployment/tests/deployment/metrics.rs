@@ -36,6 +36,7 @@ async fn every_metric_that_is_named_is_served() -> Result<()> {
     let named_in_pages = named_in_pages()?;
     let mut expressions = expressions::of_rules()?;
     expressions.extend(expressions::of_dashboards()?);
+    expressions.extend(expressions::of_pages()?);
     let mut named = expressions::metrics(&expressions)?;
     ensure!(named.len() > 50 && named_in_pages.len() > 50, "too few are named: {named:?} {named_in_pages:?}");
     named.extend(named_in_pages);
@@ -125,6 +126,7 @@ fn every_label_that_an_expression_asks_for_exists_with_that_value() -> Result<()
     }
     let mut expressions = expressions::of_rules()?;
     expressions.extend(expressions::of_dashboards()?);
+    expressions.extend(expressions::of_pages()?);
     for expression in &expressions {
         for Selector { metric, labels: asked } in expressions::selectors(expression)? {
             let stem = ["_bucket", "_sum", "_count"].iter().find_map(|end| metric.strip_suffix(end));
