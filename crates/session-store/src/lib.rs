@@ -67,6 +67,9 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Writes down what sessions joined, left and subscribed to, in one pipeline for the batch.
     async fn update(&self, batch: &[SessionChange]) -> Result<(), Error>;
 
+    /// Whether the tenant has this session, so that it can be ended.
+    async fn knows(&self, tenant: &TenantName, session: &str) -> Result<bool, Error>;
+
     /// Ends a session for good: its ticket is void from now on. Returns the node that it was attached to, or `None` if the tenant has no
     /// such session.
     async fn end(&self, tenant: &TenantName, session: &str) -> Result<Option<Ended>, Error>;

@@ -214,9 +214,7 @@ impl Plan {
         if scenario == Scenario::Races || all {
             for script in &mut clients {
                 script.race(if all { 2 } else { 1 }, chance);
-                // Not beside faults: an attach that breaks when the answer to its hold is lost may give its session back to a node that no
-                // longer has it.
-                if !all && faults.is_empty() {
+                if !all {
                     script.falter(chance);
                 }
             }

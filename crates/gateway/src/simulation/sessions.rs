@@ -100,6 +100,10 @@ impl SessionStore for SessionClient {
         self.ask(self.store.update(batch)).await
     }
 
+    async fn knows(&self, tenant: &TenantName, session: &str) -> Result<bool, Error> {
+        self.ask(self.store.knows(tenant, session)).await
+    }
+
     async fn end(&self, tenant: &TenantName, session: &str) -> Result<Option<Ended>, Error> {
         if self.sabotage == Some(Sabotage::HideEnds) {
             return Ok(Some(Ended { node: None }));

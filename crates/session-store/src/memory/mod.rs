@@ -144,6 +144,12 @@ impl SessionStore for MemoryStore {
         Ok(())
     }
 
+    async fn knows(&self, tenant: &TenantName, session: &str) -> Result<bool, Error> {
+        let now_ms = self.config.clock.now_ms();
+        let State { leases, sessions, .. } = &mut *self.state.lock();
+        Ok(sessions.knows(tenant, session, leases, now_ms))
+    }
+
     async fn end(&self, tenant: &TenantName, session: &str) -> Result<Option<Ended>, Error> {
         let now_ms = self.config.clock.now_ms();
         let State { leases, sessions, .. } = &mut *self.state.lock();

@@ -228,6 +228,12 @@ impl Sessions {
         }
     }
 
+    pub(super) fn knows(&self, tenant: &TenantName, session: &str, leases: &Leases, now_ms: i64) -> bool {
+        self.records.get(session).is_some_and(|record| {
+            record.tenant == *tenant && !record.is_over(leases.life(&record.node, now_ms), now_ms)
+        })
+    }
+
     pub(super) fn end(
         &mut self,
         tenant: &TenantName,
@@ -235,10 +241,10 @@ impl Sessions {
         leases: &Leases,
         now_ms: i64,
     ) -> Option<Ended> {
-        let record = self.records.get_mut(session)?;
-        if record.tenant != *tenant || record.is_over(leases.life(&record.node, now_ms), now_ms) {
+        if !self.knows(tenant, session, leases, now_ms) {
             return None;
         }
+        let record = self.records.get_mut(session)?;
         let attached = record.dropped_at(leases.life(&record.node, now_ms)).is_none();
         record.ended_at_ms = Some(record.ended_at_ms.unwrap_or(now_ms));
         let node = attached.then(|| record.node.to_string());

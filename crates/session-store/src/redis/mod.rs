@@ -211,6 +211,10 @@ impl SessionStore for RedisStore {
         self.link.metrics.update.measure(self.sessions.update(batch)).await
     }
 
+    async fn knows(&self, tenant: &TenantName, session: &str) -> Result<bool, Error> {
+        self.link.metrics.end.measure(self.link.pool.within(self.sessions.knows(tenant, session))).await
+    }
+
     async fn end(&self, tenant: &TenantName, session: &str) -> Result<Option<Ended>, Error> {
         self.link.metrics.end.measure(self.link.pool.within(self.sessions.end(tenant, session))).await
     }

@@ -253,16 +253,7 @@ impl Sessions {
 
     pub(super) async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
         let begun = Instant::now();
-        let now_ms = system_now_ms();
-        let end = self
-            .link
-            .scripts
-            .end
-            .call(vec![self.link.keys.session(session)])
-            .with(tenant)
-            .with(now_ms)
-            .with(ENDED_MS);
-        let mut reply = Reply::of(self.link.pool.call(SESSIONS, Resend::Yes, end).await?);
+        let mut reply = self.call_end(tenant, session, "end").await?;
         if reply.integer()? == 0 {
             return Ok(None);
         }
@@ -272,6 +263,17 @@ impl Sessions {
         let nodes = self.registry.since(begun).await?;
         // A session that is not attached has the empty name, which belongs to no living node.
         Ok(Some(Ended { node: Some(node).filter(|node| nodes.lives(node)) }))
+    }
+
+    pub(super) async fn knows(&self, tenant: &str, session: &str) -> Result<bool, Error> {
+        Ok(self.call_end(tenant, session, "look").await?.integer()? != 0)
+    }
+
+    async fn call_end(&self, tenant: &str, session: &str, mode: &str) -> Result<Reply, Error> {
+        let keys = vec![self.link.keys.session(session)];
+        let end =
+            self.link.scripts.end.call(keys).with(tenant).with(system_now_ms()).with(ENDED_MS).with(mode);
+        Ok(Reply::of(self.link.pool.call(SESSIONS, Resend::Yes, end).await?))
     }
 
     pub(super) fn indexes(&self, tenant: &str, user: &str) -> [String; 2] {

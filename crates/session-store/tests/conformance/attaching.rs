@@ -103,6 +103,11 @@ pub async fn an_ended_session_is_refused_and_stays_so(world: &World<'_>) {
     let second = stamp(&attach(&world.a, &fresh("s2", "n1")).await);
     drop_socket(&world.a, "n1", "s2", second, now_ms()).await;
     attach(&world.a, &fresh("s3", "n3")).await;
+    for (tenant, session, known) in [("acme", "s1", true), ("other", "s1", false), ("acme", "nobody", false)]
+    {
+        let answer = world.b.knows(&tenant.into(), session).await.expect("the store answers");
+        assert_eq!(answer, known, "{tenant}, {session}");
+    }
     assert_eq!(world.b.end(&"other".into(), "s1").await.expect("the store answers"), None);
     assert_eq!(world.b.end(&"acme".into(), "nobody").await.expect("the store answers"), None);
     assert_eq!(

@@ -195,6 +195,24 @@ async fn an_ended_session_stays_ended_whatever_becomes_of_redis() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_could_not_be_ended_goes_on() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(2).unlimited().start().await?;
+    let (mut client, resume) = ada(&cluster, 1).await?;
+    cluster.postgres()?.stop().await?;
+    ensure!(end(cluster.node(1), &resume["session"]).await? == 503, "it was ended without the database");
+    client.command("ping", json!({})).await?;
+    let sessions = listed(cluster.node(1)).await?;
+    ensure!(sessions[0]["session"] == resume["session"] && sessions[0]["attached"] == true, "{sessions}");
+    cluster.postgres()?.start_again().await?;
+    client.cut();
+    ensure!(resumes(cluster.node(1), &resume).await?, "it is refused");
+    ensure!(end(cluster.node(0), &resume["session"]).await? == 204);
+    ensure!(!resumes(cluster.node(1), &resume).await?, "it is resumed although it was ended");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_ended_session_stays_ended_after_a_restart_of_a_node_that_is_alone() -> Result<()> {
     let _turn = TURN.lock().await;
     let node = Node::start().await?;

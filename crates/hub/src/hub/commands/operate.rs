@@ -86,14 +86,18 @@ impl Hub {
     pub async fn end_session(&self, identity: &Identity, session: &str) -> Result<(), CommandError> {
         need_admin(identity)?;
         let is_here = || self.sessions.get(session).is_some_and(|found| found.tenant == identity.tenant);
-        match self.session_store.end(&identity.tenant, session).await {
-            Ok(Some(_)) => {}
+        match self.session_store.knows(&identity.tenant, session).await {
+            Ok(true) => {}
             // The store may be down, or may have just lost its data. This node knows the sessions that it serves.
             _ if is_here() => {}
-            Ok(None) => return Err(CommandError::new(ErrorCode::NotFound, "no such session")),
+            Ok(false) => return Err(CommandError::new(ErrorCode::NotFound, "no such session")),
             Err(error) => return Err(error.into()),
         }
+        // The database comes first. If it is down, nothing has happened yet, and the session goes on.
         self.ended.keep(session).await?;
+        if let Err(error) = self.session_store.end(&identity.tenant, session).await {
+            tracing::debug!(%error, "an ended session could not be removed from the session store");
+        }
         self.ended.end_here(session);
         if self.publisher.is_clustered() {
             let message = NodeMessage::Ended { session: session.into() };

@@ -74,6 +74,9 @@ impl SessionStore for Faulty {
     async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {
         self.store.update(batch).await
     }
+    async fn knows(&self, tenant: &TenantName, session: &str) -> Result<bool, Error> {
+        self.store.knows(tenant, session).await
+    }
     async fn end(&self, tenant: &TenantName, session: &str) -> Result<Option<Ended>, Error> {
         self.store.end(tenant, session).await
     }
