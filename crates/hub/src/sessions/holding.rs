@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use starling_session_store::{NotRestored, Restored, SessionRecord, SessionStore, Stamp, Taken};
+use starling_session_store::{Held, Hold, NotRestored, Restored, SessionRecord, SessionStore, Stamp, Taken};
 use starling_wire::protocol::CloseReason;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -25,7 +25,8 @@ use crate::node_message::NodeMessage;
 use crate::publisher::Publisher;
 use crate::store_writer::StoreWriter;
 
-/// Most messages to nodes of earlier attaches that may wait. A node whose message is dropped learns it after its next gap.
+/// Most messages to nodes of earlier attaches that may wait, and most holds without an answer. A node whose message is dropped learns it
+/// after its next gap.
 const PENDING_MAX: usize = 10_000;
 /// Shortest time between two comparisons of this node's sessions with the session store, however often the link breaks.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
@@ -47,6 +48,8 @@ pub(crate) struct Holding {
     runtime: Handle,
     /// Messages to nodes of earlier attaches that could not be sent. They are sent again.
     pending: Mutex<Vec<Pending>>,
+    /// Holds whose answers were lost, of attaches that broke off. The session store is asked again.
+    unanswered: Mutex<Vec<Hold>>,
     /// Notified when this node may have missed a direct message. Then its sessions must be compared with the session store.
     check_wanted: Notify,
 }
@@ -70,7 +73,7 @@ impl Holding {
         publisher: Arc<Publisher>,
         runtime: Handle,
     ) -> Arc<Holding> {
-        let (pending, check_wanted) = (Mutex::default(), Notify::new());
+        let (pending, unanswered, check_wanted) = (Mutex::default(), Mutex::default(), Notify::new());
         Arc::new(Holding {
             node,
             store,
@@ -81,6 +84,7 @@ impl Holding {
             publisher,
             runtime,
             pending,
+            unanswered,
             check_wanted,
         })
     }
@@ -99,12 +103,29 @@ impl Holding {
         self.runtime.spawn(async move { holding.tell(node, message).await });
     }
 
-    /// Tells a node that it holds a session again, because the attach with this stamp took the session and broke off before its connection
-    /// had it. Does not wait.
-    pub fn give_back(self: &Arc<Self>, session: &Arc<str>, node: String, stamp: Stamp) {
+    /// Undoes the attach with this stamp, which held a session and broke off before its connection had it. The session goes back to the older
+    /// connection, on this node or on `older_node`. If there is none, it is as if this attach's connection had dropped. Does not wait.
+    pub fn break_off(self: &Arc<Self>, session: &Arc<str>, older_node: Option<String>, stamp: Stamp) {
+        let Some(node) = older_node else {
+            if !self.sessions.inherit(session, stamp) {
+                self.writer.detach(session, stamp);
+            }
+            return;
+        };
+        // An older connection may be here, too, whose session the other node has taken. It goes on only if the other node has lost its own
+        // connection since: otherwise that node takes the session back with a higher stamp.
+        if !self.sessions.raise(session, stamp) {
+            self.writer.detach(session, stamp);
+        }
         let message = NodeMessage::GivenBack { session: session.clone(), stamp };
         let holding = self.clone();
         self.runtime.spawn(async move { holding.tell(node, message).await });
+    }
+
+    /// Undoes the attach of this hold, which broke off, once the session store has told which node held the session before. Does not wait.
+    pub fn break_off_unanswered(self: &Arc<Self>, hold: Hold) {
+        let holding = self.clone();
+        self.runtime.spawn(async move { holding.ask_again(hold).await });
     }
 
     /// Takes a session back from an attach on another node, which had this stamp and broke off. If its older connection is still here, it
@@ -167,11 +188,16 @@ impl Holding {
         }
     }
 
-    /// Sends the messages that could not be sent, every second while this node hears the others.
+    /// Asks again for the answers that were lost, and sends the messages that could not be sent, every second while this node hears the
+    /// others.
     pub async fn announce_forever(self: Arc<Self>, neighbours: Arc<Neighbours>) {
         let mut interval = every_second();
         while neighbours.lifetime().goes_on(&mut interval).await {
             if neighbours.hears() {
+                let unanswered = std::mem::take(&mut *self.unanswered.lock());
+                for hold in unanswered {
+                    self.ask_again(hold).await;
+                }
                 let pending = std::mem::take(&mut *self.pending.lock());
                 for Pending { node, message } in pending {
                     self.tell(node, message).await;
@@ -232,6 +258,27 @@ impl Holding {
             }
         });
         told.await;
+    }
+
+    /// Holds a session once more for an attach that broke off, to learn what the first answer would have said. Then the attach is undone.
+    async fn ask_again(self: &Arc<Self>, hold: Hold) {
+        match self.store.hold(&hold).await {
+            Ok(Held::Held { previous_node }) => {
+                let older_node = previous_node.filter(|node| **node != *self.node);
+                self.break_off(&hold.session.as_str().into(), older_node, hold.stamp);
+            }
+            // A later attach holds the session, or it was ended.
+            Ok(Held::Superseded | Held::Refused) => {}
+            Err(error) => {
+                tracing::debug!(%error, "an attach that broke off could not be undone; trying again");
+                let mut unanswered = self.unanswered.lock();
+                if unanswered.len() < PENDING_MAX {
+                    unanswered.push(hold);
+                } else {
+                    self.writer.detach(&hold.session, hold.stamp);
+                }
+            }
+        }
     }
 
     async fn tell(&self, node: String, message: NodeMessage) {

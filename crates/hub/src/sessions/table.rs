@@ -165,12 +165,16 @@ impl Sessions {
     /// Notes that an attach with this stamp broke off after the session store knew of it. The session that is attached here takes its
     /// place, and so does one that is about to be attached. `false`: none is attached yet.
     pub fn inherit(&self, id: &str, stamp: Stamp) -> bool {
-        let mut inner = self.inner.lock();
-        if let Some(attaching) = inner.attaching.get_mut(id) {
+        if let Some(attaching) = self.inner.lock().attaching.get_mut(id) {
             attaching.broken_off = attaching.broken_off.max(stamp);
         }
-        let heir = inner.by_id.get(id);
-        if let Some(session) = heir {
+        self.raise(id, stamp)
+    }
+
+    /// Raises the stamp of the session that is attached here. `false`: none is.
+    pub fn raise(&self, id: &str, stamp: Stamp) -> bool {
+        let heir = self.get(id);
+        if let Some(session) = &heir {
             session.raise_stamp(stamp);
         }
         heir.is_some()

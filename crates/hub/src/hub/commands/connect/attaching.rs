@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use starling_session_store::Stamp;
+use starling_session_store::{Hold, Stamp};
 
 use crate::hub::Hub;
 use crate::sessions::Place;
@@ -15,6 +15,8 @@ pub(super) struct Attaching {
     stamp: Stamp,
     /// Whether the session store may have recorded that this attach holds the session.
     holds: bool,
+    /// The hold whose answer was lost. Until the session store answers it again, nobody knows which node held the session before.
+    unanswered: Option<Hold>,
     arrived: bool,
     /// The other node that holds the session until this attach arrives, by the session store's answer.
     older_node: Option<String>,
@@ -32,6 +34,7 @@ impl Attaching {
             session: session.clone(),
             stamp: 0,
             holds: false,
+            unanswered: None,
             arrived: false,
             older_node: None,
             place: None,
@@ -69,6 +72,11 @@ impl Attaching {
         self.holds = false;
     }
 
+    /// Notes that the answer to this hold was lost.
+    pub fn lost_answer(&mut self, hold: Hold) {
+        self.unanswered = Some(hold);
+    }
+
     /// Notes the node that held the session until now, by the session store's answer.
     pub fn held_by(&mut self, node: Option<String>) {
         self.older_node = node.filter(|node| *node != *self.hub.node);
@@ -89,14 +97,9 @@ impl Drop for Attaching {
         if !self.holds || self.arrived {
             return;
         }
-        // What this attach took from an older connection goes back to it. If there is none, it is as if this attach's connection had
-        // dropped.
-        let older_node = self.older_node.take();
-        if older_node.is_some() || !self.hub.sessions.inherit(&self.session, self.stamp) {
-            self.hub.writer.detach(&self.session, self.stamp);
-        }
-        if let Some(node) = older_node {
-            self.hub.holding.give_back(&self.session, node, self.stamp);
+        match self.unanswered.take() {
+            Some(hold) => self.hub.holding.break_off_unanswered(hold),
+            None => self.hub.holding.break_off(&self.session, self.older_node.take(), self.stamp),
         }
     }
 }

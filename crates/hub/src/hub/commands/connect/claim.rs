@@ -73,7 +73,7 @@ impl Hub {
                 if previous_node.is_none() {
                     attaching.take_place(self.places.take(&identity.tenant).await?);
                 }
-                // This is needed if the answer to the hold is lost.
+                // If the answer to the hold is lost, this node is told as soon as the connection has the session.
                 attaching.held_by(previous_node);
                 Claim { names: conversations, topics, created_at_ms, is_known: true, is_stored: true }
             }
@@ -149,6 +149,7 @@ impl Hub {
             Err(error) => {
                 tracing::debug!(%error, "a resumed session could not be written to the session store");
                 self.writer.want_rewrite();
+                attaching.lost_answer(hold);
                 Ok(())
             }
         }

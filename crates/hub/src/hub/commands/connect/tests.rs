@@ -22,7 +22,7 @@ use crate::reply::{Answer, Handling};
 use crate::shards::SocketId;
 use crate::testing;
 
-/// A session store that can be down, and whose answers to holds can be delayed or lost.
+/// A session store that can be down, and whose next answer to a hold can be delayed or lost.
 #[derive(Default)]
 struct Faulty {
     store: MemoryStore,
@@ -31,6 +31,10 @@ struct Faulty {
     loses: AtomicBool,
     held: Notify,
     answers: Notify,
+    /// Whether holds wait at the gate, before the store carries them out.
+    is_gated: AtomicBool,
+    at_gate: Notify,
+    gate: Notify,
 }
 
 fn away() -> Error {
@@ -58,12 +62,16 @@ impl SessionStore for Faulty {
         self.store.attach(attach).await
     }
     async fn hold(&self, hold: &Hold) -> Result<Held, Error> {
+        if self.is_gated.load(Ordering::Relaxed) {
+            self.at_gate.notify_one();
+            self.gate.notified().await;
+        }
         let held = self.store.hold(hold).await;
-        if self.keeps_back.load(Ordering::Relaxed) {
+        if self.keeps_back.swap(false, Ordering::Relaxed) {
             self.held.notify_one();
             self.answers.notified().await;
         }
-        if self.loses.load(Ordering::Relaxed) { Err(away()) } else { held }
+        if self.loses.swap(false, Ordering::Relaxed) { Err(away()) } else { held }
     }
     async fn restore(&self, node: &str, sessions: &[SessionRecord]) -> Result<Restored, Error> {
         self.store.restore(node, sessions).await
@@ -118,8 +126,8 @@ impl SessionStore for Faulty {
     }
 }
 
-/// Starts two nodes with one session store.
-async fn two_nodes(store: &Arc<Faulty>) -> (Arc<Hub>, Arc<Hub>) {
+/// Starts three nodes with one session store.
+async fn three_nodes(store: &Arc<Faulty>) -> [Arc<Hub>; 3] {
     let bus = MemoryBus::new(TopicSettings { history: 1, history_seconds: 1 });
     let node = async |name: &'static str| {
         let mut config = testing::config();
@@ -129,7 +137,7 @@ async fn two_nodes(store: &Arc<Faulty>) -> (Arc<Hub>, Arc<Hub>) {
         hub.start().await.expect("a start");
         hub
     };
-    (node("a").await, node("b").await)
+    [node("a").await, node("b").await, node("c").await]
 }
 
 /// Begins the `connect` of a connection.
@@ -177,7 +185,7 @@ async fn comes_to(store: &Faulty, node: &str) {
 async fn a_socket_that_breaks_while_the_store_is_told_gives_the_session_back() {
     for loses in [false, true] {
         let store = Arc::new(Faulty::default());
-        let (a, b) = two_nodes(&store).await;
+        let [a, b, _] = three_nodes(&store).await;
         let connected = arrive(connect(&a, None).await);
         store.keeps_back.store(true, Ordering::Relaxed);
         store.loses.store(loses, Ordering::Relaxed);
@@ -201,12 +209,37 @@ async fn a_socket_that_breaks_while_the_store_is_told_gives_the_session_back() {
     }
 }
 
+/// When the attach begins, one node has the session; when the store carries out its hold, another one does. The answer, which would say so,
+/// is lost.
+#[tokio::test]
+async fn a_session_goes_back_to_the_node_that_really_had_it_when_the_answer_is_lost() {
+    let store = Arc::new(Faulty::default());
+    let [a, b, c] = three_nodes(&store).await;
+    let connected = arrive(connect(&a, None).await);
+    store.is_gated.store(true, Ordering::Relaxed);
+    let later = tokio::spawn(connect(&b, Some(resume_of(&connected))));
+    store.at_gate.notified().await;
+    let breaking = tokio::spawn(connect(&c, Some(resume_of(&connected))));
+    store.at_gate.notified().await;
+    store.gate.notify_one();
+    assert!(arrive(later.await.expect("no panic")).resumed);
+    store.loses.store(true, Ordering::Relaxed);
+    store.gate.notify_one();
+    drop(breaking.await.expect("no panic"));
+    store.is_gated.store(false, Ordering::Relaxed);
+    comes_to(&store, &b.node).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    comes_to(&store, &b.node).await;
+    assert!(b.sessions.get(&connected.session).is_some(), "the newest connection was closed");
+    assert!(a.sessions.get(&connected.session).is_none() && c.sessions.get(&connected.session).is_none());
+}
+
 /// A later attach breaks off while an older one has everything but its connection.
 #[tokio::test]
 async fn an_attach_that_breaks_leaves_the_session_to_one_that_is_about_to_arrive() {
     for (by_other_node, has_socket) in [(false, false), (true, false), (false, true)] {
         let store = Arc::new(Faulty::default());
-        let (a, b) = two_nodes(&store).await;
+        let [a, b, _] = three_nodes(&store).await;
         let connected = arrive(connect(&a, None).await);
         if !has_socket {
             a.dropped(&a.sessions.get(&connected.session).expect("it is there"));
@@ -229,7 +262,7 @@ async fn an_attach_that_breaks_leaves_the_session_to_one_that_is_about_to_arrive
 #[tokio::test]
 async fn the_older_socket_is_closed_when_the_answer_to_the_hold_is_lost() {
     let store = Arc::new(Faulty::default());
-    let (a, b) = two_nodes(&store).await;
+    let [a, b, _] = three_nodes(&store).await;
     let connected = arrive(connect(&a, None).await);
     store.loses.store(true, Ordering::Relaxed);
     let resumed = arrive(connect(&b, Some(resume_of(&connected))).await);
