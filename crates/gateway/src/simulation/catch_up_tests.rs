@@ -1,59 +1,39 @@
-//! A socket that is to be served from a log which can't be read.
+//! A subscription that is served from the log while the database is down.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use starling_conversation_store::NewConversation;
-use tokio::task::LocalSet;
 use tokio::time::{Instant, timeout};
 
-use super::TENANT;
-use super::broker::{Broker, Carriage};
 use super::chance::Chance;
-use super::log::Log;
+use super::names::{self, TENANT};
 use super::node::Node;
 use super::pipe::Pipe;
 use super::plan::Plan;
-use super::world::{Servers, World};
-use super::{sessions, time};
+use super::servers::Servers;
+use super::time;
 
 const MESSAGES: u64 = 5;
 
-/// A client of a node that knows the conversation; its log holds some messages that the client is still to get.
+/// A client that has joined and waits for messages from the log.
 struct Behind {
     servers: Servers,
     pipe: Pipe,
-    /// Nobody looks at it, but it has to live.
+    /// Kept alive for the client.
     _node: Rc<Node>,
 }
 
 impl Behind {
-    /// From the moment when the log went away and the client joined.
+    /// Begins when the database has gone down and the client has joined.
     async fn begin() -> Behind {
-        let carriage = Carriage { typical_ms: 1, loses_one_in: 0, repeats_one_in: 0, no_answer_one_in: 0 };
-        let plan = Plan {
-            shards: 1,
-            carriage,
-            calls_fail_one_in: 0,
-            inbox_items: 65_536,
-            queue_bytes: 256 * 1024,
-            pipe_bytes: 64 * 1024,
-            ..Plan::of(0)
-        };
-        let log = Log::new(None);
-        let servers = Servers {
-            log: log.clone(),
-            log_outage: Default::default(),
-            sessions: sessions::store(),
-            sessions_outage: Default::default(),
-            broker: Broker::new(plan.seed, plan.carriage, None, log),
-            sabotage: None,
-        };
-        let user = World::user(0);
+        let plan = Plan::undisturbed();
+        let servers = Servers::new(&plan, None);
+        let user = names::user(0);
         servers.log.create(&NewConversation {
             tenant: TENANT.into(),
-            conversation: World::conversation(0).into(),
+            conversation: names::conversation(0).into(),
             owner: user.clone().into(),
             title: None,
             metadata: None,
@@ -76,7 +56,7 @@ impl Behind {
 
     async fn ask(&mut self, mut command: Value) -> Value {
         command["id"] = json!(1);
-        command["conversation"] = json!(World::conversation(0));
+        command["conversation"] = json!(names::conversation(0));
         self.pipe.send(&command);
         loop {
             let (_, came) = self.pipe.next().await.expect("the connection stands");
@@ -87,22 +67,9 @@ impl Behind {
     }
 }
 
-/// Runs it in simulated time.
-fn simulated(run: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O");
-    LocalSet::new().block_on(&runtime, async {
-        time::begin(0);
-        run.await;
-    });
-}
-
 #[test]
-fn it_stays_and_gets_its_messages_when_the_log_is_back() {
-    simulated(async {
+fn the_client_stays_and_gets_its_messages_when_the_database_is_back() {
+    time::simulate(0, async {
         let mut behind = Behind::begin().await;
         let came = timeout(Duration::from_secs(60), behind.pipe.next()).await;
         assert!(came.is_err(), "neither a message nor the end: {came:?}");
@@ -118,8 +85,8 @@ fn it_stays_and_gets_its_messages_when_the_log_is_back() {
 }
 
 #[test]
-fn it_is_sent_elsewhere_if_the_log_stays_away() {
-    simulated(async {
+fn the_client_must_reconnect_if_the_database_stays_down() {
+    time::simulate(0, async {
         let mut behind = Behind::begin().await;
         let away = Instant::now();
         let came = timeout(Duration::from_secs(300), behind.pipe.next()).await;

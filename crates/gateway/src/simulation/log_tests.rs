@@ -1,4 +1,4 @@
-//! The simulated database against a real one: what is asked of both is answered alike.
+//! The simulated database against a real one. Both must give the same answers.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn simulated() -> LogClient {
     LogClient { log: Log::new(None), line, connections: Connections::new(4, false) }
 }
 
-/// What does not depend on clocks.
+/// Returns the parts of a page that do not depend on clocks.
 fn view(page: Page) -> (Vec<(u64, uuid::Uuid, UserName, String)>, bool) {
     let messages = page.messages.into_iter();
     (messages.map(|message| (message.seq, message.id, message.sender, message.content)).collect(), page.more)

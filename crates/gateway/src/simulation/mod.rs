@@ -1,33 +1,44 @@
-//! A simulation of a cluster: real hubs and real shards, under a network, servers and a clock that follow from a seed.
+//! A simulation of a cluster: real hubs and real shards, with a network, servers and a clock that are derived from a seed.
 //!
-//! Several nodes run on one thread, whose time stands still while anybody works. What lies between them is simulated: a
-//! broker that delays, reorders across lanes, loses and repeats; a database and a session store that are slow, away, or answer
-//! after they forgot to say so; sockets that are pipes. Nodes die, freeze, drain and come back; clients are cut at any moment and
-//! resume elsewhere, as their authors are told to. In the end every client must have been shown every message once and in order,
-//! every acknowledged message must stand in the log once, and everybody must be shown as there or gone as they are. Of all sockets that
-//! a client opened for its session the last one must be left, and it alone.
+//! Several nodes run on one thread. Time stands still while any of them works. The parts between them are simulated. The broker delays
+//! publications, reorders them across lanes, loses and repeats them. The database and the session store are slow or down, or carry out a
+//! call and give no answer. Connections are pipes. Nodes die, freeze, drain and come back. Clients are cut off at any moment and resume
+//! elsewhere, as the docs tell their authors.
 //!
-//! One seed is one run: `STARLING_SEED=n cargo test -p starling-gateway simulation` plays it again and tells what happens;
-//! `STARLING_SEEDS=n` plays so many (from `STARLING_FIRST_SEED`, by default 0), and `STARLING_SCENARIO=Races` of these only those with
-//! that scenario.
+//! At the end every client must have been shown every message once and in order. Every acknowledged message must be in the log once.
+//! Presence must be right on every node, and every client's session must be listed as attached. Of all connections that a client opened for
+//! its session only the last one may remain.
+//!
+//! A seed always gives the same run. `STARLING_SEED=n cargo test -p starling-gateway simulation` replays one and prints what happens.
+//! `STARLING_SEEDS=n` runs this many (from `STARLING_FIRST_SEED`, by default 0), and `STARLING_SCENARIO=Races` only those of this scenario.
+//!
+//! [`plan`] says what a seed means, [`run`] carries it out, and [`settling`] and [`witness`] check it. [`client`] is a client;
+//! [`node`] is a node with its lines to [`broker`], [`log`] and [`sessions`]. [`sabotage`] lists the faults that the checks must find.
 
 mod broker;
 mod catch_up_tests;
 mod chance;
 mod client;
+mod client_state;
+mod faults;
 mod line;
 mod log;
 mod log_tests;
+mod names;
 mod node;
 mod pipe;
 mod plan;
+mod run;
 mod sabotage;
+mod servers;
 mod sessions;
+mod settling;
 mod time;
 mod turns_tests;
 mod witness;
 mod world;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -36,59 +47,20 @@ use plan::{Plan, SCENARIOS};
 use sabotage::Sabotage;
 use witness::Verdict;
 
-/// Everybody's tenant.
-const TENANT: &str = "simulated";
-/// How many seeds are played by default: about a minute of one core, with and without optimisation.
+/// The number of seeds that run by default. They take about a minute of one core, with and without optimization.
 const SEEDS: u64 = if cfg!(debug_assertions) { 4_000 } else { 10_000 };
+/// The number of failed seeds after which no more are run.
+const FAILED_MAX: usize = 20;
 
 #[test]
 fn every_promise_is_kept_whatever_the_seed() {
     if let Some(seed) = number("STARLING_SEED") {
-        let plan = Plan::of(seed);
-        eprintln!("{plan:#?}");
-        let verdict = world::run(&plan, None, true);
-        eprintln!("digest {:016x}", verdict.digest);
-        assert!(verdict.is_clean(), "{verdict:#?}");
-        return;
+        return trace(seed);
     }
     let first = number("STARLING_FIRST_SEED").unwrap_or(0);
     let count = number("STARLING_SEEDS").unwrap_or(SEEDS);
     let scenario = std::env::var("STARLING_SCENARIO").ok();
-    let is_wanted =
-        |plan: &Plan| scenario.as_ref().is_none_or(|name| *name == format!("{:?}", plan.scenario));
-    let next = AtomicU64::new(first);
-    let (failed, sum) = (Mutex::new(Vec::new()), Mutex::new(Verdict::default()));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count || failed.lock().len() >= 20 {
-                        return;
-                    }
-                    let plan = Plan::of(seed);
-                    if !is_wanted(&plan) {
-                        continue;
-                    }
-                    let verdict = world::run(&plan, None, false);
-                    let mut sum = sum.lock();
-                    sum.sent += verdict.sent;
-                    sum.acknowledged += verdict.acknowledged;
-                    sum.delivered += verdict.delivered;
-                    sum.resumed += verdict.resumed;
-                    sum.expired += verdict.expired;
-                    sum.simulated_ms += verdict.simulated_ms;
-                    // Whatever the order in which the threads are done.
-                    sum.digest ^= verdict.digest.rotate_left((seed % 64) as u32);
-                    if !verdict.is_clean() {
-                        failed.lock().push((seed, verdict));
-                    }
-                }
-            });
-        }
-    });
-    let (mut failed, sum) = (failed.into_inner(), sum.into_inner());
-    failed.sort_by_key(|(seed, _)| *seed);
+    let (failed, sum) = play(first..first + count, scenario.as_deref());
     println!(
         "{count} seeds from {first}: {} sent, {} acknowledged, {} delivered, {} resumed, {} expired, {} s simulated, digest {:016x}, {} seeds failed",
         sum.sent,
@@ -102,7 +74,7 @@ fn every_promise_is_kept_whatever_the_seed() {
     );
     for (seed, verdict) in &failed {
         println!(
-            "seed {seed} ({:?}); to play it again: STARLING_SEED={seed} cargo test -p starling-gateway simulation -- --nocapture\n{:#?}",
+            "seed {seed} ({:?}); to replay it: STARLING_SEED={seed} cargo test -p starling-gateway simulation -- --nocapture\n{:#?}",
             Plan::of(*seed).scenario,
             verdict.described
         );
@@ -110,26 +82,65 @@ fn every_promise_is_kept_whatever_the_seed() {
     assert!(failed.is_empty(), "{} seeds failed; see above", failed.len());
     assert!(
         count < 100 || scenario.is_some() || (sum.resumed > 0 && sum.expired > 0),
-        "no resume window was met, or none was missed"
+        "no session was resumed, or none expired"
     );
 }
 
-/// A seed that failed can be looked at only if it fails again.
+/// Replays a seed and prints what happens.
+fn trace(seed: u64) {
+    let plan = Plan::of(seed);
+    eprintln!("{plan:#?}");
+    let verdict = run::run(&plan, None, true);
+    eprintln!("digest {:016x}", verdict.digest);
+    assert!(verdict.is_clean(), "{verdict:#?}");
+}
+
+/// Runs seeds, or only those of a scenario, on all processors. Returns the failed ones in order, and the sum of all verdicts. Stops after
+/// [`FAILED_MAX`] failures.
+fn play(seeds: Range<u64>, scenario: Option<&str>) -> (Vec<(u64, Verdict)>, Verdict) {
+    let next = AtomicU64::new(seeds.start);
+    let (failed, sum) = (Mutex::new(Vec::new()), Mutex::new(Verdict::default()));
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= seeds.end || failed.lock().len() >= FAILED_MAX {
+            return;
+        }
+        let plan = Plan::of(seed);
+        if scenario.is_some_and(|name| *name != format!("{:?}", plan.scenario)) {
+            continue;
+        }
+        let verdict = run::run(&plan, None, false);
+        sum.lock().add(seed, &verdict);
+        if !verdict.is_clean() {
+            failed.lock().push((seed, verdict));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let mut failed = failed.into_inner();
+    failed.sort_by_key(|(seed, _)| *seed);
+    (failed, sum.into_inner())
+}
+
+/// Only a run that can be repeated can be debugged.
 #[test]
 fn a_seed_is_always_the_same_run() {
     const SEEDS: u64 = 64;
-    let play = |seed| world::run(&Plan::of(seed), None, false);
-    let differ: Vec<u64> = (0..SEEDS).filter(|seed| play(*seed) != play(*seed)).collect();
-    assert!(differ.is_empty(), "not the same run twice: the seeds {differ:?}");
+    let replay = |seed| run::run(&Plan::of(seed), None, false);
+    let differ: Vec<u64> = (0..SEEDS).filter(|seed| replay(*seed) != replay(*seed)).collect();
+    assert!(differ.is_empty(), "these seeds gave two different runs: {differ:?}");
 }
 
-/// The checker is checked: what is done wrong on purpose is found, and called by its name.
+/// The control of the checks: each sabotage is found, and counted as the kind of fault that it is.
 #[test]
 fn every_sabotage_is_found() {
-    // What the cluster mends by itself shows in few runs: an attach that breaks just after it took the session from another node, in
-    // one of 34.
+    // The cluster repairs some faults by itself, so they show in few runs. An attach that breaks just after it took the session from another
+    // node shows in one of 34.
     const RUNS: u64 = 240;
-    // Nothing is learnt from finding one more often.
+    // Finding a sabotage more often shows nothing new.
     const ENOUGH: usize = 3;
     const RACES: u64 = 9;
     const LAST: u64 = SCENARIOS.len() as u64 - 1;
@@ -156,13 +167,13 @@ fn every_sabotage_is_found() {
         (Sabotage::CloseForBalance, |verdict| verdict.others),
     ];
     for (sabotage, count) in expected {
-        // What concerns conversations that are made again, or sessions that are ended, shows only where some are.
+        // These show only if conversations are created again, or sessions are ended.
         let seed_of: fn(u64) -> u64 = match sabotage {
             Sabotage::KeepLog | Sabotage::ByName(_) => |run| SCENARIOS.len() as u64 * run + LAST,
             Sabotage::KeepBack | Sabotage::HideEnds => |run| SCENARIOS.len() as u64 * run + RACES,
             _ => |run| run,
         };
-        let play = |run| world::run(&Plan::of(seed_of(run)), Some(sabotage), false);
+        let play = |run| run::run(&Plan::of(seed_of(run)), Some(sabotage), false);
         let caught: Vec<u64> = (0..RUNS).filter(|run| count(&play(*run)) > 0).take(ENOUGH).collect();
         let [.., last] = caught[..] else { panic!("{sabotage:?} was not found in {RUNS} runs") };
         println!("{sabotage:?}: found in {} of {} runs", caught.len(), last + 1);

@@ -16,10 +16,11 @@ use super::broker::BrokerClient;
 use super::chance::Chance;
 use super::line::{Life, Line, Power};
 use super::log::{Connections, LogClient};
+use super::names::TENANT;
 use super::pipe::Pipe;
 use super::plan::Plan;
+use super::servers::Servers;
 use super::sessions::SessionClient;
-use super::world::Servers;
 use crate::drain::Drain;
 use crate::gateway::{gate, shard_settings};
 use crate::lifecycle::Lifecycle;
@@ -27,10 +28,10 @@ use crate::requests::Requests;
 use crate::shard::{self, ConnTask, Env, Inboxes, Item, Opening, Service, Shard, Socket};
 use crate::{AddressLimits, GatewayConfig, Origins, RequestLimits};
 
-/// Signs tickets on all nodes.
+/// The secret with which all nodes sign tickets.
 const SECRET: &[u8; 32] = b"a secret of the simulation's own";
 
-/// One node.
+/// A node.
 pub struct Node {
     pub name: String,
     pub hub: Arc<Hub>,
@@ -45,7 +46,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node. `life` tells apart the lives of nodes of one name.
+    /// Starts a node. `life` distinguishes nodes of the same name.
     pub async fn start(plan: &Plan, servers: &Servers, name: &str, life: &str) -> Rc<Node> {
         let power = Power::new();
         let line = |what: &str, outage, typical_ms| Line {
@@ -87,7 +88,7 @@ impl Node {
         for (index, inbox) in (0_u16..).zip(ends) {
             let seed = Chance::new(plan.seed, &format!("shard {index} of {life}")).draw();
             let shard = Rc::new(Shard::new(Env::new(index, service.clone(), settings.clone()), seed));
-            // Clients come by simulated pipes, so that nothing is ever accepted.
+            // Clients come through pipes, so nothing is ever accepted.
             let turns = shard::take_turns(shard.clone(), inbox, |_, _| std::future::ready(()));
             loops.push(tokio::task::spawn_local(turns));
             loops.push(tokio::task::spawn_local(shard::tick_forever(shard.clone())));
@@ -110,7 +111,7 @@ impl Node {
         Rc::new(node)
     }
 
-    /// Opens a connection of a user, if the node takes any, with a token that ends at a time in Unix milliseconds.
+    /// Opens a connection of a user, with a token that expires at this time in Unix milliseconds. `None`: the node takes no connections.
     pub fn accept(&self, user: &Arc<str>, expires_at_ms: i64, chance: &mut Chance) -> Option<Pipe> {
         if !self.serves() {
             return None;
@@ -118,7 +119,7 @@ impl Node {
         let (near, far) = tokio::io::duplex(self.pipe_bytes);
         let identity = Identity {
             user: user.clone().into(),
-            tenant: super::TENANT.into(),
+            tenant: TENANT.into(),
             scopes: Arc::default(),
             expires_at_ms,
         };
@@ -136,23 +137,24 @@ impl Node {
         Some(Pipe::new(near, self.power.clone()))
     }
 
-    /// Whether it takes new connections.
+    /// Whether the node takes new connections.
     pub fn serves(&self) -> bool {
         !self.is_dead() && !self.lifecycle.is_closed()
     }
 
+    /// Whether the node has died or ended.
     pub fn is_dead(&self) -> bool {
         self.power.is_dead()
     }
 
-    /// Stops everything that goes out or comes in, and lets it go on after a while.
+    /// Freezes the node for this time.
     pub async fn freeze(&self, time: Duration) {
         self.power.set(Life::Frozen);
         tokio::time::sleep(time).await;
         self.power.set(Life::Running);
     }
 
-    /// As kill -9 does.
+    /// Kills the node, as kill -9 does.
     pub fn kill(&self) {
         self.power.set(Life::Dead);
         for each in &self.loops {
@@ -160,14 +162,14 @@ impl Node {
         }
     }
 
-    /// As it does when it has far more clients than others.
+    /// Asks this many clients of each shard to move, as a node does that has far more clients than the others.
     pub async fn shed(&self, count: usize) {
         for shard in 0..self.inboxes.count() {
             self.inboxes.send(shard, Item::Shed(count)).await;
         }
     }
 
-    /// As no node must: closes those whom it may have asked.
+    /// Closes all clients, those that were asked to move included. No node may do that.
     pub fn close_for_balance(&self) {
         for shard in &self.shards {
             let mut table = shard.table.borrow_mut();
@@ -177,12 +179,12 @@ impl Node {
         }
     }
 
-    /// Whether it is on its way out.
+    /// Whether the node drains.
     pub fn is_draining(&self) -> bool {
         self.lifecycle.is_draining()
     }
 
-    /// As SIGTERM does.
+    /// Drains and ends the node, as SIGTERM does.
     pub async fn drain(&self) {
         let drain = Drain {
             config: self.config.clone(),

@@ -1,15 +1,15 @@
-//! Faults put in on purpose, to see that the witness finds them.
+//! Faults that are made on purpose. The checks must find each of them.
 
-/// What is done wrong.
+/// A fault that is made on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// The fan-out loses messages without a word, and the beats' heads with them.
+    /// The broker loses messages without notice, and also the heads in the nodes' beats.
     LosePublications,
-    /// The fan-out changes what is said in a message.
+    /// The broker changes the text of a message.
     AlterPublications,
-    /// The database gives a number twice.
+    /// The database gives the same seq to two messages.
     NumberTwice,
-    /// The database says that it committed what it did not.
+    /// The database reports an append as committed and does not commit it.
     AcknowledgeOnly,
     /// A client is not given an event.
     LoseEvent,
@@ -19,21 +19,20 @@ pub enum Sabotage {
     SwapEvents,
     /// A client is given an event with another text.
     AlterEvent,
-    /// The session store does not say who is there.
+    /// The session store does not return who is online.
     HidePresence,
-    /// The session store gives all attaches the same place in their order.
+    /// The session store gives all attaches the same stamp.
     SameStamps,
-    /// The session store says that every attach holds its session, and that nobody held it before; nor does anybody hear in a
-    /// conversation that it moved.
+    /// The session store lets every attach hold its session, and names no node that held it before. Nodes do not hear in the conversations
+    /// that a session moved.
     HoldAll,
-    /// Nobody hears that a session was ended.
+    /// No node hears that a session was ended.
     HideEnds,
-    /// The database gives a conversation that is made again the log of the one before it.
+    /// The database gives a conversation that is created again the log id of the earlier one.
     KeepLog,
-    /// What a node says of this kind about a conversation is taken for the one that has its name when it is heard, whichever number it
-    /// gives.
+    /// Nodes' messages of this kind are taken for the conversation that has the name when they are heard, whatever id they give.
     ByName(&'static str),
-    /// No node hears that it has a session again which a broken attach had taken from it.
+    /// No node hears that it holds a session again after an attach that took the session broke off.
     KeepBack,
     /// A node closes clients that it asked to move for balance.
     CloseForBalance,

@@ -1,4 +1,4 @@
-//! The simulated session store: the one of a single process, shared by all nodes over lines that take time and fail.
+//! The simulated session store: the one for a single process, which all nodes share. Each node reaches it over a line of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,17 +18,17 @@ use super::line::{Line, NoAnswer};
 use super::sabotage::Sabotage;
 use super::time;
 
-/// An empty store whose leases end in simulated time.
+/// Makes an empty store whose leases expire in simulated time.
 pub fn store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::with(MemoryConfig { clock: Clock::new(time::now_ms), ..MemoryConfig::default() }))
 }
 
-/// The store, as one node reaches it.
+/// The store as one node reaches it.
 pub struct SessionClient {
     pub store: Arc<MemoryStore>,
     pub line: Line,
     pub sabotage: Option<Sabotage>,
-    /// Whether the node has not heard yet that its lease had been lost: a beat without an answer must not hide it.
+    /// Whether the node does not know yet that its lease was lost, because a beat got no answer.
     pub lost: AtomicBool,
 }
 
@@ -65,7 +65,7 @@ impl SessionStore for SessionClient {
 
     async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
         let asked = Instant::now();
-        // As a client of a server does that knows the server's clock.
+        // A client of a real server knows the server's clock and counts the time on the way.
         let attach = async {
             let waited = attach.waited + asked.elapsed();
             self.store.attach(&Attach { waited, ..attach.clone() }).await

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 thread_local! {
@@ -11,10 +12,18 @@ thread_local! {
 /// The time at which a run starts, since 1970.
 const START: Duration = Duration::from_secs(1_700_000_000);
 
-/// Begins a run on this thread. Nodes and servers use its clock, and the nodes' randomness follows from `seed`.
-pub fn begin(seed: u64) {
-    BEGAN.set(Some(Instant::now()));
-    starling_hub::simulation::begin(seed, since_epoch);
+/// Runs a future on this thread, in simulated time. Nodes and servers use its clock, and the nodes' randomness follows from `seed`.
+pub fn simulate<T>(seed: u64, run: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O");
+    LocalSet::new().block_on(&runtime, async {
+        BEGAN.set(Some(Instant::now()));
+        starling_hub::simulation::begin(seed, since_epoch);
+        run.await
+    })
 }
 
 /// Returns the milliseconds since the run began.

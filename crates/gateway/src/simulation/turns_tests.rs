@@ -1,36 +1,35 @@
-//! One user's flood of reads beside another user's reads and messages, in simulated time: how many pages of the flood come before an
-//! answer to the other one.
+//! One user's flood of reads beside another user's reads and sends, in simulated time. The tests count the pages of the flood that come
+//! before a reply to the other user.
 
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 use starling_conversation_store::NewConversation;
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::JoinHandle;
 
-use super::TENANT;
-use super::broker::{Broker, Carriage};
 use super::chance::Chance;
 use super::log::Log;
+use super::names::{self, TENANT};
 use super::node::Node;
 use super::pipe::Pipe;
 use super::plan::Plan;
-use super::world::{Servers, World};
-use super::{sessions, time};
+use super::servers::Servers;
+use super::time;
 
-/// How many sockets the user has who reads all the time.
+/// Connections of the user who reads all the time.
 const SOCKETS: usize = 900;
-/// How many connections to the database there are for reads.
+/// Connections to the database for reads.
 const CONNECTIONS: usize = 4;
-/// How many turns there are where nobody has to wait for one: reads wait for a free connection, first come, first served.
+/// More turns than there are reads. Then reads only wait for a free connection, in the order of arrival.
 const NO_TURNS: usize = 1_000_000;
-/// How often the quiet user asks.
+/// The number of times that the quiet user asks.
 const ASKS: usize = 10;
-/// How many pages of the flood may come before an answer to the quiet user: those that one slow call takes.
+/// The number of pages that may come before a reply to the quiet user. One slow call takes that long.
 const FEW: u64 = 60;
-/// How many come before an answer that waits in one line with the flood, at least.
+/// The number of pages that come at least before a reply that waits behind the flood.
 const MANY: u64 = SOCKETS as u64 / 2;
 
-/// How many pages of the flood came, at the most, before an answer to the quiet user.
+/// The highest number of pages of the flood that came before a reply to the quiet user.
 #[derive(Debug)]
 struct Passed {
     before_a_page: u64,
@@ -48,37 +47,16 @@ struct Flooded {
 
 impl Flooded {
     async fn begin(reads_at_once: usize, appends_share: bool) -> Flooded {
-        let carriage = Carriage { typical_ms: 1, loses_one_in: 0, repeats_one_in: 0, no_answer_one_in: 0 };
-        let plan = Plan {
-            shards: 1,
-            carriage,
-            network_ms: 1,
-            log_ms: 1,
-            log_connections: CONNECTIONS,
-            appends_share,
-            reads_at_once,
-            calls_fail_one_in: 0,
-            inbox_items: 65_536,
-            queue_bytes: 256 * 1024,
-            pipe_bytes: 64 * 1024,
-            ..Plan::of(0)
-        };
-        let log = Log::new(None);
-        let servers = Servers {
-            log: log.clone(),
-            log_outage: Default::default(),
-            sessions: sessions::store(),
-            sessions_outage: Default::default(),
-            broker: Broker::new(plan.seed, plan.carriage, None, log.clone()),
-            sabotage: None,
-        };
+        let plan = Plan { log_connections: CONNECTIONS, appends_share, reads_at_once, ..Plan::undisturbed() };
+        let servers = Servers::new(&plan, None);
+        let log = servers.log.clone();
         log.create(&NewConversation {
             tenant: TENANT.into(),
-            conversation: World::conversation(0).as_str().into(),
-            owner: World::user(0).into(),
+            conversation: names::conversation(0).as_str().into(),
+            owner: names::user(0).into(),
             title: None,
             metadata: None,
-            members: vec![World::user(1).into()],
+            members: vec![names::user(1).into()],
         });
         let node = Node::start(&plan, &servers, "node", "node").await;
         let mut chance = Chance::new(plan.seed, "clients");
@@ -93,7 +71,7 @@ impl Flooded {
                 }
             }));
         }
-        // By now all of them wait for their next page.
+        // By then all of them wait for their next page.
         while flooded.log.pages() < 50 {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
@@ -111,7 +89,7 @@ impl Flooded {
             let before = self.log.pages();
             let page = ask(&mut self.quiet, json!({"op": "history"})).await;
             assert!(page["ok"]["messages"].is_array(), "{page}");
-            // One of them is its own.
+            // One of these pages is the quiet user's own.
             passed.before_a_page = passed.before_a_page.max(self.log.pages() - before - 1);
             let before = self.log.pages();
             self.send(&n.to_string()).await;
@@ -123,7 +101,7 @@ impl Flooded {
 }
 
 async fn connected(node: &Node, user: usize, chance: &mut Chance) -> Pipe {
-    let mut pipe = node.accept(&World::user(user), i64::MAX, chance).expect("it serves");
+    let mut pipe = node.accept(&names::user(user), i64::MAX, chance).expect("it serves");
     let answer = ask(&mut pipe, json!({"op": "connect"})).await;
     assert!(answer["ok"].is_object(), "{answer}");
     pipe
@@ -131,7 +109,7 @@ async fn connected(node: &Node, user: usize, chance: &mut Chance) -> Pipe {
 
 async fn ask(pipe: &mut Pipe, mut command: Value) -> Value {
     command["id"] = json!(1);
-    command["conversation"] = json!(World::conversation(0));
+    command["conversation"] = json!(names::conversation(0));
     pipe.send(&command);
     loop {
         let (_, came) = pipe.next().await.expect("the connection stands");
@@ -141,15 +119,9 @@ async fn ask(pipe: &mut Pipe, mut command: Value) -> Value {
     }
 }
 
-/// What a flood of reads keeps waiting, with so many turns, and with connections of their own for messages or not.
+/// Measures how long a flood of reads makes others wait, with this many turns, and with or without connections of their own for appends.
 fn passed(reads_at_once: usize, appends_share: bool) -> Passed {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O");
-    LocalSet::new().block_on(&runtime, async {
-        time::begin(0);
+    time::simulate(0, async {
         let passed = Flooded::begin(reads_at_once, appends_share).await.measure().await;
         println!("{reads_at_once} turns, shared connections: {appends_share}: {passed:?}");
         passed
@@ -163,7 +135,7 @@ fn a_flood_of_reads_keeps_neither_others_reads_nor_messages_waiting() {
     assert!(before_a_send < FEW, "{before_a_send} pages of the flood came before a message");
 }
 
-/// The test is tested: without turns the other user's reads wait for the whole flood, and without connections of their own messages do.
+/// The control: without turns the other user's reads wait for the whole flood, and so do appends without connections of their own.
 #[test]
 fn without_turns_the_flood_comes_first() {
     let Passed { before_a_page, before_a_send } = passed(NO_TURNS, false);

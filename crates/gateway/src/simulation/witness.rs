@@ -1,4 +1,4 @@
-//! Keeps all that clients sent, were told and were shown, and holds it against the log.
+//! Records what clients sent, were told and were shown, and compares it with the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,10 @@ use starling_conversation_store::Message;
 
 use super::time;
 
-/// How many faults of a run are described; all are counted.
+/// Most faults of a run that are described. All are counted.
 const DESCRIBED_MAX: usize = 12;
 
-/// A message, as a client was shown it.
+/// A message as a client was shown it.
 #[derive(Clone, Debug)]
 pub struct Shown {
     pub seq: u64,
@@ -21,53 +21,55 @@ pub struct Shown {
 /// A conversation's name and its log.
 pub type Place = (String, String);
 
-/// A message, by who sent it where under which key.
+/// A send: conversation, sender and key.
 pub type Sending = (String, String, String);
 
-/// What clients sent, were told and were shown.
+/// Records what clients sent, were told and were shown.
 #[derive(Default)]
 pub struct Witness {
-    /// What each client was shown of each log, in the order of arrival.
+    /// The messages that each client was shown of each log, in the order of arrival.
     shown: BTreeMap<(usize, Place), Vec<Shown>>,
+    /// The text of each send.
     sent: BTreeMap<Sending, String>,
-    /// What nobody waits for any more, since its sender has gone.
+    /// Sends without an `ok` whose sender has gone.
     abandoned: BTreeSet<Sending>,
-    /// What an `ok` said: number and id.
+    /// The seq and the id in each `ok`.
     acknowledged: BTreeMap<Sending, Vec<(u64, String)>>,
-    /// What must not happen and was seen at once.
+    /// Faults that were noticed at once.
     seen: Vec<String>,
-    /// How many clients went on with their session, and how many had lost it.
+    /// The number of reconnects with which a session was resumed.
     resumed: usize,
+    /// The number of reconnects with which another session began.
     expired: usize,
-    /// Follows from the course of the run: two runs that are the same have the same.
+    /// A hash of the course of the run. Equal runs have equal digests.
     digest: u64,
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub sent: usize,
     pub acknowledged: usize,
     pub delivered: usize,
-    /// Clients that came back and went on with their session.
+    /// Reconnects with which a session was resumed.
     pub resumed: usize,
-    /// Clients that came back too late for that.
+    /// Reconnects that came too late for that.
     pub expired: usize,
-    /// Acknowledged but not in the log, or in the log but not shown to somebody.
+    /// Messages that were acknowledged but are not in the log, or are in the log but were not shown to a client.
     pub lost: usize,
-    /// Shown twice, or twice in the log.
+    /// Messages that were shown twice, or are in the log twice.
     pub doubled: usize,
-    /// Shown after a later one.
+    /// Messages that were shown after a later one.
     pub swapped: usize,
-    /// Not what was sent, or not what the log says.
+    /// Messages that differ from what was sent, or from what the log has.
     pub altered: usize,
-    /// Sent, tried again and again, and never acknowledged.
+    /// Sends that were never acknowledged.
     pub unacknowledged: usize,
-    /// Numbers of the log that do not follow each other.
+    /// Seqs of the log that do not follow each other.
     pub misnumbered: usize,
-    /// Presence that is not so, and everything else.
+    /// Everything else, such as wrong presence.
     pub others: usize,
-    /// Some of these, in words.
+    /// Descriptions of some of these faults.
     pub described: Vec<String>,
     pub digest: u64,
     pub simulated_ms: u64,
@@ -88,50 +90,64 @@ impl Verdict {
         faults.iter().all(|count| *count == 0)
     }
 
-    fn count(&mut self, of: impl FnOnce(&mut Verdict) -> &mut usize, words: String) {
+    /// Adds the numbers of the run of a seed to a sum. The order of the seeds does not matter.
+    pub fn add(&mut self, seed: u64, other: &Verdict) {
+        self.sent += other.sent;
+        self.acknowledged += other.acknowledged;
+        self.delivered += other.delivered;
+        self.resumed += other.resumed;
+        self.expired += other.expired;
+        self.simulated_ms += other.simulated_ms;
+        self.digest ^= other.digest.rotate_left((seed % 64) as u32);
+    }
+
+    fn count(&mut self, of: impl FnOnce(&mut Verdict) -> &mut usize, text: String) {
         *of(self) += 1;
         if self.described.len() < DESCRIBED_MAX {
-            self.described.push(words);
+            self.described.push(text);
         }
     }
 }
 
 impl Witness {
-    /// Takes down that a client was sent so many bytes, for the digest alone.
+    /// Records the length of a frame that a client received, for the digest.
     pub fn hears(&mut self, client: usize, bytes: usize) {
         self.mix(&[time::elapsed_ms(), client as u64, bytes as u64]);
     }
 
-    /// A client that had a session is connected again.
+    /// Records that a client that had a session is connected again.
     pub fn returns(&mut self, resumed: bool) {
         *(if resumed { &mut self.resumed } else { &mut self.expired }) += 1;
     }
 
+    /// Records a send.
     pub fn sends(&mut self, sending: Sending, content: String) {
         self.sent.insert(sending, content);
     }
 
+    /// Records an `ok` to a send.
     pub fn acknowledge(&mut self, sending: &Sending, seq: u64, id: &str) {
         self.mix(&[time::elapsed_ms(), 1, seq]);
         self.acknowledged.entry(sending.clone()).or_default().push((seq, id.to_owned()));
     }
 
-    /// The sender goes without an answer.
+    /// Records that the sender of this send has gone without an `ok`.
     pub fn abandon(&mut self, sending: Sending) {
         self.abandoned.insert(sending);
     }
 
+    /// Records a message that a client was shown.
     pub fn show(&mut self, client: usize, place: &Place, shown: Shown) {
         self.mix(&[time::elapsed_ms(), 2, client as u64, shown.seq]);
         self.shown.entry((client, place.clone())).or_default().push(shown);
     }
 
-    /// Something that must not happen.
-    pub fn fault(&mut self, words: String) {
-        self.seen.push(words);
+    /// Records something that must not happen.
+    pub fn fault(&mut self, text: String) {
+        self.seen.push(text);
     }
 
-    /// Sends that have not been acknowledged yet.
+    /// Returns the number of sends that still wait for an `ok`.
     pub fn outstanding(&self) -> usize {
         self.waited_for().count()
     }
@@ -143,7 +159,7 @@ impl Witness {
         self.sent.keys().filter(answered)
     }
 
-    /// Holds everything against the logs. `current`: those that were not deleted. `readers`: clients that were there to the end.
+    /// Compares everything with the logs. `current`: the logs that were not deleted. `readers`: the clients that stayed to the end.
     pub fn judge(
         &self,
         logs: &BTreeMap<Place, Vec<Message>>,
@@ -160,14 +176,14 @@ impl Witness {
             simulated_ms: time::elapsed_ms(),
             ..Verdict::default()
         };
-        for words in &self.seen {
-            verdict.count(|v| &mut v.others, words.clone());
+        for text in &self.seen {
+            verdict.count(|v| &mut v.others, text.clone());
         }
         for (place, log) in logs {
             self.judge_log(&place.0, log, &mut verdict);
         }
         self.judge_answers(logs, &mut verdict);
-        // Whoever was there to the end was shown all that there is, even if that is nothing.
+        // A client that stayed to the end must have been shown each current log, even an empty one.
         let ends =
             readers.iter().flat_map(|reader| current.iter().map(move |place| (*reader, place.clone())));
         let places: BTreeSet<(usize, Place)> = ends.chain(self.shown.keys().cloned()).collect();
@@ -183,12 +199,13 @@ impl Witness {
         verdict
     }
 
+    /// Checks the seqs and the texts of a log.
     fn judge_log(&self, conversation: &str, log: &[Message], verdict: &mut Verdict) {
         for (message, expected) in log.iter().zip(1..) {
             if message.seq != expected {
-                let words =
-                    format!("{conversation}: {} stands in the log where {expected} should", message.seq);
-                verdict.count(|v| &mut v.misnumbered, words);
+                let text =
+                    format!("{conversation}: {} is in the log in the place of {expected}", message.seq);
+                verdict.count(|v| &mut v.misnumbered, text);
                 break;
             }
         }
@@ -196,17 +213,17 @@ impl Witness {
         let sent: BTreeSet<&String> = self.sent.values().collect();
         for message in log {
             if !sent.contains(&message.content) {
-                let words = format!("{conversation}: {} is in the log, and was never sent", message.content);
-                verdict.count(|v| &mut v.altered, words);
+                let text = format!("{conversation}: {} is in the log and was never sent", message.content);
+                verdict.count(|v| &mut v.altered, text);
             }
             if !contents.insert((&message.sender, &message.content)) {
-                let words = format!("{conversation}: {} is twice in the log", message.content);
-                verdict.count(|v| &mut v.doubled, words);
+                let text = format!("{conversation}: {} is in the log twice", message.content);
+                verdict.count(|v| &mut v.doubled, text);
             }
         }
     }
 
-    /// Whatever was acknowledged stands in a log of its conversation, and be it one that was deleted afterwards.
+    /// Compares each `ok` with the logs of its conversation, deleted ones included.
     fn judge_answers(&self, logs: &BTreeMap<Place, Vec<Message>>, verdict: &mut Verdict) {
         let mut by_id: BTreeMap<(&str, String), &Message> = BTreeMap::new();
         for ((conversation, _), log) in logs {
@@ -218,15 +235,18 @@ impl Witness {
                 match by_id.get(&(sending.0.as_str(), id.clone())) {
                     None => verdict.count(
                         |v| &mut v.lost,
-                        format!("{sending:?} was acknowledged as {seq}, and is not there"),
+                        format!("{sending:?} was acknowledged as {seq} and is not in the log"),
                     ),
                     Some(message) if message.seq != *seq => {
-                        let words = format!("{sending:?} was acknowledged as {seq}, and is {}", message.seq);
-                        verdict.count(|v| &mut v.misnumbered, words);
+                        let text = format!(
+                            "{sending:?} was acknowledged as {seq} and is {} in the log",
+                            message.seq
+                        );
+                        verdict.count(|v| &mut v.misnumbered, text);
                     }
                     Some(message) if Some(&message.content) != self.sent.get(sending) => {
-                        let words = format!("{sending:?} stands in the log as {}", message.content);
-                        verdict.count(|v| &mut v.altered, words);
+                        let text = format!("{sending:?} is in the log as {}", message.content);
+                        verdict.count(|v| &mut v.altered, text);
                     }
                     Some(_) => {}
                 }
@@ -241,6 +261,7 @@ impl Witness {
     }
 }
 
+/// Compares what a client was shown of a log with the log. `to_the_end`: whether it must have been shown all of it.
 fn judge_reader(
     reader: usize,
     conversation: &str,
@@ -257,16 +278,16 @@ fn judge_reader(
             verdict
                 .count(|v| &mut v.doubled, format!("client {reader}, {conversation}: {seq} was shown twice"));
         } else if seq < highest {
-            let words = format!("client {reader}, {conversation}: {seq} was shown after {highest}");
-            verdict.count(|v| &mut v.swapped, words);
+            let text = format!("client {reader}, {conversation}: {seq} was shown after {highest}");
+            verdict.count(|v| &mut v.swapped, text);
         }
         highest = highest.max(seq);
         let stored = log.iter().find(|message| message.seq == seq && message.id.to_string() == each.id);
         if stored.is_none_or(|message| message.content != each.content || *message.sender != *each.sender) {
-            let words = format!(
+            let text = format!(
                 "client {reader}, {conversation}: {seq} was shown as {each:?}, which the log does not have"
             );
-            verdict.count(|v| &mut v.altered, words);
+            verdict.count(|v| &mut v.altered, text);
         }
     }
     let expected = if to_the_end { log.len() as u64 } else { highest };
