@@ -1,6 +1,6 @@
 //! What a client reports about itself, for the checks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,10 @@ pub struct ClientState {
     pub cursors: BTreeMap<String, Cursor>,
     /// The conversations that are joined on the present connection; for those joined by `join`, who is online.
     pub joined: BTreeMap<String, Option<BTreeMap<String, bool>>>,
+    /// Each conversation and log that it was ever told to have joined.
+    pub logs: BTreeSet<(String, String)>,
+    /// The number of its `connect` and `join` without a reply. They may have joined any log.
+    pub unanswered: usize,
     /// The session that the client was given last.
     pub session: String,
     /// The number of connections that it left open when it opened a later one for the same session.
@@ -29,6 +33,11 @@ pub struct Cursor {
 }
 
 impl ClientState {
+    /// Whether the client may ever have joined a log.
+    pub fn may_have_joined(&self, conversation: &str, log: &str) -> bool {
+        self.unanswered > 0 || self.logs.contains(&(conversation.to_owned(), log.to_owned()))
+    }
+
     /// Notes that the client has gone for good.
     pub fn leave(&mut self) {
         self.has_left = true;

@@ -146,7 +146,7 @@ fn every_sabotage_is_found() {
     const LAST: u64 = SCENARIOS.len() as u64 - 1;
     assert_eq!(SCENARIOS[RACES as usize], plan::Scenario::Races);
     type Count = fn(&Verdict) -> usize;
-    let expected: [(Sabotage, Count); 18] = [
+    let expected: [(Sabotage, Count); 19] = [
         (Sabotage::LosePublications, |verdict| verdict.lost),
         (Sabotage::AlterPublications, |verdict| verdict.altered),
         (Sabotage::NumberTwice, |verdict| verdict.misnumbered),
@@ -160,6 +160,7 @@ fn every_sabotage_is_found() {
         (Sabotage::HoldAll, |verdict| verdict.others),
         (Sabotage::HideEnds, |verdict| verdict.others),
         (Sabotage::KeepLog, |verdict| verdict.lost + verdict.altered + verdict.doubled),
+        (Sabotage::ByName("Presence"), |verdict| verdict.others),
         (Sabotage::ByName("Typing"), |verdict| verdict.others),
         (Sabotage::ByName("Read"), |verdict| verdict.others),
         (Sabotage::ByName("Member"), |verdict| verdict.others),

@@ -30,7 +30,8 @@ pub enum Sabotage {
     HideEnds,
     /// The database gives a conversation that is created again the log id of the earlier one.
     KeepLog,
-    /// Nodes' messages of this kind are taken for the conversation that has the name when they are heard, whatever id they give.
+    /// Nodes' messages of this kind are taken for the conversation that has the name when they are heard, whatever id they give. In the
+    /// case of presence, the session store keeps it by name, too.
     ByName(&'static str),
     /// No node hears that it holds a session again after an attach that took the session broke off.
     KeepBack,

@@ -37,6 +37,14 @@ impl SessionClient {
         let answer = self.line.call(ask).await;
         answer.unwrap_or_else(|NoAnswer| Err(Error::Unavailable("simulated".to_owned())))
     }
+
+    /// Returns the key under which the presence in a conversation is kept.
+    fn presence_key(&self, of: &ConversationKey) -> ConversationKey {
+        match self.sabotage {
+            Some(Sabotage::ByName("Presence")) => ConversationKey { id: 0, ..of.clone() },
+            _ => of.clone(),
+        }
+    }
 }
 
 #[async_trait]
@@ -122,11 +130,17 @@ impl SessionStore for SessionClient {
     }
 
     async fn set_presence(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {
-        self.ask(self.store.set_presence(node, batch)).await
+        let conversation = |change: &PresenceChange| self.presence_key(&change.conversation);
+        let batch: Vec<PresenceChange> = batch
+            .iter()
+            .map(|change| PresenceChange { conversation: conversation(change), ..change.clone() })
+            .collect();
+        self.ask(self.store.set_presence(node, &batch)).await
     }
 
     async fn presence(&self, of: &[ConversationKey]) -> Result<Vec<Vec<PresenceEntry>>, Error> {
-        let entries = self.ask(self.store.presence(of)).await?;
+        let of: Vec<ConversationKey> = of.iter().map(|key| self.presence_key(key)).collect();
+        let entries = self.ask(self.store.presence(&of)).await?;
         Ok(match self.sabotage {
             Some(Sabotage::HidePresence) => vec![Vec::new(); entries.len()],
             _ => entries,

@@ -88,6 +88,7 @@ impl Client {
         let Some((node, mut pipe)) = self.open(None) else { return };
         self.world.note(|| format!("client {} falters on {}", self.number, node.name));
         pipe.send(&self.connect_command(1));
+        self.asks_to_join();
         self.connect_sent_at = Some(Instant::now());
         connection.rivalled = true;
         tokio::task::spawn_local(async move {
@@ -146,6 +147,7 @@ impl Client {
             if let Some(log) = &cursor.log {
                 join["log"] = log.as_str().into();
             }
+            self.asks_to_join();
             connection.ask(Awaited::Join(conversation), join);
         }
     }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::super::names;
 use super::Client;
 use super::connection::Connection;
 
@@ -25,6 +26,19 @@ impl Client {
         if *typing == true && until_ms < made_at_ms {
             self.world.fault(&format!(
                 "client {} is told that {user} types in {conversation} {log}, where they never did",
+                self.number
+            ));
+        }
+    }
+
+    /// Checks that a user who is shown as online in this log has ever joined it.
+    pub(super) fn check_online(&self, conversation: &str, user: &str) {
+        let log = self.log_of(conversation);
+        let clients = self.world.clients.borrow();
+        let shown = (0..clients.len()).find(|number| *names::user(*number) == *user);
+        if !shown.is_some_and(|number| clients[number].may_have_joined(conversation, log)) {
+            self.world.fault(&format!(
+                "client {} is told that {user} is online in {conversation} {log}, which they never joined",
                 self.number
             ));
         }

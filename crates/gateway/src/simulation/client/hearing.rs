@@ -35,8 +35,12 @@ impl Client {
                 self.is_out(connection, conversation);
             }
             "presence" => {
+                let online = frame["online"] == true;
+                if online {
+                    self.check_online(conversation, user);
+                }
                 if let Some(Some(people)) = connection.joined.get_mut(conversation) {
-                    people.insert(user.to_owned(), frame["online"] == true);
+                    people.insert(user.to_owned(), online);
                     self.publish_view(connection);
                 }
             }
@@ -91,6 +95,9 @@ impl Client {
         }
         let again_at =
             Instant::now() + Duration::from_millis(error["retry_after_ms"].as_u64().unwrap_or(300) / 3);
+        if matches!(awaited, Awaited::Connect | Awaited::Join(_)) {
+            self.world.clients.borrow_mut()[self.number].unanswered -= 1;
+        }
         match awaited {
             Awaited::Connect if !error.is_null() => return Some(Over::Lost),
             Awaited::Connect => self.connected(connection, ok),
@@ -144,6 +151,9 @@ impl Client {
         let online = ok["online"].as_array().into_iter().flatten();
         let people = online.map(|user| (text(user).to_owned(), true)).collect();
         self.take_log(&conversation, ok);
+        for user in ok["online"].as_array().into_iter().flatten() {
+            self.check_online(&conversation, text(user));
+        }
         for (user, seq) in ok["reads"].as_object().into_iter().flatten() {
             self.check_mark(&conversation, user, seq.as_u64().unwrap_or(0));
         }
@@ -169,7 +179,8 @@ impl Client {
         if is_reset {
             cursor.seq = 0;
         }
-        cursor.log = Some(log);
+        cursor.log = Some(log.clone());
+        self.world.clients.borrow_mut()[self.number].logs.insert((conversation.to_owned(), log));
     }
 
     fn publish_view(&self, connection: &Connection) {

@@ -135,6 +135,7 @@ impl Client {
         for outstanding in self.outstanding.values_mut() {
             outstanding.under_way = false;
         }
+        self.asks_to_join();
         connection.ask(Awaited::Connect, self.connect_command(0));
         // Of two that begin in the same millisecond, either may count as the last one.
         let tied = self.connect_sent_at.replace(Instant::now()) == Some(Instant::now());
@@ -175,6 +176,7 @@ impl Client {
         self.leave_behind(connection.pipe);
         let Some((node, mut pipe)) = self.open(None) else { return };
         self.world.note(|| format!("client {} races on {}", self.number, node.name));
+        self.asks_to_join();
         pipe.send(&self.connect_command(1));
         self.connect_sent_at = Some(Instant::now());
         // The command goes out at once. Nobody needs the replies, since there will be a later connection.
@@ -195,6 +197,11 @@ impl Client {
             }
             drop(left);
         }));
+    }
+
+    /// Notes that a `connect` or a `join` has no reply yet.
+    fn asks_to_join(&self) {
+        self.world.clients.borrow_mut()[self.number].unanswered += 1;
     }
 
     fn connect_command(&self, id: u64) -> Value {
