@@ -30,9 +30,10 @@ pub struct Arguments {
 
 /// All steps in the order in which they are shown. What compiles or checks code runs one after the other, since cargo does one thing at
 /// a time in a build folder; the tests, which mostly wait, run beside it.
-static STEPS: [Step; 13] = [
+static STEPS: [Step; 14] = [
     step("install", &[], &[], |_| install::all().into()),
     step("format", &[], &[], format),
+    step("dependencies", &["install"], &[], dependencies),
     // The tests that follow find everything built: programs, tests and examples, with the same features.
     step("build", &[], &["format"], build),
     step("list", &["install", "build"], &[], rust::list),
@@ -94,6 +95,13 @@ fn format(print: Print<'_>) -> Outcome {
     // The programs of the fuzzer have a lock file of their own, which nothing else here reads.
     let lock = ["tree", "--locked", "--depth", "0", "--manifest-path", "fuzz/Cargo.toml"];
     formatted.and(Outcome::of(cargo().args(lock), print))
+}
+
+/// Asks cargo-deny, from the folder of tools, whether all dependencies follow the rules of `deny.toml`.
+fn dependencies(print: Print<'_>) -> Outcome {
+    let deny = install::tools().map(|tools| Command::new(tools.join("cargo-deny")));
+    let check = ["check", "bans", "licenses", "sources"];
+    of(deny, |deny| deny.args(check).current_dir(root()), print)
 }
 
 fn build(print: Print<'_>) -> Outcome {
