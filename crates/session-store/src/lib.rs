@@ -109,6 +109,12 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Takes one cell from a user's allowance, which applies to all nodes together.
     async fn take(&self, tenant: &TenantName, user: &UserName, rate: Rate) -> Result<Verdict, Error>;
 
+    /// Whether the store has no memory for anything new, as far as this node knows. What it holds can still be read, and leases, sessions
+    /// and presence are still written.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Checks whether the store can be reached; `None` for a store inside the process.
     async fn ping(&self) -> Option<Result<(), Error>>;
 }

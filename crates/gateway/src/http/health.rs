@@ -76,7 +76,7 @@ pub(super) struct Health {
 enum HealthStatus {
     /// All that it depends on answers.
     Ok,
-    /// The database or Redis does not answer; the node serves what it can without.
+    /// The database or Redis does not answer, or Redis is full; the node serves what it can without.
     Degraded,
     /// It can't serve, or others serve better: `GET /ready` says why.
     Unfit,
@@ -102,6 +102,8 @@ enum DependencyStatus {
     Down,
     /// It did not answer in time.
     Timeout,
+    /// Redis has no memory for anything new (`maxmemory`), and evicts nothing.
+    Full,
     /// The node works without.
     NotConfigured,
 }
@@ -177,8 +179,11 @@ enum Reason {
     CutOff,
     /// It has no key to verify tokens with: the key set has not been fetched yet, or is empty.
     NoKeys,
-    /// It does not hear the other nodes through Redis, but none is known to do better. It is ready, and serves from the log.
+    /// It is ready, and serves what it can: it does not hear the other nodes through Redis, but none is known to do better; or the other
+    /// reason says why.
     Degraded,
+    /// Redis has no memory for anything new. The node is ready and `degraded`.
+    RedisFull,
 }
 
 /// Shows the node's health: 200 while the process works.
@@ -208,13 +213,13 @@ pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> 
 #[utoipa::path(
     get, path = "/ready", operation_id = "getReadiness", tag = "health",
     responses(
-        (status = 200, description = "They should; the reason `degraded` says that it serves from the log", body = Readiness),
+        (status = 200, description = "They should; the reason `degraded` says that it serves with less", body = Readiness),
         (status = 503, description = "They should not; the reasons say why", body = Readiness),
     ),
 )]
 pub(super) async fn ready(State(monitor): State<Arc<Monitor>>) -> Response {
     let ApiState { hub, lifecycle } = &monitor.state;
-    answer(&reasons(lifecycle.is_draining(), hub.standing(), hub.has_keys()))
+    answer(&reasons(lifecycle.is_draining(), hub.standing(), hub.has_keys(), hub.session_store_is_full()))
 }
 
 impl Monitor {
@@ -234,6 +239,9 @@ async fn check_database(hub: &Hub) -> Dependency {
 
 async fn check_redis(hub: &Hub) -> Redis {
     let Dependency { mut status, latency_ms } = timed("redis", hub.session_store_health()).await;
+    if status == DependencyStatus::Down && hub.session_store_is_full() {
+        status = DependencyStatus::Full;
+    }
     let link = hub.fanout_health().map(|link| Link {
         connected: link.connected,
         subscribed: link.subscribed,
@@ -285,19 +293,20 @@ fn overall(database: &Dependency, redis: &Redis, standing: Standing, has_keys: b
     }
 }
 
-fn reasons(draining: bool, standing: Standing, has_keys: bool) -> Vec<Reason> {
+fn reasons(draining: bool, standing: Standing, has_keys: bool, is_full: bool) -> Vec<Reason> {
     let reasons = [
         (draining, Reason::Draining),
         (standing == Standing::Deaf, Reason::Deaf),
         (standing == Standing::CutOff, Reason::CutOff),
         (!has_keys, Reason::NoKeys),
-        (standing == Standing::Degraded, Reason::Degraded),
+        (standing == Standing::Degraded || is_full, Reason::Degraded),
+        (is_full, Reason::RedisFull),
     ];
     reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
 }
 
 fn answer(reasons: &[Reason]) -> Response {
-    let ready = reasons.iter().all(|reason| *reason == Reason::Degraded);
+    let ready = reasons.iter().all(|reason| matches!(reason, Reason::Degraded | Reason::RedisFull));
     let body = Json(Readiness { ready, reasons: reasons.to_vec() });
     if ready {
         return body.into_response();
@@ -324,11 +333,16 @@ mod tests {
             (true, Deaf, false, 503, r#"{"ready":false,"reasons":["draining","deaf","no_keys"]}"#),
             (true, Degraded, true, 503, r#"{"ready":false,"reasons":["draining","degraded"]}"#),
         ] {
-            let response = answer(&reasons(draining, standing, has_keys));
+            let response = answer(&reasons(draining, standing, has_keys, false));
             assert_eq!(response.status(), status);
             assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503);
             let shown = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("body");
             assert_eq!(shown, body);
+        }
+        for (standing, ready) in [(Whole, true), (Degraded, true), (Deaf, false)] {
+            let reasons = reasons(false, standing, true, true);
+            assert_eq!(reasons[reasons.len() - 2..], [Reason::Degraded, Reason::RedisFull]);
+            assert_eq!(answer(&reasons).status() == 200, ready);
         }
     }
 
@@ -342,6 +356,7 @@ mod tests {
             (up, DependencyStatus::NotConfigured, Standing::Whole, true, HealthStatus::Ok),
             (down, up, Standing::Whole, true, HealthStatus::Degraded),
             (up, down, Standing::Degraded, true, HealthStatus::Degraded),
+            (up, DependencyStatus::Full, Standing::Whole, true, HealthStatus::Degraded),
             (up, down, Standing::Deaf, true, HealthStatus::Unfit),
             (down, down, Standing::CutOff, true, HealthStatus::Unfit),
             (up, up, Standing::Whole, false, HealthStatus::Unfit),

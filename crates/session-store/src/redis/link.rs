@@ -1,8 +1,10 @@
 //! What all parts of the store share: the connections, the scripts, the names of keys, and the metrics.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use starling_redis_link::{Connection, Pool, PoolConfig, PoolMetrics};
+use parking_lot::Mutex;
+use starling_redis_link::{Command, Connection, Pool, PoolConfig, PoolMetrics, Resend};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::RedisConfig;
@@ -21,6 +23,9 @@ const ATTACHES_MAX: usize = 512;
 /// For how many times the time of a call an attach waits for its turn at most.
 const TURN_TIMEOUTS: u32 = 4;
 
+/// How often a node that has nothing to write finds out whether Redis is full.
+const ROOM_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The way to Redis.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -31,6 +36,8 @@ pub(super) struct Link {
     /// A permit for each further attach that may be under way.
     attaches: Semaphore,
     attach_wait_max: Duration,
+    /// Time of the last look for room.
+    looked_for_room: Mutex<Option<Instant>>,
 }
 
 impl Link {
@@ -56,7 +63,31 @@ impl Link {
             metrics,
             attaches: Semaphore::new(ATTACHES_MAX),
             attach_wait_max: config.command_timeout * TURN_TIMEOUTS,
+            looked_for_room: Mutex::default(),
         })
+    }
+
+    /// Writes a key that a full Redis does not accept. The pool notes whether Redis is full.
+    pub(super) async fn look_for_room(&self) -> Result<(), Error> {
+        let set = Command::new("SET", self.keys.room()).with("1").with("PX").with("60000");
+        self.pool.call(Connection::Any, Resend::Yes, set).await?;
+        Ok(())
+    }
+
+    /// Looks for room in the background if that was not done lately. A full Redis accepts beats and answers reads, so these do not show that
+    /// it is full.
+    pub(super) fn look_for_room_in_time(self: &Arc<Self>) {
+        let mut looked = self.looked_for_room.lock();
+        if looked.is_some_and(|looked| looked.elapsed() < ROOM_INTERVAL) {
+            return;
+        }
+        *looked = Some(Instant::now());
+        let link = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = link.look_for_room().await {
+                tracing::debug!(%error, "Redis did not accept a write");
+            }
+        });
     }
 
     /// Waits for a turn among many attaches that come at once, such as those of the clients of a node that died: in the queue of a

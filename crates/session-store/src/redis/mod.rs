@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use fred::types::Value;
 use starling_model::{TenantName, UserName};
 use starling_rate::Rate;
-use starling_redis_link::{Command, Connection, RedisAddress, Resend, VERSION_MIN, check_version, version};
+use starling_redis_link::{Connection, RedisAddress, Resend, VERSION_MIN, check_version, version};
 
 use crate::clock::system_now_us;
 use crate::{
@@ -166,7 +166,9 @@ fn micros(us: u64) -> i64 {
 #[async_trait]
 impl SessionStore for RedisStore {
     async fn beat(&self, node: &NodeRecord) -> Result<Beat, Error> {
-        self.link.metrics.beat.measure(self.registry.beat(node)).await
+        let beat = self.link.metrics.beat.measure(self.registry.beat(node)).await?;
+        self.link.look_for_room_in_time();
+        Ok(beat)
     }
 
     async fn leave(&self, node: &str) -> Result<(), Error> {
@@ -257,11 +259,13 @@ impl SessionStore for RedisStore {
         self.link.metrics.take.measure(self.take_one(tenant, user, rate)).await
     }
 
+    fn is_full(&self) -> bool {
+        self.link.pool.is_full()
+    }
+
     async fn ping(&self) -> Option<Result<(), Error>> {
-        // A write, since a full Redis still answers reads.
-        let set = Command::new("SET", self.link.keys.room()).with("1").with("PX").with("60000");
         let call = async {
-            self.link.pool.call(Connection::Any, Resend::Yes, set).await?;
+            self.link.look_for_room().await?;
             match self.link.pool.is_full() {
                 true => Err(Error::Unavailable("Redis is full".into())),
                 false => Ok(()),

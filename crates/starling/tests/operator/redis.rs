@@ -50,6 +50,35 @@ async fn a_node_starts_without_redis_serves_from_the_log_and_is_whole_when_redis
     assert_eq!(ada.welcome()["user"], "ada");
 }
 
+/// Nobody writes anything: the node finds out by itself.
+#[tokio::test]
+async fn a_node_says_that_redis_is_full_and_serves_on() {
+    let redis = Redis::start_with(&["--maxmemory-policy", "noeviction"]).await.unwrap();
+    let node = Node::builder().redis(&redis.url()).database(&database("full_redis").await);
+    let node = node.start().await.unwrap();
+    let shown = async || {
+        let (ready, health) = (node.get("/ready").await?, node.get("/health").await?.json()?);
+        let (status, reasons) = (ready.status, ready.json()?["reasons"].clone());
+        anyhow::Ok((status, reasons, health["status"].clone(), health["redis"]["status"].clone()))
+    };
+    let well = (200, json!([]), json!("ok"), json!("up"));
+    until_true(SOON, "the node to be whole", async || Ok(shown().await? == well)).await.unwrap();
+
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    // Only `/ready` is asked, since `/health` writes to Redis.
+    let reasons = async || anyhow::Ok(node.get("/ready").await?.json()?["reasons"].clone());
+    let full = json!(["degraded", "redis_full"]);
+    until_true(SOON, "the node to find Redis full", async || Ok(reasons().await? == full)).await.unwrap();
+    assert_eq!(shown().await.unwrap(), (200, full, json!("degraded"), json!("full")));
+    assert_eq!(node.log().matches("Redis is full").count(), 1, "{}", node.log());
+    let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await.unwrap();
+    ada.command("create", json!({"conversation": "c"})).await.unwrap();
+    ada.command("send", json!({"conversation": "c", "key": "k", "content": "x"})).await.unwrap();
+
+    redis.cli(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    until_true(SOON, "the node to be whole again", async || Ok(shown().await? == well)).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_redis_that_is_too_old_ends_the_start_with_1() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -168,6 +168,11 @@ impl Hub {
         self.store.ping().await.map_err(|error| error.to_string())
     }
 
+    /// Whether the session store has no memory for anything new, as far as this node knows.
+    pub fn session_store_is_full(&self) -> bool {
+        self.session_store.is_full()
+    }
+
     /// Checks whether the session store responds. `None`: it is in the process.
     pub async fn session_store_health(&self) -> Option<Result<(), String>> {
         self.session_store.ping().await.map(|result| result.map_err(|error| error.to_string()))
