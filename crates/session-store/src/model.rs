@@ -85,8 +85,17 @@ pub struct Attach {
 /// What is known of a session to resume.
 #[derive(Clone, Copy, Debug)]
 pub struct ResumeAttach {
-    /// Time at which the ticket was issued.
+    /// Time at which the ticket was issued. The session was attached then.
     pub ticket_issued_at_ms: i64,
+}
+
+impl ResumeAttach {
+    /// Whether the ticket is younger than the resume window, so that the session can't have expired. A store that does not know it has lost
+    /// it, or was down when its node wanted to write it.
+    pub(crate) fn is_recent(self, attach: &Attach) -> bool {
+        let window_ms = i64::try_from(attach.window_ms).unwrap_or(i64::MAX);
+        attach.now_ms.saturating_sub(self.ticket_issued_at_ms) <= window_ms
+    }
 }
 
 /// The outcome of an [`Attach`].
@@ -110,8 +119,8 @@ pub enum Attached {
         /// Time at which the session was created.
         created_at_ms: i64,
     },
-    /// The store does not know the session, but it lost its data (by a wipe or a restart) after the ticket was issued and less than a
-    /// window ago. So the ticket is enough. Nothing is written until the [`Hold`].
+    /// The store does not know the session, but the ticket is younger than the resume window, or the store lost its data (by a wipe or a
+    /// restart) after the ticket was issued and less than a window ago. So the ticket is enough. Nothing is written until the [`Hold`].
     Rebuilt {
         /// The stamp of this attach.
         stamp: Stamp,

@@ -96,7 +96,8 @@ impl Sessions {
         };
         let Some(record) = self.records.get_mut(&*attach.session) else {
             let since_born_ms = attach.now_ms.saturating_sub(self.born_ms);
-            if resume.ticket_issued_at_ms >= self.born_ms || since_born_ms >= window_ms {
+            let is_lost = resume.ticket_issued_at_ms < self.born_ms && since_born_ms < window_ms;
+            if !is_lost && !resume.is_recent(attach) {
                 return Ok(Attached::Refused);
             }
             return Ok(Attached::Rebuilt { stamp: stamp_of(attach, store_now_us) });
@@ -110,7 +111,9 @@ impl Sessions {
             false => leases.life(&record.node, store_now_ms),
         };
         let dropped_at_ms = record.dropped_at(life);
-        if dropped_at_ms.is_some_and(|at| attach.now_ms.saturating_sub(at) > window_ms) {
+        // The session was attached when its ticket was issued, even if its node could not write that here.
+        let is_over = dropped_at_ms.is_some_and(|at| attach.now_ms.saturating_sub(at) > window_ms);
+        if is_over && !resume.is_recent(attach) {
             return Ok(Attached::Refused);
         }
         let previous_node = dropped_at_ms.is_none().then(|| record.node.to_string());

@@ -53,7 +53,11 @@ impl Sessions {
     pub(super) async fn attach(&self, attach: &Attach, began: Instant) -> Result<Attached, Error> {
         let window_ms = i64::try_from(attach.window_ms).unwrap_or(i64::MAX);
         self.window_ms.store(window_ms, Ordering::Relaxed);
-        let mut mode = if attach.resume.is_some() { "resume" } else { "new" };
+        let mut mode = match attach.resume {
+            None => "new",
+            Some(resume) if resume.is_recent(attach) => "rebuild",
+            Some(_) => "resume",
+        };
         let mut line = Value::from_static_str("|");
         let mut looked_up = (String::new(), -1);
         if attach.resume.is_some() {
@@ -80,7 +84,8 @@ impl Sessions {
                 .with(&looked_up.0)
                 .with(looked_up.1)
                 .with(i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX))
-                .with(self.registry.clock.latest_at(began).unwrap_or(0));
+                .with(self.registry.clock.latest_at(began).unwrap_or(0))
+                .with(attach.resume.map_or(0, |resume| resume.ticket_issued_at_ms));
             let answer = self.attach_once(attach, script).await?;
             match answer {
                 Answer::Attached(attached) => {

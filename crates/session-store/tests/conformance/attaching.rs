@@ -2,13 +2,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_session_store::{
-    Attached, Change, Dropped, Ended, Held, JoinedConversation, ResumeAttach, SessionChange, SessionRecord,
+    Attach, Attached, Change, Dropped, Ended, Held, JoinedConversation, SessionChange, SessionRecord,
     SessionStore, Taken,
 };
 
 use crate::world::{
     WINDOW_MS, World, attach, beat, claim, drop_socket, fresh, hold, now_ms, previous, record, resume, stamp,
-    state,
+    state, with_ticket,
 };
 
 const WINDOW: i64 = WINDOW_MS as i64;
@@ -48,7 +48,8 @@ pub async fn a_dropped_session_is_resumed_with_all_it_was_in(world: &World<'_>) 
     assert_eq!(resumed, expected);
     // What the drop was cannot come a second time: it is attached again.
     assert_eq!(previous(&attach(&world.a, &resume("s1", "n1")).await), Some("n2"));
-    assert_eq!(attach(&world.a, &resume("nobody", "n1")).await, Attached::Refused);
+    let unknown = Attach { now_ms: now_ms() + 2 * WINDOW, ..with_ticket("nobody", "n1", now_ms()) };
+    assert_eq!(attach(&world.a, &unknown).await, Attached::Refused);
 }
 
 pub async fn a_resume_of_an_attached_session_names_the_previous_node(world: &World<'_>) {
@@ -70,7 +71,7 @@ pub async fn the_window_counts_from_the_drop(world: &World<'_>) {
     drop_socket(&world.a, "n1", "s1", made, dropped_at_ms).await;
     // Said twice, the first time counts.
     drop_socket(&world.a, "n1", "s1", made, dropped_at_ms + 10_000).await;
-    let mut late = resume("s1", "n2");
+    let mut late = with_ticket("s1", "n2", dropped_at_ms);
     late.now_ms = dropped_at_ms + WINDOW + 1;
     assert_eq!(attach(&world.b, &late).await, Attached::Refused);
     late.now_ms = dropped_at_ms + WINDOW;
@@ -84,7 +85,7 @@ pub async fn the_window_of_a_dead_node_counts_from_its_last_beat(world: &World<'
     beat(&world.a, "n1").await;
     let last_beat_ms = now_ms();
     world.wait_for_death(&world.b, "n1").await;
-    let mut late = resume("s1", "n2");
+    let mut late = with_ticket("s1", "n2", last_beat_ms);
     late.now_ms = last_beat_ms + WINDOW + 1_000;
     assert_eq!(attach(&world.b, &late).await, Attached::Refused);
     late.now_ms = last_beat_ms + WINDOW - 1_000;
@@ -150,13 +151,37 @@ pub async fn somebody_elses_session_is_refused(world: &World<'_>) {
     assert_eq!(previous(&attach(&world.a, &resume("s1", "n1")).await), Some("n1"));
 }
 
-pub async fn a_session_nobody_knows_is_refused(world: &World<'_>) {
+pub async fn a_session_nobody_knows_is_refused_when_its_ticket_is_old(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
-    // The store is younger than this moment plus a second, whatever the clocks say.
-    let mut unknown = resume("s1", "n1");
-    unknown.resume = Some(ResumeAttach { ticket_issued_at_ms: now_ms() + 1_000 });
-    assert_eq!(attach(&world.a, &unknown).await, Attached::Refused);
-    assert_eq!(attach(&world.b, &unknown).await, Attached::Refused);
+    // The store has lived for longer than a window.
+    let now_ms = now_ms() + 2 * WINDOW;
+    let unknown = |age_ms| Attach { now_ms, ..with_ticket("s1", "n1", now_ms - age_ms) };
+    assert_eq!(attach(&world.a, &unknown(WINDOW + 1)).await, Attached::Refused);
+    assert_eq!(attach(&world.b, &unknown(WINDOW + 1)).await, Attached::Refused);
+    // It was attached within the last window: its node could not write it.
+    let rebuilt = attach(&world.b, &unknown(WINDOW)).await;
+    assert!(matches!(rebuilt, Attached::Rebuilt { .. }), "{rebuilt:?}");
+}
+
+pub async fn a_session_was_attached_when_its_ticket_was_issued(world: &World<'_>) {
+    let _b = world.live(&world.b, "n2").await;
+    for (session, leaves) in [("dropped", false), ("dead", true)] {
+        let made = stamp(&attach(&world.a, &fresh(session, "n1")).await);
+        if leaves {
+            beat(&world.a, "n1").await;
+            world.a.leave("n1").await.expect("the store answers");
+            world.wait_for_death(&world.b, "n1").await;
+        } else {
+            drop_socket(&world.a, "n1", session, made, now_ms()).await;
+        }
+        // Its node attached it again, and could not write that.
+        let issued_at_ms = now_ms() + WINDOW;
+        let now_ms = issued_at_ms + WINDOW;
+        let early = Attach { now_ms, ..with_ticket(session, "n2", issued_at_ms - 1) };
+        assert_eq!(attach(&world.b, &early).await, Attached::Refused, "{session}");
+        let resumed = attach(&world.b, &Attach { now_ms, ..with_ticket(session, "n2", issued_at_ms) }).await;
+        assert_eq!(previous(&resumed), None, "{session}");
+    }
 }
 
 pub async fn of_two_nodes_that_resume_at_once_the_one_that_began_last_holds_it(world: &World<'_>) {
@@ -339,17 +364,13 @@ pub async fn a_wiped_store_believes_tickets_from_before_for_a_window(world: &Wor
     let issued_at_ms = now_ms() - 5_000;
     world.wipe().await;
     let born_ms = now_ms();
-    let ticket = |session, ticket_issued_at_ms, at_ms| {
-        let mut attach = resume(session, "n2");
-        attach.resume = Some(ResumeAttach { ticket_issued_at_ms });
-        attach.now_ms = at_ms;
-        attach
-    };
+    let ticket =
+        |session, issued_at_ms, now_ms| Attach { now_ms, ..with_ticket(session, "n2", issued_at_ms) };
     let rebuilt = attach(&world.b, &ticket("s1", issued_at_ms, born_ms + 1_000)).await;
     assert!(matches!(rebuilt, Attached::Rebuilt { .. }), "{rebuilt:?}");
     // It is there from now on.
     assert_eq!(previous(&attach(&world.b, &resume("s1", "n2")).await), Some("n2"));
-    let after = ticket("s2", born_ms + 5_000, born_ms + 6_000);
+    let after = ticket("s2", born_ms + 5_000, born_ms + WINDOW + 5_001);
     assert_eq!(attach(&world.b, &after).await, Attached::Refused);
     let late = ticket("s2", issued_at_ms, born_ms + WINDOW + 5_000);
     assert_eq!(attach(&world.b, &late).await, Attached::Refused);
@@ -368,8 +389,7 @@ pub async fn a_wiped_store_is_restored_and_nothing_newer_is_overwritten(world: &
     world.wipe().await;
     beat(&world.a, "n1").await;
     beat(&world.b, "n2").await;
-    let mut early = resume("s2", "n2");
-    early.resume = Some(ResumeAttach { ticket_issued_at_ms: now_ms() - 5_000 });
+    let mut early = with_ticket("s2", "n2", now_ms() - 5_000);
     early.after = states[1].stamp;
     let rebuilt = attach(&world.b, &early).await;
     assert!(matches!(rebuilt, Attached::Rebuilt { .. }), "{rebuilt:?}");

@@ -155,7 +155,11 @@ pub fn fresh(session: &str, node: &str) -> Attach {
 
 /// The same, resumed with a ticket of this moment.
 pub fn resume(session: &str, node: &str) -> Attach {
-    let ticket_issued_at_ms = now_ms();
+    with_ticket(session, node, now_ms())
+}
+
+/// The same, resumed with a ticket of this time.
+pub fn with_ticket(session: &str, node: &str, ticket_issued_at_ms: i64) -> Attach {
     Attach { resume: Some(ResumeAttach { ticket_issued_at_ms }), ..fresh(session, node) }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use starling_testkit::client::{Client, Encoding, Failure, Upgrade};
 use starling_testkit::http::Request;
 use starling_testkit::node::{Cluster, Node};
+use starling_testkit::proxy::Link;
 use starling_testkit::race::{Racer, Rounds};
 use starling_testkit::token::Token;
 use starling_testkit::wait;
@@ -159,6 +160,33 @@ async fn resumes(node: &Node, resume: &Value) -> Result<bool> {
         }
     })
     .await
+}
+
+/// Redis and the other node never hear of the session: only its client and its own node know it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_its_node_could_not_write_is_resumed_on_another_node() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::builder(1).unlimited().start().await?;
+    let mut link = Link::to(cluster.redis()?.address()).await?;
+    let apart = Node::builder()
+        .name("apart")
+        .secret(cluster.node(0).secret())
+        .redis(&link.through(cluster.redis_url()))
+        .database(cluster.database_url())
+        .unlimited()
+        .start()
+        .await?;
+    link.refuse().await;
+    link.cut();
+    wait::until_true(PATIENCE, "the node to be cut off", async || Ok(link.connections() == 0)).await?;
+    let mut client = Client::connect(&apart.ws_url(), &cluster.token("ada"), Encoding::Json).await?;
+    client.command("create", json!({"conversation": "c"})).await?;
+    client.command("join", json!({"conversation": "c"})).await?;
+    let (session, ticket) = (&client.welcome()["session"], &client.welcome()["ticket"]);
+    let resume = json!({"session": session, "ticket": ticket, "cursors": {"c": 0}});
+    ensure!(listed(cluster.node(0)).await? == json!([]), "Redis has the session");
+    ensure!(resumes(cluster.node(0), &resume).await?, "the other node begins a new session");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,13 @@
 -- Makes a session, or begins to attach an old one: the attach gets its stamp, and whoever holds the session goes on holding it.
 --
 -- KEYS: 1 the session, then the indexes that hold it as far as they are on the same server
--- ARGV: 1 'new', 'resume', or 'rebuild' when the store is known to have been lost, 2 session, 3 tenant, 4 user, 5 node,
+-- ARGV: 1 'new', 'resume', or 'rebuild' when the ticket is enough if the session is missing, 2 session, 3 tenant, 4 user, 5 node,
 --       6 now, 7 resume window, 8 the stamp to be above, 9 lifetime, 10 when the index entries expire,
 --       11 nodes as '|NAME=0' when living, '|NAME=LAST_BEAT' when dead, with a '|' at the end
 --       12 a node looked up in particular, 13 its last beat, 0 when living, -1 when never heard of,
 --       14 how long before this command was sent the attach began, microseconds,
---       15 when the attach began by this server's clock at the latest, as far as the node knows; 0 when it does not
+--       15 when the attach began by this server's clock at the latest, as far as the node knows; 0 when it does not,
+--       16 when the ticket was issued, which is when the session was attached; 0 for a new session
 -- Answers: {0, stamp} new; {1, stamp, node that holds it or '', made at, its names} resumed; {2, stamp} rebuilt; {3} refused;
 --          {4} there is no such session; {5, node} whether this node lives has to be looked up
 local now, window = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -55,8 +56,10 @@ if session.tenant ~= ARGV[3] or session.user ~= ARGV[4] or session.ended then
 end
 
 local holder = ''
+-- The session was attached when its ticket was issued, even if its node could not write that here.
+local issued = tonumber(ARGV[16])
 if session.dropped_at then
-  if now - session.dropped_at > window then
+  if now - math.max(session.dropped_at, issued) > window then
     return { 3 }
   end
 elseif session.node == ARGV[5] then
@@ -75,7 +78,7 @@ else
   end
   if last == 0 then
     holder = session.node
-  elseif now - math.max(last, tonumber(session.attached_at)) > window then
+  elseif now - math.max(last, tonumber(session.attached_at), issued) > window then
     -- Who attached was alive then.
     return { 3 }
   end
