@@ -87,11 +87,12 @@ pub async fn run(
 
 /// Fails if the upgrade that turned the autoscaler on has taken pods away, so that the autoscaler had to bring the fewest back.
 async fn keeps_its_pods(cluster: &Cluster) -> Result<()> {
-    let scaler = wait::until(LIMIT, "the autoscaler's first look", async || {
+    let looked = wait::until(LIMIT, "the autoscaler's first look", async || {
         let scaler = cluster.get(&["hpa", NAME]).await?;
-        Ok(scaler["status"]["desiredReplicas"].is_u64().then_some(scaler))
+        // It writes 0 before it has looked.
+        Ok(scaler["status"]["desiredReplicas"].as_u64().filter(|desired| *desired >= MIN))
     });
-    scaler.await?;
+    looked.await?;
     let events = cluster.get(&["events", "--field-selector=reason=SuccessfulRescale"]).await?;
     let events = events["items"].as_array().context("a list without items")?;
     let messages: Vec<&str> = events.iter().filter_map(|event| event["message"].as_str()).collect();

@@ -153,3 +153,44 @@ impl Row {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn report(verdict: Verdict) -> Report {
+        let outcome = Outcome { histories: Vec::new(), verdict, logged: 9, log_faults: 0, repeated: 0 };
+        Report::of(&Phases { begun: Instant::now(), list: Vec::new() }, &outcome, Timeline::default())
+    }
+
+    #[test]
+    fn a_run_is_sound_only_if_messages_were_seen_and_none_is_missing() {
+        let clean = Verdict { messages: 9, acknowledged: 9, ..Verdict::default() };
+        assert!(report(clean).is_sound());
+        assert!(!report(Verdict::default()).is_sound(), "nobody saw anything");
+        assert!(!report(Verdict { lost: 1, ..clean }).is_sound());
+        assert!(!report(Verdict { doubled: 1, ..clean }).is_sound());
+        assert!(!report(Verdict { out_of_order: 1, ..clean }).is_sound());
+        assert!(!report(Verdict { unkept: 1, ..clean }).is_sound());
+        let retried = Report { repeated: 1, ..report(clean) };
+        assert!(!retried.is_sound(), "a retry became a second message");
+        assert!(!Report { log_faults: 1, ..report(clean) }.is_sound());
+    }
+
+    #[test]
+    fn a_phase_without_clients_has_a_row_of_zeros() {
+        let from = Instant::now();
+        let phase = Phase { name: "calm", from, to: from + Duration::from_secs(2), note: String::new() };
+        let outcome = Outcome {
+            histories: Vec::new(),
+            verdict: Verdict::default(),
+            logged: 0,
+            log_faults: 0,
+            repeated: 0,
+        };
+        let row = Row::of(&phase, &outcome);
+        assert_eq!((row.seconds, row.sent, row.moves, row.longest_interruption), (2.0, 0, 0, 0.0));
+    }
+}
