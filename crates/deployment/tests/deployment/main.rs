@@ -4,6 +4,7 @@ mod chart;
 mod compose;
 mod dashboards;
 mod expressions;
+mod image;
 mod kustomize;
 mod load_balancers;
 mod metrics;
