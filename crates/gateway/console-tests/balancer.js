@@ -1,10 +1,15 @@
-/** Small load balancer: each connection goes to the first of its targets that is ready. */
+/**
+ * Small load balancer: each connection goes to the first of its targets that is ready. While it is paused, new connections are closed at
+ * once; those that are open stay.
+ */
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
 export async function startBalancer(targets) {
   const sockets = new Set();
+  let paused = false;
   const server = createServer((inside) => {
+    if (paused) return inside.on("error", () => {}).destroy();
     sockets.add(inside);
     inside.on("close", () => sockets.delete(inside)).on("error", () => {});
     join(inside, targets);
@@ -13,6 +18,12 @@ export async function startBalancer(targets) {
   await once(server, "listening");
   return {
     url: `http://127.0.0.1:${server.address().port}`,
+    pause() {
+      paused = true;
+    },
+    resume() {
+      paused = false;
+    },
     close() {
       server.close();
       for (const socket of sockets) socket.destroy();

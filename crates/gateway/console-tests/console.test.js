@@ -49,9 +49,22 @@ async function person(user, order, { scope, ...options } = {}) {
   balancers.push(balancer);
   const opened = await Person.open(browser, balancer.url, nodes[order[0]].token(`${user}-${run}`, scope), options);
   opened.user = `${user}-${run}`;
+  opened.balancer = balancer;
   people.push(opened);
   opened.node = await opened.connected();
   return opened;
+}
+
+/** Cuts the connection of a page, which finds no node until `reconnect`. */
+async function cutOff(someone) {
+  someone.balancer.pause();
+  await someone.page.click("#cut");
+  await someone.page.locator('#pill[data-state="reconnecting"]').waitFor();
+}
+
+async function reconnect(someone) {
+  someone.balancer.resume();
+  return someone.connected();
 }
 
 /** Opens Alice and Bob on two nodes, in a new conversation. */
@@ -90,12 +103,12 @@ test("a cut connection resumes: what was written meanwhile on both sides is ther
   const [alice, bob] = await twoInARoom("Cut");
   await alice.say("before");
   await bob.sees("before");
-  await alice.page.click("#cut");
-  await alice.page.locator('#pill[data-state="reconnecting"]').waitFor();
+  await cutOff(alice);
   await alice.say("written while cut");
   await alice.page.locator(".pending", { hasText: "written while cut" }).waitFor();
   for (const text of ["one", "two", "three"]) await bob.say(text);
   await bob.sees("three");
+  await reconnect(alice);
   await journey(alice, /cut.*resumed on .*3 replayed · 0 lost · 0 repeated/);
   await bob.sees("written while cut");
   const texts = ["before", "one", "two", "three", "written while cut"];
@@ -232,11 +245,11 @@ test("a conversation that was made again while the page was cut off is shown ane
   await bob.sees("of the old log");
   const { conversations } = await get(alice, "/v1/conversations?limit=1");
   const path = `/v1/conversations/${conversations[0].conversation}`;
-  await alice.page.click("#cut");
-  await alice.page.locator('#pill[data-state="reconnecting"]').waitFor();
+  await cutOff(alice);
   await call(bob, "DELETE", path, undefined, alice.user);
   await post(bob, "/v1/conversations", { conversation: conversations[0].conversation, title: "Again", members: [alice.user] });
   await post(bob, `${path}/messages`, { key: "k", content: "of the new log" });
+  await reconnect(alice);
   await alice.sees("of the new log");
   assert.deepEqual(await alice.messages(), [[1, "of the new log"]]);
   await alice.page.locator("#older", { hasText: "created again" }).waitFor();
@@ -276,12 +289,11 @@ test("while the connection is cut nobody is shown as being there", async () => {
   const [alice, bob] = await twoInARoom("Presence");
   const face = alice.page.locator(`.person[data-user="${bob.user}"] .face.online`);
   await face.waitFor();
-  await alice.page.click("#cut");
-  await alice.page.locator('#pill[data-state="reconnecting"]').waitFor();
+  await cutOff(alice);
   await alice.page.locator(`.person[data-user="${bob.user}"] .person-note`, { hasText: "presence unknown" }).waitFor();
   assert.equal(await alice.page.locator(".face.online").count(), 0);
   await alice.page.locator("#thread-sub", { hasText: "presence is unknown" }).waitFor();
-  await alice.connected();
+  await reconnect(alice);
   await face.waitFor();
 });
 
@@ -311,10 +323,9 @@ test("text stands out from what is behind it, in both themes", async () => {
     await alice.say("words");
     await alice.sees("words");
     assert.deepEqual(await alice.pale(), [], `${colorScheme}: chat`);
-    await alice.page.click("#cut");
-    await alice.page.locator('#pill[data-state="reconnecting"]').waitFor();
+    await cutOff(alice);
     assert.deepEqual(await alice.pale(), [], `${colorScheme}: cut`);
-    await alice.connected();
+    await reconnect(alice);
     await alice.page.click("#delete-room");
     assert.deepEqual((await alice.pale()).filter((line) => /Delete|Cancel/.test(line)), [], `${colorScheme}: dialog`);
     await alice.page.click("#confirm-dialog [data-close]");
