@@ -41,6 +41,8 @@ enum Command {
     Race(Tool),
     /// Installs, scales, upgrades, kills, rolls back and uninstalls in a Kubernetes cluster, while clients talk
     Kubernetes(kubernetes::Arguments),
+    /// Counts the instructions of handshakes, commands and deliveries with callgrind
+    Instructions(Tool),
     /// Feeds everything that parses bytes from strangers with the inputs of a fuzzer
     Fuzz(fuzz::Arguments),
     /// Writes the pages that are generated from the program
@@ -77,6 +79,10 @@ fn run(command: Command) -> Result<bool> {
         Command::Storm(tool) => tool.run("torture", "storm", true),
         Command::Race(tool) => tool.run("torture", "race", true),
         Command::Kubernetes(arguments) => kubernetes::run(&arguments),
+        Command::Instructions(tool) => {
+            install::packages()?;
+            tool.run("costs", "instructions", true)
+        }
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Docs(arguments) => docs::run(&arguments),
     }

@@ -124,7 +124,9 @@ fn rustdoc(print: Print<'_>) -> Outcome {
     // left out, since it has the name of its library.
     let mut words = vec!["doc", "--workspace", "--no-deps", "--lib", "--examples"];
     words.extend(
-        ["xtask", "torture", "testkit", "starling-sabotaged"].into_iter().flat_map(|bin| ["--bin", bin]),
+        ["xtask", "torture", "testkit", "costs", "starling-sabotaged"]
+            .into_iter()
+            .flat_map(|bin| ["--bin", bin]),
     );
     Outcome::of(in_background(&cargo()).args(words).env("RUSTDOCFLAGS", "-D warnings"), print)
 }

@@ -89,7 +89,7 @@ impl Reader {
     }
 
     fn key(&mut self, indent: usize, text: &str) -> Result<()> {
-        ensure!(indent % 2 == 0 && indent / 2 <= self.path.len(), "unexpected indentation");
+        ensure!(indent.is_multiple_of(2) && indent / 2 <= self.path.len(), "unexpected indentation");
         let Some((key, value)) = text.split_once(':') else { bail!("a key is expected") };
         self.path.truncate(indent / 2);
         self.path.push(key.to_owned());

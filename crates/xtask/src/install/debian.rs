@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 /// Programs, and the Debian packages that contain them.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("redis-server", "redis-server"),
     ("initdb", "postgresql"),
     ("pgbouncer", "pgbouncer"),
@@ -19,6 +19,7 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("node", "nodejs"),
     ("npm", "npm"),
     ("curl", "curl"),
+    ("valgrind", "valgrind"),
     ("promtool", "prometheus"),
     ("amtool", "prometheus-alertmanager"),
     ("python3 -c 'import ensurepip, venv'", "python3-venv"),

@@ -24,6 +24,11 @@ pub fn all() -> Result<()> {
     })
 }
 
+/// Installs the Debian packages whose programs are missing.
+pub fn packages() -> Result<()> {
+    debian::install()
+}
+
 /// Installs the tools that every test run needs, unless they are there. Returns the folder of all tools' programs.
 pub fn tools() -> Result<PathBuf> {
     let folder = workspace::target()?.join("tools");
