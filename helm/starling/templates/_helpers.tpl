@@ -75,7 +75,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{/* The variable that names the file of a secret. */}}
 {{- define "starling.secretVariable" -}}
-{{- get (dict "jwtSecret" "STARLING_JWT_SECRET_FILE" "ticketSecret" "STARLING_TICKET_SECRET_FILE" "ticketSecretPrevious" "STARLING_TICKET_SECRET_PREVIOUS_FILE" "databaseUrl" "DATABASE_URL_FILE" "databaseReadUrl" "DATABASE_READ_URL_FILE" "redisUrl" "REDIS_URL_FILE") . -}}
+{{- get (dict "jwtSecret" "STARLING_JWT_SECRET_FILE" "ticketSecret" "STARLING_TICKET_SECRET_FILE" "ticketSecretPrevious" "STARLING_TICKET_SECRET_PREVIOUS_FILE" "databaseUrl" "DATABASE_URL_FILE" "databaseReadUrl" "DATABASE_READ_URL_FILE" "redisUrl" "REDIS_URL_FILE" "sentryDsn" "SENTRY_DSN_FILE") . -}}
 {{- end -}}
 
 {{/* Who brings the schema up to date. The databases of a trial do not exist yet when a hook runs before the first install. */}}

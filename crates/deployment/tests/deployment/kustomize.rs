@@ -81,8 +81,10 @@ fn one_node_has_the_container_of_the_base_but_for_its_secrets() -> Result<()> {
 /// Fails unless both are the same objects, but for what only one of the tools writes and what is allowed: `KIND/NAME`, or
 /// `KIND/NAME PATH`.
 fn assert_alike(helm: &[Manifest], kustomize: &[Manifest], allowed: &[&str]) -> Result<()> {
-    let [helm, kustomize] =
-        [helm, kustomize].map(|manifests| manifests.iter().map(without_traces).collect::<Vec<_>>());
+    // kustomize has no tests: `starling check` is run by hand.
+    let helm = helm.iter().filter(|manifest| manifest.0["metadata"]["annotations"]["helm.sh/hook"] != "test");
+    let helm: Vec<Manifest> = helm.map(without_traces).collect();
+    let kustomize: Vec<Manifest> = kustomize.iter().map(without_traces).collect();
     let names = |manifests: &[Manifest]| ids(manifests).into_iter().collect::<BTreeSet<String>>();
     ensure!(
         names(&helm) == names(&kustomize),

@@ -21,10 +21,12 @@ fn every_value_is_read_by_a_template_and_every_template_reads_a_value_that_exist
     let mut leaves = BTreeSet::new();
     collect("", &values, &mut leaves);
     let mut read = BTreeSet::new();
-    for entry in repository("helm/starling/templates").read_dir()? {
-        let path = entry?.path();
-        if path.is_file() {
-            read.extend(paths(&fs::read_to_string(path)?));
+    for folder in ["helm/starling/templates", "helm/starling/templates/tests"] {
+        for entry in repository(folder).read_dir()? {
+            let path = entry?.path();
+            if path.is_file() {
+                read.extend(paths(&fs::read_to_string(path)?));
+            }
         }
     }
     // These are read through a variable: `index .Values "autoscaling"` and so on.
