@@ -1,6 +1,7 @@
 //! What a developer of Starling does, as `cargo xtask COMMAND`.
 
 mod autobahn;
+mod dist;
 mod docs;
 mod fuzz;
 mod install;
@@ -45,6 +46,8 @@ enum Command {
     Instructions(Tool),
     /// Feeds everything that parses bytes from strangers with the inputs of a fuzzer
     Fuzz(fuzz::Arguments),
+    /// Makes everything that a release consists of, in one folder, and lists the checks before it
+    Dist(dist::Arguments),
     /// Writes the pages that are generated from the program
     Docs(docs::Arguments),
 }
@@ -84,6 +87,7 @@ fn run(command: Command) -> Result<bool> {
             tool.run("costs", "instructions", true)
         }
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
         Command::Docs(arguments) => docs::run(&arguments),
     }
 }
