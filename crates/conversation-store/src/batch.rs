@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::{ConversationId, Error, LastSeen, ReadMark};
+use crate::{ConversationId, Error, LastSeen, ReadMark, Seq};
 
 /// The parts of a batch that remain to be tried, in order.
 ///
@@ -88,14 +88,19 @@ pub(crate) fn latest_sightings(batch: &[LastSeen]) -> Vec<&LastSeen> {
     latest.into_values().collect()
 }
 
-/// Returns a message's number as databases store it. Numbers beyond their largest become that one.
-pub(crate) fn to_database(seq: u64) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
+/// Returns a number as databases store it. Numbers beyond their largest become that one.
+pub(crate) fn to_database(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Returns a message's number from the database, which stores none below zero.
-pub(crate) fn from_database(seq: i64) -> u64 {
-    u64::try_from(seq).unwrap_or_default()
+/// Returns a number from the database, which stores none below zero.
+pub(crate) fn from_database(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+/// Returns a seq from the database.
+pub(crate) fn seq_from_database(number: i64) -> Seq {
+    Seq::new(from_database(number))
 }
 
 #[cfg(test)]
@@ -135,9 +140,13 @@ mod tests {
 
     #[test]
     fn of_several_marks_of_a_member_the_highest_counts() {
-        let mark = |conversation, user: &str, seq| ReadMark { conversation, user: user.into(), seq };
+        let mark = |conversation, user: &str, seq| {
+            let conversation = ConversationId::new(conversation);
+            ReadMark { conversation, user: user.into(), seq: Seq::new(seq) }
+        };
         let batch = [mark(2, "b", 1), mark(1, "b", 4), mark(1, "b", 9), mark(1, "b", 3), mark(1, "a", 2)];
-        let highest: Vec<_> = highest_marks(&batch).iter().map(|(position, m)| (*position, m.seq)).collect();
+        let highest: Vec<_> =
+            highest_marks(&batch).iter().map(|(position, m)| (*position, m.seq.get())).collect();
         assert_eq!(highest, [(4, 2), (2, 9), (0, 1)]);
     }
 

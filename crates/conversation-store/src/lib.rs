@@ -15,6 +15,7 @@ pub mod sqlite;
 pub use address::connect;
 pub use model::*;
 pub use starling_database::{Error, PoolStatus};
+pub use starling_model::{ConversationId, Seq};
 
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub trait ConversationStore: Send + Sync + 'static {
 
     /// Reports that the database once had messages up to `known` in the log `log` of this conversation. Returns true if it has fewer now:
     /// then it was set back to an earlier state, and another incarnation has begun.
-    async fn report_head(&self, id: ConversationId, known: u64, log: &str) -> Result<bool, Error>;
+    async fn report_head(&self, id: ConversationId, known: Seq, log: &str) -> Result<bool, Error>;
 
     /// Begins another incarnation, because an operator said that the database was restored. Returns the new one.
     async fn reincarnate(&self) -> Result<String, Error>;
@@ -106,7 +107,7 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// Raises read marks. A mark never falls and never exceeds the conversation's head. Returns, in the order of the batch, the new value of
     /// each mark that rose. It is `None` if the mark was as high already, if the user is no member, or if the database refused this one of
     /// several.
-    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error>;
+    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<Seq>>, Error>;
 
     /// Adds a member, unless the conversation has `members_max` members (0: no limit). The members are counted in the transaction that
     /// adds, so concurrent callers on all nodes together stay within the limit. Returns `None` if there is no such conversation.

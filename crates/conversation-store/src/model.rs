@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
-use starling_model::{ConversationName, TenantName, UserName};
+use starling_model::{ConversationId, ConversationName, Seq, TenantName, UserName};
 
 use crate::Error;
-
-/// A conversation's id in the database. It is never reused: a conversation that is deleted and created again under the same name has another
-/// id, so that nothing meant for the old one reaches the new one.
-pub type ConversationId = i64;
 
 /// The kind of author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,7 +66,7 @@ pub struct Appended {
     /// The message's id, or the first one's if this is a duplicate.
     pub id: uuid::Uuid,
     /// The message's number in its conversation, from 1.
-    pub seq: u64,
+    pub seq: Seq,
     /// Time of the commit, by the database's clock.
     pub at_ms: i64,
     /// Whether the log had a message with this conversation, sender and key before.
@@ -112,7 +108,7 @@ impl AppendError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The message's number in its conversation, from 1, without holes.
-    pub seq: u64,
+    pub seq: Seq,
     /// The message's id.
     pub id: uuid::Uuid,
     /// The user who sent it.
@@ -133,9 +129,9 @@ pub enum Range {
     /// The newest messages.
     Newest,
     /// The newest messages with a smaller number.
-    Before(u64),
+    Before(Seq),
     /// The oldest messages with a larger number.
-    After(u64),
+    After(Seq),
 }
 
 /// A page of the log.
@@ -192,7 +188,7 @@ pub struct ConversationHead {
     /// The conversation's id.
     pub id: ConversationId,
     /// The number of the newest message; 0 if there is none.
-    pub head: u64,
+    pub head: Seq,
     /// See [`Conversation::members_version`].
     pub members_version: u64,
     /// See [`Conversation::details_version`].
@@ -217,7 +213,7 @@ pub struct Conversation {
     /// Time at which it was created.
     pub created_at_ms: i64,
     /// The number of the newest message; 0 if there is none.
-    pub head: u64,
+    pub head: Seq,
     /// The members, ascending by user.
     pub members: Vec<Member>,
     /// Number of changes to the members since the conversation was created. Each change raises it by one in its own transaction, so that a
@@ -241,7 +237,7 @@ pub struct Member {
     /// The user.
     pub user: UserName,
     /// The highest number that the member marked as read; 0 for none.
-    pub read: u64,
+    pub read: Seq,
 }
 
 /// A read mark.
@@ -252,7 +248,7 @@ pub struct ReadMark {
     /// The user.
     pub user: UserName,
     /// The highest number that is read.
-    pub seq: u64,
+    pub seq: Seq,
 }
 
 /// An entry in a user's list of conversations.
@@ -271,7 +267,7 @@ pub struct ConversationSummary {
     /// Time at which it was created.
     pub created_at_ms: i64,
     /// The number of the newest message; 0 if there is none.
-    pub head: u64,
+    pub head: Seq,
 }
 
 /// A page of a user's list of conversations.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use starling_conversation_store::postgres::{PostgresConfig, PostgresStore};
 use starling_conversation_store::{
     Append, AppendError, Appended, ConversationId, ConversationStore, Error, LastSeen, NewConversation,
-    Range, ReadMark, Role, connect,
+    Range, ReadMark, Role, Seq, connect,
 };
 use starling_database::postgres::PoolConfig;
 use starling_testkit::postgres::{PgBouncer, Postgres};
@@ -75,7 +75,7 @@ async fn faults_lose_nothing(postgres: &Postgres, stores: &[Arc<PostgresStore>; 
     }
     ensure!(ended > 0, "no connection was ended");
     stop.store(true, Ordering::Relaxed);
-    let mut told: HashMap<(ConversationId, u64), uuid::Uuid> = HashMap::new();
+    let mut told: HashMap<(ConversationId, Seq), uuid::Uuid> = HashMap::new();
     while let Some(writer) = writers.join_next().await {
         for (conversation, appended) in writer?? {
             ensure!(told.insert((conversation, appended.seq), appended.id).is_none(), "a number twice");
@@ -83,12 +83,12 @@ async fn faults_lose_nothing(postgres: &Postgres, stores: &[Arc<PostgresStore>; 
     }
     let mut stored = 0;
     for id in ids {
-        let mut last = 0;
+        let mut last = Seq::ZERO;
         loop {
             let page = stores[0].messages(id, Range::After(last), 1_000, usize::MAX, true).await?;
             for message in page.messages {
-                assert_eq!(message.seq, last + 1, "a hole");
-                assert_eq!(told.get(&(id, message.seq)), Some(&message.id), "number {last} + 1");
+                assert_eq!(message.seq, last.next(), "a hole");
+                assert_eq!(told.get(&(id, message.seq)), Some(&message.id), "the number after {last}");
                 (last, stored) = (message.seq, stored + 1);
             }
             if !page.more {
@@ -124,7 +124,7 @@ async fn a_stopped_server_is_unavailable_at_once_and_used_again_when_back() -> R
         postgres.start_again().await?;
         append(&store, id, if crash { "after the crash" } else { "after the stop" }).await?;
     }
-    let page = store.messages(id, Range::After(0), 10, usize::MAX, true).await?;
+    let page = store.messages(id, Range::After(Seq::ZERO), 10, usize::MAX, true).await?;
     let contents: Vec<_> = page.messages.iter().map(|m| m.content.as_str()).collect();
     assert_eq!(contents, ["before", "after the stop", "after the crash"]);
     Ok(())
@@ -213,7 +213,7 @@ async fn hostile_defaults_of_a_database_change_nothing() -> Result<()> {
             for name in ["a", "b"] {
                 ids.push(stores[0].create(&new(name)).await?.id);
             }
-            let before: u64 = stores[0].heads(&ids).await?.iter().map(|head| head.head).sum();
+            let before: u64 = stores[0].heads(&ids).await?.iter().map(|head| head.head.get()).sum();
             let mut writers: JoinSet<Result<()>> = JoinSet::new();
             for writer in 0..WRITERS {
                 let (store, ids) = (Arc::clone(&stores[writer % 2]), ids.clone());
@@ -228,10 +228,10 @@ async fn hostile_defaults_of_a_database_change_nothing() -> Result<()> {
                         for answer in store.append(&batch).await? {
                             ensure!(!answer?.duplicate);
                         }
-                        let mark = |id: &i64| ReadMark {
+                        let mark = |id: &ConversationId| ReadMark {
                             conversation: *id,
                             user: "owner".into(),
-                            seq: round as u64,
+                            seq: Seq::new(round as u64),
                         };
                         store.mark_read(&ids.iter().map(mark).collect::<Vec<_>>()).await?;
                         let seen = LastSeen {
@@ -269,7 +269,7 @@ async fn hostile_defaults_of_a_database_change_nothing() -> Result<()> {
                 }
                 held.await??;
             }
-            let after: u64 = stores[0].heads(&ids).await?.iter().map(|head| head.head).sum();
+            let after: u64 = stores[0].heads(&ids).await?.iter().map(|head| head.head.get()).sum();
             assert_eq!(after - before, (WRITERS * ROUNDS * ids.len()) as u64);
             let page = stores[1].messages(ids[0], Range::Newest, 1, usize::MAX, true).await?;
             ensure!(page.messages[0].content.ends_with("\u{e4}\u{1f44b}"), "{}", page.messages[0].content);
@@ -336,7 +336,7 @@ async fn a_call_that_waits_too_long_is_cancelled() -> Result<()> {
     // The same key again: had the first one been carried out all the same, this would be a duplicate. By the patient one, whose
     // own call can't be the one that was carried out.
     let appended = append(&patient, id, "late").await?;
-    assert_eq!((appended.seq, appended.duplicate), (1, false));
+    assert_eq!((appended.seq.get(), appended.duplicate), (1, false));
     wait::until_true(LIMIT, "a connection that works", async || Ok(hasty.check().await.is_ok())).await?;
     drop(client);
     console.await??;
@@ -389,7 +389,7 @@ async fn an_abandoned_call_does_not_disturb_the_next() -> Result<()> {
         // Given up at some point between the start and the answer, or not at all.
         let _ = tokio::time::timeout(Duration::from_micros(number * 100), store.append(&batch)).await;
         append(&store, id, &number.to_string()).await?;
-        assert_eq!(store.heads(&[id]).await?.first().map(|head| head.head), Some(number + 1));
+        assert_eq!(store.heads(&[id]).await?.first().map(|head| head.head), Some(Seq::new(number + 1)));
     }
     Ok(())
 }
@@ -419,9 +419,9 @@ async fn the_replica_answers_what_need_not_be_fresh_and_the_primary_where_it_can
     };
     assert_eq!((count(&store, true).await?, count(&store, false).await?), (1, 0));
     // A page before a message ends right before it, or the replica lacks something.
-    let page = store.messages(id, Range::Before(2), 10, usize::MAX, false).await?;
+    let page = store.messages(id, Range::Before(Seq::new(2)), 10, usize::MAX, false).await?;
     assert_eq!(page.messages.len(), 1);
-    assert!(store.messages(id, Range::Before(1), 10, usize::MAX, false).await?.messages.is_empty());
+    assert!(store.messages(id, Range::Before(Seq::new(1)), 10, usize::MAX, false).await?.messages.is_empty());
     assert_eq!(store.conversations_of(&"t".into(), &"owner".into(), None, 10).await?.conversations.len(), 0);
     assert_eq!(
         store.pools().iter().map(|pool| pool.name).collect::<Vec<_>>(),
@@ -444,7 +444,7 @@ async fn prepared_statements_give_the_same_answers() -> Result<()> {
     for number in 1..=20_u64 {
         assert_eq!(append(&store, id, &number.to_string()).await?.seq, number);
     }
-    let page = store.messages(id, Range::Before(3), 10, usize::MAX, true).await?;
+    let page = store.messages(id, Range::Before(Seq::new(3)), 10, usize::MAX, true).await?;
     assert_eq!(page.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [1, 2]);
     Ok(())
 }

@@ -3,7 +3,8 @@
 use anyhow::{Result, bail, ensure};
 use starling_conversation_store::sqlite::{SqliteConfig, SqliteStore};
 use starling_conversation_store::{
-    Append, AppendError, ConversationStore, Error, NewConversation, Range, ReadMark, Role, connect,
+    Append, AppendError, ConversationId, ConversationStore, Error, NewConversation, Range, ReadMark, Role,
+    Seq, connect,
 };
 use starling_testkit::Folder;
 use tokio::task::JoinSet;
@@ -76,7 +77,7 @@ async fn a_message_that_is_refused_does_not_undo_its_group() -> Result<()> {
             let batch =
                 [message(id, &format!("{number}a"), "fine"), message(id, &format!("{number}b"), last)];
             let answer = store.append(&batch).await;
-            let mark = ReadMark { conversation: id, user: "owner".into(), seq: 1 };
+            let mark = ReadMark { conversation: id, user: "owner".into(), seq: Seq::new(1) };
             store.mark_read(&[mark]).await?;
             let answers = answer?;
             ensure!(answers.len() == 2 && answers[0].is_ok(), "{answers:?}");
@@ -87,10 +88,10 @@ async fn a_message_that_is_refused_does_not_undo_its_group() -> Result<()> {
         let (fails, failed) = call??;
         assert_eq!(fails, failed);
     }
-    let page = store.messages(id, Range::After(0), 1_000, usize::MAX, true).await?;
-    let seqs: Vec<u64> = page.messages.iter().map(|m| m.seq).collect();
+    let page = store.messages(id, Range::After(Seq::ZERO), 1_000, usize::MAX, true).await?;
+    let seqs: Vec<u64> = page.messages.iter().map(|m| m.seq.get()).collect();
     assert_eq!(seqs, (1..=100).collect::<Vec<_>>(), "two of each of forty and one of twenty, without a hole");
-    assert_eq!(store.heads(&[id]).await?.first().map(|head| head.head), Some(100));
+    assert_eq!(store.heads(&[id]).await?.first().map(|head| head.head), Some(Seq::new(100)));
     Ok(())
 }
 
@@ -133,7 +134,7 @@ fn new(name: &str) -> NewConversation {
     }
 }
 
-fn message(conversation: i64, key: &str, content: &str) -> Append {
+fn message(conversation: ConversationId, key: &str, content: &str) -> Append {
     Append {
         conversation,
         id: uuid::Uuid::now_v7(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use starling_model::{ConversationName, TenantName, UserName};
+use starling_model::{ConversationId, ConversationName, Seq, TenantName, UserName};
 use starling_session_store::Stamp;
 
 const KIND_MESSAGE: u8 = 1;
@@ -22,13 +22,13 @@ const HEADER_BYTES: usize = 1 + 8 + 8 + 8 + 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedMessage {
     /// The conversation's id in the database.
-    pub conversation: i64,
+    pub conversation: ConversationId,
     /// The conversation's tenant.
     pub tenant: TenantName,
     /// The conversation's name.
     pub name: ConversationName,
     /// The message's seq.
-    pub seq: u64,
+    pub seq: Seq,
     /// When it was committed, Unix microseconds by the committing node's clock.
     pub committed_at_us: u64,
     /// The trace that the message belongs to (W3C Trace Context).
@@ -45,9 +45,9 @@ pub struct Head {
     /// The conversation's name.
     pub name: ConversationName,
     /// The conversation's id in the database.
-    pub conversation: i64,
+    pub conversation: ConversationId,
     /// The highest seq.
-    pub seq: u64,
+    pub seq: Seq,
 }
 
 /// A user became a member or is no longer one.
@@ -58,7 +58,7 @@ pub struct MemberChange {
     /// The conversation's name.
     pub name: ConversationName,
     /// The conversation's id in the database.
-    pub conversation: i64,
+    pub conversation: ConversationId,
     /// The version of the members after this change.
     pub version: u64,
     /// The user.
@@ -82,7 +82,7 @@ pub enum NodeMessage {
         tenant: TenantName,
         name: ConversationName,
         #[serde(default)]
-        conversation: Option<i64>,
+        conversation: Option<ConversationId>,
         user: UserName,
         typing: bool,
     },
@@ -91,7 +91,7 @@ pub enum NodeMessage {
         tenant: TenantName,
         name: ConversationName,
         #[serde(default)]
-        conversation: Option<i64>,
+        conversation: Option<ConversationId>,
         user: UserName,
         node: Arc<str>,
         devices: u32,
@@ -102,24 +102,24 @@ pub enum NodeMessage {
         tenant: TenantName,
         name: ConversationName,
         #[serde(default)]
-        conversation: Option<i64>,
+        conversation: Option<ConversationId>,
         user: UserName,
-        seq: u64,
+        seq: Seq,
     },
     /// A user became a member or is no longer one.
     Member(MemberChange),
     /// A conversation's members have this version. `None`: they may have changed, or the conversation may be deleted. A node that has an
     /// older version reads the members again.
-    Members { tenant: TenantName, name: ConversationName, conversation: i64, version: Option<u64> },
+    Members { tenant: TenantName, name: ConversationName, conversation: ConversationId, version: Option<u64> },
     /// The title or metadata changed.
     Changed {
         tenant: TenantName,
         name: ConversationName,
         #[serde(default)]
-        conversation: Option<i64>,
+        conversation: Option<ConversationId>,
     },
     /// The conversation was deleted.
-    Deleted { tenant: TenantName, name: ConversationName, conversation: i64 },
+    Deleted { tenant: TenantName, name: ConversationName, conversation: ConversationId },
     /// Heads that a node committed lately.
     Heads(Vec<Head>),
     /// A session is attached to that node now. A node on which it lingers may stop showing it in conversations of the partition on which
@@ -168,10 +168,10 @@ pub enum Heard {
 
 /// Encodes a [`CommittedMessage`] in the binary form. Names have at most 100 bytes, so their lengths fit one byte.
 pub fn encode_message(
-    conversation: i64,
+    conversation: ConversationId,
     tenant: &TenantName,
     name: &ConversationName,
-    seq: u64,
+    seq: Seq,
     committed_at_us: u64,
     traceparent: Option<&str>,
     payload: &[u8],
@@ -181,8 +181,8 @@ pub fn encode_message(
     let names: usize = texts.iter().map(|text| text.len()).sum();
     let mut out = BytesMut::with_capacity(HEADER_BYTES + names + payload.len());
     out.put_u8(KIND_MESSAGE);
-    out.put_i64(conversation);
-    out.put_u64(seq);
+    out.put_i64(conversation.get());
+    out.put_u64(seq.get());
     out.put_u64(committed_at_us);
     for text in texts {
         out.put_u8(u8::try_from(text.len()).unwrap_or(0));
@@ -284,10 +284,10 @@ fn decode_message(body: &Bytes) -> Option<CommittedMessage> {
     };
     let (tenant, name, traceparent) = (text(lengths[0])?, text(lengths[1])?, text(lengths[2])?);
     Some(CommittedMessage {
-        conversation: number(1)?.cast_signed(),
+        conversation: ConversationId::new(number(1)?.cast_signed()),
         tenant: tenant.into(),
         name: name.into(),
-        seq: number(9)?,
+        seq: Seq::new(number(9)?),
         committed_at_us: number(17)?,
         traceparent: (!traceparent.is_empty()).then(|| traceparent.into()),
         payload: body.slice(at..),
@@ -300,21 +300,25 @@ mod tests {
 
     use super::*;
 
+    const THREE: ConversationId = ConversationId::new(3);
+    const NINE: Seq = Seq::new(9);
+
     #[test]
     fn a_message_survives_the_way() {
+        let (id, seq) = (ConversationId::new(-7), Seq::new(42));
         let message = CommittedMessage {
-            conversation: -7,
+            conversation: id,
             tenant: "t".into(),
             name: "room:1".into(),
-            seq: 42,
+            seq,
             committed_at_us: 99,
             traceparent: Some("00-aa-bb-01".into()),
             payload: Bytes::from_static(b"{}"),
         };
-        let body = encode_message(-7, &"t".into(), &"room:1".into(), 42, 99, Some("00-aa-bb-01"), b"{}");
+        let body = encode_message(id, &"t".into(), &"room:1".into(), seq, 99, Some("00-aa-bb-01"), b"{}");
         assert_eq!(traceparent_of(&body), Some("00-aa-bb-01"));
         assert_eq!(
-            traceparent_of(&encode_message(-7, &"t".into(), &"room:1".into(), 42, 99, None, b"{}")),
+            traceparent_of(&encode_message(id, &"t".into(), &"room:1".into(), seq, 99, None, b"{}")),
             None
         );
         assert_eq!(decode(&body), Some(Heard::Message(message)));
@@ -322,8 +326,12 @@ mod tests {
 
     #[test]
     fn other_messages_survive_the_way() {
-        let heads =
-            NodeMessage::Heads(vec![Head { tenant: "t".into(), name: "c".into(), conversation: 3, seq: 9 }]);
+        let heads = NodeMessage::Heads(vec![Head {
+            tenant: "t".into(),
+            name: "c".into(),
+            conversation: THREE,
+            seq: NINE,
+        }]);
         assert_eq!(traceparent_of(&heads.encode()), None);
         assert_eq!(decode(&heads.encode()), Some(Heard::Other(heads)));
     }
@@ -340,7 +348,7 @@ mod tests {
         let typing = NodeMessage::Typing {
             tenant: "t".into(),
             name: "c".into(),
-            conversation: Some(3),
+            conversation: Some(THREE),
             user: "ann".into(),
             typing: true,
         };
@@ -369,26 +377,26 @@ mod tests {
         let member = MemberChange {
             tenant: tenant.clone(),
             name: name.clone(),
-            conversation: 3,
+            conversation: THREE,
             version: 9,
             user: user.clone(),
             member: true,
             owner: None,
         };
         let session: Arc<str> = "s".into();
-        let head = Head { tenant: tenant.clone(), name: name.clone(), conversation: 3, seq: 9 };
+        let head = Head { tenant: tenant.clone(), name: name.clone(), conversation: THREE, seq: NINE };
         let travels = [
             NodeMessage::Typing {
                 tenant: tenant.clone(),
                 name: name.clone(),
-                conversation: Some(3),
+                conversation: Some(THREE),
                 user: user.clone(),
                 typing: true,
             },
             NodeMessage::Presence {
                 tenant: tenant.clone(),
                 name: name.clone(),
-                conversation: Some(3),
+                conversation: Some(THREE),
                 user: user.clone(),
                 node: node.clone(),
                 devices: 2,
@@ -397,20 +405,20 @@ mod tests {
             NodeMessage::Read {
                 tenant: tenant.clone(),
                 name: name.clone(),
-                conversation: Some(3),
+                conversation: Some(THREE),
                 user: user.clone(),
-                seq: 9,
+                seq: NINE,
             },
             NodeMessage::Member(MemberChange { owner: Some(user), ..member.clone() }),
             NodeMessage::Member(member),
             NodeMessage::Members {
                 tenant: tenant.clone(),
                 name: name.clone(),
-                conversation: 3,
+                conversation: THREE,
                 version: Some(9),
             },
-            NodeMessage::Changed { tenant: tenant.clone(), name: name.clone(), conversation: Some(3) },
-            NodeMessage::Deleted { tenant, name, conversation: 3 },
+            NodeMessage::Changed { tenant: tenant.clone(), name: name.clone(), conversation: Some(THREE) },
+            NodeMessage::Deleted { tenant, name, conversation: THREE },
             NodeMessage::Heads(vec![head]),
             NodeMessage::Moved { session: session.clone(), to: node.clone(), stamp: Some(5) },
             NodeMessage::Superseded { session: session.clone(), to: node.clone(), stamp: Some(5) },

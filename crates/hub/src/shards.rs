@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use starling_fanout::EpochTag;
-use starling_model::UserName;
+use starling_model::{Seq, UserName};
 use starling_wire::protocol::CloseReason;
 
 use crate::{CommandError, Encoded, Reply};
@@ -47,7 +47,7 @@ pub enum ShardItem {
         /// The conversation's room.
         room: RoomId,
         /// The message's seq.
-        seq: u64,
+        seq: Seq,
         /// The event.
         event: Arc<Encoded>,
     },
@@ -56,7 +56,7 @@ pub enum ShardItem {
         /// The conversation's room.
         room: RoomId,
         /// The head.
-        seq: u64,
+        seq: Seq,
     },
     /// The next publication of a topic.
     Publication {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use starling_model::{ConversationName, TenantName, TopicName, UserName};
+use starling_model::{ConversationId, ConversationName, TenantName, TopicName, UserName};
 
 /// A node's description of itself, sent with each beat. Nodes of other versions may send more fields, or fewer. A missing field is
 /// read as `None` or as empty, never as a number that somebody would act on.
@@ -228,7 +228,7 @@ pub struct JoinedConversation {
     pub name: ConversationName,
     /// The conversation's id. A conversation that is deleted and created again under the same name gets another one. `None` if a node of
     /// an older version wrote the record: then any conversation of that name is meant.
-    pub id: Option<i64>,
+    pub id: Option<ConversationId>,
 }
 
 impl<N: Into<ConversationName>> From<N> for JoinedConversation {
@@ -301,7 +301,7 @@ pub struct ConversationKey {
     /// The conversation's name.
     pub conversation: ConversationName,
     /// The conversation's id.
-    pub id: i64,
+    pub id: ConversationId,
 }
 
 /// The number of a user's sessions in a conversation on this node.

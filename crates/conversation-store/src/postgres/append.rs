@@ -7,7 +7,7 @@ use starling_database::postgres::{Cause, Failed, Pool, Statement, column, to_ms}
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::batch::{Parts, Refusals, from_database};
+use crate::batch::{Parts, Refusals, seq_from_database};
 use crate::{Append, AppendError, Appended, Error};
 
 /// The function of the first migration. A changed one would get another name, so that old and new nodes can run side by side.
@@ -35,12 +35,12 @@ async fn append_free(
     database: &Pool,
     batch: &[&Append],
 ) -> Result<Vec<Result<Appended, AppendError>>, Error> {
-    let ids: Vec<i64> = batch.iter().map(|message| message.conversation).collect();
+    let ids: Vec<i64> = batch.iter().map(|message| message.conversation.get()).collect();
     let free = database.write(FREE, &[(&ids, Type::INT8_ARRAY)]).await?;
     let free = free.iter().map(|row| column(row, 0)).collect::<Result<BTreeSet<i64>, _>>()?;
     let mut answers = vec![Err(AppendError::Unavailable); batch.len()];
     let (first, second): (Vec<usize>, Vec<usize>) =
-        (0..batch.len()).partition(|position| free.contains(&batch[*position].conversation));
+        (0..batch.len()).partition(|position| free.contains(&batch[*position].conversation.get()));
     let mut failure = None;
     for positions in [first, second] {
         let part: Vec<&Append> = positions.iter().map(|position| batch[*position]).collect();
@@ -148,7 +148,7 @@ impl<'a> Columns<'a> {
     }
 
     fn push(&mut self, message: &'a Append) {
-        self.conversations.push(message.conversation);
+        self.conversations.push(message.conversation.get());
         self.ids.push(message.id);
         self.senders.push(&message.sender);
         self.keys.push(&message.key);
@@ -175,7 +175,7 @@ fn answer(row: &Row) -> Result<Result<Appended, AppendError>, Error> {
         return Ok(Err(AppendError::NoSuchConversation));
     };
     Ok(Ok(Appended {
-        seq: from_database(seq),
+        seq: seq_from_database(seq),
         id: column(row, 2)?,
         at_ms: to_ms(column::<SystemTime>(row, 3)?),
         duplicate: column(row, 4)?,

@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 
 use super::incarnation;
 use super::pools::Pools;
-use crate::batch::{from_database, to_database};
+use crate::batch::{from_database, seq_from_database, to_database};
 use crate::{
     Conversation, ConversationId, ConversationList, ConversationSummary, Created, Error, ListCursor, Member,
     NewConversation,
@@ -74,7 +74,7 @@ pub(super) async fn create(
         .await?;
     let row = rows.first().ok_or_else(|| Error::Refused("no answer to a creation".into()))?;
     let Some(id) = column(row, 0)? else { return Ok(None) };
-    Ok(Some(Created { id, created: column(row, 1)?, member: column(row, 2)? }))
+    Ok(Some(Created { id: ConversationId::new(id), created: column(row, 1)?, member: column(row, 2)? }))
 }
 
 pub(super) async fn open(database: &Pool, tenant: &str, name: &str) -> Result<Option<Conversation>, Error> {
@@ -87,6 +87,7 @@ pub(super) async fn open_many(database: &Pool, ids: &[ConversationId]) -> Result
     if ids.is_empty() {
         return Ok(Vec::new());
     }
+    let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
     let rows = incarnation::rows_with_log(database, OPEN_MANY, &[(&ids, Type::INT8_ARRAY)], 11).await?;
     rows.iter().map(conversation).collect()
 }
@@ -102,7 +103,7 @@ pub(super) async fn update(
         .write(
             UPDATE,
             &[
-                (&id, Type::INT8),
+                (&id.get(), Type::INT8),
                 (&set_title, Type::BOOL),
                 (&title.flatten(), Type::TEXT),
                 (&set_metadata, Type::BOOL),
@@ -115,7 +116,7 @@ pub(super) async fn update(
 
 /// Deletes a conversation, and notes that its messages must be erased.
 pub(super) async fn delete(database: &Pool, id: ConversationId) -> Result<bool, Error> {
-    let rows = database.write(DELETE, &[(&id, Type::INT8)]).await?;
+    let rows = database.write(DELETE, &[(&id.get(), Type::INT8)]).await?;
     Ok(rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default())
 }
 
@@ -133,7 +134,7 @@ pub(super) async fn of_member(
     limit: u32,
 ) -> Result<ConversationList, Error> {
     let active_at = cursor.map(|cursor| to_time(cursor.active_at_ms)).transpose()?;
-    let id = cursor.map_or(0, |cursor| cursor.id);
+    let id = cursor.map_or(0, |cursor| cursor.id.get());
     // One more than asked for, to learn whether there is another page.
     let look_at = i64::from(limit) + 1;
     let rows = pools
@@ -151,9 +152,10 @@ pub(super) async fn of_member(
     let shown = rows.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
     let conversations = rows[..shown].iter().map(summary).collect::<Result<Vec<_>, _>>()?;
     let next = match rows[..shown].last() {
-        Some(last) if rows.len() > shown => {
-            Some(ListCursor { active_at_ms: to_ms(column::<SystemTime>(last, 7)?), id: column(last, 0)? })
-        }
+        Some(last) if rows.len() > shown => Some(ListCursor {
+            active_at_ms: to_ms(column::<SystemTime>(last, 7)?),
+            id: ConversationId::new(column(last, 0)?),
+        }),
         _ => None,
     };
     Ok(ConversationList { conversations, next })
@@ -179,7 +181,7 @@ fn conversation(row: &Row) -> Result<Conversation, Error> {
         created_at_ms,
         head,
         members: members
-            .map(|(user, read)| Member { user: user.into(), read: from_database(read) })
+            .map(|(user, read)| Member { user: user.into(), read: seq_from_database(read) })
             .collect(),
         members_version: from_database(column(row, 9)?),
         details_version: from_database(column(row, 10)?),
@@ -189,12 +191,12 @@ fn conversation(row: &Row) -> Result<Conversation, Error> {
 
 fn summary(row: &Row) -> Result<ConversationSummary, Error> {
     Ok(ConversationSummary {
-        id: column(row, 0)?,
+        id: ConversationId::new(column(row, 0)?),
         conversation: column::<&str>(row, 1)?.into(),
         owner: column::<&str>(row, 2)?.into(),
         title: column(row, 3)?,
         metadata: column(row, 4)?,
         created_at_ms: to_ms(column::<SystemTime>(row, 5)?),
-        head: from_database(column(row, 6)?),
+        head: seq_from_database(column(row, 6)?),
     })
 }

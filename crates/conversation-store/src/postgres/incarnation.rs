@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::batch::to_database;
-use crate::{ConversationId, Error, incarnation_of};
+use crate::{ConversationId, Error, Seq, incarnation_of};
 
 const CURRENT: &str = "SELECT starling_incarnation()";
 const RENEW: &str = "SELECT starling_reincarnate($1)";
@@ -29,12 +29,12 @@ pub(super) async fn renew(database: &Pool) -> Result<String, Error> {
 pub(super) async fn report_head(
     database: &Pool,
     id: ConversationId,
-    known: u64,
+    known: Seq,
     log: &str,
 ) -> Result<bool, Error> {
-    let (known, seen) = (to_database(known), incarnation_of(log));
+    let (known, seen) = (to_database(known.get()), incarnation_of(log));
     let rows =
-        database.write(REPORT, &[(&id, Type::INT8), (&known, Type::INT8), (&seen, Type::TEXT)]).await?;
+        database.write(REPORT, &[(&id.get(), Type::INT8), (&known, Type::INT8), (&seen, Type::TEXT)]).await?;
     let is_set_back: bool = rows.first().map(|row| column(row, 0)).transpose()?.unwrap_or_default();
     if is_set_back {
         tracing::warn!(

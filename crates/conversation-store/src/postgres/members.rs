@@ -5,8 +5,8 @@ use starling_model::ConversationName;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::batch::{Parts, Refusals, from_database, highest_marks, to_database};
-use crate::{Added, ConversationId, Error, MembersChange, ReadMark};
+use crate::batch::{Parts, Refusals, from_database, highest_marks, seq_from_database, to_database};
+use crate::{Added, ConversationId, Error, MembersChange, ReadMark, Seq};
 
 const ADD: &str = "SELECT changed, version, owner, is_full FROM starling_add_member($1, $2, $3)";
 const REMOVE: &str = "SELECT changed, version, owner FROM starling_set_member($1, $2, false)";
@@ -42,8 +42,9 @@ pub(super) async fn add(
     members_max: u64,
 ) -> Result<Option<Added>, Error> {
     let members_max = to_database(members_max);
-    let rows =
-        database.write(ADD, &[(&id, Type::INT8), (&user, Type::TEXT), (&members_max, Type::INT8)]).await?;
+    let rows = database
+        .write(ADD, &[(&id.get(), Type::INT8), (&user, Type::TEXT), (&members_max, Type::INT8)])
+        .await?;
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(if column(row, 3)? { Added::Full } else { Added::Member(change(row)?) }))
 }
@@ -54,7 +55,7 @@ pub(super) async fn remove(
     id: ConversationId,
     user: &str,
 ) -> Result<Option<MembersChange>, Error> {
-    let rows = database.write(REMOVE, &[(&id, Type::INT8), (&user, Type::TEXT)]).await?;
+    let rows = database.write(REMOVE, &[(&id.get(), Type::INT8), (&user, Type::TEXT)]).await?;
     rows.first().map(change).transpose()
 }
 
@@ -86,7 +87,7 @@ pub(super) async fn of(
 }
 
 /// Raises marks in one transaction. If that fails because of a row, takes several transactions, so that only the bad row fails.
-pub(super) async fn mark_read(database: &Pool, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+pub(super) async fn mark_read(database: &Pool, batch: &[ReadMark]) -> Result<Vec<Option<Seq>>, Error> {
     let mut answers = vec![None; batch.len()];
     let marks = highest_marks(batch);
     let mut parts = Parts::of(marks.len(), database.statement_timeout());
@@ -109,14 +110,14 @@ pub(super) async fn mark_read(database: &Pool, batch: &[ReadMark]) -> Result<Vec
 async fn mark_at_once(
     database: &Pool,
     marks: &[(usize, &ReadMark)],
-    answers: &mut [Option<u64>],
+    answers: &mut [Option<Seq>],
 ) -> Result<(), Failed> {
     if marks.is_empty() {
         return Ok(());
     }
-    let conversations: Vec<i64> = marks.iter().map(|(_, mark)| mark.conversation).collect();
+    let conversations: Vec<i64> = marks.iter().map(|(_, mark)| mark.conversation.get()).collect();
     let users: Vec<&str> = marks.iter().map(|(_, mark)| &*mark.user).collect();
-    let seqs: Vec<i64> = marks.iter().map(|(_, mark)| to_database(mark.seq)).collect();
+    let seqs: Vec<i64> = marks.iter().map(|(_, mark)| to_database(mark.seq.get())).collect();
     let parameters = [
         (&conversations as _, Type::INT8_ARRAY),
         (&users as _, Type::TEXT_ARRAY),
@@ -126,7 +127,7 @@ async fn mark_at_once(
         let item: i64 = column(&row, 0)?;
         let mark = usize::try_from(item - 1).ok().and_then(|item| marks.get(item));
         let (position, _) = mark.ok_or_else(|| Error::Refused(format!("no mark {item} was given")))?;
-        answers[*position] = Some(from_database(column(&row, 1)?));
+        answers[*position] = Some(seq_from_database(column(&row, 1)?));
     }
     Ok(())
 }

@@ -8,8 +8,8 @@ use tokio_postgres::types::Type;
 
 use super::incarnation;
 use super::pools::Pools;
-use crate::batch::{from_database, to_database};
-use crate::{ConversationHead, ConversationId, Error, Message, Page, Range, Role};
+use crate::batch::{from_database, seq_from_database, to_database};
+use crate::{ConversationHead, ConversationId, Error, Message, Page, Range, Role, Seq};
 
 /// Selects a page of the log in one direction. It reads one message more than asked for, to learn whether there are more, and adds up sizes,
 /// so that the database sends no more than the page may contain.
@@ -49,12 +49,12 @@ pub(super) async fn page(
 ) -> Result<Page, Error> {
     let (sql, from) = match range {
         Range::Newest => (BEFORE, i64::MAX),
-        Range::Before(seq) => (BEFORE, to_database(seq)),
-        Range::After(seq) => (AFTER, to_database(seq)),
+        Range::Before(seq) => (BEFORE, to_database(seq.get())),
+        Range::After(seq) => (AFTER, to_database(seq.get())),
     };
     let (limit, bytes_max) = (i64::from(limit), i64::try_from(bytes_max).unwrap_or(i64::MAX));
     let parameters: [Parameter<'_>; 4] =
-        [(&id, Type::INT8), (&from, Type::INT8), (&limit, Type::INT8), (&bytes_max, Type::INT8)];
+        [(&id.get(), Type::INT8), (&from, Type::INT8), (&limit, Type::INT8), (&bytes_max, Type::INT8)];
     let mut rows = if fresh {
         pools.primary.rows(sql, &parameters).await?
     } else {
@@ -73,19 +73,21 @@ pub(super) async fn page(
 /// Any other page may lack messages, and would look like the end of the log.
 fn is_behind(rows: &[Row], range: Range) -> Result<bool, Error> {
     let Range::Before(before) = range else { return Ok(false) };
-    let newest = rows.last().map(|row| column::<i64>(row, 0)).transpose()?.map_or(0, from_database);
-    Ok(before > 1 && newest != before - 1)
+    let newest =
+        rows.last().map(|row| column::<i64>(row, 0)).transpose()?.map_or(Seq::ZERO, seq_from_database);
+    Ok(before > Seq::ZERO.next() && newest.next() != before)
 }
 
 pub(super) async fn heads(database: &Pool, ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
+    let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
     let rows = incarnation::rows_with_log(database, HEADS, &[(&ids, Type::INT8_ARRAY)], 4).await?;
     let head = |row| {
         Ok(ConversationHead {
-            id: column(row, 0)?,
-            head: from_database(column(row, 1)?),
+            id: ConversationId::new(column(row, 0)?),
+            head: seq_from_database(column(row, 1)?),
             members_version: from_database(column(row, 2)?),
             details_version: from_database(column(row, 3)?),
             log: column(row, 4)?,
@@ -97,7 +99,7 @@ pub(super) async fn heads(database: &Pool, ids: &[ConversationId]) -> Result<Vec
 fn message(row: &Row) -> Result<Message, Error> {
     let role: &str = column(row, 3)?;
     Ok(Message {
-        seq: from_database(column(row, 0)?),
+        seq: seq_from_database(column(row, 0)?),
         id: column(row, 1)?,
         sender: column::<&str>(row, 2)?.into(),
         role: Role::parse(role).ok_or_else(|| Error::Refused(format!("{role:?} is no role")))?,

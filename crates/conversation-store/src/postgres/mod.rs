@@ -29,7 +29,7 @@ use crate::schema::SCHEMA;
 use crate::{
     Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
     ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange, NewConversation,
-    Page, PoolStatus, Range, ReadMark,
+    Page, PoolStatus, Range, ReadMark, Seq,
 };
 use pools::Pools;
 
@@ -72,7 +72,7 @@ impl ConversationStore for PostgresStore {
         self.metrics.call(Work::Read, incarnation::current(&self.pools.primary)).await
     }
 
-    async fn report_head(&self, id: ConversationId, known: u64, log: &str) -> Result<bool, Error> {
+    async fn report_head(&self, id: ConversationId, known: Seq, log: &str) -> Result<bool, Error> {
         self.metrics.call(Work::Write, incarnation::report_head(&self.pools.primary, id, known, log)).await
     }
 
@@ -124,7 +124,7 @@ impl ConversationStore for PostgresStore {
         self.metrics.call(Work::Read, call).await
     }
 
-    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<Seq>>, Error> {
         self.metrics.call(Work::Write, members::mark_read(&self.pools.primary, batch)).await
     }
 

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::clock::now_ms;
-use crate::batch::{Refusals, from_database};
+use crate::batch::{Refusals, seq_from_database};
 use crate::{Append, AppendError, Appended, ConversationId, Error};
 
 const HEAD: &str = "SELECT head, active_at_ms FROM conversations WHERE id = ?1";
@@ -121,7 +121,7 @@ fn append_at(
         if let Some(head) = head
             && head.moved
         {
-            update.execute((id, head.seq, head.at_ms))?;
+            update.execute((id.get(), head.seq, head.at_ms))?;
         }
     }
     Ok(())
@@ -129,15 +129,15 @@ fn append_at(
 
 /// Returns the head of a log and the time of the next message: now, but never earlier than the last message.
 fn head_of(connection: &Connection, id: ConversationId, now_ms: i64) -> Result<Option<Head>, Error> {
-    let head = connection
-        .prepare_cached(HEAD)?
-        .query_row([id], |row| Ok(Head { seq: row.get(0)?, at_ms: now_ms.max(row.get(1)?), moved: false }));
+    let head = connection.prepare_cached(HEAD)?.query_row([id.get()], |row| {
+        Ok(Head { seq: row.get(0)?, at_ms: now_ms.max(row.get(1)?), moved: false })
+    });
     Ok(head.optional()?)
 }
 
 fn insert(connection: &Connection, message: &Append, head: &mut Head) -> Result<Appended, Error> {
     let inserted = connection.prepare_cached(INSERT)?.execute((
-        message.conversation,
+        message.conversation.get(),
         head.seq + 1,
         message.id.as_bytes(),
         &*message.sender,
@@ -150,13 +150,13 @@ fn insert(connection: &Connection, message: &Append, head: &mut Head) -> Result<
     if inserted > 0 {
         head.seq += 1;
         head.moved = true;
-        let seq = from_database(head.seq);
+        let seq = seq_from_database(head.seq);
         return Ok(Appended { id: message.id, seq, at_ms: head.at_ms, duplicate: false });
     }
-    let first = (message.conversation, &*message.sender, &message.key);
+    let first = (message.conversation.get(), &*message.sender, &message.key);
     Ok(connection.prepare_cached(STORED)?.query_row(first, |row| {
         Ok(Appended {
-            seq: from_database(row.get(0)?),
+            seq: seq_from_database(row.get(0)?),
             id: uuid::Uuid::from_bytes(row.get(1)?),
             at_ms: row.get(2)?,
             duplicate: true,

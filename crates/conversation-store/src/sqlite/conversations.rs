@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::clock::now_ms;
 use super::row::text;
-use crate::batch::{from_database, to_database};
+use crate::batch::{from_database, seq_from_database, to_database};
 use crate::{
     Conversation, ConversationId, ConversationList, ConversationSummary, Created, Error, ListCursor, Member,
     NewConversation,
@@ -60,14 +60,14 @@ pub(super) fn create(
     new: &NewConversation,
     conversations_max: u64,
 ) -> Result<Option<Created>, Error> {
-    let found: Option<ConversationId> = connection
+    let found: Option<i64> = connection
         .prepare_cached(FIND)?
         .query_row((new.tenant.as_str(), new.conversation.as_str()), |row| row.get(0))
         .optional()?;
     if let Some(id) = found {
         let member =
             connection.prepare_cached(IS_MEMBER)?.query_row((id, new.owner.as_str()), |row| row.get(0))?;
-        return Ok(Some(Created { id, created: false, member }));
+        return Ok(Some(Created { id: ConversationId::new(id), created: false, member }));
     }
     if conversations_max > 0 && count(connection, &new.tenant, conversations_max)? >= conversations_max {
         return Ok(None);
@@ -85,7 +85,7 @@ pub(super) fn create(
     for user in std::iter::once(&new.owner).chain(&new.members) {
         add.execute((id, user.as_str(), new.tenant.as_str(), now_ms))?;
     }
-    Ok(Some(Created { id, created: true, member: true }))
+    Ok(Some(Created { id: ConversationId::new(id), created: true, member: true }))
 }
 
 pub(super) fn open(connection: &Connection, tenant: &str, name: &str) -> Result<Option<Conversation>, Error> {
@@ -97,7 +97,7 @@ pub(super) fn open_many(connection: &Connection, ids: &[ConversationId]) -> Resu
     let mut statement = connection.prepare_cached(OPEN_ID)?;
     let mut found_all = Vec::with_capacity(ids.len());
     for id in ids {
-        if let Some(found) = statement.query_row([id], opened).optional()? {
+        if let Some(found) = statement.query_row([id.get()], opened).optional()? {
             found_all.push(with_members(connection, found)?);
         }
     }
@@ -107,8 +107,8 @@ pub(super) fn open_many(connection: &Connection, ids: &[ConversationId]) -> Resu
 fn with_members(connection: &Connection, mut found: Conversation) -> Result<Conversation, Error> {
     let mut statement = connection.prepare_cached(MEMBERS)?;
     found.members = statement
-        .query_map([found.id], |row| {
-            Ok(Member { user: text(row, 0)?.into(), read: from_database(row.get(1)?) })
+        .query_map([found.id.get()], |row| {
+            Ok(Member { user: text(row, 0)?.into(), read: seq_from_database(row.get(1)?) })
         })?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(found)
@@ -121,7 +121,7 @@ pub(super) fn update(
     metadata: Option<&Option<String>>,
 ) -> Result<bool, Error> {
     let changes = (
-        id,
+        id.get(),
         title.is_some(),
         title.and_then(Option::as_ref),
         metadata.is_some(),
@@ -132,16 +132,16 @@ pub(super) fn update(
 
 /// Deletes a conversation, and notes that its messages must be erased.
 pub(super) fn delete(connection: &Connection, id: ConversationId) -> Result<bool, Error> {
-    if connection.prepare_cached(DELETE)?.execute([id])? == 0 {
+    if connection.prepare_cached(DELETE)?.execute([id.get()])? == 0 {
         return Ok(false);
     }
-    connection.prepare_cached(TO_ERASE)?.execute([id])?;
+    connection.prepare_cached(TO_ERASE)?.execute([id.get()])?;
     Ok(true)
 }
 
 /// Erases some of the messages of a deleted conversation. Returns whether there may be more to do.
 pub(super) fn erase(connection: &Connection) -> Result<bool, Error> {
-    let next: Option<ConversationId> =
+    let next: Option<i64> =
         connection.prepare_cached(NEXT_TO_ERASE)?.query_row([], |row| row.get(0)).optional()?;
     let Some(id) = next else { return Ok(false) };
     let erased = connection.prepare_cached(ERASE)?.execute((id, ERASE_MESSAGES_MAX))?;
@@ -158,7 +158,7 @@ pub(super) fn of_member(
     cursor: Option<ListCursor>,
     limit: u32,
 ) -> Result<ConversationList, Error> {
-    let (active_at_ms, id) = cursor.map(|cursor| (cursor.active_at_ms, cursor.id)).unzip();
+    let (active_at_ms, id) = cursor.map(|cursor| (cursor.active_at_ms, cursor.id.get())).unzip();
     let mut statement = connection.prepare_cached(OF_MEMBER)?;
     // One more than asked for, to learn whether there is another page.
     let look_at = i64::from(limit) + 1;
@@ -169,7 +169,7 @@ pub(super) fn of_member(
             list.next = last;
             break;
         }
-        last = Some(ListCursor { active_at_ms: row.get(7)?, id: row.get(0)? });
+        last = Some(ListCursor { active_at_ms: row.get(7)?, id: ConversationId::new(row.get(0)?) });
         list.conversations.push(summary(row)?);
     }
     Ok(list)
@@ -201,12 +201,12 @@ fn opened(row: &Row<'_>) -> rusqlite::Result<Conversation> {
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<ConversationSummary> {
     Ok(ConversationSummary {
-        id: row.get(0)?,
+        id: ConversationId::new(row.get(0)?),
         conversation: text(row, 1)?.into(),
         owner: text(row, 2)?.into(),
         title: row.get(3)?,
         metadata: row.get(4)?,
         created_at_ms: row.get(5)?,
-        head: from_database(row.get(6)?),
+        head: seq_from_database(row.get(6)?),
     })
 }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::clock::now_ms;
 use crate::batch::to_database;
-use crate::{ConversationId, Error, incarnation_of};
+use crate::{ConversationId, Error, Seq, incarnation_of};
 
 const CURRENT: &str = "SELECT id FROM incarnation";
 const RENEW: &str = "
@@ -26,10 +26,10 @@ pub(super) fn renew(connection: &Connection) -> Result<String, Error> {
 pub(super) fn report_head(
     connection: &Connection,
     id: ConversationId,
-    known: u64,
+    known: Seq,
     log: &str,
 ) -> Result<bool, Error> {
-    if !connection.query_row(IS_SHORTER, (id, to_database(known)), |row| row.get(0))? {
+    if !connection.query_row(IS_SHORTER, (id.get(), to_database(known.get())), |row| row.get(0))? {
         return Ok(false);
     }
     let current: Option<String> = connection.query_row(CURRENT, [], |row| row.get(0)).optional()?;

@@ -5,8 +5,8 @@ use starling_model::ConversationName;
 
 use super::clock::now_ms;
 use super::row::text;
-use crate::batch::{Refusals, from_database, highest_marks, to_database};
-use crate::{Added, ConversationId, Error, MembersChange, ReadMark};
+use crate::batch::{Refusals, from_database, highest_marks, seq_from_database, to_database};
+use crate::{Added, ConversationId, Error, MembersChange, ReadMark, Seq};
 
 const ADD: &str = "
     INSERT INTO members (conversation_id, user_name, tenant, joined_at_ms)
@@ -46,14 +46,15 @@ pub(super) fn add(
 ) -> Result<Option<Added>, Error> {
     if members_max > 0 {
         let is_member: bool =
-            connection.prepare_cached(HAS_MEMBER)?.query_row((id, user), |row| row.get(0))?;
-        let count: i64 =
-            connection.prepare_cached(COUNT)?.query_row((id, to_database(members_max)), |row| row.get(0))?;
+            connection.prepare_cached(HAS_MEMBER)?.query_row((id.get(), user), |row| row.get(0))?;
+        let count: i64 = connection
+            .prepare_cached(COUNT)?
+            .query_row((id.get(), to_database(members_max)), |row| row.get(0))?;
         if !is_member && from_database(count) >= members_max {
             return Ok(Some(Added::Full));
         }
     }
-    let changed = connection.prepare_cached(ADD)?.execute((id, user, now_ms()))? > 0;
+    let changed = connection.prepare_cached(ADD)?.execute((id.get(), user, now_ms()))? > 0;
     Ok(count_change(connection, id, changed)?.map(Added::Member))
 }
 
@@ -63,7 +64,7 @@ pub(super) fn remove(
     id: ConversationId,
     user: &str,
 ) -> Result<Option<MembersChange>, Error> {
-    let changed = connection.prepare_cached(REMOVE)?.execute((id, user))? > 0;
+    let changed = connection.prepare_cached(REMOVE)?.execute((id.get(), user))? > 0;
     count_change(connection, id, changed)
 }
 
@@ -77,7 +78,7 @@ fn count_change(
     let change = |row: &Row<'_>| {
         Ok(MembersChange { changed, version: from_database(row.get(0)?), owner: text(row, 1)?.into() })
     };
-    Ok(connection.prepare_cached(version)?.query_row([id], change).optional()?)
+    Ok(connection.prepare_cached(version)?.query_row([id.get()], change).optional()?)
 }
 
 pub(super) fn share(connection: &Connection, tenant: &str, one: &str, other: &str) -> Result<bool, Error> {
@@ -102,17 +103,17 @@ pub(super) fn of(
 }
 
 /// Raises marks. A mark that the database refuses is left out, unless it is the only one.
-pub(super) fn mark_read(connection: &Connection, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+pub(super) fn mark_read(connection: &Connection, batch: &[ReadMark]) -> Result<Vec<Option<Seq>>, Error> {
     let mut answers = vec![None; batch.len()];
     let mut statement = connection.prepare_cached(MARK)?;
     let (marks, mut refusals) = (highest_marks(batch), Refusals::default());
     for (position, mark) in &marks {
         let risen = statement
-            .query_row((mark.conversation, &*mark.user, to_database(mark.seq)), |row| row.get(0))
+            .query_row((mark.conversation.get(), &*mark.user, to_database(mark.seq.get())), |row| row.get(0))
             .optional()
             .map_err(Error::from);
         match risen {
-            Ok(risen) => answers[*position] = risen.map(from_database),
+            Ok(risen) => answers[*position] = risen.map(seq_from_database),
             Err(error @ Error::Refused(_)) if marks.len() > 1 => refusals.note(error),
             Err(error) => return Err(error),
         }

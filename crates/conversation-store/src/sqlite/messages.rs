@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::row::text;
-use crate::batch::{from_database, to_database};
+use crate::batch::{from_database, seq_from_database, to_database};
 use crate::{ConversationHead, ConversationId, Error, Message, Page, Range, Role};
 
 const BEFORE: &str = "
@@ -25,13 +25,13 @@ pub(super) fn page(
 ) -> Result<Page, Error> {
     let (sql, from, backwards) = match range {
         Range::Newest => (BEFORE, i64::MAX, true),
-        Range::Before(seq) => (BEFORE, to_database(seq), true),
-        Range::After(seq) => (AFTER, to_database(seq), false),
+        Range::Before(seq) => (BEFORE, to_database(seq.get()), true),
+        Range::After(seq) => (AFTER, to_database(seq.get()), false),
     };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let look_at = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query((id, from, look_at))?;
+    let mut rows = statement.query((id.get(), from, look_at))?;
     let (mut page, mut bytes) = (Page::default(), 0_usize);
     while let Some(row) = rows.next()? {
         let message = message(row)?;
@@ -55,13 +55,13 @@ pub(super) fn heads(connection: &Connection, ids: &[ConversationId]) -> Result<V
         let head = |row: &Row<'_>| {
             Ok(ConversationHead {
                 id: *id,
-                head: from_database(row.get(0)?),
+                head: seq_from_database(row.get(0)?),
                 members_version: from_database(row.get(1)?),
                 details_version: from_database(row.get(2)?),
                 log: row.get(3)?,
             })
         };
-        heads.extend(statement.query_row([id], head).optional()?);
+        heads.extend(statement.query_row([id.get()], head).optional()?);
     }
     Ok(heads)
 }
@@ -69,7 +69,7 @@ pub(super) fn heads(connection: &Connection, ids: &[ConversationId]) -> Result<V
 fn message(row: &Row<'_>) -> Result<Message, Error> {
     let role = text(row, 3)?;
     Ok(Message {
-        seq: from_database(row.get(0)?),
+        seq: seq_from_database(row.get(0)?),
         id: uuid::Uuid::from_bytes(row.get(1)?),
         sender: text(row, 2)?.into(),
         role: Role::parse(role).ok_or_else(|| Error::Refused(format!("{role:?} is no role")))?,

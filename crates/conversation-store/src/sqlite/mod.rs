@@ -27,7 +27,7 @@ use crate::schema::SCHEMA;
 use crate::{
     Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
     ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange, NewConversation, Page,
-    PoolStatus, Range, ReadMark,
+    PoolStatus, Range, ReadMark, Seq,
 };
 
 /// The log in an SQLite file.
@@ -66,7 +66,7 @@ impl ConversationStore for SqliteStore {
         self.metrics.call(Work::Read, self.database.read(incarnation::current)).await
     }
 
-    async fn report_head(&self, id: ConversationId, known: u64, log: &str) -> Result<bool, Error> {
+    async fn report_head(&self, id: ConversationId, known: Seq, log: &str) -> Result<bool, Error> {
         let log = log.to_owned();
         let call = self.database.write(move |database| incarnation::report_head(database, id, known, &log));
         self.metrics.call(Work::Write, call).await
@@ -129,7 +129,7 @@ impl ConversationStore for SqliteStore {
         self.metrics.call(Work::Read, call).await
     }
 
-    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<Seq>>, Error> {
         let batch = batch.to_vec();
         let call = self.database.write(move |database| members::mark_read(database, &batch));
         self.metrics.call(Work::Write, call).await

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use starling_conversation_store::{Append, AppendError, Appended, Range, Role};
+use starling_conversation_store::{Append, AppendError, Appended, ConversationId, Range, Role, Seq};
 use tokio::task::JoinSet;
 
-use crate::place::{Answers, Place, append, conversation, message};
+use crate::place::{Answers, Place, append, conversation, message, unknown};
 
 pub async fn messages_are_numbered_in_the_order_of_the_batch(place: Place) -> Result<()> {
     let store = place.store().await?;
@@ -20,11 +20,11 @@ pub async fn messages_are_numbered_in_the_order_of_the_batch(place: Place) -> Re
     }
     assert_eq!(append(&store, one, &["e"]).await?[0].seq, 3);
 
-    let page = store.messages(one, Range::After(0), 10, usize::MAX, true).await?;
-    let stored: Vec<_> = page.messages.iter().map(|m| (m.seq, m.content.as_str())).collect();
+    let page = store.messages(one, Range::After(Seq::ZERO), 10, usize::MAX, true).await?;
+    let stored: Vec<_> = page.messages.iter().map(|m| (m.seq.get(), m.content.as_str())).collect();
     assert_eq!(stored, [(1, "content of b"), (2, "content of d"), (3, "content of e")]);
     assert_eq!((page.messages[0].id, page.messages[0].at_ms), (answers[1].id, answers[1].at_ms));
-    assert_eq!(store.open(&"t".into(), &"one".into()).await?.map(|c| c.head), Some(3));
+    assert_eq!(store.open(&"t".into(), &"one".into()).await?.map(|c| c.head), Some(Seq::new(3)));
     Ok(())
 }
 
@@ -43,7 +43,7 @@ pub async fn two_stores_at_once_leave_no_hole(place: Place) -> Result<()> {
         ids.push(conversation(&stores[0], &format!("c{number}")).await?);
     }
     let ids = Arc::new(ids);
-    let mut writers: JoinSet<Result<Vec<(i64, Appended)>>> = JoinSet::new();
+    let mut writers: JoinSet<Result<Vec<(ConversationId, Appended)>>> = JoinSet::new();
     for writer in 0..WRITERS {
         let (store, ids) = (stores[writer % 2].clone(), Arc::clone(&ids));
         writers.spawn(async move {
@@ -61,7 +61,7 @@ pub async fn two_stores_at_once_leave_no_hole(place: Place) -> Result<()> {
             Ok(acknowledged)
         });
     }
-    let mut acknowledged: HashMap<(i64, u64), uuid::Uuid> = HashMap::new();
+    let mut acknowledged: HashMap<(ConversationId, Seq), uuid::Uuid> = HashMap::new();
     while let Some(writer) = writers.join_next().await {
         for (conversation, appended) in writer?? {
             ensure!(
@@ -72,8 +72,8 @@ pub async fn two_stores_at_once_leave_no_hole(place: Place) -> Result<()> {
     }
     assert_eq!(acknowledged.len(), WRITERS * BATCHES * ids.len());
     for id in &*ids {
-        let page = stores[1].messages(*id, Range::After(0), 1_000, usize::MAX, true).await?;
-        let seqs: Vec<_> = page.messages.iter().map(|m| m.seq).collect();
+        let page = stores[1].messages(*id, Range::After(Seq::ZERO), 1_000, usize::MAX, true).await?;
+        let seqs: Vec<_> = page.messages.iter().map(|m| m.seq.get()).collect();
         assert_eq!(seqs, (1..=(WRITERS * BATCHES) as u64).collect::<Vec<_>>());
         assert!(page.messages.iter().all(|m| acknowledged[&(*id, m.seq)] == m.id));
     }
@@ -85,7 +85,7 @@ pub async fn a_key_repeated_in_a_batch_finds_the_first(place: Place) -> Result<(
     let id = conversation(&store, "c").await?;
     let batch = [message(id, "a"), message(id, "b"), message(id, "a"), message(id, "c"), message(id, "a")];
     let answers: Vec<Appended> = store.append(&batch).await?.into_iter().collect::<Result<_, _>>()?;
-    let shown: Vec<_> = answers.iter().map(|a| (a.seq, a.duplicate, a.id)).collect();
+    let shown: Vec<_> = answers.iter().map(|a| (a.seq.get(), a.duplicate, a.id)).collect();
     let [a, b, c] = [batch[0].id, batch[1].id, batch[3].id];
     assert_eq!(shown, [(1, false, a), (2, false, b), (1, true, a), (3, false, c), (1, true, a)]);
 
@@ -93,11 +93,11 @@ pub async fn a_key_repeated_in_a_batch_finds_the_first(place: Place) -> Result<(
     let batch = [message(id, "d"), message(id, "b"), message(id, "b"), message(id, "e")];
     let again: Vec<Appended> = store.append(&batch).await?.into_iter().collect::<Result<_, _>>()?;
     assert_eq!(
-        again.iter().map(|a| (a.seq, a.duplicate)).collect::<Vec<_>>(),
+        again.iter().map(|a| (a.seq.get(), a.duplicate)).collect::<Vec<_>>(),
         [(4, false), (2, true), (2, true), (5, false)]
     );
     assert_eq!(again[1], Appended { duplicate: true, ..answers[1] });
-    assert_eq!(store.heads(&[id]).await?.first().map(|head| head.head), Some(5));
+    assert_eq!(store.heads(&[id]).await?.first().map(|head| head.head), Some(Seq::new(5)));
     Ok(())
 }
 
@@ -117,7 +117,10 @@ pub async fn a_key_sent_through_two_stores_at_once_is_stored_once(place: Place) 
                 (all[there].seq, all[there].id, all[there].at_ms)
             );
         }
-        assert_eq!(stores[0].heads(&[id]).await?.first().map(|head| head.head), Some(3 * (round + 1)));
+        assert_eq!(
+            stores[0].heads(&[id]).await?.first().map(|head| head.head),
+            Some(Seq::new(3 * (round + 1)))
+        );
     }
     Ok(())
 }
@@ -130,7 +133,7 @@ pub async fn a_key_is_remembered_after_a_restart(place: Place) -> Result<()> {
     place.close().await;
     let after = append(&place.store().await?, id, &["b", "c"]).await?;
     assert_eq!(after[0], Appended { duplicate: true, ..before[1] });
-    assert_eq!((after[1].seq, after[1].duplicate), (3, false));
+    assert_eq!((after[1].seq.get(), after[1].duplicate), (3, false));
     Ok(())
 }
 
@@ -142,7 +145,7 @@ pub async fn a_key_belongs_to_its_sender_and_conversation(place: Place) -> Resul
     let elsewhere = message(other, "k");
     let upper_case = message(one, "K");
     let answers: Answers = store.append(&[mine, theirs, elsewhere, upper_case]).await?;
-    let shown: Vec<_> = answers.into_iter().flatten().map(|a| (a.seq, a.duplicate)).collect();
+    let shown: Vec<_> = answers.into_iter().flatten().map(|a| (a.seq.get(), a.duplicate)).collect();
     assert_eq!(shown, [(1, false), (2, false), (1, false), (3, false)]);
     Ok(())
 }
@@ -150,13 +153,18 @@ pub async fn a_key_belongs_to_its_sender_and_conversation(place: Place) -> Resul
 pub async fn a_missing_conversation_fails_alone(place: Place) -> Result<()> {
     let store = place.store().await?;
     let id = conversation(&store, "c").await?;
-    let missing = id + 1_000;
-    let batch =
-        [message(missing, "a"), message(id, "a"), message(missing, "a"), message(id, "b"), message(-1, "a")];
+    let missing = unknown(id);
+    let batch = [
+        message(missing, "a"),
+        message(id, "a"),
+        message(missing, "a"),
+        message(id, "b"),
+        message(ConversationId::new(-1), "a"),
+    ];
     let answers = store.append(&batch).await?;
     let no = Err(AppendError::NoSuchConversation);
     assert_eq!(
-        answers.iter().map(|a| a.map(|a| (a.seq, a.duplicate))).collect::<Vec<_>>(),
+        answers.iter().map(|a| a.map(|a| (a.seq.get(), a.duplicate))).collect::<Vec<_>>(),
         [no, Ok((1, false)), no, Ok((2, false)), no]
     );
     assert_eq!(store.append(&[message(missing, "a")]).await?, [Err(AppendError::NoSuchConversation)]);

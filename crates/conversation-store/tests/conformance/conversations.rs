@@ -1,12 +1,12 @@
 //! Making, changing, deleting and listing conversations.
 
 use anyhow::{Result, ensure};
-use starling_conversation_store::{AppendError, Conversation, Member, NewConversation, Range, ReadMark};
+use starling_conversation_store::{AppendError, Conversation, Member, NewConversation, Range, ReadMark, Seq};
 use starling_testkit::wait;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-use crate::place::{Place, Store, append, conversation, message, new};
+use crate::place::{Place, Store, append, conversation, message, new, unknown};
 
 pub async fn creating_again_tells_of_the_one_that_is_there(place: Place) -> Result<()> {
     let store = place.store().await?;
@@ -19,7 +19,7 @@ pub async fn creating_again_tells_of_the_one_that_is_there(place: Place) -> Resu
     let first = store.create(&given).await?;
     ensure!(first.created && first.member);
 
-    let member = |user: &str| Member { user: user.into(), read: 0 };
+    let member = |user: &str| Member { user: user.into(), read: Seq::ZERO };
     let opened = store.open(&"t".into(), &"c".into()).await?;
     let created_at_ms = opened.as_ref().map_or(0, |c| c.created_at_ms);
     assert_eq!(
@@ -31,7 +31,7 @@ pub async fn creating_again_tells_of_the_one_that_is_there(place: Place) -> Resu
             title: given.title.clone(),
             metadata: given.metadata.clone(),
             created_at_ms,
-            head: 0,
+            head: Seq::ZERO,
             members: ["Bob", "ann", "owner", "zoe"].map(member).to_vec(),
             members_version: 0,
             details_version: 0,
@@ -107,7 +107,7 @@ pub async fn title_and_metadata_change_separately(place: Place) -> Result<()> {
     ensure!(store.update(id, Some(Some(String::new())), Some(None)).await?);
     assert_eq!(shown().await?, Some((Some(String::new()), None)));
     ensure!(store.update(id, None, None).await?, "it is there, although nothing is to be changed");
-    ensure!(!store.update(id + 1_000, Some(None), None).await?, "no such conversation");
+    ensure!(!store.update(unknown(id), Some(None), None).await?, "no such conversation");
     Ok(())
 }
 
@@ -130,7 +130,7 @@ pub async fn deleted_and_made_again_is_another(place: Place) -> Result<()> {
     assert_eq!(append(&store, again.id, &["a"]).await?[0].seq, 1);
     assert_eq!(store.append(&[message(old, "d")]).await?, [Err(AppendError::NoSuchConversation)]);
     let opened = store.open(&"t".into(), &"c".into()).await?;
-    assert_eq!(opened.map(|c| (c.id, c.head, c.members.len())), Some((again.id, 1, 1)));
+    assert_eq!(opened.map(|c| (c.id, c.head, c.members.len())), Some((again.id, Seq::new(1), 1)));
     Ok(())
 }
 
@@ -139,8 +139,8 @@ pub async fn many_are_opened_in_one_call(place: Place) -> Result<()> {
     let (one, other) = (conversation(&store, "one").await?, conversation(&store, "other").await?);
     append(&store, other, &["a", "b"]).await?;
     store.add_member(other, &"ann".into()).await?;
-    store.mark_read(&[ReadMark { conversation: other, user: "ann".into(), seq: 2 }]).await?;
-    let mut opened = store.open_many(&[other, one + 1_000, one]).await?;
+    store.mark_read(&[ReadMark { conversation: other, user: "ann".into(), seq: Seq::new(2) }]).await?;
+    let mut opened = store.open_many(&[other, unknown(one), one]).await?;
     opened.sort_by_key(|conversation| conversation.id);
     let mut expected = Vec::new();
     for name in ["one", "other"] {
@@ -175,7 +175,8 @@ pub async fn a_deletion_among_appends_leaves_nothing_behind(place: Place) -> Res
             Ok(())
         });
     }
-    let busy = async || Ok(stores[0].heads(&[id]).await?.first().is_some_and(|head| head.head > 20));
+    let busy =
+        async || Ok(stores[0].heads(&[id]).await?.first().is_some_and(|head| head.head > Seq::new(20)));
     wait::until_true(Duration::from_secs(30), "some messages", busy).await?;
     ensure!(stores[0].delete(id).await?);
     ensure!(
@@ -256,7 +257,7 @@ pub async fn tenants_do_not_see_each_other(place: Place) -> Result<()> {
         let tenant = format!("tenant{number}");
         assert_eq!(
             store.open(&tenant.as_str().into(), &"same".into()).await?.map(|c| (c.id, c.head)),
-            Some((*id, 1))
+            Some((*id, Seq::new(1)))
         );
         let list =
             store.conversations_of(&tenant.as_str().into(), &"ann".into(), None, 50).await?.conversations;

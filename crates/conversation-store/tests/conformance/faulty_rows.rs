@@ -2,7 +2,7 @@
 //! in real life also because of encodings, policies and broken pages.
 
 use anyhow::{Result, ensure};
-use starling_conversation_store::{Append, AppendError, Error, LastSeen, Range, ReadMark};
+use starling_conversation_store::{Append, AppendError, Error, LastSeen, Range, ReadMark, Seq};
 use starling_model::UserName;
 
 use crate::place::{Place, Store, append, conversation, message};
@@ -49,8 +49,8 @@ pub async fn a_refused_message_fails_alone(place: Place) -> Result<()> {
     }
     // No hole, in the order of the batch, and the same again for who repeats everything.
     for id in [batch[0].conversation, batch[1].conversation] {
-        let page = store.messages(id, Range::After(0), 1_000, usize::MAX, true).await?;
-        let stored: Vec<_> = page.messages.iter().map(|message| (message.seq, message.id)).collect();
+        let page = store.messages(id, Range::After(Seq::ZERO), 1_000, usize::MAX, true).await?;
+        let stored: Vec<_> = page.messages.iter().map(|message| (message.seq.get(), message.id)).collect();
         let wanted = batch.iter().filter(|message| message.conversation == id && !refused(&message.key));
         assert_eq!(stored, (1..).zip(wanted.map(|message| message.id)).collect::<Vec<_>>());
     }
@@ -77,8 +77,11 @@ pub async fn a_refused_conversation_fails_alone(place: Place) -> Result<()> {
     }
     let heads = store.heads(&[batch[0].conversation, batch[1].conversation]).await?;
     let head = |id| heads.iter().find(|head| head.id == id).map(|head| head.head);
-    assert_eq!((head(batch[0].conversation), head(batch[1].conversation)), (Some(BATCH as u64 / 2), Some(0)));
-    let left = store.messages(batch[1].conversation, Range::After(0), 10, usize::MAX, true).await?;
+    assert_eq!(
+        (head(batch[0].conversation), head(batch[1].conversation)),
+        (Some(Seq::new(BATCH as u64 / 2)), Some(Seq::ZERO))
+    );
+    let left = store.messages(batch[1].conversation, Range::After(Seq::ZERO), 10, usize::MAX, true).await?;
     ensure!(left.messages.is_empty(), "messages beyond the head");
     Ok(())
 }
@@ -91,9 +94,9 @@ pub async fn a_refused_mark_or_sighting_fails_alone(place: Place) -> Result<()> 
         store.add_member(id, &"bad".into()).await?;
     }
     forbid(&place, "UPDATE", "members", "NEW.user_name = 'bad'").await?;
-    let mark = |conversation, user: &str| ReadMark { conversation, user: user.into(), seq: 2 };
+    let mark = |conversation, user: &str| ReadMark { conversation, user: user.into(), seq: Seq::new(2) };
     let marks = [mark(ids[0], "bad"), mark(ids[0], "owner"), mark(ids[1], "owner"), mark(ids[1], "bad")];
-    assert_eq!(store.mark_read(&marks).await?, [None, Some(2), Some(2), None]);
+    assert_eq!(store.mark_read(&marks).await?, [None, Some(Seq::new(2)), Some(Seq::new(2)), None]);
     ensure!(matches!(store.mark_read(&marks[..1]).await, Err(Error::Refused(_))));
 
     forbid(&place, "INSERT", "users", "NEW.user_name = 'bad'").await?;

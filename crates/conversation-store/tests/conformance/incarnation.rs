@@ -1,9 +1,9 @@
 //! Which log a conversation has, and when that changes.
 
 use anyhow::{Result, ensure};
-use starling_conversation_store::{ConversationId, MembersChange, NewConversation, incarnation_of};
+use starling_conversation_store::{ConversationId, MembersChange, NewConversation, Seq, incarnation_of};
 
-use crate::place::{Place, Store, append, conversation, new};
+use crate::place::{Place, Store, append, conversation, new, unknown};
 
 pub async fn a_conversation_that_is_made_again_has_another_log(place: Place) -> Result<()> {
     let stores = [place.store().await?, place.store().await?];
@@ -41,16 +41,16 @@ pub async fn a_head_that_went_back_begins_another_incarnation_once(place: Place)
     append(&stores[0], id, &["1", "2"]).await?;
     let log = log_of(&stores[0], id).await?;
     for known in [0, 1, 2] {
-        ensure!(!stores[1].report_head(id, known, &log).await?, "{known} is there");
+        ensure!(!stores[1].report_head(id, Seq::new(known), &log).await?, "{known} is there");
     }
-    ensure!(!stores[1].report_head(id + 1_000, 9, &log).await?, "a deleted one proves nothing");
+    ensure!(!stores[1].report_head(unknown(id), Seq::new(9), &log).await?, "a deleted one proves nothing");
     assert_eq!(log_of(&stores[0], id).await?, log);
 
-    ensure!(stores[0].report_head(id, 3, &log).await?);
+    ensure!(stores[0].report_head(id, Seq::new(3), &log).await?);
     let renewed = log_of(&stores[0], id).await?;
     assert_ne!(incarnation_of(&renewed), incarnation_of(&log));
     // Every node notices, each in its own time.
-    ensure!(stores[1].report_head(id, 3, &log).await?);
+    ensure!(stores[1].report_head(id, Seq::new(3), &log).await?);
     assert_eq!(log_of(&stores[0], id).await?, renewed);
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Members and their read marks.
 
 use anyhow::{Context, Result, ensure};
-use starling_conversation_store::{Added, MembersChange, NewConversation, ReadMark};
+use starling_conversation_store::{Added, MembersChange, NewConversation, ReadMark, Seq};
 use starling_model::ConversationName;
 use tokio::task::JoinSet;
 
-use crate::place::{Place, Store, append, conversation, new};
+use crate::place::{Place, Store, append, conversation, new, unknown};
 
 pub async fn members_come_and_go(place: Place) -> Result<()> {
     let store = place.store().await?;
@@ -18,8 +18,8 @@ pub async fn members_come_and_go(place: Place) -> Result<()> {
     assert_eq!(store.remove_member(id, &"ann".into()).await?, changed(3));
     assert_eq!(store.remove_member(id, &"ann".into()).await?, same(3), "twice");
     assert_eq!(users(&store).await?, ["Ann", "owner"]);
-    assert_eq!(store.add_member(id + 1_000, &"ann".into()).await?, None, "no such conversation");
-    assert_eq!(store.remove_member(id + 1_000, &"ann".into()).await?, None, "no such conversation");
+    assert_eq!(store.add_member(unknown(id), &"ann".into()).await?, None, "no such conversation");
+    assert_eq!(store.remove_member(unknown(id), &"ann".into()).await?, None, "no such conversation");
     let handed_on =
         |version| change(true, version).map(|change| MembersChange { owner: "Ann".into(), ..change });
     assert_eq!(store.remove_member(id, &"owner".into()).await?, handed_on(4));
@@ -42,7 +42,7 @@ pub async fn the_version_tells_whether_members_changed(place: Place) -> Result<(
     store.add_member(id, &"ann".into()).await?;
     assert_eq!(versions().await?, [Some(1); 2], "nothing changed");
     append(&store, id, &["a", "b"]).await?;
-    store.mark_read(&[ReadMark { conversation: id, user: "ann".into(), seq: 2 }]).await?;
+    store.mark_read(&[ReadMark { conversation: id, user: "ann".into(), seq: Seq::new(2) }]).await?;
     store.update(id, Some(Some("title".into())), None).await?;
     assert_eq!(versions().await?, [Some(1); 2], "members did not change");
     store.delete(id).await?;
@@ -111,7 +111,7 @@ pub async fn many_added_at_once_stay_within_the_limit(place: Place) -> Result<()
         stores[1].add_member_within(id, &"late".into(), LIMIT).await?,
         change(true, LIMIT + 1, &left.owner)
     );
-    assert_eq!(stores[1].add_member_within(id + 1_000, &"late".into(), LIMIT).await?, None);
+    assert_eq!(stores[1].add_member_within(unknown(id), &"late".into(), LIMIT).await?, None);
     Ok(())
 }
 
@@ -121,9 +121,10 @@ pub async fn read_marks_never_fall_and_end_at_the_head(place: Place) -> Result<(
     let id = store.create(&given).await?.id;
     append(&store, id, &["1", "2", "3", "4", "5"]).await?;
     let empty = conversation(&store, "empty").await?;
-    let mark = |conversation, user: &str, seq| ReadMark { conversation, user: user.into(), seq };
+    let mark =
+        |conversation, user: &str, seq| ReadMark { conversation, user: user.into(), seq: Seq::new(seq) };
 
-    assert_eq!(store.mark_read(&[mark(id, "ann", 3)]).await?, [Some(3)]);
+    assert_eq!(store.mark_read(&[mark(id, "ann", 3)]).await?, [Some(Seq::new(3))]);
     assert_eq!(store.mark_read(&[mark(id, "ann", 3)]).await?, [None], "it stood there already");
     assert_eq!(store.mark_read(&[mark(id, "ann", 2)]).await?, [None], "it never falls");
     let many = [
@@ -132,24 +133,27 @@ pub async fn read_marks_never_fall_and_end_at_the_head(place: Place) -> Result<(
         mark(id, "ann", 4),
         mark(id, "ann", 99),
         mark(empty, "owner", 1),
-        mark(id + 1_000, "ann", 1),
+        mark(unknown(id), "ann", 1),
         mark(id, "owner", 1),
     ];
-    assert_eq!(store.mark_read(&many).await?, [None, Some(1), None, Some(5), None, None, None]);
-    assert_eq!(store.mark_read(&[mark(id, "owner", u64::MAX)]).await?, [Some(5)]);
+    assert_eq!(
+        store.mark_read(&many).await?,
+        [None, Some(Seq::new(1)), None, Some(Seq::new(5)), None, None, None]
+    );
+    assert_eq!(store.mark_read(&[mark(id, "owner", u64::MAX)]).await?, [Some(Seq::new(5))]);
     assert!(store.mark_read(&[]).await?.is_empty());
     let reads = store
         .open(&"t".into(), &"c".into())
         .await?
         .map(|c| c.members.iter().map(|m| m.read).collect::<Vec<_>>());
-    assert_eq!(reads, Some(vec![5, 5]));
+    assert_eq!(reads, Some(vec![Seq::new(5), Seq::new(5)]));
 
     // Who comes back starts anew.
     store.remove_member(id, &"ann".into()).await?;
     store.add_member(id, &"ann".into()).await?;
     let read =
         store.open(&"t".into(), &"c".into()).await?.map(|c| (c.members[0].user.clone(), c.members[0].read));
-    assert_eq!(read, Some(("ann".into(), 0)));
+    assert_eq!(read, Some(("ann".into(), Seq::ZERO)));
     Ok(())
 }
 
@@ -168,7 +172,7 @@ pub async fn of_marks_set_at_once_the_highest_stays(place: Place) -> Result<()> 
         let store = stores[usize::from(marker % 2 == 0)].clone();
         let mut marks: Vec<ReadMark> = ids
             .iter()
-            .map(|id| ReadMark { conversation: *id, user: "owner".into(), seq: marker + 1 })
+            .map(|id| ReadMark { conversation: *id, user: "owner".into(), seq: Seq::new(marker + 1) })
             .collect();
         if marker % 3 == 0 {
             marks.reverse();
@@ -177,13 +181,13 @@ pub async fn of_marks_set_at_once_the_highest_stays(place: Place) -> Result<()> 
     }
     let mut risen = 0;
     while let Some(answers) = markers.join_next().await {
-        risen += answers??.iter().filter(|answer| **answer == Some(MARKERS)).count();
+        risen += answers??.iter().filter(|answer| **answer == Some(Seq::new(MARKERS))).count();
     }
     assert_eq!(risen, ids.len(), "the highest mark rose once in each conversation");
     for name in ["a", "b", "c"] {
         assert_eq!(
             stores[1].open(&"t".into(), &name.into()).await?.map(|c| c.members[0].read),
-            Some(MARKERS)
+            Some(Seq::new(MARKERS))
         );
     }
     Ok(())

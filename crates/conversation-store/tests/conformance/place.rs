@@ -154,6 +154,11 @@ pub fn message(conversation: ConversationId, key: &str) -> Append {
     }
 }
 
+/// The id of a conversation that does not exist.
+pub fn unknown(id: ConversationId) -> ConversationId {
+    ConversationId::new(id.get() + 1_000)
+}
+
 /// Appends messages with these keys, one batch.
 pub async fn append(store: &Store, conversation: ConversationId, keys: &[&str]) -> Result<Vec<Appended>> {
     let batch: Vec<_> = keys.iter().map(|key| message(conversation, key)).collect();

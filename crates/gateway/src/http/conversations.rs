@@ -106,7 +106,7 @@ pub(super) struct ConversationList {
 impl From<ConversationView> for Conversation {
     fn from(view: ConversationView) -> Conversation {
         let ConversationView { conversation, title, metadata, owner, created_at, head, members } = view;
-        Conversation { conversation, title, metadata, owner, created_at, head, members }
+        Conversation { conversation, title, metadata, owner, created_at, head: head.get(), members }
     }
 }
 

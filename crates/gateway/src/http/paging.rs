@@ -7,6 +7,7 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use starling_conversation_store::ListCursor;
+use starling_model::ConversationId;
 use utoipa::IntoParams;
 
 use super::error::ApiError;
@@ -86,7 +87,8 @@ pub(super) fn encode_conversations(cursor: ListCursor) -> String {
 pub(super) fn decode_conversations(position: &str) -> Result<ListCursor, ApiError> {
     let read = || {
         let (active_at_ms, id) = position.split_once('.')?;
-        Some(ListCursor { active_at_ms: active_at_ms.parse().ok()?, id: id.parse().ok()? })
+        let id = ConversationId::new(id.parse().ok()?);
+        Some(ListCursor { active_at_ms: active_at_ms.parse().ok()?, id })
     };
     read().ok_or_else(bad_cursor)
 }
@@ -101,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_as_it_was() {
-        let cursor = ListCursor { active_at_ms: 1_790_000_000_123, id: i64::MAX };
+        let cursor = ListCursor { active_at_ms: 1_790_000_000_123, id: ConversationId::new(i64::MAX) };
         let text = encode_conversations(cursor);
         assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{text}");
         let position = page(&text).position().expect("ours").expect("given");

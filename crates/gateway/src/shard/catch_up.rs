@@ -9,6 +9,7 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use starling_hub::{CommandError, Hub, LogPage, RoomId};
+use starling_model::Seq;
 use starling_wire::protocol::CloseReason;
 use tokio::time::Instant;
 
@@ -94,7 +95,7 @@ impl CatchUp {
         let needed = conn.subs.next_page(|room| rooms.get(&room).map_or(0, |room| room.delivered))?;
         let wait = self.unreadable.as_ref().map(|unreadable| unreadable.wait(random));
         let reader = conn.client.session()?.user.clone();
-        let (hub, log, after) = (hub.clone(), needed.log.clone(), needed.after);
+        let (hub, log, after) = (hub.clone(), needed.log.clone(), Seq::new(needed.after));
         let future = Box::pin(async move {
             if let Some(wait) = wait {
                 tokio::time::sleep(wait).await;
@@ -107,7 +108,7 @@ impl CatchUp {
     fn take_page(&mut self, step: &mut Step<'_>, needed: &NeededPage, page: Result<LogPage, CommandError>) {
         let Ok(page) = page else { return self.failed(step) };
         self.unreadable = None;
-        let last = page.last().map(|(seq, _)| *seq);
+        let last = page.last().map(|(seq, _)| seq.get());
         let delivered = if last.is_none() { delivered(step.table, needed.log.id) } else { 0 };
         let Some(conn) = step.conn() else { return };
         let Some(sub) = conn.subs.get_mut(needed.sub) else { return };
@@ -116,7 +117,7 @@ impl CatchUp {
         }
         METRICS.catch_up_pages.increment(1);
         for (seq, event) in page.iter() {
-            conn.push(conn.framing.event(event), Kind::Durable { sub: needed.sub, first: *seq });
+            conn.push(conn.framing.event(event), Kind::Durable { sub: needed.sub, first: seq.get() });
         }
         let count = page.len() as u64;
         METRICS.deliveries.increment(count);

@@ -17,8 +17,8 @@ impl Table {
     /// Takes one item of the inbox.
     pub(super) fn take(&mut self, item: ShardItem, env: &Env) {
         match item {
-            ShardItem::Message { room, seq, event } => self.message(room, seq, event, env),
-            ShardItem::Head { room, seq } => self.head(room, seq, env),
+            ShardItem::Message { room, seq, event } => self.message(room, seq.get(), event, env),
+            ShardItem::Head { room, seq } => self.head(room, seq.get(), env),
             ShardItem::Publication { room, epoch, offset, event } => {
                 self.publication(room, Pending { seq: offset, event, durable: false, epoch }, env);
             }

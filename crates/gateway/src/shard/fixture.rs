@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use starling_auth::Identity;
-use starling_conversation_store::Conversation;
+use starling_conversation_store::{Conversation, ConversationId, Seq};
 use starling_hub::{Attachment, Room, RoomId, RoomKey, Session, SocketId};
 use starling_wire::protocol::Encoding;
 use starling_wire::websocket::deflate::Params;
@@ -101,18 +101,19 @@ pub fn session_of(id: &str) -> Arc<Session> {
 /// To a conversation whose head is this, of a client that has it up to `cursor`.
 pub fn attachment(room: RoomId, head: u64, cursor: u64) -> Attachment {
     let conversation = Conversation {
-        id: 1,
+        id: ConversationId::new(1),
         conversation: "room".into(),
         owner: "ann".into(),
         title: None,
         metadata: None,
         created_at_ms: 0,
-        head,
+        head: Seq::new(head),
         members: Vec::new(),
         members_version: 0,
         details_version: 0,
         log: "1-a".to_owned(),
     };
     let key = RoomKey { tenant: "t".into(), name: "room".into() };
-    Attachment { room, log: Arc::new(Room::new(key, room, 1, conversation)), head, cursor }
+    let log = Arc::new(Room::new(key, room, 1, conversation));
+    Attachment { room, log, head: Seq::new(head), cursor: Seq::new(cursor) }
 }

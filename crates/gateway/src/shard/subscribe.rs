@@ -12,7 +12,7 @@ impl Table {
     pub(super) fn subscribe(&mut self, key: u32, room: RoomId, attachment: Option<Attachment>) {
         let tick = self.tick;
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
-        let delivered = attachment.as_ref().map_or(0, |attachment| attachment.head);
+        let delivered = attachment.as_ref().map_or(0, |attachment| attachment.head.get());
         let (place, is_new) = conn.subs.begin(room, attachment, tick);
         if is_new {
             let sub = SubRef { conn: key, sub: u32::try_from(place).unwrap_or(u32::MAX) };

@@ -82,9 +82,9 @@ impl Subscriptions {
     /// Begins a subscription to a room, or begins it afresh. A conversation is served from its log until it has caught up; a topic's
     /// events are held back until [`release`](Self::release). Returns its place, and whether it is new.
     pub fn begin(&mut self, room: RoomId, attachment: Option<Attachment>, tick: u32) -> (usize, bool) {
-        let cursor = attachment.as_ref().map_or(0, |attachment| attachment.cursor);
+        let cursor = attachment.as_ref().map_or(0, |attachment| attachment.cursor.get());
         let source = match &attachment {
-            Some(attachment) => Source::Log { until: attachment.head },
+            Some(attachment) => Source::Log { until: attachment.head.get() },
             None => Source::Held(Vec::new()),
         };
         self.behind += u32::from(matches!(source, Source::Log { .. }));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::{
-    Append, ConversationStore, NewConversation, Page, Range, ReadMark, Role, connect,
+    Append, ConversationId, ConversationStore, NewConversation, Page, Range, ReadMark, Role, Seq, connect,
 };
 use starling_model::UserName;
 
@@ -23,7 +23,7 @@ fn simulated() -> LogClient {
 }
 
 /// Returns the parts of a page that do not depend on clocks.
-fn view(page: Page) -> (Vec<(u64, uuid::Uuid, UserName, String)>, bool) {
+fn view(page: Page) -> (Vec<(Seq, uuid::Uuid, UserName, String)>, bool) {
     let messages = page.messages.into_iter();
     (messages.map(|message| (message.seq, message.id, message.sender, message.content)).collect(), page.more)
 }
@@ -33,7 +33,7 @@ async fn the_simulated_log_answers_as_sqlite_does() {
     let (ours, theirs) = (simulated(), connect("sqlite://:memory:").await.expect("a database in memory"));
     theirs.migrate().await.expect("an empty database");
     let stores: [&dyn ConversationStore; 2] = [&ours, &*theirs];
-    let mut ids = [0, 0];
+    let mut ids = [ConversationId::new(0); 2];
     for (store, id) in stores.iter().zip(&mut ids) {
         let new = NewConversation {
             tenant: "t".into(),
@@ -59,8 +59,8 @@ async fn the_simulated_log_answers_as_sqlite_does() {
             .collect();
         let range = match chance.index(3) {
             0 => Range::Newest,
-            1 => Range::Before(chance.between(0, 250)),
-            _ => Range::After(chance.between(0, 250)),
+            1 => Range::Before(Seq::new(chance.between(0, 250))),
+            _ => Range::After(Seq::new(chance.between(0, 250))),
         };
         let (limit, bytes_max) = (chance.between(1, 20) as u32, chance.pick(&[1, 40, 1_000]));
         let (reader, read) = (chance.pick(&["ann", "bob", "cy"]), chance.between(0, 300));
@@ -84,10 +84,10 @@ async fn the_simulated_log_answers_as_sqlite_does() {
                 .map(|answer| answer.map(|appended| (appended.id, appended.seq, appended.duplicate)))
                 .collect();
             let page = store.messages(id, range, limit, bytes_max, true).await.expect("a page");
-            let mark = ReadMark { conversation: id, user: reader.into(), seq: read };
+            let mark = ReadMark { conversation: id, user: reader.into(), seq: Seq::new(read) };
             let marked = store.mark_read(&[mark]).await.expect("marked");
             let heads = store
-                .heads(&[id, 999])
+                .heads(&[id, ConversationId::new(999)])
                 .await
                 .expect("heads")
                 .into_iter()

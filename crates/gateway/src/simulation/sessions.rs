@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use starling_model::{TenantName, UserName};
+use starling_model::{ConversationId, TenantName, UserName};
 use starling_rate::Rate;
 use starling_session_store::memory::{MemoryConfig, MemoryStore};
 use starling_session_store::{
@@ -41,7 +41,9 @@ impl SessionClient {
     /// Returns the key under which the presence in a conversation is kept.
     fn presence_key(&self, of: &ConversationKey) -> ConversationKey {
         match self.sabotage {
-            Some(Sabotage::ByName("Presence")) => ConversationKey { id: 0, ..of.clone() },
+            Some(Sabotage::ByName("Presence")) => {
+                ConversationKey { id: ConversationId::new(0), ..of.clone() }
+            }
             _ => of.clone(),
         }
     }

@@ -118,7 +118,7 @@ impl Settling<'_> {
         readers.iter().find_map(|reader| {
             let client = &clients[*reader];
             let cursor = client.cursors.get(conversation).cloned().unwrap_or_default();
-            let is_whole = cursor.seq == head && cursor.log.as_ref() == Some(&log);
+            let is_whole = head == cursor.seq && cursor.log.as_ref() == Some(&log);
             let is_behind = !is_whole || !client.joined.contains_key(conversation);
             is_behind.then(|| format!("client {reader} has {cursor:?} of {head} of {conversation} {log}"))
         })

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use starling_conversation_store::{Append, AppendError, Appended, ConversationStore, Role};
 use starling_fanout::Publication;
-use starling_model::UserName;
+use starling_model::{Seq, UserName};
 use starling_telemetry::TRACE_TARGET;
 use starling_wire::protocol::{self, Sent, Timestamp};
 use suspects::Suspects;
@@ -124,7 +124,7 @@ impl Appends {
             metadata: send.metadata.map(|json| json.shared()),
         };
         // The id is a serial number, so its remainder spreads evenly.
-        let lane = room.conversation.unsigned_abs() as usize % self.lanes.len();
+        let lane = room.conversation.get().unsigned_abs() as usize % self.lanes.len();
         let job = AppendJob { room, message, queued_at: Instant::now(), origin: Origin::current(), done };
         if let Err(job) = self.lanes[lane].push(job) {
             let error =
@@ -160,7 +160,7 @@ impl Appends {
     async fn append_batch(self: Arc<Self>, mut jobs: Vec<AppendJob>) {
         METRICS.append_batch.record(jobs.len() as f64);
         // The heads that the database reported before this append. New numbers must be higher.
-        let logged: Vec<u64> = jobs.iter().map(|job| job.room.logged()).collect();
+        let logged: Vec<Seq> = jobs.iter().map(|job| job.room.logged()).collect();
         let messages: Vec<Append> = jobs.iter().map(|job| job.message.clone()).collect();
         let span = tracing::info_span!(target: TRACE_TARGET, "append", messages = messages.len());
         belong_to(&span, jobs.len(), jobs.iter().filter_map(|job| job.origin.traceparent()));
@@ -171,7 +171,7 @@ impl Appends {
                         job.room.log_tells(*seq);
                         if *seq <= logged {
                             // The database had used this number for another message, so it was set back to an earlier state.
-                            self.head_reports.report(&job.room, u64::MAX);
+                            self.head_reports.report(&job.room, Seq::MAX);
                         }
                     }
                     self.finish(job, result);
@@ -218,7 +218,8 @@ impl Appends {
             self.deliver(&room, message, &appended, origin.traceparent());
         }
         let at = Timestamp(appended.at_ms);
-        let sent = Sent { id: appended.id.as_u128(), seq: appended.seq, at, duplicate: appended.duplicate };
+        let sent =
+            Sent { id: appended.id.as_u128(), seq: appended.seq.get(), at, duplicate: appended.duplicate };
         done.finish(&self.shards, Ok(sent));
     }
 
@@ -248,7 +249,7 @@ impl Appends {
     }
 
     /// Announces the message that a retry repeats. The node that committed it may have died before it published it.
-    fn deliver_again(&self, room: &Arc<Room>, seq: u64) {
+    fn deliver_again(&self, room: &Arc<Room>, seq: Seq) {
         if room.learn_head(seq) {
             self.repairs.request(room);
         }

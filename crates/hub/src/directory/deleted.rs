@@ -55,14 +55,14 @@ mod tests {
 
     #[test]
     fn the_latest_are_remembered() {
-        let deleted = Deleted::default();
+        let (deleted, id) = (Deleted::default(), ConversationId::new);
         let max = REMEMBERED_MAX as i64;
-        (0..max).for_each(|id| deleted.enter(id));
-        deleted.enter(1);
-        assert!((0..max).all(|id| deleted.contains(id)));
-        deleted.enter(max);
-        assert!(!deleted.contains(0) && deleted.contains(1) && deleted.contains(max));
+        (0..max).for_each(|number| deleted.enter(id(number)));
+        deleted.enter(id(1));
+        assert!((0..max).all(|number| deleted.contains(id(number))));
+        deleted.enter(id(max));
+        assert!(!deleted.contains(id(0)) && deleted.contains(id(1)) && deleted.contains(id(max)));
         deleted.clear();
-        assert!(!deleted.contains(1));
+        assert!(!deleted.contains(id(1)));
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::{Conversation, ConversationId};
-use starling_model::{ConversationName, TenantName, UserName};
+use starling_model::{ConversationName, Seq, TenantName, UserName};
 use starling_wire::protocol::{self, Json};
 use tokio::sync::mpsc;
 
@@ -44,7 +44,7 @@ impl Directory {
             match state.members_version.hear(*version) {
                 Heard::Next => {
                     if *member {
-                        state.members.entry(user.clone()).or_insert(0);
+                        state.members.entry(user.clone()).or_insert(Seq::ZERO);
                     } else {
                         state.members.remove(user);
                     }
@@ -218,7 +218,7 @@ impl Directory {
         name: &ConversationName,
         conversation: Option<ConversationId>,
         user: &UserName,
-        seq: u64,
+        seq: Seq,
     ) {
         self.rooms.doubt_load(tenant, name);
         if let Some(room) = self.meant(tenant, name, conversation) {
@@ -227,7 +227,7 @@ impl Directory {
     }
 
     /// Raises a read mark on this node first, and then tells the others.
-    pub fn tell_read_mark(&self, room: &Room, user: &UserName, seq: u64) {
+    pub fn tell_read_mark(&self, room: &Room, user: &UserName, seq: Seq) {
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
         self.rooms.doubt_load(&tenant, &name);
         self.raise_read_mark(room, user, seq);
@@ -237,7 +237,7 @@ impl Directory {
     }
 
     /// Raises a read mark and tells the sessions that joined.
-    fn raise_read_mark(&self, room: &Room, user: &UserName, seq: u64) {
+    fn raise_read_mark(&self, room: &Room, user: &UserName, seq: Seq) {
         let mut state = room.state();
         let Some(mark) = state.members.get_mut(user) else { return };
         // A mark never falls, in whichever order messages arrive.
@@ -245,7 +245,8 @@ impl Directory {
             return;
         }
         *mark = seq;
-        let event = protocol::ReadMark { conversation: room.key.name.clone(), user: user.clone(), seq };
+        let event =
+            protocol::ReadMark { conversation: room.key.name.clone(), user: user.clone(), seq: seq.get() };
         state.broadcast(room.id, &*self.shards, event, None);
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use deleted::Deleted;
 pub(crate) use erasing::Eraser;
 use starling_conversation_store::{ConversationHead, ConversationStore};
-use starling_model::{ConversationName, TenantName, UserName};
+use starling_model::{ConversationName, Seq, TenantName, UserName};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -148,7 +148,7 @@ impl Directory {
         &self,
         room: &Arc<Room>,
         reader: &UserName,
-    ) -> Result<Option<u64>, CommandError> {
+    ) -> Result<Option<Seq>, CommandError> {
         let _turn = self.reads.turn(&room.key.tenant, reader).await?;
         let heads = self.store.heads(&[room.conversation]).await?;
         let Some(head) = heads.first() else {

@@ -14,7 +14,7 @@ pub use gauges::NodeGauges;
 use starling_auth::{Identity, TicketKey, TokenError, Verifier};
 use starling_conversation_store::ConversationStore;
 use starling_fanout::Fanout;
-use starling_model::UserName;
+use starling_model::{Seq, UserName};
 use starling_session_store::SessionStore;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
@@ -128,7 +128,7 @@ impl Hub {
         &self,
         room: &Arc<Room>,
         reader: &UserName,
-        after: u64,
+        after: Seq,
     ) -> impl Future<Output = Result<LogPage, CommandError>> + use<> {
         self.catch_up.page(room, reader, after)
     }

@@ -55,7 +55,7 @@ impl Hub {
     }
 
     fn hear_message(&self, message: &CommittedMessage) {
-        let span = tracing::info_span!(target: TRACE_TARGET, "receive", seq = message.seq);
+        let span = tracing::info_span!(target: TRACE_TARGET, "receive", seq = message.seq.get());
         if let Some(traceparent) = &message.traceparent {
             starling_telemetry::set_parent(&span, traceparent);
         }

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::Mutex;
 use starling_conversation_store::{ConversationId, ConversationStore, Page, Range};
-use starling_model::{ConversationName, UserName};
+use starling_model::{ConversationName, Seq, UserName};
 use starling_wire::protocol::ErrorCode;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -33,11 +33,11 @@ const PAGE: u32 = 100;
 const FAULT_HOLDS: Duration = Duration::from_millis(250);
 
 /// A page of a conversation's log: each message's seq and its event, which is encoded once for all connections.
-pub type LogPage = Arc<[(u64, Encoded)]>;
+pub type LogPage = Arc<[(Seq, Encoded)]>;
 
 type Answer = Result<LogPage, CommandError>;
 /// The key of a read: a conversation, and the seq after which its page begins.
-type Wanted = (ConversationId, u64);
+type Wanted = (ConversationId, Seq);
 type Told = oneshot::Receiver<Answer>;
 /// A read that has not begun. It is charged to the user in whose turn it is made.
 type Read = Box<dyn FnOnce(User) -> BoxFuture<'static, Answer> + Send>;
@@ -69,7 +69,7 @@ impl CatchUp {
         &self,
         room: &Arc<Room>,
         reader: &UserName,
-        after: u64,
+        after: Seq,
     ) -> impl Future<Output = Result<LogPage, CommandError>> + use<> {
         let (store, reads, room) = (self.store.clone(), self.reads.clone(), room.clone());
         let reader = (room.key.tenant.clone(), reader.clone());
@@ -247,7 +247,7 @@ mod tests {
     fn reading(
         reads: &Arc<LogReads>,
         log: &Arc<Log>,
-        wanted: Wanted,
+        wanted: (i64, u64),
         answer: Answer,
     ) -> impl Future<Output = Answer> + use<> {
         // Each conversation has its own reader.
@@ -258,10 +258,10 @@ mod tests {
         user: &str,
         reads: &Arc<LogReads>,
         log: &Arc<Log>,
-        wanted: Wanted,
+        (conversation, after): (i64, u64),
         answer: Answer,
     ) -> impl Future<Output = Answer> + use<> {
-        let log = log.clone();
+        let (log, wanted) = (log.clone(), (ConversationId::new(conversation), Seq::new(after)));
         reads.read(&Handle::current(), wanted, ("t".into(), user.into()), |_| log.read(answer))
     }
 

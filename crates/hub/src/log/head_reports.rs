@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::{ConversationStore, incarnation_of};
+use starling_model::Seq;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -19,7 +20,7 @@ const QUEUE: usize = 4_096;
 pub(crate) struct HeadReports {
     store: Arc<dyn ConversationStore>,
     /// Rooms with a lower head in the database than before, and that earlier head.
-    queue: mpsc::Sender<(Arc<Room>, u64)>,
+    queue: mpsc::Sender<(Arc<Room>, Seq)>,
 }
 
 impl HeadReports {
@@ -33,14 +34,14 @@ impl HeadReports {
 
     /// Checks a number that the database reported, and reports the earlier head if this one is lower. It may just be a late answer, so the
     /// database decides.
-    pub fn check(&self, room: &Arc<Room>, seq: u64) {
+    pub fn check(&self, room: &Arc<Room>, seq: Seq) {
         if let Some(known) = room.log_tells(seq) {
             self.report(room, known);
         }
     }
 
     /// Reports the head that the database once had for a log.
-    pub fn report(&self, room: &Arc<Room>, known: u64) {
+    pub fn report(&self, room: &Arc<Room>, known: Seq) {
         if room.begin_report() && self.queue.try_send((room.clone(), known)).is_err() {
             // The next look at its head finds it again.
             room.end_report();
@@ -49,7 +50,7 @@ impl HeadReports {
 
     /// Reports one conversation after the other. If the database was set back, all of them are in question at once, and the first confirmed
     /// loss counts for all.
-    async fn run(self: Arc<Self>, mut reports: mpsc::Receiver<(Arc<Room>, u64)>) {
+    async fn run(self: Arc<Self>, mut reports: mpsc::Receiver<(Arc<Room>, Seq)>) {
         let mut over = None;
         while let Some((room, known)) = reports.recv().await {
             let incarnation = Some(incarnation_of(&room.log).to_owned());

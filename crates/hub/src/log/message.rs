@@ -12,7 +12,7 @@ pub(crate) fn committed(
 ) -> protocol::Message {
     protocol::Message {
         conversation: conversation.clone(),
-        seq: appended.seq,
+        seq: appended.seq.get(),
         id: appended.id.as_u128(),
         sender: message.sender,
         role: message.role.as_str(),
@@ -26,7 +26,7 @@ pub(crate) fn committed(
 pub(crate) fn stored(conversation: &ConversationName, message: Message) -> protocol::Message {
     protocol::Message {
         conversation: conversation.clone(),
-        seq: message.seq,
+        seq: message.seq.get(),
         id: message.id.as_u128(),
         sender: message.sender,
         role: message.role.as_str(),

@@ -88,7 +88,7 @@ impl Repairs {
                     // Nothing will come: the conversation was deleted, or the database was set back. Numbers heard since the read may
                     // exist, so they are not given up.
                     if room.state().give_up(known) {
-                        tracing::warn!(conversation = %room.key.name, after, known, "the log does not contain messages that were published");
+                        tracing::warn!(conversation = %room.key.name, %after, %known, "the log does not contain messages that were published");
                     }
                 }
                 Ok(page) => {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use starling_model::Seq;
 
 use crate::Map;
 use crate::node_message::Head;
@@ -24,13 +25,13 @@ pub(super) struct CommittedHeads {
 /// The head that this node committed last in one conversation.
 struct CommittedHead {
     room: Arc<Room>,
-    seq: u64,
+    seq: Seq,
     announcements_left: u8,
 }
 
 impl CommittedHeads {
     /// Notes a commit.
-    pub fn note(&self, room: &Arc<Room>, seq: u64) {
+    pub fn note(&self, room: &Arc<Room>, seq: Seq) {
         let mut heads = self.heads.lock();
         if let Some(head) = heads.get_mut(&room.id) {
             head.seq = head.seq.max(seq);
@@ -63,21 +64,23 @@ impl CommittedHeads {
 
 #[cfg(test)]
 mod tests {
-    use starling_conversation_store::Conversation;
+    use starling_conversation_store::{Conversation, ConversationId};
 
     use super::*;
     use crate::room::RoomKey;
     use crate::shards::RoomId;
 
+    const SEVEN: Seq = Seq::new(7);
+
     fn room(id: u64) -> Arc<Room> {
         let conversation = Conversation {
-            id: id.cast_signed(),
+            id: ConversationId::new(id.cast_signed()),
             conversation: "c".into(),
             owner: "ann".into(),
             title: None,
             metadata: None,
             created_at_ms: 0,
-            head: 0,
+            head: Seq::ZERO,
             members: Vec::new(),
             members_version: 0,
             details_version: 0,
@@ -89,10 +92,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_while_nobody_can_be_told_shows() {
         let (heads, max) = (CommittedHeads::default(), HEADS_MAX as u64);
-        (1..max).for_each(|id| heads.note(&room(id), 7));
+        (1..max).for_each(|id| heads.note(&room(id), SEVEN));
         assert!(heads.has_room());
-        heads.note(&room(max), 7);
-        heads.note(&room(max + 1), 7);
+        heads.note(&room(max), SEVEN);
+        heads.note(&room(max + 1), SEVEN);
         assert!(!heads.has_room());
         for keep in [true, true, false, false, false] {
             assert!(!heads.has_room());

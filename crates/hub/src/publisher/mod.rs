@@ -11,6 +11,7 @@ use std::sync::Arc;
 use heads::CommittedHeads;
 pub(crate) use partitions::PartitionSet;
 use starling_fanout::{Error, Fanout, Publication};
+use starling_model::Seq;
 use starling_telemetry::TRACE_TARGET;
 use tokio::runtime::Handle;
 use tracing::Instrument;
@@ -91,7 +92,7 @@ impl Publisher {
     }
 
     /// Remembers the seq of a message that this node committed. It is announced with the next beats.
-    pub fn note_commit(&self, room: &Arc<Room>, seq: u64) {
+    pub fn note_commit(&self, room: &Arc<Room>, seq: Seq) {
         if self.clustered {
             self.heads.note(room, seq);
         }
@@ -148,6 +149,7 @@ impl Publisher {
 mod tests {
     use starling_fanout::memory::MemoryFanout;
     use starling_fanout::{PARTITIONS, TopicSettings};
+    use starling_model::ConversationId;
 
     use super::*;
     use crate::node_message::encode_message;
@@ -160,7 +162,8 @@ mod tests {
             publisher.note_lost(&Publication { partition, body }, heads_are_known);
             publisher.unannounced.take()
         };
-        let message = encode_message(1, &"t".into(), &"c".into(), 1, 0, None, b"{}");
+        let message =
+            encode_message(ConversationId::new(1), &"t".into(), &"c".into(), Seq::new(1), 0, None, b"{}");
         assert_eq!(lose(3, message.clone(), true), [0; 0]);
         assert_eq!(lose(3, message, false), [3]);
         assert_eq!(lose(3, NodeMessage::Here { node: "n".into() }.encode(), true), [0; 0]);

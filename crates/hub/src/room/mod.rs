@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 pub(crate) use rooms::{Rooms, Taken};
 use starling_conversation_store::{Conversation, ConversationId};
-use starling_model::{ConversationName, TenantName, UserName};
+use starling_model::{ConversationName, Seq, TenantName, UserName};
 use starling_session_store::{ConversationKey, JoinedConversation};
 use starling_wire::protocol::{self, Event, Timestamp};
 
@@ -67,7 +67,7 @@ pub struct Room {
 /// What a session gets when it joins a room.
 pub(crate) struct Joined {
     /// The seq of the last message that does not come through the inbox.
-    pub head: u64,
+    pub head: Seq,
     /// The users who are online.
     pub online: Vec<UserName>,
     /// The members' read marks.
@@ -77,7 +77,7 @@ pub(crate) struct Joined {
 /// The part of a room that changes.
 pub struct RoomState {
     /// All members, with their read marks.
-    pub members: Map<UserName, u64>,
+    pub members: Map<UserName, Seq>,
     /// The version of `members`.
     pub members_version: MembersVersion,
     /// The user who owns the conversation.
@@ -109,7 +109,7 @@ impl Room {
             id,
             conversation: conversation.id,
             log: conversation.log.as_str().into(),
-            logged: AtomicU64::new(conversation.head),
+            logged: AtomicU64::new(conversation.head.get()),
             lane,
             used_at_s: AtomicU64::new(0),
             repairing: AtomicBool::new(false),
@@ -155,8 +155,8 @@ impl Room {
     }
 
     /// Returns the highest seq that the database reported to this node.
-    pub fn logged(&self) -> u64 {
-        self.logged.load(Ordering::Relaxed)
+    pub fn logged(&self) -> Seq {
+        Seq::new(self.logged.load(Ordering::Relaxed))
     }
 
     /// Begins a repair. `false`: one is under way.
@@ -224,7 +224,7 @@ impl Room {
     }
 
     /// Passes a message to the sequencer, and delivers all messages that are in order now.
-    pub fn feed(&self, shards: &dyn Shards, seq: u64, event: Arc<Encoded>) -> Fed {
+    pub fn feed(&self, shards: &dyn Shards, seq: Seq, event: Arc<Encoded>) -> Fed {
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.joined == 0 {
@@ -243,7 +243,7 @@ impl Room {
     }
 
     /// Learns that messages up to `head` exist. `true`: some of them are missing here and are wanted.
-    pub fn learn_head(&self, head: u64) -> bool {
+    pub fn learn_head(&self, head: Seq) -> bool {
         let mut state = self.state.lock();
         if state.joined == 0 {
             state.sequencer.skip_to(head);
@@ -254,13 +254,13 @@ impl Room {
     }
 
     /// Notes a seq that the database reported. Returns a higher one if the database reported that before.
-    pub fn log_tells(&self, seq: u64) -> Option<u64> {
-        let before = self.logged.fetch_max(seq, Ordering::Relaxed);
+    pub fn log_tells(&self, seq: Seq) -> Option<Seq> {
+        let before = Seq::new(self.logged.fetch_max(seq.get(), Ordering::Relaxed));
         (before > seq).then_some(before)
     }
 
     /// Returns a head of this room for the other nodes.
-    pub fn head_at(&self, seq: u64) -> Head {
+    pub fn head_at(&self, seq: Seq) -> Head {
         Head {
             tenant: self.key.tenant.clone(),
             name: self.key.name.clone(),
@@ -284,7 +284,7 @@ impl Room {
 
 impl RoomState {
     /// Counts a session of a shard in. Returns the last seq that was delivered. Later messages go to the shard.
-    pub fn attach(&mut self, shard: u16) -> u64 {
+    pub fn attach(&mut self, shard: u16) -> Seq {
         if let Some(count) = self.interest.get_mut(usize::from(shard)) {
             *count += 1;
             self.joined += 1;
@@ -309,18 +309,18 @@ impl RoomState {
     }
 
     /// Returns the last seq that was delivered.
-    pub fn head(&self) -> u64 {
+    pub fn head(&self) -> Seq {
         self.sequencer.head()
     }
 
     /// Returns the highest seq that is known to exist.
-    pub fn known(&self) -> u64 {
+    pub fn known(&self) -> Seq {
         self.sequencer.known()
     }
 
     /// Assumes that the log ends with the last delivered message, unless messages above `known` were heard of meanwhile. Returns whether a
     /// hole was given up.
-    pub fn give_up(&mut self, known: u64) -> bool {
+    pub fn give_up(&mut self, known: Seq) -> bool {
         let gives_up = self.sequencer.has_hole() && self.sequencer.known() == known;
         if gives_up {
             self.sequencer.give_up();
@@ -334,7 +334,7 @@ impl RoomState {
     }
 
     /// Applies the members and the head that the database reported. Returns the earlier members.
-    pub fn refresh(&mut self, conversation: &Conversation) -> Map<UserName, u64> {
+    pub fn refresh(&mut self, conversation: &Conversation) -> Map<UserName, Seq> {
         let before = std::mem::replace(&mut self.members, members_of(conversation));
         for (user, read) in &before {
             if let Some(mark) = self.members.get_mut(user) {
@@ -352,7 +352,8 @@ impl RoomState {
 
     /// Returns the read marks above 0, by user.
     pub fn reads(&self) -> BTreeMap<UserName, u64> {
-        self.members.iter().filter(|(_, read)| **read > 0).map(|(user, read)| (user.clone(), *read)).collect()
+        let marks = self.members.iter().filter(|(_, read)| **read > Seq::ZERO);
+        marks.map(|(user, read)| (user.clone(), read.get())).collect()
     }
 
     /// Delivers an event that may be lost.
@@ -391,7 +392,7 @@ impl RoomState {
     }
 }
 
-fn members_of(conversation: &Conversation) -> Map<UserName, u64> {
+fn members_of(conversation: &Conversation) -> Map<UserName, Seq> {
     conversation.members.iter().map(|member| (member.user.clone(), member.read)).collect()
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hashbrown::Equivalent;
 use parking_lot::Mutex;
 use starling_conversation_store::ConversationStore;
-use starling_model::{ConversationName, TenantName, UserName};
+use starling_model::{ConversationId, ConversationName, Seq, TenantName, UserName};
 use starling_session_store::ConversationKey;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -64,8 +64,8 @@ struct Loading {
 
 /// A message that was published while its conversation was being loaded.
 struct Early {
-    conversation: i64,
-    seq: u64,
+    conversation: ConversationId,
+    seq: Seq,
     event: Arc<Encoded>,
 }
 
@@ -142,8 +142,8 @@ impl Rooms {
         shards: &dyn Shards,
         tenant: &TenantName,
         name: &ConversationName,
-        conversation: i64,
-        seq: u64,
+        conversation: ConversationId,
+        seq: Seq,
         event: impl FnOnce() -> Encoded,
     ) -> Option<Taken> {
         let room = {
@@ -177,8 +177,8 @@ impl Rooms {
         &self,
         tenant: &TenantName,
         name: &ConversationName,
-        conversation: i64,
-        head: u64,
+        conversation: ConversationId,
+        head: Seq,
     ) -> Option<Arc<Room>> {
         let room = self.known(tenant, name)?;
         (room.conversation == conversation && room.learn_head(head)).then_some(room)
@@ -364,22 +364,22 @@ mod tests {
         let key = RoomKey { tenant: "t".into(), name: "c".into() };
         rooms.part(&key.tenant, &key.name).lock().insert(key.clone(), Slot::Loading(loading.clone()));
         assert!(
-            rooms.feed(&Deaf, &key.tenant, &key.name, 1, 500, event).is_none(),
+            rooms.feed(&Deaf, &key.tenant, &key.name, ConversationId::new(1), Seq::new(500), event).is_none(),
             "late, of the deleted one"
         );
         assert!(
-            rooms.feed(&Deaf, &key.tenant, &key.name, 2, 2, event).is_none(),
+            rooms.feed(&Deaf, &key.tenant, &key.name, ConversationId::new(2), Seq::new(2), event).is_none(),
             "of the one that is being loaded"
         );
 
         let read = Conversation {
-            id: 2,
+            id: ConversationId::new(2),
             conversation: "c".into(),
             owner: "ann".into(),
             title: None,
             metadata: None,
             created_at_ms: 0,
-            head: 1,
+            head: Seq::new(1),
             members: Vec::new(),
             members_version: 0,
             details_version: 0,
@@ -389,6 +389,6 @@ mod tests {
         rooms.settle(&Deaf, &key, &loading, Some(&room));
         assert_eq!(room.state().head(), 2);
         room.state().attach(0);
-        assert_eq!(room.feed(&Deaf, 3, Arc::new(event())), Fed::Released, "the next one is shown");
+        assert_eq!(room.feed(&Deaf, Seq::new(3), Arc::new(event())), Fed::Released, "the next one is shown");
     }
 }

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use starling_model::Seq;
+
 /// Most messages that may wait behind a hole. Further ones are dropped, since the log has them.
 pub const WAITING_MAX: usize = 1_024;
 
@@ -22,78 +24,78 @@ pub enum Fed {
 /// The order of one conversation's messages on one node.
 #[derive(Debug)]
 pub struct Sequencer<T> {
-    /// The seq that is released next.
-    next: u64,
+    /// The seq that was released last.
+    head: Seq,
     /// The highest seq that is known to exist.
-    known: u64,
+    known: Seq,
     /// Messages that wait behind a hole.
-    waiting: BTreeMap<u64, T>,
+    waiting: BTreeMap<Seq, T>,
 }
 
 impl<T> Sequencer<T> {
     /// Creates a sequencer that begins after `head`.
-    pub fn new(head: u64) -> Sequencer<T> {
-        Sequencer { next: head + 1, known: head, waiting: BTreeMap::new() }
+    pub fn new(head: Seq) -> Sequencer<T> {
+        Sequencer { head, known: head, waiting: BTreeMap::new() }
     }
 
     /// Returns the last seq that was released.
-    pub fn head(&self) -> u64 {
-        self.next - 1
+    pub fn head(&self) -> Seq {
+        self.head
     }
 
     /// Returns the highest seq that is known to exist.
-    pub fn known(&self) -> u64 {
+    pub fn known(&self) -> Seq {
         self.known
     }
 
     /// Feeds a message. Calls `release`, in order, for each message that can be released now.
-    pub fn feed(&mut self, seq: u64, item: T, mut release: impl FnMut(u64, T)) -> Fed {
-        if seq < self.next {
+    pub fn feed(&mut self, seq: Seq, item: T, mut release: impl FnMut(Seq, T)) -> Fed {
+        if seq <= self.head {
             return Fed::Repeat;
         }
         self.known = self.known.max(seq);
-        if seq > self.next {
+        if seq != self.head.next() {
             return self.wait(seq, item);
         }
         release(seq, item);
-        self.next = seq + 1;
+        self.head = seq;
         while let Some(entry) = self.waiting.first_entry() {
-            if *entry.key() != self.next {
+            if *entry.key() != self.head.next() {
                 break;
             }
             let (seq, item) = entry.remove_entry();
             release(seq, item);
-            self.next = seq + 1;
+            self.head = seq;
         }
         Fed::Released
     }
 
     /// Learns that messages up to `head` exist.
-    pub fn learn(&mut self, head: u64) {
+    pub fn learn(&mut self, head: Seq) {
         self.known = self.known.max(head);
     }
 
     /// Skips to `head` without releasing anything, for a conversation that no session here has joined.
-    pub fn skip_to(&mut self, head: u64) {
-        if head >= self.next {
-            self.next = head + 1;
+    pub fn skip_to(&mut self, head: Seq) {
+        if head > self.head {
+            self.head = head;
             self.known = self.known.max(head);
-            self.waiting = self.waiting.split_off(&self.next);
+            self.waiting = self.waiting.split_off(&head.next());
         }
     }
 
     /// Gives the hole up, because the log does not have the missing messages.
     pub fn give_up(&mut self) {
-        self.known = self.head();
+        self.known = self.head;
         self.waiting.clear();
     }
 
     /// Whether messages are known to exist that have not been released.
     pub fn has_hole(&self) -> bool {
-        self.known >= self.next
+        self.known > self.head
     }
 
-    fn wait(&mut self, seq: u64, item: T) -> Fed {
+    fn wait(&mut self, seq: Seq, item: T) -> Fed {
         if self.waiting.contains_key(&seq) {
             return Fed::Repeat;
         }
@@ -113,15 +115,15 @@ mod tests {
     use super::*;
 
     fn feed(s: &mut Sequencer<u64>, seq: u64, out: &mut Vec<u64>) -> Fed {
-        s.feed(seq, seq, |n, item| {
-            assert_eq!(n, item);
+        s.feed(Seq::new(seq), seq, |released, item| {
+            assert_eq!(released, item);
             out.push(item);
         })
     }
 
     #[test]
     fn a_repeat_is_dropped_and_a_hole_waits() {
-        let (mut s, mut out) = (Sequencer::new(0), vec![]);
+        let (mut s, mut out) = (Sequencer::new(Seq::ZERO), vec![]);
         assert_eq!(feed(&mut s, 1, &mut out), Fed::Released);
         assert_eq!(feed(&mut s, 1, &mut out), Fed::Repeat);
         assert_eq!(feed(&mut s, 3, &mut out), Fed::Waits);
@@ -134,20 +136,20 @@ mod tests {
 
     #[test]
     fn a_lost_last_message_is_a_hole_once_the_head_is_known() {
-        let mut s: Sequencer<u64> = Sequencer::new(4);
-        s.learn(5);
+        let mut s: Sequencer<u64> = Sequencer::new(Seq::new(4));
+        s.learn(Seq::new(5));
         assert!(s.has_hole());
         assert_eq!(s.head(), 4);
     }
 
     #[test]
     fn a_hole_that_the_log_can_not_fill_is_none_and_the_numbers_may_come_again() {
-        let (mut s, mut out) = (Sequencer::new(3), vec![]);
+        let (mut s, mut out) = (Sequencer::new(Seq::new(3)), vec![]);
         assert_eq!(feed(&mut s, 6, &mut out), Fed::Waits);
-        s.learn(9);
+        s.learn(Seq::new(9));
         s.give_up();
         assert!(!s.has_hole());
-        assert_eq!((s.head(), s.known()), (3, 3));
+        assert_eq!((s.head().get(), s.known().get()), (3, 3));
         for seq in 4..=6 {
             assert_eq!(feed(&mut s, seq, &mut out), Fed::Released);
         }
@@ -156,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded() {
-        let (mut s, mut out) = (Sequencer::new(0), vec![]);
+        let (mut s, mut out) = (Sequencer::new(Seq::ZERO), vec![]);
         for seq in 2..5_000 {
             feed(&mut s, seq, &mut out);
         }
@@ -170,14 +172,14 @@ mod tests {
         /// With any order, loss and repetition, the released messages are 1, 2, 3 … and after the log was read, all of them.
         #[test]
         fn any_arrival_goes_out_in_order(arrivals in prop::collection::vec(1u64..60, 0..300)) {
-            let (mut s, mut out) = (Sequencer::new(0), vec![]);
+            let (mut s, mut out) = (Sequencer::new(Seq::ZERO), vec![]);
             for seq in &arrivals {
                 feed(&mut s, *seq, &mut out);
             }
             let top = arrivals.iter().copied().max().unwrap_or(0);
             while s.has_hole() {
-                let missing = s.head() + 1;
-                feed(&mut s, missing, &mut out);
+                let missing = s.head().next();
+                feed(&mut s, missing.get(), &mut out);
             }
             prop_assert_eq!(out, (1..=top).collect::<Vec<_>>());
         }

@@ -79,10 +79,13 @@ impl Unwritten {
 
 #[cfg(test)]
 mod tests {
+    use starling_model::ConversationId;
+
     use super::*;
 
     fn change(user: &str, devices: u32) -> PresenceChange {
-        let conversation = ConversationKey { tenant: "t".into(), conversation: "c".into(), id: 1 };
+        let id = ConversationId::new(1);
+        let conversation = ConversationKey { tenant: "t".into(), conversation: "c".into(), id };
         PresenceChange { conversation, user: user.into(), devices }
     }
 

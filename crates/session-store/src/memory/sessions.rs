@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use starling_model::{ConversationName, TenantName, TopicName, UserName};
+use starling_model::{ConversationId, ConversationName, TenantName, TopicName, UserName};
 
 use super::leases::{Leases, Life};
 use crate::{
@@ -61,7 +61,7 @@ struct Record {
     /// Whether the session has an entry in `expiries`.
     queued: bool,
     /// The joined conversations' ids by name.
-    conversations: BTreeMap<ConversationName, Option<i64>>,
+    conversations: BTreeMap<ConversationName, Option<ConversationId>>,
     topics: BTreeSet<TopicName>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use fred::types::Value;
-use starling_model::TopicName;
+use starling_model::{ConversationId, TopicName};
 use starling_redis_link::{Command, PIPELINE_MAX, Resend};
 
 use super::link::{Link, SESSIONS};
@@ -370,7 +370,10 @@ impl Answer {
                         Some(("in", conversation)) => {
                             // Names contain no slash.
                             let (name, id) = conversation.split_once('/').unwrap_or((conversation, ""));
-                            conversations.push(JoinedConversation { name: name.into(), id: id.parse().ok() });
+                            conversations.push(JoinedConversation {
+                                name: name.into(),
+                                id: id.parse().ok().map(ConversationId::new),
+                            });
                         }
                         Some(("on", topic)) => topics.push(topic.into()),
                         _ => {}

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use starling_model::ConversationId;
 use starling_session_store::{
     Attach, Attached, Change, Dropped, Ended, Held, JoinedConversation, SessionChange, SessionRecord,
     SessionStore, Taken,
@@ -470,7 +471,7 @@ async fn refused(store: &Arc<dyn SessionStore>, node: &str, states: &[SessionRec
 
 pub async fn a_conversation_that_was_made_again_is_told_apart(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
-    let of = |id| JoinedConversation { name: "plans".into(), id };
+    let of = |id: Option<i64>| JoinedConversation { name: "plans".into(), id: id.map(ConversationId::new) };
     let joined = async || match attach(&world.a, &resume("s1", "n1")).await {
         Attached::Resumed { conversations, .. } => conversations,
         other => panic!("{other:?}"),

@@ -1,9 +1,10 @@
+use starling_model::ConversationId;
 use starling_session_store::{ConversationKey, PresenceChange, PresenceEntry};
 
 use crate::world::{World, beat};
 
 fn key(tenant: &str, conversation: &str) -> ConversationKey {
-    ConversationKey { tenant: tenant.into(), conversation: conversation.into(), id: 7 }
+    ConversationKey { tenant: tenant.into(), conversation: conversation.into(), id: ConversationId::new(7) }
 }
 
 fn change(conversation: &ConversationKey, user: &str, devices: u32) -> PresenceChange {
@@ -93,7 +94,7 @@ pub async fn thousands_of_entries_at_once(world: &World<'_>) {
 pub async fn a_conversation_that_is_made_again_begins_with_nobody(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
     let old = key("acme", "plans");
-    let new = ConversationKey { id: 8, ..old.clone() };
+    let new = ConversationKey { id: ConversationId::new(8), ..old.clone() };
     world.a.set_presence("n1", &[change(&old, "alice", 1)]).await.expect("the store answers");
     assert_eq!(world.b.presence(std::slice::from_ref(&new)).await.expect("the store answers"), [vec![]]);
     world.a.set_presence("n1", &[change(&new, "alice", 1)]).await.expect("the store answers");

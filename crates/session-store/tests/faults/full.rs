@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use starling_model::ConversationId;
 use starling_session_store::redis::RedisConfig;
 use starling_session_store::{Attached, ConversationKey, Dropped, Error, PresenceChange, SessionStore};
 use starling_testkit::redis::Redis;
@@ -10,7 +11,7 @@ use starling_testkit::wait;
 use crate::{PATIENCE, fresh, node, store, ten_a_minute, with};
 
 fn key(conversation: &str) -> ConversationKey {
-    ConversationKey { tenant: "acme".into(), conversation: conversation.into(), id: 7 }
+    ConversationKey { tenant: "acme".into(), conversation: conversation.into(), id: ConversationId::new(7) }
 }
 
 fn here(conversation: &str, devices: u32) -> PresenceChange {

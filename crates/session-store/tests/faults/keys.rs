@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use starling_model::ConversationId;
 use starling_rate::Rate;
 use starling_session_store::redis::RedisConfig;
 use starling_session_store::{
@@ -14,7 +15,8 @@ use crate::{PATIENCE, fresh, node, now_ms, store, with};
 
 /// Does everything that writes.
 async fn write_everything(store: &dyn SessionStore) -> anyhow::Result<()> {
-    let plans = ConversationKey { tenant: "acme".into(), conversation: "plans".into(), id: 7 };
+    let plans =
+        ConversationKey { tenant: "acme".into(), conversation: "plans".into(), id: ConversationId::new(7) };
     for name in ["n1", "n2"] {
         store.beat(&node(name)).await?;
     }
@@ -151,7 +153,8 @@ async fn what_a_dead_node_left_behind_is_removed() -> anyhow::Result<()> {
     let redis = Redis::start().await?;
     let config = RedisConfig { lease: Duration::from_millis(200), ..RedisConfig::new(redis.url().parse()?) };
     let store = with(config).await;
-    let plans = ConversationKey { tenant: "acme".into(), conversation: "plans".into(), id: 7 };
+    let plans =
+        ConversationKey { tenant: "acme".into(), conversation: "plans".into(), id: ConversationId::new(7) };
     let alice = PresenceChange { conversation: plans.clone(), user: "alice".into(), devices: 1 };
     store.beat(&node("n1")).await?;
     store.set_presence("n1", &[alice]).await?;
@@ -173,7 +176,11 @@ async fn what_a_dead_node_left_behind_is_removed() -> anyhow::Result<()> {
 async fn nodes_of_the_version_before_and_this_one_see_each_others_people() -> anyhow::Result<()> {
     let redis = Redis::start().await?;
     let store = with(RedisConfig::new(redis.url().parse()?)).await;
-    let of = |id| ConversationKey { tenant: "acme".into(), conversation: "plans".into(), id };
+    let of = |id| ConversationKey {
+        tenant: "acme".into(),
+        conversation: "plans".into(),
+        id: ConversationId::new(id),
+    };
     let alice = |devices| PresenceChange { conversation: of(7), user: "alice".into(), devices };
     let by_name = "starling:v1:presence:{acme:plans}";
     let there = async |id| {

@@ -11,7 +11,7 @@ impl Client {
     pub(super) fn check_mark(&self, conversation: &str, user: &str, seq: u64) {
         let log = self.log_of(conversation);
         let mark = self.world.log.mark_of(conversation, log, user);
-        if seq > mark {
+        if seq > mark.get() {
             let text = format!("client {} is told that {user} has read {seq} of {conversation}", self.number);
             self.world.fault(&format!("{text} {log}; it is {mark}"));
         }

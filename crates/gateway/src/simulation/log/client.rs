@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use starling_conversation_store::{
     Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
     ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange, NewConversation, Page,
-    PoolStatus, Range, ReadMark,
+    PoolStatus, Range, ReadMark, Seq,
 };
 use starling_model::{ConversationName, TenantName, UserName};
 use tokio::sync::Semaphore;
@@ -75,7 +75,7 @@ impl ConversationStore for LogClient {
         self.ask(|_| "0".to_owned()).await
     }
 
-    async fn report_head(&self, id: ConversationId, known: u64, _log: &str) -> Result<bool, Error> {
+    async fn report_head(&self, id: ConversationId, known: Seq, _log: &str) -> Result<bool, Error> {
         self.ask(|log| log.state.lock().entry(id).is_some_and(|entry| entry.conversation.head < known)).await
     }
 
@@ -129,7 +129,7 @@ impl ConversationStore for LogClient {
         self.ask(|log| log.messages(id, range, limit, bytes_max)).await
     }
 
-    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error> {
+    async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<Seq>>, Error> {
         self.ask(|log| {
             let mut state = log.state.lock();
             batch.iter().map(|mark| state.entry(mark.conversation)?.raise_mark(mark)).collect()

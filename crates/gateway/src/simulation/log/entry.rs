@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use starling_conversation_store::{
     Append, Appended, Conversation, ConversationId, Member, MembersChange, Message, NewConversation, Page,
-    Range, ReadMark,
+    Range, ReadMark, Seq,
 };
 use starling_model::{ConversationName, TenantName, UserName};
 
@@ -32,7 +32,7 @@ pub(super) struct Entry {
     /// Users who were members once and were removed.
     pub removed: BTreeSet<UserName>,
     /// The highest read mark that each user ever had.
-    pub marks: BTreeMap<UserName, u64>,
+    pub marks: BTreeMap<UserName, Seq>,
     /// The first append with each key of each sender.
     keys: BTreeMap<(UserName, String), Appended>,
 }
@@ -40,7 +40,7 @@ pub(super) struct Entry {
 impl State {
     /// Returns the conversation with this id, unless it was deleted.
     pub fn entry(&mut self, id: ConversationId) -> Option<&mut Entry> {
-        let entry = self.conversations.get_mut(usize::try_from(id).ok()?.checked_sub(1)?);
+        let entry = self.conversations.get_mut(usize::try_from(id.get()).ok()?.checked_sub(1)?);
         entry.filter(|entry| !entry.is_deleted)
     }
 
@@ -74,8 +74,8 @@ impl Entry {
                 title: new.title.clone(),
                 metadata: new.metadata.clone(),
                 created_at_ms: time::now_ms(),
-                head: 0,
-                members: users.into_iter().map(|user| Member { user, read: 0 }).collect(),
+                head: Seq::ZERO,
+                members: users.into_iter().map(|user| Member { user, read: Seq::ZERO }).collect(),
                 members_version: 0,
                 details_version: 0,
                 log,
@@ -92,7 +92,7 @@ impl Entry {
         let Conversation { members, members_version, .. } = &mut self.conversation;
         let changed = match (members.binary_search_by(|member| member.user.cmp(user)), wanted) {
             (Err(at), true) => {
-                members.insert(at, Member { user: user.to_owned(), read: 0 });
+                members.insert(at, Member { user: user.to_owned(), read: Seq::ZERO });
                 true
             }
             (Ok(at), false) => {
@@ -106,7 +106,7 @@ impl Entry {
     }
 
     /// Raises a read mark, and returns it if it was lower before.
-    pub fn raise_mark(&mut self, mark: &ReadMark) -> Option<u64> {
+    pub fn raise_mark(&mut self, mark: &ReadMark) -> Option<Seq> {
         let seq = mark.seq.min(self.conversation.head);
         let member = self.conversation.members.iter_mut().find(|member| *member.user == *mark.user)?;
         (seq > member.read).then(|| {
@@ -123,8 +123,9 @@ impl Entry {
         if let Some(first) = self.keys.get(&key) {
             return Appended { duplicate: true, ..*first };
         }
-        let twice = sabotage == Some(Sabotage::NumberTwice) && self.conversation.head > 0;
-        let seq = self.conversation.head + u64::from(!twice);
+        let head = self.conversation.head;
+        let twice = sabotage == Some(Sabotage::NumberTwice) && head > Seq::ZERO;
+        let seq = if twice { head } else { head.next() };
         let appended = Appended { id: message.id, seq, at_ms: time::now_ms(), duplicate: false };
         if sabotage == Some(Sabotage::AcknowledgeOnly) {
             return appended;
@@ -150,15 +151,15 @@ impl Entry {
             bytes += message.content.len() + message.metadata.as_ref().map_or(0, String::len);
             index == 0 || (bytes <= bytes_max && index < limit as usize)
         };
-        let forwards = |after: u64| self.messages.iter().filter(move |message| message.seq > after);
-        let backwards = |before: u64| self.messages.iter().rev().filter(move |message| message.seq < before);
+        let forwards = |after: Seq| self.messages.iter().filter(move |message| message.seq > after);
+        let backwards = |before: Seq| self.messages.iter().rev().filter(move |message| message.seq < before);
         let (messages, all): (Vec<Message>, usize) = match range {
             Range::After(after) => {
                 let taken = forwards(after).enumerate().take_while(|(index, message)| fits(*index, message));
                 (taken.map(|(_, message)| message.clone()).collect(), forwards(after).count())
             }
             Range::Before(_) | Range::Newest => {
-                let before = if let Range::Before(before) = range { before } else { u64::MAX };
+                let before = if let Range::Before(before) = range { before } else { Seq::MAX };
                 let taken =
                     backwards(before).enumerate().take_while(|(index, message)| fits(*index, message));
                 let mut taken: Vec<Message> = taken.map(|(_, message)| message.clone()).collect();

@@ -12,7 +12,7 @@ use entry::{Entry, State};
 use parking_lot::Mutex;
 use starling_conversation_store::{
     Append, AppendError, Appended, Conversation, ConversationId, Created, Message, NewConversation, Page,
-    Range,
+    Range, Seq,
 };
 
 use super::names::TENANT;
@@ -44,7 +44,7 @@ impl Log {
     }
 
     /// Returns the log id and the head of the conversation that has this name now.
-    pub fn head_of(&self, name: &str) -> Option<(String, u64)> {
+    pub fn head_of(&self, name: &str) -> Option<(String, Seq)> {
         let state = self.state.lock();
         let Conversation { log, head, .. } = &state.named(&TENANT.into(), &name.into())?.conversation;
         Some((log.clone(), *head))
@@ -73,9 +73,9 @@ impl Log {
 
     /// Returns the highest read mark that a user ever had in a conversation, deleted or not. A user who is removed and comes back begins at
     /// 0, and an earlier mark may be heard after that.
-    pub fn mark_of(&self, name: &str, log: &str, user: &str) -> u64 {
+    pub fn mark_of(&self, name: &str, log: &str, user: &str) -> Seq {
         let state = self.state.lock();
-        state.with_log(name, log).and_then(|entry| entry.marks.get(user)).copied().unwrap_or(0)
+        state.with_log(name, log).and_then(|entry| entry.marks.get(user)).copied().unwrap_or_default()
     }
 
     /// Creates a conversation, if its name is free.
@@ -85,7 +85,7 @@ impl Log {
             let member = entry.conversation.members.iter().any(|member| member.user == new.owner);
             return Created { id: entry.conversation.id, created: false, member };
         }
-        let id = state.conversations.len() as i64 + 1;
+        let id = ConversationId::new(state.conversations.len() as i64 + 1);
         let log = match self.sabotage {
             Some(Sabotage::KeepLog) => "0-1".to_owned(),
             _ => format!("0-{id}"),

@@ -6,7 +6,7 @@ use starling_auth::Identity;
 use starling_conversation_store::{
     Added, ConversationSummary, ListCursor, MembersChange, NewConversation, Role,
 };
-use starling_model::{ConversationName, UserName};
+use starling_model::{ConversationName, Seq, UserName};
 use starling_wire::protocol::{self, Create, Created, History, HistoryPage, Json, Sent, Timestamp};
 
 use crate::CommandError;
@@ -30,7 +30,7 @@ pub struct ConversationView {
     /// When the conversation was created.
     pub created_at: Timestamp,
     /// The head; 0 if the log is empty.
-    pub head: u64,
+    pub head: Seq,
     /// All members. Absent in lists.
     pub members: Option<Vec<UserName>>,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::ConversationId;
-use starling_model::{ConversationName, UserName};
+use starling_model::{ConversationName, Seq, UserName};
 use starling_wire::protocol::{Cursor, Joined};
 
 use crate::CommandError;
@@ -29,7 +29,7 @@ pub struct PreparedJoin {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Start {
     /// The seq of the last message that the client has. `None`: it wants no earlier messages.
-    pub after: Option<u64>,
+    pub after: Option<Seq>,
     /// Whether the client's cursor belongs to messages that are no longer there.
     pub reset: bool,
 }
@@ -41,15 +41,15 @@ pub struct Attachment {
     /// The room, which is needed to read its log.
     pub log: Arc<Room>,
     /// The seq of the last message that does not come through the inbox.
-    pub head: u64,
+    pub head: Seq,
     /// The seq of the last message that the client has, or does not get. It is served from the log after this one, up to `head`.
-    pub cursor: u64,
+    pub cursor: Seq,
 }
 
 /// The part of a log that is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Replay {
-    pub cursor: u64,
+    pub cursor: Seq,
     pub replayed: u64,
     pub truncated: bool,
 }
@@ -60,11 +60,11 @@ impl Replay {
     ///
     /// A cursor beyond the head means that the client has seen more than this node has heard of yet (see [`Hub::start_of`]). The cursor
     /// stays there, so that the client does not get those messages twice.
-    pub fn plan(after: Option<u64>, head: u64, limit: u64) -> Replay {
+    pub fn plan(after: Option<Seq>, head: Seq, limit: u64) -> Replay {
         let after = after.unwrap_or(head);
-        let missed = head.saturating_sub(after);
+        let missed = head.get().saturating_sub(after.get());
         let replayed = missed.min(limit);
-        Replay { cursor: after.max(head - replayed), replayed, truncated: missed > limit }
+        Replay { cursor: after.max(Seq::new(head.get() - replayed)), replayed, truncated: missed > limit }
     }
 }
 
@@ -77,7 +77,7 @@ impl PreparedJoin {
         let attached = hub.attachments.join(&session, &room)?;
         let replay = Replay::plan(start.after, attached.head, limit);
         let joined = Joined {
-            head: attached.head.max(replay.cursor),
+            head: attached.head.max(replay.cursor).get(),
             replayed: replay.replayed,
             truncated: replay.truncated,
             log: room.log.clone(),
@@ -156,9 +156,10 @@ impl Hub {
         cursor: Option<&Cursor>,
     ) -> Result<Option<Start>, CommandError> {
         let Some(cursor) = cursor else { return Ok(Some(Start::default())) };
-        let goes_on = Start { after: Some(cursor.seq), reset: false };
+        let seq = Seq::new(cursor.seq);
+        let goes_on = Start { after: Some(seq), reset: false };
         let is_foreign = cursor.log.as_deref().is_some_and(|log| *log != *room.log);
-        if !is_foreign && cursor.seq <= room.state().head() {
+        if !is_foreign && seq <= room.state().head() {
             return Ok(Some(goes_on));
         }
         let head = match self.directory.head_in_log(room, reader).await {
@@ -170,8 +171,12 @@ impl Hub {
                 return Ok(Some(goes_on));
             }
         };
-        let is_beyond = cursor.seq > head;
-        Ok(Some(if is_foreign || is_beyond { Start { after: Some(0), reset: true } } else { goes_on }))
+        let is_beyond = seq > head;
+        Ok(Some(if is_foreign || is_beyond {
+            Start { after: Some(Seq::ZERO), reset: true }
+        } else {
+            goes_on
+        }))
     }
 }
 
@@ -181,12 +186,13 @@ mod tests {
 
     #[test]
     fn a_replay_is_what_lies_between_cursor_and_head_and_no_more_than_the_limit() {
-        let plan = |after, head| Replay::plan(after, head, 1_000);
-        assert_eq!(plan(None, 50), Replay { cursor: 50, replayed: 0, truncated: false });
-        assert_eq!(plan(Some(20), 50), Replay { cursor: 20, replayed: 30, truncated: false });
-        assert_eq!(plan(Some(0), 1_000), Replay { cursor: 0, replayed: 1_000, truncated: false });
-        assert_eq!(plan(Some(0), 1_001), Replay { cursor: 1, replayed: 1_000, truncated: true });
-        assert_eq!(plan(Some(99), 50), Replay { cursor: 99, replayed: 0, truncated: false });
-        assert_eq!(plan(Some(0), 0), Replay { cursor: 0, replayed: 0, truncated: false });
+        let plan = |after: Option<u64>, head| Replay::plan(after.map(Seq::new), Seq::new(head), 1_000);
+        let replay = |cursor, replayed, truncated| Replay { cursor: Seq::new(cursor), replayed, truncated };
+        assert_eq!(plan(None, 50), replay(50, 0, false));
+        assert_eq!(plan(Some(20), 50), replay(20, 30, false));
+        assert_eq!(plan(Some(0), 1_000), replay(0, 1_000, false));
+        assert_eq!(plan(Some(0), 1_001), replay(1, 1_000, true));
+        assert_eq!(plan(Some(99), 50), replay(99, 0, false));
+        assert_eq!(plan(Some(0), 0), replay(0, 0, false));
     }
 }

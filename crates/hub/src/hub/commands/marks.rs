@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::ReadMark;
-use starling_model::{ConversationName, TenantName, UserName};
+use starling_model::{ConversationName, Seq, TenantName, UserName};
 use starling_wire::protocol::{PresenceList, PresenceUser, Timestamp};
 
 use crate::CommandError;
@@ -18,7 +18,7 @@ impl Hub {
         tenant: &TenantName,
         user: &UserName,
         name: &ConversationName,
-        seq: u64,
+        seq: Seq,
     ) -> Result<(), CommandError> {
         let room = self.directory.member_room(tenant, user, name).await?;
         if room.state().members.get(user).is_some_and(|mark| *mark >= seq) {

@@ -14,7 +14,7 @@ pub use connect::PreparedConnect;
 pub use conversation::{ConversationPage, ConversationView, Posted};
 pub use join::{Attachment, PreparedJoin};
 pub use operate::UserPresence;
-use starling_model::TopicName;
+use starling_model::{Seq, TopicName};
 use starling_wire::protocol::{Command, Cursor, Refreshed, Timestamp};
 pub use topics::{PreparedSubscribe, TopicAttachment};
 
@@ -64,7 +64,7 @@ impl Hub {
                 Answer::Reply(page.map(|page| Reply::History(Box::new(page))))
             })),
             Command::Read { conversation, seq } => Handling::Async(Box::pin(async move {
-                let read = hub.read(&session.tenant, &session.user, &conversation, seq).await;
+                let read = hub.read(&session.tenant, &session.user, &conversation, Seq::new(seq)).await;
                 Answer::Reply(read.map(|()| Reply::Empty))
             })),
             Command::Presence { conversation } => Handling::Async(Box::pin(async move {

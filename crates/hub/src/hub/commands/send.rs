@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::{Range, Role};
-use starling_model::{TenantName, UserName};
+use starling_model::{Seq, TenantName, UserName};
 use starling_wire::protocol::{self, History, HistoryPage, Sent};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -15,6 +15,9 @@ use crate::reads::further_reads;
 use crate::reply::{Answer, Completion, Handling};
 use crate::room::Room;
 use crate::sessions::Session;
+
+/// How many messages a read replica may lag. Newer ones are read from the primary.
+const REPLICA_LAG: u64 = 1_000;
 
 impl Hub {
     /// Handles `send` of a connection. It does not wait if everything that it needs is cached and writes are not limited.
@@ -95,12 +98,12 @@ impl Hub {
         bytes_max: usize,
     ) -> Result<HistoryPage, CommandError> {
         let range = match (history.before, history.after) {
-            (Some(before), _) => Range::Before(before),
-            (_, Some(after)) => Range::After(after),
+            (Some(before), _) => Range::Before(Seq::new(before)),
+            (_, Some(after)) => Range::After(Seq::new(after)),
             _ => Range::Newest,
         };
-        // A read replica may lag, so it only serves older messages.
-        let fresh = !matches!(range, Range::Before(before) if before + 1_000 < room.state().head());
+        let fresh =
+            !matches!(range, Range::Before(before) if before.get() + REPLICA_LAG < room.state().head().get());
         let store = &self.store;
         let turn = self.reads.turn(&room.key.tenant, reader).await?;
         let page = store.messages(room.conversation, range, history.limit, bytes_max, fresh).await?;

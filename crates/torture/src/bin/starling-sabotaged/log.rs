@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use starling_conversation_store::{
     Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
     ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange, NewConversation,
-    Page, PoolStatus, Range, ReadMark,
+    Page, PoolStatus, Range, ReadMark, Seq,
 };
 use starling_model::{ConversationName, TenantName, UserName};
 use tokio_postgres::NoTls;
@@ -68,7 +68,7 @@ macro_rules! forward {
 
 forward! {
     fn incarnation() -> Result<String, Error>;
-    fn report_head(id: ConversationId, known: u64, log: &str) -> Result<bool, Error>;
+    fn report_head(id: ConversationId, known: Seq, log: &str) -> Result<bool, Error>;
     fn reincarnate() -> Result<String, Error>;
     fn migrate() -> Result<(), Error>;
     fn check() -> Result<(), Error>;
@@ -78,7 +78,7 @@ forward! {
     fn open_many(ids: &[ConversationId]) -> Result<Vec<Conversation>, Error>;
     fn heads(ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error>;
     fn messages(id: ConversationId, range: Range, limit: u32, bytes_max: usize, fresh: bool) -> Result<Page, Error>;
-    fn mark_read(batch: &[ReadMark]) -> Result<Vec<Option<u64>>, Error>;
+    fn mark_read(batch: &[ReadMark]) -> Result<Vec<Option<Seq>>, Error>;
     fn add_member_within(id: ConversationId, user: &UserName, members_max: u64) -> Result<Option<Added>, Error>;
     fn remove_member(id: ConversationId, user: &UserName) -> Result<Option<MembersChange>, Error>;
     fn update(id: ConversationId, title: Option<Option<String>>, metadata: Option<Option<String>>) -> Result<bool, Error>;
@@ -108,7 +108,7 @@ async fn append_late(batch: &[Append]) -> Result<Vec<Result<Appended, AppendErro
         .query(
             "SELECT seq, id, duplicate FROM starling_append($1, $2, $3, $4, $5, $6, $7) ORDER BY item",
             &[
-                &column(batch, |message| message.conversation),
+                &column(batch, |message| message.conversation.get()),
                 &column(batch, |message| message.id),
                 &column(batch, |message| &*message.sender),
                 &column(batch, |message| message.key.as_str()),
@@ -126,7 +126,7 @@ async fn append_late(batch: &[Append]) -> Result<Vec<Result<Appended, AppendErro
         Ok(match row.try_get::<_, Option<i64>>(0)? {
             Some(seq) => {
                 let (id, duplicate) = (row.try_get(1)?, row.try_get(2)?);
-                Ok(Appended { id, seq: seq.try_into()?, at_ms: 0, duplicate })
+                Ok(Appended { id, seq: Seq::new(seq.try_into()?), at_ms: 0, duplicate })
             }
             None => Err(AppendError::NoSuchConversation),
         })

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use starling_hub::{Encoded, RoomId, ShardItem, Shards};
+use starling_model::Seq;
 use starling_wire::protocol::{self, CloseReason};
 
 use crate::Sabotage;
@@ -19,7 +20,7 @@ pub struct FaultyShards {
     sabotage: Sabotage,
     count: AtomicU64,
     /// By shard and room: the event that is held back until the next one has been shown.
-    held: Mutex<HashMap<(u16, RoomId), (u64, Arc<Encoded>)>>,
+    held: Mutex<HashMap<(u16, RoomId), (Seq, Arc<Encoded>)>>,
     /// The room of the last message.
     last_room: Mutex<Option<RoomId>>,
 }
@@ -35,7 +36,7 @@ impl FaultyShards {
         self.count.fetch_add(1, Ordering::Relaxed).is_multiple_of(EVERY)
     }
 
-    fn message(&self, shard: u16, room: RoomId, seq: u64, event: Arc<Encoded>) -> bool {
+    fn message(&self, shard: u16, room: RoomId, seq: Seq, event: Arc<Encoded>) -> bool {
         let post = |seq, event| self.inner.post(shard, ShardItem::Message { room, seq, event });
         match self.sabotage {
             Sabotage::Lose if self.is_chosen() => {

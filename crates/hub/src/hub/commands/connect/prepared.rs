@@ -105,7 +105,7 @@ impl PreparedConnect {
             };
             let replay = Replay::plan(start.after, joined.head, self.hub.config.replay_limit);
             let Replay { cursor, replayed, truncated } = replay;
-            let (head, log, reset) = (joined.head.max(cursor), room.log.clone(), start.reset);
+            let (head, log, reset) = (joined.head.max(cursor).get(), room.log.clone(), start.reset);
             let resumed = ResumedConversation { head, replayed, truncated, log, reset };
             attached.conversations.insert(room.key.name.clone(), resumed);
             attached.attachments.push(Attachment { room: room.id, head: joined.head, cursor, log: room });
