@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_hub::{Hub, vital};
+use starling_hub::{Hub, essential};
 use starling_rate::Rate;
 use starling_wire::websocket::deflate::DeflateConfig;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::access::Access;
@@ -97,8 +98,10 @@ impl Gateway {
         // Dropping the sender is the signal.
         let stopped = async move { _ = stopped.await };
         let accepting = listener::accept(listener, inboxes.clone(), access, stopped);
-        let accepting = tokio::spawn(vital("accept", accepting));
-        let rebalancing = tokio::spawn(rebalance::run(config.clone(), hub.clone(), inboxes.clone()));
+        let runtime = &Handle::current();
+        let accepting = essential::spawn(runtime, "accept", accepting);
+        let rebalancing = rebalance::run(config.clone(), hub.clone(), inboxes.clone());
+        let rebalancing = essential::spawn(runtime, "rebalance", rebalancing);
         tokio::select! {
             // An error means that the sender is gone, which is a signal to stop, too.
             _ = drain.wait_for(|drain| *drain) => {}

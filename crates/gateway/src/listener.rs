@@ -91,6 +91,7 @@ impl Refusals {
         }
         let Ok(permit) = self.permits.clone().try_acquire_owned() else { return };
         let access = self.access.clone();
+        #[expect(clippy::disallowed_methods, reason = "one answer to one connection")]
         tokio::spawn(async move {
             refuse(stream, refusal, &access.pages).await;
             drop(permit);

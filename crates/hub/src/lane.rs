@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::vital::vital;
+use crate::essential;
 
 /// An item that can wait on a lane.
 pub trait Weigh {
@@ -98,7 +98,7 @@ where
     }
 }
 
-/// Works on a lane in a vital task, for a part of the hub.
+/// Works on a lane in an essential task, for a part of the hub.
 pub fn spawn<T, P, F>(
     runtime: &Handle,
     task: &'static str,
@@ -112,7 +112,7 @@ pub fn spawn<T, P, F>(
     F: Future<Output = ()> + Send + 'static,
 {
     let part = part.clone();
-    runtime.spawn(vital(task, run(end, batch, move |items| work(part.clone(), items))));
+    essential::spawn(runtime, task, run(end, batch, move |items| work(part.clone(), items)));
 }
 
 /// Returns how many of the first items make one batch, and their bytes.
@@ -129,6 +129,7 @@ fn fitting<T: Weigh>(items: &[T], bytes_max: usize) -> (usize, usize) {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test's own tasks")]
 mod tests {
     use parking_lot::Mutex;
     use tokio::sync::Semaphore;

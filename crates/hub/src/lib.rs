@@ -10,6 +10,7 @@ mod config;
 mod directory;
 mod encoded;
 mod error;
+pub mod essential;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hub;
@@ -35,7 +36,6 @@ mod store_writer;
 mod testing;
 mod topics;
 mod trace;
-mod vital;
 
 pub use config::{HubConfig, OwnLimits, PAGE_BYTES_MAX, TICKET_DAYS, TenantLimits};
 pub use encoded::Encoded;
@@ -54,7 +54,6 @@ pub use room::{Room, RoomKey};
 pub use sessions::Session;
 pub use shards::{RoomId, ShardItem, Shards, SocketId};
 pub use starling_fanout::EpochTag;
-pub use vital::vital;
 
 /// A map with untrusted keys, seeded against crafted collisions.
 pub type Map<K, V> = hashbrown::HashMap<K, V, Seeds>;

@@ -325,6 +325,7 @@ impl Drop for ReadTurn {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test's own tasks")]
 mod tests {
     use super::*;
 

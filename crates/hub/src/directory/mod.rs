@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::CommandError;
 use crate::encoded::Encoded;
+use crate::essential;
 use crate::log::{HeadReports, Repairs};
 use crate::node_message::{CommittedMessage, Head};
 use crate::presence::Presence;
@@ -25,7 +26,6 @@ use crate::reads::Reads;
 use crate::room::{Room, Rooms, Taken};
 use crate::sessions::{Attachments, Sessions};
 use crate::shards::Shards;
-use crate::vital::vital;
 
 /// Most conversations that may wait for their members to be read. Beyond it, the whole partition is read instead.
 const MEMBER_READS: usize = 4_096;
@@ -88,7 +88,7 @@ impl Directory {
             member_reads,
             to_reload: PartitionSet::default(),
         });
-        runtime.spawn(vital("read_members", directory.clone().read_members_forever(rooms_to_read)));
+        essential::spawn(runtime, "read_members", directory.clone().read_members_forever(rooms_to_read));
         directory
     }
 

@@ -13,6 +13,7 @@ use super::receive::Subscription;
 use super::{Hub, NodeGauges};
 use crate::append::{AppendParts, Appends};
 use crate::directory::{Directory, DirectoryParts, Eraser};
+use crate::essential;
 use crate::limits::WriteLimits;
 use crate::log::{CatchUp, HeadReports, Repairs};
 use crate::neighbours::Neighbours;
@@ -24,7 +25,6 @@ use crate::sessions::{Attachments, EndedSessions, Holding, Places, Sessions};
 use crate::shards::{RoomIds, Shards};
 use crate::store_writer::StoreWriter;
 use crate::topics::{TopicPublisher, Topics};
-use crate::vital::vital;
 use crate::{HubConfig, clock};
 
 /// Most changes of conversations and members that may be under way at once. Further ones wait.
@@ -195,27 +195,28 @@ impl Hub {
     /// Starts to hear other nodes, to beat, and to keep caches up to date. Returns when the node may serve. If Redis is down it returns at
     /// once, and the link is repaired in the background.
     pub async fn start(self: &Arc<Self>) -> Result<(), starling_fanout::Error> {
+        let runtime = &self.runtime;
         self.fanout.start(Arc::new(Subscription::new(self))).await?;
         self.neighbours.start(self.clone()).await;
         let lifetime = || self.neighbours.lifetime().clone();
         let directory = || self.directory.clone();
-        tokio::spawn(vital("tick", self.clone().tick_forever()));
-        tokio::spawn(vital("check_suspects", self.appends.clone().check_suspects_forever(lifetime())));
-        tokio::spawn(vital("write_last_seen", self.last_seen.clone().write_forever(lifetime())));
-        tokio::spawn(vital("reload", directory().reload_forever(lifetime())));
-        tokio::spawn(vital("compare", directory().compare_forever()));
-        tokio::spawn(vital("erase", self.eraser.clone().erase_forever()));
-        tokio::spawn(vital("watch_incarnation", directory().watch_incarnation_forever(lifetime())));
+        essential::spawn(runtime, "tick", self.clone().tick_forever());
+        essential::spawn(runtime, "check_suspects", self.appends.clone().check_suspects_forever(lifetime()));
+        essential::spawn(runtime, "write_last_seen", self.last_seen.clone().write_forever(lifetime()));
+        essential::spawn(runtime, "reload", directory().reload_forever(lifetime()));
+        essential::spawn(runtime, "compare", directory().compare_forever());
+        essential::spawn(runtime, "erase", self.eraser.clone().erase_forever());
+        essential::spawn(runtime, "watch_incarnation", directory().watch_incarnation_forever(lifetime()));
         if self.publisher.is_clustered() {
             let (presence, holding) = (|| self.presence.clone(), || self.holding.clone());
             let neighbours = || self.neighbours.clone();
-            tokio::spawn(vital("announce_holds", holding().announce_forever(neighbours())));
-            tokio::spawn(vital("prolong_presence", presence().prolong_forever(lifetime())));
-            tokio::spawn(vital("tell_connections", self.places.clone().tell_forever()));
-            tokio::spawn(vital("follow_log", directory().follow_log_forever(neighbours())));
-            tokio::spawn(vital("check_sessions", holding().check_forever(lifetime())));
-            tokio::spawn(vital("reload_presence", presence().reload_forever(lifetime())));
-            tokio::spawn(vital("watch_ended", self.ended.clone().watch_forever(neighbours())));
+            essential::spawn(runtime, "announce_holds", holding().announce_forever(neighbours()));
+            essential::spawn(runtime, "prolong_presence", presence().prolong_forever(lifetime()));
+            essential::spawn(runtime, "tell_connections", self.places.clone().tell_forever());
+            essential::spawn(runtime, "follow_log", directory().follow_log_forever(neighbours()));
+            essential::spawn(runtime, "check_sessions", holding().check_forever(lifetime()));
+            essential::spawn(runtime, "reload_presence", presence().reload_forever(lifetime()));
+            essential::spawn(runtime, "watch_ended", self.ended.clone().watch_forever(neighbours()));
         }
         Ok(())
     }

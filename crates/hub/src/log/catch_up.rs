@@ -142,6 +142,10 @@ impl LogReads {
             pending.read.is_none() || !pending.readers.insert(reader.clone())
         };
         if !is_in_line {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a read that fails is told to those who wait for it"
+            )]
             runtime.spawn(self.clone().perform(wanted, reader, pending));
         }
         async move {
@@ -212,6 +216,7 @@ fn events(conversation: &ConversationName, page: Page) -> LogPage {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test's own tasks")]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -10,8 +10,8 @@ use starling_model::Seq;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::essential;
 use crate::room::Room;
-use crate::vital::vital;
 
 /// Most conversations that may wait to be reported. Others are found again with the next look at their heads.
 const QUEUE: usize = 4_096;
@@ -28,7 +28,7 @@ impl HeadReports {
     pub fn new(store: Arc<dyn ConversationStore>, runtime: &Handle) -> Arc<HeadReports> {
         let (queue, reports) = mpsc::channel(QUEUE);
         let heads = Arc::new(HeadReports { store, queue });
-        runtime.spawn(vital("report_heads", heads.clone().run(reports)));
+        essential::spawn(runtime, "report_heads", heads.clone().run(reports));
         heads
     }
 

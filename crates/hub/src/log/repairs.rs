@@ -10,10 +10,10 @@ use tokio::sync::{Semaphore, mpsc};
 use super::stored;
 use crate::config::PAGE_BYTES_MAX;
 use crate::encoded::Encoded;
+use crate::essential;
 use crate::metrics::METRICS;
 use crate::room::Room;
 use crate::shards::Shards;
-use crate::vital::vital;
 
 /// Most rooms that may wait for a repair. Others are found again with the next tick.
 const QUEUE: usize = 4_096;
@@ -39,7 +39,7 @@ impl Repairs {
     pub fn new(store: Arc<dyn ConversationStore>, shards: Arc<dyn Shards>, runtime: &Handle) -> Arc<Repairs> {
         let (queue, rooms) = mpsc::channel(QUEUE);
         let repairs = Arc::new(Repairs { store, shards, queue });
-        runtime.spawn(vital("repair", repairs.clone().run(rooms)));
+        essential::spawn(runtime, "repair", repairs.clone().run(rooms));
         repairs
     }
 
@@ -57,8 +57,8 @@ impl Repairs {
         while let Some(room) = rooms.recv().await {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             let repairs = self.clone();
-            // The task is vital: a room whose repair panicked would never be repaired again.
-            tokio::spawn(vital("repair_one", async move {
+            // A room whose repair panicked would never be repaired again.
+            essential::spawn(&Handle::current(), "repair_one", async move {
                 repairs.repair(&room).await;
                 room.end_repair();
                 // A message may have come between the last check and `end_repair`.
@@ -66,7 +66,7 @@ impl Repairs {
                     repairs.request(&room);
                 }
                 drop(slot);
-            }));
+            });
         }
     }
 

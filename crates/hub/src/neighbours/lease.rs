@@ -26,6 +26,7 @@ impl Neighbours {
     pub async fn announce(self: &Arc<Self>, local: Arc<impl LocalNode>) {
         let neighbours = self.clone();
         // The beat is a task of its own. A beat that is given up halfway would forget what it was to write again.
+        #[expect(clippy::disallowed_methods, reason = "one beat; the task beat sends the next")]
         let beat = self.runtime.spawn(async move { neighbours.beat(&*local).await });
         if timeout(ANNOUNCE, beat).await.is_err() {
             tracing::debug!("the session store did not respond; the next beat announces the drain");

@@ -30,9 +30,9 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 pub use worker::{Worker, WorkerParts};
 
+use crate::essential;
 use crate::node_message::NodeMessage;
 use crate::publisher::Publisher;
-use crate::vital::vital;
 
 /// This node's view of the other nodes, and its own lease.
 pub(crate) struct Neighbours {
@@ -102,12 +102,13 @@ impl Neighbours {
     /// Gets this node its lease, learns which nodes live, and starts the loops that keep both up to date. The fan-out must have been
     /// started.
     pub async fn start(self: &Arc<Self>, local: Arc<impl LocalNode>) {
+        let runtime = &self.runtime;
         self.beat(&*local).await;
-        tokio::spawn(vital("beat", self.clone().beat_forever(local)));
-        tokio::spawn(vital("say_here", self.clone().say_here_forever()));
+        essential::spawn(runtime, "beat", self.clone().beat_forever(local));
+        essential::spawn(runtime, "say_here", self.clone().say_here_forever());
         if self.publisher.is_clustered() {
-            tokio::spawn(vital("tend_link", self.clone().tend_link_forever()));
-            tokio::spawn(vital("compare_links", self.clone().compare_links_forever()));
+            essential::spawn(runtime, "tend_link", self.clone().tend_link_forever());
+            essential::spawn(runtime, "compare_links", self.clone().compare_links_forever());
         }
     }
 

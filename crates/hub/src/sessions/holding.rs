@@ -97,6 +97,7 @@ impl Holding {
     }
 
     /// Tells the node that held a session that this node holds it now, by an attach with this stamp. Does not wait.
+    #[expect(clippy::disallowed_methods, reason = "one message, which the node's next gap replaces")]
     pub fn take_over(self: &Arc<Self>, session: &Arc<str>, node: String, stamp: Stamp) {
         let message = self.superseded(session, stamp);
         let holding = self.clone();
@@ -105,6 +106,7 @@ impl Holding {
 
     /// Undoes the attach with this stamp, which held a session and broke off before its connection had it. The session goes back to the older
     /// connection, on this node or on `older_node`. If there is none, it is as if this attach's connection had dropped. Does not wait.
+    #[expect(clippy::disallowed_methods, reason = "one message, which the node's next gap replaces")]
     pub fn break_off(self: &Arc<Self>, session: &Arc<str>, older_node: Option<String>, stamp: Stamp) {
         let Some(node) = older_node else {
             if !self.sessions.inherit(session, stamp) {
@@ -123,6 +125,10 @@ impl Holding {
     }
 
     /// Undoes the attach of this hold, which broke off, once the session store has told which node held the session before. Does not wait.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "asks again until it is answered, and its session is written again after that"
+    )]
     pub fn break_off_unanswered(self: &Arc<Self>, hold: Hold) {
         let holding = self.clone();
         self.runtime.spawn(async move { holding.ask_again(hold).await });
@@ -143,6 +149,7 @@ impl Holding {
     }
 
     /// Writes a session to the store again, because the store may list it as dropped.
+    #[expect(clippy::disallowed_methods, reason = "one write, which the next comparison replaces")]
     pub fn write_soon(self: &Arc<Self>, session: Arc<Session>) {
         let holding = self.clone();
         self.runtime.spawn(async move {

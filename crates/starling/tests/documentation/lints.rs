@@ -18,7 +18,14 @@ fn hub_and_gateway_have_the_rules_of_the_workspace_and_those_of_the_simulation()
     assert_eq!(hub, rules("crates/gateway/clippy.toml"));
     let missing: Vec<&String> = root.iter().filter(|rule| !hub.contains(rule)).collect();
     assert!(missing.is_empty(), "crates/hub/clippy.toml lacks {missing:?}");
-    for banned in ["std::time::Instant", "std::time::SystemTime", "rand::random", "metrics::counter"] {
+    for banned in [
+        "std::time::Instant",
+        "std::time::SystemTime",
+        "rand::random",
+        "metrics::counter",
+        "tokio::spawn",
+        "tokio::runtime::Handle::spawn",
+    ] {
         let rule = format!("path = \"{banned}\"");
         assert!(hub.iter().any(|line| line.contains(&rule)), "nothing forbids {banned}");
     }

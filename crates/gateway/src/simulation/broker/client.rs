@@ -117,6 +117,7 @@ impl Fanout for BrokerClient {
         if broker.away.load(Ordering::Relaxed) {
             self.link.begin_cut();
         }
+        #[expect(clippy::disallowed_methods, reason = "the simulated broker ends with its run")]
         tokio::spawn(port.pump());
         Ok(())
     }

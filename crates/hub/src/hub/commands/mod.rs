@@ -102,6 +102,7 @@ impl Hub {
 
     /// Runs a change to its end, even if its caller stops waiting: a client that closes its connection drops its request's future. What the
     /// database has committed must be published.
+    #[expect(clippy::disallowed_methods, reason = "its caller learns of a failure")]
     async fn to_the_end<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, CommandError>> + Send + 'static,

@@ -93,6 +93,7 @@ impl Hub {
 
     /// Takes a session whose rooms have been loaded, unless a later attach holds it. Runs to its end even if the connection breaks
     /// meanwhile: the session store may carry it out anyway, and only its answer says which node held the session.
+    #[expect(clippy::disallowed_methods, reason = "its caller learns of a failure")]
     pub(super) async fn hold(
         self: &Arc<Self>,
         mut attaching: Attaching,

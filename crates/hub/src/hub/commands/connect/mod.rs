@@ -194,4 +194,5 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test's own tasks")]
 mod tests;

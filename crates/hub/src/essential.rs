@@ -1,18 +1,27 @@
-//! Tasks without which a node can't work.
+//! Essential tasks: a node without one of them can't work.
 
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
-/// Runs a vital task, and ends the node if the task panics. Without its append lane or its beat, a node would go on taking clients and
-/// report that it is healthy. The clients are better off on another node.
-pub async fn vital<T>(task: &'static str, work: impl Future<Output = T>) -> T {
-    if let Ok(done) = AssertUnwindSafe(work).catch_unwind().await {
-        return done;
-    }
-    tracing::error!(task, "a task has failed; the node ends, so that its clients resume elsewhere");
-    starling_telemetry::flush_before_abort();
-    std::process::abort();
+/// Starts an essential task on `runtime`, and ends the node if the task panics. Without its append lane or its beat, a node would go on
+/// taking clients and report that it is healthy. The clients are better off on another node.
+#[expect(clippy::disallowed_methods, reason = "this is what replaces it")]
+pub fn spawn<T: Send + 'static>(
+    runtime: &Handle,
+    task: &'static str,
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    runtime.spawn(async move {
+        if let Ok(done) = AssertUnwindSafe(work).catch_unwind().await {
+            return done;
+        }
+        tracing::error!(task, "a task has failed; the node ends, so that its clients resume elsewhere");
+        starling_telemetry::flush_before_abort();
+        std::process::abort();
+    })
 }
 
 #[cfg(test)]
@@ -39,7 +48,7 @@ mod tests {
     fn a_node_whose_lane_or_loop_panics_ends() {
         for fault in ["publish", "probe"] {
             let mut child = Command::new(std::env::current_exe().expect("this program"));
-            let child = child.args(["--exact", "vital::tests::a_node_with_a_fault", "--nocapture"]);
+            let child = child.args(["--exact", "essential::tests::a_node_with_a_fault", "--nocapture"]);
             let output = child.env(FAULT, fault).output().expect("the same program again");
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(said.contains(&format!("a fault of {fault}")), "{said}");
