@@ -14,7 +14,7 @@ use crate::requests::Requests;
 use crate::shard::{DrainPlan, Inboxes, Item};
 
 /// How often a drain looks whether all clients have left.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How often a drain logs its progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Least time for leaving the other nodes, where the clients took all the time of the drain.
@@ -79,7 +79,7 @@ impl Drain {
     async fn wait_until_empty(&self, began: Instant) {
         let (mut logged, signals) = (Instant::now(), self.signals);
         while self.connections() + self.requests.under_way() > 0 && !self.left(began).is_zero() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             if logged.elapsed() >= PROGRESS_EVERY {
                 logged = Instant::now();
                 tracing::info!(

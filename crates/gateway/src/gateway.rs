@@ -181,7 +181,7 @@ pub(crate) fn shard_settings(config: &GatewayConfig, service: &Service, gate: &G
             bytes: Rate::per_second(config.bytes_per_second),
         },
         admission: gate.admission.clone(),
-        asked: Arc::default(),
+        move_requests: Arc::default(),
     }
 }
 

@@ -1,11 +1,11 @@
-//! How far a node is in its life.
+//! Where a node is in its lifecycle.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How far a node is in its life: it serves, then it drains, and from some moment of the drain on it takes no new connections.
+/// Where a node is in its lifecycle: it serves, then it drains, and from some moment of the drain on it takes no new connections.
 pub(crate) struct Lifecycle {
     started: Instant,
     is_draining: AtomicBool,
@@ -13,7 +13,7 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// The life of a node that starts now.
+    /// Creates the lifecycle of a node that starts now.
     pub fn new() -> Lifecycle {
         Lifecycle {
             started: Instant::now(),

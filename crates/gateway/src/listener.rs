@@ -26,7 +26,7 @@ const REFUSALS_AT_ONCE: usize = 256;
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES_MAX: u32 = 32 * 1024;
 /// How long the acceptor rests when the process has no file descriptors left.
-const REST: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens the public port.
 pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -58,7 +58,7 @@ pub(crate) async fn accept(
             Err(error) => {
                 // Most often, no file descriptors are left. Connections that wait in the backlog are served when some are free again.
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(REST).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };

@@ -30,8 +30,8 @@ pub(crate) struct Metrics {
     pub limited_user_requests: Counter,
     pub draining: Gauge,
     pub moved: Counter,
-    /// By [`Look`].
-    looks: [Counter; Look::ALL.len()],
+    /// By [`Comparison`].
+    looks: [Counter; Comparison::ALL.len()],
     pub queue_bytes: Gauge,
     /// By [`Operation`].
     commands: Vec<Counter>,
@@ -44,7 +44,7 @@ pub(crate) struct Metrics {
 
 /// The result of a node's comparison with the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum Comparison {
     /// Some clients were asked to move.
     Asked,
     /// There is no surplus worth moving.
@@ -52,18 +52,19 @@ pub(crate) enum Look {
     /// There is a surplus, but asking did not help lately.
     Paused,
     /// The sessions of the other nodes are not known.
-    Unsure,
+    Unknown,
 }
 
-impl Look {
-    const ALL: [Look; 4] = [Look::Asked, Look::Balanced, Look::Paused, Look::Unsure];
+impl Comparison {
+    const ALL: [Comparison; 4] =
+        [Comparison::Asked, Comparison::Balanced, Comparison::Paused, Comparison::Unknown];
 
     fn label(self) -> &'static str {
         match self {
-            Look::Asked => "asked",
-            Look::Balanced => "balanced",
-            Look::Paused => "paused",
-            Look::Unsure => "unsure",
+            Comparison::Asked => "asked",
+            Comparison::Balanced => "balanced",
+            Comparison::Paused => "paused",
+            Comparison::Unknown => "unsure",
         }
     }
 }
@@ -162,7 +163,7 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     limited_user_requests: counter!("starling_limited_total", "limit" => "user_requests"),
     draining: gauge!("starling_draining"),
     moved: counter!("starling_moved_connections_total"),
-    looks: Look::ALL.map(|look| counter!("starling_balance_looks_total", "result" => look.label())),
+    looks: Comparison::ALL.map(|look| counter!("starling_balance_looks_total", "result" => look.label())),
     queue_bytes: gauge!("starling_queue_bytes"),
     commands: (Operation::ALL.iter())
         .map(|operation| counter!("starling_commands_total", "op" => operation.name()))
@@ -199,7 +200,7 @@ impl Metrics {
     }
 
     /// Counts a comparison with the other nodes.
-    pub fn looked(&self, look: Look) {
+    pub fn looked(&self, look: Comparison) {
         self.looks[look as usize].increment(1);
     }
 

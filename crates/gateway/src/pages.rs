@@ -150,7 +150,7 @@ impl Pages {
         };
         let origin = String::from_utf8_lossy(origin.as_bytes());
         let shown: String = origin.chars().take(SHOWN_MAX).collect();
-        if !self.is_news(&shown, Instant::now()) {
+        if !self.is_first_refusal(&shown, Instant::now()) {
             return;
         }
         let host = target.authority.map_or_else(String::new, |authority| match authority.port {
@@ -166,7 +166,7 @@ impl Pages {
     }
 
     /// Whether this origin was not refused lately. While too many are remembered, no others are logged.
-    fn is_news(&self, origin: &str, now: Instant) -> bool {
+    fn is_first_refusal(&self, origin: &str, now: Instant) -> bool {
         let mut refused = self.refused.lock();
         refused.retain(|_, at| now.saturating_duration_since(*at) < REFUSED_KEPT);
         if refused.len() >= REFUSED_MAX || refused.contains_key(origin) {
@@ -282,12 +282,13 @@ mod tests {
     fn each_refused_origin_is_news_once_an_hour_and_their_number_is_bounded() {
         let pages = Pages::new(Origins::SameHost);
         let start = Instant::now();
-        assert!(pages.is_news("https://one.example", start));
-        assert!(!pages.is_news("https://one.example", start));
-        let news = (0..10_000).filter(|n| pages.is_news(&format!("https://{n}.example"), start)).count();
+        assert!(pages.is_first_refusal("https://one.example", start));
+        assert!(!pages.is_first_refusal("https://one.example", start));
+        let news =
+            (0..10_000).filter(|n| pages.is_first_refusal(&format!("https://{n}.example"), start)).count();
         assert_eq!(news, REFUSED_MAX - 1);
         assert_eq!(pages.refused.lock().len(), REFUSED_MAX);
-        assert!(pages.is_news("https://one.example", start + REFUSED_KEPT));
+        assert!(pages.is_first_refusal("https://one.example", start + REFUSED_KEPT));
     }
 
     #[test]

@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_hub::{Hub, Unsure};
+use starling_hub::{Hub, LoadsUnknown};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::GatewayConfig;
-use crate::metrics::{Look, METRICS};
+use crate::metrics::{Comparison, METRICS};
 use crate::shard::{Inboxes, Item};
 
 /// How often a node compares itself with the others. Clients that follow have moved by then.
@@ -41,7 +41,7 @@ enum Verdict {
     /// There is no surplus worth moving.
     Balanced,
     /// The sessions of the other nodes are not known.
-    Unsure(Unsure),
+    Unknown(LoadsUnknown),
     /// There is a surplus, but asking did not help lately.
     Paused,
     /// The number of clients to ask.
@@ -77,10 +77,10 @@ pub(crate) async fn run(config: GatewayConfig, hub: Arc<Hub>, inboxes: Arc<Inbox
         let (own, others) = (hub.attached(), hub.loads_of_others());
         let verdict = balance.look(Instant::now(), own, others.as_deref(), limits);
         METRICS.looked(match verdict {
-            Verdict::Balanced => Look::Balanced,
-            Verdict::Unsure(_) => Look::Unsure,
-            Verdict::Paused => Look::Paused,
-            Verdict::Ask(_) => Look::Asked,
+            Verdict::Balanced => Comparison::Balanced,
+            Verdict::Unknown(_) => Comparison::Unknown,
+            Verdict::Paused => Comparison::Paused,
+            Verdict::Ask(_) => Comparison::Asked,
         });
         let others = others.unwrap_or_default();
         match verdict {
@@ -93,7 +93,7 @@ pub(crate) async fn run(config: GatewayConfig, hub: Arc<Hub>, inboxes: Arc<Inbox
                 );
                 ask(&inboxes, count).await;
             }
-            Verdict::Unsure(why) => {
+            Verdict::Unknown(why) => {
                 tracing::debug!(
                     why = why.as_str(),
                     "not balancing: the load of the other nodes is not known"
@@ -118,13 +118,19 @@ async fn ask(inboxes: &Inboxes, count: u64) {
 
 impl Balance {
     /// Compares this node's sessions with those of the others.
-    fn look(&mut self, now: Instant, own: u64, others: Result<&[u64], &Unsure>, limits: Limits) -> Verdict {
+    fn look(
+        &mut self,
+        now: Instant,
+        own: u64,
+        others: Result<&[u64], &LoadsUnknown>,
+        limits: Limits,
+    ) -> Verdict {
         let others = match others {
             Ok(others) => others,
-            Err(unsure) => {
+            Err(why) => {
                 // Whether asking helped is not known, either.
                 self.asked = None;
-                return Verdict::Unsure(*unsure);
+                return Verdict::Unknown(*why);
             }
         };
         let above = above_mean(own, others);
@@ -184,7 +190,7 @@ mod tests {
         fn new() -> Node {
             Node { balance: Balance::default(), now: Instant::now() }
         }
-        fn look(&mut self, own: u64, others: Result<&[u64], Unsure>) -> Verdict {
+        fn look(&mut self, own: u64, others: Result<&[u64], LoadsUnknown>) -> Verdict {
             self.now += EVERY;
             self.balance.look(self.now, own, others.as_ref().copied(), LIMITS)
         }
@@ -214,11 +220,17 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_while_the_others_are_not_known() {
-        for why in [Unsure::Deaf, Unsure::Stale, Unsure::Changed, Unsure::Silent, Unsure::Unsaid] {
+        for why in [
+            LoadsUnknown::Deaf,
+            LoadsUnknown::Stale,
+            LoadsUnknown::Changed,
+            LoadsUnknown::Silent,
+            LoadsUnknown::Unreported,
+        ] {
             let mut node = Node::new();
-            assert_eq!(node.look(10_000, Err(why)), Verdict::Unsure(why));
+            assert_eq!(node.look(10_000, Err(why)), Verdict::Unknown(why));
             assert_eq!(node.look(10_000, Ok(&[0])), Verdict::Ask(2_500));
-            assert_eq!(node.look(10_000, Err(why)), Verdict::Unsure(why));
+            assert_eq!(node.look(10_000, Err(why)), Verdict::Unknown(why));
             // What became of those who were asked can't be told, so it is no reason to pause.
             assert_eq!(node.look(10_000, Ok(&[0])), Verdict::Ask(2_500));
         }

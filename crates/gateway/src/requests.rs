@@ -48,7 +48,7 @@ type User = (TenantName, UserName);
 pub(crate) type ConnectionAllowance = Cell<Allowance>;
 
 /// Those on whom a request is counted.
-pub(crate) struct Payers<'a> {
+pub(crate) struct RequestAccounts<'a> {
     requests: &'a Requests,
     connection: &'a ConnectionAllowance,
     /// The client's address behind a load balancer, which is counted in place of the connection.
@@ -74,12 +74,12 @@ impl Requests {
     }
 
     /// Those on whom a request of a connection is counted. `forwarded` is the client's address behind a load balancer.
-    pub fn payers<'a>(
+    pub fn accounts<'a>(
         &'a self,
         connection: &'a ConnectionAllowance,
         forwarded: Option<IpAddr>,
-    ) -> Payers<'a> {
-        Payers { requests: self, connection, forwarded: forwarded.map(subject), user: None }
+    ) -> RequestAccounts<'a> {
+        RequestAccounts { requests: self, connection, forwarded: forwarded.map(subject), user: None }
     }
 
     /// Number of requests that are under way.
@@ -92,7 +92,7 @@ impl Requests {
     }
 }
 
-impl Payers<'_> {
+impl RequestAccounts<'_> {
     /// Counts the request on a user, too.
     pub fn set_user(&mut self, tenant: TenantName, user: UserName) {
         self.user = Some((tenant, user));
@@ -180,13 +180,13 @@ mod tests {
         (0..1_000).take_while(|_| take().is_ok()).count()
     }
 
-    fn payers<'a>(
+    fn accounts<'a>(
         requests: &'a Requests,
         connection: &'a ConnectionAllowance,
         forwarded: Option<IpAddr>,
         user: &str,
-    ) -> Payers<'a> {
-        Payers { requests, connection, forwarded, user: Some(("t".into(), user.into())) }
+    ) -> RequestAccounts<'a> {
+        RequestAccounts { requests, connection, forwarded, user: Some(("t".into(), user.into())) }
     }
 
     #[test]
@@ -194,8 +194,8 @@ mod tests {
         let requests = Requests::new(LIMITS);
         let (one, other) = (Cell::default(), Cell::default());
         let by = |connection, forwarded| {
-            let payers = payers(&requests, connection, forwarded, "ada");
-            taken(|| payers.take_for_source())
+            let accounts = accounts(&requests, connection, forwarded, "ada");
+            taken(|| accounts.take_for_source())
         };
         // On a slow machine some more are allowed meanwhile.
         assert!((20..500).contains(&by(&one, None)));
@@ -209,21 +209,21 @@ mod tests {
     fn a_user_has_one_allowance_over_all_connections_and_pays_for_large_answers() {
         let requests = Requests::new(LIMITS);
         let (one, other) = (Cell::default(), Cell::default());
-        let ada = payers(&requests, &one, None, "ada");
+        let ada = accounts(&requests, &one, None, "ada");
         assert!((30..500).contains(&taken(|| ada.take_for_user())));
-        let bob = payers(&requests, &other, None, "bob");
+        let bob = accounts(&requests, &other, None, "bob");
         bob.charge(64 * 1_000);
         let away_us = bob.take_for_user().expect_err("64,000 are more than 30");
         assert!(away_us > 1_000 * 1_000_000, "{away_us}");
         assert!(bob.take_for_source().is_err());
-        assert!(payers(&requests, &other, None, "eve").take_for_user().is_ok());
+        assert!(accounts(&requests, &other, None, "eve").take_for_user().is_ok());
     }
 
     #[test]
     fn without_limits_nothing_is_remembered() {
         let requests = Requests::new(RequestLimits { connection_per_second: 0, user_per_second: 0 });
         let connection = Cell::default();
-        let ada = payers(&requests, &connection, Some(HERE), "ada");
+        let ada = accounts(&requests, &connection, Some(HERE), "ada");
         assert_eq!(taken(|| ada.take_for_source().and_then(|()| ada.take_for_user())), 1_000);
         ada.charge(1 << 40);
         assert!(ada.take_for_source().is_ok());

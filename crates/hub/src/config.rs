@@ -46,8 +46,8 @@ settings! {
         table tenants: Table<OwnLimits> = { "tenants" tenant_name }
         /// This node's name.
         plain node: String = { String::new() }
-        /// Distinguishes this run of the node from earlier ones, from [`HubConfig::new_life`].
-        plain life: String = { String::new() }
+        /// Distinguishes this run of the node from earlier ones, from [`HubConfig::new_run`].
+        plain run: String = { String::new() }
         /// The version of the program.
         plain version: String = { String::new() }
         /// How often the gateway pings. Clients are told.
@@ -102,23 +102,23 @@ fn tenant_name(name: &str) -> Result<(), String> {
 }
 
 /// Separates a node's name from its run in a lease. No name contains it.
-const LIFE: char = '~';
+const RUN_SEPARATOR: char = '~';
 
 impl HubConfig {
     /// Makes a random string that distinguishes this run of the node from others.
-    pub fn new_life() -> String {
+    pub fn new_run() -> String {
         format!("{:08x}", crate::random::number() as u32)
     }
 
     /// Returns the name under which the session store and other nodes know this run of the node. It contains the run, so that presence and
     /// sessions that an earlier run left behind are not taken for this one's.
     pub fn lease(&self) -> String {
-        format!("{}{LIFE}{}", self.node, self.life)
+        format!("{}{RUN_SEPARATOR}{}", self.node, self.run)
     }
 
     /// Returns the name of the node that has this lease.
     pub fn node_of(lease: &str) -> &str {
-        lease.split(LIFE).next().unwrap_or(lease)
+        lease.split(RUN_SEPARATOR).next().unwrap_or(lease)
     }
 
     /// Returns the limits of a tenant.
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_lease_tells_the_name_of_its_node() {
-        let lease = format!("a.b:c@d-e{LIFE}{}", HubConfig::new_life());
+        let lease = format!("a.b:c@d-e{RUN_SEPARATOR}{}", HubConfig::new_run());
         assert_eq!(HubConfig::node_of(&lease), "a.b:c@d-e");
         assert_eq!(HubConfig::node_of("node-1"), "node-1");
     }

@@ -47,7 +47,7 @@ pub use hub::commands::{
 pub use hub::{Hub, HubParts, NodeGauges};
 pub use latency::LatencyWindow;
 pub use log::LogPage;
-pub use neighbours::{Standing, Unsure, Worker, WorkerParts};
+pub use neighbours::{LoadsUnknown, NodeHealth, Worker, WorkerParts};
 pub use random::Seeds;
 pub use reply::{Answer, Handling, Reply};
 pub use room::{Room, RoomKey};

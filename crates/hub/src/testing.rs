@@ -24,7 +24,7 @@ pub async fn hub(change: impl FnOnce(&mut HubConfig), fanout: Arc<dyn Fanout>) -
 pub fn config() -> HubConfig {
     HubConfig {
         node: "a".to_owned(),
-        life: HubConfig::new_life(),
+        run: HubConfig::new_run(),
         address: None,
         version: String::new(),
         resume_window: Duration::from_secs(60),

@@ -189,12 +189,12 @@ pub struct Restored {
     /// The sessions that were not written.
     pub refused: Vec<NotRestored>,
     /// The sessions that were taken over from an earlier attach, whose node may not know that yet.
-    pub taken: Vec<Taken>,
+    pub earlier: Vec<EarlierAttach>,
 }
 
 /// A session that was taken over from the node of an earlier attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct EarlierAttach {
     /// The session's id.
     pub session: String,
     /// The node that held it. It must be told, so that it closes the socket (4409).

@@ -14,7 +14,7 @@ use http::StatusCode;
 use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
 use starling_conversation_store::ConversationStore;
-use starling_hub::{Standing, Worker};
+use starling_hub::{NodeHealth, Worker};
 use starling_session_store::SessionStore;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -91,8 +91,8 @@ impl Probes {
         Router::new().route("/health", get(health)).route("/ready", get(ready)).with_state(self.clone())
     }
 
-    fn standing(&self) -> Option<Standing> {
-        self.0.parts.get().map(|parts| parts.worker.standing())
+    fn node_health(&self) -> Option<NodeHealth> {
+        self.0.parts.get().map(|parts| parts.worker.node_health())
     }
 
     async fn checks(&self, parts: &Parts) -> Checks {
@@ -129,7 +129,7 @@ async fn health(State(probes): State<Probes>) -> Json<Value> {
         None => "unfit",
         Some(parts) => {
             let Checks { database, redis } = probes.checks(parts).await;
-            let status = overall(&database, &redis, parts.worker.standing());
+            let status = overall(&database, &redis, parts.worker.node_health());
             body["database"] = database.json();
             body["redis"] = redis.json();
             if let Some(link) = parts.worker.fanout_health() {
@@ -143,7 +143,7 @@ async fn health(State(probes): State<Probes>) -> Json<Value> {
 }
 
 async fn ready(State(probes): State<Probes>) -> Response {
-    answer(&reasons(probes.0.draining.load(Ordering::Relaxed), probes.standing()))
+    answer(&reasons(probes.0.draining.load(Ordering::Relaxed), probes.node_health()))
 }
 
 /// Asks within the time. The error may name hosts and users, so it goes to the log and not into the answer.
@@ -176,24 +176,24 @@ impl Dependency {
     }
 }
 
-fn overall(database: &Dependency, redis: &Dependency, standing: Standing) -> &'static str {
-    if !standing.serves() {
+fn overall(database: &Dependency, redis: &Dependency, health: NodeHealth) -> &'static str {
+    if !health.serves() {
         "unfit"
-    } else if database.is_fine() && redis.is_fine() && standing == Standing::Whole {
+    } else if database.is_fine() && redis.is_fine() && health == NodeHealth::Healthy {
         "ok"
     } else {
         "degraded"
     }
 }
 
-/// Why the node is not ready, or that it is ready and `degraded`. `standing`: none before it has started.
-fn reasons(draining: bool, standing: Option<Standing>) -> Vec<&'static str> {
+/// Why the node is not ready, or that it is ready and `degraded`. `health`: none before it has started.
+fn reasons(draining: bool, health: Option<NodeHealth>) -> Vec<&'static str> {
     let reasons = [
-        (standing.is_none(), "starting"),
+        (health.is_none(), "starting"),
         (draining, "draining"),
-        (standing == Some(Standing::Deaf), "deaf"),
-        (standing == Some(Standing::CutOff), "cut_off"),
-        (standing == Some(Standing::Degraded), DEGRADED),
+        (health == Some(NodeHealth::Deaf), "deaf"),
+        (health == Some(NodeHealth::CutOff), "cut_off"),
+        (health == Some(NodeHealth::Degraded), DEGRADED),
     ];
     reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
 }
@@ -217,18 +217,18 @@ mod tests {
 
     #[test]
     fn a_worker_is_ready_once_it_has_started_until_it_drains_or_others_do_better() {
-        use Standing::{CutOff, Deaf, Degraded, Whole};
-        for (draining, standing, expected) in [
+        use NodeHealth::{CutOff, Deaf, Degraded, Healthy};
+        for (draining, health, expected) in [
             (false, None, vec!["starting"]),
-            (false, Some(Whole), vec![]),
+            (false, Some(Healthy), vec![]),
             (false, Some(Degraded), vec!["degraded"]),
-            (true, Some(Whole), vec!["draining"]),
+            (true, Some(Healthy), vec!["draining"]),
             (false, Some(Deaf), vec!["deaf"]),
             (true, Some(CutOff), vec!["draining", "cut_off"]),
         ] {
-            let reasons = reasons(draining, standing);
+            let reasons = reasons(draining, health);
             assert_eq!(reasons, expected);
-            let ready = matches!(standing, Some(Whole | Degraded)) && !draining;
+            let ready = matches!(health, Some(Healthy | Degraded)) && !draining;
             assert_eq!(answer(&reasons).status() == StatusCode::OK, ready, "{expected:?}");
         }
     }
@@ -236,9 +236,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_dependency_that_hangs_is_not_waited_for() {
         let hangs = timed("x", std::future::pending()).await;
-        assert_eq!(overall(&hangs, &hangs, Standing::Whole), "degraded");
+        assert_eq!(overall(&hangs, &hangs, NodeHealth::Healthy), "degraded");
         let absent = timed("x", async { None }).await;
-        assert_eq!(overall(&absent, &absent, Standing::Whole), "ok");
-        assert_eq!(overall(&absent, &absent, Standing::Deaf), "unfit");
+        assert_eq!(overall(&absent, &absent, NodeHealth::Healthy), "ok");
+        assert_eq!(overall(&absent, &absent, NodeHealth::Deaf), "unfit");
     }
 }

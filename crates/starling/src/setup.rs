@@ -74,7 +74,7 @@ impl Setup {
             gateway: config.gateway.clone(),
             hub: HubConfig {
                 node: node.clone(),
-                life: HubConfig::new_life(),
+                run: HubConfig::new_run(),
                 version: VERSION.to_owned(),
                 heartbeat: config.gateway.heartbeat,
                 reads_at_once: database.reads_at_once(),

@@ -1,5 +1,5 @@
 //! Compression of answers, for those who accept it. Small ones are compressed where they are made, on the thread of a shard, in
-//! some microseconds. Large ones are compressed elsewhere, since all sockets of the shard wait for that thread meanwhile.
+//! some microseconds. Large ones are compressed on other threads, since all sockets of the shard wait for that thread meanwhile.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use super::error::ApiError;
 /// Smallest response that is compressed, in bytes. Smaller ones fit into one packet anyway.
 const COMPRESS_BYTES_MIN: u64 = 1024;
 /// Smallest response that is compressed on another thread, in bytes. A page of history of 1 MiB takes about 10 ms.
-const ELSEWHERE_BYTES_MIN: u64 = 16 * 1024;
+const OTHER_THREAD_BYTES_MIN: u64 = 16 * 1024;
 
 /// Length of a response before compression, if known; stored in the extensions of the response.
 #[derive(Clone, Copy)]
@@ -31,22 +31,24 @@ pub(crate) struct AnswerBytes(pub u64);
 
 /// Compression of large responses on other threads.
 #[derive(Clone)]
-struct Elsewhere {
+struct CompressionThreads {
     /// Runtime of the control threads, whose blocking threads are used.
     runtime: Handle,
     /// Permits for compressing at the same time; half of the processors stay free.
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// Compresses the router's responses. Must be called within the runtime whose threads compress large responses.
 pub(super) fn compressed(router: Router) -> Router {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let elsewhere =
-        Elsewhere { runtime: Handle::current(), turns: Arc::new(Semaphore::new(processors.div_ceil(2))) };
+    let threads = CompressionThreads {
+        runtime: Handle::current(),
+        permits: Arc::new(Semaphore::new(processors.div_ceil(2))),
+    };
     router
         .layer(map_response(measure))
         .layer(layer())
-        .layer(map_response_with_state(elsewhere, compress_elsewhere))
+        .layer(map_response_with_state(threads, compress_on_other_thread))
 }
 
 /// Fastest level, because the network is seldom slower.
@@ -65,17 +67,17 @@ async fn measure(mut response: Response) -> Response {
 }
 
 /// Compresses a body on another thread, by reading all of it there: bodies are compressed while they are read.
-async fn compress_elsewhere(State(elsewhere): State<Elsewhere>, response: Response) -> Response {
+async fn compress_on_other_thread(State(threads): State<CompressionThreads>, response: Response) -> Response {
     let large =
-        response.extensions().get::<AnswerBytes>().is_some_and(|bytes| bytes.0 >= ELSEWHERE_BYTES_MIN);
+        response.extensions().get::<AnswerBytes>().is_some_and(|bytes| bytes.0 >= OTHER_THREAD_BYTES_MIN);
     if !large || !response.headers().contains_key(CONTENT_ENCODING) {
         return response;
     }
     let (mut parts, body) = response.into_parts();
     // The turn goes with the work, which goes on when nobody waits for it any more.
-    let Ok(turn) = elsewhere.turns.acquire_owned().await else { return failed() };
-    let runtime = elsewhere.runtime.clone();
-    let work = elsewhere.runtime.spawn_blocking(move || {
+    let Ok(turn) = threads.permits.acquire_owned().await else { return failed() };
+    let runtime = threads.runtime.clone();
+    let work = threads.runtime.spawn_blocking(move || {
         let read = runtime.block_on(axum::body::to_bytes(body, usize::MAX));
         drop(turn);
         read

@@ -14,11 +14,11 @@ use axum::{Json, Router};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
-use starling_hub::{Hub, Standing};
+use starling_hub::{Hub, NodeHealth};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::kept::Kept;
+use super::cached::Cached;
 use super::state::ApiState;
 
 /// Limit on the time in which the database, or Redis, has to answer.
@@ -28,14 +28,14 @@ const CHECK_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The routes of health.
 pub(super) fn routes(state: ApiState) -> Router {
-    let state = Arc::new(Monitor { state, checks: Kept::new(CHECK_LIFETIME) });
+    let state = Arc::new(Monitor { state, checks: Cached::new(CHECK_LIFETIME) });
     Router::new().route("/health", get(health)).route("/ready", get(ready)).with_state(state)
 }
 
 /// The state of both routes.
 pub(super) struct Monitor {
     state: ApiState,
-    checks: Kept<Checks>,
+    checks: Cached<Checks>,
 }
 
 /// The services that the node depends on.
@@ -196,7 +196,7 @@ pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> 
     let Checks { database, redis } = monitor.checks().await;
     let record = hub.record();
     Json(Health {
-        status: overall(&database, &redis, hub.standing(), hub.has_keys()),
+        status: overall(&database, &redis, hub.node_health(), hub.has_keys()),
         node: record.node,
         version: record.version,
         uptime_seconds: lifecycle.uptime().as_secs(),
@@ -219,7 +219,7 @@ pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> 
 )]
 pub(super) async fn ready(State(monitor): State<Arc<Monitor>>) -> Response {
     let ApiState { hub, lifecycle } = &monitor.state;
-    answer(&reasons(lifecycle.is_draining(), hub.standing(), hub.has_keys(), hub.session_store_is_full()))
+    answer(&reasons(lifecycle.is_draining(), hub.node_health(), hub.has_keys(), hub.session_store_is_full()))
 }
 
 impl Monitor {
@@ -282,24 +282,24 @@ fn pools(hub: &Hub) -> Vec<Pool> {
     hub.pools().into_iter().map(pool).collect()
 }
 
-fn overall(database: &Dependency, redis: &Redis, standing: Standing, has_keys: bool) -> HealthStatus {
+fn overall(database: &Dependency, redis: &Redis, health: NodeHealth, has_keys: bool) -> HealthStatus {
     let fine = |status| matches!(status, DependencyStatus::Up | DependencyStatus::NotConfigured);
-    if !standing.serves() || !has_keys {
+    if !health.serves() || !has_keys {
         HealthStatus::Unfit
-    } else if fine(database.status) && fine(redis.status) && standing == Standing::Whole {
+    } else if fine(database.status) && fine(redis.status) && health == NodeHealth::Healthy {
         HealthStatus::Ok
     } else {
         HealthStatus::Degraded
     }
 }
 
-fn reasons(draining: bool, standing: Standing, has_keys: bool, is_full: bool) -> Vec<Reason> {
+fn reasons(draining: bool, health: NodeHealth, has_keys: bool, is_full: bool) -> Vec<Reason> {
     let reasons = [
         (draining, Reason::Draining),
-        (standing == Standing::Deaf, Reason::Deaf),
-        (standing == Standing::CutOff, Reason::CutOff),
+        (health == NodeHealth::Deaf, Reason::Deaf),
+        (health == NodeHealth::CutOff, Reason::CutOff),
         (!has_keys, Reason::NoKeys),
-        (standing == Standing::Degraded || is_full, Reason::Degraded),
+        (health == NodeHealth::Degraded || is_full, Reason::Degraded),
         (is_full, Reason::RedisFull),
     ];
     reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
@@ -322,25 +322,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_is_ready_unless_it_drains_has_no_keys_or_others_serve_better() {
-        use Standing::{CutOff, Deaf, Degraded, Whole};
-        for (draining, standing, has_keys, status, body) in [
-            (false, Whole, true, 200, r#"{"ready":true,"reasons":[]}"#),
+        use NodeHealth::{CutOff, Deaf, Degraded, Healthy};
+        for (draining, health, has_keys, status, body) in [
+            (false, Healthy, true, 200, r#"{"ready":true,"reasons":[]}"#),
             (false, Degraded, true, 200, r#"{"ready":true,"reasons":["degraded"]}"#),
-            (true, Whole, true, 503, r#"{"ready":false,"reasons":["draining"]}"#),
+            (true, Healthy, true, 503, r#"{"ready":false,"reasons":["draining"]}"#),
             (false, Deaf, true, 503, r#"{"ready":false,"reasons":["deaf"]}"#),
             (false, CutOff, true, 503, r#"{"ready":false,"reasons":["cut_off"]}"#),
-            (false, Whole, false, 503, r#"{"ready":false,"reasons":["no_keys"]}"#),
+            (false, Healthy, false, 503, r#"{"ready":false,"reasons":["no_keys"]}"#),
             (true, Deaf, false, 503, r#"{"ready":false,"reasons":["draining","deaf","no_keys"]}"#),
             (true, Degraded, true, 503, r#"{"ready":false,"reasons":["draining","degraded"]}"#),
         ] {
-            let response = answer(&reasons(draining, standing, has_keys, false));
+            let response = answer(&reasons(draining, health, has_keys, false));
             assert_eq!(response.status(), status);
             assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503);
             let shown = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("body");
             assert_eq!(shown, body);
         }
-        for (standing, ready) in [(Whole, true), (Degraded, true), (Deaf, false)] {
-            let reasons = reasons(false, standing, true, true);
+        for (health, ready) in [(Healthy, true), (Degraded, true), (Deaf, false)] {
+            let reasons = reasons(false, health, true, true);
             assert_eq!(reasons[reasons.len() - 2..], [Reason::Degraded, Reason::RedisFull]);
             assert_eq!(answer(&reasons).status() == 200, ready);
         }
@@ -351,17 +351,17 @@ mod tests {
         let dependency = |status| Dependency { status, latency_ms: None };
         let redis = |status| Redis { status, latency_ms: None, link: None };
         let (up, down) = (DependencyStatus::Up, DependencyStatus::Down);
-        for (database, of_redis, standing, has_keys, expected) in [
-            (up, up, Standing::Whole, true, HealthStatus::Ok),
-            (up, DependencyStatus::NotConfigured, Standing::Whole, true, HealthStatus::Ok),
-            (down, up, Standing::Whole, true, HealthStatus::Degraded),
-            (up, down, Standing::Degraded, true, HealthStatus::Degraded),
-            (up, DependencyStatus::Full, Standing::Whole, true, HealthStatus::Degraded),
-            (up, down, Standing::Deaf, true, HealthStatus::Unfit),
-            (down, down, Standing::CutOff, true, HealthStatus::Unfit),
-            (up, up, Standing::Whole, false, HealthStatus::Unfit),
+        for (database, of_redis, health, has_keys, expected) in [
+            (up, up, NodeHealth::Healthy, true, HealthStatus::Ok),
+            (up, DependencyStatus::NotConfigured, NodeHealth::Healthy, true, HealthStatus::Ok),
+            (down, up, NodeHealth::Healthy, true, HealthStatus::Degraded),
+            (up, down, NodeHealth::Degraded, true, HealthStatus::Degraded),
+            (up, DependencyStatus::Full, NodeHealth::Healthy, true, HealthStatus::Degraded),
+            (up, down, NodeHealth::Deaf, true, HealthStatus::Unfit),
+            (down, down, NodeHealth::CutOff, true, HealthStatus::Unfit),
+            (up, up, NodeHealth::Healthy, false, HealthStatus::Unfit),
         ] {
-            let status = overall(&dependency(database), &redis(of_redis), standing, has_keys);
+            let status = overall(&dependency(database), &redis(of_redis), health, has_keys);
             assert_eq!(status, expected);
         }
     }

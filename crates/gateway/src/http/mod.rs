@@ -4,6 +4,7 @@
 
 pub(crate) mod auth;
 mod body;
+mod cached;
 pub(crate) mod compression;
 mod console;
 mod conversations;
@@ -11,7 +12,6 @@ pub(crate) mod error;
 pub(crate) mod fuzzing;
 pub(crate) mod headers;
 mod health;
-mod kept;
 mod messages;
 mod names;
 mod openapi;

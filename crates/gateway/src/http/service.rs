@@ -45,7 +45,7 @@ impl HttpService {
     ) -> Response<Body> {
         let _under_way = self.requests.enter();
         let forwarded = self.access.proxies.client(peer, request.headers());
-        let mut payers = self.requests.payers(connection, forwarded);
+        let mut accounts = self.requests.accounts(connection, forwarded);
         let _entered = match forwarded.map(|address| self.access.addresses.enter_request(address)) {
             None => None,
             Some(Ok(guard)) => guard,
@@ -54,7 +54,7 @@ impl HttpService {
                 return refuse("too many requests of this address at once", refusal.retry_after_ms()).await;
             }
         };
-        if let Err(away_us) = payers.take_for_source() {
+        if let Err(away_us) = accounts.take_for_source() {
             METRICS.limited_requests.increment(1);
             return refuse("too many requests", away_us.div_ceil(1_000)).await;
         }
@@ -62,8 +62,8 @@ impl HttpService {
             return set_default_headers(answer).await;
         }
         if let Some(identity) = self.identify(&request) {
-            payers.set_user(identity.tenant.clone(), identity.user.clone());
-            if let Err(away_us) = payers.take_for_user() {
+            accounts.set_user(identity.tenant.clone(), identity.user.clone());
+            if let Err(away_us) = accounts.take_for_user() {
                 METRICS.limited_user_requests.increment(1);
                 return refuse("too many requests of this user", away_us.div_ceil(1_000)).await;
             }
@@ -71,7 +71,7 @@ impl HttpService {
             request.extensions_mut().insert(identity);
         }
         let Ok(response) = self.router.clone().oneshot(request.map(Body::new)).await;
-        payers.charge_answer(response.extensions().get::<AnswerBytes>().map_or(0, |bytes| bytes.0));
+        accounts.charge_answer(response.extensions().get::<AnswerBytes>().map_or(0, |bytes| bytes.0));
         response
     }
 

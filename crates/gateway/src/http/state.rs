@@ -12,7 +12,7 @@ use crate::lifecycle::Lifecycle;
 pub(crate) struct ApiState {
     /// What the calls mean.
     pub hub: Arc<Hub>,
-    /// How far the node is in its life.
+    /// Where the node is in its lifecycle.
     pub lifecycle: Arc<Lifecycle>,
 }
 

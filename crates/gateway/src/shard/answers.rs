@@ -7,16 +7,16 @@ use starling_wire::protocol::{CloseReason, ErrorCode};
 
 use super::close_text::close_text;
 use super::outbox::Kind;
-use super::running::{Done, Resumption, Running, Subscription};
+use super::running::{Outcome, Resumption, Running, Subscription};
 use super::step::Step;
 
 impl Step<'_> {
     /// Does what a running command came to.
-    pub(super) fn done(&mut self, id: u64, done: Done) {
+    pub(super) fn done(&mut self, id: u64, done: Outcome) {
         match done {
-            Done::Answer(answer) => self.answer(id, answer),
-            Done::Subscribed(subscription) => self.subscribed(id, subscription),
-            Done::Resumed(resumption) => self.resumed(id, resumption),
+            Outcome::Answer(answer) => self.answer(id, answer),
+            Outcome::Subscribed(subscription) => self.subscribed(id, subscription),
+            Outcome::Resumed(resumption) => self.resumed(id, resumption),
         }
     }
 

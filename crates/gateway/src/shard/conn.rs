@@ -50,7 +50,7 @@ pub(crate) enum Phase {
     Open,
     /// A close frame was sent, and the client's is awaited.
     Closing,
-    /// Both have said goodbye, or the client can't be understood any more: only what waits is still written.
+    /// Both have sent a close frame, or the client can't be understood any more: only what waits is still written.
     Closed,
     /// All is written and said. What still comes is thrown away until the client ends, too: a socket that is closed over bytes that
     /// were not read resets the connection, and the client may never see the close frame.
@@ -170,13 +170,13 @@ impl Conn {
     }
 
     /// Takes the client's close frame, which may give a code. Returns `false` if that changes nothing any more.
-    pub(super) fn take_goodbye(&mut self, code: Option<u16>) -> bool {
+    pub(super) fn take_close_frame(&mut self, code: Option<u16>) -> bool {
         match self.phase {
             Phase::Open => {
                 METRICS.closed(code.unwrap_or(1005));
                 self.outbox.push(websocket::close_reply(code), Kind::Reply);
             }
-            // This node has said goodbye before.
+            // This node has sent its close frame before.
             Phase::Closing => {}
             Phase::Closed | Phase::Ending | Phase::Broken => return false,
         }
@@ -210,7 +210,7 @@ impl Conn {
     pub(super) fn flush(&mut self, tick: u32, cx: &mut Context<'_>) -> (u64, bool) {
         match self.outbox.flush(&mut self.socket, cx) {
             Ok(Flushed { bytes, all, moved }) => {
-                self.speed.took(bytes);
+                self.speed.note_read(bytes);
                 // A full socket has room again, so somebody reads at the other end: a client that takes a page slowly is not silent.
                 if moved && self.is_open() {
                     self.deadlines.hear(tick);

@@ -40,7 +40,7 @@ impl Deadlines {
             ping: tick.saturating_add(settings.heartbeat_s),
             // The second that has begun is not counted: nobody gets less than the time that was promised.
             connect: tick.saturating_add(settings.connect_timeout_s).saturating_add(1),
-            age: comes_of_age(tick, settings, random),
+            age: next_age(tick, settings, random),
             close: NEVER,
             token_ms: i64::MAX,
         }
@@ -100,7 +100,7 @@ impl Deadlines {
     pub fn take_age(&mut self, tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> bool {
         let due = self.age <= tick;
         if due {
-            self.age = comes_of_age(tick, settings, random);
+            self.age = next_age(tick, settings, random);
         }
         due
     }
@@ -117,7 +117,7 @@ impl Deadlines {
 
 /// The tick at which a connection that is young now is as old as it may get. Clients that came together, after a deployment, must not
 /// all move together.
-fn comes_of_age(tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> u32 {
+fn next_age(tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> u32 {
     match settings.max_age_s {
         0 => NEVER,
         max => tick.saturating_add(((f64::from(max) * random.random_range(0.8..1.0)) as u32).max(1)),

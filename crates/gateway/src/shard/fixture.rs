@@ -35,7 +35,7 @@ pub fn shard_with(change: impl FnOnce(&mut ShardSettings)) -> Rc<Shard> {
         deflate: None,
         pace: PaceLimits { commands: None, bytes: None },
         admission: crate::admission::Admission::new(0).into(),
-        asked: Default::default(),
+        move_requests: Default::default(),
     };
     change(&mut settings);
     Rc::new(Shard::new(Env::new(0, Service::Echo, settings), 0))

@@ -18,7 +18,7 @@ const CLOSING: std::ops::Range<f64> = 0.6..0.9;
 /// The part of a drain's time after which all connections are closed.
 const LAST: f64 = 0.92;
 /// How often a node without others looks whether clients have the answers that they wait for.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Ends all connections of a shard within the time of a drain.
 pub(super) async fn drain(shard: Rc<Shard>, plan: DrainPlan) {
@@ -67,7 +67,7 @@ fn tell_all(table: &mut Table, limit: Duration, spread: Duration) -> Vec<(Durati
 async fn close_when_answered(shard: &Shard, until: Instant) {
     while Instant::now() < until {
         close_where(&mut shard.table.borrow_mut(), |conn| conn.queue.has_answered_all());
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -5,7 +5,6 @@
 //! grow by themselves, without timers.
 
 mod answers;
-mod asked;
 mod catch_up;
 mod client;
 mod close_text;
@@ -20,6 +19,7 @@ mod fixture;
 mod framing;
 mod inbox;
 mod leaving;
+mod move_requests;
 mod moving;
 mod opening;
 mod outbox;

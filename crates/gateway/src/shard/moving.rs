@@ -10,8 +10,8 @@ use starling_hub::Encoded;
 use starling_wire::protocol;
 use tokio::time::Instant;
 
-use super::asked::Asked;
 use super::conn::Conn;
+use super::move_requests::MoveRequests;
 use super::outbox::Kind;
 use super::table::Table;
 use crate::metrics::METRICS;
@@ -30,7 +30,7 @@ impl Table {
     }
 
     /// Asks some clients to move to other nodes: sessions that have not been asked lately.
-    pub(super) fn shed(&mut self, count: usize, asked: &Asked) {
+    pub(super) fn shed(&mut self, count: usize, asked: &MoveRequests) {
         let now = Instant::now();
         let may_be_asked = |conn: &Conn| {
             let session = conn.client.session().filter(|_| conn.is_open());
@@ -77,11 +77,11 @@ mod tests {
 
     /// Number of sessions that were asked at this moment.
     fn asked_now(shard: &Shard) -> usize {
-        shard.env.settings.asked.count_at(Instant::now())
+        shard.env.settings.move_requests.count_at(Instant::now())
     }
 
     fn shed(shard: &Shard, count: usize) {
-        shard.table.borrow_mut().shed(count, &shard.env.settings.asked);
+        shard.table.borrow_mut().shed(count, &shard.env.settings.move_requests);
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,14 +34,14 @@ pub(super) struct Reader {
     /// Until then nothing is read, to keep the connection's rate of bytes.
     paused: Option<Pin<Box<Sleep>>>,
     /// The client's close frame. It is acted on when what came before it has begun.
-    goodbye: Option<Goodbye>,
+    close_frame: Option<CloseFrame>,
     /// Bytes that were read and thrown away after this node's close frame was queued.
     discarded: usize,
 }
 
 /// What the client's close frame said: its code, if it gave one.
 #[derive(Clone, Copy, Debug)]
-struct Goodbye(Option<u16>);
+struct CloseFrame(Option<u16>);
 
 /// Why a connection is closed: the reason, and a text for the developer of the client.
 type Close = (CloseReason, String);
@@ -68,7 +68,7 @@ impl Reader {
             decoder: Decoder::new(limits),
             undecoded: early.into(),
             paused: None,
-            goodbye: None,
+            close_frame: None,
             discarded: 0,
         }
     }
@@ -89,15 +89,15 @@ impl Reader {
 
     /// Acts on the client's close frame once nothing that came before it waits to begin: whether a message is sent must not depend on how
     /// the network cuts what a client writes. Returns whether it did.
-    pub fn take_goodbye(&mut self, step: &mut Step<'_>) -> bool {
-        let Some(Goodbye(code)) = self.goodbye else { return false };
+    pub fn take_close_frame(&mut self, step: &mut Step<'_>) -> bool {
+        let Some(CloseFrame(code)) = self.close_frame else { return false };
         let Some(conn) = step.conn() else { return false };
         if conn.is_open() && !conn.queue.has_begun_all() {
             return false;
         }
-        let taken = conn.take_goodbye(code);
+        let taken = conn.take_close_frame(code);
         if taken {
-            self.goodbye = None;
+            self.close_frame = None;
         }
         taken
     }
@@ -137,10 +137,10 @@ impl Reader {
     }
 
     /// The number of bytes that may be read now. A client that asks faster than it is answered, or does not read its answers, waits; one
-    /// that has said goodbye says no more.
+    /// that has sent its close frame sends no more.
     fn space(&self, conn: &Conn) -> usize {
         match conn.phase() {
-            Phase::Open if conn.queue.wants_more() && self.goodbye.is_none() => usize::MAX,
+            Phase::Open if conn.queue.wants_more() && self.close_frame.is_none() => usize::MAX,
             Phase::Open | Phase::Broken => 0,
             Phase::Closing | Phase::Closed | Phase::Ending => {
                 DISCARD_BYTES_MAX.saturating_sub(self.discarded)
@@ -205,7 +205,7 @@ impl Reader {
             };
             let ignored = !conn.is_open() || close.is_some();
             match incoming {
-                Incoming::Close(code, _) => self.goodbye = Some(Goodbye(code)),
+                Incoming::Close(code, _) => self.close_frame = Some(CloseFrame(code)),
                 _ if ignored => {}
                 incoming => close = take_frame(conn, env, tick, incoming).err(),
             }

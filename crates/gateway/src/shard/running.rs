@@ -25,7 +25,7 @@ enum Work {
 }
 
 /// What a running command came to.
-pub(super) enum Done {
+pub(super) enum Outcome {
     /// The hub's answer.
     Answer(Answer),
     /// The topic's history.
@@ -78,14 +78,14 @@ impl Running {
     }
 
     /// Polls the command. Returns its id and what it came to.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Done)> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Outcome)> {
         let done = match &mut self.work {
             Work::Command { began, future } => future.as_mut().poll(cx).map(|answer| {
                 METRICS.command_seconds.record(began.elapsed());
-                Done::Answer(answer)
+                Outcome::Answer(answer)
             }),
-            Work::Subscribe(future) => future.as_mut().poll(cx).map(Done::Subscribed),
-            Work::Connect(future) => future.as_mut().poll(cx).map(Done::Resumed),
+            Work::Subscribe(future) => future.as_mut().poll(cx).map(Outcome::Subscribed),
+            Work::Connect(future) => future.as_mut().poll(cx).map(Outcome::Resumed),
         };
         done.map(|done| (self.id, done))
     }

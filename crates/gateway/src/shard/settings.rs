@@ -6,7 +6,7 @@ use starling_hub::{Hub, NodeGauges};
 use starling_wire::websocket::deflate::DeflateConfig;
 use tokio::time::Instant;
 
-use super::asked::Asked;
+use super::move_requests::MoveRequests;
 use super::pace::PaceLimits;
 use crate::admission::Admission;
 
@@ -41,7 +41,7 @@ pub(crate) struct ShardSettings {
     /// Limit on the sessions that begin, over all shards.
     pub admission: Arc<Admission>,
     /// Sessions of all shards that were asked lately to move to other nodes.
-    pub asked: Arc<Asked>,
+    pub move_requests: Arc<MoveRequests>,
 }
 
 /// What all connections of a shard may read, and nobody changes.

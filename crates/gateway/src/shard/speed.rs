@@ -29,7 +29,7 @@ impl Default for Speed {
 
 impl Speed {
     /// Says that the client has read so many bytes.
-    pub fn took(&mut self, bytes: u64) {
+    pub fn note_read(&mut self, bytes: u64) {
         self.taken = self.taken.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
@@ -65,7 +65,7 @@ mod tests {
         let mut left = page;
         for _ in 0..bytes / bytes_per_second {
             let taken = left.min(bytes_per_second);
-            speed.took(taken as u64);
+            speed.note_read(taken as u64);
             left -= taken;
             speed.tick(left > 0, HEARTBEAT_S);
             if left == 0 {
@@ -99,7 +99,7 @@ mod tests {
         let mut speed = Speed::default();
         last_page(&mut speed, 12_000, 4 << 20);
         for _ in 0..1_000 {
-            speed.took(100);
+            speed.note_read(100);
             assert_eq!(speed.tick(false, HEARTBEAT_S), None);
         }
     }

@@ -43,7 +43,7 @@ impl ConnTask {
         loop {
             let mut more = step.poll_running(cx);
             more |= step.begin_commands();
-            more |= reader.take_goodbye(step);
+            more |= reader.take_close_frame(step);
             more |= catch_up.serve(step, cx);
             let read = reader.read(step, cx);
             reads += usize::from(read);

@@ -34,7 +34,7 @@ pub(crate) fn run<S, F>(
         }
     };
     let _ = started.send(Ok(()));
-    let _ends_the_node = EndsTheNode;
+    let _ends_the_node = AbortOnPanic;
     let shard = Rc::new(Shard::new(Env::new(index, service, settings), starling_hub::random::number()));
     let local = LocalSet::new();
     local.spawn_local(tick_forever(shard.clone()));
@@ -43,9 +43,9 @@ pub(crate) fn run<S, F>(
 
 /// Ends the node when a shard panics: a node with a dead shard would go on taking sockets for it and say that it is well. Its clients
 /// are better off elsewhere.
-struct EndsTheNode;
+struct AbortOnPanic;
 
-impl Drop for EndsTheNode {
+impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("a shard has failed; the node ends, so that its clients resume elsewhere");
@@ -93,7 +93,7 @@ where
             Item::Accepted(accepted) => {
                 tokio::task::spawn_local(serve(shard.clone(), *accepted));
             }
-            Item::Shed(count) => table.shed(count, &shard.env.settings.asked),
+            Item::Shed(count) => table.shed(count, &shard.env.settings.move_requests),
             Item::Drain(plan) => {
                 tokio::task::spawn_local(leaving::drain(shard.clone(), plan));
             }

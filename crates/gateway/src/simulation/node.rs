@@ -202,7 +202,7 @@ impl Node {
 fn hub_config(plan: &Plan, name: &str, life: &str) -> HubConfig {
     HubConfig {
         node: name.to_owned(),
-        life: life.to_owned(),
+        run: life.to_owned(),
         address: None,
         version: "simulated".to_owned(),
         resume_window: plan.resume_window,

@@ -141,7 +141,7 @@ impl Appends {
     /// Looks up each second whether appends without a reply were committed.
     pub async fn check_suspects_forever(self: Arc<Self>, lifetime: Lifetime) {
         let mut interval = every_second();
-        while lifetime.goes_on(&mut interval).await {
+        while lifetime.next_tick(&mut interval).await {
             self.suspects.check().await;
         }
     }
@@ -239,7 +239,7 @@ impl Appends {
                 &event.json_payload(),
             );
             self.publisher.note_commit(room, appended.seq);
-            self.publisher.publish(Publication { partition: room.lane, body });
+            self.publisher.publish(Publication { partition: room.partition, body });
         }
         let fed = room.feed(&*self.shards, appended.seq, event);
         metrics::sequencer(fed);
@@ -253,6 +253,6 @@ impl Appends {
         if room.learn_head(seq) {
             self.repairs.request(room);
         }
-        self.publisher.publish_message(room.lane, &NodeMessage::Heads(vec![room.head_at(seq)]));
+        self.publisher.publish_message(room.partition, &NodeMessage::Heads(vec![room.head_at(seq)]));
     }
 }

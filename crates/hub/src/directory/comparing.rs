@@ -34,7 +34,7 @@ impl Directory {
             let partitions = self.to_reload.taken().await;
             self.rooms.sweep(true);
             let mut concerned = self.rooms.joined();
-            concerned.retain(|room| partitions.contains(&room.lane));
+            concerned.retain(|room| partitions.contains(&room.partition));
             // Messages that the heads show to be missing are delivered before the members of thousands of conversations are read.
             if !(self.check_heads(&concerned).await && self.read_all_members(&concerned).await) {
                 tokio::time::sleep(TICK).await;
@@ -48,8 +48,8 @@ impl Directory {
         let mut interval = tokio::time::interval(LISTEN);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked: Option<Instant> = None;
-        while neighbours.lifetime().goes_on(&mut interval).await {
-            if !neighbours.may_lack() {
+        while neighbours.lifetime().next_tick(&mut interval).await {
+            if !neighbours.may_miss_messages() {
                 asked = None;
             } else if asked.is_none_or(|asked| asked.elapsed() >= TICK) {
                 asked = Some(Instant::now());
@@ -75,7 +75,7 @@ impl Directory {
     /// Checks each second which incarnation the database is in. After an outage it also compares the heads.
     pub async fn watch_incarnation_forever(self: Arc<Self>, lifetime: Lifetime) {
         let (mut interval, mut known, mut was_away) = (every_second(), None, false);
-        while lifetime.goes_on(&mut interval).await {
+        while lifetime.next_tick(&mut interval).await {
             match self.store.incarnation().await {
                 Ok(incarnation) => {
                     if known.as_ref() != Some(&incarnation) {
@@ -104,7 +104,7 @@ impl Directory {
                 Ok(heads) => heads,
                 Err(error) => {
                     tracing::debug!(%error, "heads could not be read; trying again with the next tick");
-                    rooms.iter().for_each(|room| self.reload(room.lane));
+                    rooms.iter().for_each(|room| self.reload(room.partition));
                     return false;
                 }
             };
@@ -133,7 +133,7 @@ impl Directory {
             Ok(read) => read,
             Err(error) => {
                 tracing::debug!(%error, "members could not be read again; they will be, later");
-                rooms.iter().for_each(|room| self.reload(room.lane));
+                rooms.iter().for_each(|room| self.reload(room.partition));
                 return false;
             }
         };
@@ -156,7 +156,7 @@ impl Directory {
         for (index, chunk) in rooms.chunks(CONVERSATIONS_PER_QUERY).enumerate() {
             if !self.read_members(chunk).await {
                 // If the database is down, don't ask it for each of the other conversations.
-                rooms[index * CONVERSATIONS_PER_QUERY..].iter().for_each(|room| self.reload(room.lane));
+                rooms[index * CONVERSATIONS_PER_QUERY..].iter().for_each(|room| self.reload(room.partition));
                 return false;
             }
         }

@@ -23,7 +23,7 @@ impl Directory {
         let (tenant, name, conversation) =
             (room.key.tenant.clone(), room.key.name.clone(), room.conversation);
         self.end(room);
-        self.publisher.publish_message(room.lane, &NodeMessage::Deleted { tenant, name, conversation });
+        self.publisher.publish_message(room.partition, &NodeMessage::Deleted { tenant, name, conversation });
     }
 
     /// Handles another node's message that a conversation was deleted.
@@ -31,7 +31,7 @@ impl Directory {
         self.deleted.enter(conversation);
         match self.rooms.known(tenant, name) {
             Some(room) if room.conversation == conversation => self.end(&room),
-            _ => self.rooms.doubt_load(tenant, name),
+            _ => self.rooms.restart_load(tenant, name),
         }
     }
 
@@ -104,7 +104,7 @@ impl Directory {
     /// Begins an incarnation of the database. Rooms of other incarnations are outdated.
     pub(super) fn begin_incarnation(&self, incarnation: &str) {
         self.deleted.clear();
-        self.rooms.doubt_all_loads();
+        self.rooms.restart_all_loads();
         let mut rooms = self.rooms.all();
         rooms.retain(|room| incarnation_of(&room.log) != incarnation);
         self.outdate(&rooms);

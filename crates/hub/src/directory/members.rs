@@ -20,7 +20,7 @@ impl Directory {
     /// Applies a change of membership. Tells the sessions that joined, and all of the user's sessions on this node.
     pub fn hear_member(&self, change: &MemberChange) {
         let MemberChange { tenant, name, conversation, version, user, member, owner } = change;
-        self.rooms.doubt_load(tenant, name);
+        self.rooms.restart_load(tenant, name);
         if self.deleted.contains(*conversation) {
             // All members were told that they are no longer members. They may be members of another conversation of that name by now.
             return;
@@ -81,7 +81,7 @@ impl Directory {
         conversation: ConversationId,
         version: Option<u64>,
     ) {
-        self.rooms.doubt_load(tenant, name);
+        self.rooms.restart_load(tenant, name);
         let Some(room) = self.rooms.known(tenant, name).filter(|room| room.conversation == conversation)
         else {
             return;
@@ -96,7 +96,7 @@ impl Directory {
         if room.begin_members_read() && self.member_reads.try_send(room.clone()).is_err() {
             room.end_members_read();
             // The whole partition is read instead.
-            self.reload(room.lane);
+            self.reload(room.partition);
         }
     }
 
@@ -113,8 +113,8 @@ impl Directory {
     /// Applies a change of membership on this node first, and then tells the others.
     pub fn tell_member(&self, change: MemberChange) {
         self.hear_member(&change);
-        let lane = starling_fanout::partition_of(&change.tenant, &change.name);
-        self.publisher.publish_message(lane, &NodeMessage::Member(change));
+        let partition = starling_fanout::partition_of(&change.tenant, &change.name);
+        self.publisher.publish_message(partition, &NodeMessage::Member(change));
     }
 
     /// Makes every node read the members again that knows an older version of them. `None`: every node reads them.
@@ -122,7 +122,7 @@ impl Directory {
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
         self.hear_members_version(&tenant, &name, room.conversation, version);
         let message = NodeMessage::Members { tenant, name, conversation: room.conversation, version };
-        self.publisher.publish_message(room.lane, &message);
+        self.publisher.publish_message(room.partition, &message);
     }
 
     /// Applies the members that were read, and tells what changed.
@@ -203,8 +203,8 @@ impl Directory {
         name: &ConversationName,
         conversation: Option<ConversationId>,
     ) {
-        self.rooms.doubt_load(tenant, name);
-        if let Some(room) = self.meant(tenant, name, conversation)
+        self.rooms.restart_load(tenant, name);
+        if let Some(room) = self.room_meant(tenant, name, conversation)
             && room.state().joined() > 0
         {
             self.reload_members(&room);
@@ -220,8 +220,8 @@ impl Directory {
         user: &UserName,
         seq: Seq,
     ) {
-        self.rooms.doubt_load(tenant, name);
-        if let Some(room) = self.meant(tenant, name, conversation) {
+        self.rooms.restart_load(tenant, name);
+        if let Some(room) = self.room_meant(tenant, name, conversation) {
             self.raise_read_mark(&room, user, seq);
         }
     }
@@ -229,11 +229,11 @@ impl Directory {
     /// Raises a read mark on this node first, and then tells the others.
     pub fn tell_read_mark(&self, room: &Room, user: &UserName, seq: Seq) {
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
-        self.rooms.doubt_load(&tenant, &name);
+        self.rooms.restart_load(&tenant, &name);
         self.raise_read_mark(room, user, seq);
         let (conversation, user) = (Some(room.conversation), user.clone());
         let message = NodeMessage::Read { tenant, name, conversation, user, seq };
-        self.publisher.publish_message(room.lane, &message);
+        self.publisher.publish_message(room.partition, &message);
     }
 
     /// Raises a read mark and tells the sessions that joined.
@@ -252,7 +252,7 @@ impl Directory {
 
     /// Returns the room that another node means by a name and an id. Nodes of older versions send no id, and mean the conversation that has
     /// the name now.
-    pub fn meant(
+    pub fn room_meant(
         &self,
         tenant: &TenantName,
         name: &ConversationName,

@@ -23,7 +23,7 @@ use crate::node_message::{CommittedMessage, Head};
 use crate::presence::Presence;
 use crate::publisher::{PartitionSet, Publisher};
 use crate::reads::Reads;
-use crate::room::{Room, Rooms, Taken};
+use crate::room::{FollowUp, Room, Rooms};
 use crate::sessions::{Attachments, Sessions};
 use crate::shards::Shards;
 
@@ -172,8 +172,8 @@ impl Directory {
         let CommittedMessage { tenant, name, conversation, seq, committed_at_us, payload, .. } = message;
         let event = || Encoded::from_json(payload, *committed_at_us);
         match self.rooms.feed(&*self.shards, tenant, name, *conversation, *seq, event) {
-            Some(Taken::Holed(room)) => self.repairs.request(&room),
-            Some(Taken::Gone(room)) => self.end(&room),
+            Some(FollowUp::Repair(room)) => self.repairs.request(&room),
+            Some(FollowUp::End(room)) => self.end(&room),
             None => {}
         }
     }

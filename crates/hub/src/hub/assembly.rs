@@ -212,7 +212,7 @@ impl Hub {
             let neighbours = || self.neighbours.clone();
             essential::spawn(runtime, "announce_holds", holding().announce_forever(neighbours()));
             essential::spawn(runtime, "prolong_presence", presence().prolong_forever(lifetime()));
-            essential::spawn(runtime, "tell_connections", self.places.clone().tell_forever());
+            essential::spawn(runtime, "tell_connections", self.places.clone().report_forever());
             essential::spawn(runtime, "follow_log", directory().follow_log_forever(neighbours()));
             essential::spawn(runtime, "check_sessions", holding().check_forever(lifetime()));
             essential::spawn(runtime, "reload_presence", presence().reload_forever(lifetime()));

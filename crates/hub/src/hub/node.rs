@@ -9,11 +9,11 @@ use starling_session_store::NodeRecord;
 use tokio::time::{Instant, timeout_at};
 
 use crate::hub::Hub;
-use crate::neighbours::{LocalNode, Standing, Unsure};
+use crate::neighbours::{LoadsUnknown, LocalNode, NodeHealth};
 use crate::node_message::NodeMessage;
 
 /// How often a leaving node checks whether its work for Redis and the database has been done.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 impl LocalNode for Hub {
     fn record(&self) -> NodeRecord {
@@ -39,7 +39,7 @@ impl LocalNode for Hub {
     fn hear_died(&self, nodes: &[String]) {
         self.presence.forget_nodes(&nodes.iter().map(String::as_str).collect::<Vec<_>>());
         // The dead node may not have published its last messages and changes of members.
-        self.topics.doubt();
+        self.topics.forget_positions();
         self.reload(None);
     }
 
@@ -86,8 +86,8 @@ impl Hub {
     }
 
     /// Returns how well this node can serve its clients now.
-    pub fn standing(&self) -> Standing {
-        self.neighbours.standing()
+    pub fn node_health(&self) -> NodeHealth {
+        self.neighbours.node_health()
     }
 
     /// Returns the state of the link to Redis. `None`: there is no link.
@@ -101,7 +101,7 @@ impl Hub {
     }
 
     /// Returns the number of sessions on each of the other nodes, except those that drain.
-    pub fn loads_of_others(&self) -> Result<Vec<u64>, Unsure> {
+    pub fn loads_of_others(&self) -> Result<Vec<u64>, LoadsUnknown> {
         self.neighbours.loads()
     }
 
@@ -121,7 +121,7 @@ impl Hub {
                 && self.publisher.is_idle()
         };
         while !is_done() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

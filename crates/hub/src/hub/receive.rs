@@ -28,7 +28,7 @@ impl Receiver for Subscription {
     fn receive(&self, delivery: Delivery) {
         let Some(hub) = self.hub.upgrade() else { return };
         match delivery {
-            Delivery::Publication { partition: lane, body } => hub.hear_body(Some(lane), &body),
+            Delivery::Publication { partition, body } => hub.hear_body(Some(partition), &body),
             Delivery::Direct { body } => hub.hear_body(None, &body),
             Delivery::Topic { tenant, topic, epoch, offset, body } => {
                 let key = TopicKey { tenant, name: topic };
@@ -37,7 +37,7 @@ impl Receiver for Subscription {
             Delivery::Probe { nonce } => hub.neighbours.hear_probe(nonce),
             Delivery::Down => {
                 METRICS.fanout_up.set(0.0);
-                hub.topics.doubt();
+                hub.topics.forget_positions();
             }
             Delivery::Gap { partition } => hub.hear_gap(partition),
         }
@@ -73,7 +73,7 @@ impl Hub {
             "publications may have been lost; reading the missing messages from the log"
         );
         self.neighbours.hear_gap(partition.is_none());
-        self.topics.doubt();
+        self.topics.forget_positions();
         self.reload(partition);
         if partition.is_none() {
             // Sessions may have been ended or attached elsewhere. Their nodes are told so only once, and directly.
@@ -93,13 +93,13 @@ impl Hub {
     fn hear(&self, partition: Option<u16>, message: NodeMessage) {
         match message {
             NodeMessage::Typing { tenant, name, conversation, user, typing } => {
-                if let Some(room) = self.directory.meant(&tenant, &name, conversation) {
+                if let Some(room) = self.directory.room_meant(&tenant, &name, conversation) {
                     let event = protocol::Typing { conversation: name, user: user.clone(), typing };
                     room.broadcast(&*self.shards, event, Some(&user));
                 }
             }
             NodeMessage::Presence { tenant, name, conversation, user, node, devices, last_seen_ms } => {
-                if let Some(room) = self.directory.meant(&tenant, &name, conversation) {
+                if let Some(room) = self.directory.room_meant(&tenant, &name, conversation) {
                     self.presence.hear(&room, &user, &node, devices, last_seen_ms);
                 }
             }
@@ -124,12 +124,14 @@ impl Hub {
                     if stamp.is_some() {
                         // This message may arrive before the direct one to this node, or instead of it. First the older session is closed
                         // here, so that its user lingers; then the user stops lingering in this partition.
-                        self.holding.hear_rival(&session, &to, stamp);
+                        self.holding.hear_other_attach(&session, &to, stamp);
                     }
                     self.presence.stop_lingering_in(partition, &session, stamp);
                 }
             }
-            NodeMessage::Superseded { session, to, stamp } => self.holding.hear_rival(&session, &to, stamp),
+            NodeMessage::Superseded { session, to, stamp } => {
+                self.holding.hear_other_attach(&session, &to, stamp)
+            }
             NodeMessage::GivenBack { session, stamp } => self.holding.take_back(&session, stamp),
             NodeMessage::Ended { session } => self.ended.end_here(&session),
             NodeMessage::Restored { node } => {

@@ -18,7 +18,7 @@ const SWEEP_EVERY: u64 = 10;
 impl Hub {
     pub(super) async fn tick_forever(self: Arc<Self>) {
         let (mut interval, mut ticks) = (every_second(), 0);
-        while self.neighbours.lifetime().goes_on(&mut interval).await {
+        while self.neighbours.lifetime().next_tick(&mut interval).await {
             ticks += 1;
             self.tick(ticks);
         }

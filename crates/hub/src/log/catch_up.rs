@@ -37,8 +37,8 @@ pub type LogPage = Arc<[(Seq, Encoded)]>;
 
 type Answer = Result<LogPage, CommandError>;
 /// The key of a read: a conversation, and the seq after which its page begins.
-type Wanted = (ConversationId, Seq);
-type Told = oneshot::Receiver<Answer>;
+type PageKey = (ConversationId, Seq);
+type AnswerReceiver = oneshot::Receiver<Answer>;
 /// A read that has not begun. It is charged to the user in whose turn it is made.
 type Read = Box<dyn FnOnce(User) -> BoxFuture<'static, Answer> + Send>;
 
@@ -86,13 +86,13 @@ impl CatchUp {
 struct LogReads {
     turns: Arc<Reads>,
     /// Reads that are under way or wait for a turn. There are at most as many as connections, since each connection makes one at a time.
-    under_way: Mutex<Map<Wanted, UnderWay>>,
+    under_way: Mutex<Map<PageKey, UnderWay>>,
     /// The last read to which the database did not respond.
     fault: Mutex<Option<(Instant, CommandError)>>,
 }
 
 struct UnderWay {
-    told: WeakShared<Told>,
+    told: WeakShared<AnswerReceiver>,
     pending: Arc<Mutex<Pending>>,
 }
 
@@ -113,12 +113,12 @@ impl LogReads {
         })
     }
 
-    /// Makes the read `wanted` on `runtime`, in the first turn of a user who wants it. If the same read is already under way, its answer is
+    /// Makes the read with this key on `runtime`, in the first turn of a user who wants it. If the same read is already under way, its answer is
     /// shared and `read` is dropped.
     pub fn read<F, R>(
         self: &Arc<Self>,
         runtime: &Handle,
-        wanted: Wanted,
+        key: PageKey,
         reader: User,
         read: F,
     ) -> impl Future<Output = Answer> + use<F, R>
@@ -126,14 +126,14 @@ impl LogReads {
         F: FnOnce(User) -> R + Send + 'static,
         R: Future<Output = Answer> + Send + 'static,
     {
-        let (shared, pending) = self.join(wanted).unwrap_or_else(|| {
+        let (shared, pending) = self.join(key).unwrap_or_else(|| {
             let (teller, told) = oneshot::channel();
             let shared = told.shared();
             let read: Read = Box::new(move |reader| read(reader).boxed());
             let pending = Pending { read: Some((teller, read)), readers: Set::default() };
             let pending = Arc::new(Mutex::new(pending));
             if let Some(told) = shared.downgrade() {
-                self.under_way.lock().insert(wanted, UnderWay { told, pending: pending.clone() });
+                self.under_way.lock().insert(key, UnderWay { told, pending: pending.clone() });
             }
             (shared, pending)
         });
@@ -146,7 +146,7 @@ impl LogReads {
                 clippy::disallowed_methods,
                 reason = "a read that fails is told to those who wait for it"
             )]
-            runtime.spawn(self.clone().perform(wanted, reader, pending));
+            runtime.spawn(self.clone().perform(key, reader, pending));
         }
         async move {
             let gone = |_| Err(CommandError::unavailable("the node is stopping"));
@@ -154,18 +154,18 @@ impl LogReads {
         }
     }
 
-    fn join(&self, wanted: Wanted) -> Option<(Shared<Told>, Arc<Mutex<Pending>>)> {
+    fn join(&self, key: PageKey) -> Option<(Shared<AnswerReceiver>, Arc<Mutex<Pending>>)> {
         let under_way = self.under_way.lock();
-        let found = under_way.get(&wanted)?;
+        let found = under_way.get(&key)?;
         Some((found.told.upgrade()?, found.pending.clone()))
     }
 
-    async fn perform(self: Arc<Self>, wanted: Wanted, reader: User, pending: Arc<Mutex<Pending>>) {
+    async fn perform(self: Arc<Self>, key: PageKey, reader: User, pending: Arc<Mutex<Pending>>) {
         let Ok(_turn) = self.turns.turn_some_time(&reader).await else { return };
         // Another user's turn may have come first.
         let Some((teller, read)) = pending.lock().read.take() else { return };
         if teller.is_closed() {
-            self.forget(wanted, &pending);
+            self.forget(key, &pending);
             return;
         }
         let answer = match self.known_fault() {
@@ -176,17 +176,17 @@ impl LogReads {
                 answer
             }
         };
-        self.forget(wanted, &pending);
+        self.forget(key, &pending);
         // Every caller may have gone.
         let _ = teller.send(answer);
     }
 
     /// Forgets a read that has ended, so that the next caller reads the log again: it may have grown.
-    fn forget(&self, wanted: Wanted, pending: &Arc<Mutex<Pending>>) {
+    fn forget(&self, key: PageKey, pending: &Arc<Mutex<Pending>>) {
         let mut under_way = self.under_way.lock();
         // If all callers had gone, another one may have started a new read under the same key.
-        if under_way.get(&wanted).is_some_and(|found| Arc::ptr_eq(&found.pending, pending)) {
-            under_way.remove(&wanted);
+        if under_way.get(&key).is_some_and(|found| Arc::ptr_eq(&found.pending, pending)) {
+            under_way.remove(&key);
         }
     }
 

@@ -17,7 +17,7 @@ impl Neighbours {
     /// Renews the lease each second. This is a task of its own, so that a database that hangs does not make the node look dead.
     pub(super) async fn beat_forever(self: Arc<Self>, local: Arc<impl LocalNode>) {
         let mut interval = every_second();
-        while self.lifetime.goes_on(&mut interval).await {
+        while self.lifetime.next_tick(&mut interval).await {
             self.beat(&*local).await;
         }
     }

@@ -13,7 +13,7 @@ pub(crate) struct Lifetime {
 
 impl Lifetime {
     /// Waits for the next turn of a loop. `false`: the node has left, and the loop must end.
-    pub async fn goes_on(&self, interval: &mut Interval) -> bool {
+    pub async fn next_tick(&self, interval: &mut Interval) -> bool {
         interval.tick().await;
         !self.has_ended()
     }

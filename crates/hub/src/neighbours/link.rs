@@ -10,7 +10,7 @@ impl Neighbours {
     /// Tends the link each second.
     pub(super) async fn tend_link_forever(self: Arc<Self>) {
         let mut interval = every_second();
-        while self.lifetime.goes_on(&mut interval).await {
+        while self.lifetime.next_tick(&mut interval).await {
             self.tend_link().await;
         }
     }

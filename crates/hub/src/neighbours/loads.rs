@@ -10,7 +10,7 @@ use super::Neighbours;
 
 /// Why the number of sessions on the other nodes is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsure {
+pub enum LoadsUnknown {
     /// This node does not hear the others.
     Deaf,
     /// The session store has not responded lately.
@@ -20,28 +20,28 @@ pub enum Unsure {
     /// A node with a lease has not been heard lately and may be dead.
     Silent,
     /// A node does not report its number of sessions, since it runs another version.
-    Unsaid,
+    Unreported,
 }
 
-impl Unsure {
+impl LoadsUnknown {
     /// Returns the reason as one word, for logs.
     pub fn as_str(self) -> &'static str {
         match self {
-            Unsure::Deaf => "deaf",
-            Unsure::Stale => "stale",
-            Unsure::Changed => "changed",
-            Unsure::Silent => "silent",
-            Unsure::Unsaid => "unsaid",
+            LoadsUnknown::Deaf => "deaf",
+            LoadsUnknown::Stale => "stale",
+            LoadsUnknown::Changed => "changed",
+            LoadsUnknown::Silent => "silent",
+            LoadsUnknown::Unreported => "unsaid",
         }
     }
 }
 
 impl Neighbours {
     /// Returns the number of sessions on each of the other nodes, except those that drain.
-    pub fn loads(&self) -> Result<Vec<u64>, Unsure> {
+    pub fn loads(&self) -> Result<Vec<u64>, LoadsUnknown> {
         let now = Instant::now();
         if !self.hears() {
-            return Err(Unsure::Deaf);
+            return Err(LoadsUnknown::Deaf);
         }
         self.registry.judge(now)?;
         loads(&self.serving(), |node| self.peers.is_heard(node, now))
@@ -54,9 +54,13 @@ impl Neighbours {
     }
 }
 
-fn loads(others: &[NodeRecord], is_heard: impl Fn(&str) -> bool) -> Result<Vec<u64>, Unsure> {
+fn loads(others: &[NodeRecord], is_heard: impl Fn(&str) -> bool) -> Result<Vec<u64>, LoadsUnknown> {
     let load = |record: &NodeRecord| {
-        if is_heard(&record.node) { record.sessions.ok_or(Unsure::Unsaid) } else { Err(Unsure::Silent) }
+        if is_heard(&record.node) {
+            record.sessions.ok_or(LoadsUnknown::Unreported)
+        } else {
+            Err(LoadsUnknown::Silent)
+        }
     };
     others.iter().map(load).collect()
 }
@@ -74,8 +78,8 @@ mod tests {
         let (full, empty, old) = (record("full", Some(90)), record("empty", Some(0)), record("old", None));
         let all = |_: &str| true;
         assert_eq!(loads(&[full.clone(), empty.clone()], all), Ok(vec![90, 0]));
-        assert_eq!(loads(&[full.clone(), old], all), Err(Unsure::Unsaid));
-        assert_eq!(loads(&[full, empty], |node| node != "empty"), Err(Unsure::Silent));
+        assert_eq!(loads(&[full.clone(), old], all), Err(LoadsUnknown::Unreported));
+        assert_eq!(loads(&[full, empty], |node| node != "empty"), Err(LoadsUnknown::Silent));
         assert_eq!(loads(&[], all), Ok(vec![]));
     }
 }

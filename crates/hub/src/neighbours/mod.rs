@@ -7,21 +7,21 @@ mod lease;
 mod lifetime;
 mod link;
 mod loads;
+mod node_health;
 mod peers;
 mod probes;
 mod registry;
-mod standing;
 mod worker;
 
 use std::sync::Arc;
 
 pub(crate) use lifetime::Lifetime;
-pub use loads::Unsure;
+pub use loads::LoadsUnknown;
+use node_health::HealthReports;
+pub use node_health::NodeHealth;
 use peers::Peers;
 use probes::Probes;
 use registry::Registry;
-pub use standing::Standing;
-use standing::Standings;
 use starling_conversation_store::ConversationStore;
 use starling_fanout::{Fanout, LinkStatus};
 use starling_model::TenantName;
@@ -54,7 +54,7 @@ pub(crate) struct Neighbours {
     /// The probes that show whether this node hears what is published.
     probes: Probes,
     /// Whether this node serves as well as the others while it is deaf.
-    standings: Standings,
+    health_reports: HealthReports,
     /// Held while the lease is renewed or ended.
     lease: tokio::sync::Mutex<()>,
     /// Ends when this node leaves the cluster.
@@ -93,7 +93,7 @@ impl Neighbours {
             registry: Registry::default(),
             peers: Peers::default(),
             probes: Probes::default(),
-            standings: Standings::default(),
+            health_reports: HealthReports::default(),
             lease: tokio::sync::Mutex::default(),
             lifetime: Lifetime::default(),
         })
@@ -120,8 +120,8 @@ impl Neighbours {
 
     /// Whether the log may have messages that this node did not hear of: because it is deaf, or because another node may not have published
     /// them.
-    pub fn may_lack(&self) -> bool {
-        !self.hears() || self.peers.may_owe(Instant::now())
+    pub fn may_miss_messages(&self) -> bool {
+        !self.hears() || self.peers.may_have_unpublished(Instant::now())
     }
 
     /// Returns the state of the link to Redis. `None`: there is no link.
@@ -170,14 +170,14 @@ impl Neighbours {
         self.probes.reset();
         if of_all {
             // Clients of the other nodes may have moved during the gap.
-            self.registry.unsettle();
+            self.registry.note_change();
         }
     }
 
     /// Publishes each second that this node is there.
     async fn say_here_forever(self: Arc<Self>) {
         let mut interval = crate::clock::every_second();
-        while self.lifetime.goes_on(&mut interval).await {
+        while self.lifetime.next_tick(&mut interval).await {
             self.publisher.publish_message(0, &NodeMessage::Here { node: self.node.clone() });
         }
     }

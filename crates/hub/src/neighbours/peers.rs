@@ -78,7 +78,7 @@ impl Peers {
     }
 
     /// Whether a node may have committed messages that it did not publish.
-    pub fn may_owe(&self, now: Instant) -> bool {
+    pub fn may_have_unpublished(&self, now: Instant) -> bool {
         let mut inner = self.inner.lock();
         inner.retain(|_, peer| match *peer {
             Peer::Heard(at) => now.duration_since(at) < SILENT_FOR,
@@ -105,20 +105,20 @@ mod tests {
     fn a_node_that_falls_silent_is_reckoned_with_until_it_is_heard_or_long_gone() {
         let (peers, began) = (Peers::default(), Instant::now());
         let after = |seconds: f64| began + Duration::from_secs_f64(seconds);
-        assert!(!peers.may_owe(began), "alone");
+        assert!(!peers.may_have_unpublished(began), "alone");
         peers.expect("a", began);
         peers.hear(&"b".into(), began);
-        assert!(!peers.may_owe(after(1.4)));
+        assert!(!peers.may_have_unpublished(after(1.4)));
         assert!(peers.is_heard("a", after(2.9)) && !peers.is_heard("a", after(3.0)));
         assert!(!peers.is_heard("c", began), "never heard of");
         peers.hear(&"b".into(), after(1.4));
-        assert!(peers.may_owe(after(1.5)), "nothing was heard of one that has a lease");
+        assert!(peers.may_have_unpublished(after(1.5)), "nothing was heard of one that has a lease");
         peers.hear(&"a".into(), after(1.6));
-        assert!(!peers.may_owe(after(2.8)));
+        assert!(!peers.may_have_unpublished(after(2.8)));
         // A renewed lease does not prove that the node can be heard.
         peers.expect("a", after(3.0));
-        assert!(peers.may_owe(after(3.2)) && peers.may_owe(after(600.0)));
-        assert!(!peers.may_owe(after(602.0)));
+        assert!(peers.may_have_unpublished(after(3.2)) && peers.may_have_unpublished(after(600.0)));
+        assert!(!peers.may_have_unpublished(after(602.0)));
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
         peers.leave(&"a".into(), began);
         peers.hear(&"a".into(), after(1));
         peers.expect("a", after(2));
-        assert!(peers.may_owe(began) && peers.may_owe(after(14)));
-        assert!(!peers.may_owe(after(15)));
+        assert!(peers.may_have_unpublished(began) && peers.may_have_unpublished(after(14)));
+        assert!(!peers.may_have_unpublished(after(15)));
     }
 }

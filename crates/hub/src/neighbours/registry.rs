@@ -7,7 +7,7 @@ use starling_session_store::NodeRecord;
 use tokio::time::Instant;
 
 use super::changes::Changes;
-use super::loads::Unsure;
+use super::loads::LoadsUnknown;
 
 /// Maximum age of the session store's last list. Each node asks for it every second.
 const FRESH: Duration = Duration::from_secs(3);
@@ -71,7 +71,7 @@ impl Registry {
     }
 
     /// Makes loads count as unknown for a while, since this node may have missed changes of the others.
-    pub fn unsettle(&self) {
+    pub fn note_change(&self) {
         self.inner.lock().freshness.changed = Some(Instant::now());
     }
 
@@ -86,7 +86,7 @@ impl Registry {
     }
 
     /// Checks whether the list is certain enough to compare loads.
-    pub fn judge(&self, now: Instant) -> Result<(), Unsure> {
+    pub fn judge(&self, now: Instant) -> Result<(), LoadsUnknown> {
         self.inner.lock().freshness.judge(now)
     }
 }
@@ -101,12 +101,12 @@ impl Freshness {
         self.read = Some(now);
     }
 
-    fn judge(&self, now: Instant) -> Result<(), Unsure> {
+    fn judge(&self, now: Instant) -> Result<(), LoadsUnknown> {
         let within = |time: Option<Instant>, limit| time.is_some_and(|time| now.duration_since(time) < limit);
         if !within(self.read, FRESH) {
-            Err(Unsure::Stale)
+            Err(LoadsUnknown::Stale)
         } else if within(self.changed, SETTLE) {
-            Err(Unsure::Changed)
+            Err(LoadsUnknown::Changed)
         } else {
             Ok(())
         }
@@ -121,24 +121,24 @@ mod tests {
     fn the_nodes_are_known_while_the_store_answers_and_once_they_have_settled() {
         let (mut freshness, began) = (Freshness::default(), Instant::now());
         let after = |seconds: u64| began + Duration::from_secs(seconds);
-        assert_eq!(freshness.judge(began), Err(Unsure::Stale), "nobody has said anything");
+        assert_eq!(freshness.judge(began), Err(LoadsUnknown::Stale), "nobody has said anything");
         for second in 0..=40 {
             freshness.read(after(second), false);
-            let expected = if second < 30 { Err(Unsure::Changed) } else { Ok(()) };
+            let expected = if second < 30 { Err(LoadsUnknown::Changed) } else { Ok(()) };
             assert_eq!(freshness.judge(after(second)), expected, "after {second} s");
         }
         assert_eq!(freshness.judge(after(42)), Ok(()));
-        assert_eq!(freshness.judge(after(43)), Err(Unsure::Stale));
+        assert_eq!(freshness.judge(after(43)), Err(LoadsUnknown::Stale));
         freshness.read(after(44), false);
-        assert_eq!(freshness.judge(after(44)), Err(Unsure::Changed), "it was blind for a while");
+        assert_eq!(freshness.judge(after(44)), Err(LoadsUnknown::Changed), "it was blind for a while");
         for second in 45..=100 {
             freshness.read(after(second), second == 75);
         }
-        assert_eq!(freshness.judge(after(100)), Err(Unsure::Changed), "a node came at 75 s");
+        assert_eq!(freshness.judge(after(100)), Err(LoadsUnknown::Changed), "a node came at 75 s");
         freshness.read(after(105), false);
         freshness.read(after(106), false);
         freshness.changed = Some(after(90));
-        assert_eq!(freshness.judge(after(106)), Err(Unsure::Changed));
+        assert_eq!(freshness.judge(after(106)), Err(LoadsUnknown::Changed));
     }
 
     #[test]

@@ -12,13 +12,13 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{LocalNode, Neighbours, Standing};
+use super::{LocalNode, Neighbours, NodeHealth};
 use crate::node_message::{self, Heard, NodeMessage};
 use crate::publisher::Publisher;
 use crate::{HubConfig, clock};
 
 /// How often a leaving worker checks whether its publications have been sent.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The parts that a worker consists of.
 pub struct WorkerParts {
@@ -91,7 +91,7 @@ impl Worker {
         self.neighbours.say_leaving();
         let said = async {
             while !self.publisher.is_idle() {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         let leaving = async { tokio::join!(self.neighbours.end_lease(), said) };
@@ -101,8 +101,8 @@ impl Worker {
     }
 
     /// Returns how well this node hears the others now.
-    pub fn standing(&self) -> Standing {
-        self.neighbours.standing()
+    pub fn node_health(&self) -> NodeHealth {
+        self.neighbours.node_health()
     }
 
     /// Returns the state of the link to Redis. `None`: there is no link.

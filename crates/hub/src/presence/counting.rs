@@ -9,7 +9,7 @@ use super::Presence;
 use crate::clock;
 use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
-use crate::room::online::Shift;
+use crate::room::online::OnlineChange;
 use crate::room::{Room, RoomState};
 
 impl Presence {
@@ -53,8 +53,8 @@ impl Presence {
         if state.joined() == 0 && !state.online_known {
             return;
         }
-        let shift = state.online.set(user, node, devices);
-        self.tell(room, &state, user, shift, last_seen_ms);
+        let change = state.online.set(user, node, devices);
+        self.tell(room, &state, user, change, last_seen_ms);
     }
 
     /// Removes the presence entries of dead nodes in all rooms. Entries of other unknown nodes stay, since they may belong to a node whose
@@ -67,7 +67,7 @@ impl Presence {
             let mut state = room.state();
             state.presence_reads.lose_node();
             for user in state.online.keep_nodes(lives) {
-                self.tell(&room, &state, &user, Shift::Went, Some(now_ms));
+                self.tell(&room, &state, &user, OnlineChange::WentOffline, Some(now_ms));
                 self.last_seen.note(&room.key.tenant, &user, now_ms);
             }
         }
@@ -86,17 +86,24 @@ impl Presence {
             return;
         }
         METRICS.presence_changes.increment(1);
-        let shift = state.online.set(user, &self.node, devices);
-        self.tell(room, state, user, shift, last_seen_ms);
+        let change = state.online.set(user, &self.node, devices);
+        self.tell(room, state, user, change, last_seen_ms);
         self.write_devices(room, user, devices, last_seen_ms);
     }
 
     /// Tells a room's sessions if a user came online or went offline.
-    fn tell(&self, room: &Room, state: &RoomState, user: &UserName, shift: Shift, last_seen_ms: Option<i64>) {
-        match shift {
-            Shift::Came => state.tell_presence(room, &*self.shards, user, true, None),
-            Shift::Went => state.tell_presence(room, &*self.shards, user, false, last_seen_ms),
-            Shift::None => {}
+    fn tell(
+        &self,
+        room: &Room,
+        state: &RoomState,
+        user: &UserName,
+        change: OnlineChange,
+        last_seen_ms: Option<i64>,
+    ) {
+        match change {
+            OnlineChange::CameOnline => state.tell_presence(room, &*self.shards, user, true, None),
+            OnlineChange::WentOffline => state.tell_presence(room, &*self.shards, user, false, last_seen_ms),
+            OnlineChange::None => {}
         }
     }
 
@@ -114,7 +121,7 @@ impl Presence {
                 devices,
                 last_seen_ms,
             };
-            self.writer.publish_when_written(room.lane, &message);
+            self.writer.publish_when_written(room.partition, &message);
         }
     }
 }

@@ -49,7 +49,7 @@ impl LastSeenTimes {
     /// Writes the noted times each second.
     pub async fn write_forever(self: Arc<Self>, lifetime: Lifetime) {
         let mut interval = every_second();
-        while lifetime.goes_on(&mut interval).await {
+        while lifetime.next_tick(&mut interval).await {
             self.write().await;
         }
     }

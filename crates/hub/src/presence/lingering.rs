@@ -112,7 +112,7 @@ impl Lingering {
         if before.is_some_and(|stamp| stamp < lingerer.stamp) {
             return None;
         }
-        let rooms: Vec<_> = lingerer.rooms.extract_if(.., |room| room.lane == partition).collect();
+        let rooms: Vec<_> = lingerer.rooms.extract_if(.., |room| room.partition == partition).collect();
         let taken = Lingerer { user: lingerer.user.clone(), rooms, ..*lingerer };
         if lingerer.rooms.is_empty() {
             inner.remove(session);

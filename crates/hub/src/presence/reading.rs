@@ -34,9 +34,9 @@ impl Presence {
     pub async fn reload_forever(self: Arc<Self>, lifetime: Lifetime) {
         while !lifetime.has_ended() {
             let partitions = self.to_reload.taken().await;
-            self.rooms.doubt_presence();
+            self.rooms.forget_idle_presence();
             let mut rooms = self.rooms.joined();
-            rooms.retain(|room| partitions.contains(&room.lane));
+            rooms.retain(|room| partitions.contains(&room.partition));
             if !self.read(&rooms).await {
                 tokio::time::sleep(TICK).await;
             }
@@ -90,10 +90,10 @@ impl Presence {
             }
             let Some(doubtful) = doubtful else {
                 // If the store is down, don't ask it for each of the other rooms.
-                rooms[index * ROOMS_PER_READ..].iter().for_each(|room| self.reload(room.lane));
+                rooms[index * ROOMS_PER_READ..].iter().for_each(|room| self.reload(room.partition));
                 return false;
             };
-            doubtful.iter().for_each(|room| self.reload(room.lane));
+            doubtful.iter().for_each(|room| self.reload(room.partition));
         }
         true
     }
@@ -167,7 +167,7 @@ impl Drop for Reading<'_> {
     fn drop(&mut self) {
         for (room, begun) in self.under_way.drain(..) {
             if room.state().presence_reads.end(begun, false).again {
-                self.presence.reload(room.lane);
+                self.presence.reload(room.partition);
             }
         }
     }

@@ -52,7 +52,7 @@ impl CommittedHeads {
     pub fn to_announce(&self, keep: bool) -> Vec<(u16, Vec<Head>)> {
         let mut by_partition: Map<u16, Vec<Head>> = Map::default();
         self.heads.lock().retain(|_, head| {
-            by_partition.entry(head.room.lane).or_default().push(head.room.head_at(head.seq));
+            by_partition.entry(head.room.partition).or_default().push(head.room.head_at(head.seq));
             if !keep {
                 head.announcements_left -= 1;
             }

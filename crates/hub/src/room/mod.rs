@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
-pub(crate) use rooms::{Rooms, Taken};
+pub(crate) use rooms::{FollowUp, Rooms};
 use starling_conversation_store::{Conversation, ConversationId};
 use starling_model::{ConversationName, Seq, TenantName, UserName};
 use starling_session_store::{ConversationKey, JoinedConversation};
@@ -48,7 +48,7 @@ pub struct Room {
     /// The highest seq that the database reported to this node. A database that has fewer messages later was set back.
     logged: AtomicU64,
     /// The partition of the fan-out that the conversation's publications take.
-    pub lane: u16,
+    pub partition: u16,
     /// When the room was last used, in seconds since the node started. Unused rooms are forgotten.
     used_at_s: AtomicU64,
     /// Whether a repair is under way.
@@ -103,14 +103,14 @@ pub struct RoomState {
 impl Room {
     /// Makes a room from a conversation that was read from the database.
     pub fn new(key: RoomKey, id: RoomId, shards: usize, conversation: Conversation) -> Room {
-        let lane = starling_fanout::partition_of(&key.tenant, &key.name);
+        let partition = starling_fanout::partition_of(&key.tenant, &key.name);
         Room {
             key,
             id,
             conversation: conversation.id,
             log: conversation.log.as_str().into(),
             logged: AtomicU64::new(conversation.head.get()),
-            lane,
+            partition,
             used_at_s: AtomicU64::new(0),
             repairing: AtomicBool::new(false),
             reading_members: AtomicBool::new(false),

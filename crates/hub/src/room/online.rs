@@ -14,18 +14,18 @@ pub struct Online {
 
 /// The effect of a change on a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shift {
+pub enum OnlineChange {
     /// The user came online.
-    Came,
+    CameOnline,
     /// The user went offline.
-    Went,
+    WentOffline,
     /// Nothing changed for the user.
     None,
 }
 
 impl Online {
     /// Sets the number of a user's sessions on a node.
-    pub fn set(&mut self, user: &UserName, node: &Arc<str>, devices: u32) -> Shift {
+    pub fn set(&mut self, user: &UserName, node: &Arc<str>, devices: u32) -> OnlineChange {
         if devices == 0 {
             return self.remove(user, node);
         }
@@ -35,7 +35,7 @@ impl Online {
             Some((_, count)) => *count = devices,
             None => nodes.push((node.clone(), devices)),
         }
-        if came { Shift::Came } else { Shift::None }
+        if came { OnlineChange::CameOnline } else { OnlineChange::None }
     }
 
     /// Returns the number of a user's sessions on a node.
@@ -76,14 +76,14 @@ impl Online {
         gone
     }
 
-    fn remove(&mut self, user: &UserName, node: &Arc<str>) -> Shift {
-        let Some(nodes) = self.users.get_mut(user) else { return Shift::None };
+    fn remove(&mut self, user: &UserName, node: &Arc<str>) -> OnlineChange {
+        let Some(nodes) = self.users.get_mut(user) else { return OnlineChange::None };
         nodes.retain(|(name, _)| name != node);
         if nodes.is_empty() {
             self.users.remove(user);
-            return Shift::Went;
+            return OnlineChange::WentOffline;
         }
-        Shift::None
+        OnlineChange::None
     }
 }
 
@@ -95,12 +95,12 @@ mod tests {
     fn a_user_is_there_from_the_first_device_to_the_last_on_any_node() {
         let mut online = Online::default();
         let (ann, a, b): (UserName, Arc<str>, Arc<str>) = ("ann".into(), "a".into(), "b".into());
-        assert_eq!(online.set(&ann, &a, 1), Shift::Came);
-        assert_eq!(online.set(&ann, &b, 2), Shift::None);
+        assert_eq!(online.set(&ann, &a, 1), OnlineChange::CameOnline);
+        assert_eq!(online.set(&ann, &b, 2), OnlineChange::None);
         assert_eq!(online.devices(&ann), 3);
-        assert_eq!(online.set(&ann, &a, 0), Shift::None);
-        assert_eq!(online.set(&ann, &b, 0), Shift::Went);
-        assert_eq!(online.set(&ann, &b, 0), Shift::None);
+        assert_eq!(online.set(&ann, &a, 0), OnlineChange::None);
+        assert_eq!(online.set(&ann, &b, 0), OnlineChange::WentOffline);
+        assert_eq!(online.set(&ann, &b, 0), OnlineChange::None);
     }
 
     #[test]

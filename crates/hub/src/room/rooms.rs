@@ -40,12 +40,12 @@ pub struct Rooms {
     began: Instant,
 }
 
-/// What remains to be done after a message.
-pub enum Taken {
-    /// Fill a hole before it in this room.
-    Holed(Arc<Room>),
-    /// Forget this room: another conversation has its name now.
-    Gone(Arc<Room>),
+/// What the caller must do after a message.
+pub enum FollowUp {
+    /// Fill the hole before the message in this room.
+    Repair(Arc<Room>),
+    /// End this room: another conversation has its name now.
+    End(Arc<Room>),
 }
 
 enum Slot {
@@ -57,13 +57,13 @@ enum Slot {
 struct Loading {
     room: OnceCell<Option<Arc<Room>>>,
     /// Messages that were published during the load.
-    early: Mutex<Vec<Early>>,
+    early: Mutex<Vec<EarlyMessage>>,
     /// Whether members may have changed during the load.
     stale: AtomicBool,
 }
 
 /// A message that was published while its conversation was being loaded.
-struct Early {
+struct EarlyMessage {
     conversation: ConversationId,
     seq: Seq,
     event: Arc<Encoded>,
@@ -145,7 +145,7 @@ impl Rooms {
         conversation: ConversationId,
         seq: Seq,
         event: impl FnOnce() -> Encoded,
-    ) -> Option<Taken> {
+    ) -> Option<FollowUp> {
         let room = {
             let part = self.part(tenant, name).lock();
             match part.get(&KeyRef(tenant, name))? {
@@ -153,7 +153,7 @@ impl Rooms {
                 Slot::Loading(loading) => {
                     let mut early = loading.early.lock();
                     if early.len() < EARLY_MAX {
-                        early.push(Early { conversation, seq, event: Arc::new(event()) });
+                        early.push(EarlyMessage { conversation, seq, event: Arc::new(event()) });
                     }
                     return None;
                 }
@@ -161,7 +161,7 @@ impl Rooms {
         };
         if room.conversation != conversation {
             // The conversation was deleted and created again. Ids only grow, so the lower one of the two is deleted.
-            return (room.conversation < conversation).then_some(Taken::Gone(room));
+            return (room.conversation < conversation).then_some(FollowUp::End(room));
         }
         if room.state().joined() == 0 {
             room.learn_head(seq);
@@ -169,7 +169,7 @@ impl Rooms {
         }
         let fed = room.feed(shards, seq, Arc::new(event()));
         crate::metrics::sequencer(fed);
-        (fed == super::sequencer::Fed::Waits).then_some(Taken::Holed(room))
+        (fed == super::sequencer::Fed::Waits).then_some(FollowUp::Repair(room))
     }
 
     /// Learns that a conversation's head is at least `head`. Returns the room if messages are missing here.
@@ -196,7 +196,7 @@ impl Rooms {
     }
 
     /// Makes every load that is under way start again.
-    pub fn doubt_all_loads(&self) {
+    pub fn restart_all_loads(&self) {
         for part in &self.parts {
             for slot in part.lock().values() {
                 if let Slot::Loading(loading) = slot {
@@ -207,7 +207,7 @@ impl Rooms {
     }
 
     /// Makes a load of this conversation start again, if one is under way, since its members have changed.
-    pub fn doubt_load(&self, tenant: &TenantName, name: &ConversationName) {
+    pub fn restart_load(&self, tenant: &TenantName, name: &ConversationName) {
         if let Some(Slot::Loading(loading)) = self.part(tenant, name).lock().get(&KeyRef(tenant, name)) {
             loading.stale.store(true, Ordering::Relaxed);
         }
@@ -228,7 +228,7 @@ impl Rooms {
     }
 
     /// Marks the presence of rooms without a joined session as possibly outdated. It is read again before the next join.
-    pub fn doubt_presence(&self) {
+    pub fn forget_idle_presence(&self) {
         for part in &self.parts {
             for slot in part.lock().values() {
                 if let Slot::Ready(room) = slot

@@ -55,7 +55,7 @@ impl Attachments {
                 }
                 let head = state.attach(session.socket.shard);
                 if !state.online_known {
-                    self.presence.reload(room.lane);
+                    self.presence.reload(room.partition);
                 }
                 self.presence.count_in(room, &mut state, &session.user);
                 self.writer.update_session(&session.id, Change::Joined(room.as_joined()));

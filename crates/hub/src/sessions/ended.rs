@@ -142,9 +142,9 @@ impl EndedSessions {
         let (mut interval, mut ticks, mut read_at) = (every_second(), 0_u64, Instant::now());
         // Whether the last read failed.
         let mut is_doubted = false;
-        while neighbours.lifetime().goes_on(&mut interval).await {
+        while neighbours.lifetime().next_tick(&mut interval).await {
             ticks += 1;
-            if !is_doubted && !neighbours.may_lack() && !ticks.is_multiple_of(READ_EVERY) {
+            if !is_doubted && !neighbours.may_miss_messages() && !ticks.is_multiple_of(READ_EVERY) {
                 continue;
             }
             let began = Instant::now();

@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use starling_session_store::{Held, Hold, NotRestored, Restored, SessionRecord, SessionStore, Stamp, Taken};
+use starling_session_store::{
+    EarlierAttach, Held, Hold, NotRestored, Restored, SessionRecord, SessionStore, Stamp,
+};
 use starling_wire::protocol::CloseReason;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::table::Rival;
+use super::table::OtherAttach;
 use super::{Attachments, EndedSessions, Session, Sessions};
 use crate::Map;
 use crate::clock::{TICK, every_second};
@@ -160,14 +162,14 @@ impl Holding {
     }
 
     /// Handles another node's message that it holds a session.
-    pub fn hear_rival(&self, id: &Arc<str>, other: &Arc<str>, stamp: Option<Stamp>) {
+    pub fn hear_other_attach(&self, id: &Arc<str>, other: &Arc<str>, stamp: Option<Stamp>) {
         if *other == self.node {
             return;
         }
-        match self.sessions.hear_rival(id, stamp, other, &self.node) {
-            Rival::Wins(session) => self.supersede(&session),
-            Rival::Loses(own) => self.publisher.publish_message(0, &self.superseded(id, own)),
-            Rival::Alone => {}
+        match self.sessions.hear_other_attach(id, stamp, other, &self.node) {
+            OtherAttach::Later(session) => self.supersede(&session),
+            OtherAttach::Earlier(own) => self.publisher.publish_message(0, &self.superseded(id, own)),
+            OtherAttach::NotHere => {}
         }
     }
 
@@ -199,7 +201,7 @@ impl Holding {
     /// others.
     pub async fn announce_forever(self: Arc<Self>, neighbours: Arc<Neighbours>) {
         let mut interval = every_second();
-        while neighbours.lifetime().goes_on(&mut interval).await {
+        while neighbours.lifetime().next_tick(&mut interval).await {
             if neighbours.hears() {
                 let unanswered = std::mem::take(&mut *self.unanswered.lock());
                 for hold in unanswered {
@@ -223,7 +225,7 @@ impl Holding {
         // These are closed already, and the store may not know that they were ended.
         sessions.retain(|session| !self.ended.contains(&session.id));
         let records: Vec<SessionRecord> = sessions.iter().map(|session| session.to_record()).collect();
-        let Restored { refused, taken } = match self.store.restore(&self.node, &records).await {
+        let Restored { refused, earlier } = match self.store.restore(&self.node, &records).await {
             Ok(restored) => restored,
             Err(error) => {
                 tracing::debug!(%error, "sessions could not be written again; trying again");
@@ -235,7 +237,7 @@ impl Holding {
         for (session, written) in sessions.iter().zip(&records) {
             self.settle(session, written.stamp, refused.get(&*session.id).copied());
         }
-        self.tell_earlier(&records, taken).await;
+        self.tell_earlier(&records, earlier).await;
         true
     }
 
@@ -255,11 +257,11 @@ impl Holding {
     }
 
     /// Tells the nodes of earlier attaches that this node holds their sessions.
-    async fn tell_earlier(&self, records: &[SessionRecord], taken: Vec<Taken>) {
+    async fn tell_earlier(&self, records: &[SessionRecord], earlier: Vec<EarlierAttach>) {
         let stamps: Map<&str, Stamp> =
             records.iter().map(|record| (record.session.as_str(), record.stamp)).collect();
-        let told = futures_util::stream::iter(taken).for_each_concurrent(TOLD_AT_ONCE, async |taken| {
-            let Taken { session, node } = taken;
+        let told = futures_util::stream::iter(earlier).for_each_concurrent(TOLD_AT_ONCE, async |earlier| {
+            let EarlierAttach { session, node } = earlier;
             if let Some(stamp) = stamps.get(session.as_str()) {
                 self.tell(node, self.superseded(&session.into(), *stamp)).await;
             }

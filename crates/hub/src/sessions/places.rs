@@ -17,7 +17,7 @@ use crate::neighbours::Neighbours;
 use crate::{CommandError, HubConfig, Map, Set};
 
 /// How often the session store is told an unchanged number again. It forgets after a minute, and may lose its data.
-const TELL_AGAIN: Duration = Duration::from_secs(5);
+const REPORT_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Time to retry if all places are taken, milliseconds.
 const RETRY_MS: u64 = 5_000;
 
@@ -30,7 +30,7 @@ pub(crate) struct Places {
     sessions: Arc<Sessions>,
     /// Know the other nodes' last reports, which count while the store is down.
     neighbours: Arc<Neighbours>,
-    told: Told,
+    told: ReportedCounts,
 }
 
 /// A place for a session that is about to be attached. Dropping it gives the place back. An attached session is counted by itself.
@@ -54,7 +54,7 @@ impl Places {
         sessions: Arc<Sessions>,
         neighbours: Arc<Neighbours>,
     ) -> Arc<Places> {
-        Arc::new(Places { node, config, store, sessions, neighbours, told: Told::default() })
+        Arc::new(Places { node, config, store, sessions, neighbours, told: ReportedCounts::default() })
     }
 
     /// Takes a place for a connection of a tenant. `None`: the tenant's connections are not limited.
@@ -90,9 +90,9 @@ impl Places {
     }
 
     /// Keeps the session store's numbers up to date.
-    pub async fn tell_forever(self: Arc<Self>) {
+    pub async fn report_forever(self: Arc<Self>) {
         let mut interval = every_second();
-        while self.neighbours.lifetime().goes_on(&mut interval).await {
+        while self.neighbours.lifetime().next_tick(&mut interval).await {
             self.tell().await;
             self.told.sweep();
         }
@@ -107,7 +107,7 @@ impl Places {
             let mut told = told.lock().await;
             let (count, now) = (self.sessions.of_tenant(&tenant), Instant::now());
             let is_known = match *told {
-                Some((known, at)) => known == count && now.duration_since(at) < TELL_AGAIN,
+                Some((known, at)) => known == count && now.duration_since(at) < REPORT_AGAIN_AFTER,
                 None => count == 0,
             };
             if is_known {
@@ -124,14 +124,14 @@ impl Places {
 
 /// The number that the session store was last told of each tenant.
 #[derive(Default)]
-struct Told(Mutex<Map<TenantName, Arc<OfTenant>>>);
+struct ReportedCounts(Mutex<Map<TenantName, Arc<ReportedCount>>>);
 
 /// The number that was last told of one tenant, and when. The lock is held while the store is told, so that reports come one after the
 /// other. Each tenant has its own lock, so that no tenant waits for another.
-type OfTenant = tokio::sync::Mutex<Option<(u64, Instant)>>;
+type ReportedCount = tokio::sync::Mutex<Option<(u64, Instant)>>;
 
-impl Told {
-    fn of(&self, tenant: &TenantName) -> Arc<OfTenant> {
+impl ReportedCounts {
+    fn of(&self, tenant: &TenantName) -> Arc<ReportedCount> {
         self.0.lock().entry(tenant.clone()).or_default().clone()
     }
 
@@ -142,7 +142,7 @@ impl Told {
     /// Forgets tenants without connections, unless a caller is about to lock one.
     fn sweep(&self) {
         let is_used =
-            |told: &mut Arc<OfTenant>| Arc::get_mut(told).is_none_or(|told| told.get_mut().is_some());
+            |told: &mut Arc<ReportedCount>| Arc::get_mut(told).is_none_or(|told| told.get_mut().is_some());
         self.0.lock().retain(|_, told| is_used(told));
     }
 }
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn tenants_do_not_wait_for_each_other_and_are_forgotten_when_nobody_holds_them() {
-        let told = Told::default();
+        let told = ReportedCounts::default();
         let (ann, bob): (TenantName, TenantName) = ("ann".into(), "bob".into());
         let of_ann = told.of(&ann);
         let held = of_ann.lock().await;

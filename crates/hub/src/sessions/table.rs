@@ -52,13 +52,13 @@ pub struct Inserted {
 }
 
 /// The consequence of another node's attach of a session.
-pub enum Rival {
+pub enum OtherAttach {
     /// The other attach is later. This session must be closed.
-    Wins(Arc<Session>),
+    Later(Arc<Session>),
     /// This node holds the session by a later attach, with this stamp.
-    Loses(Stamp),
+    Earlier(Stamp),
     /// The session is not attached here.
-    Alone,
+    NotHere,
 }
 
 impl Sessions {
@@ -135,21 +135,27 @@ impl Sessions {
 
     /// Notes that another node holds a session by an attach with this stamp (`None`: the node runs an older version, and its attach counts
     /// as the latest). Removes the session if it was attached earlier.
-    pub fn hear_rival(&self, id: &str, rival: Option<Stamp>, other: &Arc<str>, node: &str) -> Rival {
+    pub fn hear_other_attach(
+        &self,
+        id: &str,
+        other_stamp: Option<Stamp>,
+        other: &Arc<str>,
+        node: &str,
+    ) -> OtherAttach {
         let mut inner = self.inner.lock();
         if let Some(attaching) = inner.attaching.get_mut(id)
-            && let Some(stamp) = rival
+            && let Some(stamp) = other_stamp
             && attaching.elsewhere.as_ref().is_none_or(|(known, _)| *known < stamp)
         {
             attaching.elsewhere = Some((stamp, other.clone()));
         }
-        let Some(session) = inner.by_id.get(id).cloned() else { return Rival::Alone };
-        if rival.is_some_and(|stamp| (session.stamp(), node) > (stamp, &**other)) {
-            return Rival::Loses(session.stamp());
+        let Some(session) = inner.by_id.get(id).cloned() else { return OtherAttach::NotHere };
+        if other_stamp.is_some_and(|stamp| (session.stamp(), node) > (stamp, &**other)) {
+            return OtherAttach::Earlier(session.stamp());
         }
         inner.by_id.remove(id);
         inner.forget_user(&session);
-        Rival::Wins(session)
+        OtherAttach::Later(session)
     }
 
     /// Notes that an operator ended a session. Returns the session if it is attached here. One that is about to be attached will be

@@ -71,7 +71,7 @@ impl Topic {
     }
 
     /// Forgets the position, since publications may have been lost.
-    pub fn doubt(&self) {
+    pub fn forget_position(&self) {
         self.state.lock().position = None;
     }
 
@@ -161,9 +161,9 @@ impl Topics {
     }
 
     /// Forgets all positions, since publications may have been lost.
-    pub fn doubt(&self) {
+    pub fn forget_positions(&self) {
         for topic in self.inner.lock().values() {
-            topic.doubt();
+            topic.forget_position();
         }
     }
 

@@ -24,7 +24,7 @@ struct Lease {
 
 /// The state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum NodeState {
     Living,
     /// The node is dead; its last beat was at this time.
     Dead(i64),
@@ -39,7 +39,7 @@ impl Leases {
 
     /// Renews a lease. Returns whether the node had none.
     pub(super) fn beat(&mut self, record: &NodeRecord, now_ms: i64) -> bool {
-        let lost = self.life(&record.node, now_ms) != Life::Living;
+        let lost = self.state_of(&record.node, now_ms) != NodeState::Living;
         let lease = Lease { record: record.clone(), last_ms: now_ms, left: false };
         self.nodes.insert(record.node.clone(), lease);
         lost
@@ -59,16 +59,16 @@ impl Leases {
         records
     }
 
-    pub(super) fn life(&self, node: &str, now_ms: i64) -> Life {
+    pub(super) fn state_of(&self, node: &str, now_ms: i64) -> NodeState {
         match self.nodes.get(node) {
-            Some(lease) if lease.lives(self.lease_ms, now_ms) => Life::Living,
-            Some(lease) => Life::Dead(lease.last_ms),
-            None => Life::Unknown,
+            Some(lease) if lease.lives(self.lease_ms, now_ms) => NodeState::Living,
+            Some(lease) => NodeState::Dead(lease.last_ms),
+            None => NodeState::Unknown,
         }
     }
 
     pub(super) fn lives(&self, node: &str, now_ms: i64) -> bool {
-        self.life(node, now_ms) == Life::Living
+        self.state_of(node, now_ms) == NodeState::Living
     }
 
     /// Drops nodes that died so long ago that nobody asks any more, and answers their names.

@@ -16,7 +16,7 @@ use crate::{
     NodeRecord, PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionRecord,
     SessionStore, Verdict,
 };
-use leases::{Leases, Life};
+use leases::{Leases, NodeState};
 use presence::Presence;
 use sessions::Sessions;
 
@@ -194,7 +194,7 @@ impl SessionStore for MemoryStore {
         let now_ms = self.config.clock.now_ms();
         let State { leases, connections, .. } = &mut *self.state.lock();
         let of_tenant = connections.entry(tenant.clone()).or_default();
-        of_tenant.retain(|other, _| !matches!(leases.life(other, now_ms), Life::Dead(_)));
+        of_tenant.retain(|other, _| !matches!(leases.state_of(other, now_ms), NodeState::Dead(_)));
         let others: u64 =
             of_tenant.iter().filter(|(other, _)| ***other != *node).map(|(_, count)| count).sum();
         let fits = max.is_none_or(|max| others.saturating_add(count) <= max);

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use starling_model::{ConversationId, ConversationName, TenantName, TopicName, UserName};
 
-use super::leases::{Leases, Life};
+use super::leases::{Leases, NodeState};
 use crate::{
-    Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, JoinedConversation, NAMES_PER_SESSION_MAX,
-    NotRestored, Restored, SessionChange, SessionList, SessionRecord, SessionSummary, Stamp, Taken,
+    Attach, Attached, Change, Dropped, EarlierAttach, Ended, Error, Held, Hold, JoinedConversation,
+    NAMES_PER_SESSION_MAX, NotRestored, Restored, SessionChange, SessionList, SessionRecord, SessionSummary,
+    Stamp,
 };
 
 /// The most sessions that one page looks at. A page that finds fewer than asked for by then is short.
@@ -106,11 +107,11 @@ impl Sessions {
             return Ok(Attached::Refused);
         }
         // The node that asks is alive, whether it has sent a beat yet or not.
-        let life = match *record.node == *attach.node {
-            true => Life::Living,
-            false => leases.life(&record.node, store_now_ms),
+        let node = match *record.node == *attach.node {
+            true => NodeState::Living,
+            false => leases.state_of(&record.node, store_now_ms),
         };
-        let dropped_at_ms = record.dropped_at(life);
+        let dropped_at_ms = record.dropped_at(node);
         // The session was attached when its ticket was issued, even if its node could not write that here.
         let is_over = dropped_at_ms.is_some_and(|at| attach.now_ms.saturating_sub(at) > window_ms);
         if is_over && !resume.is_recent(attach) {
@@ -184,7 +185,7 @@ impl Sessions {
                     }
                     if let Some(node) = previous.as_deref() {
                         let (session, node) = (session.session.clone(), node.to_owned());
-                        restored.taken.push(Taken { session, node });
+                        restored.earlier.push(EarlierAttach { session, node });
                     }
                 }
                 None => self.make_room(leases, now_ms)?,
@@ -233,7 +234,7 @@ impl Sessions {
 
     pub(super) fn knows(&self, tenant: &TenantName, session: &str, leases: &Leases, now_ms: i64) -> bool {
         self.records.get(session).is_some_and(|record| {
-            record.tenant == *tenant && !record.is_over(leases.life(&record.node, now_ms), now_ms)
+            record.tenant == *tenant && !record.is_over(leases.state_of(&record.node, now_ms), now_ms)
         })
     }
 
@@ -248,7 +249,7 @@ impl Sessions {
             return None;
         }
         let record = self.records.get_mut(session)?;
-        let attached = record.dropped_at(leases.life(&record.node, now_ms)).is_none();
+        let attached = record.dropped_at(leases.state_of(&record.node, now_ms)).is_none();
         record.ended_at_ms = Some(record.ended_at_ms.unwrap_or(now_ms));
         let node = attached.then(|| record.node.to_string());
         self.expire_later(session.into());
@@ -273,14 +274,14 @@ impl Sessions {
                 page.next = last;
                 break;
             }
-            let life = leases.life(&record.node, now_ms);
-            let wanted = record.ended_at_ms.is_none() && !record.is_over(life, now_ms);
+            let node = leases.state_of(&record.node, now_ms);
+            let wanted = record.ended_at_ms.is_none() && !record.is_over(node, now_ms);
             if wanted && page.sessions.len() == limit {
                 page.next = last;
                 break;
             }
             if wanted {
-                let dropped_at_ms = record.dropped_at(life);
+                let dropped_at_ms = record.dropped_at(node);
                 page.sessions.push(SessionSummary {
                     session: id.to_string(),
                     user: record.user.clone(),
@@ -362,7 +363,7 @@ impl Sessions {
         if self.records.len() >= self.max && now_ms.saturating_sub(self.swept_at_ms) >= SWEEP_EVERY_MS {
             self.swept_at_ms = now_ms;
             // Sessions of dead nodes have no entry in `expiries`.
-            let over = |record: &Record| record.is_over(leases.life(&record.node, now_ms), now_ms);
+            let over = |record: &Record| record.is_over(leases.state_of(&record.node, now_ms), now_ms);
             let over: Vec<Arc<str>> = (self.records.iter())
                 .filter(|(_, record)| !record.queued && over(record))
                 .map(|(id, _)| id.clone())
@@ -466,17 +467,17 @@ impl Record {
     }
 
     /// Returns the time at which the socket dropped, by a detach or by its node's death; `None` while it is attached.
-    fn dropped_at(&self, life: Life) -> Option<i64> {
-        self.dropped_at_ms.or(match life {
-            Life::Living => None,
+    fn dropped_at(&self, node: NodeState) -> Option<i64> {
+        self.dropped_at_ms.or(match node {
+            NodeState::Living => None,
             // The node was alive when it attached the session.
-            Life::Dead(at_ms) => Some(at_ms.max(self.attached_at_ms)),
-            Life::Unknown => Some(self.attached_at_ms),
+            NodeState::Dead(at_ms) => Some(at_ms.max(self.attached_at_ms)),
+            NodeState::Unknown => Some(self.attached_at_ms),
         })
     }
 
-    fn is_over(&self, life: Life, now_ms: i64) -> bool {
-        self.dropped_at(life).is_some_and(|at| now_ms.saturating_sub(at) > self.window_ms)
+    fn is_over(&self, node: NodeState, now_ms: i64) -> bool {
+        self.dropped_at(node).is_some_and(|at| now_ms.saturating_sub(at) > self.window_ms)
     }
 
     /// Returns the time at which the session may be removed, unless that depends on its node.

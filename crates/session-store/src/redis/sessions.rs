@@ -13,8 +13,8 @@ use super::registry::{Nodes, Registry};
 use super::reply::Reply;
 use crate::clock::system_now_ms;
 use crate::{
-    Attach, Attached, Change, Dropped, Ended, Error, Held, Hold, JoinedConversation, NAMES_PER_SESSION_MAX,
-    NotRestored, Restored, SessionChange, SessionRecord, Taken,
+    Attach, Attached, Change, Dropped, EarlierAttach, Ended, Error, Held, Hold, JoinedConversation,
+    NAMES_PER_SESSION_MAX, NotRestored, Restored, SessionChange, SessionRecord,
 };
 
 /// Lifetime of an attached session without changes, and of the indexes, milliseconds.
@@ -183,7 +183,7 @@ impl Sessions {
                     continue;
                 }
                 if !node.is_empty() {
-                    restored.taken.push(Taken { session: session_id, node });
+                    restored.earlier.push(EarlierAttach { session: session_id, node });
                 }
                 if self.clustered {
                     entries.extend(self.enter(&session.tenant, &session.user, &session.session));

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use starling_model::ConversationId;
 use starling_session_store::{
-    Attach, Attached, Change, Dropped, Ended, Held, JoinedConversation, SessionChange, SessionRecord,
-    SessionStore, Taken,
+    Attach, Attached, Change, Dropped, EarlierAttach, Ended, Held, JoinedConversation, SessionChange,
+    SessionRecord, SessionStore,
 };
 
 use crate::world::{
@@ -251,11 +251,11 @@ pub async fn an_attach_whose_hold_had_no_answer_learns_whom_it_took_the_session_
     // The answer to the hold in here is lost.
     let taken = stamp(&attach(&world.b, &resume("s1", "n2")).await);
     let again = [SessionRecord { stamp: taken, ..state("s1") }];
-    let expected = [Taken { session: "s1".into(), node: "n1".into() }];
+    let expected = [EarlierAttach { session: "s1".into(), node: "n1".into() }];
     // So may be the answer to this.
     for _ in 0..2 {
         let restored = world.b.restore("n2", &again).await.expect("the store answers");
-        assert_eq!((restored.refused, &restored.taken[..]), (vec![], &expected[..]));
+        assert_eq!((restored.refused, &restored.earlier[..]), (vec![], &expected[..]));
     }
     let earlier = [SessionRecord { stamp: made, ..state("s1") }];
     assert_eq!(refused(&world.a, "n1", &earlier).await, [("s1".into(), false)]);
@@ -425,11 +425,11 @@ pub async fn of_two_nodes_that_write_a_session_again_the_later_attach_stays(worl
             world.b.restore("n2", std::slice::from_ref(of_second)).await.expect("the store answers");
         if second == "n2" {
             // The node of the earlier one may not know.
-            assert_eq!(restored.taken, [Taken { session: session.into(), node: "n1".into() }]);
+            assert_eq!(restored.earlier, [EarlierAttach { session: session.into(), node: "n1".into() }]);
             assert_eq!(restored.refused, []);
             assert_eq!(refused(&world.a, "n1", &[earlier]).await, [(session.into(), false)]);
         } else {
-            assert_eq!(restored.taken, []);
+            assert_eq!(restored.earlier, []);
             assert_eq!(restored.refused.len(), 1);
         }
         let page = world.a.sessions(&"acme".into(), None, None, 10).await.expect("the store answers");

@@ -74,7 +74,7 @@ impl<'a> World<'a> {
     }
 
     /// Lets a node live until what is returned is dropped.
-    pub async fn live(&self, store: &Arc<dyn SessionStore>, node: &str) -> Life {
+    pub async fn live(&self, store: &Arc<dyn SessionStore>, node: &str) -> Beating {
         beat(store, node).await;
         let (store, record) = (store.clone(), record(node));
         let beating = tokio::spawn(async move {
@@ -84,7 +84,7 @@ impl<'a> World<'a> {
                 let _ = store.beat(&record).await;
             }
         });
-        Life(beating.abort_handle())
+        Beating(beating.abort_handle())
     }
 
     /// Returns when a node's lease has run out as this store sees it.
@@ -98,9 +98,9 @@ impl<'a> World<'a> {
 }
 
 /// A node that beats; dropped, it is killed.
-pub struct Life(AbortHandle);
+pub struct Beating(AbortHandle);
 
-impl Drop for Life {
+impl Drop for Beating {
     fn drop(&mut self) {
         self.0.abort();
     }

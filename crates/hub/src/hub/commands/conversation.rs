@@ -146,7 +146,7 @@ impl Hub {
         self.directory.reload_members(&room);
         let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
         let conversation = Some(room.conversation);
-        self.publisher.publish_message(room.lane, &NodeMessage::Changed { tenant, name, conversation });
+        self.publisher.publish_message(room.partition, &NodeMessage::Changed { tenant, name, conversation });
         self.conversation(identity, &room.key.name).await
     }
 

@@ -119,7 +119,8 @@ impl PreparedConnect {
         let (session, to, stamp) =
             (self.session.id.clone(), self.hub.node.clone(), Some(self.session.stamp()));
         let moved = NodeMessage::Moved { session, to, stamp };
-        let partitions: BTreeSet<u16> = attachments.iter().map(|attachment| attachment.log.lane).collect();
+        let partitions: BTreeSet<u16> =
+            attachments.iter().map(|attachment| attachment.log.partition).collect();
         for partition in partitions {
             self.hub.writer.publish_when_written(partition, &moved);
         }

@@ -131,7 +131,7 @@ async fn three_nodes(store: &Arc<Faulty>) -> [Arc<Hub>; 3] {
     let bus = MemoryBus::new(TopicSettings { history: 1, history_seconds: 1 });
     let node = async |name: &'static str| {
         let mut config = testing::config();
-        (config.node, config.life) = (name.to_owned(), "1".to_owned());
+        (config.node, config.run) = (name.to_owned(), "1".to_owned());
         let fanout = bus.node(&config.lease());
         let hub = testing::hub_of(config, fanout, store.clone()).await;
         hub.start().await.expect("a start");

@@ -6,16 +6,16 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// Cached value and the time when it was computed.
-pub(super) struct Kept<T> {
+pub(super) struct Cached<T> {
     lifetime: Duration,
     /// Locked while a new value is computed: one caller computes it, the others wait for the result.
     answer: Mutex<Option<(Instant, T)>>,
 }
 
-impl<T: Clone> Kept<T> {
+impl<T: Clone> Cached<T> {
     /// Creates a cache with this lifetime.
-    pub(super) fn new(lifetime: Duration) -> Kept<T> {
-        Kept { lifetime, answer: Mutex::new(None) }
+    pub(super) fn new(lifetime: Duration) -> Cached<T> {
+        Cached { lifetime, answer: Mutex::new(None) }
     }
 
     /// Returns the cached value, or computes a new one with `look`.
@@ -40,7 +40,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_who_ask_cost_one_look_per_lifetime() {
-        let (kept, looks) = (Kept::new(Duration::from_secs(1)), AtomicU32::new(0));
+        let (kept, looks) = (Cached::new(Duration::from_secs(1)), AtomicU32::new(0));
         let look = || async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             looks.fetch_add(1, Ordering::Relaxed) + 1
@@ -54,7 +54,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_who_gives_up_leaves_the_way_free() {
-        let kept = Kept::new(Duration::from_secs(1));
+        let kept = Cached::new(Duration::from_secs(1));
         let hangs = kept.get(std::future::pending::<u32>());
         assert!(tokio::time::timeout(Duration::from_millis(1), hangs).await.is_err());
         assert_eq!(kept.get(async { 7 }).await, 7);

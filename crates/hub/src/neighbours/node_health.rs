@@ -15,7 +15,7 @@ use super::Neighbours;
 use crate::clock::every_second;
 
 /// How often a node that is not deaf checks whether another one is.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
+const ASK_EVERY: Duration = Duration::from_secs(3);
 /// Longest time that the database may take to respond.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// How long a node must have been deaf before it judges by the others' reports. This is longer than another node needs to notice that it is
@@ -25,17 +25,17 @@ const JUDGE_AFTER: Duration = Duration::from_secs(7);
 /// second.
 const HEARS_FOR: Duration = Duration::from_secs(10);
 /// How recently a node must have heard its own probe to report that it hears. It sends one each second.
-const HEARD_WITHIN: Duration = Duration::from_millis(2_500);
+const PROBE_VALID_FOR: Duration = Duration::from_millis(2_500);
 /// How long after the database last responded a deaf node believes that it can read the log.
-const LOG_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_VALID_FOR: Duration = Duration::from_secs(10);
 /// How long the report that another node hears is valid.
-const WORD_WITHIN: Duration = Duration::from_secs(5);
+const REPORT_VALID_FOR: Duration = Duration::from_secs(5);
 
 /// How well a node can serve its clients now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum NodeHealth {
     /// It hears the other nodes, or there are none.
-    Whole,
+    Healthy,
     /// It does not hear the others, and no node is known to do better. It serves from the log.
     Degraded,
     /// It does not hear the others. Other nodes hear each other, or the node does not know yet.
@@ -44,16 +44,16 @@ pub enum Standing {
     CutOff,
 }
 
-impl Standing {
+impl NodeHealth {
     /// Whether this node serves clients as well as any other would.
     pub fn serves(self) -> bool {
-        matches!(self, Standing::Whole | Standing::Degraded)
+        matches!(self, NodeHealth::Healthy | NodeHealth::Degraded)
     }
 }
 
 /// What a node knows about its own link and those of the others.
 #[derive(Debug, Default)]
-pub(super) struct Standings {
+pub(super) struct HealthReports {
     known: Mutex<Known>,
 }
 
@@ -98,10 +98,10 @@ impl Known {
             return Report::Say(false);
         }
         let within = |time: Option<Instant>, limit| time.is_some_and(|time| now.duration_since(time) < limit);
-        let is_sure = !within(self.hears_since, HEARS_FOR) && within(probed, HEARD_WITHIN);
+        let is_sure = !within(self.hears_since, HEARS_FOR) && within(probed, PROBE_VALID_FOR);
         if self.some_are_deaf && is_sure {
             Report::Say(true)
-        } else if within(self.asked, LOOK_EVERY) {
+        } else if within(self.asked, ASK_EVERY) {
             Report::Nothing
         } else {
             Report::Ask
@@ -116,47 +116,51 @@ impl Known {
         self.others_heard = reports.some_hear.then_some(now);
     }
 
-    fn judge(&self, now: Instant) -> Standing {
+    fn judge(&self, now: Instant) -> NodeHealth {
         let since = |time: Option<Instant>| time.map_or(Duration::ZERO, |time| now.duration_since(time));
         let deaf_for = since(self.deaf_since);
         let reads_the_log = match self.answered {
-            Some(answered) => now.duration_since(answered) < LOG_WITHIN,
-            None => self.has_heard && deaf_for < LOG_WITHIN,
+            Some(answered) => now.duration_since(answered) < ANSWER_VALID_FOR,
+            None => self.has_heard && deaf_for < ANSWER_VALID_FOR,
         };
-        let others_hear = self.others_heard.is_some() && since(self.others_heard) < WORD_WITHIN;
+        let others_hear = self.others_heard.is_some() && since(self.others_heard) < REPORT_VALID_FOR;
         if deaf_for < JUDGE_AFTER {
             // A node that has heard the others serves until it knows more. A node that has just started does not serve yet.
-            if self.has_heard { Standing::Degraded } else { Standing::Deaf }
+            if self.has_heard { NodeHealth::Degraded } else { NodeHealth::Deaf }
         } else if !reads_the_log {
-            Standing::CutOff
+            NodeHealth::CutOff
         } else if others_hear {
-            Standing::Deaf
+            NodeHealth::Deaf
         } else {
-            Standing::Degraded
+            NodeHealth::Degraded
         }
     }
 }
 
 impl Neighbours {
     /// Returns how well this node can serve its clients now.
-    pub fn standing(&self) -> Standing {
-        if self.hears() { Standing::Whole } else { self.standings.known.lock().judge(Instant::now()) }
+    pub fn node_health(&self) -> NodeHealth {
+        if self.hears() {
+            NodeHealth::Healthy
+        } else {
+            self.health_reports.known.lock().judge(Instant::now())
+        }
     }
 
     /// Exchanges reports through the database, so that nodes learn who hears and who is deaf.
     pub(super) async fn compare_links_forever(self: Arc<Self>) {
         let mut interval = every_second();
-        while self.lifetime.goes_on(&mut interval).await {
+        while self.lifetime.next_tick(&mut interval).await {
             let (hears, probed, now) = (self.hears(), self.probes.heard_at(), Instant::now());
-            let says = match self.standings.known.lock().observe(now, hears, probed) {
+            let says = match self.health_reports.known.lock().observe(now, hears, probed) {
                 Report::Nothing => continue,
                 Report::Ask => None,
                 Report::Say(hears) => Some(hears),
             };
-            self.standings.known.lock().asked = Some(now);
+            self.health_reports.known.lock().asked = Some(now);
             let answer = timeout(ANSWER_LIMIT, self.conversations.compare_links(&self.node, says)).await;
             match answer {
-                Ok(Ok(reports)) => self.standings.known.lock().learn(Instant::now(), reports),
+                Ok(Ok(reports)) => self.health_reports.known.lock().learn(Instant::now(), reports),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "the database did not report which nodes hear each other");
                 }
@@ -189,8 +193,8 @@ mod tests {
             self.began + Duration::from_secs(self.second)
         }
 
-        /// Lets a second pass. `hears`: whether each node hears; `database`: whether the database responds. Returns each node's standing.
-        fn pass(&mut self, hears: &[bool], database: bool) -> Vec<Standing> {
+        /// Lets a second pass. `hears`: whether each node hears; `database`: whether the database responds. Returns each node's health.
+        fn pass(&mut self, hears: &[bool], database: bool) -> Vec<NodeHealth> {
             self.second += 1;
             let now = self.now();
             for (node, hears) in hears.iter().copied().enumerate() {
@@ -211,10 +215,10 @@ mod tests {
                 let reports = LinkReports { some_hear: fresh(true, 3), some_are_deaf: fresh(false, 5) };
                 self.known[node].learn(now, reports);
             }
-            let standing = |(node, hears): (usize, &bool)| {
-                if *hears { Standing::Whole } else { self.known[node].judge(now) }
+            let health = |(node, hears): (usize, &bool)| {
+                if *hears { NodeHealth::Healthy } else { self.known[node].judge(now) }
             };
-            hears.iter().enumerate().map(standing).collect()
+            hears.iter().enumerate().map(health).collect()
         }
     }
 
@@ -222,20 +226,20 @@ mod tests {
     fn while_nobody_hears_everybody_keeps_serving_from_the_log() {
         let mut world = World::new(3);
         for _ in 0..20 {
-            assert_eq!(world.pass(&[true; 3], true), [Standing::Whole; 3]);
+            assert_eq!(world.pass(&[true; 3], true), [NodeHealth::Healthy; 3]);
         }
         // They notice it one after the other.
         for hears in [[false, true, true], [false, true, true], [false, false, true]] {
-            assert!(world.pass(&hears, true).iter().all(|standing| standing.serves()));
+            assert!(world.pass(&hears, true).iter().all(|health| health.serves()));
         }
         for second in 0..600 {
-            assert_eq!(world.pass(&[false; 3], true), [Standing::Degraded; 3], "after {second} s");
+            assert_eq!(world.pass(&[false; 3], true), [NodeHealth::Degraded; 3], "after {second} s");
         }
         // They hear again one after the other.
         for hears in [[true, false, false], [true, false, false], [true, true, false]] {
-            assert!(world.pass(&hears, true).iter().all(|standing| standing.serves()));
+            assert!(world.pass(&hears, true).iter().all(|health| health.serves()));
         }
-        assert_eq!(world.pass(&[true; 3], true), [Standing::Whole; 3]);
+        assert_eq!(world.pass(&[true; 3], true), [NodeHealth::Healthy; 3]);
     }
 
     #[test]
@@ -246,9 +250,9 @@ mod tests {
         }
         let mut unfit = Vec::new();
         for second in 0..100 {
-            let standings = world.pass(&[false, true, true], true);
-            assert_eq!(standings[1..], [Standing::Whole; 2]);
-            if standings[0] == Standing::Deaf {
+            let nodes = world.pass(&[false, true, true], true);
+            assert_eq!(nodes[1..], [NodeHealth::Healthy; 2]);
+            if nodes[0] == NodeHealth::Deaf {
                 unfit.push(second);
             }
         }
@@ -257,24 +261,24 @@ mod tests {
         for _ in 0..10 {
             world.pass(&[false; 3], true);
         }
-        assert_eq!(world.pass(&[false; 3], true), [Standing::Degraded; 3]);
+        assert_eq!(world.pass(&[false; 3], true), [NodeHealth::Degraded; 3]);
     }
 
     #[test]
     fn a_node_that_starts_deaf_takes_clients_once_it_knows_that_nobody_hears() {
         let mut alone = World::new(1);
-        let standings: Vec<Standing> = (0..20).map(|_| alone.pass(&[false], true)[0]).collect();
-        assert_eq!(standings[..7], [Standing::Deaf; 7]);
-        assert_eq!(standings[7..], [Standing::Degraded; 13]);
+        let nodes: Vec<NodeHealth> = (0..20).map(|_| alone.pass(&[false], true)[0]).collect();
+        assert_eq!(nodes[..7], [NodeHealth::Deaf; 7]);
+        assert_eq!(nodes[7..], [NodeHealth::Degraded; 13]);
         let mut world = World::new(2);
         for second in 0..40 {
             // The first node has run for long. The second one starts after twenty seconds.
             let known = world.known[1];
-            let standings = world.pass(&[true, false], true);
+            let nodes = world.pass(&[true, false], true);
             if second < 20 {
                 (world.known[1], world.said[1]) = (Known { deaf_since: None, ..known }, None);
             } else {
-                assert_eq!(standings, [Standing::Whole, Standing::Deaf], "after {second} s");
+                assert_eq!(nodes, [NodeHealth::Healthy, NodeHealth::Deaf], "after {second} s");
             }
         }
     }
@@ -285,9 +289,9 @@ mod tests {
         for _ in 0..20 {
             world.pass(&[true], true);
         }
-        let standings: Vec<Standing> = (0..20).map(|_| world.pass(&[false], false)[0]).collect();
-        assert!(standings[..7].iter().all(|standing| standing.serves()), "a moment is no reason");
-        assert_eq!(standings[10..], [Standing::CutOff; 10]);
-        assert_eq!(world.pass(&[false], true), [Standing::Degraded], "the database is back");
+        let nodes: Vec<NodeHealth> = (0..20).map(|_| world.pass(&[false], false)[0]).collect();
+        assert!(nodes[..7].iter().all(|health| health.serves()), "a moment is no reason");
+        assert_eq!(nodes[10..], [NodeHealth::CutOff; 10]);
+        assert_eq!(world.pass(&[false], true), [NodeHealth::Degraded], "the database is back");
     }
 }
