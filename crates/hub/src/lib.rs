@@ -52,7 +52,7 @@ pub use random::Seeds;
 pub use reply::{Answer, Handling, Reply};
 pub use room::{Room, RoomKey};
 pub use sessions::Session;
-pub use shards::{RoomId, ShardItem, Shards, SocketId};
+pub use shards::{ChannelId, ShardItem, Shards, SocketId};
 pub use starling_fanout::EpochTag;
 
 /// A map with untrusted keys, seeded against crafted collisions.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::metrics::METRICS;
-use crate::shards::{RoomId, ShardItem, Shards, SocketId};
+use crate::shards::{ChannelId, ShardItem, Shards, SocketId};
 use crate::{CommandError, PreparedConnect, PreparedJoin, PreparedSubscribe};
 
 /// The `ok` of a command.
@@ -81,9 +81,9 @@ pub enum Answer {
     /// `subscribe` succeeded: attach the session to the topic.
     Subscribe(PreparedSubscribe),
     /// `refresh` succeeded: note when the new token expires, and detach from the topics that it does not allow.
-    Refreshed(protocol::Refreshed, Vec<RoomId>),
-    /// `leave` or `unsubscribe`: detach from the room, if the session was in it.
-    Leave(Option<RoomId>),
+    Refreshed(protocol::Refreshed, Vec<ChannelId>),
+    /// `leave` or `unsubscribe`: detach from the channel, if the session was in it.
+    Leave(Option<ChannelId>),
 }
 
 impl From<Result<Reply, CommandError>> for Answer {

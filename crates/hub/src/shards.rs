@@ -1,7 +1,7 @@
-//! The hub's view of the connections: shards with an inbox each, which know the rooms of their connections.
+//! The hub's view of the connections: shards with an inbox each, which know the channels of their connections.
 //!
-//! A *room* is a conversation or a topic that a session on this node has joined or subscribed to. Its [`RoomId`] is valid on this node
-//! only.
+//! A *channel* is a conversation or a topic that a session on this node has joined or subscribed to. Its [`ChannelId`] is valid on this
+//! node only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,18 +12,18 @@ use starling_wire::protocol::CloseReason;
 
 use crate::{CommandError, Encoded, Reply};
 
-/// The id of a room on this node. Other nodes have other ids.
+/// The id of a channel on this node. Other nodes have other ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RoomId(pub u64);
+pub struct ChannelId(pub u64);
 
-/// Gives rooms their ids.
+/// Gives channels their ids.
 #[derive(Debug, Default)]
-pub(crate) struct RoomIds(AtomicU64);
+pub(crate) struct ChannelIds(AtomicU64);
 
-impl RoomIds {
-    /// Returns an id that no room of this node has had.
-    pub fn next(&self) -> RoomId {
-        RoomId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+impl ChannelIds {
+    /// Returns an id that no channel of this node has had.
+    pub fn next(&self) -> ChannelId {
+        ChannelId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
 
@@ -42,26 +42,26 @@ pub struct SocketId {
 #[derive(Debug)]
 pub enum ShardItem {
     /// The next message of a conversation. Messages come in order. If a seq is left out, because the inbox was full, the shard serves the
-    /// room's subscriptions from the log.
+    /// channel's subscriptions from the log.
     Message {
-        /// The conversation's room.
-        room: RoomId,
+        /// The conversation's channel.
+        channel: ChannelId,
         /// The message's seq.
         seq: Seq,
         /// The event.
         event: Arc<Encoded>,
     },
-    /// A room's head is at least this one. Sent if the last message may not have fit into the inbox.
+    /// A conversation's head is at least this one. Sent if the last message may not have fit into the inbox.
     Head {
-        /// The conversation's room.
-        room: RoomId,
+        /// The conversation's channel.
+        channel: ChannelId,
         /// The head.
         seq: Seq,
     },
     /// The next publication of a topic.
     Publication {
-        /// The topic's room.
-        room: RoomId,
+        /// The topic's channel.
+        channel: ChannelId,
         /// The epoch of `offset`, if it is known.
         epoch: Option<EpochTag>,
         /// The publication's offset.
@@ -71,8 +71,8 @@ pub enum ShardItem {
     },
     /// An event that may be lost: typing, presence, read marks, membership.
     Ephemeral {
-        /// The room whose subscriptions get the event.
-        room: RoomId,
+        /// The channel whose subscriptions get the event.
+        channel: ChannelId,
         /// The event.
         event: Arc<Encoded>,
         /// The user whose connections don't get the event.
@@ -94,12 +94,12 @@ pub enum ShardItem {
         /// The event.
         event: Arc<Encoded>,
     },
-    /// A connection's session is no longer in this room.
+    /// A connection's session is no longer in this channel.
     Evict {
         /// The connection.
         socket: SocketId,
-        /// The room.
-        room: RoomId,
+        /// The channel.
+        channel: ChannelId,
     },
     /// A connection must be closed.
     Close {

@@ -36,9 +36,9 @@ impl Step<'_> {
             Answer::Close(reason) => self.table.close(self.key, reason, close_text(reason)),
             Answer::Join(prepared) => self.join(id, prepared),
             Answer::Subscribe(prepared) => self.subscribe(id, prepared),
-            Answer::Leave(room) => {
-                if let Some(room) = room {
-                    self.table.unsubscribe(self.key, room);
+            Answer::Leave(channel) => {
+                if let Some(channel) = channel {
+                    self.table.unsubscribe(self.key, channel);
                 }
                 self.reply(id, &Ok(Reply::Empty));
             }
@@ -67,7 +67,7 @@ impl Step<'_> {
         };
         conn.client.connected(session);
         for attachment in attachments {
-            self.table.subscribe(self.key, attachment.room, Some(attachment));
+            self.table.subscribe(self.key, attachment.channel, Some(attachment));
         }
         self.watch_token();
         let connected = Box::new(connected);
@@ -79,7 +79,7 @@ impl Step<'_> {
         }
         for topic in &topics {
             topic.attach();
-            self.table.subscribe(self.key, topic.room(), None);
+            self.table.subscribe(self.key, topic.channel(), None);
         }
         let bytes_max = self.env.settings.outbox_bytes_soft;
         self.run(Running::connect(id, connected, topics, bytes_max));
@@ -113,7 +113,7 @@ impl Step<'_> {
     fn join(&mut self, id: u64, prepared: PreparedJoin) {
         match prepared.attach() {
             Ok((joined, attachment)) => {
-                self.table.subscribe(self.key, attachment.room, Some(attachment));
+                self.table.subscribe(self.key, attachment.channel, Some(attachment));
                 self.reply(id, &Ok(Reply::Joined(Box::new(joined))));
             }
             Err(error) => self.reply(id, &Err(error)),
@@ -123,7 +123,7 @@ impl Step<'_> {
     /// Attaches the socket to a topic, whose history comes before the answer.
     fn subscribe(&mut self, id: u64, prepared: PreparedSubscribe) {
         prepared.attach();
-        self.table.subscribe(self.key, prepared.room(), None);
+        self.table.subscribe(self.key, prepared.channel(), None);
         let bytes_max = self.env.settings.outbox_bytes_soft;
         self.run(Running::subscribe(id, prepared, bytes_max));
     }
@@ -151,13 +151,13 @@ impl Step<'_> {
             }
         }
         let at = &attachment.subscribed;
-        self.table.release(self.key, topic.room(), &at.epoch, at.offset);
+        self.table.release(self.key, topic.channel(), &at.epoch, at.offset);
     }
 
     /// Takes a subscription back whose topic's history could not be read.
     fn undo(&mut self, topic: &PreparedSubscribe) {
         topic.undo();
-        self.table.unsubscribe(self.key, topic.room());
+        self.table.unsubscribe(self.key, topic.channel());
     }
 
     /// Has the connection closed when its token ends.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
-use starling_hub::{CommandError, Hub, LogPage, RoomId};
+use starling_hub::{ChannelId, CommandError, Hub, LogPage};
 use starling_model::Seq;
 use starling_wire::protocol::CloseReason;
 use tokio::time::Instant;
@@ -90,9 +90,10 @@ impl CatchUp {
     }
 
     fn start_reading(&self, step: &mut Step<'_>, hub: &Arc<Hub>) -> Option<Reading> {
-        let Table { conns, rooms, random, .. } = &mut *step.table;
+        let Table { conns, channels, random, .. } = &mut *step.table;
         let conn = conns.get_mut(step.key as usize)?;
-        let needed = conn.subs.next_page(|room| rooms.get(&room).map_or(0, |room| room.delivered))?;
+        let needed =
+            conn.subs.next_page(|channel| channels.get(&channel).map_or(0, |channel| channel.delivered))?;
         let wait = self.unreadable.as_ref().map(|unreadable| unreadable.wait(random));
         let reader = conn.client.session()?.user.clone();
         let (hub, log, after) = (hub.clone(), needed.log.clone(), Seq::new(needed.after));
@@ -109,7 +110,7 @@ impl CatchUp {
         let Ok(page) = page else { return self.failed(step) };
         self.unreadable = None;
         let last = page.last().map(|(seq, _)| seq.get());
-        let delivered = if last.is_none() { delivered(step.table, needed.log.id) } else { 0 };
+        let delivered = if last.is_none() { delivered(step.table, needed.log.channel) } else { 0 };
         let Some(conn) = step.conn() else { return };
         let Some(sub) = conn.subs.get_mut(needed.sub) else { return };
         if !sub.take_page(&needed.log, needed.after, last, delivered) {
@@ -138,7 +139,7 @@ impl CatchUp {
     }
 }
 
-/// The last number of a room that came through the inbox.
-fn delivered(table: &Table, room: RoomId) -> u64 {
-    table.rooms.get(&room).map_or(0, |room| room.delivered)
+/// The last number of a channel that came through the inbox.
+fn delivered(table: &Table, channel: ChannelId) -> u64 {
+    table.channels.get(&channel).map_or(0, |channel| channel.delivered)
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use starling_hub::{CommandError, Encoded, Reply, RoomId, ShardItem, SocketId, clock};
+use starling_hub::{ChannelId, CommandError, Encoded, Reply, ShardItem, SocketId, clock};
 
+use super::channel::Pending;
 use super::close_text::close_text;
 use super::outbox::Kind;
-use super::room::Pending;
 use super::settings::Env;
 use super::subscriptions::Share;
 use super::table::Table;
@@ -17,20 +17,20 @@ impl Table {
     /// Takes one item of the inbox.
     pub(super) fn take(&mut self, item: ShardItem, env: &Env) {
         match item {
-            ShardItem::Message { room, seq, event } => self.message(room, seq.get(), event, env),
-            ShardItem::Head { room, seq } => self.head(room, seq.get(), env),
-            ShardItem::Publication { room, epoch, offset, event } => {
-                self.publication(room, Pending { seq: offset, event, durable: false, epoch }, env);
+            ShardItem::Message { channel, seq, event } => self.message(channel, seq.get(), event, env),
+            ShardItem::Head { channel, seq } => self.head(channel, seq.get(), env),
+            ShardItem::Publication { channel, epoch, offset, event } => {
+                self.publication(channel, Pending { seq: offset, event, durable: false, epoch }, env);
             }
-            ShardItem::Ephemeral { room, event, except } => {
-                self.ephemeral(room, &event, except.as_deref(), env);
+            ShardItem::Ephemeral { channel, event, except } => {
+                self.ephemeral(channel, &event, except.as_deref(), env);
             }
             ShardItem::Reply { socket, id, reply } => self.reply(socket, id, &reply),
             ShardItem::Event { socket, event } => self.event(socket, &event, env),
-            ShardItem::Evict { socket, room } => {
-                self.flush_room(room, env);
+            ShardItem::Evict { socket, channel } => {
+                self.flush_channel(channel, env);
                 if self.conn(socket).is_some() {
-                    self.unsubscribe(socket.key, room);
+                    self.unsubscribe(socket.key, channel);
                 }
             }
             ShardItem::Close { socket, reason } => {
@@ -42,10 +42,10 @@ impl Table {
     }
 
     /// Delivers what came in this turn.
-    pub(super) fn flush_rooms(&mut self, env: &Env) {
+    pub(super) fn flush_channels(&mut self, env: &Env) {
         let mut touched = std::mem::take(&mut self.touched);
-        for room in touched.drain(..) {
-            self.flush_room(room, env);
+        for channel in touched.drain(..) {
+            self.flush_channel(channel, env);
         }
         self.touched = touched;
     }
@@ -67,40 +67,40 @@ impl Table {
         self.mark(socket.key);
     }
 
-    fn message(&mut self, id: RoomId, seq: u64, event: Arc<Encoded>, env: &Env) {
-        let Some(room) = self.rooms.get_mut(&id) else { return };
-        if seq <= room.delivered {
+    fn message(&mut self, id: ChannelId, seq: u64, event: Arc<Encoded>, env: &Env) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        if seq <= channel.delivered {
             return;
         }
-        if seq > room.delivered + 1 {
+        if seq > channel.delivered + 1 {
             self.skip_to(id, seq, env);
             return;
         }
-        room.delivered = seq;
+        channel.delivered = seq;
         self.pend(id, Pending { seq, event, durable: true, epoch: None });
     }
 
-    fn head(&mut self, id: RoomId, seq: u64, env: &Env) {
-        if self.rooms.get(&id).is_some_and(|room| seq > room.delivered) {
+    fn head(&mut self, id: ChannelId, seq: u64, env: &Env) {
+        if self.channels.get(&id).is_some_and(|channel| seq > channel.delivered) {
             self.skip_to(id, seq, env);
         }
     }
 
-    fn publication(&mut self, id: RoomId, publication: Pending, env: &Env) {
-        let last = self.rooms.get(&id).and_then(|room| room.pending.last());
+    fn publication(&mut self, id: ChannelId, publication: Pending, env: &Env) {
+        let last = self.channels.get(&id).and_then(|channel| channel.pending.last());
         // What is delivered in one piece is of one numbering.
         if last.is_some_and(|last| last.epoch != publication.epoch) {
-            self.flush_room(id, env);
+            self.flush_channel(id, env);
         }
         self.pend(id, publication);
     }
 
-    /// Serves everybody in a room from the log up to a number: some messages did not fit the inbox.
-    fn skip_to(&mut self, id: RoomId, seq: u64, env: &Env) {
-        self.flush_room(id, env);
-        let Some(room) = self.rooms.get_mut(&id) else { return };
-        room.delivered = seq;
-        for sub in &room.subs {
+    /// Serves everybody in a channel from the log up to a number: some messages did not fit the inbox.
+    fn skip_to(&mut self, id: ChannelId, seq: u64, env: &Env) {
+        self.flush_channel(id, env);
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        channel.delivered = seq;
+        for sub in &channel.subs {
             if let Some(conn) = self.conns.get_mut(sub.conn as usize)
                 && conn.subs.fall_behind(sub.sub as usize, seq)
             {
@@ -109,20 +109,20 @@ impl Table {
         }
     }
 
-    fn pend(&mut self, id: RoomId, pending: Pending) {
-        if let Some(room) = self.rooms.get_mut(&id) {
-            if room.pending.is_empty() {
+    fn pend(&mut self, id: ChannelId, pending: Pending) {
+        if let Some(channel) = self.channels.get_mut(&id) {
+            if channel.pending.is_empty() {
                 self.touched.push(id);
             }
-            room.pending.push(pending);
+            channel.pending.push(pending);
         }
     }
 
-    fn ephemeral(&mut self, id: RoomId, event: &Arc<Encoded>, except: Option<&str>, env: &Env) {
-        self.flush_room(id, env);
-        let Table { rooms, conns, dirty, tick, .. } = self;
-        let Some(room) = rooms.get(&id) else { return };
-        for sub in &room.subs {
+    fn ephemeral(&mut self, id: ChannelId, event: &Arc<Encoded>, except: Option<&str>, env: &Env) {
+        self.flush_channel(id, env);
+        let Table { channels, conns, dirty, tick, .. } = self;
+        let Some(channel) = channels.get(&id) else { return };
+        for sub in &channel.subs {
             let Some(conn) = conns.get_mut(sub.conn as usize) else { continue };
             if !except.is_some_and(|user| conn.client.is_user(user)) {
                 conn.tell(event, Kind::Ephemeral);
@@ -132,16 +132,16 @@ impl Table {
         }
     }
 
-    /// Delivers what came of a room in this turn.
-    fn flush_room(&mut self, id: RoomId, env: &Env) {
-        let Table { rooms, conns, dirty, tick, .. } = self;
-        let Some(room) = rooms.get_mut(&id) else { return };
-        let Some(mut turn) = room.take_turn() else { return };
+    /// Delivers what came of a channel in this turn.
+    fn flush_channel(&mut self, id: ChannelId, env: &Env) {
+        let Table { channels, conns, dirty, tick, .. } = self;
+        let Some(channel) = channels.get_mut(&id) else { return };
+        let Some(mut turn) = channel.take_turn() else { return };
         if !turn.durable {
-            room.delivered = turn.last;
+            channel.delivered = turn.last;
         }
         let mut delivered = 0;
-        for sub in &room.subs {
+        for sub in &channel.subs {
             let Some(conn) = conns.get_mut(sub.conn as usize).filter(|conn| conn.is_open()) else { continue };
             let Some(subscription) = conn.subs.get_mut(sub.sub as usize) else { continue };
             let after = match subscription.take_turn(&turn, *tick) {

@@ -5,12 +5,14 @@ use super::super::fixture::{attachment, connect, session, shard};
 use super::super::subscriptions::NeededPage;
 use super::*;
 
-const ROOM: RoomId = RoomId(7);
+const CHANNEL: ChannelId = ChannelId(7);
 
 /// The next page of the log that a connection needs.
 fn next_page(table: &mut Table, key: u32) -> Option<NeededPage> {
-    let Table { conns, rooms, .. } = table;
-    conns[key as usize].subs.next_page(|room| rooms.get(&room).map_or(0, |room| room.delivered))
+    let Table { conns, channels, .. } = table;
+    conns[key as usize]
+        .subs
+        .next_page(|channel| channels.get(&channel).map_or(0, |channel| channel.delivered))
 }
 
 /// Takes a page that ends with `last`.
@@ -20,14 +22,14 @@ fn take_page(table: &mut Table, key: u32, needed: &NeededPage, last: u64) -> boo
 }
 
 #[test]
-fn a_socket_is_served_from_the_log_although_an_older_one_that_is_closing_holds_the_room_further_back() {
+fn a_socket_is_served_from_the_log_although_an_older_one_that_is_closing_holds_the_channel_further_back() {
     let shard = shard();
     let ((older, _), (newer, _)) = (connect(&shard), connect(&shard));
     let mut table = shard.table.borrow_mut();
-    table.subscribe(older, ROOM, Some(attachment(ROOM, 5, 5)));
+    table.subscribe(older, CHANNEL, Some(attachment(CHANNEL, 5, 5)));
     assert!(next_page(&mut table, older).is_none(), "it has all there is");
     // Its session went elsewhere, so that 6 to 10 were not handed to this shard, and has come back.
-    table.subscribe(newer, ROOM, Some(attachment(ROOM, 10, 5)));
+    table.subscribe(newer, CHANNEL, Some(attachment(CHANNEL, 10, 5)));
     let needed = next_page(&mut table, newer).expect("6 to 10 stand in the log alone");
     assert!(take_page(&mut table, newer, &needed, 10));
     assert!(next_page(&mut table, newer).is_none());
@@ -35,9 +37,9 @@ fn a_socket_is_served_from_the_log_although_an_older_one_that_is_closing_holds_t
 }
 
 #[test]
-fn a_quiet_room_is_served_from_the_log_although_another_is_busier_than_the_socket_is_fast() {
-    const BUSY: RoomId = RoomId(1);
-    const QUIET: RoomId = RoomId(2);
+fn a_quiet_channel_is_served_from_the_log_although_another_is_busier_than_the_socket_is_fast() {
+    const BUSY: ChannelId = ChannelId(1);
+    const QUIET: ChannelId = ChannelId(2);
     let shard = shard();
     let (key, _near) = connect(&shard);
     let mut table = shard.table.borrow_mut();
@@ -46,18 +48,18 @@ fn a_quiet_room_is_served_from_the_log_although_another_is_busier_than_the_socke
     let mut served = Vec::new();
     for _ in 0..4 {
         let Some(needed) = next_page(&mut table, key) else { break };
-        served.push(needed.log.id);
-        if needed.log.id == QUIET {
+        served.push(needed.log.channel);
+        if needed.log.channel == QUIET {
             assert!(take_page(&mut table, key, &needed, 2));
         } else {
             // A page of the log, while more than a page is said.
             assert!(take_page(&mut table, key, &needed, needed.after + 100));
-            let busy = table.rooms.get_mut(&BUSY).expect("joined");
+            let busy = table.channels.get_mut(&BUSY).expect("joined");
             busy.delivered += 200;
         }
     }
     assert!(served[..2].contains(&QUIET), "{served:?}");
-    assert_eq!(served.iter().filter(|room| **room == BUSY).count(), 3, "{served:?}");
+    assert_eq!(served.iter().filter(|channel| **channel == BUSY).count(), 3, "{served:?}");
 }
 
 #[test]
@@ -67,7 +69,7 @@ fn events_for_a_socket_alone_wait_within_its_limit_too() {
     let mut table = shard.table.borrow_mut();
     let socket = table.conns[key as usize].id(0, key);
     let event = Arc::new(Encoded::new(protocol::Typing {
-        conversation: "room".into(),
+        conversation: "channel".into(),
         user: "u".repeat(1_000).into(),
         typing: true,
     }));
@@ -87,16 +89,16 @@ fn the_answer_to_connect_comes_before_events_that_are_quicker() {
     conn.client.connected(session());
     conn.early.begin();
     let socket = conn.id(0, key);
-    table.subscribe(key, ROOM, Some(attachment(ROOM, 0, 0)));
+    table.subscribe(key, CHANNEL, Some(attachment(CHANNEL, 0, 0)));
     let typing = |user: &str| {
         Arc::new(Encoded::new(protocol::Typing {
-            conversation: "room".into(),
+            conversation: "channel".into(),
             user: user.into(),
             typing: true,
         }))
     };
     table.take(ShardItem::Event { socket, event: typing("first") }, &shard.env);
-    table.take(ShardItem::Ephemeral { room: ROOM, event: typing("second"), except: None }, &shard.env);
+    table.take(ShardItem::Ephemeral { channel: CHANNEL, event: typing("second"), except: None }, &shard.env);
     table.ask_to_move(key);
     let conn = &mut table.conns[key as usize];
     assert!(conn.outbox.is_empty());

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use starling_auth::Identity;
 use starling_conversation_store::{Conversation, ConversationId, Seq};
-use starling_hub::{Attachment, Room, RoomId, RoomKey, Session, SocketId};
+use starling_hub::{Attachment, ChannelId, Room, RoomKey, Session, SocketId};
 use starling_wire::protocol::Encoding;
 use starling_wire::websocket::deflate::Params;
 use tokio::io::{AsyncRead, DuplexStream, ReadBuf};
@@ -99,10 +99,10 @@ pub fn session_of(id: &str) -> Arc<Session> {
 }
 
 /// To a conversation whose head is this, of a client that has it up to `cursor`.
-pub fn attachment(room: RoomId, head: u64, cursor: u64) -> Attachment {
+pub fn attachment(channel: ChannelId, head: u64, cursor: u64) -> Attachment {
     let conversation = Conversation {
         id: ConversationId::new(1),
-        conversation: "room".into(),
+        conversation: "channel".into(),
         owner: "ann".into(),
         title: None,
         metadata: None,
@@ -113,7 +113,7 @@ pub fn attachment(room: RoomId, head: u64, cursor: u64) -> Attachment {
         details_version: 0,
         log: "1-a".to_owned(),
     };
-    let key = RoomKey { tenant: "t".into(), name: "room".into() };
-    let log = Arc::new(Room::new(key, room, 1, conversation));
-    Attachment { room, log, head: Seq::new(head), cursor: Seq::new(cursor) }
+    let key = RoomKey { tenant: "t".into(), name: "channel".into() };
+    let log = Arc::new(Room::new(key, channel, 1, conversation));
+    Attachment { channel, log, head: Seq::new(head), cursor: Seq::new(cursor) }
 }

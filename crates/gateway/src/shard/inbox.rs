@@ -203,7 +203,7 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use starling_hub::{Reply, RoomId};
+    use starling_hub::{ChannelId, Reply};
     use starling_model::Seq;
 
     use super::*;
@@ -256,7 +256,7 @@ mod tests {
     async fn what_waits_beside_comes_although_the_inbox_never_empties() {
         let size = 2 * TURN_MAX;
         let (inboxes, mut ends) = Inboxes::holding(size, 1);
-        let typing = || ShardItem::Head { room: RoomId(0), seq: Seq::ZERO };
+        let typing = || ShardItem::Head { channel: ChannelId(0), seq: Seq::ZERO };
         while inboxes.post(0, typing()) {}
         assert!(inboxes.post(0, reply(1)));
         let mut turns = 0;
@@ -275,7 +275,7 @@ mod tests {
     #[tokio::test]
     async fn a_close_comes_with_the_next_turn() {
         let (inboxes, mut ends) = Inboxes::holding(2 * TURN_MAX, 1);
-        while inboxes.post(0, ShardItem::Head { room: RoomId(0), seq: Seq::ZERO }) {}
+        while inboxes.post(0, ShardItem::Head { channel: ChannelId(0), seq: Seq::ZERO }) {}
         assert!(inboxes.post(0, ShardItem::Close { socket: SOCKET, reason: CloseReason::Ended }));
         let items = turn(&mut ends[0]).await;
         assert!(matches!(items.last(), Some(Item::Hub(ShardItem::Close { .. }))));
@@ -297,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn a_close_that_fits_nowhere_comes_all_the_same() {
         let (inboxes, mut ends) = Inboxes::holding(TURN_MAX, 1);
-        while inboxes.post(0, ShardItem::Head { room: RoomId(0), seq: Seq::ZERO }) {}
+        while inboxes.post(0, ShardItem::Head { channel: ChannelId(0), seq: Seq::ZERO }) {}
         let close = |key| ShardItem::Close { socket: SocketId { key, ..SOCKET }, reason: CloseReason::Ended };
         let last = OVERFLOW_MAX as u32;
         assert!((0..=last).all(|key| inboxes.post(0, close(key))));

@@ -6,6 +6,7 @@
 
 mod answers;
 mod catch_up;
+mod channel;
 mod client;
 mod close_text;
 mod commands;
@@ -26,7 +27,6 @@ mod outbox;
 mod pace;
 mod queue;
 mod reading;
-mod room;
 mod running;
 mod settings;
 mod socket;

@@ -1,23 +1,23 @@
-//! Taking connections into rooms and out of them.
+//! Taking connections into channels and out of them.
 
-use starling_hub::{Attachment, RoomId};
+use starling_hub::{Attachment, ChannelId};
 
+use super::channel::{Channel, SubRef};
 use super::outbox::Kind;
-use super::room::{ShardRoom, SubRef};
 use super::table::Table;
 
 impl Table {
     /// Subscribes a connection to a conversation, which is served from its log until it has caught up; or to a topic, of which
     /// everything is held back until [`Table::release`].
-    pub(super) fn subscribe(&mut self, key: u32, room: RoomId, attachment: Option<Attachment>) {
+    pub(super) fn subscribe(&mut self, key: u32, channel: ChannelId, attachment: Option<Attachment>) {
         let tick = self.tick;
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         let delivered = attachment.as_ref().map_or(0, |attachment| attachment.head.get());
-        let (place, is_new) = conn.subs.begin(room, attachment, tick);
+        let (place, is_new) = conn.subs.begin(channel, attachment, tick);
         if is_new {
             let sub = SubRef { conn: key, sub: u32::try_from(place).unwrap_or(u32::MAX) };
-            let new = || ShardRoom { delivered, ..ShardRoom::default() };
-            self.rooms.entry(room).or_insert_with(new).subs.push(sub);
+            let new = || Channel { delivered, ..Channel::default() };
+            self.channels.entry(channel).or_insert_with(new).subs.push(sub);
         } else {
             // What waits belongs to the earlier subscription.
             conn.outbox.disown(place);
@@ -25,19 +25,19 @@ impl Table {
     }
 
     /// Ends a subscription.
-    pub(super) fn unsubscribe(&mut self, key: u32, room: RoomId) {
+    pub(super) fn unsubscribe(&mut self, key: u32, channel: ChannelId) {
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
-        if let Some(place) = conn.subs.end(room) {
+        if let Some(place) = conn.subs.end(channel) {
             conn.outbox.disown(place);
-            self.leave(room, key);
+            self.leave(channel, key);
         }
     }
 
     /// Lets a topic's subscription go live after a position, with what was held back meanwhile.
-    pub(super) fn release(&mut self, key: u32, room: RoomId, epoch: &str, offset: u64) {
+    pub(super) fn release(&mut self, key: u32, channel: ChannelId, epoch: &str, offset: u64) {
         let tick = self.tick;
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
-        for event in conn.subs.release(room, epoch, offset, tick) {
+        for event in conn.subs.release(channel, epoch, offset, tick) {
             conn.push(conn.framing.event(&event), Kind::Ephemeral);
         }
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use slab::Slab;
-use starling_hub::{Attachment, Encoded, EpochTag, Room, RoomId};
+use starling_hub::{Attachment, ChannelId, Encoded, EpochTag, Room};
 
-use super::room::{Pending, Turn};
+use super::channel::{Pending, Turn};
 use crate::metrics::METRICS;
 
 /// Limit on the publications that a subscription holds back while its topic's history is read.
@@ -26,7 +26,7 @@ pub(super) struct Subscriptions {
 
 /// A subscription of a connection.
 pub(super) struct Subscription {
-    room: RoomId,
+    channel: ChannelId,
     /// The last number that was put into the outbox, or that the client has.
     cursor: u64,
     /// For a topic: the numbering that `cursor` belongs to, where that is known.
@@ -42,10 +42,10 @@ pub(super) struct Subscription {
 enum Source {
     /// The inbox.
     Live,
-    /// The log, until the subscription has caught up with its room.
+    /// The log, until the subscription has caught up with its channel.
     Log {
         /// The number up to which the log is read at least. What came before the socket was attached may never come through the inbox:
-        /// perhaps nobody of this shard was attached then, although an older connection, about to close, still holds the room.
+        /// perhaps nobody of this shard was attached then, although an older connection, about to close, still holds the channel.
         until: u64,
     },
     /// Nowhere yet: a topic's history is being read. Holds back what comes meanwhile.
@@ -79,37 +79,37 @@ pub(super) struct NeededPage {
 }
 
 impl Subscriptions {
-    /// Begins a subscription to a room, or begins it afresh. A conversation is served from its log until it has caught up; a topic's
+    /// Begins a subscription to a channel, or begins it afresh. A conversation is served from its log until it has caught up; a topic's
     /// events are held back until [`release`](Self::release). Returns its place, and whether it is new.
-    pub fn begin(&mut self, room: RoomId, attachment: Option<Attachment>, tick: u32) -> (usize, bool) {
+    pub fn begin(&mut self, channel: ChannelId, attachment: Option<Attachment>, tick: u32) -> (usize, bool) {
         let cursor = attachment.as_ref().map_or(0, |attachment| attachment.cursor.get());
         let source = match &attachment {
             Some(attachment) => Source::Log { until: attachment.head.get() },
             None => Source::Held(Vec::new()),
         };
         self.behind += u32::from(matches!(source, Source::Log { .. }));
-        if let Some(place) = self.place(room) {
+        if let Some(place) = self.place(channel) {
             let sub = &mut self.all[place];
             self.behind -= u32::from(sub.is_behind());
             (sub.cursor, sub.epoch, sub.source) = (cursor, None, source);
             return (place, false);
         }
         let log = attachment.map(|attachment| attachment.log);
-        let sub = Subscription { room, cursor, epoch: None, source, live_since: tick, log };
+        let sub = Subscription { channel, cursor, epoch: None, source, live_since: tick, log };
         (self.all.insert(sub), true)
     }
 
-    /// Ends the subscription to a room. Returns the place that it had.
-    pub fn end(&mut self, room: RoomId) -> Option<usize> {
-        let place = self.place(room)?;
+    /// Ends the subscription to a channel. Returns the place that it had.
+    pub fn end(&mut self, channel: ChannelId) -> Option<usize> {
+        let place = self.place(channel)?;
         self.behind -= u32::from(self.all.remove(place).is_behind());
         Some(place)
     }
 
-    /// Ends all subscriptions. Returns their rooms.
-    pub fn end_all(&mut self) -> impl Iterator<Item = RoomId> + '_ {
+    /// Ends all subscriptions. Returns their channels.
+    pub fn end_all(&mut self) -> impl Iterator<Item = ChannelId> + '_ {
         self.behind = 0;
-        self.all.drain().map(|sub| sub.room)
+        self.all.drain().map(|sub| sub.channel)
     }
 
     /// The subscription at a place.
@@ -147,8 +147,8 @@ impl Subscriptions {
 
     /// Lets a topic's subscription go live after a position. Returns what was held back meanwhile and is new: publications of another
     /// numbering were made after that one ended, or before it began, and can't be had otherwise.
-    pub fn release(&mut self, room: RoomId, epoch: &str, offset: u64, tick: u32) -> Vec<Arc<Encoded>> {
-        let Some(place) = self.place(room) else { return Vec::new() };
+    pub fn release(&mut self, channel: ChannelId, epoch: &str, offset: u64, tick: u32) -> Vec<Arc<Encoded>> {
+        let Some(place) = self.place(channel) else { return Vec::new() };
         let sub = &mut self.all[place];
         if !matches!(sub.source, Source::Held(_)) {
             return Vec::new();
@@ -165,14 +165,14 @@ impl Subscriptions {
         news
     }
 
-    /// The next page of the log that is needed: one for each subscription in turn, or a room that is busier than the socket is fast
-    /// would keep all others waiting. Subscriptions that have caught up go live. `delivered` is the last number of a room that came
+    /// The next page of the log that is needed: one for each subscription in turn, or a channel that is busier than the socket is fast
+    /// would keep all others waiting. Subscriptions that have caught up go live. `delivered` is the last number of a channel that came
     /// through the inbox.
-    pub fn next_page(&mut self, delivered: impl Fn(RoomId) -> u64) -> Option<NeededPage> {
+    pub fn next_page(&mut self, delivered: impl Fn(ChannelId) -> u64) -> Option<NeededPage> {
         let (mut first, mut next) = (None, None);
         for (place, sub) in &mut self.all {
             let Source::Log { until } = sub.source else { continue };
-            if sub.cursor >= delivered(sub.room).max(until) {
+            if sub.cursor >= delivered(sub.channel).max(until) {
                 sub.source = Source::Live;
                 self.behind -= 1;
                 continue;
@@ -188,8 +188,8 @@ impl Subscriptions {
         Some(NeededPage { sub, log: log.clone()?, after: *cursor })
     }
 
-    fn place(&self, room: RoomId) -> Option<usize> {
-        self.all.iter().find(|(_, sub)| sub.room == room).map(|(place, _)| place)
+    fn place(&self, channel: ChannelId) -> Option<usize> {
+        self.all.iter().find(|(_, sub)| sub.channel == channel).map(|(place, _)| place)
     }
 }
 

@@ -1,16 +1,16 @@
-//! What a shard owns: its connections and rooms.
+//! What a shard owns: its connections and channels.
 
 use std::cell::RefCell;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use slab::Slab;
-use starling_hub::{Map, RoomId, SocketId};
+use starling_hub::{ChannelId, Map, SocketId};
 use starling_wire::protocol::CloseReason;
 
+use super::channel::Channel;
 use super::conn::Conn;
 use super::deadlines::Deadlines;
-use super::room::ShardRoom;
 use super::settings::{Env, ShardSettings};
 use crate::metrics::METRICS;
 
@@ -26,9 +26,9 @@ pub(crate) struct Shard {
 /// What a shard owns.
 pub(crate) struct Table {
     pub(super) conns: Slab<Conn>,
-    pub(super) rooms: Map<RoomId, ShardRoom>,
+    pub(super) channels: Map<ChannelId, Channel>,
     /// Rooms with something pending in this turn.
-    pub(super) touched: Vec<RoomId>,
+    pub(super) touched: Vec<ChannelId>,
     /// Connections with something to write.
     pub(super) dirty: Vec<u32>,
     /// Lent to each connection that reads.
@@ -55,7 +55,7 @@ impl Table {
     fn new(seed: u64) -> Table {
         Table {
             conns: Slab::new(),
-            rooms: Map::default(),
+            channels: Map::default(),
             touched: Vec::new(),
             dirty: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
@@ -124,23 +124,23 @@ impl Table {
         }
     }
 
-    /// Removes a connection, and its subscriptions from the rooms.
+    /// Removes a connection, and its subscriptions from the channels.
     pub(super) fn remove(&mut self, key: u32) -> Option<Conn> {
         let mut conn = self.conns.try_remove(key as usize)?;
-        for room in conn.subs.end_all() {
-            self.leave(room, key);
+        for channel in conn.subs.end_all() {
+            self.leave(channel, key);
         }
         Some(conn)
     }
 
-    /// Removes a connection from a room's list.
-    pub(super) fn leave(&mut self, room: RoomId, key: u32) {
-        if let Some(found) = self.rooms.get_mut(&room) {
+    /// Removes a connection from a channel's list.
+    pub(super) fn leave(&mut self, channel: ChannelId, key: u32) {
+        if let Some(found) = self.channels.get_mut(&channel) {
             if let Some(at) = found.subs.iter().position(|sub| sub.conn == key) {
                 found.subs.swap_remove(at);
             }
             if found.subs.is_empty() {
-                self.rooms.remove(&room);
+                self.channels.remove(&channel);
             }
         }
     }

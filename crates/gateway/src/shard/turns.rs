@@ -99,6 +99,6 @@ where
             }
         }
     }
-    table.flush_rooms(&shard.env);
+    table.flush_channels(&shard.env);
     table.flush_dirty();
 }

@@ -15,7 +15,7 @@ use crate::Set;
 use crate::encoded::Encoded;
 use crate::node_message::NodeMessage;
 use crate::room::{Room, RoomKey};
-use crate::shards::{RoomId, ShardItem};
+use crate::shards::{ChannelId, ShardItem};
 
 impl Directory {
     /// Ends a conversation that was deleted, on this node first and then on the others.
@@ -74,7 +74,7 @@ impl Directory {
     /// Forgets rooms whose log is not the one that the database has now. Closes the connections that joined them, so that the clients
     /// reconnect.
     pub(super) fn outdate(&self, rooms: &[Arc<Room>]) {
-        let mut concerned: Set<RoomId> = Set::default();
+        let mut concerned: Set<ChannelId> = Set::default();
         for room in rooms {
             {
                 let mut state = room.state();
@@ -84,7 +84,7 @@ impl Directory {
                 self.presence.clear(room, &mut state);
             }
             self.rooms.forget(room);
-            concerned.insert(room.id);
+            concerned.insert(room.channel);
         }
         if concerned.is_empty() {
             return;
@@ -94,7 +94,7 @@ impl Directory {
             "the database was restored to an earlier state; clients of these conversations connect again"
         );
         for session in self.sessions.all() {
-            let is_concerned = session.state().joined.values().any(|room| concerned.contains(&room.id));
+            let is_concerned = session.state().joined.values().any(|room| concerned.contains(&room.channel));
             if is_concerned {
                 self.attachments.close(&session, CloseReason::Restart);
             }

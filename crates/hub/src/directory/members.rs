@@ -146,7 +146,7 @@ impl Directory {
                     title: read.title.as_deref().map(Into::into),
                     metadata: read.metadata.clone().map(Json::from_compact),
                 };
-                state.broadcast(room.id, &*self.shards, event, None);
+                state.broadcast(room.channel, &*self.shards, event, None);
             }
             let state = &*state;
             for user in state.members.keys().filter(|user| !before.contains_key(*user)) {
@@ -170,7 +170,7 @@ impl Directory {
     /// state locked, so that changes are told in their order.
     fn tell_change(&self, room: &Room, state: &RoomState, user: &UserName, member: bool) {
         let event = protocol::Membership { conversation: room.key.name.clone(), user: user.clone(), member };
-        state.broadcast(room.id, &*self.shards, event, Some(user));
+        state.broadcast(room.channel, &*self.shards, event, Some(user));
         self.tell_user(&room.key.tenant, &room.key.name, user, member);
     }
 
@@ -247,7 +247,7 @@ impl Directory {
         *mark = seq;
         let event =
             protocol::ReadMark { conversation: room.key.name.clone(), user: user.clone(), seq: seq.get() };
-        state.broadcast(room.id, &*self.shards, event, None);
+        state.broadcast(room.channel, &*self.shards, event, None);
     }
 
     /// Returns the room that another node means by a name and an id. Nodes of older versions send no id, and mean the conversation that has

@@ -22,7 +22,7 @@ use crate::publisher::Publisher;
 use crate::reads::Reads;
 use crate::room::Rooms;
 use crate::sessions::{Attachments, EndedSessions, Holding, Places, Sessions};
-use crate::shards::{RoomIds, Shards};
+use crate::shards::{ChannelIds, Shards};
 use crate::store_writer::StoreWriter;
 use crate::topics::{TopicPublisher, Topics};
 use crate::{HubConfig, clock};
@@ -69,8 +69,8 @@ impl Hub {
         } = parts;
         let config = Arc::new(config);
         let node: Arc<str> = config.lease().into();
-        let room_ids = Arc::new(RoomIds::default());
-        let rooms = Arc::new(Rooms::new(shard_count, room_ids.clone()));
+        let channel_ids = Arc::new(ChannelIds::default());
+        let rooms = Arc::new(Rooms::new(shard_count, channel_ids.clone()));
         let publisher = Publisher::new(fanout.clone(), &runtime);
         let neighbours = Neighbours::new(
             node.clone(),
@@ -92,7 +92,7 @@ impl Hub {
             rooms.clone(),
             last_seen.clone(),
         );
-        let topics = Arc::new(Topics::new(shard_count, room_ids));
+        let topics = Arc::new(Topics::new(shard_count, channel_ids));
         let topic_publisher = TopicPublisher::new(fanout.clone(), shards.clone(), &runtime);
 
         let sessions = Arc::new(Sessions::default());

@@ -13,7 +13,7 @@ use crate::Map;
 use crate::node_message::NodeMessage;
 use crate::publisher::Publisher;
 use crate::room::Room;
-use crate::shards::{RoomId, Shards};
+use crate::shards::{ChannelId, Shards};
 
 /// How long one `typing` is valid.
 const TYPING: Duration = Duration::from_secs(6);
@@ -25,7 +25,7 @@ pub(crate) struct Typing {
     shards: Arc<dyn Shards>,
     publisher: Arc<Publisher>,
     /// The typing users per room, and until when.
-    typists: Mutex<Map<(RoomId, UserName), (Arc<Room>, Instant)>>,
+    typists: Mutex<Map<(ChannelId, UserName), (Arc<Room>, Instant)>>,
 }
 
 impl Typing {
@@ -69,7 +69,7 @@ impl Typing {
 
     fn note(&self, room: &Arc<Room>, user: &UserName, typing: bool) {
         let mut typists = self.typists.lock();
-        let key = (room.id, user.clone());
+        let key = (room.channel, user.clone());
         if !typing {
             typists.remove(&key);
         } else if typists.len() < TYPISTS_MAX || typists.contains_key(&key) {

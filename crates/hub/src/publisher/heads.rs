@@ -9,7 +9,7 @@ use starling_model::Seq;
 use crate::Map;
 use crate::node_message::Head;
 use crate::room::Room;
-use crate::shards::RoomId;
+use crate::shards::ChannelId;
 
 /// Most conversations that are remembered. While there are more, the partitions of lost publications are remembered instead.
 const HEADS_MAX: usize = 20_000;
@@ -19,7 +19,7 @@ const ANNOUNCEMENTS: u8 = 3;
 /// The heads that this node committed lately.
 #[derive(Default)]
 pub(super) struct CommittedHeads {
-    heads: Mutex<Map<RoomId, CommittedHead>>,
+    heads: Mutex<Map<ChannelId, CommittedHead>>,
 }
 
 /// The head that this node committed last in one conversation.
@@ -33,12 +33,12 @@ impl CommittedHeads {
     /// Notes a commit.
     pub fn note(&self, room: &Arc<Room>, seq: Seq) {
         let mut heads = self.heads.lock();
-        if let Some(head) = heads.get_mut(&room.id) {
+        if let Some(head) = heads.get_mut(&room.channel) {
             head.seq = head.seq.max(seq);
             head.announcements_left = ANNOUNCEMENTS;
         } else if heads.len() < HEADS_MAX {
             let room = room.clone();
-            heads.insert(room.id, CommittedHead { room, seq, announcements_left: ANNOUNCEMENTS });
+            heads.insert(room.channel, CommittedHead { room, seq, announcements_left: ANNOUNCEMENTS });
         }
     }
 
@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
     use crate::room::RoomKey;
-    use crate::shards::RoomId;
+    use crate::shards::ChannelId;
 
     const SEVEN: Seq = Seq::new(7);
 
@@ -86,7 +86,7 @@ mod tests {
             details_version: 0,
             log: "1-a".into(),
         };
-        Arc::new(Room::new(RoomKey { tenant: "t".into(), name: "c".into() }, RoomId(id), 1, conversation))
+        Arc::new(Room::new(RoomKey { tenant: "t".into(), name: "c".into() }, ChannelId(id), 1, conversation))
     }
 
     #[test]

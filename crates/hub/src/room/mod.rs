@@ -24,7 +24,7 @@ use crate::room::members_version::MembersVersion;
 use crate::room::online::Online;
 use crate::room::presence_reads::PresenceReads;
 use crate::room::sequencer::{Fed, Sequencer};
-use crate::shards::{RoomId, ShardItem, Shards};
+use crate::shards::{ChannelId, ShardItem, Shards};
 
 /// A conversation's name and its tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,8 +39,8 @@ pub struct RoomKey {
 pub struct Room {
     /// The conversation's name and tenant.
     pub key: RoomKey,
-    /// The room's id on this node.
-    pub id: RoomId,
+    /// Its channel on this node.
+    pub channel: ChannelId,
     /// The conversation's id in the database.
     pub conversation: ConversationId,
     /// The id of the conversation's log: see [`Conversation::log`].
@@ -102,11 +102,11 @@ pub struct RoomState {
 
 impl Room {
     /// Makes a room from a conversation that was read from the database.
-    pub fn new(key: RoomKey, id: RoomId, shards: usize, conversation: Conversation) -> Room {
+    pub fn new(key: RoomKey, channel: ChannelId, shards: usize, conversation: Conversation) -> Room {
         let partition = starling_fanout::partition_of(&key.tenant, &key.name);
         Room {
             key,
-            id,
+            channel,
             conversation: conversation.id,
             log: conversation.log.as_str().into(),
             logged: AtomicU64::new(conversation.head.get()),
@@ -235,7 +235,9 @@ impl Room {
         let (interest, overrun) = (&state.interest, &self.overrun);
         state.sequencer.feed(seq, event, |seq, event| {
             for (shard, _) in wanting(interest) {
-                if !shards.post(shard, ShardItem::Message { room: self.id, seq, event: event.clone() }) {
+                if !shards
+                    .post(shard, ShardItem::Message { channel: self.channel, seq, event: event.clone() })
+                {
                     overrun.store(true, Ordering::Relaxed);
                 }
             }
@@ -271,14 +273,15 @@ impl Room {
 
     /// Delivers an event that may be lost.
     pub fn broadcast(&self, shards: &dyn Shards, event: impl Into<Event>, except: Option<&UserName>) {
-        self.state.lock().broadcast(self.id, shards, event, except);
+        self.state.lock().broadcast(self.channel, shards, event, except);
     }
 
     /// Tells all shards the head. `true`: all of them got it.
     fn tell_head(&self, shards: &dyn Shards) -> bool {
         let state = self.state.lock();
         let seq = state.sequencer.head();
-        wanting(&state.interest).all(|(shard, _)| shards.post(shard, ShardItem::Head { room: self.id, seq }))
+        wanting(&state.interest)
+            .all(|(shard, _)| shards.post(shard, ShardItem::Head { channel: self.channel, seq }))
     }
 }
 
@@ -359,7 +362,7 @@ impl RoomState {
     /// Delivers an event that may be lost.
     pub fn broadcast(
         &self,
-        room: RoomId,
+        channel: ChannelId,
         shards: &dyn Shards,
         event: impl Into<Event>,
         except: Option<&UserName>,
@@ -369,7 +372,8 @@ impl RoomState {
         }
         let event = Arc::new(Encoded::new(event));
         for (shard, _) in wanting(&self.interest) {
-            shards.post(shard, ShardItem::Ephemeral { room, event: event.clone(), except: except.cloned() });
+            shards
+                .post(shard, ShardItem::Ephemeral { channel, event: event.clone(), except: except.cloned() });
         }
     }
 
@@ -388,7 +392,7 @@ impl RoomState {
             online,
             last_seen: if online { None } else { last_seen_ms.map(Timestamp) },
         };
-        self.broadcast(room.id, shards, event, Some(user));
+        self.broadcast(room.channel, shards, event, Some(user));
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Room, RoomKey};
 use crate::encoded::Encoded;
-use crate::shards::{RoomIds, Shards};
+use crate::shards::{ChannelIds, Shards};
 use crate::{CommandError, Map};
 
 /// Number of parts of the map, each with its own lock, so that shards seldom wait for each other.
@@ -33,7 +33,7 @@ const RELOADS_MAX: u32 = 3;
 /// The conversations that this node knows.
 pub struct Rooms {
     parts: Vec<Mutex<Map<RoomKey, Slot>>>,
-    ids: Arc<RoomIds>,
+    ids: Arc<ChannelIds>,
     shards: usize,
     hasher: crate::Seeds,
     /// Start of the time in which the rooms' last uses are measured.
@@ -87,7 +87,7 @@ impl std::hash::Hash for KeyRef<'_> {
 
 impl Rooms {
     /// Creates an empty map.
-    pub fn new(shards: usize, ids: Arc<RoomIds>) -> Rooms {
+    pub fn new(shards: usize, ids: Arc<ChannelIds>) -> Rooms {
         Rooms {
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             ids,
@@ -344,7 +344,7 @@ mod tests {
 
     use super::*;
     use crate::room::sequencer::Fed;
-    use crate::shards::{RoomId, ShardItem};
+    use crate::shards::{ChannelId, ShardItem};
 
     struct Deaf;
 
@@ -385,7 +385,7 @@ mod tests {
             details_version: 0,
             log: "1-a".into(),
         };
-        let room = Arc::new(Room::new(key.clone(), RoomId(1), 1, read));
+        let room = Arc::new(Room::new(key.clone(), ChannelId(1), 1, read));
         rooms.settle(&Deaf, &key, &loading, Some(&room));
         assert_eq!(room.state().head(), 2);
         room.state().attach(0);

@@ -9,7 +9,7 @@ use starling_wire::protocol::CloseReason;
 use super::Session;
 use crate::presence::{LastSeenTimes, Lingerer, Presence};
 use crate::room::{Joined, Room};
-use crate::shards::{RoomId, ShardItem, Shards};
+use crate::shards::{ChannelId, ShardItem, Shards};
 use crate::store_writer::StoreWriter;
 use crate::topics::{Topic, Topics};
 use crate::{CommandError, clock};
@@ -66,10 +66,10 @@ impl Attachments {
     }
 
     /// Detaches a session from a room that it leaves. `None`: it had not joined.
-    pub fn leave(&self, session: &Session, name: &ConversationName) -> Option<RoomId> {
+    pub fn leave(&self, session: &Session, name: &ConversationName) -> Option<ChannelId> {
         let room = session.state().joined.remove(name)?;
         self.detach(session, &room);
-        Some(room.id)
+        Some(room.channel)
     }
 
     /// Detaches a session from a room that its user may no longer read, unless the user has become a member again.
@@ -99,11 +99,11 @@ impl Attachments {
     }
 
     /// Detaches a session from a topic. `None`: it had not subscribed.
-    pub fn unsubscribe(&self, session: &Session, name: &TopicName) -> Option<RoomId> {
+    pub fn unsubscribe(&self, session: &Session, name: &TopicName) -> Option<ChannelId> {
         let topic = session.state().topics.remove(name)?;
         self.topics.detach(&topic, session.socket.shard);
         self.writer.update_session(&session.id, Change::Unsubscribed(name.clone()));
-        Some(topic.id)
+        Some(topic.channel)
     }
 
     /// Detaches a session whose connection is gone from all rooms and topics. Its user lingers in the rooms.
@@ -144,6 +144,6 @@ impl Attachments {
 
     fn evict_socket(&self, session: &Session, room: &Room) {
         let socket = session.socket;
-        self.shards.post(socket.shard, ShardItem::Evict { socket, room: room.id });
+        self.shards.post(socket.shard, ShardItem::Evict { socket, channel: room.channel });
     }
 }

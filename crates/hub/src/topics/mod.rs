@@ -13,7 +13,7 @@ use starling_wire::protocol::{self, Json};
 
 use crate::Map;
 use crate::encoded::Encoded;
-use crate::shards::{RoomId, RoomIds, ShardItem, Shards};
+use crate::shards::{ChannelId, ChannelIds, ShardItem, Shards};
 
 /// A topic's name and its tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,8 +28,8 @@ pub struct TopicKey {
 pub struct Topic {
     /// The topic's name and tenant.
     pub key: TopicKey,
-    /// The topic's id on this node.
-    pub id: RoomId,
+    /// Its channel on this node.
+    pub channel: ChannelId,
     state: Mutex<TopicState>,
 }
 
@@ -87,7 +87,7 @@ impl Topic {
         for (shard, _) in state.interest.iter().enumerate().filter(|(_, count)| **count > 0) {
             if let Ok(shard) = u16::try_from(shard) {
                 let event = event.clone();
-                shards.post(shard, ShardItem::Publication { room: self.id, epoch, offset, event });
+                shards.post(shard, ShardItem::Publication { channel: self.channel, epoch, offset, event });
             }
         }
     }
@@ -97,13 +97,13 @@ impl Topic {
 pub struct Topics {
     /// Number of shards.
     shards: usize,
-    ids: Arc<RoomIds>,
+    ids: Arc<ChannelIds>,
     inner: Mutex<Map<TopicKey, Arc<Topic>>>,
 }
 
 impl Topics {
     /// Creates an empty map.
-    pub(crate) fn new(shards: usize, ids: Arc<RoomIds>) -> Topics {
+    pub(crate) fn new(shards: usize, ids: Arc<ChannelIds>) -> Topics {
         Topics { shards, ids, inner: Mutex::default() }
     }
 
@@ -114,7 +114,7 @@ impl Topics {
             return topic.clone();
         }
         let state = TopicState { interest: vec![0; self.shards], subscribed: 0, position: None, heard: 0 };
-        let topic = Arc::new(Topic { key: key.clone(), id: self.ids.next(), state: Mutex::new(state) });
+        let topic = Arc::new(Topic { key: key.clone(), channel: self.ids.next(), state: Mutex::new(state) });
         inner.insert(key.clone(), topic.clone());
         topic
     }

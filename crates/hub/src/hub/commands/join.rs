@@ -12,7 +12,7 @@ use crate::metrics::METRICS;
 use crate::reply::Answer;
 use crate::room::Room;
 use crate::sessions::Session;
-use crate::shards::RoomId;
+use crate::shards::ChannelId;
 
 /// Most lookups of a conversation for one join. It is looked up again if it was deleted and created again meanwhile.
 const LOOKUPS_MAX: u32 = 3;
@@ -36,8 +36,8 @@ pub(super) struct Start {
 
 /// A connection's place in a room. Messages after `head` come through the shard's inbox from now on.
 pub struct Attachment {
-    /// The room's id on this node.
-    pub room: RoomId,
+    /// The conversation's channel on this node.
+    pub channel: ChannelId,
     /// The room, which is needed to read its log.
     pub log: Arc<Room>,
     /// The seq of the last message that does not come through the inbox.
@@ -85,7 +85,8 @@ impl PreparedJoin {
             online: attached.online,
             reads: attached.reads,
         };
-        let attachment = Attachment { room: room.id, log: room, head: attached.head, cursor: replay.cursor };
+        let attachment =
+            Attachment { channel: room.channel, log: room, head: attached.head, cursor: replay.cursor };
         Ok((joined, attachment))
     }
 }

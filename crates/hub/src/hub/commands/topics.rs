@@ -15,7 +15,7 @@ use crate::hub::Hub;
 use crate::metrics::METRICS;
 use crate::reply::{Answer, Completion, Handling, Reply};
 use crate::sessions::Session;
-use crate::shards::RoomId;
+use crate::shards::ChannelId;
 use crate::topics::{Topic, TopicKey, decode_publication};
 
 /// A subscription that passed its checks. The shard attaches it with [`PreparedSubscribe::attach`], then calls
@@ -38,9 +38,9 @@ pub struct TopicAttachment {
 }
 
 impl PreparedSubscribe {
-    /// Returns the topic's id on this node.
-    pub fn room(&self) -> RoomId {
-        self.topic.id
+    /// Returns the topic's channel on this node.
+    pub fn channel(&self) -> ChannelId {
+        self.topic.channel
     }
 
     /// Returns the topic's name.

@@ -108,7 +108,12 @@ impl PreparedConnect {
             let (head, log, reset) = (joined.head.max(cursor).get(), room.log.clone(), start.reset);
             let resumed = ResumedConversation { head, replayed, truncated, log, reset };
             attached.conversations.insert(room.key.name.clone(), resumed);
-            attached.attachments.push(Attachment { room: room.id, head: joined.head, cursor, log: room });
+            attached.attachments.push(Attachment {
+                channel: room.channel,
+                head: joined.head,
+                cursor,
+                log: room,
+            });
         }
         attached
     }

@@ -1,4 +1,4 @@
-//! A room on a shard: the connections that are in it, and the events of it that came in this turn.
+//! A channel on a shard: the connections that are in it, and the events of it that came in this turn.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use bytes::{Bytes, BytesMut};
 use starling_hub::{Encoded, EpochTag};
 use starling_wire::protocol::Encoding;
 
-/// A room on a shard.
+/// A channel on a shard.
 #[derive(Default)]
-pub(super) struct ShardRoom {
+pub(super) struct Channel {
     /// The subscriptions to it.
     pub subs: Vec<SubRef>,
     /// The last number that came through the inbox; for topics the last offset.
@@ -36,7 +36,7 @@ pub(super) struct Pending {
     pub epoch: Option<EpochTag>,
 }
 
-/// The events of a room that are delivered at the end of a turn. They are of one kind and one numbering.
+/// The events of a channel that are delivered at the end of a turn. They are of one kind and one numbering.
 pub(super) struct Turn {
     /// Not empty.
     pub events: Vec<Pending>,
@@ -56,7 +56,7 @@ struct JoinedFrames {
     msgpack: Option<Bytes>,
 }
 
-impl ShardRoom {
+impl Channel {
     /// Takes out what came in this turn, if anything did.
     pub fn take_turn(&mut self) -> Option<Turn> {
         let events = std::mem::take(&mut self.pending);
