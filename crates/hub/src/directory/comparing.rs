@@ -127,7 +127,7 @@ impl Directory {
     /// Reads the members, read marks and heads of these conversations again, in one query, and evicts users who are no longer members.
     /// `false`: the database did not respond. They are then read later.
     pub(super) async fn read_members(&self, rooms: &[Arc<Room>]) -> bool {
-        let known: Vec<u64> = rooms.iter().map(|room| room.state().members_version.known()).collect();
+        let known: Vec<u64> = rooms.iter().map(|room| room.state().members.known_version()).collect();
         let ids: Vec<ConversationId> = rooms.iter().map(|room| room.conversation).collect();
         let read = match self.store.open_many(&ids).await {
             Ok(read) => read,

@@ -40,12 +40,12 @@ impl Directory {
     pub fn end(&self, room: &Arc<Room>) {
         let members: Vec<UserName> = {
             let mut state = room.state();
-            if std::mem::replace(&mut state.gone, true) {
+            if !state.set_deleted() {
                 return;
             }
             self.deleted.enter(room.conversation);
             self.presence.clear(room, &mut state);
-            state.members.drain().map(|(user, _)| user).collect()
+            state.take_members()
         };
         self.rooms.forget(room);
         let RoomKey { tenant, name } = &room.key;
@@ -78,7 +78,7 @@ impl Directory {
         for room in rooms {
             {
                 let mut state = room.state();
-                if std::mem::replace(&mut state.outdated, true) {
+                if !state.set_outdated() {
                     continue;
                 }
                 self.presence.clear(room, &mut state);

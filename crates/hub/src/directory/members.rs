@@ -19,7 +19,7 @@ use crate::shards::ShardItem;
 impl Directory {
     /// Applies a change of membership. Tells the sessions that joined, and all of the user's sessions on this node.
     pub fn hear_member(&self, change: &MemberChange) {
-        let MemberChange { tenant, name, conversation, version, user, member, owner } = change;
+        let MemberChange { tenant, name, conversation, user, member, owner, .. } = change;
         self.rooms.restart_load(tenant, name);
         if self.deleted.contains(*conversation) {
             // All members were told that they are no longer members. They may be members of another conversation of that name by now.
@@ -41,22 +41,14 @@ impl Directory {
         let mut owner_left = false;
         {
             let mut state = room.state();
-            match state.members_version.hear(*version) {
+            match state.members.hear(change) {
                 Heard::Next => {
-                    if *member {
-                        state.members.entry(user.clone()).or_insert(Seq::ZERO);
-                    } else {
-                        state.members.remove(user);
-                    }
-                    match owner {
-                        Some(owner) => state.owner = owner.clone(),
-                        // A node of an older version does not say who the new owner is.
-                        None => owner_left = !state.members.contains_key(&state.owner),
-                    }
+                    // A node of an older version does not say who the new owner is.
+                    owner_left = owner.is_none() && state.members.has_lost_owner();
                     self.tell_change(&room, &state, user, *member);
                 }
                 Heard::Loaded => {
-                    self.tell_user(tenant, name, user, !state.gone && state.members.contains_key(user));
+                    self.tell_user(tenant, name, user, !state.is_deleted() && state.members.contains(user));
                 }
                 Heard::Repeat => {}
                 Heard::Ahead => {
@@ -86,7 +78,7 @@ impl Directory {
         else {
             return;
         };
-        if version.is_none_or(|version| room.state().members_version.learn(version)) {
+        if version.is_none_or(|version| room.state().members.learn_version(version)) {
             self.reload_members(&room);
         }
     }
@@ -130,31 +122,29 @@ impl Directory {
         let mut gone = Vec::new();
         {
             let mut state = room.state();
-            if state.gone || state.outdated {
+            if state.is_gone() {
                 return;
             }
-            if !state.members_version.read(known_before, read.members_version) {
+            let Some(before) = state.refresh(known_before, read) else {
                 drop(state);
                 self.reload_members(room);
                 return;
-            }
-            let before = state.refresh(read);
-            if read.details_version > state.details_version {
-                state.details_version = read.details_version;
+            };
+            if state.members.learn_details(read.details_version) {
                 let event = protocol::Updated {
                     conversation: room.key.name.clone(),
                     title: read.title.as_deref().map(Into::into),
                     metadata: read.metadata.clone().map(Json::from_compact),
                 };
-                state.broadcast(room.channel, &*self.shards, event, None);
+                state.broadcast(&*self.shards, event, None);
             }
             let state = &*state;
-            for user in state.members.keys().filter(|user| !before.contains_key(*user)) {
+            for user in state.members.users().filter(|user| !before.contains(*user)) {
                 self.tell_change(room, state, user, true);
             }
-            for user in before.into_keys().filter(|user| !state.members.contains_key(user)) {
-                self.tell_change(room, state, &user, false);
-                gone.push(user);
+            for user in before.iter().filter(|user| !state.members.contains(user)) {
+                self.tell_change(room, state, user, false);
+                gone.push(user.clone());
             }
         }
         for user in gone {
@@ -170,7 +160,7 @@ impl Directory {
     /// state locked, so that changes are told in their order.
     fn tell_change(&self, room: &Room, state: &RoomState, user: &UserName, member: bool) {
         let event = protocol::Membership { conversation: room.key.name.clone(), user: user.clone(), member };
-        state.broadcast(room.channel, &*self.shards, event, Some(user));
+        state.broadcast(&*self.shards, event, Some(user));
         self.tell_user(&room.key.tenant, &room.key.name, user, member);
     }
 
@@ -239,15 +229,12 @@ impl Directory {
     /// Raises a read mark and tells the sessions that joined.
     fn raise_read_mark(&self, room: &Room, user: &UserName, seq: Seq) {
         let mut state = room.state();
-        let Some(mark) = state.members.get_mut(user) else { return };
-        // A mark never falls, in whichever order messages arrive.
-        if *mark >= seq {
+        if !state.members.raise_read_mark(user, seq) {
             return;
         }
-        *mark = seq;
         let event =
             protocol::ReadMark { conversation: room.key.name.clone(), user: user.clone(), seq: seq.get() };
-        state.broadcast(room.channel, &*self.shards, event, None);
+        state.broadcast(&*self.shards, event, None);
     }
 
     /// Returns the room that another node means by a name and an id. Nodes of older versions send no id, and mean the conversation that has

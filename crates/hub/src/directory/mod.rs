@@ -215,11 +215,7 @@ impl Directory {
         if room.learn_head(head.head) {
             self.repairs.request(room);
         }
-        let is_behind = {
-            let mut state = room.state();
-            state.members_version.learn(head.members_version) || state.details_version < head.details_version
-        };
-        if is_behind {
+        if room.state().members.learn(head) {
             self.reload_members(room);
         }
         true

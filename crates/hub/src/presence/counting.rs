@@ -15,23 +15,24 @@ use crate::room::{Room, RoomState};
 impl Presence {
     /// Counts a session of a user in. Must be called with the room's state locked, by the shard that attaches the session.
     pub fn count_in(&self, room: &Room, state: &mut RoomState, user: &UserName) {
-        let devices = state.online.on_node(user, &self.node) + 1;
+        let devices = state.presence.online().on_node(user, &self.node) + 1;
         self.set_devices(room, state, user, devices, None);
     }
 
     /// Counts a session of a user out.
     pub fn count_out(&self, room: &Room, user: &UserName, last_seen_ms: i64) {
         let mut state = room.state();
-        let devices = state.online.on_node(user, &self.node).saturating_sub(1);
+        let devices = state.presence.online().on_node(user, &self.node).saturating_sub(1);
         self.set_devices(room, &mut state, user, devices, Some(last_seen_ms));
     }
 
     /// Removes this node's presence entries from a room that is gone or outdated. Must be called while the room still has its name, so that
     /// a later room of that name begins with nobody online.
     pub fn clear(&self, room: &Room, state: &mut RoomState) {
-        let users: Vec<UserName> = state.online.of_node(&self.node).map(|(user, _)| user.clone()).collect();
+        let users: Vec<UserName> =
+            state.presence.online().of_node(&self.node).map(|(user, _)| user.clone()).collect();
         for user in users {
-            state.online.set(&user, &self.node, 0);
+            state.presence.set(&user, &self.node, 0);
             self.write_devices(room, &user, 0, None);
         }
     }
@@ -49,11 +50,11 @@ impl Presence {
             return;
         }
         let mut state = room.state();
-        state.presence_reads.hear(user, node, devices);
-        if state.joined() == 0 && !state.online_known {
+        state.presence.hear(user, node, devices);
+        if state.joined() == 0 && !state.presence.is_known() {
             return;
         }
-        let change = state.online.set(user, node, devices);
+        let change = state.presence.set(user, node, devices);
         self.tell(room, &state, user, change, last_seen_ms);
     }
 
@@ -65,8 +66,8 @@ impl Presence {
         // This includes rooms that somebody is about to join.
         for room in self.rooms.all() {
             let mut state = room.state();
-            state.presence_reads.lose_node();
-            for user in state.online.keep_nodes(lives) {
+            state.presence.lose_node();
+            for user in state.presence.keep_nodes(lives) {
                 self.tell(&room, &state, &user, OnlineChange::WentOffline, Some(now_ms));
                 self.last_seen.note(&room.key.tenant, &user, now_ms);
             }
@@ -81,12 +82,12 @@ impl Presence {
         devices: u32,
         last_seen_ms: Option<i64>,
     ) {
-        if state.gone || state.outdated {
+        if state.is_gone() {
             // Nobody is online in such a room, and another room may have its name or id by now.
             return;
         }
         METRICS.presence_changes.increment(1);
-        let change = state.online.set(user, &self.node, devices);
+        let change = state.presence.set(user, &self.node, devices);
         self.tell(room, state, user, change, last_seen_ms);
         self.write_devices(room, user, devices, last_seen_ms);
     }

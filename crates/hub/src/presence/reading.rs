@@ -57,7 +57,7 @@ impl Presence {
 
     /// Makes sure that a room's presence is known before a session joins it.
     pub async fn know(&self, room: &Arc<Room>) {
-        if self.clustered && !room.state().online_known {
+        if self.clustered && !room.state().presence.is_known() {
             self.read(std::slice::from_ref(room)).await;
         }
     }
@@ -65,7 +65,7 @@ impl Presence {
     /// Returns the number of each user's sessions in a room on other nodes, from the session store. `None`: the room knows it already.
     pub async fn elsewhere(&self, room: &Room) -> Result<Option<Map<UserName, u32>>, Error> {
         // What the room knew when the last session here left may be outdated, even if the store lists nobody.
-        if !self.clustered || room.state().online_known {
+        if !self.clustered || room.state().presence.is_known() {
             return Ok(None);
         }
         let entries = self.store.presence(&[room.presence_key()]).await?.pop().unwrap_or_default();
@@ -123,26 +123,26 @@ impl Presence {
     /// Applies the store's answer to a room. Returns whether the room must be read again.
     fn take_over(&self, room: &Room, begun: Begun, answer: Option<Vec<PresenceEntry>>) -> bool {
         let mut state = room.state();
-        let ended = state.presence_reads.end(begun, answer.is_some());
+        let ended = state.presence.end_read(begun, answer.is_some());
         let (Some(entries), Some(heard)) = (answer, ended.heard) else { return ended.again };
-        let before: Set<UserName> = state.online.users().cloned().collect();
+        let before: Set<UserName> = state.presence.online().users().cloned().collect();
         let node = self.node.clone();
-        state.online.keep_nodes(|other| other == &*node);
+        state.presence.keep_nodes(|other| other == &*node);
         for entry in entries.iter().filter(|entry| entry.node != *node) {
-            state.online.set(&entry.user, &entry.node.as_str().into(), entry.devices);
+            state.presence.set(&entry.user, &entry.node.as_str().into(), entry.devices);
         }
         for (user, node, devices) in heard {
-            state.online.set(&user, &node, devices);
+            state.presence.set(&user, &node, devices);
         }
-        let known = std::mem::replace(&mut state.online_known, true);
+        let known = state.presence.set_known();
         // A session that joined while the store was down was told what was known then, so it must be told the changes.
         if !known && state.joined() == 0 {
             return ended.again;
         }
-        for user in state.online.users().filter(|user| !before.contains(*user)) {
+        for user in state.presence.online().users().filter(|user| !before.contains(*user)) {
             state.tell_presence(room, &*self.shards, user, true, None);
         }
-        for user in before.iter().filter(|user| state.online.devices(user) == 0) {
+        for user in before.iter().filter(|user| state.presence.online().devices(user) == 0) {
             state.tell_presence(room, &*self.shards, user, false, Some(clock::now_ms()));
         }
         ended.again
@@ -158,7 +158,7 @@ struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     fn begin(presence: &'a Presence, rooms: &'a [Arc<Room>]) -> Reading<'a> {
-        let under_way = rooms.iter().map(|room| (room, room.state().presence_reads.begin())).collect();
+        let under_way = rooms.iter().map(|room| (room, room.state().presence.begin_read())).collect();
         Reading { presence, under_way }
     }
 }
@@ -166,7 +166,7 @@ impl<'a> Reading<'a> {
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         for (room, begun) in self.under_way.drain(..) {
-            if room.state().presence_reads.end(begun, false).again {
+            if room.state().presence.end_read(begun, false).again {
                 self.presence.reload(room.partition);
             }
         }

@@ -1,10 +1,14 @@
 //! A conversation on this node: its members, the order of its messages, its presence, and the shards that want its events.
 
+mod delivery;
 pub(crate) mod members_version;
+mod membership;
 pub(crate) mod online;
+mod presence;
 pub(crate) mod presence_reads;
 mod rooms;
 pub(crate) mod sequencer;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,16 +19,13 @@ pub(crate) use rooms::{FollowUp, Rooms};
 use starling_conversation_store::{Conversation, ConversationId};
 use starling_model::{ConversationName, Seq, TenantName, UserName};
 use starling_session_store::{ConversationKey, JoinedConversation};
-use starling_wire::protocol::{self, Event, Timestamp};
+use starling_wire::protocol::Event;
+pub(crate) use state::RoomState;
 
-use crate::Map;
 use crate::encoded::Encoded;
 use crate::node_message::Head;
-use crate::room::members_version::MembersVersion;
-use crate::room::online::Online;
-use crate::room::presence_reads::PresenceReads;
-use crate::room::sequencer::{Fed, Sequencer};
-use crate::shards::{ChannelId, ShardItem, Shards};
+use crate::room::sequencer::Fed;
+use crate::shards::{ChannelId, Shards};
 
 /// A conversation's name and its tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,32 +75,6 @@ pub(crate) struct Joined {
     pub reads: BTreeMap<UserName, u64>,
 }
 
-/// The part of a room that changes.
-pub struct RoomState {
-    /// All members, with their read marks.
-    pub members: Map<UserName, Seq>,
-    /// The version of `members`.
-    pub members_version: MembersVersion,
-    /// The user who owns the conversation.
-    pub owner: UserName,
-    /// The users who are online, on all nodes.
-    pub online: Online,
-    /// Whether `online` was read from the session store since a session here joined.
-    pub online_known: bool,
-    /// Presence that was heard while the session store is being read.
-    pub presence_reads: PresenceReads,
-    /// Whether the conversation was deleted or replaced by another one of the same name. Then nothing goes in or out.
-    pub gone: bool,
-    /// Whether the database was set back. Then this state belongs to another log and must be read again.
-    pub outdated: bool,
-    /// The version of title and metadata that the joined sessions have been told.
-    pub details_version: u64,
-    sequencer: Sequencer<Arc<Encoded>>,
-    /// Number of joined sessions per shard.
-    interest: Vec<u32>,
-    joined: u32,
-}
-
 impl Room {
     /// Makes a room from a conversation that was read from the database.
     pub fn new(key: RoomKey, channel: ChannelId, shards: usize, conversation: Conversation) -> Room {
@@ -117,20 +92,7 @@ impl Room {
             reporting: AtomicBool::new(false),
             stale_load: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
-            state: Mutex::new(RoomState {
-                members: members_of(&conversation),
-                members_version: MembersVersion::loaded(conversation.members_version),
-                owner: conversation.owner,
-                online: Online::default(),
-                online_known: false,
-                presence_reads: PresenceReads::default(),
-                gone: false,
-                outdated: false,
-                details_version: conversation.details_version,
-                sequencer: Sequencer::new(conversation.head),
-                interest: vec![0; shards],
-                joined: 0,
-            }),
+            state: Mutex::new(RoomState::new(channel, shards, &conversation)),
         }
     }
 
@@ -214,45 +176,23 @@ impl Room {
     /// Whether a user is a member.
     pub fn is_member(&self, user: &UserName) -> bool {
         let state = self.state.lock();
-        !state.gone && !state.outdated && state.members.contains_key(user)
+        !state.is_gone() && state.members.contains(user)
     }
 
     /// Whether the conversation was deleted, or belongs to another log than the database has now.
     pub fn is_gone(&self) -> bool {
-        let state = self.state.lock();
-        state.gone || state.outdated
+        self.state.lock().is_gone()
     }
 
     /// Passes a message to the sequencer, and delivers all messages that are in order now.
     pub fn feed(&self, shards: &dyn Shards, seq: Seq, event: Arc<Encoded>) -> Fed {
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        if state.joined == 0 {
-            // Nobody has joined, so no order has to be kept. A later reader reads the log.
-            state.sequencer.skip_to(seq);
-            return Fed::Released;
-        }
-        let (interest, overrun) = (&state.interest, &self.overrun);
-        state.sequencer.feed(seq, event, |seq, event| {
-            for (shard, _) in wanting(interest) {
-                if !shards
-                    .post(shard, ShardItem::Message { channel: self.channel, seq, event: event.clone() })
-                {
-                    overrun.store(true, Ordering::Relaxed);
-                }
-            }
-        })
+        let note_overrun = || self.overrun.store(true, Ordering::Relaxed);
+        self.state.lock().delivery.feed(shards, seq, event, note_overrun)
     }
 
     /// Learns that messages up to `head` exist. `true`: some of them are missing here and are wanted.
     pub fn learn_head(&self, head: Seq) -> bool {
-        let mut state = self.state.lock();
-        if state.joined == 0 {
-            state.sequencer.skip_to(head);
-            return false;
-        }
-        state.sequencer.learn(head);
-        state.sequencer.has_hole()
+        self.state.lock().delivery.learn_head(head)
     }
 
     /// Notes a seq that the database reported. Returns a higher one if the database reported that before.
@@ -273,137 +213,11 @@ impl Room {
 
     /// Delivers an event that may be lost.
     pub fn broadcast(&self, shards: &dyn Shards, event: impl Into<Event>, except: Option<&UserName>) {
-        self.state.lock().broadcast(self.channel, shards, event, except);
+        self.state.lock().broadcast(shards, event, except);
     }
 
     /// Tells all shards the head. `true`: all of them got it.
     fn tell_head(&self, shards: &dyn Shards) -> bool {
-        let state = self.state.lock();
-        let seq = state.sequencer.head();
-        wanting(&state.interest)
-            .all(|(shard, _)| shards.post(shard, ShardItem::Head { channel: self.channel, seq }))
+        self.state.lock().delivery.tell_head(shards)
     }
-}
-
-impl RoomState {
-    /// Counts a session of a shard in. Returns the last seq that was delivered. Later messages go to the shard.
-    pub fn attach(&mut self, shard: u16) -> Seq {
-        if let Some(count) = self.interest.get_mut(usize::from(shard)) {
-            *count += 1;
-            self.joined += 1;
-        }
-        self.sequencer.head()
-    }
-
-    /// Counts a session of a shard out.
-    pub fn detach(&mut self, shard: u16) {
-        if let Some(count) = self.interest.get_mut(usize::from(shard)).filter(|count| **count > 0) {
-            *count -= 1;
-            self.joined -= 1;
-        }
-        if self.joined == 0 {
-            self.online_known = false;
-        }
-    }
-
-    /// Returns the number of joined sessions on this node.
-    pub fn joined(&self) -> u32 {
-        self.joined
-    }
-
-    /// Returns the last seq that was delivered.
-    pub fn head(&self) -> Seq {
-        self.sequencer.head()
-    }
-
-    /// Returns the highest seq that is known to exist.
-    pub fn known(&self) -> Seq {
-        self.sequencer.known()
-    }
-
-    /// Assumes that the log ends with the last delivered message, unless messages above `known` were heard of meanwhile. Returns whether a
-    /// hole was given up.
-    pub fn give_up(&mut self, known: Seq) -> bool {
-        let gives_up = self.sequencer.has_hole() && self.sequencer.known() == known;
-        if gives_up {
-            self.sequencer.give_up();
-        }
-        gives_up
-    }
-
-    /// Whether messages are missing for a joined session.
-    pub fn has_hole(&self) -> bool {
-        self.joined > 0 && self.sequencer.has_hole()
-    }
-
-    /// Applies the members and the head that the database reported. Returns the earlier members.
-    pub fn refresh(&mut self, conversation: &Conversation) -> Map<UserName, Seq> {
-        let before = std::mem::replace(&mut self.members, members_of(conversation));
-        for (user, read) in &before {
-            if let Some(mark) = self.members.get_mut(user) {
-                *mark = (*mark).max(*read);
-            }
-        }
-        self.owner = conversation.owner.clone();
-        if self.joined == 0 {
-            self.sequencer.skip_to(conversation.head);
-        } else {
-            self.sequencer.learn(conversation.head);
-        }
-        before
-    }
-
-    /// Returns the read marks above 0, by user.
-    pub fn reads(&self) -> BTreeMap<UserName, u64> {
-        let marks = self.members.iter().filter(|(_, read)| **read > Seq::ZERO);
-        marks.map(|(user, read)| (user.clone(), read.get())).collect()
-    }
-
-    /// Delivers an event that may be lost.
-    pub fn broadcast(
-        &self,
-        channel: ChannelId,
-        shards: &dyn Shards,
-        event: impl Into<Event>,
-        except: Option<&UserName>,
-    ) {
-        if self.joined == 0 {
-            return;
-        }
-        let event = Arc::new(Encoded::new(event));
-        for (shard, _) in wanting(&self.interest) {
-            shards
-                .post(shard, ShardItem::Ephemeral { channel, event: event.clone(), except: except.cloned() });
-        }
-    }
-
-    /// Tells everybody but the user that the user came online or went offline.
-    pub fn tell_presence(
-        &self,
-        room: &Room,
-        shards: &dyn Shards,
-        user: &UserName,
-        online: bool,
-        last_seen_ms: Option<i64>,
-    ) {
-        let event = protocol::Presence {
-            conversation: room.key.name.clone(),
-            user: user.clone(),
-            online,
-            last_seen: if online { None } else { last_seen_ms.map(Timestamp) },
-        };
-        self.broadcast(room.channel, shards, event, Some(user));
-    }
-}
-
-fn members_of(conversation: &Conversation) -> Map<UserName, Seq> {
-    conversation.members.iter().map(|member| (member.user.clone(), member.read)).collect()
-}
-
-fn wanting(interest: &[u32]) -> impl Iterator<Item = (u16, u32)> + '_ {
-    interest
-        .iter()
-        .enumerate()
-        .filter(|(_, count)| **count > 0)
-        .filter_map(|(shard, count)| Some((u16::try_from(shard).ok()?, *count)))
 }

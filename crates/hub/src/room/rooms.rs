@@ -217,7 +217,7 @@ impl Rooms {
     pub fn devices_on(&self, node: &str, conversation: &ConversationKey, user: &UserName) -> u32 {
         self.known(&conversation.tenant, &conversation.conversation)
             .filter(|room| room.conversation == conversation.id)
-            .map_or(0, |room| room.state().online.on_node(user, node))
+            .map_or(0, |room| room.state().presence.online().on_node(user, node))
     }
 
     /// Returns all rooms with a joined session.
@@ -234,7 +234,7 @@ impl Rooms {
                 if let Slot::Ready(room) = slot
                     && room.state().joined() == 0
                 {
-                    room.state().online_known = false;
+                    room.state().presence.set_unknown();
                 }
             }
         }

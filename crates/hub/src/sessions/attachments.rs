@@ -39,10 +39,10 @@ impl Attachments {
     pub fn join(&self, session: &Arc<Session>, room: &Arc<Room>) -> Result<Joined, CommandError> {
         let mut joined = session.state();
         let mut state = room.state();
-        if state.outdated {
+        if state.is_outdated() {
             return Err(CommandError::unavailable("the conversation is being read again"));
         }
-        if state.gone || !state.members.contains_key(&session.user) {
+        if state.is_deleted() || !state.members.contains(&session.user) {
             return Err(CommandError::no_such_conversation());
         }
         let head = match joined.joined.get(&room.key.name) {
@@ -54,7 +54,7 @@ impl Attachments {
                     self.evict_socket(session, &older);
                 }
                 let head = state.attach(session.socket.shard);
-                if !state.online_known {
+                if !state.presence.is_known() {
                     self.presence.reload(room.partition);
                 }
                 self.presence.count_in(room, &mut state, &session.user);
@@ -62,7 +62,11 @@ impl Attachments {
                 head
             }
         };
-        Ok(Joined { head, online: state.online.users().cloned().collect(), reads: state.reads() })
+        Ok(Joined {
+            head,
+            online: state.presence.online().users().cloned().collect(),
+            reads: state.members.read_marks(),
+        })
     }
 
     /// Detaches a session from a room that it leaves. `None`: it had not joined.

@@ -198,10 +198,8 @@ impl StoreWriter {
         for room in self.rooms.joined() {
             let conversation = room.presence_key();
             let state = room.state();
-            everybody.extend(state.online.of_node(&self.node).map(|(user, devices)| PresenceChange {
-                conversation: conversation.clone(),
-                user: user.clone(),
-                devices,
+            everybody.extend(state.presence.online().of_node(&self.node).map(|(user, devices)| {
+                PresenceChange { conversation: conversation.clone(), user: user.clone(), devices }
             }));
         }
         everybody

@@ -238,7 +238,7 @@ impl Hub {
         name: &ConversationName,
     ) -> Result<Arc<Room>, CommandError> {
         let room = self.readable_room(identity, name).await?;
-        if !identity.scopes.is_admin() && room.state().owner != identity.user {
+        if !identity.scopes.is_admin() && *room.state().members.owner() != identity.user {
             return Err(CommandError::forbidden("only the conversation's owner may do this"));
         }
         Ok(room)

@@ -21,7 +21,7 @@ impl Hub {
         seq: Seq,
     ) -> Result<(), CommandError> {
         let room = self.directory.member_room(tenant, user, name).await?;
-        if room.state().members.get(user).is_some_and(|mark| *mark >= seq) {
+        if room.state().members.read_mark(user).is_some_and(|mark| mark >= seq) {
             return Ok(());
         }
         let mark = ReadMark { conversation: room.conversation, user: user.clone(), seq };
@@ -71,17 +71,17 @@ impl Hub {
         let mut users: Vec<PresenceUser> = {
             let state = room.state();
             let devices = |user: &UserName| match &elsewhere {
-                None => state.online.devices(user),
+                None => state.presence.online().devices(user),
                 Some(elsewhere) => {
                     let others = elsewhere.get(user).copied().unwrap_or(0);
-                    state.online.on_node(user, &self.node).saturating_add(others)
+                    state.presence.online().on_node(user, &self.node).saturating_add(others)
                 }
             };
             let view = |user: &UserName| {
                 let devices = devices(user);
                 PresenceUser { user: user.clone(), online: devices > 0, devices, last_seen: None }
             };
-            state.members.keys().map(view).collect()
+            state.members.users().map(view).collect()
         };
         users.sort_by(|a, b| a.user.cmp(&b.user));
         let away: Vec<UserName> =
