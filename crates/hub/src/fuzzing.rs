@@ -14,15 +14,15 @@ pub fn node_message(body: &Bytes) -> bool {
     let again = match &heard {
         Heard::Message(message) => {
             assert_eq!(message.traceparent.as_deref(), of.as_deref());
-            node_message::encode_message(
-                message.conversation,
-                &message.tenant,
-                &message.name,
-                message.seq,
-                message.committed_at_us,
-                message.traceparent.as_deref(),
-                &message.payload,
-            )
+            let header = node_message::MessageHeader {
+                conversation: message.conversation,
+                tenant: &message.tenant,
+                name: &message.name,
+                seq: message.seq,
+                committed_at_us: message.committed_at_us,
+                traceparent: message.traceparent.as_deref(),
+            };
+            node_message::encode_message(&header, &message.payload)
         }
         Heard::Other(message) => message.encode(),
     };

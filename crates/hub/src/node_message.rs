@@ -166,16 +166,26 @@ pub enum Heard {
     Other(NodeMessage),
 }
 
+/// What a [`CommittedMessage`] says of its payload, to be encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageHeader<'a> {
+    /// See [`CommittedMessage::conversation`].
+    pub conversation: ConversationId,
+    /// See [`CommittedMessage::tenant`].
+    pub tenant: &'a TenantName,
+    /// See [`CommittedMessage::name`].
+    pub name: &'a ConversationName,
+    /// See [`CommittedMessage::seq`].
+    pub seq: Seq,
+    /// See [`CommittedMessage::committed_at_us`].
+    pub committed_at_us: u64,
+    /// See [`CommittedMessage::traceparent`].
+    pub traceparent: Option<&'a str>,
+}
+
 /// Encodes a [`CommittedMessage`] in the binary form. Names have at most 100 bytes, so their lengths fit one byte.
-pub fn encode_message(
-    conversation: ConversationId,
-    tenant: &TenantName,
-    name: &ConversationName,
-    seq: Seq,
-    committed_at_us: u64,
-    traceparent: Option<&str>,
-    payload: &[u8],
-) -> Bytes {
+pub fn encode_message(header: &MessageHeader<'_>, payload: &[u8]) -> Bytes {
+    let MessageHeader { conversation, tenant, name, seq, committed_at_us, traceparent } = *header;
     let traceparent = traceparent.filter(|t| t.len() <= 255).unwrap_or("");
     let texts: [&str; 3] = [tenant, name, traceparent];
     let names: usize = texts.iter().map(|text| text.len()).sum();
@@ -315,12 +325,18 @@ mod tests {
             traceparent: Some("00-aa-bb-01".into()),
             payload: Bytes::from_static(b"{}"),
         };
-        let body = encode_message(id, &"t".into(), &"room:1".into(), seq, 99, Some("00-aa-bb-01"), b"{}");
+        let header = MessageHeader {
+            conversation: id,
+            tenant: &message.tenant,
+            name: &message.name,
+            seq,
+            committed_at_us: 99,
+            traceparent: message.traceparent.as_deref(),
+        };
+        let body = encode_message(&header, b"{}");
         assert_eq!(traceparent_of(&body), Some("00-aa-bb-01"));
-        assert_eq!(
-            traceparent_of(&encode_message(id, &"t".into(), &"room:1".into(), seq, 99, None, b"{}")),
-            None
-        );
+        let untraced = MessageHeader { traceparent: None, ..header };
+        assert_eq!(traceparent_of(&encode_message(&untraced, b"{}")), None);
         assert_eq!(decode(&body), Some(Heard::Message(message)));
     }
 
@@ -461,7 +477,15 @@ mod tests {
     #[test]
     fn the_loss_of_a_publication_is_told_by_its_kind() {
         let node: Arc<str> = "n".into();
-        let message = encode_message(1, &"t".into(), &"c".into(), 1, 0, None, b"{}");
+        let header = MessageHeader {
+            conversation: THREE,
+            tenant: &"t".into(),
+            name: &"c".into(),
+            seq: NINE,
+            committed_at_us: 0,
+            traceparent: None,
+        };
+        let message = encode_message(&header, b"{}");
         for (body, loss) in [
             (message, Loss::Message),
             (NodeMessage::Here { node: node.clone() }.encode(), Loss::Harmless),

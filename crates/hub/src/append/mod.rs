@@ -22,7 +22,7 @@ use crate::lane::{self, Bound, Lane, Weigh};
 use crate::log::{HeadReports, Repairs, committed};
 use crate::metrics::{self, METRICS};
 use crate::neighbours::Lifetime;
-use crate::node_message::{NodeMessage, encode_message};
+use crate::node_message::{MessageHeader, NodeMessage, encode_message};
 use crate::publisher::Publisher;
 use crate::reply::Completion;
 use crate::room::Room;
@@ -229,15 +229,15 @@ impl Appends {
         let event = committed(&room.key.name, message, appended);
         let event = Arc::new(Encoded::at(event, committed_at_us));
         if self.publisher.is_clustered() {
-            let body = encode_message(
-                room.conversation,
-                &room.key.tenant,
-                &room.key.name,
-                appended.seq,
+            let header = MessageHeader {
+                conversation: room.conversation,
+                tenant: &room.key.tenant,
+                name: &room.key.name,
+                seq: appended.seq,
                 committed_at_us,
                 traceparent,
-                &event.json_payload(),
-            );
+            };
+            let body = encode_message(&header, &event.json_payload());
             self.publisher.note_commit(room, appended.seq);
             self.publisher.publish(Publication { partition: room.partition, body });
         }

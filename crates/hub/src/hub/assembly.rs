@@ -17,11 +17,11 @@ use crate::essential;
 use crate::limits::WriteLimits;
 use crate::log::{CatchUp, HeadReports, Repairs};
 use crate::neighbours::Neighbours;
-use crate::presence::{LastSeenTimes, Presence, Typing};
+use crate::presence::{LastSeenTimes, Presence, PresenceParts, Typing};
 use crate::publisher::Publisher;
 use crate::reads::Reads;
 use crate::room::Rooms;
-use crate::sessions::{Attachments, EndedSessions, Holding, Places, Sessions};
+use crate::sessions::{Attachments, EndedSessions, Holding, HoldingParts, Places, Sessions};
 use crate::shards::{ChannelIds, Shards};
 use crate::store_writer::StoreWriter;
 use crate::topics::{TopicPublisher, Topics};
@@ -83,15 +83,15 @@ impl Hub {
         let writer =
             StoreWriter::new(node.clone(), session_store.clone(), publisher.clone(), rooms.clone(), &runtime);
         let last_seen = LastSeenTimes::new(store.clone());
-        let presence = Presence::new(
-            node.clone(),
-            publisher.is_clustered(),
-            shards.clone(),
-            session_store.clone(),
-            writer.clone(),
-            rooms.clone(),
-            last_seen.clone(),
-        );
+        let presence_parts = PresenceParts {
+            node: node.clone(),
+            shards: shards.clone(),
+            store: session_store.clone(),
+            writer: writer.clone(),
+            rooms: rooms.clone(),
+            last_seen: last_seen.clone(),
+        };
+        let presence = Presence::new(presence_parts, publisher.is_clustered());
         let topics = Arc::new(Topics::new(shard_count, channel_ids));
         let topic_publisher = TopicPublisher::new(fanout.clone(), shards.clone(), &runtime);
 
@@ -111,16 +111,16 @@ impl Hub {
             presence.clone(),
             &runtime,
         );
-        let holding = Holding::new(
-            node.clone(),
-            session_store.clone(),
-            sessions.clone(),
-            attachments.clone(),
-            ended.clone(),
-            writer.clone(),
-            publisher.clone(),
-            runtime.clone(),
-        );
+        let holding_parts = HoldingParts {
+            node: node.clone(),
+            store: session_store.clone(),
+            sessions: sessions.clone(),
+            attachments: attachments.clone(),
+            ended: ended.clone(),
+            writer: writer.clone(),
+            publisher: publisher.clone(),
+        };
+        let holding = Holding::new(holding_parts, runtime.clone());
         let places = Places::new(
             node.clone(),
             config.clone(),

@@ -41,17 +41,20 @@ pub(crate) struct Presence {
     to_reload: PartitionSet,
 }
 
+/// The parts that [`Presence`] works with.
+pub(crate) struct PresenceParts {
+    pub node: Arc<str>,
+    pub shards: Arc<dyn Shards>,
+    pub store: Arc<dyn SessionStore>,
+    pub writer: Arc<StoreWriter>,
+    pub rooms: Arc<Rooms>,
+    pub last_seen: Arc<LastSeenTimes>,
+}
+
 impl Presence {
-    /// Creates the presence of a node on which nobody is online yet.
-    pub fn new(
-        node: Arc<str>,
-        clustered: bool,
-        shards: Arc<dyn Shards>,
-        store: Arc<dyn SessionStore>,
-        writer: Arc<StoreWriter>,
-        rooms: Arc<Rooms>,
-        last_seen: Arc<LastSeenTimes>,
-    ) -> Arc<Presence> {
+    /// Creates the presence of a node on which nobody is online yet. `clustered`: there may be other nodes.
+    pub fn new(parts: PresenceParts, clustered: bool) -> Arc<Presence> {
+        let PresenceParts { node, shards, store, writer, rooms, last_seen } = parts;
         let (lingering, to_reload) = (Lingering::default(), PartitionSet::default());
         Arc::new(Presence { node, clustered, shards, store, writer, rooms, last_seen, lingering, to_reload })
     }

@@ -152,7 +152,7 @@ mod tests {
     use starling_model::ConversationId;
 
     use super::*;
-    use crate::node_message::encode_message;
+    use crate::node_message::{MessageHeader, encode_message};
 
     #[tokio::test]
     async fn what_the_heads_do_not_find_is_remembered_by_partition_until_it_is_announced() {
@@ -162,8 +162,15 @@ mod tests {
             publisher.note_lost(&Publication { partition, body }, heads_are_known);
             publisher.unannounced.take()
         };
-        let message =
-            encode_message(ConversationId::new(1), &"t".into(), &"c".into(), Seq::new(1), 0, None, b"{}");
+        let header = MessageHeader {
+            conversation: ConversationId::new(1),
+            tenant: &"t".into(),
+            name: &"c".into(),
+            seq: Seq::new(1),
+            committed_at_us: 0,
+            traceparent: None,
+        };
+        let message = encode_message(&header, b"{}");
         assert_eq!(lose(3, message.clone(), true), [0; 0]);
         assert_eq!(lose(3, message, false), [3]);
         assert_eq!(lose(3, NodeMessage::Here { node: "n".into() }.encode(), true), [0; 0]);

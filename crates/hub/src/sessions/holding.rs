@@ -62,20 +62,21 @@ struct Pending {
     message: NodeMessage,
 }
 
+/// The parts that [`Holding`] works with.
+pub(crate) struct HoldingParts {
+    pub node: Arc<str>,
+    pub store: Arc<dyn SessionStore>,
+    pub sessions: Arc<Sessions>,
+    pub attachments: Arc<Attachments>,
+    pub ended: Arc<EndedSessions>,
+    pub writer: Arc<StoreWriter>,
+    pub publisher: Arc<Publisher>,
+}
+
 impl Holding {
-    /// Begins without messages that wait.
-    #[expect(clippy::too_many_arguments, reason = "the parts that it works with, each once")]
-    pub fn new(
-        node: Arc<str>,
-        store: Arc<dyn SessionStore>,
-        sessions: Arc<Sessions>,
-        attachments: Arc<Attachments>,
-        ended: Arc<EndedSessions>,
-        writer: Arc<StoreWriter>,
-        publisher: Arc<Publisher>,
-        runtime: Handle,
-    ) -> Arc<Holding> {
-        let (pending, unanswered, check_wanted) = (Mutex::default(), Mutex::default(), Notify::new());
+    /// Begins without messages that wait. Its own tasks run on `runtime`.
+    pub fn new(parts: HoldingParts, runtime: Handle) -> Arc<Holding> {
+        let HoldingParts { node, store, sessions, attachments, ended, writer, publisher } = parts;
         Arc::new(Holding {
             node,
             store,
@@ -85,9 +86,9 @@ impl Holding {
             writer,
             publisher,
             runtime,
-            pending,
-            unanswered,
-            check_wanted,
+            pending: Mutex::default(),
+            unanswered: Mutex::default(),
+            check_wanted: Notify::new(),
         })
     }
 

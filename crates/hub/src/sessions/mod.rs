@@ -9,7 +9,7 @@ mod table;
 
 pub(crate) use attachments::Attachments;
 pub(crate) use ended::EndedSessions;
-pub(crate) use holding::Holding;
+pub(crate) use holding::{Holding, HoldingParts};
 pub(crate) use places::{Place, Places};
 pub use session::Session;
 pub(crate) use table::{Inserted, Sessions};
