@@ -22,7 +22,7 @@ const LEAVE_MIN: Duration = Duration::from_secs(3);
 
 /// What a drain works on.
 pub(crate) struct Drain {
-    pub config: GatewayConfig,
+    pub config: Arc<GatewayConfig>,
     pub lifecycle: Arc<Lifecycle>,
     pub requests: Arc<Requests>,
     pub hub: Arc<Hub>,

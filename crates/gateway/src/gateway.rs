@@ -2,11 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use starling_hub::{Hub, essential};
-use starling_rate::Rate;
-use starling_wire::websocket::deflate::DeflateConfig;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -20,13 +17,10 @@ use crate::http::service::HttpService;
 use crate::http::{self, ApiState};
 use crate::lifecycle::Lifecycle;
 use crate::requests::Requests;
-use crate::shard::{self, Inbox, Inboxes, PaceLimits, Service, ShardSettings};
+use crate::shard::{self, Inbox, Inboxes, Service, ShardSettings};
 use crate::tls::Certificate;
 use crate::upgrade::Gate;
 use crate::{listener, rebalance, tls};
-
-/// The hard limit of an outbox, in soft limits. An answer of the largest size fits into it.
-const HARD_PER_SOFT: usize = 16;
 
 /// The reason why the gateway can't start.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +47,7 @@ pub enum Error {
 
 /// A gateway whose port is open.
 pub struct Gateway {
-    config: GatewayConfig,
+    config: Arc<GatewayConfig>,
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
 }
@@ -64,7 +58,7 @@ impl Gateway {
         let certificate = config.tls()?.as_ref().map(Certificate::read).transpose()?;
         let address = config.listen;
         let listener = listener::bind(address).map_err(|source| Error::Listen { address, source })?;
-        Ok(Gateway { config, listener, certificate })
+        Ok(Gateway { config: config.into(), listener, certificate })
     }
 
     /// The address of the public port: where port 0 is configured, with the port that the system chose.
@@ -91,7 +85,7 @@ impl Gateway {
         let requests = Arc::new(Requests::new(config.request_limits));
         let router = http::router(ApiState { hub: hub.clone(), lifecycle: lifecycle.clone() });
         let http = HttpService::new(router, requests.clone(), access.clone(), hub.clone());
-        let settings = shard_settings(&config, &service, &gate);
+        let settings = ShardSettings::new(config.clone(), &service, gate.admission.clone());
         let front = Arc::new(Front { gate, tls: certificate.map(tls::acceptor), http: Some(http) });
         start_shards(&service, &settings, &front, ends).await?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -121,7 +115,7 @@ impl Gateway {
         let Gateway { config, listener, certificate } = self;
         let (gate, service) = (gate(&config), Service::Echo);
         let access = gate.access.clone();
-        let settings = shard_settings(&config, &service, &gate);
+        let settings = ShardSettings::new(config, &service, gate.admission.clone());
         let front = Arc::new(Front { gate, tls: certificate.map(tls::acceptor), http: None });
         let (inboxes, ends) = Inboxes::new(1);
         start_shards(&service, &settings, &front, ends).await?;
@@ -163,35 +157,4 @@ async fn start_shards(
         start.await.unwrap_or(Ok(())).map_err(Error::Runtime)?;
     }
     Ok(())
-}
-
-/// The settings of every shard.
-pub(crate) fn shard_settings(config: &GatewayConfig, service: &Service, gate: &Gate) -> ShardSettings {
-    let seconds = |duration: Duration| u32::try_from(duration.as_secs().max(1)).unwrap_or(u32::MAX);
-    ShardSettings {
-        heartbeat_s: seconds(config.heartbeat),
-        connect_timeout_s: seconds(config.connect_timeout),
-        max_age_s: u32::try_from(config.connection_max_age.as_secs()).unwrap_or(u32::MAX),
-        outbox_bytes_soft: config.queue_bytes,
-        outbox_bytes_hard: config.queue_bytes.saturating_mul(HARD_PER_SOFT),
-        message_bytes_max: config.message_bytes_max,
-        deflate: config.deflate.then(|| deflate(service)),
-        pace: PaceLimits {
-            commands: Rate::per_second(config.commands_per_second),
-            bytes: Rate::per_second(config.bytes_per_second),
-        },
-        admission: gate.admission.clone(),
-        move_requests: Arc::default(),
-    }
-}
-
-/// The permessage-deflate that is offered. The program keeps no compression context between messages. The echo keeps it where clients
-/// offer that, so that conformance suites test the whole codec.
-fn deflate(service: &Service) -> DeflateConfig {
-    let forgets = !matches!(service, Service::Echo);
-    DeflateConfig {
-        server_no_context_takeover: forgets,
-        client_no_context_takeover: forgets,
-        ..DeflateConfig::default()
-    }
 }

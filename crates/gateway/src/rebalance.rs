@@ -59,7 +59,7 @@ struct Balance {
 }
 
 /// Compares this node with the others from time to time, for ever.
-pub(crate) async fn run(config: GatewayConfig, hub: Arc<Hub>, inboxes: Arc<Inboxes>) {
+pub(crate) async fn run(config: Arc<GatewayConfig>, hub: Arc<Hub>, inboxes: Arc<Inboxes>) {
     if config.shed_above_percent == 0 {
         return;
     }

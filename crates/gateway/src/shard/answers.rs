@@ -81,7 +81,7 @@ impl Step<'_> {
             topic.attach();
             self.table.subscribe(self.key, topic.channel(), None);
         }
-        let bytes_max = self.env.settings.outbox_bytes_soft;
+        let bytes_max = self.env.settings.outbox_bytes_soft();
         self.run(Running::connect(id, connected, topics, bytes_max));
     }
 
@@ -124,7 +124,7 @@ impl Step<'_> {
     fn subscribe(&mut self, id: u64, prepared: PreparedSubscribe) {
         prepared.attach();
         self.table.subscribe(self.key, prepared.channel(), None);
-        let bytes_max = self.env.settings.outbox_bytes_soft;
+        let bytes_max = self.env.settings.outbox_bytes_soft();
         self.run(Running::subscribe(id, prepared, bytes_max));
     }
 

@@ -64,7 +64,7 @@ impl CatchUp {
     /// Reads and queues pages as fast as the socket takes them. Returns whether any was queued.
     pub fn serve(&mut self, step: &mut Step<'_>, cx: &mut Context<'_>) -> bool {
         let Service::Hub(hub) = &step.env.service else { return false };
-        let outbox_bytes_max = step.env.settings.outbox_bytes_soft / 4;
+        let outbox_bytes_max = step.env.settings.outbox_bytes_soft() / 4;
         let mut any = false;
         loop {
             // The answer to `connect` comes first.

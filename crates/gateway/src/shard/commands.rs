@@ -26,7 +26,7 @@ impl Step<'_> {
 
     /// Lets the commands of the queue go on as far as they may. Returns whether any did.
     pub(super) fn begin_commands(&mut self) -> bool {
-        let outbox_bytes_max = self.env.settings.outbox_bytes_soft;
+        let outbox_bytes_max = self.env.settings.outbox_bytes_soft();
         let mut any = false;
         loop {
             let Some(conn) = self.conn().filter(|conn| conn.is_open()) else { return any };

@@ -245,7 +245,8 @@ impl Conn {
 
     /// Keeps the outbox within its limits, at a tick.
     pub(super) fn bound(&mut self, settings: &ShardSettings, tick: u32) {
-        if self.make_room(settings.outbox_bytes_soft) || self.outbox.bytes() <= settings.outbox_bytes_hard {
+        if self.make_room(settings.outbox_bytes_soft()) || self.outbox.bytes() <= settings.outbox_bytes_hard()
+        {
             return;
         }
         METRICS.overloaded.increment(1);

@@ -37,9 +37,9 @@ impl Deadlines {
     pub fn new(tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> Deadlines {
         Deadlines {
             heard: tick,
-            ping: tick.saturating_add(settings.heartbeat_s),
+            ping: tick.saturating_add(settings.heartbeat_s()),
             // The second that has begun is not counted: nobody gets less than the time that was promised.
-            connect: tick.saturating_add(settings.connect_timeout_s).saturating_add(1),
+            connect: tick.saturating_add(settings.connect_timeout_s()).saturating_add(1),
             age: next_age(tick, settings, random),
             close: NEVER,
             token_ms: i64::MAX,
@@ -75,7 +75,7 @@ impl Deadlines {
     /// Whether the client has been silent for two heartbeats. The second in which it was heard is not counted, so that nobody gets less
     /// than was promised.
     fn is_silent(&self, tick: u32, settings: &ShardSettings) -> bool {
-        self.heard.saturating_add(settings.heartbeat_s.saturating_mul(2)).saturating_add(1) <= tick
+        self.heard.saturating_add(settings.heartbeat_s().saturating_mul(2)).saturating_add(1) <= tick
     }
 
     /// Whether the time for `connect` is over. That is said once, unless `again`: then it is looked at again at the next tick.
@@ -109,7 +109,7 @@ impl Deadlines {
     pub fn take_ping(&mut self, tick: u32, settings: &ShardSettings) -> bool {
         let due = self.ping <= tick;
         if due {
-            self.ping = tick.saturating_add(settings.heartbeat_s);
+            self.ping = tick.saturating_add(settings.heartbeat_s());
         }
         due
     }
@@ -118,7 +118,7 @@ impl Deadlines {
 /// The tick at which a connection that is young now is as old as it may get. Clients that came together, after a deployment, must not
 /// all move together.
 fn next_age(tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> u32 {
-    match settings.max_age_s {
+    match settings.max_age_s() {
         0 => NEVER,
         max => tick.saturating_add(((f64::from(max) * random.random_range(0.8..1.0)) as u32).max(1)),
     }

@@ -76,7 +76,7 @@ fn events_for_a_socket_alone_wait_within_its_limit_too() {
     for _ in 0..100 {
         table.take(ShardItem::Event { socket, event: event.clone() }, &shard.env);
         let waiting = table.conns[key as usize].outbox.bytes();
-        assert!(waiting <= shard.env.settings.outbox_bytes_soft, "{waiting} bytes wait");
+        assert!(waiting <= shard.env.settings.outbox_bytes_soft(), "{waiting} bytes wait");
     }
 }
 

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use starling_auth::Identity;
@@ -14,36 +15,36 @@ use starling_wire::websocket::deflate::Params;
 use tokio::io::{AsyncRead, DuplexStream, ReadBuf};
 
 use super::opening::Opening;
-use super::pace::PaceLimits;
 use super::reading::Reader;
 use super::settings::{Env, Service, ShardSettings};
 use super::socket::Socket;
 use super::table::{Shard, Table};
+use crate::GatewayConfig;
+use crate::admission::Admission;
+
+/// Longer than any test.
+pub const LONG: Duration = Duration::from_secs(100_000);
 
 pub fn shard() -> Rc<Shard> {
     shard_with(|_| {})
 }
 
-pub fn shard_with(change: impl FnOnce(&mut ShardSettings)) -> Rc<Shard> {
-    let mut settings = ShardSettings {
-        heartbeat_s: 25,
-        connect_timeout_s: 10,
-        max_age_s: 0,
-        outbox_bytes_soft: 1 << 16,
-        outbox_bytes_hard: 1 << 20,
+pub fn shard_with(change: impl FnOnce(&mut GatewayConfig)) -> Rc<Shard> {
+    let mut config = GatewayConfig {
+        queue_bytes: 1 << 16,
         message_bytes_max: 1 << 16,
-        deflate: None,
-        pace: PaceLimits { commands: None, bytes: None },
-        admission: crate::admission::Admission::new(0).into(),
-        move_requests: Default::default(),
+        commands_per_second: 0,
+        bytes_per_second: 0,
+        ..GatewayConfig::default()
     };
-    change(&mut settings);
+    change(&mut config);
+    let settings = ShardSettings::new(config.into(), &Service::Echo, Admission::new(0).into());
     Rc::new(Shard::new(Env::new(0, Service::Echo, settings), 0))
 }
 
 /// A shard on which nobody is closed for being silent.
 pub fn patient_shard() -> Rc<Shard> {
-    shard_with(|settings| (settings.heartbeat_s, settings.connect_timeout_s) = (100_000, 100_000))
+    shard_with(|config| (config.heartbeat, config.connect_timeout) = (LONG, LONG))
 }
 
 /// Number of connections that are open.

@@ -43,7 +43,6 @@ pub(crate) use drain_plan::DrainPlan;
 pub(crate) use inbox::Item;
 pub use inbox::{Inbox, Inboxes};
 pub(crate) use opening::Opening;
-pub(crate) use pace::PaceLimits;
 pub(crate) use settings::{Env, Service, ShardSettings};
 pub(crate) use socket::Socket;
 pub(crate) use table::Shard;

@@ -63,7 +63,7 @@ mod tests {
     use starling_hub::Session;
     use tokio::io::DuplexStream;
 
-    use super::super::fixture::{connect, open_count, patient_shard, received, session_of, shard_with};
+    use super::super::fixture::{LONG, connect, open_count, patient_shard, received, session_of, shard_with};
     use super::super::table::Shard;
     use super::*;
 
@@ -114,8 +114,9 @@ mod tests {
 
     #[test]
     fn a_connection_that_comes_of_age_is_asked_again_each_time_and_never_closed() {
-        let shard = shard_with(|settings| {
-            (settings.heartbeat_s, settings.connect_timeout_s, settings.max_age_s) = (100_000, 100_000, 100);
+        let shard = shard_with(|config| {
+            (config.heartbeat, config.connect_timeout) = (LONG, LONG);
+            config.connection_max_age = Duration::from_secs(100);
         });
         let (_key, mut near) = connect_as(&shard, session_of("s"));
         let (_stranger, mut far) = connect(&shard);

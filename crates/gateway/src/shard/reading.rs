@@ -60,8 +60,8 @@ impl Reader {
     /// A reader for a connection that agreed on `deflate`. `early` is what came with the handshake.
     pub fn new(settings: &ShardSettings, deflate: Option<Params>, early: Bytes) -> Reader {
         let limits = DecoderConfig {
-            frame_bytes_max: settings.message_bytes_max,
-            message_bytes_max: settings.message_bytes_max,
+            frame_bytes_max: settings.message_bytes_max(),
+            message_bytes_max: settings.message_bytes_max(),
             deflate,
         };
         Reader {
@@ -223,7 +223,7 @@ fn take_frame(conn: &mut Conn, env: &Env, tick: u32, incoming: Incoming<'_>) -> 
     match incoming {
         Incoming::Ping(payload) => {
             let pong = websocket::pong_frame(payload);
-            conn.outbox.push_pong(pong, env.settings.outbox_bytes_soft);
+            conn.outbox.push_pong(pong, env.settings.outbox_bytes_soft());
         }
         Incoming::Pong(_) | Incoming::Close(..) => {}
         Incoming::Text(text) => match (&env.service, conn.framing.encoding()) {
@@ -274,9 +274,9 @@ mod tests {
     async fn of_a_read_that_unpacks_to_much_a_part_is_taken_and_the_rest_waits() {
         let (params, _) =
             negotiate("permessage-deflate", DeflateConfig::default()).expect("what is offered is taken");
-        let shard = fixture::shard_with(|settings| {
-            settings.message_bytes_max = 2 * MESSAGE_BYTES as u32;
-            settings.pace.bytes = starling_rate::Rate::per_second(1_000);
+        let shard = fixture::shard_with(|config| {
+            config.message_bytes_max = 2 * MESSAGE_BYTES as u32;
+            config.bytes_per_second = 1_000;
         });
         let (key, mut reader, _near) = fixture::connect_with(&shard, Some(params));
         let message = protocol::frame(Encoding::Json, &vec![b'a'; MESSAGE_BYTES]);

@@ -17,7 +17,7 @@ impl Table {
         let mut queued = 0;
         for (key, conn) in &mut self.conns {
             queued += conn.outbox.bytes();
-            if let Some(page_bytes) = conn.speed.tick(conn.outbox.is_stalled(), settings.heartbeat_s)
+            if let Some(page_bytes) = conn.speed.tick(conn.outbox.is_stalled(), settings.heartbeat_s())
                 && let Some(session) = conn.client.session()
             {
                 session.set_page_bytes(page_bytes);
@@ -102,6 +102,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
+    use std::time::Duration;
 
     use super::super::conn::Phase;
     use super::super::deadlines::CLOSE_SECONDS;
@@ -111,7 +112,7 @@ mod tests {
 
     /// Ticks from the last that was heard to the end.
     fn outlives(heartbeat_s: u32, heard_for: u32) -> u32 {
-        let shard = fixture::shard_with(|settings| settings.heartbeat_s = heartbeat_s);
+        let shard = fixture::shard_with(|config| config.heartbeat = Duration::from_secs(heartbeat_s.into()));
         let (key, _near) = fixture::connect(&shard);
         let mut table = shard.table.borrow_mut();
         table.conns[key as usize].client.connected(fixture::session());
@@ -141,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_is_pinged_once_in_each_heartbeat_and_stays_while_it_answers() {
-        let shard = fixture::shard_with(|settings| settings.heartbeat_s = 5);
+        let shard = fixture::shard_with(|config| config.heartbeat = Duration::from_secs(5));
         let (key, mut near) = fixture::connect(&shard);
         let mut table = shard.table.borrow_mut();
         table.conns[key as usize].client.connected(fixture::session());
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn who_says_no_connect_is_closed_when_its_time_is_over() {
-        let shard = fixture::shard_with(|settings| settings.connect_timeout_s = 3);
+        let shard = fixture::shard_with(|config| config.connect_timeout = Duration::from_secs(3));
         let ((silent, _a), (connected, _b)) = (fixture::connect(&shard), fixture::connect(&shard));
         let mut table = shard.table.borrow_mut();
         table.conns[connected as usize].client.connected(fixture::session());
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_was_due_for_a_socket_is_not_due_for_the_one_that_has_its_place() {
-        let shard = fixture::shard_with(|settings| settings.max_age_s = 20);
+        let shard = fixture::shard_with(|config| config.connection_max_age = Duration::from_secs(20));
         let (old, _near) = fixture::connect(&shard);
         let mut table = shard.table.borrow_mut();
         ticks(&shard, &mut table, 9);

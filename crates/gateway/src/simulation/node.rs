@@ -22,10 +22,10 @@ use super::plan::Plan;
 use super::servers::Servers;
 use super::sessions::SessionClient;
 use crate::drain::Drain;
-use crate::gateway::{gate, shard_settings};
+use crate::gateway::gate;
 use crate::lifecycle::Lifecycle;
 use crate::requests::Requests;
-use crate::shard::{self, ConnTask, Env, Inboxes, Item, Opening, Service, Shard, Socket};
+use crate::shard::{self, ConnTask, Env, Inboxes, Item, Opening, Service, Shard, ShardSettings, Socket};
 use crate::{AddressLimits, GatewayConfig, Origins, RequestLimits};
 
 /// The secret with which all nodes sign tickets.
@@ -37,7 +37,7 @@ pub struct Node {
     pub hub: Arc<Hub>,
     pub fanout: Arc<BrokerClient>,
     power: Power,
-    config: GatewayConfig,
+    config: Arc<GatewayConfig>,
     lifecycle: Arc<Lifecycle>,
     inboxes: Arc<Inboxes>,
     shards: Vec<Rc<Shard>>,
@@ -81,9 +81,9 @@ impl Node {
             shard_count: plan.shards,
             runtime: tokio::runtime::Handle::current(),
         });
-        let config = gateway_config(plan);
+        let config = Arc::new(gateway_config(plan));
         let (gate, service) = (gate(&config), Service::Hub(hub.clone()));
-        let settings = shard_settings(&config, &service, &gate);
+        let settings = ShardSettings::new(config.clone(), &service, gate.admission.clone());
         let (mut shards, mut loops) = (Vec::new(), Vec::new());
         for (index, inbox) in (0_u16..).zip(ends) {
             let seed = Chance::new(plan.seed, &format!("shard {index} of {life}")).draw();
