@@ -1,0 +1,7 @@
+//! What only PostgreSQL can show.
+
+mod connecting;
+mod faults;
+mod options;
+mod store;
+mod waiting;
