@@ -51,12 +51,12 @@ pub(super) struct ConversationPatch {
 }
 
 /// Result of creating a conversation.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(example = json!({"conversation": "picnic", "created": true}))]
+#[expect(dead_code, reason = "describes `protocol::Created`, which knows no OpenAPI")]
 pub(super) struct Created {
     /// Name of the conversation.
-    #[schema(value_type = Name)]
-    conversation: ConversationName,
+    conversation: Name,
     /// `false` if the conversation existed already and the caller is a member.
     created: bool,
 }
@@ -132,11 +132,12 @@ pub(super) async fn create(
     WholeBody(body): WholeBody,
 ) -> Result<Response, ApiError> {
     let create = decode_create(&body)?;
-    let protocol::Created { conversation, created } = hub.create(&identity, create).await?;
-    let location = HeaderValue::from_str(&format!("/v1/conversations/{conversation}"));
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = (status, Json(Created { conversation, created })).into_response();
-    if let (true, Ok(location)) = (created, location) {
+    let created = hub.create(&identity, create).await?;
+    let is_new = created.created;
+    let location = HeaderValue::from_str(&format!("/v1/conversations/{}", created.conversation));
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = (status, Json(created)).into_response();
+    if let (true, Ok(location)) = (is_new, location) {
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)

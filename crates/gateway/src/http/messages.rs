@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use starling_conversation_store::Role;
 use starling_hub::{Hub, Posted};
-use starling_model::{ConversationName, UserName};
-use starling_wire::protocol::{self, History, Timestamp, decode_send};
+use starling_model::ConversationName;
+use starling_wire::protocol::{self, History, HistoryPage, decode_send};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
@@ -68,10 +68,11 @@ pub(super) enum MessageRole {
 }
 
 /// Position of a message in the log.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(example = json!({
     "id": "019353a0-7c00-7abc-8def-0123456789ab", "seq": 4, "at": "2026-11-21T10:15:00.000Z", "duplicate": false
 }))]
+#[expect(dead_code, reason = "describes `protocol::Sent`, which knows no OpenAPI")]
 pub(super) struct Sent {
     /// Id of the message.
     #[schema(format = "uuid")]
@@ -80,14 +81,15 @@ pub(super) struct Sent {
     #[schema(minimum = 1)]
     seq: u64,
     /// Time of the commit.
-    #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
+    #[schema(format = DateTime)]
+    at: String,
     /// Whether the key was used before. Then this is the position of the first message.
     duplicate: bool,
 }
 
 /// Page of the log.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes `protocol::HistoryPage`, which knows no OpenAPI")]
 pub(super) struct MessagePage {
     /// Messages in ascending order. A page ends early at 1 MiB.
     messages: Vec<Message>,
@@ -96,15 +98,15 @@ pub(super) struct MessagePage {
 }
 
 /// Message.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(example = json!({
     "conversation": "picnic", "seq": 4, "id": "019353a0-7c00-7abc-8def-0123456789ab", "sender": "alice",
     "role": "user", "content": "Who brings bread?", "at": "2026-11-21T10:15:00.000Z"
 }))]
+#[expect(dead_code, reason = "describes `protocol::Message`, which knows no OpenAPI")]
 pub(super) struct Message {
     /// Name of the conversation.
-    #[schema(value_type = Name)]
-    conversation: ConversationName,
+    conversation: Name,
     /// Number of the message in the conversation, from 1.
     #[schema(minimum = 1)]
     seq: u64,
@@ -112,28 +114,18 @@ pub(super) struct Message {
     #[schema(format = "uuid")]
     id: String,
     /// User shown as the sender.
-    #[schema(value_type = Name)]
-    sender: UserName,
+    sender: Name,
     /// Role of the sender.
-    #[schema(value_type = MessageRole)]
-    role: &'static str,
+    role: MessageRole,
     /// Text, at most 64 KiB.
-    #[schema(value_type = String, max_length = 65536)]
-    content: Arc<str>,
+    #[schema(max_length = 65536)]
+    content: String,
     /// The application's own data.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
-    metadata: Option<protocol::Json>,
+    metadata: Option<serde_json::Value>,
     /// Time of the commit.
-    #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
-}
-
-impl From<protocol::Message> for Message {
-    fn from(message: protocol::Message) -> Message {
-        let protocol::Message { conversation, seq, id, sender, role, content, metadata, at } = message;
-        Message { conversation, seq, id: uuid_text(id), sender, role, content, metadata, at }
-    }
+    #[schema(format = DateTime)]
+    at: String,
 }
 
 /// Reads a page of the log; for members and the scope `admin`.
@@ -151,14 +143,10 @@ pub(super) async fn list(
     Caller(identity): Caller,
     names: Names<(ConversationName,)>,
     Params(params): Params<LogParams>,
-) -> Result<Json<MessagePage>, ApiError> {
+) -> Result<Json<HistoryPage>, ApiError> {
     let Names((conversation,)) = names;
     let history = params.history(conversation)?;
-    let page = hub.messages(&identity, &history).await?;
-    Ok(Json(MessagePage {
-        messages: page.messages.into_iter().map(Message::from).collect(),
-        more: page.more,
-    }))
+    Ok(Json(hub.messages(&identity, &history).await?))
 }
 
 /// Adds a message. The response is sent after the commit; repeating the request with the same key is harmless.
@@ -182,7 +170,7 @@ pub(super) async fn post(
     Caller(identity): Caller,
     names: Names<(ConversationName,)>,
     WholeBody(body): WholeBody,
-) -> Result<(StatusCode, Json<Sent>), ApiError> {
+) -> Result<(StatusCode, Json<protocol::Sent>), ApiError> {
     let Names((conversation,)) = names;
     let message = decode_send(&conversation, &body)?;
     let role = message.role.as_deref().map(role).transpose()?;
@@ -194,8 +182,7 @@ pub(super) async fn post(
     };
     let sent = hub.post(&identity, Posted { send, sender: message.sender, role }).await?;
     let status = if sent.duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    let protocol::Sent { id, seq, at, duplicate } = sent;
-    Ok((status, Json(Sent { id: uuid_text(id), seq, at, duplicate })))
+    Ok((status, Json(sent)))
 }
 
 impl LogParams {
@@ -216,12 +203,6 @@ impl LogParams {
 fn role(name: &str) -> Result<Role, ApiError> {
     Role::parse(name)
         .ok_or_else(|| ApiError::bad_request("`role` must be `user`, `assistant`, `system` or `tool`"))
-}
-
-/// Formats a UUID as in RFC 9562.
-fn uuid_text(id: u128) -> String {
-    let digits = format!("{id:032x}");
-    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
 }
 
 #[cfg(test)]
@@ -246,14 +227,5 @@ mod tests {
         ] {
             assert!(bad.history("picnic".into()).is_err());
         }
-    }
-
-    #[test]
-    fn ids_are_written_as_over_websocket() {
-        let id = 0x0193_5b6e_7f00_7abc_8def_0123_4567_89ab;
-        let sent = protocol::Sent { id, seq: 1, at: Timestamp(0), duplicate: false };
-        let wire = serde_json::to_value(sent).expect("JSON");
-        assert_eq!(wire["id"], uuid_text(id));
-        assert_eq!(uuid_text(1), "00000000-0000-0000-0000-000000000001");
     }
 }

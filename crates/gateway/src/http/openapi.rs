@@ -83,11 +83,15 @@ mod tests {
     use serde_json::Value;
     use starling_model::{NAME_LENGTH_MAX, is_name};
     use starling_wire::protocol::{
-        CONTENT_BYTES_MAX, CREATE_MEMBERS_MAX, KEY_CHARS_MAX, TITLE_BYTES_MAX, decode_create, decode_patch,
-        decode_publish, decode_send,
+        self, CONTENT_BYTES_MAX, CREATE_MEMBERS_MAX, KEY_CHARS_MAX, TITLE_BYTES_MAX, decode_create,
+        decode_patch, decode_publish, decode_send,
     };
 
     use super::*;
+
+    fn json(answer: &impl serde::Serialize) -> Value {
+        serde_json::to_value(answer).expect("JSON")
+    }
 
     fn document() -> Value {
         serde_json::to_value(Description::openapi()).expect("JSON")
@@ -108,6 +112,45 @@ mod tests {
         decode_patch(example("ConversationPatch").as_bytes()).expect("patch");
         decode_send("picnic", example("NewMessage").as_bytes()).expect("send");
         decode_publish(example("NewPublication").as_bytes()).expect("publish");
+    }
+
+    #[test]
+    fn what_is_described_of_answers_is_what_is_written() {
+        let document = document();
+        let check = |schema: &str, answer: Value, is_whole: bool| {
+            let described = &document["components"]["schemas"][schema];
+            let written: BTreeSet<&str> =
+                answer.as_object().expect("an object").keys().map(String::as_str).collect();
+            let listed: BTreeSet<&str> = if is_whole {
+                described["properties"].as_object().expect("properties").keys().map(String::as_str).collect()
+            } else {
+                described["required"].as_array().expect("a list").iter().filter_map(Value::as_str).collect()
+            };
+            assert_eq!(written, listed, "{schema}, whole: {is_whole}");
+        };
+        let mut message = protocol::Message {
+            conversation: "picnic".into(),
+            seq: 4,
+            id: 1,
+            sender: "alice".into(),
+            role: "user",
+            content: "Who brings bread?".into(),
+            metadata: Some(protocol::Json::from_compact("{}")),
+            at: protocol::Timestamp(0),
+        };
+        check("Message", json(&message), true);
+        message.metadata = None;
+        check("Message", json(&message), false);
+        let sent = protocol::Sent { id: 1, seq: 4, at: protocol::Timestamp(0), duplicate: false };
+        let page = protocol::HistoryPage { messages: vec![message], more: false };
+        let created = protocol::Created { conversation: "picnic".into(), created: true };
+        let position = protocol::TopicPosition { epoch: "e".into(), offset: 7 };
+        for is_whole in [true, false] {
+            check("Sent", json(&sent), is_whole);
+            check("MessagePage", json(&page), is_whole);
+            check("Created", json(&created), is_whole);
+            check("Publication", json(&position), is_whole);
+        }
     }
 
     #[test]

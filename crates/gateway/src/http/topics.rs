@@ -5,10 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use serde::Serialize;
 use starling_hub::Hub;
 use starling_model::TopicName;
-use starling_wire::protocol::decode_publish;
+use starling_wire::protocol::{TopicPosition, decode_publish};
 use utoipa::ToSchema;
 
 use super::auth::Caller;
@@ -26,8 +25,9 @@ pub(super) struct NewPublication {
 }
 
 /// Position of a publication in its topic.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(example = json!({"epoch": "8f14e45fceea167a", "offset": 7}))]
+#[expect(dead_code, reason = "describes `protocol::TopicPosition`, which knows no OpenAPI")]
 pub(super) struct Publication {
     /// Epoch of the numbering. If it changes, earlier offsets are void.
     epoch: String,
@@ -55,9 +55,8 @@ pub(super) async fn publish(
     Caller(identity): Caller,
     names: Names<(TopicName,)>,
     WholeBody(body): WholeBody,
-) -> Result<(StatusCode, Json<Publication>), ApiError> {
+) -> Result<(StatusCode, Json<TopicPosition>), ApiError> {
     let Names((topic,)) = names;
     let data = decode_publish(&body)?;
-    let published = hub.publish_to_topic(&identity, &topic, &data).await?;
-    Ok((StatusCode::CREATED, Json(Publication { epoch: published.epoch, offset: published.offset })))
+    Ok((StatusCode::CREATED, Json(hub.publish_to_topic(&identity, &topic, &data).await?)))
 }
