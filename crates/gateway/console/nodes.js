@@ -130,7 +130,8 @@ function newCard(name) {
 function drawCard(card, node, mine) {
   card.mine.hidden = !mine;
   card.draining.hidden = !node.draining;
-  card.about.textContent = [`version ${node.version}`, node.address, `started ${ago(node.started_at)}`].filter(Boolean).join(" · ");
+  const role = node.roles?.length === 1 ? `only ${node.roles[0]}` : undefined;
+  card.about.textContent = [`version ${node.version}`, role, node.address, `started ${ago(node.started_at)}`].filter(Boolean).join(" · ");
   card.chart.push(node.connections);
   const figures = [
     ["Sessions", node.sessions],

@@ -48,6 +48,8 @@ settings! {
         plain node: String = { String::new() }
         /// Distinguishes this run of the node from earlier ones, from [`HubConfig::new_run`].
         plain run: String = { String::new() }
+        /// The node's roles, for the list of nodes.
+        plain roles: Vec<String> = { Vec::new() }
         /// The version of the program.
         plain version: String = { String::new() }
         /// How often the gateway pings. Clients are told.

@@ -41,6 +41,20 @@ pub struct NodeRecord {
     /// Whether the node takes no clients.
     #[serde(default)]
     pub worker_only: bool,
+    /// The node's roles; empty if the record lacks them: see [`NodeRecord::roles`].
+    pub roles: Vec<String>,
+}
+
+impl NodeRecord {
+    /// Returns the node's roles. A node of an older version does not say them: it works alone in the background, or it has both roles.
+    pub fn roles(&self) -> Vec<String> {
+        let of_older = |roles: &[&str]| roles.iter().map(|role| (*role).to_owned()).collect();
+        match (self.roles.is_empty(), self.worker_only) {
+            (false, _) => self.roles.clone(),
+            (true, true) => of_older(&["worker"]),
+            (true, false) => of_older(&["gateway", "worker"]),
+        }
+    }
 }
 
 /// The answer to a beat.
@@ -391,5 +405,13 @@ mod tests {
         let own = NodeRecord { node: "n".into(), sessions: Some(3), ..NodeRecord::default() };
         let said = serde_json::to_value(&own).expect("JSON");
         assert_eq!(said["sessions"], 3, "a number, as older nodes read it");
+    }
+
+    #[test]
+    fn a_node_of_a_version_without_roles_has_those_that_it_can_have() {
+        let roles = |record: &str| serde_json::from_str::<NodeRecord>(record).expect("a record").roles();
+        assert_eq!(roles(r#"{"node":"n","roles":["gateway"]}"#), ["gateway"]);
+        assert_eq!(roles(r#"{"node":"n"}"#), ["gateway", "worker"]);
+        assert_eq!(roles(r#"{"node":"n","worker_only":true}"#), ["worker"]);
     }
 }

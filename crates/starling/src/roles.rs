@@ -34,6 +34,12 @@ impl Roles {
         }
         Err(format!("names no role; the roles are {}", Roles::ALL))
     }
+
+    /// Returns the names of the roles.
+    pub fn names(self) -> Vec<&'static str> {
+        let named = [(self.gateway, Roles::GATEWAY), (self.worker, Roles::WORKER)];
+        named.into_iter().filter_map(|(is, name)| is.then_some(name)).collect()
+    }
 }
 
 impl Default for Roles {
@@ -44,9 +50,7 @@ impl Default for Roles {
 
 impl fmt::Display for Roles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [(self.gateway, Roles::GATEWAY), (self.worker, Roles::WORKER)];
-        let named: Vec<&str> = named.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
-        f.write_str(&named.join(","))
+        f.write_str(&self.names().join(","))
     }
 }
 

@@ -75,6 +75,7 @@ impl Setup {
             hub: HubConfig {
                 node: node.clone(),
                 run: HubConfig::new_run(),
+                roles: config.node.roles.names().into_iter().map(str::to_owned).collect(),
                 version: VERSION.to_owned(),
                 heartbeat: config.gateway.heartbeat,
                 reads_at_once: database.reads_at_once(),

@@ -29,7 +29,8 @@ pub(super) struct NodeList {
 /// Node, as reported in its last beat, about a second ago.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
-    "node": "node-1", "address": "10.0.0.5:8080", "connections": 1200, "sessions": 1250, "version": "0.1.0",
+    "node": "node-1", "roles": ["gateway", "worker"], "address": "10.0.0.5:8080", "connections": 1200,
+    "sessions": 1250, "version": "0.1.0",
     "started_at": "2026-11-21T10:15:00.000Z", "draining": false, "messages": 48000, "deliveries": 960000,
     "delivery_p50_us": 600, "delivery_p99_us": 3200
 }))]
@@ -37,6 +38,8 @@ pub(super) struct Node {
     /// Name of the node.
     #[schema(value_type = Name)]
     node: String,
+    /// Roles of the node: `gateway` takes clients, `worker` works in the background.
+    roles: Vec<String>,
     /// Address of the node, if the setting `address` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -128,6 +131,7 @@ pub(super) async fn nodes(
     let (after, limit) = (page.position()?, page.limit()?);
     let records = hub.nodes(&identity).await?;
     let nodes = records.into_iter().map(|record| Node {
+        roles: record.roles(),
         node: record.node,
         address: record.address,
         connections: record.connections.unwrap_or(0),
@@ -231,6 +235,7 @@ mod tests {
     fn node(name: &str) -> Node {
         Node {
             node: name.to_owned(),
+            roles: Vec::new(),
             address: None,
             connections: 0,
             sessions: 0,

@@ -33,6 +33,7 @@ impl LocalNode for Hub {
             delivery_p99_us: gauges.delivery_p99_us.load(Ordering::Relaxed),
             presence_by_id: true,
             worker_only: false,
+            roles: self.config.roles.clone(),
         }
     }
 

@@ -131,6 +131,7 @@ impl LocalNode for Worker {
             draining: self.draining.load(Ordering::Relaxed),
             presence_by_id: true,
             worker_only: true,
+            roles: self.config.roles.clone(),
             ..NodeRecord::default()
         }
     }
