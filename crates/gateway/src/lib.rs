@@ -21,6 +21,7 @@ mod listener;
 mod metrics;
 mod origin;
 mod pages;
+pub mod probe;
 mod proxies;
 mod rebalance;
 mod requests;

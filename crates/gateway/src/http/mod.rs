@@ -4,7 +4,6 @@
 
 pub(crate) mod auth;
 mod body;
-mod cached;
 pub(crate) mod compression;
 mod console;
 mod conversations;
