@@ -68,12 +68,8 @@ impl Hub {
                 "some committed messages were not published in time; other nodes read them from the log"
             );
         }
-        self.neighbours.say_leaving();
-        let leaving =
-            async { tokio::join!(self.neighbours.end_lease(), self.last_seen.write(), self.work_done()) };
-        if timeout_at(began + limit, leaving).await.is_err() {
-            tracing::warn!("the node could not take leave in time; its lease runs out by itself");
-        }
+        let work = async { _ = tokio::join!(self.last_seen.write(), self.work_done()) };
+        self.neighbours.leave(began + limit, work).await;
     }
 
     /// Returns this node's record for the other nodes.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_session_store::NodeRecord;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{LocalNode, Neighbours};
 use crate::clock::every_second;
@@ -33,15 +33,23 @@ impl Neighbours {
         }
     }
 
-    /// Tells the other nodes that this node leaves, so that they need not wait for its lease to expire. It publishes no more beats after
-    /// this.
-    pub fn say_leaving(&self) {
+    /// Takes leave of the other nodes, so that they need not wait for this node's lease to expire: tells them, gives the lease back, and
+    /// finishes `work`. What is not done at the deadline is left undone.
+    pub async fn leave(&self, deadline: Instant, work: impl Future<Output = ()>) {
+        self.say_leaving();
+        let leaving = async { tokio::join!(self.end_lease(), work) };
+        if timeout_at(deadline, leaving).await.is_err() {
+            tracing::warn!("the node could not take leave in time; its lease runs out by itself");
+        }
+    }
+
+    /// Tells the other nodes that this node leaves. It publishes no more beats after this.
+    fn say_leaving(&self) {
         self.lifetime.end();
         self.publisher.publish_message(0, &NodeMessage::Leaving { node: self.node.clone() });
     }
 
-    /// Gives the lease back, after [`say_leaving`](Self::say_leaving).
-    pub async fn end_lease(&self) {
+    async fn end_lease(&self) {
         let _turn = self.lease.lock().await;
         if let Err(error) = self.store.leave(&self.node).await {
             tracing::debug!(%error, "the lease could not be ended; it will expire");

@@ -10,7 +10,7 @@ use starling_fanout::{Delivery, Error, Fanout, LinkStatus, Receiver};
 use starling_session_store::{NodeRecord, SessionStore};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::{LocalNode, Neighbours, NodeHealth};
 use crate::node_message::{self, Heard, NodeMessage};
@@ -88,16 +88,12 @@ impl Worker {
 
     /// Leaves the cluster within this time, whatever hangs.
     pub async fn leave(&self, limit: Duration) {
-        self.neighbours.say_leaving();
-        let said = async {
+        let work = async {
             while !self.publisher.is_idle() {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        let leaving = async { tokio::join!(self.neighbours.end_lease(), said) };
-        if timeout(limit, leaving).await.is_err() {
-            tracing::warn!("the node could not take leave in time; its lease runs out by itself");
-        }
+        self.neighbours.leave(Instant::now() + limit, work).await;
     }
 
     /// Returns how well this node hears the others now.
