@@ -9,7 +9,7 @@ use serde::Deserialize;
 use starling_conversation_store::Role;
 use starling_hub::{Hub, Posted};
 use starling_model::ConversationName;
-use starling_wire::protocol::{self, History, HistoryPage, decode_send};
+use starling_wire::protocol::{self, History, HistoryPage, PostedMessage, decode_send};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
@@ -172,15 +172,9 @@ pub(super) async fn post(
     WholeBody(body): WholeBody,
 ) -> Result<(StatusCode, Json<protocol::Sent>), ApiError> {
     let Names((conversation,)) = names;
-    let message = decode_send(&conversation, &body)?;
-    let role = message.role.as_deref().map(role).transpose()?;
-    let send = protocol::Send {
-        conversation: message.conversation,
-        key: message.key,
-        content: message.content,
-        metadata: message.metadata,
-    };
-    let sent = hub.post(&identity, Posted { send, sender: message.sender, role }).await?;
+    let PostedMessage { send, sender, role } = decode_send(&conversation, &body)?;
+    let role = role.as_deref().map(parse_role).transpose()?;
+    let sent = hub.post(&identity, Posted { send, sender, role }).await?;
     let status = if sent.duplicate { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(sent)))
 }
@@ -200,7 +194,7 @@ impl LogParams {
     }
 }
 
-fn role(name: &str) -> Result<Role, ApiError> {
+fn parse_role(name: &str) -> Result<Role, ApiError> {
     Role::parse(name)
         .ok_or_else(|| ApiError::bad_request("`role` must be `user`, `assistant`, `system` or `tool`"))
 }

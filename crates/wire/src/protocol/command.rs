@@ -199,14 +199,8 @@ pub struct History {
 /// A message that is posted over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PostedMessage {
-    /// The conversation that gets the message, from the path.
-    pub conversation: ConversationName,
-    /// The idempotency key.
-    pub key: String,
-    /// The message's text.
-    pub content: String,
-    /// Metadata, a JSON object.
-    pub metadata: Option<Json>,
+    /// The message. The path names the conversation.
+    pub send: Send,
     /// The sender's name, if it is not the caller's. Needs the scope `admin`.
     pub sender: Option<UserName>,
     /// The sender's role: `user`, `assistant`, `system` or `tool`. Needs the scope `admin`.

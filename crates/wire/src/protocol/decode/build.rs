@@ -80,23 +80,17 @@ pub(in super::super) fn create(fields: &mut Fields<'_>) -> Built<Create> {
 }
 
 /// Builds the body of a message that is posted over HTTP.
-pub(super) fn posted_message(conversation: &str, fields: Fields<'_>) -> Built<PostedMessage> {
-    let role = optional("role", Wanted::Text, fields.role)?.map(Cow::into_owned);
+pub(super) fn posted_message<'a>(conversation: &'a str, mut fields: Fields<'a>) -> Built<PostedMessage> {
+    let role = optional("role", Wanted::Text, take(&mut fields.role))?.map(Cow::into_owned);
     if role.as_deref().is_some_and(|role| !matches!(role, "user" | "assistant" | "system" | "tool")) {
         return Err(bad("`role` must be `user`, `assistant`, `system` or `tool`".to_owned()));
     }
-    let sender = match fields.sender {
+    let sender = match take(&mut fields.sender) {
         Field::Absent | Field::Null => None,
         given => Some(name("sender", given)?),
     };
-    Ok(PostedMessage {
-        conversation: name("conversation", Field::Value(Cow::Borrowed(conversation)))?,
-        key: key(fields.key)?,
-        content: content(fields.content)?,
-        metadata: metadata(fields.metadata)?,
-        sender,
-        role,
-    })
+    fields.conversation = Field::Value(Cow::Borrowed(conversation));
+    Ok(PostedMessage { send: send(&mut fields)?, sender, role })
 }
 
 /// Builds a publication's data.

@@ -10,10 +10,7 @@ fn bodies_are_read_like_frames() {
     assert_eq!(
         decode_send("c", br#"{"key":"k","content":"x","sender":"bot","role":"assistant"}"#),
         Ok(PostedMessage {
-            conversation: "c".into(),
-            key: "k".into(),
-            content: "x".into(),
-            metadata: None,
+            send: Send { conversation: "c".into(), key: "k".into(), content: "x".into(), metadata: None },
             sender: Some("bot".into()),
             role: Some("assistant".into()),
         })
