@@ -6,9 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use starling_conversation_store::{
-    Append, ConversationId, ConversationStore, NewConversation, Role, connect,
-};
+use starling_conversation_store::{Append, ConversationId, ConversationStore, NewConversation, connect};
 use starling_testkit::Folder;
 use starling_testkit::postgres::Postgres;
 
@@ -72,14 +70,10 @@ async fn run(
     let (started, mut messages) = (Instant::now(), 0);
     while started.elapsed() < how_long {
         let appends: Vec<Append> = (0..batch)
-            .map(|_| Append {
-                conversation: conversations[rand::random_range(0..conversations.len())],
-                id: uuid::Uuid::now_v7(),
-                sender: "owner".into(),
-                key: uuid::Uuid::new_v4().to_string(),
-                role: Role::User,
-                content: CONTENT.into(),
-                metadata: None,
+            .map(|_| {
+                let conversation = conversations[rand::random_range(0..conversations.len())];
+                let (id, key) = (uuid::Uuid::now_v7(), uuid::Uuid::new_v4());
+                Append::of_user(id, conversation, "owner", key.to_string(), CONTENT)
             })
             .collect();
         for answer in store.append(&appends).await? {

@@ -60,6 +60,20 @@ pub struct Append {
     pub metadata: Option<Arc<str>>,
 }
 
+impl Append {
+    /// Makes a message of a user that has nothing but a text.
+    pub fn of_user(
+        id: uuid::Uuid,
+        conversation: ConversationId,
+        sender: impl Into<UserName>,
+        key: impl Into<String>,
+        content: impl Into<Arc<str>>,
+    ) -> Append {
+        let (sender, key, content) = (sender.into(), key.into(), content.into());
+        Append { conversation, id, sender, key, role: Role::User, content, metadata: None }
+    }
+}
+
 /// The position of a message in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {

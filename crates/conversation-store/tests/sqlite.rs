@@ -3,8 +3,8 @@
 use anyhow::{Result, bail, ensure};
 use starling_conversation_store::sqlite::{SqliteConfig, SqliteStore};
 use starling_conversation_store::{
-    Append, AppendError, ConversationId, ConversationStore, Error, NewConversation, Range, ReadMark, Role,
-    Seq, connect,
+    Append, AppendError, ConversationId, ConversationStore, Error, NewConversation, Range, ReadMark, Seq,
+    connect,
 };
 use starling_testkit::Folder;
 use tokio::task::JoinSet;
@@ -135,13 +135,5 @@ fn new(name: &str) -> NewConversation {
 }
 
 fn message(conversation: ConversationId, key: &str, content: &str) -> Append {
-    Append {
-        conversation,
-        id: uuid::Uuid::now_v7(),
-        sender: "owner".into(),
-        key: key.into(),
-        role: Role::User,
-        content: content.into(),
-        metadata: None,
-    }
+    Append::of_user(uuid::Uuid::now_v7(), conversation, "owner", key, content)
 }

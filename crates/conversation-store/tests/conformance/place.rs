@@ -8,7 +8,7 @@ use anyhow::Result;
 use starling_conversation_store::postgres::{PostgresConfig, PostgresStore};
 use starling_conversation_store::sqlite::{SqliteConfig, SqliteStore};
 use starling_conversation_store::{
-    Append, AppendError, Appended, ConversationId, ConversationStore, NewConversation, Role,
+    Append, AppendError, Appended, ConversationId, ConversationStore, NewConversation,
 };
 use starling_database::postgres::PoolConfig;
 use starling_testkit::Folder;
@@ -143,15 +143,7 @@ pub fn new(tenant: &str, name: &str, owner: &str) -> NewConversation {
 
 /// A message of `owner` whose content tells its key.
 pub fn message(conversation: ConversationId, key: &str) -> Append {
-    Append {
-        conversation,
-        id: uuid::Uuid::now_v7(),
-        sender: "owner".into(),
-        key: key.into(),
-        role: Role::User,
-        content: format!("content of {key}").into(),
-        metadata: None,
-    }
+    Append::of_user(uuid::Uuid::now_v7(), conversation, "owner", key, format!("content of {key}"))
 }
 
 /// The id of a conversation that does not exist.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use starling_conversation_store::postgres::{PostgresConfig, PostgresStore};
 use starling_conversation_store::{
-    Append, Appended, ConversationId, ConversationStore, Error, NewConversation, Role,
+    Append, Appended, ConversationId, ConversationStore, Error, NewConversation,
 };
 
 /// For conditions that come true by themselves, on a machine busy with other tests.
@@ -55,13 +55,5 @@ pub fn new(name: &str) -> NewConversation {
 }
 
 pub fn message(conversation: ConversationId, key: &str) -> Append {
-    Append {
-        conversation,
-        id: uuid::Uuid::now_v7(),
-        sender: "owner".into(),
-        key: key.into(),
-        role: Role::User,
-        content: key.into(),
-        metadata: None,
-    }
+    Append::of_user(uuid::Uuid::now_v7(), conversation, "owner", key, key)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use starling_conversation_store::{
-    Append, ConversationId, ConversationStore, NewConversation, Page, Range, ReadMark, Role, Seq, connect,
+    Append, ConversationId, ConversationStore, NewConversation, Page, Range, ReadMark, Seq, connect,
 };
 use starling_model::UserName;
 
@@ -69,14 +69,8 @@ async fn the_simulated_log_answers_as_sqlite_does() {
         for (store, id) in stores.iter().zip(ids) {
             let messages: Vec<Append> = batch
                 .iter()
-                .map(|(message, sender, key)| Append {
-                    conversation: id,
-                    id: *message,
-                    sender: (*sender).into(),
-                    key: key.clone(),
-                    role: Role::User,
-                    content: format!("{sender} says {key}").into(),
-                    metadata: None,
+                .map(|(message, sender, key)| {
+                    Append::of_user(*message, id, *sender, key.clone(), format!("{sender} says {key}"))
                 })
                 .collect();
             let appended = store.append(&messages).await.expect("appended").into_iter();
