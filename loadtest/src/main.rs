@@ -216,11 +216,11 @@ fn end_on_interrupt(plan: std::sync::Weak<Plan>) -> Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                if let Some(plan) = plan.upgrade() {
-                    eprintln!("Ending early; Ctrl-C again ends at once.");
-                    plan.stop();
-                }
+            if tokio::signal::ctrl_c().await.is_ok()
+                && let Some(plan) = plan.upgrade()
+            {
+                eprintln!("Ending early; Ctrl-C again ends at once.");
+                plan.stop();
             }
             if tokio::signal::ctrl_c().await.is_ok() {
                 std::process::exit(130);

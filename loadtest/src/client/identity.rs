@@ -15,7 +15,7 @@ pub enum Identities {
     /// Users named after the run, with tokens signed by the nodes' secret.
     Signed {
         /// The secret, as a key.
-        key: hmac::Key,
+        key: Box<hmac::Key>,
         /// What the users' names begin with.
         run: String,
         /// The claim `tenant`.
@@ -34,7 +34,7 @@ impl Identities {
     /// When the clock stands before 1970.
     pub fn signed(secret: &str, run: &str, tenant: Option<String>, ttl: Duration) -> Result<Self> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the machine's clock")?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let key = Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
         Ok(Self::Signed { key, run: run.to_owned(), tenant, expires_at: (now + ttl).as_secs() })
     }
 

@@ -214,12 +214,10 @@ impl Session {
             match self.connect(failures).await {
                 Ok(mut connection) => {
                     failures = 0;
-                    let mut meter = self.thread.meter();
                     match broken_at.take() {
-                        Some(broken_at) => meter.resumed(broken_at.elapsed()),
-                        None => meter.connected(begun.elapsed()),
+                        Some(broken_at) => self.thread.meter().resumed(broken_at.elapsed()),
+                        None => self.thread.meter().connected(begun.elapsed()),
                     }
-                    drop(meter);
                     match self.serve(&mut connection).await {
                         Ended::AsTold(Wish::End) => return self.leave(connection).await,
                         Ended::AsTold(Wish::Break(delay)) => {

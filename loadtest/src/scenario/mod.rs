@@ -188,7 +188,7 @@ impl Scenario {
 
     fn check(&self) -> Result<()> {
         ensure!(
-            self.growth.is_some() != !self.stages.is_empty(),
+            self.growth.is_some() == self.stages.is_empty(),
             "a scenario has either [[stages]] or [growth]"
         );
         if let Some(growth) = &self.growth {

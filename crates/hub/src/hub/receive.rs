@@ -130,7 +130,7 @@ impl Hub {
                 }
             }
             NodeMessage::Superseded { session, to, stamp } => {
-                self.holding.hear_other_attach(&session, &to, stamp)
+                self.holding.hear_other_attach(&session, &to, stamp);
             }
             NodeMessage::GivenBack { session, stamp } => self.holding.take_back(&session, stamp),
             NodeMessage::Ended { session } => self.ended.end_here(&session),

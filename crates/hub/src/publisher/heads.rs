@@ -86,7 +86,7 @@ mod tests {
             details_version: 0,
             log: "1-a".into(),
         };
-        Arc::new(Room::new(RoomKey { tenant: "t".into(), name: "c".into() }, ChannelId(id), 1, conversation))
+        Arc::new(Room::new(RoomKey { tenant: "t".into(), name: "c".into() }, ChannelId(id), 1, &conversation))
     }
 
     #[test]

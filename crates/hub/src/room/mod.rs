@@ -77,7 +77,7 @@ pub(crate) struct Joined {
 
 impl Room {
     /// Makes a room from a conversation that was read from the database.
-    pub fn new(key: RoomKey, channel: ChannelId, shards: usize, conversation: Conversation) -> Room {
+    pub fn new(key: RoomKey, channel: ChannelId, shards: usize, conversation: &Conversation) -> Room {
         let partition = starling_fanout::partition_of(&key.tenant, &key.name);
         Room {
             key,
@@ -92,7 +92,7 @@ impl Room {
             reporting: AtomicBool::new(false),
             stale_load: AtomicBool::new(false),
             overrun: AtomicBool::new(false),
-            state: Mutex::new(RoomState::new(channel, shards, &conversation)),
+            state: Mutex::new(RoomState::new(channel, shards, conversation)),
         }
     }
 

@@ -297,7 +297,7 @@ impl Rooms {
             let Some(conversation) = store.open(&key.tenant, &key.name).await? else { return Ok(None) };
             let is_stale = loading.stale.load(Ordering::Relaxed);
             if !is_stale || attempt >= RELOADS_MAX {
-                let room = Room::new(key.clone(), self.ids.next(), self.shards, conversation);
+                let room = Room::new(key.clone(), self.ids.next(), self.shards, &conversation);
                 if is_stale {
                     room.note_stale_load();
                 }
@@ -385,7 +385,7 @@ mod tests {
             details_version: 0,
             log: "1-a".into(),
         };
-        let room = Arc::new(Room::new(key.clone(), ChannelId(1), 1, read));
+        let room = Arc::new(Room::new(key.clone(), ChannelId(1), 1, &read));
         rooms.settle(&Deaf, &key, &loading, Some(&room));
         assert_eq!(room.state().head(), 2);
         room.state().attach(0);

@@ -71,7 +71,7 @@ fn unreachable(examination: &mut Examination, error: &Error) {
     match error {
         Error::Refused(_) => examination.problem("rights", error.to_string(), RIGHTS),
         error if error.to_string().contains("MISCONF") => {
-            examination.problem("persistence", CAN_NOT_SAVE, SAVE)
+            examination.problem("persistence", CAN_NOT_SAVE, SAVE);
         }
         error => examination.problem("redis_url", error.to_string(), REACH),
     }
@@ -182,7 +182,7 @@ async fn examine_use(examination: &mut Examination, redis: &Redis) {
     match sessions.check().await {
         Ok(()) => examination.good("scripts", "run, with all that they use"),
         Err(error @ starling_session_store::Error::Refused(_)) => {
-            examination.problem("scripts", error.to_string(), RIGHTS)
+            examination.problem("scripts", error.to_string(), RIGHTS);
         }
         Err(error) => examination.problem("scripts", error.to_string(), REACH),
     }
@@ -206,7 +206,7 @@ async fn examine_use(examination: &mut Examination, redis: &Redis) {
     };
     match timeout(PATIENCE, round_trip).await {
         Ok(Ok(())) => {
-            examination.good(subject, format!("a publication came back after {}", time(began.elapsed())))
+            examination.good(subject, format!("a publication came back after {}", time(began.elapsed())));
         }
         Ok(Err(error)) => examination.problem(subject, error, RIGHTS),
         Err(_) => examination.problem(subject, "a publication to itself did not come back", RIGHTS),

@@ -1,5 +1,6 @@
 //! Reports of errors: what they say, and what they never say.
 
+use anyhow::Result;
 use serde_json::json;
 use starling_testkit::client::{Client, Encoding};
 use starling_testkit::error_service::ErrorService;
@@ -24,10 +25,10 @@ fn node(service: &ErrorService) -> NodeBuilder {
 }
 
 /// Makes the node log an error.
-async fn provoke(node: &Node) {
-    std::fs::write(node.folder().join("starling.toml"), "log = debug\n").unwrap();
-    node.signal(Signal::HUP).unwrap();
-    until_true(SOON, "the error in the log", async || Ok(node.log().contains(MESSAGE))).await.unwrap();
+async fn provoke(node: &Node) -> Result<()> {
+    std::fs::write(node.folder().join("starling.toml"), "log = debug\n")?;
+    node.signal(Signal::HUP)?;
+    until_true(SOON, "the error in the log", async || Ok(node.log().contains(MESSAGE))).await
 }
 
 #[tokio::test]
@@ -39,7 +40,7 @@ async fn an_error_is_reported_with_its_place_and_nothing_of_users() {
     ann.command("create", json!({"conversation": "tea-of-the-test"})).await.unwrap();
     let message = json!({"conversation": "tea-of-the-test", "key": "k", "content": "words-of-the-test"});
     ann.command("send", message).await.unwrap();
-    provoke(&node).await;
+    provoke(&node).await.unwrap();
     let report = service.wait_for(SOON, "the report", |event| event["message"] == MESSAGE).await.unwrap();
     let event = &report.event;
     // An event without a level is an error.
@@ -69,7 +70,7 @@ async fn a_service_that_does_not_answer_holds_nobody_up_and_without_an_address_n
         node(&service).env("SENTRY_DSN_FILE", "").env("STARLING_SENTRY_DSN", &dsn).start().await.unwrap();
     let quiet = node(&service).env("SENTRY_DSN_FILE", "").start().await.unwrap();
     for node in [&stuck, &quiet] {
-        provoke(node).await;
+        provoke(node).await.unwrap();
         let mut ann = Client::connect(&node.ws_url(), &node.token("ann"), Encoding::Json).await.unwrap();
         ann.command("ping", json!({})).await.unwrap();
         assert_eq!(node.terminate(SOON).await.unwrap().code(), Some(0), "{}", node.log());

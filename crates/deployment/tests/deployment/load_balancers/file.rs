@@ -32,11 +32,7 @@ impl ConfigFile {
 
     /// Turns sticky sessions on as the file's first lines say.
     pub fn make_sticky(&mut self) -> Result<()> {
-        ensure!(
-            self.text.lines().any(|line| is_sticky(line)),
-            "{} has no lines for sticky sessions",
-            self.name
-        );
+        ensure!(self.text.lines().any(is_sticky), "{} has no lines for sticky sessions", self.name);
         let kept = self.text.lines().filter(|line| !line.ends_with(NOT_WITH_STICKY) || is_sticky(line));
         let text = kept.map(|line| {
             let line = if is_sticky(line) { line.replacen(STICKY, "", 1) } else { line.to_owned() };

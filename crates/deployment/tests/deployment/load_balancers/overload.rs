@@ -46,7 +46,7 @@ async fn upgrade_at_once(balancer: &Balancer) -> Result<Vec<(u16, bool)>> {
         match upgrade {
             Ok(_) => {}
             Err(Failure::NotUpgraded { status, body }) => {
-                refusals.push((status, body.contains("retry_after_ms")))
+                refusals.push((status, body.contains("retry_after_ms")));
             }
             Err(failure) => return Err(failure.into()),
         }
