@@ -46,6 +46,9 @@ pub struct Head {
     pub name: ConversationName,
     /// The conversation's id in the database.
     pub conversation: ConversationId,
+    /// The conversation's log. Nodes of an older version do not name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Arc<str>>,
     /// The highest seq.
     pub seq: Seq,
 }
@@ -346,6 +349,7 @@ mod tests {
             tenant: "t".into(),
             name: "c".into(),
             conversation: THREE,
+            log: Some("1-a".into()),
             seq: NINE,
         }]);
         assert_eq!(traceparent_of(&heads.encode()), None);
@@ -400,7 +404,8 @@ mod tests {
             owner: None,
         };
         let session: Arc<str> = "s".into();
-        let head = Head { tenant: tenant.clone(), name: name.clone(), conversation: THREE, seq: NINE };
+        let head =
+            Head { tenant: tenant.clone(), name: name.clone(), conversation: THREE, log: None, seq: NINE };
         let travels = [
             NodeMessage::Typing {
                 tenant: tenant.clone(),

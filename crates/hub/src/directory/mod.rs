@@ -199,7 +199,7 @@ impl Directory {
     /// Handles heads that another node announced. Missing messages are read from the log.
     pub fn hear_heads(&self, heads: &[Head]) {
         for head in heads {
-            if let Some(room) = self.rooms.learn_head(&head.tenant, &head.name, head.conversation, head.seq) {
+            if let Some(room) = self.rooms.learn_head(head) {
                 self.repairs.request(&room);
             }
         }

@@ -207,6 +207,7 @@ impl Room {
             tenant: self.key.tenant.clone(),
             name: self.key.name.clone(),
             conversation: self.conversation,
+            log: Some(self.log.clone()),
             seq,
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{Room, RoomKey};
 use crate::encoded::Encoded;
+use crate::node_message::Head;
 use crate::shards::{ChannelIds, Shards};
 use crate::{CommandError, Map};
 
@@ -172,16 +173,14 @@ impl Rooms {
         (fed == super::sequencer::Fed::Waits).then_some(FollowUp::Repair(room))
     }
 
-    /// Learns that a conversation's head is at least `head`. Returns the room if messages are missing here.
-    pub fn learn_head(
-        &self,
-        tenant: &TenantName,
-        name: &ConversationName,
-        conversation: ConversationId,
-        head: Seq,
-    ) -> Option<Arc<Room>> {
-        let room = self.known(tenant, name)?;
-        (room.conversation == conversation && room.learn_head(head)).then_some(room)
+    /// Learns from another node how far a conversation's log goes at least. Returns the room if messages are missing here.
+    ///
+    /// A head of another log is ignored. A node that does not know yet that the database was set back still announces the earlier log.
+    pub fn learn_head(&self, head: &Head) -> Option<Arc<Room>> {
+        let room = self.known(&head.tenant, &head.name)?;
+        let is_of_this_log = head.log.as_ref().is_none_or(|log| *log == room.log);
+        (room.conversation == head.conversation && is_of_this_log && room.learn_head(head.seq))
+            .then_some(room)
     }
 
     /// Forgets a room, so that its next use reads the database. Another room that has taken its name stays.
@@ -358,6 +357,22 @@ mod tests {
         Encoded::new(protocol::Membership { conversation: "c".into(), user: "ann".into(), member: true })
     }
 
+    fn conversation() -> Conversation {
+        Conversation {
+            id: ConversationId::new(2),
+            conversation: "c".into(),
+            owner: "ann".into(),
+            title: None,
+            metadata: None,
+            created_at_ms: 0,
+            head: Seq::new(1),
+            members: Vec::new(),
+            members_version: 0,
+            details_version: 0,
+            log: "1-a".into(),
+        }
+    }
+
     #[test]
     fn what_was_said_of_a_deleted_conversation_is_not_taken_for_the_one_that_has_its_name_now() {
         let (rooms, loading) = (Rooms::new(1, Arc::default()), Arc::new(Loading::default()));
@@ -372,23 +387,26 @@ mod tests {
             "of the one that is being loaded"
         );
 
-        let read = Conversation {
-            id: ConversationId::new(2),
-            conversation: "c".into(),
-            owner: "ann".into(),
-            title: None,
-            metadata: None,
-            created_at_ms: 0,
-            head: Seq::new(1),
-            members: Vec::new(),
-            members_version: 0,
-            details_version: 0,
-            log: "1-a".into(),
-        };
-        let room = Arc::new(Room::new(key.clone(), ChannelId(1), 1, &read));
+        let room = Arc::new(Room::new(key.clone(), ChannelId(1), 1, &conversation()));
         rooms.settle(&Deaf, &key, &loading, Some(&room));
         assert_eq!(room.state().head(), 2);
         room.state().attach(0);
         assert_eq!(room.feed(&Deaf, Seq::new(3), Arc::new(event())), Fed::Released, "the next one is shown");
+    }
+
+    #[test]
+    fn a_head_of_the_log_from_before_a_restore_is_ignored() {
+        let rooms = Rooms::new(1, Arc::default());
+        let key = RoomKey { tenant: "t".into(), name: "c".into() };
+        let room = Arc::new(Room::new(key.clone(), ChannelId(1), 1, &conversation()));
+        rooms.part(&key.tenant, &key.name).lock().insert(key, Slot::Ready(room.clone()));
+        let of_log =
+            |log: Option<&str>, seq| Head { log: log.map(Into::into), ..room.head_at(Seq::new(seq)) };
+        assert!(rooms.learn_head(&of_log(Some("0-a"), 6)).is_none());
+        assert_eq!(room.state().head(), 1, "of the earlier log");
+        rooms.learn_head(&of_log(Some("1-a"), 2));
+        assert_eq!(room.state().head(), 2, "of this log");
+        rooms.learn_head(&of_log(None, 3));
+        assert_eq!(room.state().head(), 3, "of a node that names no log");
     }
 }

@@ -1,13 +1,8 @@
 //! `docs/operating.md` and its pages.
 
 use std::process::Stdio;
-use std::time::Duration;
 
-use starling_testkit::client::{Client, Encoding};
-use starling_testkit::node::{Node, program};
-use starling_testkit::programs;
-use starling_testkit::{Folder, Launch, Process, free_port};
-use tokio::net::TcpStream;
+use starling_testkit::node::program;
 
 use crate::exchange::fenced;
 use crate::pages::{page, pages};
@@ -76,39 +71,6 @@ async fn every_configuration_file_that_is_shown_is_a_good_one() {
     }
     assert!(checked > 0);
 }
-
-#[tokio::test]
-async fn the_configuration_of_nginx_carries_a_websocket() {
-    let text = page("docs/operating/load-balancers.md");
-    let blocks = fenced(&text, "nginx");
-    let [(_, _, lines)] = blocks.as_slice() else { panic!("one block is expected: {blocks:?}") };
-    let node = Node::builder().env("STARLING_TRUSTED_PROXIES", "127.0.0.1").start().await.unwrap();
-    let (port, nobody) = (free_port().unwrap(), free_port().unwrap());
-    // The second server is away: nginx has to go past it.
-    let shown = lines.join("\n").replace("listen 80;", &format!("listen {};", port.address()));
-    let shown = shown.replace("10.0.0.1:8080", &node.address().to_string());
-    let shown = shown.replace("10.0.0.2:8080", &nobody.address().to_string());
-    let folder = Folder::new("nginx-shown").unwrap();
-    let config = format!("{NGINX}\n{shown}\n}}\n");
-    let file = folder.write("nginx.conf", &config).unwrap();
-    let nginx = programs::find("nginx").unwrap();
-    let launch = Launch::new("nginx", nginx, folder.path()).args(["-e", "stderr", "-p"]);
-    let process = Process::start(launch.args([folder.path(), "-c".as_ref(), &file])).await.unwrap();
-    let listens = async || Ok(TcpStream::connect(port.address()).await.is_ok());
-    process.ready(Duration::from_secs(30), "nginx to listen", listens).await.unwrap();
-    let url = format!("ws://{}/v1/ws", port.address());
-    for _ in 0..4 {
-        let mut client = Client::connect(&url, &node.token("ada"), Encoding::Json).await.unwrap();
-        client.command("ping", serde_json::Value::Null).await.unwrap();
-    }
-}
-
-/// What stands around the page's part of a configuration: one process that keeps everything in its own folder.
-const NGINX: &str = "daemon off; master_process off; pid nginx.pid; error_log stderr warn;
-events {}
-http {
-  access_log off;
-  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;";
 
 #[test]
 fn tickets_last_as_long_as_the_pages_say() {

@@ -17,7 +17,7 @@ func TestShortNamesOfImagesAreCompleted(t *testing.T) {
 		"starling:0.1.0":            "docker.io/library/starling:0.1.0",
 		"someone/starling:next":     "docker.io/someone/starling:next",
 		"starling.local/pause:1":    "starling.local/pause:1",
-		"registry:5000/starling:1":  "registry:5000/starling:1",
+		"registry:5000/gateway:1":   "registry:5000/gateway:1",
 		"registry.example/a/b:next": "registry.example/a/b:next",
 	} {
 		if got := fullName(short); got != full {
