@@ -15,8 +15,9 @@ use starling_testkit::wait;
 use crate::TURN;
 use crate::talk::{message, say};
 
-/// Timeout for everything, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout for everything, even on a busy machine. A node that nothing else tells compares its conversations with the database once a
+/// minute.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Restores a dump while the nodes run; new messages then exceed the cursors of all clients.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
