@@ -146,7 +146,6 @@ export interface Events {
   message: Message;
   read: { conversation: string; user: string; seq: Seq };
   typing: { conversation: string; user: string; typing: boolean };
-  waved: { conversation: string; user: string };
   presence: { conversation: string; user: string; online: boolean; last_seen?: string };
   member: { conversation: string; user: string; member: boolean };
   /** The title or the metadata changed; an absent field was removed. */
@@ -228,7 +227,6 @@ export class Starling {
   ): Promise<{ messages: Message[]; more: boolean }>;
   read(conversation: string, seq: Seq): Promise<void>;
   typing(conversation: string, typing?: boolean): Promise<void>;
-  wave(conversation: string): Promise<void>;
   presence(conversation: string): Promise<UserPresence[]>;
 
   subscribe(topic: string, options?: { since?: Position }): Promise<Position & { recovered: boolean; replayed: number }>;

@@ -234,11 +234,6 @@ export class Starling {
     await this.#jobs.request("read", { conversation, seq });
   }
 
-  /** Waves at everybody who joined. */
-  async wave(conversation) {
-    await this.#jobs.request("wave", { conversation });
-  }
-
   /** Reports that the user is typing, or has stopped. Does nothing while offline. */
   async typing(conversation, typing = true) {
     if (this.#connection.link) await this.#jobs.request("typing", { conversation, typing }, { once: true }).catch(ignoreTransient);

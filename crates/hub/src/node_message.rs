@@ -89,8 +89,6 @@ pub enum NodeMessage {
         user: UserName,
         typing: bool,
     },
-    /// A user waved.
-    Waved { tenant: TenantName, name: ConversationName, conversation: ConversationId, user: UserName },
     /// The number of a user's sessions in a conversation on a node.
     Presence {
         tenant: TenantName,
@@ -238,7 +236,7 @@ impl NodeMessage {
     /// Returns what must be done if this message is lost.
     fn loss(&self) -> Loss {
         match self {
-            NodeMessage::Here { .. } | NodeMessage::Waved { .. } => Loss::Harmless,
+            NodeMessage::Here { .. } => Loss::Harmless,
             NodeMessage::Restored { .. } => Loss::OfAll,
             NodeMessage::Typing { .. }
             | NodeMessage::Presence { .. }

@@ -98,12 +98,6 @@ impl Hub {
                     room.broadcast(&*self.shards, event, Some(&user));
                 }
             }
-            NodeMessage::Waved { tenant, name, conversation, user } => {
-                if let Some(room) = self.directory.room_meant(&tenant, &name, Some(conversation)) {
-                    let event = protocol::Waved { conversation: name, user: user.clone() };
-                    room.broadcast(&*self.shards, event, Some(&user));
-                }
-            }
             NodeMessage::Presence { tenant, name, conversation, user, node, devices, last_seen_ms } => {
                 if let Some(room) = self.directory.room_meant(&tenant, &name, conversation) {
                     self.presence.hear(&room, &user, &node, devices, last_seen_ms);

@@ -92,14 +92,3 @@ fn typing_ends_by_itself_6_seconds_after_the_last_word_of_it() {
         assert_eq!(bob.rest("typing").await.iter().filter(|event| event["typing"] == false).count(), 0);
     });
 }
-
-#[test]
-fn a_wave_reaches_the_others_on_every_node() {
-    everywhere(async |place| {
-        let (mut ada, mut bob) = place.joined("c").await;
-        assert_eq!(ada.ask("wave", json!({"conversation": "c"})).await, json!({}));
-        let expected = json!({"ev": "waved", "conversation": "c", "user": "ada"});
-        assert_eq!(bob.event("waved", |_| true).await, expected);
-        assert_eq!(ada.rest("waved").await, [] as [Value; 0]);
-    });
-}

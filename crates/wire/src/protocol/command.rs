@@ -76,11 +76,6 @@ commands! {
             /// Whether the user types. `false`: the user stopped.
             typing: bool = boolean,
         }, in_turn;
-        /// Waves at everybody who joined.
-        Wave = "wave" {
-            /// The conversation's name.
-            conversation: ConversationName = name,
-        }, in_turn;
         /// Asks for the members' presence.
         Presence = "presence" {
             /// The conversation's name.

@@ -120,8 +120,6 @@ events! {
     Read(ReadMark) = "read", Ephemeral;
     /// A user began or stopped typing.
     Typing(Typing) = "typing", Ephemeral;
-    /// A user waved.
-    Waved(Waved) = "waved", Ephemeral;
     /// A user came online or went offline.
     Presence(Presence) = "presence", Ephemeral;
     /// A user became a member or is no longer one.
@@ -184,17 +182,6 @@ object! {
         pub user: UserName,
         /// Whether the user types. `false`: the user stopped.
         pub typing: bool,
-    }
-}
-
-object! {
-    /// A user waved at everybody who joined.
-    #[derive(Clone, Debug)]
-    pub struct Waved {
-        /// The conversation's name.
-        pub conversation: ConversationName,
-        /// The user who waved.
-        pub user: UserName,
     }
 }
 

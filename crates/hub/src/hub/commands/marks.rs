@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use starling_conversation_store::ReadMark;
 use starling_model::{ConversationName, Seq, TenantName, UserName};
-use starling_wire::protocol::{self, PresenceList, PresenceUser, Timestamp};
+use starling_wire::protocol::{PresenceList, PresenceUser, Timestamp};
 
 use crate::CommandError;
 use crate::hub::Hub;
-use crate::node_message::NodeMessage;
 use crate::reply::{Answer, Handling, Reply};
 use crate::sessions::Session;
 
@@ -33,26 +32,6 @@ impl Hub {
         if let Some(seq) = risen.into_iter().next().flatten() {
             self.directory.tell_read_mark(&room, user, seq);
         }
-        Ok(())
-    }
-
-    /// `wave`: shows everybody who joined that the user waves.
-    pub async fn wave(
-        &self,
-        tenant: &TenantName,
-        user: &UserName,
-        name: &ConversationName,
-    ) -> Result<(), CommandError> {
-        let room = self.directory.member_room(tenant, user, name).await?;
-        let event = protocol::Waved { conversation: name.clone(), user: user.clone() };
-        room.broadcast(&*self.shards, event, Some(user));
-        let message = NodeMessage::Waved {
-            tenant: tenant.clone(),
-            name: name.clone(),
-            conversation: room.conversation,
-            user: user.clone(),
-        };
-        self.publisher.publish_message(room.partition, &message);
         Ok(())
     }
 

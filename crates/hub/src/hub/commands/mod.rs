@@ -47,10 +47,6 @@ impl Hub {
             },
             Command::Unsubscribe { topic } => Handling::Now(hub.unsubscribe(&session, &topic)),
             Command::Typing { conversation, typing } => hub.handle_typing(session, conversation, typing),
-            Command::Wave { conversation } => Handling::Async(Box::pin(async move {
-                let waved = hub.wave(&session.tenant, &session.user, &conversation).await;
-                Answer::Reply(waved.map(|()| Reply::Empty))
-            })),
             Command::Create(create) => Handling::Async(Box::pin(async move {
                 let identity = session.identity();
                 let created = hub.create(&identity, create).await;
