@@ -1,5 +1,7 @@
 //! Ordinary user of a node that is under attack.
 
+use std::time::Duration;
+
 use serde_json::json;
 use starling_testkit::client::{Client, Encoding};
 use starling_testkit::node::Node;
@@ -7,6 +9,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::SOON;
+
+/// Pause between two messages. Without it a quick node is asked for more than the default 50 commands per second.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// User who sends a message, waits for its event, and sends the next one, until asked for the result.
 pub struct Witness {
@@ -43,6 +48,7 @@ impl Witness {
                 if last {
                     return served;
                 }
+                tokio::time::sleep(PAUSE).await;
             }
         });
         Self { task, stop }
