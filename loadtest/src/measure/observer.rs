@@ -205,18 +205,11 @@ fn read_metrics(page: &str) -> Result<(f64, Observation)> {
     Ok((seconds, Observation { processors: 0.0, memory_bytes, pool_exhausted: pool_exhausted(page) }))
 }
 
-/// Whether a pool has connections in use and none that is idle.
+/// Whether calls wait for a connection of some pool. A pool without an idle connection may still grow, so that alone means nothing.
 fn pool_exhausted(page: &str) -> Option<bool> {
-    let mut pools: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-    for line in page.lines().filter(|line| line.starts_with("starling_pool_connections{")) {
-        let label =
-            |name: &str| line.split_once(&format!("{name}=\"")).and_then(|(_, rest)| rest.split('"').next());
-        let (Some(pool), Some(state)) = (label("pool"), label("state")) else { continue };
-        let value: f64 = line.rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or(0.0);
-        let (idle, used) = pools.entry(pool).or_default();
-        *(if state == "idle" { idle } else { used }) = value;
-    }
-    (!pools.is_empty()).then(|| pools.values().any(|(idle, used)| *idle == 0.0 && *used > 1.0))
+    let lines = page.lines().filter(|line| line.starts_with("starling_pool_waiting{"));
+    let waiting = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    waiting.map(|calls| calls > 0.0).reduce(|one, other| one || other)
 }
 
 #[cfg(test)]
@@ -242,15 +235,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_without_an_idle_connection_is_exhausted() {
-        let page = |idle| {
+    fn a_pool_for_which_calls_wait_is_exhausted() {
+        let page = |calls| {
             format!(
-                "starling_pool_connections{{pool=\"writes\",state=\"idle\"}} {idle}\n\
-                 starling_pool_connections{{pool=\"writes\",state=\"used\"}} 4\n"
+                "starling_pool_waiting{{pool=\"reads\"}} 0\nstarling_pool_waiting{{pool=\"writes\"}} {calls}\n"
             )
         };
-        assert_eq!(pool_exhausted(&page(1)), Some(false));
-        assert_eq!(pool_exhausted(&page(0)), Some(true));
+        assert_eq!(pool_exhausted(&page(0)), Some(false));
+        assert_eq!(pool_exhausted(&page(2)), Some(true));
         assert_eq!(pool_exhausted(""), None);
     }
 }
