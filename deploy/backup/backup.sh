@@ -17,8 +17,9 @@ pg_basebackup --dbname="$DATABASE_URL" --pgdata="$archive/base/$now.partial" --f
   --checkpoint=fast --label="starling $now" --no-password
 # A backup that can't be read is none.
 for part in "$archive/base/$now.partial"/*.gz; do gzip --test "$part"; done
-sync
 mv "$archive/base/$now.partial" "$archive/base/$now"
+# pg_basebackup has written its files to the disk, but not this name.
+sync "$archive/base"
 
 # Names are times, so the oldest sort first.
 total=$(find "$archive/base" -mindepth 1 -maxdepth 1 -type d | wc -l)

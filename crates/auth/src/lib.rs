@@ -13,6 +13,7 @@ pub mod fuzzing;
 mod jwks;
 mod key;
 mod name;
+mod recent;
 mod scope;
 mod sign;
 mod ticket;

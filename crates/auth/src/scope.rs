@@ -5,7 +5,7 @@ pub const SCOPES_MAX: usize = 256;
 
 /// Permissions of a token.
 ///
-/// `admin` includes all permissions inside its tenant: creating conversations and using any topic. It does not make its bearer a
+/// `admin` includes all permissions inside its tenant: creating conversations, using any topic, any jobs, webhooks and hooks. It does not make its bearer a
 /// member of conversations; each call of the HTTP API documents what else it allows. `operate` is for actions on
 /// nodes, which affect all tenants; no other scope includes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,13 +13,15 @@ pub struct Scopes {
     admin: bool,
     operate: bool,
     create: bool,
+    webhooks: bool,
     subscribe: Vec<Pattern>,
     publish: Vec<Pattern>,
+    jobs: Vec<Pattern>,
 }
 
 impl Scopes {
     /// Parses a list, separated by spaces, of `admin`, `operate`, `conversations:create`, `subscribe:NAME`, `subscribe:PREFIX*`,
-    /// `publish:NAME` and `publish:PREFIX*`. Unknown words are ignored, because the token may also be meant for other services.
+    /// `publish:NAME`, `publish:PREFIX*`, `jobs:QUEUE`, `jobs:PREFIX*` and `webhooks`. Unknown words are ignored, because the token may also be meant for other services.
     pub fn parse(scope: &str) -> Scopes {
         Scopes::of_words(scope.split_ascii_whitespace())
     }
@@ -31,9 +33,11 @@ impl Scopes {
             match word.split_once(':') {
                 None if word == "admin" => scopes.admin = true,
                 None if word == "operate" => scopes.operate = true,
+                None if word == "webhooks" => scopes.webhooks = true,
                 Some(("conversations", "create")) => scopes.create = true,
                 Some(("subscribe", pattern)) => scopes.subscribe.extend(Pattern::parse(pattern)),
                 Some(("publish", pattern)) => scopes.publish.extend(Pattern::parse(pattern)),
+                Some(("jobs", pattern)) => scopes.jobs.extend(Pattern::parse(pattern)),
                 _ => {}
             }
         }
@@ -55,6 +59,11 @@ impl Scopes {
         self.admin || self.create
     }
 
+    /// Whether the bearer may set webhooks and hooks.
+    pub fn may_set_webhooks(&self) -> bool {
+        self.admin || self.webhooks
+    }
+
     /// Whether the bearer may subscribe to this topic.
     pub fn may_subscribe(&self, topic: &str) -> bool {
         self.admin || self.subscribe.iter().any(|pattern| pattern.covers(topic))
@@ -63,6 +72,16 @@ impl Scopes {
     /// Whether the bearer may publish to this topic.
     pub fn may_publish(&self, topic: &str) -> bool {
         self.admin || self.publish.iter().any(|pattern| pattern.covers(topic))
+    }
+
+    /// Whether the bearer may use the jobs of this queue.
+    pub fn may_use_jobs_of(&self, queue: &str) -> bool {
+        self.admin || self.jobs.iter().any(|pattern| pattern.covers(queue))
+    }
+
+    /// Whether the bearer may use the jobs of some queue.
+    pub fn may_use_jobs(&self) -> bool {
+        self.admin || !self.jobs.is_empty()
     }
 }
 
@@ -83,10 +102,10 @@ impl Pattern {
         }
     }
 
-    fn covers(&self, topic: &str) -> bool {
+    fn covers(&self, name: &str) -> bool {
         match self {
-            Pattern::Name(name) => **name == *topic,
-            Pattern::Prefix(prefix) => topic.starts_with(&**prefix),
+            Pattern::Name(whole) => **whole == *name,
+            Pattern::Prefix(prefix) => name.starts_with(&**prefix),
         }
     }
 }
@@ -100,7 +119,7 @@ mod tests {
     #[test]
     fn nothing_is_allowed_by_default() {
         let none = Scopes::parse("");
-        assert!(!none.is_admin() && !none.may_create());
+        assert!(!none.is_admin() && !none.may_create() && !none.may_set_webhooks());
         assert!(!none.may_subscribe("news") && !none.may_publish("news"));
     }
 
@@ -116,20 +135,28 @@ mod tests {
             scopes.may_publish("room:1") && !scopes.may_publish("room:12") && !scopes.may_publish("news")
         );
         assert!(Scopes::parse("publish:*").may_publish("anything"));
+        let scopes = Scopes::parse("jobs:mail jobs:import-*");
+        assert!(
+            scopes.may_use_jobs_of("mail") && scopes.may_use_jobs_of("import-1") && scopes.may_use_jobs()
+        );
+        assert!(!scopes.may_use_jobs_of("mail2") && !Scopes::parse("publish:*").may_use_jobs());
     }
 
     #[test]
     fn admin_implies_the_rest() {
         let admin = Scopes::parse("admin");
         assert!(admin.is_admin() && admin.may_create() && admin.may_subscribe("a") && admin.may_publish("a"));
+        assert!(admin.may_set_webhooks());
         assert!(!admin.may_operate(), "nodes are everybody's");
+        let webhooks = Scopes::parse("webhooks");
+        assert!(webhooks.may_set_webhooks() && !webhooks.is_admin() && !webhooks.may_create());
         assert!(Scopes::parse("operate").may_operate() && !Scopes::parse("operate").is_admin());
     }
 
     #[test]
     fn unknown_and_broken_words_grant_nothing() {
         let scopes = Scopes::parse(
-            "openid Admin admin:x admin: conversations:created conversations subscribe subscribe: publish:a*b publish:** SUBSCRIBE:*",
+            "openid Admin admin:x admin: conversations:created conversations subscribe subscribe: publish:a*b publish:** SUBSCRIBE:* webhooks: webhooks:x webhook",
         );
         assert_eq!(scopes, Scopes::default());
     }

@@ -7,6 +7,7 @@ use crate::cache::{TokenHash, VerifiedTokens};
 use crate::claims::Claims;
 use crate::jwks::{Jwks, KeySet, Lookup};
 use crate::key::VerifyingKey;
+use crate::recent::Recent;
 use crate::token::Parts;
 use crate::{Algorithm, ClaimNames, Identity, SetupError, TOKEN_BYTES_MAX, TokenError};
 
@@ -54,6 +55,7 @@ pub struct Verifier {
     options: VerifierOptions,
     keys: Keys,
     verified: VerifiedTokens,
+    recent: Recent,
 }
 
 enum Keys {
@@ -89,7 +91,13 @@ impl Verifier {
             }
             KeySource::Jwks { url } => Keys::Set(Jwks::start(&url, algorithm, &options)?),
         };
-        Ok(Verifier { algorithm, options, keys, verified: VerifiedTokens::default() })
+        Ok(Verifier {
+            algorithm,
+            options,
+            keys,
+            verified: VerifiedTokens::default(),
+            recent: Recent::default(),
+        })
     }
 
     /// Verifies a token without waiting. `None` if its key must be fetched first; [`Self::verify`] does that. With a secret or a
@@ -182,7 +190,8 @@ impl Verifier {
             return Err(TokenError::BadSignature);
         }
         let claims = parts.claims(|json| Claims::read(json, &self.options.claims))?;
-        let identity = claims.check(&self.options, now_ms)?;
+        let mut identity = claims.check(&self.options, now_ms)?;
+        self.recent.share(&mut identity);
         self.verified.put(hash, generation, identity.clone());
         Ok(identity)
     }

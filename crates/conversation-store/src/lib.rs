@@ -14,7 +14,8 @@ pub mod sqlite;
 
 pub use address::connect;
 pub use model::*;
-pub use starling_database::{Error, PoolStatus};
+pub use schema::SCHEMA;
+pub use starling_database::{Error, PoolStatus, SchemaStatus};
 pub use starling_model::{ConversationId, Seq};
 
 use std::time::Duration;
@@ -33,16 +34,19 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// Brings the schema up to date, under a lock, so that many nodes may start at once.
     async fn migrate(&self) -> Result<(), Error>;
 
-    /// Checks that the database can be used: it is reachable, of a supported version, and its schema is not newer than this program.
+    /// Checks that the database can be used: it is reachable and of a supported version, and its schema is not too new for this program.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a wrong version or a newer schema.
+    /// [`Error::Unsupported`] for a wrong version or a schema that is too new.
     async fn check(&self) -> Result<(), Error> {
         self.ping().await
     }
 
-    /// Returns whether the schema is up to date, so that [`Self::migrate`] has nothing to do.
-    async fn is_migrated(&self) -> Result<bool, Error>;
+    /// Returns how the schema compares with the one that this program knows. [`Self::migrate`] has nothing to do unless it is behind.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a schema that is too new.
+    async fn schema_status(&self) -> Result<SchemaStatus, Error>;
 
     /// Returns the incarnation of the database. If the database turns out to be a restored dump, another one begins.
     async fn incarnation(&self) -> Result<String, Error>;
@@ -64,6 +68,12 @@ pub trait ConversationStore: Send + Sync + 'static {
     /// # Errors
     /// If the whole batch fails. Then the caller must not assume that any of it was committed. A retry with the same keys is safe.
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error>;
+
+    /// Returns messages with [`Append::announced`] that were not forgotten, those of a conversation in order.
+    async fn announced(&self, limit: u16) -> Result<Vec<Announced>, Error>;
+
+    /// Forgets announcements of messages, by their positions.
+    async fn forget_announced(&self, positions: &[i64]) -> Result<(), Error>;
 
     /// Creates a conversation with its owner as first member, unless it exists. Returns `None` if it does not exist and the tenant has
     /// `conversations_max` conversations (0: no limit). The conversations are counted in the transaction that creates, so concurrent

@@ -58,6 +58,8 @@ pub struct Append {
     pub content: Arc<str>,
     /// A JSON object in compact form.
     pub metadata: Option<Arc<str>>,
+    /// Whether backends are to be told of the message. Then it is noted in the same transaction, and returned by [`crate::ConversationStore::announced`].
+    pub announced: bool,
 }
 
 impl Append {
@@ -70,7 +72,7 @@ impl Append {
         content: impl Into<Arc<str>>,
     ) -> Append {
         let (sender, key, content) = (sender.into(), key.into(), content.into());
-        Append { conversation, id, sender, key, role: Role::User, content, metadata: None }
+        Append { conversation, id, sender, key, role: Role::User, content, metadata: None, announced: false }
     }
 }
 
@@ -135,6 +137,19 @@ pub struct Message {
     pub metadata: Option<String>,
     /// Time of the commit.
     pub at_ms: i64,
+}
+
+/// A message that backends are to be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// Its place among all that was announced.
+    pub position: i64,
+    /// The conversation's tenant.
+    pub tenant: TenantName,
+    /// The conversation's name.
+    pub conversation: ConversationName,
+    /// The message. `None`: the conversation was deleted, and the message has been erased.
+    pub message: Option<Message>,
 }
 
 /// A range of the log.

@@ -9,8 +9,8 @@ use starling_testkit::node::Node;
 
 /// The longest time that callgrind may take to answer a command.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The shortest and the longest time for which the node is left alone after each work, to count what it does by itself.
-const IDLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// The shortest time for which the node is left alone after each work.
+const IDLE_MIN: Duration = Duration::from_secs(1);
 /// Prefix of the files that callgrind writes into the node's folder; a number follows.
 const FILE: &str = "callgrind";
 
@@ -18,10 +18,30 @@ const FILE: &str = "callgrind";
 #[derive(Debug)]
 pub struct CountedNode {
     node: Node,
+    precision: Precision,
     /// How many counts callgrind has written.
     written: u32,
     /// When it wrote the last one.
     since: Instant,
+}
+
+/// How exactly is counted what the node does by itself, which is taken off the instructions for the work.
+#[derive(Clone, Copy, Debug)]
+pub enum Precision {
+    /// After each work the node is left alone for up to 15 s, so that two programs can be compared.
+    Exact,
+    /// For up to 2 s. That is enough for budgets, which leave room.
+    Rough,
+}
+
+impl Precision {
+    /// The longest time for which the node is left alone.
+    fn idle_max(self) -> Duration {
+        Duration::from_secs(match self {
+            Precision::Exact => 15,
+            Precision::Rough => 2,
+        })
+    }
 }
 
 /// Two amounts of work. The difference of their instructions is divided by the difference of the amounts, so that what happens once for
@@ -40,7 +60,7 @@ impl CountedNode {
     ///
     /// # Errors
     /// When valgrind is not installed, or the node does not become ready, with its log.
-    pub async fn start(program: &Path) -> Result<Self> {
+    pub async fn start(program: &Path, precision: Precision) -> Result<Self> {
         let node = Node::builder()
             .program("valgrind")
             .arg("--tool=callgrind")
@@ -54,7 +74,7 @@ impl CountedNode {
             .unlimited()
             .start()
             .await?;
-        Ok(Self { node, written: 0, since: Instant::now() })
+        Ok(Self { node, precision, written: 0, since: Instant::now() })
     }
 
     /// The node.
@@ -80,7 +100,10 @@ impl CountedNode {
             work(&self.node, amount).await?;
             let taken = self.take().await?;
             // On a busy machine the work takes longer, and the node does more by itself meanwhile.
-            tokio::time::sleep(Duration::from_secs_f64(taken.seconds).clamp(IDLE.0, IDLE.1)).await;
+            tokio::time::sleep(
+                Duration::from_secs_f64(taken.seconds).clamp(IDLE_MIN, self.precision.idle_max()),
+            )
+            .await;
             let idle = self.take().await?;
             *count = taken.instructions - idle.instructions / idle.seconds * taken.seconds;
         }

@@ -10,7 +10,7 @@ mod operation;
 mod servers;
 
 pub use budget::{Budget, Comparison, Counts};
-pub use callgrind::{CountedNode, Units};
+pub use callgrind::{CountedNode, Precision, Units};
 pub use memory::session_bytes;
 pub use operation::{Cost, Operation, instructions};
 pub use servers::server_calls;

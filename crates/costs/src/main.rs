@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use starling_costs::{Cost, Operation, instructions};
+use starling_costs::{Cost, Operation, Precision, instructions};
 
 /// Counts what an operation costs a node.
 #[derive(Parser)]
@@ -60,7 +60,7 @@ async fn count(arguments: &Instructions) -> Result<()> {
 
 async fn counted(program: &Path) -> Result<Cost> {
     eprintln!("counting the instructions of {}", program.display());
-    instructions(program).await
+    instructions(program, Precision::Exact).await
 }
 
 /// One line for each operation: its instructions, and those of the other program with the difference.

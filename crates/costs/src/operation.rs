@@ -9,7 +9,7 @@ use serde_json::json;
 use starling_testkit::client::{Client, Encoding, Message, Upgrade};
 use starling_testkit::node::Node;
 
-use super::callgrind::{CountedNode, Units};
+use super::callgrind::{CountedNode, Precision, Units};
 
 /// Clients that receive each message when deliveries are counted.
 const RECEIVERS: usize = 50;
@@ -82,8 +82,8 @@ impl Operation {
 ///
 /// # Errors
 /// When the node can't be started under callgrind, or refuses something.
-pub async fn instructions(program: &Path) -> Result<Cost> {
-    let mut node = CountedNode::start(program).await?;
+pub async fn instructions(program: &Path, precision: Precision) -> Result<Cost> {
+    let mut node = CountedNode::start(program, precision).await?;
     let mut cost = Cost::new();
     // They stay until the end: a session that ends costs something later.
     let mut clients = Vec::new();

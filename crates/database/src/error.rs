@@ -8,7 +8,7 @@ pub enum Error {
     /// The address in `DATABASE_URL` can't be used. The operator has to act.
     #[error("database_url: {0}")]
     Address(String),
-    /// The database is of a version that Starling can't use, or holds a newer schema. The operator has to act.
+    /// The database is of a version that Starling can't use, or holds a schema that is too new. The operator has to act.
     #[error("{0}")]
     Unsupported(String),
     /// The database refused something that Starling should not have asked. A fault of this program.

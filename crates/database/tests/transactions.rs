@@ -1,9 +1,9 @@
 //! Transactions that several crates write to, and the schemas of several owners in one database.
 
 use anyhow::{Result, ensure};
-use starling_database::postgres::{self, Cause, Pool, PoolConfig, Statement};
+use starling_database::postgres::{self, Cause, Pool, PoolConfig, PreparedStatements, Statement};
 use starling_database::sqlite::{SqliteConfig, SqliteDatabase};
-use starling_database::{Error, Migration, Schema};
+use starling_database::{Compatibility, Error, Migration, Schema, SchemaStatus};
 use starling_testkit::Folder;
 use starling_testkit::postgres::Postgres;
 use tokio_postgres::types::Type;
@@ -15,6 +15,7 @@ static MESSAGES: Schema = Schema {
         name: "messages",
         postgres: "CREATE TABLE messages (id bigint PRIMARY KEY)",
         sqlite: "CREATE TABLE messages (id INTEGER PRIMARY KEY) STRICT",
+        compatibility: Compatibility::Additive,
     }],
 };
 static JOBS: Schema = Schema {
@@ -25,12 +26,14 @@ static JOBS: Schema = Schema {
             name: "jobs",
             postgres: "CREATE TABLE jobs (message bigint PRIMARY KEY)",
             sqlite: "CREATE TABLE jobs (message INTEGER PRIMARY KEY) STRICT",
+            compatibility: Compatibility::Additive,
         },
         Migration {
             version: 2,
             name: "kinds",
             postgres: "ALTER TABLE jobs ADD COLUMN kind text",
             sqlite: "ALTER TABLE jobs ADD COLUMN kind TEXT",
+            compatibility: Compatibility::Additive,
         },
     ],
 };
@@ -69,9 +72,10 @@ async fn count(pool: &Pool) -> Result<i64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_are_committed_together_or_not_at_all() -> Result<()> {
-    for prepared_statements in [false, true] {
+    let choices = [PreparedStatements::Auto, PreparedStatements::Always, PreparedStatements::Never];
+    for (number, prepared_statements) in choices.into_iter().enumerate() {
         let config = PoolConfig { prepared_statements, ..PoolConfig::default() };
-        let pool = pool(&format!("together_{prepared_statements}"), config).await?;
+        let pool = pool(&format!("together_{number}"), config).await?;
         assert_eq!(write(&pool, 1, "index").await, Ok([1, 1]));
         assert_eq!(write(&pool, -1, "index").await, Ok([0, 0]), "a statement sees what one before it wrote");
         // The second statement fails: text can't hold a null.
@@ -89,10 +93,10 @@ async fn statements_are_committed_together_or_not_at_all() -> Result<()> {
 async fn each_owner_has_a_history_of_its_own() -> Result<()> {
     let pool = pool("owners", PoolConfig::default()).await?;
     for schema in [&MESSAGES, &JOBS] {
-        ensure!(postgres::is_current(&pool, schema).await?);
+        ensure!(postgres::schema_status(&pool, schema).await? == SchemaStatus::Current);
         postgres::migrate(&pool, schema).await?;
     }
-    let refused = postgres::is_current(&pool, &OLDER_JOBS).await;
+    let refused = postgres::schema_status(&pool, &OLDER_JOBS).await;
     ensure!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
     Ok(())
 }
@@ -102,12 +106,12 @@ async fn each_owner_has_a_history_of_its_own_in_a_file() -> Result<()> {
     let folder = Folder::new("owners")?;
     let database = SqliteDatabase::open(&folder.join("starling.db"), SqliteConfig::default())?;
     for schema in [&MESSAGES, &JOBS] {
-        ensure!(!database.is_current(schema).await?);
+        ensure!(database.schema_status(schema).await? == SchemaStatus::Behind);
         database.migrate(schema).await?;
         database.migrate(schema).await?;
-        ensure!(database.is_current(schema).await?);
+        ensure!(database.schema_status(schema).await? == SchemaStatus::Current);
     }
-    let refused = database.is_current(&OLDER_JOBS).await;
+    let refused = database.schema_status(&OLDER_JOBS).await;
     ensure!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! What the tests of `deploy`, `helm` and `k8s` share: the files of the repository, and the tools that read them.
+//! What the tests of `deploy`, `helm` and `k8s` share: the files of the repository, the tools that read them, and clients that talk.
 //!
 //! The tests themselves are one program, `tests/deployment`, with a module for each way of installing Starling.
 
 pub mod chart;
 pub mod golden;
 pub mod manifests;
+pub mod talk;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

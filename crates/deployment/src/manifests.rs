@@ -73,7 +73,8 @@ pub fn kustomize(folder: &str) -> Result<Vec<Manifest>> {
 pub fn kustomize_text(folder: &str) -> Result<String> {
     let copy = tempfile::tempdir().context("a temporary folder")?;
     let copied = copy.path().to_str().context("a path in UTF-8")?;
-    run("cp", ["-r", "k8s", copied])?;
+    let dashboards = "helm/starling/files/dashboards";
+    run("cp", ["-r", "--parents", "k8s", dashboards, copied])?;
     let three_nodes = copy.path().join("k8s/overlays/three-nodes");
     let example = fs::read_to_string(three_nodes.join("secrets.env.example")).context("the example")?;
     let filled = example.replace("THE-TRIAL-PASSWORD", "onlyForTests").replace("=\n", "=onlyForTests\n");

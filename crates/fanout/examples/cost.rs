@@ -103,9 +103,9 @@ async fn publish(
     let name = |n: usize| format!("name{}", (caller * 17 + n) % 64);
     let publications = |call: usize| -> Vec<Publication> {
         (0..batch)
-            .map(|n| Publication {
-                partition: partition_of(&TENANT.into(), &name(call * batch + n)),
-                body: body.clone(),
+            .map(|n| {
+                let partition = partition_of(&TENANT.into(), &name(call * batch + n));
+                Publication::to_everyone(partition, body.clone())
             })
             .collect()
     };

@@ -6,7 +6,7 @@
 //!
 //! Publications travel in a fixed number of ordered *partitions* ([`PARTITIONS`]), all of which every node subscribes to. So a join costs
 //! no SUBSCRIBE, and one PUBLISH carries publications of many conversations. All publications of one conversation or one topic take the
-//! same partition and stay in order.
+//! same partition and stay in order. A publication that concerns few nodes is sent to these alone ([`Destination::Nodes`]).
 
 pub mod memory;
 mod metrics;
@@ -53,9 +53,12 @@ pub trait Fanout: Send + Sync + 'static {
     /// keeps trying in the background. Must be called once only.
     async fn start(&self, receiver: std::sync::Arc<dyn Receiver>) -> Result<(), Error>;
 
-    /// Publishes to all other nodes, but not to this one, in as few commands as possible. All publications of one partition are in one
-    /// command, so that either all of them are published or none. Only those beyond [`BATCH_MAX`] or [`BATCH_BYTES_MAX`] need further
-    /// commands.
+    /// Publishes to other nodes, in as few commands as possible: one for all publications to everyone, and one for each node that some
+    /// publications are for (on a cluster, one for each partition of these). Only what exceeds [`BATCH_MAX`] or [`BATCH_BYTES_MAX`] needs
+    /// further commands.
+    ///
+    /// Of one partition, each node receives what is for everyone in the order of publication, and likewise what is for some nodes. Within
+    /// one batch the second comes first. Of several calls, the next begins when the one before has returned.
     async fn publish(&self, batch: &[Publication]) -> Result<(), Error>;
 
     /// Publishes to one node only, which may be this one.

@@ -14,8 +14,8 @@ use starling_model::{TenantName, TopicName};
 use self::topics::Topics;
 use crate::metrics::Metrics;
 use crate::{
-    BODY_BYTES_MAX, Delivery, EpochTag, Error, Fanout, LinkStatus, PARTITIONS, Position, Publication,
-    Receiver, TopicHistory, TopicPublication, TopicSettings, partition_of,
+    BODY_BYTES_MAX, Delivery, Destination, EpochTag, Error, Fanout, LinkStatus, PARTITIONS, Position,
+    Publication, Receiver, TopicHistory, TopicPublication, TopicSettings, partition_of,
 };
 
 /// The interval at which expired publications are removed from histories.
@@ -74,10 +74,13 @@ impl Fanout for MemoryFanout {
         if let Some(large) = batch.iter().find(|publication| publication.body.len() > BODY_BYTES_MAX) {
             return Err(Error::TooLarge(large.body.len()));
         }
-        for publication in batch {
+        // What is for some nodes comes first, as in a batch over Redis.
+        let (direct, common): (Vec<_>, Vec<_>) =
+            batch.iter().partition(|publication| matches!(publication.to, Destination::Nodes(_)));
+        for publication in direct.iter().chain(&common) {
             let _order = self.bus.partition(publication.partition).lock();
             for (node, receiver) in self.bus.receivers.read().iter() {
-                if *node != self.node {
+                if *node != self.node && publication.to.includes(node) {
                     self.metrics.received.increment(1);
                     receiver.receive(Delivery::Publication {
                         partition: publication.partition,
@@ -86,7 +89,7 @@ impl Fanout for MemoryFanout {
                 }
             }
         }
-        self.metrics.partition.published(batch.len(), 0, started);
+        self.metrics.published(batch, false, started);
         Ok(())
     }
 

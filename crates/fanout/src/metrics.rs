@@ -4,10 +4,14 @@ use std::time::Instant;
 
 use metrics::{Counter, Gauge, Histogram};
 
+use crate::{Destination, Publication};
+
 /// The metrics of one fan-out.
 pub(crate) struct Metrics {
     /// Publications to all other nodes.
-    pub(crate) partition: Publishing,
+    partition: Publishing,
+    /// Publications to some of the other nodes.
+    nodes: Publishing,
     /// Publications of topics.
     pub(crate) topic: Publishing,
     /// Publications to one node.
@@ -39,6 +43,7 @@ impl Metrics {
     pub(crate) fn register() -> Self {
         Self {
             partition: Publishing::register("lane"),
+            nodes: Publishing::register("nodes"),
             topic: Publishing::register("topic"),
             direct: Publishing::register("direct"),
             received: metrics::counter!("starling_fanout_received_total"),
@@ -47,6 +52,18 @@ impl Metrics {
             reconnects: metrics::counter!("starling_fanout_reconnects_total"),
             lagged: metrics::counter!("starling_fanout_lagged_total"),
             connected: metrics::gauge!("starling_fanout_connected"),
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts one call that published this batch and began at `started`.
+    pub(crate) fn published(&self, batch: &[Publication], has_failed: bool, started: Instant) {
+        let common = batch.iter().filter(|publication| publication.to == Destination::Everyone).count();
+        for (publishing, count) in [(&self.partition, common), (&self.nodes, batch.len() - common)] {
+            if count > 0 {
+                publishing.published(count, if has_failed { count } else { 0 }, started);
+            }
         }
     }
 }

@@ -1,15 +1,45 @@
 //! Publications, deliveries and errors, as plain data.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use starling_model::{TenantName, TopicName};
 
-/// A message to all other nodes. The fan-out does not look into the body.
+/// A message to other nodes. The fan-out does not look into the body.
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// The partition, from [`crate::partition_of`].
     pub partition: u16,
+    /// The nodes that it is for.
+    pub to: Destination,
     /// The content.
     pub body: Bytes,
+}
+
+/// The nodes that a publication is for. The node that publishes gets nothing back, even if it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// All other nodes.
+    Everyone,
+    /// The nodes with these names. Nodes of versions that send to everyone only do not understand it.
+    Nodes(Arc<[Arc<str>]>),
+}
+
+impl Publication {
+    /// Makes a publication for all other nodes.
+    pub fn to_everyone(partition: u16, body: Bytes) -> Publication {
+        Publication { partition, to: Destination::Everyone, body }
+    }
+}
+
+impl Destination {
+    /// Whether a node gets what is published to this destination.
+    pub fn includes(&self, node: &str) -> bool {
+        match self {
+            Destination::Everyone => true,
+            Destination::Nodes(nodes) => nodes.iter().any(|listed| **listed == *node),
+        }
+    }
 }
 
 /// A message to a topic.
@@ -57,7 +87,7 @@ pub struct TopicHistory {
 /// A delivery of a fan-out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// A [`Publication`] of another node.
+    /// A [`Publication`] of another node, to all nodes or to some that include this one.
     Publication {
         /// Its partition.
         partition: u16,

@@ -15,11 +15,18 @@
 //! | --- | --- | --- |
 //! | `starling:v1:lanes` | publications of all partitions; without a cluster | |
 //! | `starling:v1:lane:{3}` | publications of one partition; on a cluster, sharded | |
-//! | `starling:v1:node:NAME` | publications to one node | |
+//! | `starling:v1:topics`, `starling:v1:topics:{3}` | publications on topics, in the same way | |
+//! | `starling:v1:node:NAME` | publications to one node, and its probes | |
+//! | `starling:v1:to:{3}:NAME` | publications of one partition to one node; on a cluster, sharded | |
 //! | `starling:v1:check:{3}:NAME/xxxxxxxx` | a link's checks of the partition's slot; on a cluster, sharded | |
-//! | `starling:v1:epochs:{3}` | hash: the `epoch` of new numberings since `began`, the previous one (`before`), `server` (the run id of Redis); without a cluster one key for all partitions | a day |
-//! | `starling:v1:topic:{3}:TENANT/TOPIC` | hash, from the first publication on: `epoch`, `before`, `offset`, `server` (the run id that the numbering belongs to) | a day |
-//! | `starling:v1:history:{3}:TENANT/TOPIC` | stream: an entry `OFFSET-1` with `body` for each publication | `history_seconds` |
+//! | `starling:v1:numbers:{3}` | hash: a topic's last offset for each topic on which somebody published today (see `topics/numbers.lua`); without a cluster one key for all partitions, as with the following | two days |
+//! | `starling:v1:numbers:{3}:before` | the same of the day before | two days |
+//! | `starling:v1:publications:{3}:HISTORY:SECONDS` | hash: the last `HISTORY` publications of each topic, the one with offset N in the place N modulo `HISTORY` | three times `SECONDS` |
+//! | `starling:v1:publications:{3}:HISTORY:SECONDS:before` | the same of the `SECONDS` before | twice `SECONDS` |
+//!
+//! Nodes of an older version have a hash and a stream for each topic (`starling:v1:topic:{3}:TENANT/TOPIC`, `starling:v1:history:…`). As
+//! long as one of them is subscribed, this version numbers and keeps there, too (`topics/publish_for_older.lua`), so that a rolling upgrade
+//! leaves each topic with one numbering.
 
 mod batches;
 mod checks;
@@ -31,10 +38,10 @@ pub mod fuzzing;
 mod link;
 mod names;
 mod receive;
-mod scripts;
 mod shared;
 mod topics;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -54,8 +61,8 @@ use self::names::{Channel, Channels, Names};
 use self::shared::Shared;
 use crate::metrics::Metrics;
 use crate::{
-    BATCH_MAX, BODY_BYTES_MAX, Error, Fanout, LinkStatus, Position, Publication, Receiver, TopicHistory,
-    TopicPublication, TopicSettings,
+    BATCH_MAX, BODY_BYTES_MAX, Destination, Error, Fanout, LinkStatus, Position, Publication, Receiver,
+    TopicHistory, TopicPublication,
 };
 
 /// The longest name of a node, bytes. Every frame contains it, followed by a slash and eight digits.
@@ -65,7 +72,6 @@ const NODE_MAX: usize = ORIGIN_MAX - 9;
 pub struct RedisFanout {
     shared: Arc<Shared>,
     link: Link,
-    topics: TopicSettings,
 }
 
 impl RedisFanout {
@@ -83,9 +89,14 @@ impl RedisFanout {
         // own.
         let origin = format!("{node}/{:08x}", rand::random::<u32>());
         let names = Names::new(&prefix, address.database());
+        let channels = Channels::new(&names, address.is_cluster());
+        let groups = 0..channels.groups().len();
         let shared = Arc::new(Shared {
-            channels: Channels::new(&names, address.is_cluster()),
+            topics_keys: groups.map(|group| names.topics_keys(group, topics)).collect(),
+            topics,
             node: names.of_node(&node),
+            node_in: channels.own(&node),
+            channels,
             names,
             writer: Writer::new(&origin),
             metrics: Metrics::register(),
@@ -94,7 +105,7 @@ impl RedisFanout {
             command_timeout,
             full: AtomicBool::new(false),
         });
-        Ok(Self { link: Link::new(shared.clone()), shared, topics })
+        Ok(Self { link: Link::new(shared.clone()), shared })
     }
 
     /// Checks that Redis answers, accepts this node and is recent enough.
@@ -114,19 +125,33 @@ impl RedisFanout {
         self.link.clients().ok_or_else(|| Error::Unavailable(self.link.fault()))
     }
 
-    /// Returns the commands that publish a batch, in its order: one frame for each channel, or more if one would be too large.
+    /// Returns the commands that publish a batch: one frame for each channel, or more if one would be too large. Channels of single nodes
+    /// come first.
     fn frames(&self, batch: &[Publication], clients: &Clients) -> Vec<Command> {
         let channels = &self.shared.channels;
-        let mut groups: Vec<Vec<&Publication>> = vec![Vec::new(); channels.groups().len()];
+        let mut common: Vec<Vec<&Publication>> = vec![Vec::new(); channels.groups().len()];
+        let mut direct: BTreeMap<(&str, usize), Vec<&Publication>> = BTreeMap::new();
         for publication in batch {
-            groups[channels.group(publication.partition)].push(publication);
+            let group = channels.group(publication.partition);
+            match &publication.to {
+                Destination::Everyone => common[group].push(publication),
+                Destination::Nodes(nodes) => {
+                    nodes.iter().for_each(|node| direct.entry((node, group)).or_default().push(publication));
+                }
+            }
         }
         let mut commands = Vec::new();
-        for (channel, group) in channels.groups().iter().zip(&groups) {
-            for publications in batches(group, BATCH_MAX, |publication| publication.body.len()) {
+        let mut add = |channel: &Channel, publications: &[&Publication]| {
+            for publications in batches(publications, BATCH_MAX, |publication| publication.body.len()) {
                 commands
                     .push(clients.publish_command(channel, self.shared.writer.publications(publications)));
             }
+        };
+        for ((node, group), publications) in &direct {
+            add(&channels.of_node(*group, node), publications);
+        }
+        for (channel, publications) in channels.groups().iter().zip(&common) {
+            add(channel, publications);
         }
         commands
     }
@@ -165,8 +190,7 @@ impl Fanout for RedisFanout {
             }
             Err(error) => Err(error),
         };
-        let failed = if result.is_err() { batch.len() } else { 0 };
-        self.shared.metrics.partition.published(batch.len(), failed, started);
+        self.shared.metrics.published(batch, result.is_err(), started);
         result
     }
 
@@ -187,7 +211,7 @@ impl Fanout for RedisFanout {
         }
         let started = Instant::now();
         let results = match self.clients() {
-            Ok(clients) => topics::publish(&self.shared, &clients, self.topics, batch).await,
+            Ok(clients) => topics::publish(&self.shared, &clients, batch).await,
             Err(error) => vec![Err(error); batch.len()],
         };
         let failed = results.iter().filter(|result| result.is_err()).count();
@@ -201,7 +225,7 @@ impl Fanout for RedisFanout {
         topic: &TopicName,
         since: Option<&Position>,
     ) -> Result<TopicHistory, Error> {
-        topics::history(&self.shared, &*self.clients()?, self.topics, tenant, topic, since).await
+        topics::history(&self.shared, &*self.clients()?, tenant, topic, since).await
     }
 
     async fn probe(&self, nonce: u64) -> Result<(), Error> {

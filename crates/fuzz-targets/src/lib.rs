@@ -9,7 +9,9 @@
 )]
 
 mod config;
+mod cron;
 mod deflate;
+mod hook_answer;
 mod json;
 mod jwks;
 mod msgpack;
@@ -24,7 +26,9 @@ mod websocket;
 use arbitrary::{Arbitrary, Unstructured};
 
 pub use config::config;
+pub use cron::cron;
 pub use deflate::deflate;
+pub use hook_answer::hook_answer;
 pub use json::json;
 pub use jwks::jwks;
 pub use msgpack::msgpack;

@@ -77,6 +77,17 @@ async function twoInARoom(title, orders = ["abc", "bca"]) {
   return [alice, bob];
 }
 
+/** Types until this is seen: a page shows that somebody types for some seconds, and a busy machine may take longer to look. */
+async function typesUntil(someone, seen) {
+  let isOver = false;
+  const over = seen.finally(() => (isOver = true));
+  while (!isOver) {
+    await someone.page.locator("#draft").pressSequentially("I am wri");
+    await Promise.race([over, new Promise((resolve) => setTimeout(resolve, 500))]);
+  }
+  await over;
+}
+
 async function journey(someone, pattern) {
   const line = someone.page.locator("#journey");
   await until(async () => pattern.test(await line.textContent()), `the page says ${pattern}`);
@@ -86,8 +97,7 @@ test("two people on two nodes talk, see each other typing, and see what was read
   const [alice, bob] = await twoInARoom("Two nodes");
   await alice.say("hello from a");
   await bob.sees("hello from a");
-  await bob.page.locator("#draft").pressSequentially("I am wri");
-  await alice.page.locator("#typing", { hasText: `${bob.user} is typing` }).waitFor();
+  await typesUntil(bob, alice.page.locator("#typing", { hasText: `${bob.user} is typing` }).waitFor());
   await bob.say("hello from b");
   await alice.sees("hello from b");
   await until(async () => (await alice.page.locator("#typing").textContent()) === "", "typing ends with the message");

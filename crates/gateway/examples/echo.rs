@@ -26,6 +26,7 @@ fn main() -> anyhow::Result<()> {
         connection_max_age: Duration::ZERO,
         shed_above_percent: 0,
         shed_above_sessions: 0,
+        connect_wait_max: std::time::Duration::ZERO,
         handshakes_per_second: 0,
         message_bytes_max: 32 << 20,
         ..GatewayConfig::default()

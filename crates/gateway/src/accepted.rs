@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use tokio::time::Instant;
+
 use crate::addresses::AddressGuard;
 
 /// A connection on its way from the listener to a shard.
@@ -11,4 +13,6 @@ pub(crate) struct Accepted {
     pub peer: IpAddr,
     /// Counts the connection against its address.
     pub guard: Option<AddressGuard>,
+    /// When it was accepted, so that its shard knows how long it has waited for its first turn.
+    pub at: Instant,
 }

@@ -57,6 +57,9 @@ settings! {
         setting shed_above_percent: u32 = { Delivery "shed_above_percent" count(50, 0..=10_000) }
         /// How many sessions above the mean a node must also be before it asks clients to move.
         setting shed_above_sessions: u64 = { Delivery "shed_above_sessions" count(300, 0..=COUNT_MAX) }
+        /// How often a node compares its sessions with the other nodes'. After a node came or went it waits for two of these times,
+        /// and after asking did not help for at least four. Clients that are asked move within 10 seconds.
+        setting shed_every: Duration = { Delivery "shed_every_seconds" seconds(15, 1..=3_600) }
         /// Commands per second on one connection.
         setting commands_per_second: u32 = { Limits "limit_connection_commands_per_second" count(50, 0..=COUNT_MAX) }
         /// Bytes per second from one connection. Beyond that the node reads from it more slowly.
@@ -65,9 +68,12 @@ settings! {
         part request_limits: RequestLimits = {}
         /// Limits of one address.
         part address_limits: AddressLimits = {}
-        /// Handshakes per second on one node, of all clients together. At most a third as many sessions may start per second;
-        /// resumes go first. Clients over the limit are refused with a time to retry.
-        setting handshakes_per_second: u32 = { Limits "limit_handshakes_per_second" count(6_000, 0..=COUNT_MAX) }
+        /// How long a client may wait for its session while more come than the node can serve; a new client half as long. The
+        /// node measures how many it serves per second, and refuses those who would wait longer, with a time to retry. 0: nobody.
+        setting connect_wait_max: Duration = { Limits "limit_connect_wait_seconds" seconds(5, 0..=60) }
+        /// Handshakes per second on one node, of all clients together, however fast the node is. At most a third as many
+        /// sessions may start per second; resumes go first. Clients over the limit are refused with a time to retry. 0: no limit.
+        setting handshakes_per_second: u32 = { Limits "limit_handshakes_per_second" count(0, 0..=COUNT_MAX) }
         /// Bytes of a client's message at most. The protocol's own limit, except for the echo.
         plain message_bytes_max: u32 = { CLIENT_FRAME_BYTES_MAX as u32 }
     }

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::access::Access;
-use crate::admission::Admission;
+use crate::admission::{Admission, AdmissionLimits};
 use crate::config::GatewayConfig;
 use crate::drain::Drain;
 use crate::handshake::{self, Front};
@@ -126,9 +126,13 @@ impl Gateway {
 
 /// What every handshake has to pass.
 pub(crate) fn gate(config: &GatewayConfig) -> Gate {
+    let limits = AdmissionLimits {
+        handshakes_per_second: config.handshakes_per_second,
+        wait_max: config.connect_wait_max,
+    };
     Gate {
         access: Arc::new(Access::new(config)),
-        admission: Arc::new(Admission::new(config.handshakes_per_second)),
+        admission: Arc::new(Admission::new(limits)),
         lifecycle: Arc::new(Lifecycle::new()),
     }
 }

@@ -1,6 +1,6 @@
 //! The first moments of a connection: TLS, HTTP, and its way into a shard once it is a WebSocket.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -16,7 +16,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
 use starling_hub::CommandError;
 use starling_telemetry::{TRACE_TARGET, set_parent};
 use tokio::time::Instant;
@@ -27,6 +26,7 @@ use crate::accepted::Accepted;
 use crate::addresses::AddressGuard;
 use crate::http::error::ApiError;
 use crate::http::service::HttpService;
+use crate::listener;
 use crate::metrics::{HandshakeRefusal, METRICS};
 use crate::requests::ConnectionAllowance;
 use crate::shard::{ConnTask, Opening, Shard, Socket};
@@ -36,9 +36,6 @@ use crate::upgrade::{self, Agreed, Gate, Upgrade};
 const WEBSOCKET_PATH: &str = "/v1/ws";
 /// Limit on TLS, and on the head of each request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an answer over HTTP may wait for a client that takes nothing of it: what it holds is as much as a page of history. Over
-/// WebSocket the outbox has a limit, and there is the heartbeat.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Limit on a request's head, bytes.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
@@ -58,13 +55,14 @@ struct Handshake {
     /// What its HTTP requests may still cost.
     allowance: ConnectionAllowance,
     agreed: RefCell<Option<Agreed>>,
+    /// How long the connection waited for its first turn. Only its first request is judged by that.
+    waited: Cell<Duration>,
 }
 
 /// Serves a connection from its first byte until it is a WebSocket or over.
 pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepted) {
     let began = Instant::now();
-    let Accepted { stream, peer, guard } = accepted;
-    limit_waiting(&stream, Some(ANSWER_TIMEOUT));
+    let Accepted { stream, peer, guard, at } = accepted;
     let Some(socket) = secure(&front, stream).await else { return };
     let handshake = Rc::new(Handshake {
         front,
@@ -72,12 +70,13 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
         peer,
         allowance: ConnectionAllowance::default(),
         agreed: RefCell::default(),
+        waited: Cell::new(at.elapsed()),
     });
     let Some((socket, read_ahead)) = serve_http(&handshake, socket).await else { return };
     let Some(agreed) = handshake.agreed.borrow_mut().take() else { return };
     METRICS.handshake_seconds.record(began.elapsed());
     if let Some(stream) = socket.tcp() {
-        limit_waiting(stream, None);
+        listener::limit_waiting(stream, None);
     }
     // A task of its own, since this one is as large as a handshake.
     tokio::task::spawn_local(ConnTask::open(shard, opening(socket, agreed, guard, read_ahead)));
@@ -86,17 +85,6 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
 fn opening(socket: Socket, agreed: Agreed, peer: Option<AddressGuard>, early: Bytes) -> Opening {
     let Agreed { encoding, deflate, identity, client, traceparent } = agreed;
     Opening { socket, encoding, deflate, identity, traceparent, address: client.or(peer), early }
-}
-
-/// Has the kernel end the connection when what was written waits for the peer for so long: it knows best, and no timer runs here.
-fn limit_waiting<'a>(stream: impl Into<SockRef<'a>>, limit: Option<Duration>) {
-    // Only Linux and a few others know it. Elsewhere the limits per address have to do.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Err(error) = stream.into().set_tcp_user_timeout(limit) {
-        tracing::debug!(%error, "the kernel takes no limit on waiting for this connection's peer");
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = (stream.into(), limit);
 }
 
 async fn secure(front: &Front, stream: std::net::TcpStream) -> Option<Socket> {
@@ -142,6 +130,7 @@ impl Handshake {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let waited = self.waited.take();
         let access = &self.front.gate.access;
         // For the echo, which has no HTTP, every path is the WebSocket's.
         let http = self.front.http.as_ref().filter(|_| request.uri().path() != WEBSOCKET_PATH);
@@ -158,7 +147,7 @@ impl Handshake {
             }
             (Ok(_), Some(http)) => http.answer(self.peer, &self.allowance, page, request).await,
             (Ok(target), None) => {
-                let upgrade = Upgrade { request: &request, peer: self.peer, target, page };
+                let upgrade = Upgrade { request: &request, peer: self.peer, target, page, waited };
                 match upgrade::agree(&self.front.gate, &self.shard.env, &upgrade).await {
                     Ok((agreed, response)) => {
                         *self.agreed.borrow_mut() = Some(agreed);

@@ -18,6 +18,7 @@ mod host;
 mod http;
 mod lifecycle;
 mod listener;
+mod load;
 mod metrics;
 mod origin;
 mod pages;

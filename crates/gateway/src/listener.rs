@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::accepted::Accepted;
 use crate::access::Access;
@@ -25,6 +26,11 @@ const REFUSALS_AT_ONCE: usize = 256;
 /// left, and a ping waits behind no more than these: at 12 kB/s some 3 s.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES_MAX: u32 = 32 * 1024;
+/// How long an answer over HTTP may wait for a client that takes nothing of it: what it holds is as much as a page of history. Over
+/// WebSocket the outbox has a limit, and there is the heartbeat.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Whether connections have the options of the listening socket, so that none of them costs four system calls.
+const INHERITS: bool = cfg!(target_os = "linux");
 /// How long the acceptor rests when the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -34,6 +40,9 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    if INHERITS {
+        prepare(&socket)?;
+    }
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
@@ -66,8 +75,12 @@ pub(crate) async fn accept(
         match access.enter_peer(peer) {
             Ok(guard) => {
                 // A socket that takes no options is one whose peer has gone.
-                let Ok(stream) = prepare(stream) else { continue };
-                inboxes.send(next, Item::Accepted(Box::new(Accepted { stream, peer, guard }))).await;
+                if !INHERITS && prepare(&stream).is_err() {
+                    continue;
+                }
+                let Ok(stream) = stream.into_std() else { continue };
+                let accepted = Accepted { stream, peer, guard, at: Instant::now() };
+                inboxes.send(next, Item::Accepted(Box::new(accepted))).await;
                 next = (next + 1) % inboxes.count().max(1);
             }
             Err(refusal) => refusals.begin(stream, refusal),
@@ -99,14 +112,28 @@ impl Refusals {
     }
 }
 
-fn prepare(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
-    stream.set_nodelay(true)?;
+/// Sets the options of a connection's socket, or those of the listening socket that its connections inherit.
+fn prepare<'a>(socket: impl Into<SockRef<'a>>) -> std::io::Result<()> {
+    let socket = socket.into();
+    socket.set_tcp_nodelay(true)?;
     // A WebSocket's peer that has vanished is found by pings; this is for HTTP.
-    SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
     // What a slow client has not read waits in its outbox, where it is bounded and shared, and not once more in the kernel.
     #[cfg(target_os = "linux")]
-    SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-    stream.into_std()
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    limit_waiting(socket, Some(ANSWER_TIMEOUT));
+    Ok(())
+}
+
+/// Has the kernel end the connection when what was written waits for the peer for so long: it knows best, and no timer runs here.
+pub(crate) fn limit_waiting<'a>(socket: impl Into<SockRef<'a>>, limit: Option<Duration>) {
+    // Only Linux and a few others know it. Elsewhere the limits per address have to do.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket.into().set_tcp_user_timeout(limit) {
+        tracing::debug!(%error, "the kernel takes no limit on waiting for this connection's peer");
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (socket.into(), limit);
 }
 
 /// Answers a connection that its address may not have, without the HTTP server.
@@ -154,4 +181,30 @@ fn shared(pages: &Pages, head: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     pages.share(pages.page(&asked, Target::default()), asked.get(ORIGIN), &mut headers);
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_accepted_connection_has_the_options_that_it_needs() {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_client, (stream, _)) = (client.expect("connected"), accepted.expect("accepted"));
+        if !INHERITS {
+            prepare(&stream).expect("a living peer");
+        }
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().expect("known") && socket.keepalive().expect("known"));
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(socket.tcp_notsent_lowat().expect("known"), UNSENT_BYTES_MAX);
+            assert_eq!(socket.tcp_user_timeout().expect("known"), Some(ANSWER_TIMEOUT));
+            assert_eq!(socket.tcp_keepalive_time().expect("known"), Duration::from_secs(60));
+        }
+    }
 }

@@ -15,18 +15,21 @@ use crate::GatewayConfig;
 use crate::metrics::{Comparison, METRICS};
 use crate::shard::{Inboxes, Item};
 
-/// How often a node compares itself with the others. Clients that follow have moved by then.
-const EVERY: Duration = Duration::from_secs(15);
 /// Asking has helped if the surplus has shrunk by one for at least one in so many clients that were asked.
 const HELPED_ONE_IN: u64 = 4;
-/// The first pause after asking did not help. Each further one is twice as long.
-const PAUSE_MIN: Duration = Duration::from_secs(60);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(3_600);
+/// Comparisons that a node waits after another node came or went. Its clients are moving, and dropped sessions still count on their old node
+/// for ten seconds.
+const SETTLES_FOR: u32 = 2;
+/// Comparisons in the first pause after asking did not help. Each further pause is twice as long.
+const FIRST_PAUSE: u32 = 4;
+/// Comparisons in the longest pause.
+const LONGEST_PAUSE: u32 = 240;
 
 /// The limits beyond which a node asks clients to move.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
+    /// Time from one comparison to the next. Clients that follow have moved by then.
+    every: Duration,
     /// Allowed surplus over the mean, percent.
     above_percent: u32,
     /// Allowed surplus over the mean, sessions. Both limits must be exceeded.
@@ -63,18 +66,20 @@ pub(crate) async fn run(config: Arc<GatewayConfig>, hub: Arc<Hub>, inboxes: Arc<
     if config.shed_above_percent == 0 {
         return;
     }
+    let every = config.shed_every;
     let limits = Limits {
+        every,
         above_percent: config.shed_above_percent,
         above_sessions: config.shed_above_sessions,
-        most_per_node: u64::from(config.drain_clients_per_second) * EVERY.as_secs(),
+        most_per_node: u64::from(config.drain_clients_per_second) * every.as_secs(),
     };
     let mut balance = Balance::default();
-    let mut interval = tokio::time::interval(EVERY);
+    let mut interval = tokio::time::interval(every);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval.tick().await;
     loop {
         interval.tick().await;
-        let (own, others) = (hub.attached(), hub.loads_of_others());
+        let (own, others) = (hub.attached(), hub.loads_of_others(every * SETTLES_FOR));
         let verdict = balance.look(Instant::now(), own, others.as_deref(), limits);
         METRICS.looked(match verdict {
             Verdict::Balanced => Comparison::Balanced,
@@ -135,7 +140,7 @@ impl Balance {
         };
         let above = above_mean(own, others);
         if let Some((before, asked)) = self.asked.take() {
-            self.learn(now, before.saturating_sub(above), asked);
+            self.learn(now, before.saturating_sub(above), asked, limits.every);
         }
         let mean = own - above;
         if above <= limits.above_sessions
@@ -152,11 +157,11 @@ impl Balance {
         Verdict::Ask(count)
     }
 
-    fn learn(&mut self, now: Instant, moved: u64, asked: u64) {
+    fn learn(&mut self, now: Instant, moved: u64, asked: u64, every: Duration) {
         if moved.saturating_mul(HELPED_ONE_IN) >= asked {
             (self.pause, self.paused_until) = (Duration::ZERO, None);
         } else {
-            self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+            self.pause = (self.pause * 2).clamp(every * FIRST_PAUSE, every * LONGEST_PAUSE);
             self.paused_until = Some(now + self.pause);
             tracing::info!(
                 asked,
@@ -178,7 +183,9 @@ fn above_mean(own: u64, others: &[u64]) -> u64 {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { above_percent: 50, above_sessions: 300, most_per_node: 7_500 };
+    const EVERY: Duration = Duration::from_secs(15);
+    const LIMITS: Limits =
+        Limits { every: EVERY, above_percent: 50, above_sessions: 300, most_per_node: 7_500 };
 
     /// A balance that looks every 15 s.
     struct Node {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::IntoResponse;
@@ -32,6 +33,8 @@ pub(crate) struct Upgrade<'a, B> {
     pub peer: IpAddr,
     pub target: Target<'a>,
     pub page: Page,
+    /// How long its connection waited for its first turn.
+    pub waited: Duration,
 }
 
 /// What a handshake agreed on.
@@ -114,7 +117,7 @@ impl Gate {
                 Refused::new(HandshakeRefusal::Address, error)
             })?;
         check_page(upgrade.page)?;
-        self.admission.handshake().map_err(|away| {
+        self.admission.handshake(upgrade.waited).map_err(|away| {
             let error = CommandError::unavailable("too many clients come at once");
             Refused::new(HandshakeRefusal::Storm, error.retry_after(away))
         })?;

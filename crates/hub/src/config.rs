@@ -22,7 +22,7 @@ settings! {
         /// Address at which operators can reach this node. It is shown in the list of nodes.
         setting address: Option<String> = { Node "address" text() }
         /// Batches of messages that may be written to the database at the same time. Each conversation always uses the same one.
-        setting append_lanes: usize = { Stores "append_lanes" count(2, 1..=64) }
+        setting append_lanes: usize = { Stores "append_lanes" count(1, 1..=64) }
         /// Messages that may wait for the database on each lane. Senders beyond that get `unavailable`. All lanes together hold at
         /// most 128 MiB.
         setting append_queue: usize = { Stores "append_queue" count(16_384, 1..=1_000_000) }

@@ -19,11 +19,13 @@ pub fn node_message(body: &Bytes) -> bool {
                 tenant: &message.tenant,
                 name: &message.name,
                 seq: message.seq,
+                log: message.log,
                 committed_at_us: message.committed_at_us,
                 traceparent: message.traceparent.as_deref(),
             };
             node_message::encode_message(&header, &message.payload)
         }
+        Heard::Interest(message) => message.encode(),
         Heard::Other(message) => message.encode(),
     };
     assert_eq!(node_message::decode(&again).as_ref(), Some(&heard));

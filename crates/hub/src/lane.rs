@@ -1,7 +1,10 @@
 //! Lanes: queues whose work is done in batches.
 //!
-//! While one batch is under way the next one gathers; there are no timers. Under low load a batch has one item and nothing waits. Under
-//! high load batches grow by themselves. The queue and each batch are bounded in items and in bytes.
+//! While one batch is under way the next one gathers. Under low load a batch has one item and nothing waits. Under high load batches grow by
+//! themselves. A lane with a [`Pace`] also waits a little for more items at medium load; the others have no timers. The queue and each batch
+//! are bounded in items and in bytes.
+
+mod pace;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,6 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+pub use pace::Pace;
+use pace::Rhythm;
 
 use crate::essential;
 
@@ -39,6 +46,15 @@ pub struct LaneEnd<T> {
     receiver: mpsc::Receiver<T>,
     /// Bytes of the items that wait or are being worked on.
     bytes: Arc<AtomicUsize>,
+    pace: Option<Pace>,
+}
+
+impl<T> LaneEnd<T> {
+    /// Lets batches wait a little at medium load.
+    #[must_use]
+    pub fn paced(self, pace: Pace) -> LaneEnd<T> {
+        LaneEnd { pace: Some(pace), ..self }
+    }
 }
 
 impl<T: Weigh + Send + 'static> Lane<T> {
@@ -46,7 +62,7 @@ impl<T: Weigh + Send + 'static> Lane<T> {
     pub fn new(bound: Bound) -> (Lane<T>, LaneEnd<T>) {
         let (sender, receiver) = mpsc::channel(bound.items);
         let bytes = Arc::new(AtomicUsize::new(0));
-        let end = LaneEnd { receiver, bytes: bytes.clone() };
+        let end = LaneEnd { receiver, bytes: bytes.clone(), pace: None };
         (Lane { sender, bytes, bytes_max: bound.bytes }, end)
     }
 
@@ -83,17 +99,30 @@ where
     T: Weigh,
     F: Future<Output = ()>,
 {
+    let pace = end.pace;
+    let mut rhythm = Rhythm::default();
     loop {
         let mut gathered = Vec::new();
         if end.receiver.recv_many(&mut gathered, batch.items).await == 0 {
             return;
         }
+        if let Some(next) = pace.and_then(|pace| rhythm.next(pace, gathered.len())) {
+            sleep_until(next).await;
+            while gathered.len() < batch.items {
+                let Ok(item) = end.receiver.try_recv() else { break };
+                gathered.push(item);
+            }
+        }
+        let began = Instant::now();
         while !gathered.is_empty() {
             let (count, bytes) = fitting(&gathered, batch.bytes);
             let rest = gathered.split_off(count);
             work(std::mem::replace(&mut gathered, rest)).await;
             // Subtract only now, since the items take memory until they are done.
             end.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        if let Some(pace) = pace {
+            rhythm.note(began, end.receiver.len(), pace);
         }
     }
 }
@@ -131,6 +160,8 @@ fn fitting<T: Weigh>(items: &[T], bytes_max: usize) -> (usize, usize) {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test's own tasks")]
 mod tests {
+    use std::time::Duration;
+
     use parking_lot::Mutex;
     use tokio::sync::Semaphore;
 
@@ -203,6 +234,49 @@ mod tests {
         watched.gate.add_permits(10);
         watched.task.await.expect("ends");
         assert_eq!(*watched.batches.lock(), [vec![40, 50], vec![20], vec![150], vec![30, 70], vec![1]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paced_lane_waits_for_more_only_while_more_keeps_coming() {
+        let pace = Pace { interval: Duration::from_millis(2), full: 4 };
+        let (lane, end) = Lane::new(Bound { items: 100, bytes: 1_000 });
+        let watched = Watched::begin(end.paced(pace), Bound { items: 50, bytes: 1_000 });
+        let started = Instant::now();
+        // One after the other, each after the answer to the last one.
+        for _ in 0..20 {
+            lane.push(Load(1)).expect("room");
+            watched.has_started().await;
+            watched.gate.add_permits(1);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(Instant::now(), started, "nothing waited");
+        // Two come during each batch.
+        for _ in 0..20 {
+            lane.push(Load(1)).expect("room");
+            watched.has_started().await;
+            lane.push(Load(2)).expect("room");
+            lane.push(Load(2)).expect("room");
+            watched.gate.add_permits(1);
+            watched.has_started().await;
+            watched.gate.add_permits(1);
+            tokio::task::yield_now().await;
+        }
+        assert!(Instant::now() > started + pace.interval, "no batch waited");
+        let waited = Instant::now();
+        lane.push(Load(3)).expect("room");
+        tokio::task::yield_now().await;
+        for _ in 0..3 {
+            lane.push(Load(3)).expect("room");
+        }
+        watched.gate.add_permits(10);
+        drop(lane);
+        watched.task.await.expect("ends");
+        assert_eq!(
+            watched.batches.lock().last(),
+            Some(&vec![3; 4]),
+            "those that came while the first waited"
+        );
+        assert!(Instant::now() < waited + 2 * pace.interval);
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@
 //! subscriptions to them.
 
 mod append;
+#[doc(hidden)]
+pub mod benchmarks;
 pub mod clock;
 mod config;
 mod directory;
@@ -14,6 +16,8 @@ pub mod essential;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hub;
+mod interest;
+mod job_tasks;
 mod lane;
 mod latency;
 mod limits;
@@ -41,8 +45,9 @@ pub use config::{HubConfig, OwnLimits, PAGE_BYTES_MAX, TICKET_DAYS, TenantLimits
 pub use encoded::Encoded;
 pub use error::CommandError;
 pub use hub::commands::{
-    Attachment, ConversationPage, ConversationView, Posted, PreparedConnect, PreparedJoin, PreparedSubscribe,
-    TopicAttachment, UserPresence,
+    Attachment, ConversationPage, ConversationView, HookRequest, JobsMatching, JobsTaken, NewJobRequest,
+    Posted, PreparedConnect, PreparedJoin, PreparedSubscribe, QueuesVisible, RunAt, ScheduleRequest,
+    TakeRequest, TopicAttachment, UserPresence, WebhookRequest,
 };
 pub use hub::{Hub, HubParts, NodeGauges};
 pub use latency::LatencyWindow;

@@ -1,11 +1,13 @@
 //! The messages that nodes exchange through the fan-out.
 //!
-//! Messages of conversations are frequent and have a binary form. Everything else is rare and is sent as the JSON of [`NodeMessage`]. The
-//! binary form, in big-endian order:
+//! Messages of conversations are frequent and have a binary form, as has what nodes tell of their interest ([`crate::interest`]). Everything
+//! else is rare and is sent as the JSON of [`NodeMessage`]. The binary form of a message, in big-endian order:
 //!
 //! ```text
-//! u8 1 | i64 conversation | u64 seq | u64 committed_at_us | u8 len tenant | u8 len name | u8 len traceparent | … | JSON payload
+//! u8 1 | i64 conversation | u64 seq | u12 log | u52 committed_at_us | u8 len tenant | u8 len name | u8 len traceparent | … | JSON payload
 //! ```
+//!
+//! `log` is a [`LogTag`]. Nodes of older versions write 0, and read a time in the far future, which they count as no delay.
 
 use std::sync::Arc;
 
@@ -13,6 +15,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use starling_model::{ConversationId, ConversationName, Seq, TenantName, UserName};
 use starling_session_store::Stamp;
+
+use crate::interest::{self, InterestMessage};
+use crate::log::LogTag;
 
 const KIND_MESSAGE: u8 = 1;
 const KIND_OTHER: u8 = 2;
@@ -29,6 +34,8 @@ pub struct CommittedMessage {
     pub name: ConversationName,
     /// The message's seq.
     pub seq: Seq,
+    /// The log that the message belongs to. `None`: a node of an older version did not say.
+    pub log: Option<LogTag>,
     /// When it was committed, Unix microseconds by the committing node's clock.
     pub committed_at_us: u64,
     /// The trace that the message belongs to (W3C Trace Context).
@@ -158,6 +165,10 @@ pub enum NodeMessage {
     Here { node: Arc<str> },
     /// A node leaves after a drain.
     Leaving { node: Arc<str> },
+    /// A node has made jobs ready. Workers that wait may look for them.
+    JobsReady {},
+    /// Webhooks or hooks were set or removed through a node.
+    HooksChanged {},
 }
 
 /// A message from another node.
@@ -165,6 +176,8 @@ pub enum NodeMessage {
 pub enum Heard {
     /// A committed message, the frequent case.
     Message(CommittedMessage),
+    /// What a node tells of its interest.
+    Interest(InterestMessage),
     /// Any other message.
     Other(NodeMessage),
 }
@@ -180,6 +193,8 @@ pub struct MessageHeader<'a> {
     pub name: &'a ConversationName,
     /// See [`CommittedMessage::seq`].
     pub seq: Seq,
+    /// See [`CommittedMessage::log`].
+    pub log: Option<LogTag>,
     /// See [`CommittedMessage::committed_at_us`].
     pub committed_at_us: u64,
     /// See [`CommittedMessage::traceparent`].
@@ -188,7 +203,7 @@ pub struct MessageHeader<'a> {
 
 /// Encodes a [`CommittedMessage`] in the binary form. Names have at most 100 bytes, so their lengths fit one byte.
 pub fn encode_message(header: &MessageHeader<'_>, payload: &[u8]) -> Bytes {
-    let MessageHeader { conversation, tenant, name, seq, committed_at_us, traceparent } = *header;
+    let MessageHeader { conversation, tenant, name, seq, log, committed_at_us, traceparent } = *header;
     let traceparent = traceparent.filter(|t| t.len() <= 255).unwrap_or("");
     let texts: [&str; 3] = [tenant, name, traceparent];
     let names: usize = texts.iter().map(|text| text.len()).sum();
@@ -196,7 +211,7 @@ pub fn encode_message(header: &MessageHeader<'_>, payload: &[u8]) -> Bytes {
     out.put_u8(KIND_MESSAGE);
     out.put_i64(conversation.get());
     out.put_u64(seq.get());
-    out.put_u64(committed_at_us);
+    out.put_u64(LogTag::above(log, committed_at_us));
     for text in texts {
         out.put_u8(u8::try_from(text.len()).unwrap_or(0));
     }
@@ -233,10 +248,18 @@ pub enum Loss {
 }
 
 impl NodeMessage {
+    /// Whether a node that reads the conversation a moment earlier must hear this afterwards.
+    pub fn is_state(&self) -> bool {
+        !matches!(self, NodeMessage::Typing { .. })
+    }
+
     /// Returns what must be done if this message is lost.
     fn loss(&self) -> Loss {
         match self {
-            NodeMessage::Here { .. } => Loss::Harmless,
+            // Another beat follows, and nodes look for jobs and for changes of hooks each second.
+            NodeMessage::Here { .. } | NodeMessage::JobsReady {} | NodeMessage::HooksChanged {} => {
+                Loss::Harmless
+            }
             NodeMessage::Restored { .. } => Loss::OfAll,
             NodeMessage::Typing { .. }
             | NodeMessage::Presence { .. }
@@ -261,9 +284,12 @@ impl NodeMessage {
 pub fn loss_of(body: &Bytes) -> Loss {
     match body.first() {
         Some(&KIND_MESSAGE) => Loss::Message,
+        // The next beat tells what was announced.
+        Some(&interest::KIND) => Loss::Harmless,
         _ => match decode(body) {
             Some(Heard::Other(message)) => message.loss(),
             Some(Heard::Message(_)) => Loss::Message,
+            Some(Heard::Interest(_)) => Loss::Harmless,
             None => Loss::OfPartition,
         },
     }
@@ -273,6 +299,7 @@ pub fn loss_of(body: &Bytes) -> Loss {
 pub fn decode(body: &Bytes) -> Option<Heard> {
     match *body.first()? {
         KIND_MESSAGE => decode_message(body).map(Heard::Message),
+        interest::KIND => InterestMessage::decode(body).map(Heard::Interest),
         KIND_OTHER => serde_json::from_slice(&body[1..]).ok().map(Heard::Other),
         _ => None,
     }
@@ -296,12 +323,14 @@ fn decode_message(body: &Bytes) -> Option<CommittedMessage> {
         Some(text)
     };
     let (tenant, name, traceparent) = (text(lengths[0])?, text(lengths[1])?, text(lengths[2])?);
+    let (log, committed_at_us) = LogTag::split(number(17)?);
     Some(CommittedMessage {
         conversation: ConversationId::new(number(1)?.cast_signed()),
         tenant: tenant.into(),
         name: name.into(),
         seq: Seq::new(number(9)?),
-        committed_at_us: number(17)?,
+        log,
+        committed_at_us,
         traceparent: (!traceparent.is_empty()).then(|| traceparent.into()),
         payload: body.slice(at..),
     })
@@ -324,6 +353,7 @@ mod tests {
             tenant: "t".into(),
             name: "room:1".into(),
             seq,
+            log: Some(LogTag::of("1-a")),
             committed_at_us: 99,
             traceparent: Some("00-aa-bb-01".into()),
             payload: Bytes::from_static(b"{}"),
@@ -333,6 +363,7 @@ mod tests {
             tenant: &message.tenant,
             name: &message.name,
             seq,
+            log: message.log,
             committed_at_us: 99,
             traceparent: message.traceparent.as_deref(),
         };
@@ -341,6 +372,29 @@ mod tests {
         let untraced = MessageHeader { traceparent: None, ..header };
         assert_eq!(traceparent_of(&encode_message(&untraced, b"{}")), None);
         assert_eq!(decode(&body), Some(Heard::Message(message)));
+    }
+
+    #[test]
+    fn nodes_of_the_version_before_read_a_message_that_names_its_log() {
+        let header = MessageHeader {
+            conversation: THREE,
+            tenant: &"t".into(),
+            name: &"c".into(),
+            seq: NINE,
+            log: None,
+            committed_at_us: 7,
+            traceparent: None,
+        };
+        let older = b"\x01\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x07\x01\x01\0tc{}";
+        assert_eq!(encode_message(&header, b"{}"), &older[..]);
+        let named = encode_message(&MessageHeader { log: Some(LogTag::of("1-a")), ..header }, b"{}");
+        let differ: Vec<usize> = (0..older.len()).filter(|at| older[*at] != named[*at]).collect();
+        assert_eq!(
+            differ,
+            [17, 18],
+            "only the time differs, which the older node takes for one in the future"
+        );
+        assert_eq!(named.len(), older.len());
     }
 
     #[test]
@@ -450,6 +504,8 @@ mod tests {
             NodeMessage::Missed { node: node.clone() },
             NodeMessage::Here { node: node.clone() },
             NodeMessage::Leaving { node },
+            NodeMessage::JobsReady {},
+            NodeMessage::HooksChanged {},
         ];
         let known = [
             r#"{"Typing":{"tenant":"t","name":"c","conversation":3,"user":"ann","typing":true}}"#,
@@ -470,6 +526,8 @@ mod tests {
             r#"{"Missed":{"node":"n"}}"#,
             r#"{"Here":{"node":"n"}}"#,
             r#"{"Leaving":{"node":"n"}}"#,
+            r#"{"JobsReady":{}}"#,
+            r#"{"HooksChanged":{}}"#,
         ];
         assert_eq!(travels.len(), known.len());
         for (message, json) in travels.into_iter().zip(known) {
@@ -487,6 +545,7 @@ mod tests {
             tenant: &"t".into(),
             name: &"c".into(),
             seq: NINE,
+            log: None,
             committed_at_us: 0,
             traceparent: None,
         };

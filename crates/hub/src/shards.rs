@@ -87,7 +87,7 @@ pub enum ShardItem {
         /// The reply.
         reply: Result<Reply, CommandError>,
     },
-    /// An event for one connection.
+    /// An event for one connection, which must not be lost.
     Event {
         /// The connection that gets the event.
         socket: SocketId,

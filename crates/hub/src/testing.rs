@@ -53,6 +53,8 @@ pub async fn hub_of(config: HubConfig, fanout: Arc<dyn Fanout>, sessions: Arc<dy
         conversations,
         sessions,
         fanout,
+        jobs: None,
+        webhooks: None,
         verifier: Arc::new(verifier.expect("a secret of 32 bytes")),
         tickets: TicketKey::from_secret(SECRET).expect("a secret of 32 bytes"),
         shards: Arc::new(NoShards),

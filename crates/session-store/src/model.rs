@@ -68,7 +68,8 @@ pub struct Beat {
 
 /// Position of an attach in the order of all attaches of its session, on all nodes. The attach with the highest stamp holds the
 /// session. A stamp is the time at which the attach began, in microseconds of Unix time by the store's clock, or one more than a stamp
-/// that it must exceed. Of two equal stamps, the one of the node whose name sorts last counts as higher.
+/// that it must exceed. A node gives its own attaches of a session different stamps, since the store tells them apart by nothing else. Of
+/// two equal stamps of different nodes, the one of the node whose name sorts last counts as higher.
 pub type Stamp = i64;
 
 /// A request to attach a session to a socket of a node.
@@ -220,7 +221,8 @@ pub struct EarlierAttach {
 pub struct Dropped {
     /// The session's id.
     pub session: String,
-    /// The stamp of the attach that ended. A later attach is not affected.
+    /// The stamp of the attach that ended. A later attach is not affected. 0 for the attach of a new session that broke off before it
+    /// had a stamp: no client knows that session.
     pub stamp: Stamp,
 }
 
@@ -308,7 +310,7 @@ pub struct SessionList {
 }
 
 /// A conversation, told apart from earlier and later ones of the same name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConversationKey {
     /// The conversation's tenant.
     pub tenant: TenantName,

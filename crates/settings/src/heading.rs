@@ -11,6 +11,8 @@ pub enum Heading {
     Tokens,
     /// Sessions and delivery.
     Delivery,
+    /// Webhooks and hooks that ask first.
+    Webhooks,
     /// Limits.
     Limits,
     /// Logs and traces.
@@ -19,11 +21,12 @@ pub enum Heading {
 
 impl Heading {
     /// All headings, in order.
-    pub const ALL: [Heading; 6] = [
+    pub const ALL: [Heading; 7] = [
         Heading::Node,
         Heading::Stores,
         Heading::Tokens,
         Heading::Delivery,
+        Heading::Webhooks,
         Heading::Limits,
         Heading::Telemetry,
     ];
@@ -35,6 +38,7 @@ impl Heading {
             Heading::Stores => "Redis and the database",
             Heading::Tokens => "Tokens",
             Heading::Delivery => "Sessions and delivery",
+            Heading::Webhooks => "Webhooks and hooks",
             Heading::Limits => "Limits (0: none, unless it says otherwise)",
             Heading::Telemetry => "Telemetry",
         }

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use starling_settings::{BadConfig, Name, Setting};
 
+use crate::capacity::{CapacityRequest, NUMBERS};
 use crate::check::CheckRequest;
 use crate::config::Values;
 use crate::doctor::DoctorRequest;
@@ -26,6 +27,8 @@ pub enum Subcommand {
     Check(CheckRequest),
     /// Examines the configuration and what the node depends on.
     Doctor(DoctorRequest),
+    /// Plans for a demand.
+    Capacity(CapacityRequest),
     /// Prints the effective configuration, or the reference of all settings.
     ShowConfig { markdown: bool },
 }
@@ -60,6 +63,15 @@ pub fn parse(
         Some(("doctor", doctor)) => Subcommand::Doctor(DoctorRequest {
             json: doctor.get_flag("json"),
             file: matches.get_one::<PathBuf>("config").cloned(),
+        }),
+        Some(("capacity", capacity)) => Subcommand::Capacity(CapacityRequest {
+            numbers: NUMBERS
+                .iter()
+                .filter_map(|number| Some((number.flag, *capacity.get_one::<f64>(number.flag)?)))
+                .collect(),
+            prices: capacity.get_one::<PathBuf>("prices").cloned(),
+            print_prices: capacity.get_flag("print_prices"),
+            json: capacity.get_flag("json"),
         }),
         Some(("config", config)) => Subcommand::ShowConfig { markdown: config.get_flag("markdown") },
         _ => Subcommand::Serve,
@@ -110,7 +122,8 @@ pub fn command() -> Command {
                 .help("TOML file with settings"),
         )
         .subcommand(with_settings(serve, Shown::InLongHelp))
-        .subcommands(others);
+        .subcommands(others)
+        .subcommand(capacity());
     with_settings(command, Shown::InLongHelp)
 }
 
@@ -166,6 +179,42 @@ fn doctor() -> Command {
     Command::new("doctor")
         .about("Examine configuration, database, Redis and limits, and say what to do")
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the findings as JSON"))
+}
+
+fn capacity() -> Command {
+    let numbers = NUMBERS.iter().map(|number| {
+        let argument = Arg::new(number.flag)
+            .long(number.flag)
+            .value_name("NUMBER")
+            .value_parser(clap::value_parser!(f64))
+            .help(number.help);
+        match number.default {
+            Some(default) => argument.default_value(default.to_string()),
+            None => argument.required_unless_present("print_prices"),
+        }
+    });
+    Command::new("capacity")
+        .about("Estimate nodes, Redis, PostgreSQL, bandwidth and money for a number of users")
+        .args(numbers)
+        .arg(
+            Arg::new("prices")
+                .long("prices")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("TOML file with prices of your own [default: examples]"),
+        )
+        .arg(
+            Arg::new("print_prices")
+                .long("print-prices")
+                .action(ArgAction::SetTrue)
+                .help("Print the examples of prices instead, to change them"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print JSON, with the constants that the estimate is made of"),
+        )
 }
 
 fn healthcheck() -> Command {

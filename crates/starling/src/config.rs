@@ -5,20 +5,30 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use starling_auth::Algorithm;
+use starling_database::postgres::PreparedStatements;
 use starling_fanout::TopicSettings;
 use starling_gateway::GatewayConfig;
 use starling_hub::HubConfig;
+use starling_job_service::JobSettings;
 use starling_model::{NAME_RULE, is_name};
 use starling_settings::{
     DAY_SECONDS, Loaded, Secret, Url, address, choice, count, list, optional_choice, parsed, path, seconds,
     secret, secret_url, secret_url_or, settings, switch, url,
 };
 use starling_telemetry::LogFormat;
+use starling_webhook_service::WebhookSettings;
 
 use crate::roles::Roles;
 
 /// The configuration, with what was given to get there.
 pub type Values = Loaded<Config>;
+
+/// When prepared statements are used.
+const PREPARED_STATEMENTS: [(&str, PreparedStatements); 3] = [
+    ("auto", PreparedStatements::Auto),
+    ("always", PreparedStatements::Always),
+    ("never", PreparedStatements::Never),
+];
 
 /// Where the metrics port is by default.
 const METRICS_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9090));
@@ -38,6 +48,10 @@ settings! {
         part tokens: TokenSettings = {}
         /// The meaning of commands.
         part hub: HubConfig = {}
+        /// Jobs.
+        part jobs: JobSettings = {}
+        /// Webhooks and hooks.
+        part webhooks: WebhookSettings = {}
         /// The history of topics.
         part topics: TopicHistory = {}
         /// Logs and traces.
@@ -81,8 +95,9 @@ settings! {
         setting read_url: Option<Url> = { Stores "database_read_url" secret_url(); "DATABASE_READ_URL" }
         /// Most connections to PostgreSQL, to the primary and to the replica each.
         setting pool_size: usize = { Stores "database_pool_size" count(50, 1..=1_000) }
-        /// Whether named prepared statements are used. They do not work with PgBouncer in transaction mode.
-        setting prepared_statements: bool = { Stores "database_prepared_statements" switch(false) }
+        /// Whether named prepared statements are used. They do not work with PgBouncer in transaction mode. `auto`: on connections
+        /// that lead to PostgreSQL without a pooler, where settings are made once per connection, too.
+        setting prepared_statements: PreparedStatements = { Stores "database_prepared_statements" choice(PreparedStatements::Auto, &PREPARED_STATEMENTS) }
         /// Whether a starting node brings the schema up to date. Otherwise `starling migrate` does.
         setting migrate: bool = { Stores "database_migrate" switch(true) }
         /// How long a starting node waits for the database.

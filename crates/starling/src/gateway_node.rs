@@ -8,7 +8,9 @@ use starling_auth::{ClaimNames, TicketKey, Verifier};
 use starling_conversation_store::ConversationStore;
 use starling_gateway::{Certificate, Gateway, GatewayConfig, Inboxes};
 use starling_hub::{Hub, HubConfig, HubParts, Shards};
+use starling_job_service::JobService;
 use starling_settings::BadConfig;
+use starling_webhook_service::WebhookService;
 use tokio::sync::watch;
 
 use crate::failure::Failure;
@@ -25,6 +27,14 @@ pub struct GatewayNode {
     claims: ClaimNames,
     own_secret: Option<Vec<u8>>,
     shards: usize,
+}
+
+/// What a node does for its clients beside conversations.
+pub struct Services {
+    /// Durable jobs.
+    pub jobs: Arc<JobService>,
+    /// Hooks that ask first.
+    pub webhooks: Arc<WebhookService>,
 }
 
 impl GatewayNode {
@@ -51,6 +61,7 @@ impl GatewayNode {
         self,
         config: HubConfig,
         conversations: Arc<dyn ConversationStore>,
+        services: Services,
         shared: Shared,
         drain: watch::Receiver<bool>,
         layers: &Layers,
@@ -63,6 +74,8 @@ impl GatewayNode {
             conversations,
             sessions: shared.sessions,
             fanout: shared.fanout,
+            jobs: Some(services.jobs),
+            webhooks: Some(services.webhooks),
             verifier: Arc::new(self.verifier),
             tickets: self.tickets,
             shards,

@@ -2,6 +2,7 @@
 //!
 //! The start, as a story: read the command line, check the whole configuration, open the ports, then begin to work.
 
+mod capacity;
 mod check;
 mod cli;
 mod config;
@@ -77,16 +78,21 @@ fn run(subcommand: &Subcommand, matches: ArgMatches, layers: &Layers) -> Result<
     if let Subcommand::ShowConfig { markdown: true } = subcommand {
         return print(&show_config::reference());
     }
+    // An estimate has nothing to do with the configuration of this node.
+    if let Subcommand::Capacity(request) = subcommand {
+        return print(&capacity::capacity(request)?);
+    }
     let values = cli::values(&matches)?;
     warn_of_unknown_variables(&values);
     let config = &values.settings;
     match subcommand {
+        Subcommand::Capacity(request) => print(&capacity::capacity(request)?),
         Subcommand::ShowConfig { .. } => {
             setup::Setup::check(config)?;
             print(&show_config::effective(&values))
         }
         Subcommand::Token(request) => print(&format!("{}\n", token::token(config, request)?)),
-        Subcommand::Migrate { restored } => migrate::migrate(config, *restored),
+        Subcommand::Migrate { restored } => migrate::migrate(config, *restored, layers),
         Subcommand::Healthcheck { ready } => healthcheck::healthcheck(config, *ready),
         Subcommand::Doctor(request) => doctor::doctor(&values, request),
         Subcommand::Check(request) => check::check(config, request),

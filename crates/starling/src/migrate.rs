@@ -2,6 +2,7 @@
 
 use anyhow::anyhow;
 
+use crate::Layers;
 use crate::config::Config;
 use crate::database::Database;
 use crate::failure::Failure;
@@ -9,15 +10,21 @@ use crate::output::print;
 use crate::process::{runtime, use_crypto};
 
 /// Brings the schema up to date. `restored`: also begins a new incarnation of the database, so that clients drop what it lacks.
-pub fn migrate(config: &Config, restored: bool) -> Result<(), Failure> {
-    let database = Database::read(config)?.migrating();
+pub fn migrate(config: &Config, restored: bool, layers: &Layers) -> Result<(), Failure> {
+    let database = Database::read(config)?.migrating().with_log_schema(layers.log_schema);
     runtime()?.block_on(async {
         use_crypto();
-        let store = database.open().await?;
-        database.wait_until_ready(&*store).await?;
-        print("the schema is up to date\n")?;
+        let stores = database.open().await?;
+        let newer = database.wait_until_ready(&stores).await?;
+        if newer.is_empty() {
+            print("the schema is up to date\n")?;
+        }
+        for newer in newer {
+            print(&format!("{newer}\n"))?;
+        }
         if restored {
-            let incarnation = store.reincarnate().await.map_err(|error| anyhow!("database_url: {error}"))?;
+            let incarnation =
+                stores.conversations.reincarnate().await.map_err(|error| anyhow!("database_url: {error}"))?;
             print(&format!(
                 "incarnation {incarnation} has begun: clients drop what they show and load it again\n"
             ))?;

@@ -6,15 +6,18 @@ use tokio::runtime::Runtime;
 use crate::failure::Failure;
 use crate::output::warn;
 
-/// Threads for the database, Redis and HTTP's waiting. Sockets have threads of their own.
-const CONTROL_THREADS: usize = 2;
+/// Most threads for the database, Redis and HTTP's waiting. Sockets have threads of their own. With a single processor there is one: a
+/// second would only add switches between the two.
+const CONTROL_THREADS_MAX: usize = 2;
 /// The most open files that are asked for. Each connection is one.
 const FILES_MAX: u64 = 1_048_576;
 
 /// Makes the runtime of everything but sockets.
 pub fn runtime() -> Result<Runtime, Failure> {
+    let processors = std::thread::available_parallelism().map_or(CONTROL_THREADS_MAX, usize::from);
+    let threads = processors.min(CONTROL_THREADS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CONTROL_THREADS)
+        .worker_threads(threads)
         .thread_name("control")
         .enable_all()
         .build()

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use starling_hub::essential;
+use starling_job_service::{Handlers, JobService, JobServiceParts, WorkerSetup};
 use starling_settings::BadConfig;
 use starling_telemetry::{Metrics, Telemetry};
+use starling_webhook_service::WebhookService;
+use tokio::runtime::Handle;
 
 use crate::config::Values;
 use crate::failure::Failure;
-use crate::gateway_node::GatewayNode;
+use crate::gateway_node::{GatewayNode, Services};
 use crate::probes::Probes;
 use crate::process::{raise_file_limit, runtime, use_crypto};
 use crate::reload::{ReadAgain, Reload};
@@ -31,7 +35,8 @@ async fn run(setup: Setup, values: Values, read_again: ReadAgain, layers: &Layer
     let Signals { mut drain, reload } = Signals::listen()?;
     let telemetry = Telemetry::install(&setup.telemetry).map_err(|error| BadConfig(error.to_string()))?;
     let metrics = Metrics::install(&setup.hub.version).map_err(|error| anyhow!("metrics: {error}"))?;
-    let log = setup.database.open().await?;
+    let database = setup.database.with_log_schema(layers.log_schema);
+    let stores = database.open().await?;
 
     // All ports are open before work begins: a mistake shows at once, and a client that comes early waits instead of failing.
     let gateway = match setup.keys {
@@ -47,8 +52,13 @@ async fn run(setup: Setup, values: Values, read_again: ReadAgain, layers: &Layer
     tokio::spawn(reloading.run(reload, values));
 
     let lease = setup.hub.lease();
+    let webhooks = WebhookService::new(stores.webhooks.clone(), &setup.webhooks, Handle::current())
+        .map_err(|error| BadConfig(error.to_string()))?;
     let opening = async {
-        setup.database.wait_until_ready(&*log).await?;
+        for newer in database.wait_until_ready(&stores).await? {
+            tracing::info!("a newer program has migrated the database: {newer}");
+        }
+        webhooks.learn_all().await;
         setup.redis.open(&lease).await
     };
     let opened = tokio::select! {
@@ -59,11 +69,40 @@ async fn run(setup: Setup, values: Values, read_again: ReadAgain, layers: &Layer
         tracing::info!("told to stop before serving");
         return Ok(());
     };
-    match gateway {
-        Some(node) => node.run(setup.hub, log.clone(), shared, drain, layers).await?,
-        None => worker::run(setup.hub, log.clone(), shared, probes, drain).await?,
+    let (runtime, log) = (Handle::current(), stores.conversations.clone());
+    essential::spawn(&runtime, "announce_messages", webhooks.clone().announce_forever(log));
+    essential::spawn(&runtime, "trim_deliveries", webhooks.clone().trim_forever());
+    if setup.roles.worker {
+        essential::spawn(&runtime, "deliver_webhooks", webhooks.clone().deliver_forever());
     }
-    log.close().await;
+    if gateway.is_none() {
+        essential::spawn(&runtime, "watch_webhooks", webhooks.clone().watch_forever());
+    }
+    let worker = setup.roles.worker.then(|| WorkerSetup {
+        node: setup.hub.node.clone(),
+        handlers: (layers.handlers)(Handlers::default()),
+    });
+    let jobs = JobService::new(JobServiceParts {
+        store: stores.jobs.clone(),
+        settings: setup.jobs,
+        worker,
+        runtime: Handle::current(),
+    });
+    match gateway {
+        Some(node) => {
+            node.run(
+                setup.hub,
+                stores.conversations.clone(),
+                Services { jobs, webhooks },
+                shared,
+                drain,
+                layers,
+            )
+            .await?;
+        }
+        None => worker::run(setup.hub, stores.conversations.clone(), jobs, shared, probes, drain).await?,
+    }
+    stores.conversations.close().await;
     let _ = tokio::task::spawn_blocking(move || telemetry.shutdown(FLUSH)).await;
     Ok(())
 }

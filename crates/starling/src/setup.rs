@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use starling_gateway::GatewayConfig;
 use starling_hub::HubConfig;
+use starling_job_service::JobSettings;
 use starling_settings::BadConfig;
 use starling_telemetry::{TelemetryConfig, check_dsn, check_filter};
+use starling_webhook_service::WebhookSettings;
 
 use crate::config::Config;
 use crate::database::{Database, log_reads_at_once};
@@ -13,6 +15,7 @@ use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::own_secret::OwnSecret;
 use crate::redis::Redis;
+use crate::roles::Roles;
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -29,10 +32,16 @@ pub struct Setup {
     pub metrics_listen: SocketAddr,
     /// Where Redis is.
     pub redis: Redis,
+    /// Durable jobs.
+    pub jobs: JobSettings,
+    /// Webhooks and hooks.
+    pub webhooks: WebhookSettings,
     /// Where the log is.
     pub database: Database,
     /// How tokens are checked; `None`: this node takes no clients.
     pub keys: Option<Keys>,
+    /// What the node does.
+    pub roles: Roles,
     /// Threads that own sockets.
     pub shards: usize,
 }
@@ -92,8 +101,11 @@ impl Setup {
             },
             metrics_listen: config.node.metrics_listen,
             redis: Redis::read(config)?,
+            jobs: config.jobs.clone(),
+            webhooks: config.webhooks.clone(),
             database,
             keys,
+            roles: config.node.roles,
             shards,
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use rustix::process::WaitOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
@@ -21,6 +22,9 @@ const IGNORED: [(&str, i32); 8] = [
     ("SIGXCPU", libc::SIGXCPU),
     ("SIGXFSZ", libc::SIGXFSZ),
 ];
+
+/// The id of the process that a container begins with.
+const FIRST: u32 = 1;
 
 /// What signals ask the node to do.
 pub struct Signals {
@@ -59,8 +63,17 @@ impl Signals {
                 tracing::info!(signal = name, "ignored a signal that this program does not use");
             })?;
         }
+        if std::process::id() == FIRST {
+            on_each("SIGCHLD", SignalKind::child(), reap)?;
+        }
         Ok(Signals { drain: drained, reload })
     }
+}
+
+/// Forgets the orphans that have ended. As the first process of a container, this program becomes the parent of processes that others
+/// started in it, and they stay in the list of processes until their parent asks how they ended. It starts none itself.
+fn reap() {
+    while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
 }
 
 /// Calls `react` at each signal of this kind.

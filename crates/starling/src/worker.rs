@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use starling_conversation_store::ConversationStore;
 use starling_hub::{HubConfig, Worker, WorkerParts};
+use starling_job_service::JobService;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -20,6 +21,7 @@ const LEAVE_MAX: Duration = Duration::from_secs(3);
 pub async fn run(
     config: HubConfig,
     conversations: Arc<dyn ConversationStore>,
+    jobs: Arc<JobService>,
     shared: Shared,
     probes: Probes,
     mut drain: watch::Receiver<bool>,
@@ -30,6 +32,7 @@ pub async fn run(
         conversations: conversations.clone(),
         sessions: shared.sessions.clone(),
         fanout: shared.fanout,
+        jobs: Some(jobs),
         runtime: Handle::current(),
     });
     worker.start().await.map_err(|error| anyhow!(error))?;

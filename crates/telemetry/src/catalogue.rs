@@ -63,8 +63,20 @@ pub struct Section {
 }
 
 /// All metrics, in the order of `docs/metrics.md`.
-pub const SECTIONS: &[Section] =
-    &[CONNECTIONS, COMMANDS, MESSAGES, DELIVERY, FANOUT, SESSION_STORE, STORE, LIMITS, NODE, PROCESS];
+pub const SECTIONS: &[Section] = &[
+    CONNECTIONS,
+    COMMANDS,
+    MESSAGES,
+    DELIVERY,
+    FANOUT,
+    SESSION_STORE,
+    STORE,
+    JOBS,
+    HOOKS,
+    LIMITS,
+    NODE,
+    PROCESS,
+];
 
 /// Connections, handshakes and sessions.
 pub const CONNECTIONS: Section = Section {
@@ -233,6 +245,29 @@ pub const FANOUT: Section = Section {
             &[],
         ),
         counter(
+            "starling_fanout_unwanted_total",
+            "Publications received about conversations that this node does not know.",
+            &[],
+        ),
+        gauge(
+            "starling_interest_conversations",
+            Unit::Count,
+            "Conversations that this node knows, of which the other nodes send it what happens.",
+            &[],
+        ),
+        gauge(
+            "starling_interest_known",
+            Unit::Count,
+            "Pairs of a conversation and another node that knows it, as this node was told.",
+            &[],
+        ),
+        gauge(
+            "starling_interest_uncertain_nodes",
+            Unit::Count,
+            "Other nodes that are sent everything, because it is not known which conversations they know.",
+            &[],
+        ),
+        counter(
             "starling_gaps_total",
             "Times that this node may have missed publications and checked its conversations in the log.",
             &[],
@@ -390,6 +425,76 @@ pub const STORE: Section = Section {
     ],
 };
 
+/// Caches in the process and in Redis.
+///
+/// No node has a cache yet, so the section is not among [`SECTIONS`] and not on the page.
+pub const CACHES: Section = Section {
+    title: "Caches",
+    metrics: &[
+        counter("starling_cache_hits_total", "Lookups that a level answered.", &[CACHE, CACHE_LEVEL]),
+        counter(
+            "starling_cache_misses_total",
+            "Lookups that a level could not answer.",
+            &[CACHE, CACHE_LEVEL],
+        ),
+        counter(
+            "starling_cache_outdated_total",
+            "Values that a level refused because they were older than a known change.",
+            &[CACHE, CACHE_LEVEL],
+        ),
+        counter(
+            "starling_cache_loads_total",
+            "Loads from the source, by outcome.",
+            &[CACHE, ("outcome", "`found`, `absent`, `failed`, `timed_out`")],
+        ),
+        histogram(
+            "starling_cache_load_seconds",
+            Unit::Seconds,
+            "Duration of a load from the source.",
+            &[CACHE],
+        ),
+        counter(
+            "starling_cache_early_refreshes_total",
+            "Entries that were loaded again shortly before they expired.",
+            &[CACHE],
+        ),
+        counter(
+            "starling_cache_gaps_total",
+            "Times that everything in the process was dropped because invalidations may have been missed.",
+            &[CACHE],
+        ),
+        counter("starling_cache_malformed_total", "Entries in Redis that could not be decoded.", &[CACHE]),
+        gauge(
+            "starling_cache_bytes",
+            Unit::Bytes,
+            "Approximate size of the values in the process.",
+            &[CACHE],
+        ),
+        gauge(
+            "starling_cache_pending_invalidations",
+            Unit::Count,
+            "Changed keys that Redis has not been told of because it was down.",
+            &[CACHE],
+        ),
+        counter("starling_cache_redis_errors_total", "Calls of caches to Redis that failed.", &[]),
+        counter(
+            "starling_cache_redis_refused_total",
+            "Calls of caches that failed at once because Redis is known to be down.",
+            &[],
+        ),
+        counter(
+            "starling_cache_redis_reconnects_total",
+            "Connections of caches to Redis that were replaced because the server was silent or had become a replica.",
+            &[],
+        ),
+        counter(
+            "starling_cache_redis_script_loads_total",
+            "Times that the caches' scripts had to be loaded into Redis.",
+            &[],
+        ),
+    ],
+};
+
 /// Refusals that keep one client from starving the rest.
 pub const LIMITS: Section = Section {
     title: "Limits",
@@ -439,6 +544,128 @@ pub const NODE: Section = Section {
     ],
 };
 
+/// Jobs.
+pub const JOBS: Section = Section {
+    title: "Jobs",
+    metrics: &[
+        gauge(
+            "starling_jobs",
+            Unit::Count,
+            "Jobs in the database by state, over all queues and tenants. Every node shows the same.",
+            &[(
+                "state",
+                "`scheduled`, `ready`, `running`, `done`, `failed` (all attempts failed: the dead letters), `cancelled`",
+            )],
+        ),
+        gauge(
+            "starling_jobs_oldest_ready_seconds",
+            Unit::Seconds,
+            "How long the first ready job of any queue has waited for a worker. Every node shows about the same.",
+            &[],
+        ),
+        counter("starling_jobs_enqueued_total", "Jobs that were added through this node.", &[]),
+        counter("starling_schedules_fired_total", "Jobs that this node added for schedules.", &[]),
+        counter("starling_jobs_taken_total", "Jobs that this node gave to workers outside.", &[]),
+        gauge(
+            "starling_jobs_running_here",
+            Unit::Count,
+            "Jobs of Starling's own queues that this node is doing. 0 on a node without the role `worker`.",
+            &[],
+        ),
+        counter(
+            "starling_job_attempts_total",
+            "Attempts that ended, by how.",
+            &[(
+                "outcome",
+                "`done`, `retried` (failed, and another attempt follows), `failed` (failed for good), `lost` (the worker had died, or its lease was over), `handed_back` (the worker had gone before it got the job, or was about to end), `late` (a report after the attempt was lost, which changed nothing)",
+            )],
+        ),
+        histogram(
+            "starling_job_wait_seconds",
+            Unit::Seconds,
+            "Time from a job's becoming ready to its being given to a worker.",
+            &[],
+        ),
+        histogram(
+            "starling_job_run_seconds",
+            Unit::Seconds,
+            "Time from a job's being given to a worker to the worker's report.",
+            &[],
+        ),
+        gauge("starling_job_workers_waiting", Unit::Count, "Workers that wait for jobs at this node.", &[]),
+        gauge(
+            "starling_job_worker_locked",
+            Unit::Flag,
+            "Whether other nodes notice at once if this node is killed while it does jobs. Otherwise they notice by its beats, after 3 s.",
+            &[],
+        ),
+        counter(
+            "starling_job_workers_dead_total",
+            "Workers inside nodes that this node found dead, by how.",
+            &[("noticed", "`lock` (its lock was gone: it was killed), `beats` (it had been silent for 3 s)")],
+        ),
+    ],
+};
+
+/// Webhooks, and hooks that ask first.
+pub const HOOKS: Section = Section {
+    title: "Webhooks and hooks",
+    metrics: &[
+        gauge("starling_webhooks", Unit::Count, "Webhooks of all tenants. Every node shows the same.", &[]),
+        counter(
+            "starling_webhook_deliveries_recorded_total",
+            "Deliveries that this node recorded: one for each event and webhook.",
+            &[],
+        ),
+        counter(
+            "starling_webhook_events_lost_total",
+            "Events that could not be recorded, so that no webhook is told of them.",
+            &[],
+        ),
+        counter(
+            "starling_webhook_attempts_total",
+            "Attempts to deliver that this node made, by what they came to.",
+            &[(
+                "outcome",
+                "`delivered`, `retried` (failed, and another attempt follows), `failed` (failed for good)",
+            )],
+        ),
+        histogram(
+            "starling_webhook_attempt_seconds",
+            Unit::Seconds,
+            "Time that an attempt to deliver took.",
+            &[],
+        ),
+        gauge(
+            "starling_webhook_attempts_under_way",
+            Unit::Count,
+            "Attempts to deliver that are under way.",
+            &[],
+        ),
+        gauge("starling_hooks", Unit::Count, "Hooks of all tenants. Every node shows the same.", &[]),
+        counter(
+            "starling_hook_questions_total",
+            "Questions to the backends of hooks, by what they came to.",
+            &[(
+                "outcome",
+                "`allowed`, `refused`, `failed` (no usable answer in time), `open` (not asked: the backend had failed several times in a row), `busy` (not asked: too many questions of its tenant were under way)",
+            )],
+        ),
+        histogram(
+            "starling_hook_question_seconds",
+            Unit::Seconds,
+            "Time from the beginning of a question to what it came to, including the wait for its turn.",
+            &[],
+        ),
+        gauge(
+            "starling_hook_questions_under_way",
+            Unit::Count,
+            "Questions that are under way or wait for their turn.",
+            &[],
+        ),
+    ],
+};
+
 /// The process, with the metric names that Prometheus' own client libraries use.
 pub const PROCESS: Section = Section {
     title: "The process",
@@ -463,7 +690,9 @@ pub const PROCESS: Section = Section {
     ],
 };
 
-const FANOUT_KINDS: &str = "`lane` (to all nodes), `topic`, `direct` (to one node)";
+const FANOUT_KINDS: &str = "`lane` (to all nodes), `nodes` (to those that a conversation concerns), `topic`, `direct` (a message to one node)";
+const CACHE: (&str, &str) = ("cache", "the name of the cache");
+const CACHE_LEVEL: (&str, &str) = ("level", "`process`, `redis`");
 const SESSION_STORE_COMMANDS: &str = "the call: `attach`, `beat`, `set_presence` and so on";
 const DATABASES: &str = "`postgres`, `sqlite`";
 

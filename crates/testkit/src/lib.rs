@@ -1,11 +1,12 @@
 //! The foundation of Starling's tests: real servers as child processes ([`redis`], [`postgres`], [`node`], [`balancer`]), faulty
 //! links between them ([`proxy`]), clients that know the protocol but not the code ([`client`], [`http`], [`token`]), an issuer of
 //! trusted keys ([`issuer`]), certificates and a way through TLS ([`tls`]), connections that race for one session ([`race`]), a collector of traces
-//! ([`collector`]), and a service that takes reports of errors ([`error_service`]).
+//! ([`collector`]), a backend that hooks and webhooks call ([`backend`]), and a service that takes reports of errors ([`error_service`]).
 //!
 //! Every server listens on a free port of the loopback, keeps its files in a temporary folder, and is ended by its own
 //! process id when its value is dropped. When the test's process dies, the kernel ends the servers too.
 
+pub mod backend;
 pub mod balancer;
 pub mod client;
 pub mod collector;

@@ -1,6 +1,6 @@
 //! Breaks Starling on purpose: real nodes under load, and faults in everything that can fail.
 //!
-//! `cargo xtask torture`, `cargo xtask storm` and `cargo xtask race` build and run this program.
+//! `cargo xtask torture`, `cargo xtask storm`, `cargo xtask race` and `cargo xtask upgrade` build and run this program.
 
 mod faults;
 mod race;
@@ -28,6 +28,8 @@ enum Command {
     Storm(storm::Arguments),
     /// Lets connections race for the same sessions, through several nodes and with Redis failing, and counts which one remains
     Race(race::Arguments),
+    /// Replaces nodes of the previous release by nodes of this one under load, goes back, and counts as `faults` does
+    Upgrade(faults::upgrade::Arguments),
 }
 
 #[tokio::main]
@@ -48,6 +50,7 @@ async fn run(command: Command) -> Result<bool> {
         Command::Faults(arguments) => faults::run(&arguments).await,
         Command::Storm(arguments) => storm::run(&arguments).await,
         Command::Race(arguments) => race::run(&arguments).await,
+        Command::Upgrade(arguments) => faults::upgrade::run(&arguments).await,
     }
 }
 

@@ -35,8 +35,8 @@ pub struct Arguments {
     /// How many new clients connect at that moment, beside those that come back
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=18_000))]
     newcomers: u32,
-    /// Handshakes per second that a node accepts, three for each session; 0 for no limit
-    #[arg(long, default_value_t = 6_000)]
+    /// A fixed limit on the handshakes per second that a node accepts, three for each session; 0 for none but its load
+    #[arg(long, default_value_t = 0)]
     rate: u32,
     /// Runs this program instead of the one beside this
     #[arg(long, value_name = "PATH")]
@@ -62,6 +62,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
     let cluster = Cluster::builder(left + 1)
         .program(program)
         .unlimited()
+        // The default.
+        .env("STARLING_LIMIT_CONNECT_WAIT_SECONDS", "5")
         .env("STARLING_LIMIT_HANDSHAKES_PER_SECOND", &arguments.rate.to_string())
         .env("STARLING_SHED_ABOVE_PERCENT", "0")
         .start()

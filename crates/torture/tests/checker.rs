@@ -40,7 +40,7 @@ async fn swapped_messages_are_found() -> Result<()> {
 
 #[tokio::test]
 async fn acknowledgements_before_the_commit_are_found() -> Result<()> {
-    // They show only when a node dies.
+    // They show when a node dies, and in a log that is read before they are written.
     found("early-ok", "kill-node", &["unkept"]).await
 }
 

@@ -3,6 +3,7 @@
 mod autobahn;
 mod dist;
 mod docs;
+mod excerpt;
 mod fuzz;
 mod install;
 mod kubernetes;
@@ -11,8 +12,10 @@ mod rust;
 mod schedule;
 mod step;
 mod test;
+mod upgrade;
 mod workspace;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -40,10 +43,20 @@ enum Command {
     Storm(Tool),
     /// Lets connections race for the same sessions, through several nodes and with Redis failing
     Race(Tool),
+    /// Replaces nodes of the previous release by nodes of this one under load, goes back, and counts as the torture does
+    Upgrade(upgrade::Arguments),
     /// Installs, scales, upgrades, kills, rolls back and uninstalls in a Kubernetes cluster, while clients talk
     Kubernetes(kubernetes::Arguments),
+    /// Runs all tests that start Docker, also those that take minutes: three nodes of Compose, and a Swarm
+    Containers,
     /// Counts the instructions of handshakes, commands and deliveries with callgrind
     Instructions(Tool),
+    /// Runs Starling beside Centrifugo, Socket.IO, socketioxide, Nchan, NATS and a bare limit program, and writes tables with ratios
+    Peers(Tool),
+    /// Measures how Starling's costs grow with members, sessions, load and nodes
+    Growth(Tool),
+    /// Writes the tables and charts of docs/performance.md anew from the results of both
+    Performance(Tool),
     /// Feeds everything that parses bytes from strangers with the inputs of a fuzzer
     Fuzz(fuzz::Arguments),
     /// Makes everything that a release consists of, in one folder, and lists the checks before it
@@ -79,12 +92,26 @@ fn run(command: Command) -> Result<bool> {
         Command::Autobahn(arguments) => autobahn::run(&arguments),
         Command::Cluster(tool) => tool.run("testkit", "cluster", true),
         Command::Torture(tool) => tool.run("torture", "faults", false),
-        Command::Storm(tool) => tool.run("torture", "storm", true),
+        // Its ten thousand clients must not be what takes the time.
+        Command::Storm(tool) => tool.start(&workspace::release_program("torture")?, "storm", true),
         Command::Race(tool) => tool.run("torture", "race", true),
+        Command::Upgrade(arguments) => upgrade::run(&arguments),
         Command::Kubernetes(arguments) => kubernetes::run(&arguments),
+        Command::Containers => {
+            install::packages()?;
+            workspace::build_debug()?;
+            rust::all_containers()
+        }
         Command::Instructions(tool) => {
             install::packages()?;
             tool.run("costs", "instructions", true)
+        }
+        Command::Peers(tool) => tool.measure("compare"),
+        Command::Growth(tool) => tool.measure("growth"),
+        Command::Performance(tool) => {
+            workspace::build_debug()?;
+            let status = workspace::debug_command("peers")?.arg("pages").args(tool.arguments).status()?;
+            Ok(status.success())
         }
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
@@ -93,20 +120,32 @@ fn run(command: Command) -> Result<bool> {
 }
 
 impl Tool {
+    /// Builds the load generator and the limit program as releases, then does what [`Tool::run`] does with `peers`.
+    fn measure(self, command: &str) -> Result<bool> {
+        install::packages()?;
+        workspace::build_load()?;
+        self.run("peers", command, true)
+    }
+
     /// Builds Starling and the tool, and runs the tool. Returns whether it succeeded.
     fn run(self, program: &str, command: &str, release_by_default: bool) -> Result<bool> {
+        workspace::build_debug()?;
+        self.start(&workspace::debug_program(program)?, command, release_by_default)
+    }
+
+    /// Builds Starling, and runs a tool that is built. Returns whether it succeeded.
+    fn start(self, tool: &Path, command: &str, release_by_default: bool) -> Result<bool> {
         let mut arguments = self.arguments;
         let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
         let names_program = given("--program") || given("--help");
         let release = given("--release") || (release_by_default && !given("--debug"));
         arguments
             .retain(|argument| argument != "--debug" && (argument != "--release" || command == "faults"));
-        workspace::build_debug()?;
         if !names_program {
             let starling = workspace::build_program(release)?;
             arguments.splice(0..0, ["--program".to_owned(), starling.display().to_string()]);
         }
-        let status = workspace::debug_program(program)?.arg(command).args(arguments).status()?;
+        let status = workspace::command(tool).arg(command).args(arguments).status()?;
         Ok(status.success())
     }
 }

@@ -14,7 +14,11 @@ use crate::{install, workspace};
 
 /// Test programs whose tests share servers and nodes: one start of PostgreSQL, Redis and three nodes serves all of `contract`. The profile
 /// `beside-shared` of cargo-nextest leaves them out.
-const SHARED: [&str; 3] = ["contract", "conformance", "postgres"];
+const SHARED: [&str; 5] = ["contract", "conformance", "jobs", "postgres", "webhooks"];
+/// The test program that starts Docker. `beside-shared` leaves it out, too.
+const CONTAINERS: &str = "containers";
+/// How many of its tests run at the same time.
+const CONTAINER_TESTS: &str = "3";
 /// The tests of these programs that start servers of their own, and run with cargo-nextest.
 const APART: &str = "balance::";
 /// Threads of a program whose tests share servers. They mostly wait.
@@ -37,7 +41,7 @@ pub fn list(print: Print<'_>) -> Outcome {
 fn write_lists(programs: &[String]) -> Result<()> {
     let folder = folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    for name in SHARED {
+    for name in SHARED.into_iter().chain([CONTAINERS]) {
         ensure!(programs.iter().any(|program| is_named(program, name)), "there is no test program {name}");
     }
     fs::write(folder.join("shared"), programs.join("\n")).context("note the test programs")?;
@@ -72,12 +76,37 @@ pub fn shared(print: Print<'_>) -> Outcome {
     };
     let programs = list.lines().filter(|program| SHARED.iter().any(|name| is_named(program, name)));
     programs.fold(Ok(()).into(), |outcome: Outcome, program| {
-        print(program);
-        let mut command = Command::new("timeout");
-        command.args(["--verbose", LIMIT]).arg(root().join(program)).current_dir(root());
-        command.args(["--quiet", "--test-threads", THREADS, "--skip", APART]);
-        outcome.and(Outcome::of(&command, print))
+        outcome.and(run(program, &["--quiet", "--test-threads", THREADS, "--skip", APART], print))
     })
+}
+
+/// Runs the tests that start Docker. Their output is shown, since it tells what this machine does not allow.
+pub fn containers(print: Print<'_>) -> Outcome {
+    let list = folder().and_then(|folder| fs::read_to_string(folder.join("shared")).context("read the list"));
+    let program = list.and_then(|list| {
+        let program = list.lines().find(|program| is_named(program, CONTAINERS)).map(str::to_owned);
+        program.context("there is no test program of containers")
+    });
+    match program {
+        Ok(program) => run(&program, &["--nocapture", "--test-threads", CONTAINER_TESTS], print),
+        Err(error) => Err(error).into(),
+    }
+}
+
+/// Runs the tests that start Docker, also those that take minutes. Returns whether all passed.
+pub fn all_containers() -> Result<bool> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["test", "--package", "starling-deployment", "--test", CONTAINERS, "--"]);
+    cargo.args(["--include-ignored", "--nocapture", "--test-threads", CONTAINER_TESTS]);
+    Ok(cargo.status().context("run cargo")?.success())
+}
+
+/// Runs a test program with these arguments.
+fn run(program: &str, arguments: &[&str], print: Print<'_>) -> Outcome {
+    print(program);
+    let mut command = Command::new("timeout");
+    command.args(["--verbose", LIMIT]).arg(root().join(program)).args(arguments).current_dir(root());
+    Outcome::of(&command, print)
 }
 
 /// Runs a command, and writes what it prints to a file.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::excerpt::Excerpt;
 use crate::output::Print;
 
 /// The longest time that one command may take. Single tests that hang are ended by the test runners.
@@ -38,31 +39,40 @@ impl Add for Count {
 pub struct Outcome {
     /// The tests in it.
     pub count: Count,
+    /// What its output says of failures.
+    pub excerpt: Excerpt,
     /// An error if it failed.
     pub result: Result<()>,
 }
 
 impl From<Result<()>> for Outcome {
     fn from(result: Result<()>) -> Self {
-        Self { count: Count::default(), result }
+        Self { count: Count::default(), excerpt: Excerpt::default(), result }
     }
 }
 
 impl Outcome {
     /// Runs a command, prints its output, and counts the tests in it.
     pub fn of(command: &Command, print: Print<'_>) -> Self {
-        let mut count = Count::default();
-        let result = show(command, print, &mut count).with_context(|| shown(command));
-        Self { count, result }
+        let mut outcome = Self::from(Ok(()));
+        let read = |line: &str, outcome: &mut Self| {
+            print(line);
+            outcome.count = outcome.count + count_of(line).unwrap_or_default();
+            outcome.excerpt.read(line);
+        };
+        let result = show(command, |line| read(line, &mut outcome)).with_context(|| shown(command));
+        Self { result, ..outcome }
     }
 
     /// This outcome together with that of a later command, which runs even if this one failed.
-    pub fn and(self, later: Self) -> Self {
-        Self { count: self.count + later.count, result: self.result.and(later.result) }
+    pub fn and(mut self, later: Self) -> Self {
+        self.excerpt.append(later.excerpt);
+        Self { count: self.count + later.count, excerpt: self.excerpt, result: self.result.and(later.result) }
     }
 }
 
-fn show(command: &Command, print: Print<'_>, count: &mut Count) -> Result<()> {
+/// Runs a command, and gives each line that it prints to `read_line`.
+fn show(command: &Command, mut read_line: impl FnMut(&str)) -> Result<()> {
     let (output, input) = std::io::pipe().context("make a pipe")?;
     let mut limited = Command::new("timeout");
     limited.args(["--foreground", "--kill-after=30", LIMIT]);
@@ -84,10 +94,7 @@ fn show(command: &Command, print: Print<'_>, count: &mut Count) -> Result<()> {
     let mut ended: Option<Instant> = None;
     loop {
         match lines.recv_timeout(LOOK) {
-            Ok(line) => {
-                print(&line);
-                *count = *count + count_of(&line).unwrap_or_default();
-            }
+            Ok(line) => read_line(&line),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }

@@ -1,7 +1,6 @@
 //! `cargo xtask test`: everything that has to hold before a change goes in.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,12 +9,13 @@ use anyhow::{Result, bail};
 use crate::output::{Print, print};
 use crate::schedule::{self, Ended, Step};
 use crate::step::{Count, Outcome};
-use crate::workspace::{cargo, debug_program, root, target};
+use crate::workspace::{cargo, debug_command, root, target};
 use crate::{autobahn, docs, install, rust};
 
-/// Folders with a `package.json`, whose scripts `test` and `test:…` are run.
-const JAVASCRIPT: [(&str, &[&str]); 2] =
-    [("clients/js", &["test", "test:node"]), ("crates/gateway/console-tests", &["test", "test:clients"])];
+/// The folder of the JavaScript client, with a `package.json`.
+const CLIENT: &str = "clients/js";
+/// The folder of the tests of the console page and of the clients in `docs/clients.md`.
+const CONSOLE_TESTS: &str = "crates/gateway/console-tests";
 
 /// Checks and tests everything, and installs what is missing for that.
 #[derive(clap::Args)]
@@ -30,7 +30,7 @@ pub struct Arguments {
 
 /// All steps in the order in which they are shown. What compiles or checks code runs one after the other, since cargo does one thing at
 /// a time in a build folder; the tests, which mostly wait, run beside it.
-static STEPS: [Step; 14] = [
+static STEPS: [Step; 17] = [
     step("install", &[], &[], |_| install::all().into()),
     step("format", &[], &[], format),
     step("dependencies", &["install"], &[], dependencies),
@@ -42,11 +42,20 @@ static STEPS: [Step; 14] = [
     step("generated-docs", &["build"], &[], |_| docs::check().into()),
     step("clippy", &[], &["list"], clippy),
     slow("rustdoc", &[], &["clippy"], rustdoc),
+    slow("containers", &["list"], &["rust-shared"], rust::containers),
     slow("torture", &["install", "build"], &["rust-shared"], torture),
     slow("autobahn", &["install", "build"], &["rust-shared"], autobahn::representative),
-    slow("clients/js", &["install", "build"], &["autobahn"], |print| javascript(0, print)),
-    // Its tests install the client's packages, too.
-    slow("console", &["install", "build"], &["clients/js"], |print| javascript(1, print)),
+    slow("packages", &["install"], &["rust-shared"], packages),
+    slow("console", &["packages", "build"], &["autobahn"], |print| {
+        javascript(CONSOLE_TESTS, &["test"], print)
+    }),
+    slow("clients/js", &["packages", "build"], &["autobahn"], |print| {
+        javascript(CLIENT, &["test", "test:node"], print)
+    }),
+    // It installs the client's packages anew.
+    slow("clients", &["packages", "build"], &["clients/js"], |print| {
+        javascript(CONSOLE_TESTS, &["test:clients"], print)
+    }),
 ];
 
 type Names = &'static [&'static str];
@@ -116,7 +125,7 @@ fn clippy(print: Print<'_>) -> Outcome {
 }
 
 fn torture(print: Print<'_>) -> Outcome {
-    of(debug_program("torture"), |torture| torture.args(["faults", "--short"]), print)
+    of(debug_command("torture"), |torture| torture.args(["faults", "--short"]), print)
 }
 
 fn rustdoc(print: Print<'_>) -> Outcome {
@@ -141,25 +150,26 @@ fn in_background(command: &Command) -> Command {
     nice
 }
 
-/// Runs the scripts of a folder beside a Redis and a PostgreSQL. They find the program in `STARLING_BIN`.
-fn javascript(folder: usize, print: Print<'_>) -> Outcome {
-    let (folder, scripts) = JAVASCRIPT[folder];
-    let folder = root().join(folder);
-    let installed =
-        Outcome::of(npm(&folder, &mut Command::new("npm")).args(["ci", "--no-audit", "--no-fund"]), print);
-    scripts.iter().fold(installed, |outcome, script| {
-        let with = debug_program("testkit").and_then(|mut testkit| {
+/// Installs the packages that the JavaScript tests need.
+fn packages(print: Print<'_>) -> Outcome {
+    [CLIENT, CONSOLE_TESTS].iter().fold(Ok(()).into(), |outcome: Outcome, folder| {
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(root().join(folder));
+        outcome.and(Outcome::of(&npm, print))
+    })
+}
+
+/// Runs scripts of a folder's `package.json`, each beside a Redis and a PostgreSQL. They find the program in `STARLING_BIN`.
+fn javascript(folder: &str, scripts: &[&str], print: Print<'_>) -> Outcome {
+    scripts.iter().fold(Ok(()).into(), |outcome: Outcome, script| {
+        let with = debug_command("testkit").and_then(|mut testkit| {
             testkit
                 .args(["with", "npm", "run", script])
                 .env("STARLING_BIN", target()?.join("debug/starling"));
             Ok(testkit)
         });
-        outcome.and(of(with, |testkit| npm(&folder, testkit), print))
+        outcome.and(of(with, |testkit| testkit.current_dir(root().join(folder)), print))
     })
-}
-
-fn npm<'a>(folder: &Path, command: &'a mut Command) -> &'a mut Command {
-    command.current_dir(folder)
 }
 
 /// The outcome of a command that has to be found first.
@@ -185,10 +195,11 @@ struct Summary {
 impl Summary {
     /// Adds a step. One that failed without a failed test (a check, a build, a runner that died) counts as one failure.
     fn add(&mut self, name: &str, took: Duration, outcome: Outcome) {
-        let Outcome { mut count, result } = outcome;
+        let Outcome { mut count, excerpt, result } = outcome;
         if let Err(error) = &result {
             count.failed = count.failed.max(1);
             let _ = writeln!(self.failures, "=== {name} failed: {error:#}");
+            excerpt.lines().iter().for_each(|line| _ = writeln!(self.failures, "{line}"));
         }
         let word = if count.failed == 0 { "ok" } else { "failed" };
         let _ = write!(self.lines, "{name:<20} {word:<6} {:>7.1} s", took.as_secs_f64());
@@ -230,7 +241,7 @@ mod tests {
         summary.add(
             "rust",
             Duration::ZERO,
-            Outcome { count: Count { passed: 5, failed: 0 }, result: Ok(()) },
+            Outcome { count: Count { passed: 5, failed: 0 }, ..Outcome::from(Ok(())) },
         );
         assert!(
             summary.failures.is_empty() && summary.text(Duration::ZERO).ends_with("\n\n5 passed, 0 failed")

@@ -43,11 +43,32 @@ pub fn build_program(release: bool) -> Result<PathBuf> {
     Ok(target()?.join(if release { "release" } else { "debug" }).join("starling"))
 }
 
-/// A program from the debug build.
-pub fn debug_program(name: &str) -> Result<Command> {
-    let mut command = Command::new(target()?.join("debug").join(name));
+/// Builds the load generator of the comparison and its limit program, which must be fast.
+pub fn build_load() -> Result<()> {
+    build(&["--release", "--package", "starling-peers-load", "--bins"])
+}
+
+/// Builds a tool of the workspace as a release, and returns its path.
+pub fn release_program(name: &str) -> Result<PathBuf> {
+    build(&["--release", "--package", &format!("starling-{name}"), "--bin", name])?;
+    Ok(target()?.join("release").join(name))
+}
+
+/// The path of a program from the debug build.
+pub fn debug_program(name: &str) -> Result<PathBuf> {
+    Ok(target()?.join("debug").join(name))
+}
+
+/// A command that runs a program of the debug build in the root of the workspace.
+pub fn debug_command(name: &str) -> Result<Command> {
+    Ok(command(&debug_program(name)?))
+}
+
+/// A command that runs a program in the root of the workspace.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(root());
-    Ok(command)
+    command
 }
 
 fn build(arguments: &[&str]) -> Result<()> {

@@ -1,6 +1,5 @@
 //! The result of a run: as text for the terminal, as JSON for programs, and as a page with charts.
 
-mod chart;
 mod page;
 mod text;
 

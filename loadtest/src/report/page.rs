@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::chart::{Chart, Line, Scale, escape};
+use starling_charts::{Chart, Line, Scale, escape};
+
 use super::{Report, in_short, per_second, text};
 use crate::measure::{Histogram, Observation, Second};
 
@@ -22,8 +23,9 @@ pub fn page(report: &Report<'_>) -> String {
     let verdict = if report.passed() { ("passed", "Passed") } else { ("failed", "Failed") };
     let mut out = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{name} – Starling load test</title><style>{STYLE}</style><main><header><p class=\"kicker\">Starling load test</p>\
+         <title>{name} – Starling load test</title><style>{STYLE}{}</style><main><header><p class=\"kicker\">Starling load test</p>\
          <h1>{name} <span class=\"{}\">{}</span></h1><p>{}</p><p class=\"short\">{}</p></header>",
+        starling_charts::STYLE,
         verdict.0,
         verdict.1,
         escape(&report.plan.scenario().about),
@@ -168,7 +170,7 @@ fn chart(
     scale: Scale,
     lines: impl IntoIterator<Item = Line>,
 ) -> Chart<'static> {
-    Chart { title, unit, scale, labels: Vec::new(), lines: lines.into_iter().collect() }
+    Chart { title, unit, scale, labels: Vec::new(), marks: Vec::new(), lines: lines.into_iter().collect() }
 }
 
 /// Time by percentile. Each step to the right leaves a tenth of the slower ones.
@@ -198,26 +200,23 @@ fn by_percentile(report: &Report<'_>) -> Chart<'static> {
         unit: "ms, logarithmic",
         scale: Scale::Logarithmic,
         labels: labels.filter(|(at, _)| *at <= right).collect(),
+        marks: Vec::new(),
         lines,
     }
 }
 
 const STYLE: &str = "
-:root{color-scheme:light dark;--ink:#16202b;--soft:#5d6b7a;--paper:#fff;--card:#f5f7f9;--rule:#dde3e9;--good:#1a7f4b;--bad:#b42318;
+:root{color-scheme:light dark;--ink:#16202b;--soft:#5d6b7a;--paper:#fff;--card:#f5f7f9;--mark:#f4c95d44;--rule:#dde3e9;--good:#1a7f4b;--bad:#b42318;
 --c0:#2563eb;--c1:#d97706;--c2:#b91c1c;--c3:#0f766e;--c4:#7c3aed;--c5:#475569}
-@media(prefers-color-scheme:dark){:root{--ink:#e6ebf0;--soft:#93a1b0;--paper:#11171d;--card:#1a222b;--rule:#2b3641;--good:#4ade80;--bad:#f87171;
+@media(prefers-color-scheme:dark){:root{--ink:#e6ebf0;--soft:#93a1b0;--paper:#11171d;--card:#1a222b;--mark:#f4c95d2b;--rule:#2b3641;--good:#4ade80;--bad:#f87171;
 --c0:#60a5fa;--c1:#fbbf24;--c2:#f87171;--c3:#2dd4bf;--c4:#a78bfa;--c5:#94a3b8}}
 *{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
 main{max-width:1180px;margin:0 auto;padding:32px 20px 64px}h1{font-size:30px;margin:0 0 8px}.kicker{color:var(--soft);margin:0;font-size:14px}
 h1 span{font-size:15px;font-weight:600;vertical-align:middle;padding:3px 10px;border-radius:999px;border:1px solid currentColor;margin-left:8px}
-header p{margin:0}.short,small{color:var(--soft);font-weight:400}.passed{color:var(--good)}.failed{color:var(--bad)}
+header p{margin:0}.short{color:var(--soft);font-weight:400}.passed{color:var(--good)}.failed{color:var(--bad)}
 .doubt{border-left:4px solid var(--c1);background:var(--card);padding:10px 14px;margin:20px 0 0}
 dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:24px 0}
 dl div{background:var(--card);border-radius:10px;padding:12px 16px}dt{color:var(--soft);font-size:13px}dd{margin:0;font-size:22px;font-weight:600;font-variant-numeric:tabular-nums}
 table{border-collapse:collapse;width:100%;margin:0 0 24px}th,td{text-align:left;padding:6px 12px;border-bottom:1px solid var(--rule)}th{color:var(--soft);font-weight:500;font-size:13px}
 .number{text-align:right;font-variant-numeric:tabular-nums}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:20px}
-figure{margin:0;background:var(--card);border-radius:10px;padding:14px 16px}figcaption{font-weight:600;margin-bottom:6px}svg{width:100%;height:auto;display:block}
-.grid{stroke:var(--rule)}text{fill:var(--soft);font-size:12px}.y{text-anchor:end}.x{text-anchor:middle}.line{fill:none;stroke-width:2;stroke-linejoin:round;stroke:currentColor}
-.c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}.c5{color:var(--c5)}
-.legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;margin:6px 0 0;padding:0;font-size:13px}.legend li::before{content:'';display:inline-block;width:14px;height:3px;border-radius:2px;background:currentColor;margin-right:6px;vertical-align:middle}
 details{margin-top:20px}summary{cursor:pointer;color:var(--soft)}pre{overflow:auto;background:var(--card);border-radius:10px;padding:14px 16px;font-size:13px}";

@@ -1,5 +1,7 @@
 //! Numbering and inserting a batch of messages.
 
+mod fresh;
+
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
@@ -7,10 +9,25 @@ use starling_database::postgres::{Cause, Failed, Pool, Statement, column, to_ms}
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::announced::ToAnnounce;
 use crate::batch::{Parts, Refusals, seq_from_database};
 use crate::{Append, AppendError, Appended, Error};
 
-/// The function of the first migration. A changed one would get another name, so that old and new nodes can run side by side.
+/// One plan fits all batches, since every look-up has a fitting index. It is made once per connection: making it anew for each small batch,
+/// as the planner would, costs more than the batch. Statistics from when the tables were empty must not make it one that reads a whole table.
+pub(super) const PLANNER: &[(&str, &str)] = &[
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
+
+/// Appends messages none of which is in the log yet, to conversations that exist. Answers nothing otherwise.
+const APPEND_FRESH: &str =
+    "SELECT bases, times FROM starling_append_fresh($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+
+/// Appends any messages. A changed function would get another name, so that old and new nodes can run side by side.
 const APPEND: &str = "SELECT item, seq, id, at, duplicate FROM starling_append($1, $2, $3, $4, $5, $6, $7)";
 
 /// Returns those of these conversations whose rows are not locked.
@@ -101,14 +118,23 @@ async fn append_at_once(
     database: &Pool,
     batch: &[&Append],
 ) -> Result<Vec<Result<Appended, AppendError>>, Failed> {
-    let mut columns = Columns::with_capacity(batch.len());
-    for message in batch {
-        columns.push(message);
+    match fresh::append(database, batch).await? {
+        Some(appended) => Ok(appended),
+        None => append_any(database, batch).await,
     }
+}
+
+/// Appends messages some of which may be in the log already, or belong to no conversation.
+async fn append_any(
+    database: &Pool,
+    batch: &[&Append],
+) -> Result<Vec<Result<Appended, AppendError>>, Failed> {
+    let conversations: Vec<i64> = batch.iter().map(|message| message.conversation.get()).collect();
+    let columns = Columns::of(batch);
     let append = Statement {
         sql: APPEND,
         parameters: &[
-            (&columns.conversations, Type::INT8_ARRAY),
+            (&conversations, Type::INT8_ARRAY),
             (&columns.ids, Type::UUID_ARRAY),
             (&columns.senders, Type::TEXT_ARRAY),
             (&columns.keys, Type::TEXT_ARRAY),
@@ -118,14 +144,17 @@ async fn append_at_once(
         ],
     };
     // Whatever must be committed with the messages is a further statement of this transaction.
-    let answers = database.transaction(&[append]).await?;
+    let announced = ToAnnounce::of(batch);
+    let parameters = announced.parameters();
+    let statements: Vec<Statement<'_>> =
+        [append].into_iter().chain(announced.statement(&parameters)).collect();
+    let answers = database.transaction(&statements).await?;
     let rows = answers.first().map_or(&[][..], Vec::as_slice);
     Ok(in_order(rows, batch.len())?)
 }
 
-/// A batch as one array per column.
+/// The messages of a batch as one array per column.
 struct Columns<'a> {
-    conversations: Vec<i64>,
     ids: Vec<uuid::Uuid>,
     senders: Vec<&'a str>,
     keys: Vec<&'a str>,
@@ -135,26 +164,15 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn with_capacity(messages: usize) -> Self {
+    fn of(messages: &[&'a Append]) -> Self {
         Self {
-            conversations: Vec::with_capacity(messages),
-            ids: Vec::with_capacity(messages),
-            senders: Vec::with_capacity(messages),
-            keys: Vec::with_capacity(messages),
-            roles: Vec::with_capacity(messages),
-            contents: Vec::with_capacity(messages),
-            metadatas: Vec::with_capacity(messages),
+            ids: messages.iter().map(|message| message.id).collect(),
+            senders: messages.iter().map(|message| &*message.sender).collect(),
+            keys: messages.iter().map(|message| &*message.key).collect(),
+            roles: messages.iter().map(|message| message.role.as_str()).collect(),
+            contents: messages.iter().map(|message| &*message.content).collect(),
+            metadatas: messages.iter().map(|message| message.metadata.as_deref()).collect(),
         }
-    }
-
-    fn push(&mut self, message: &'a Append) {
-        self.conversations.push(message.conversation.get());
-        self.ids.push(message.id);
-        self.senders.push(&message.sender);
-        self.keys.push(&message.key);
-        self.roles.push(message.role.as_str());
-        self.contents.push(&message.content);
-        self.metadatas.push(message.metadata.as_deref());
     }
 }
 

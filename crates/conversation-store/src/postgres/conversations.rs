@@ -1,5 +1,6 @@
 //! Creating, reading, listing and deleting conversations.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use starling_database::postgres::{Parameter, Pool, column, to_ms, to_time};
@@ -21,11 +22,17 @@ const ERASE_MESSAGES_MAX: i64 = 5_000;
 /// Selects conversations with their members and read marks, for [`conversation`].
 macro_rules! with_members {
     ($which:literal) => {
+        with_members!("", "", $which)
+    };
+    ($column:literal, $from:literal, $which:literal) => {
         concat!(
             "SELECT c.id, c.name, c.owner, c.title, c.metadata, c.created_at, c.head, m.users, m.reads,
                     c.members_version, c.details_version,
-                    (SELECT starling_incarnation()) || '-' || coalesce(c.log, c.id::text)
-            FROM conversations c LEFT JOIN LATERAL (
+                    (SELECT starling_incarnation()) || '-' || coalesce(c.log, c.id::text)",
+            $column,
+            " FROM ",
+            $from,
+            "conversations c LEFT JOIN LATERAL (
                 SELECT array_agg(user_name ORDER BY user_name) AS users,
                        array_agg(read_seq ORDER BY user_name) AS reads
                 FROM members WHERE conversation_id = c.id
@@ -38,6 +45,11 @@ macro_rules! with_members {
 const CREATE: &str = "SELECT id, created, member FROM starling_create_within($1, $2, $3, $4, $5, $6, $7)";
 const OPEN: &str = with_members!("c.tenant = $1 AND c.name = $2");
 const OPEN_MANY: &str = with_members!("c.id = ANY($1)");
+const OPEN_NAMED: &str = with_members!(
+    ", item",
+    "unnest($1, $2) WITH ORDINALITY AS g (g_tenant, g_name, item) CROSS JOIN ",
+    "c.tenant = g_tenant AND c.name = g_name"
+);
 const UPDATE: &str = "
     UPDATE conversations SET title = CASE WHEN $2 THEN $3 ELSE title END,
                              metadata = CASE WHEN $4 THEN $5 ELSE metadata END
@@ -81,6 +93,23 @@ pub(super) async fn open(database: &Pool, tenant: &str, name: &str) -> Result<Op
     let parameters: [Parameter<'_>; 2] = [(&tenant, Type::TEXT), (&name, Type::TEXT)];
     let rows = incarnation::rows_with_log(database, OPEN, &parameters, 11).await?;
     rows.first().map(conversation).transpose()
+}
+
+/// Returns those of these conversations, given by tenant and name, that exist, by their places in the list.
+pub(super) async fn open_named(
+    database: &Pool,
+    names: &[(&str, &str)],
+) -> Result<HashMap<usize, Conversation>, Error> {
+    let (tenants, names): (Vec<&str>, Vec<&str>) = names.iter().copied().unzip();
+    let parameters = [(&tenants as _, Type::TEXT_ARRAY), (&names as _, Type::TEXT_ARRAY)];
+    let rows = incarnation::rows_with_log(database, OPEN_NAMED, &parameters, 11).await?;
+    rows.iter()
+        .map(|row| {
+            let item = from_database(column(row, 12)?);
+            let place = usize::try_from(item).unwrap_or(usize::MAX).saturating_sub(1);
+            Ok((place, conversation(row)?))
+        })
+        .collect()
 }
 
 pub(super) async fn open_many(database: &Pool, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error> {

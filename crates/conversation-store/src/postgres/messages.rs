@@ -96,7 +96,7 @@ pub(super) async fn heads(database: &Pool, ids: &[ConversationId]) -> Result<Vec
     rows.iter().map(head).collect()
 }
 
-fn message(row: &Row) -> Result<Message, Error> {
+pub(super) fn message(row: &Row) -> Result<Message, Error> {
     let role: &str = column(row, 3)?;
     Ok(Message {
         seq: seq_from_database(column(row, 0)?),

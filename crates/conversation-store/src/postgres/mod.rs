@@ -4,6 +4,7 @@
 //! statements. Work of several statements is a function in the database (`migrations/postgres`), so that it takes one round trip and one
 //! commit.
 
+mod announced;
 mod append;
 mod config;
 mod conversations;
@@ -12,13 +13,16 @@ mod incarnation;
 mod members;
 mod messages;
 mod nodes;
+mod opening;
 mod pools;
 mod users;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use starling_database::postgres::{check, is_current, migrate};
+use starling_database::Schema;
+use starling_database::postgres::{Pool, check, migrate, schema_status};
 
 pub use config::PostgresConfig;
 
@@ -27,16 +31,20 @@ use starling_model::{ConversationName, TenantName, UserName};
 use crate::metrics::{Metrics, Work};
 use crate::schema::SCHEMA;
 use crate::{
-    Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
-    ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange, NewConversation,
-    Page, PoolStatus, Range, ReadMark, Seq,
+    Added, Announced, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId,
+    ConversationList, ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange,
+    NewConversation, Page, PoolStatus, Range, ReadMark, SchemaStatus, Seq,
 };
+use opening::Opening;
 use pools::Pools;
 
 /// The log in PostgreSQL.
 pub struct PostgresStore {
-    pools: Pools,
+    pools: Arc<Pools>,
+    opening: Arc<Opening>,
     metrics: Metrics,
+    /// The migrations that this program knows.
+    schema: &'static Schema,
 }
 
 impl PostgresStore {
@@ -49,23 +57,36 @@ impl PostgresStore {
     #[expect(clippy::needless_pass_by_value, reason = "a store is made of its configuration")]
     pub fn connect(config: PostgresConfig) -> Result<Self, Error> {
         let metrics = Metrics::new("postgres");
-        let pools = Pools::new(&config, metrics.replica_fallbacks.clone())?;
-        Ok(Self { pools, metrics })
+        let pools = Arc::new(Pools::new(&config, metrics.replica_fallbacks.clone())?);
+        let opening = Opening::new(pools.clone());
+        Ok(Self { pools, opening, metrics, schema: &SCHEMA })
+    }
+
+    /// Takes these for the migrations that this program knows, instead of [`SCHEMA`].
+    #[must_use]
+    pub fn with_schema(self, schema: &'static Schema) -> Self {
+        Self { schema, ..self }
+    }
+
+    /// Returns the connections to the primary, for what else is kept in the same database.
+    #[must_use]
+    pub fn database(&self) -> Pool {
+        self.pools.primary.clone()
     }
 }
 
 #[async_trait]
 impl ConversationStore for PostgresStore {
     async fn migrate(&self) -> Result<(), Error> {
-        self.metrics.call(Work::Write, migrate(&self.pools.primary, &SCHEMA)).await
+        self.metrics.call(Work::Write, migrate(&self.pools.primary, self.schema)).await
     }
 
     async fn check(&self) -> Result<(), Error> {
-        self.metrics.call(Work::Read, check(&self.pools.primary, &SCHEMA)).await
+        self.metrics.call(Work::Read, check(&self.pools.primary, self.schema)).await
     }
 
-    async fn is_migrated(&self) -> Result<bool, Error> {
-        self.metrics.call(Work::Read, is_current(&self.pools.primary, &SCHEMA)).await
+    async fn schema_status(&self) -> Result<SchemaStatus, Error> {
+        self.metrics.call(Work::Read, schema_status(&self.pools.primary, self.schema)).await
     }
 
     async fn incarnation(&self) -> Result<String, Error> {
@@ -87,6 +108,14 @@ impl ConversationStore for PostgresStore {
         self.metrics.append(append::append(&self.pools.appends, batch)).await
     }
 
+    async fn announced(&self, limit: u16) -> Result<Vec<Announced>, Error> {
+        self.metrics.call(Work::Read, announced::announced(&self.pools.primary, limit)).await
+    }
+
+    async fn forget_announced(&self, positions: &[i64]) -> Result<(), Error> {
+        self.metrics.call(Work::Write, announced::forget(&self.pools.primary, positions)).await
+    }
+
     async fn create_within(
         &self,
         new: &NewConversation,
@@ -101,7 +130,7 @@ impl ConversationStore for PostgresStore {
         tenant: &TenantName,
         conversation: &ConversationName,
     ) -> Result<Option<Conversation>, Error> {
-        self.metrics.call(Work::Read, conversations::open(&self.pools.primary, tenant, conversation)).await
+        self.metrics.call(Work::Read, self.opening.open(tenant, conversation)).await
     }
 
     async fn open_many(&self, ids: &[ConversationId]) -> Result<Vec<Conversation>, Error> {

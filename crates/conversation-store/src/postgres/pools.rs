@@ -1,5 +1,5 @@
 use metrics::Counter;
-use starling_database::postgres::{Parameter, Pool};
+use starling_database::postgres::{Parameter, Pool, PoolConfig};
 use tokio_postgres::Row;
 
 use super::config::PostgresConfig;
@@ -21,7 +21,8 @@ impl Pools {
         let appends_max = config.append_pool_size();
         let primary_max = config.pool_size_max.saturating_sub(appends_max);
         let primary = Pool::new("primary", &config.url, &config.pool, primary_max)?;
-        let appends = Pool::new("appends", &config.url, &config.pool, appends_max)?.beside(&primary);
+        let of_appends = PoolConfig { settings: super::append::PLANNER, ..config.pool.clone() };
+        let appends = Pool::new("appends", &config.url, &of_appends, appends_max)?.beside(&primary);
         let replica = match &config.read_url {
             Some(url) => Some(Pool::new("replica", url, &config.pool, config.pool_size_max)?),
             None => None,

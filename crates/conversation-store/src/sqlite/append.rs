@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::RandomState;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::announced;
 use super::clock::now_ms;
 use crate::batch::{Refusals, seq_from_database};
 use crate::{Append, AppendError, Appended, ConversationId, Error};
@@ -150,6 +151,9 @@ fn insert(connection: &Connection, message: &Append, head: &mut Head) -> Result<
     if inserted > 0 {
         head.seq += 1;
         head.moved = true;
+        if message.announced {
+            announced::note(connection, message.conversation, head.seq)?;
+        }
         let seq = seq_from_database(head.seq);
         return Ok(Appended { id: message.id, seq, at_ms: head.at_ms, duplicate: false });
     }

@@ -66,7 +66,7 @@ pub(super) fn heads(connection: &Connection, ids: &[ConversationId]) -> Result<V
     Ok(heads)
 }
 
-fn message(row: &Row<'_>) -> Result<Message, Error> {
+pub(super) fn message(row: &Row<'_>) -> Result<Message, Error> {
     let role = text(row, 3)?;
     Ok(Message {
         seq: seq_from_database(row.get(0)?),

@@ -2,6 +2,7 @@
 //!
 //! Calls run on the threads of [`SqliteDatabase`], so that no thread of the asynchronous runtime ever waits for the disk.
 
+mod announced;
 mod append;
 mod clock;
 mod conversations;
@@ -13,9 +14,11 @@ mod row;
 mod users;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use starling_database::Schema;
 use starling_database::sqlite::SqliteDatabase;
 
 pub use starling_database::sqlite::{Durability, SqliteConfig};
@@ -25,15 +28,17 @@ use starling_model::{ConversationName, TenantName, UserName};
 use crate::metrics::{Metrics, Work};
 use crate::schema::SCHEMA;
 use crate::{
-    Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
-    ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange, NewConversation, Page,
-    PoolStatus, Range, ReadMark, Seq,
+    Added, Announced, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId,
+    ConversationList, ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange,
+    NewConversation, Page, PoolStatus, Range, ReadMark, SchemaStatus, Seq,
 };
 
 /// The log in an SQLite file.
 pub struct SqliteStore {
-    database: SqliteDatabase,
+    database: Arc<SqliteDatabase>,
     metrics: Metrics,
+    /// The migrations that this program knows.
+    schema: &'static Schema,
 }
 
 impl SqliteStore {
@@ -43,23 +48,35 @@ impl SqliteStore {
     /// # Errors
     /// [`Error::Address`] if the file can't be created or read, is in use by another program, or is no database.
     pub fn open(path: impl AsRef<Path>, config: SqliteConfig) -> Result<Self, Error> {
-        let database = SqliteDatabase::open(path.as_ref(), config)?;
-        Ok(Self { database, metrics: Metrics::new("sqlite") })
+        let database = Arc::new(SqliteDatabase::open(path.as_ref(), config)?);
+        Ok(Self { database, metrics: Metrics::new("sqlite"), schema: &SCHEMA })
+    }
+
+    /// Takes these for the migrations that this program knows, instead of [`SCHEMA`].
+    #[must_use]
+    pub fn with_schema(self, schema: &'static Schema) -> Self {
+        Self { schema, ..self }
+    }
+
+    /// Returns the open file, for what else is kept in it.
+    #[must_use]
+    pub fn database(&self) -> Arc<SqliteDatabase> {
+        self.database.clone()
     }
 }
 
 #[async_trait]
 impl ConversationStore for SqliteStore {
     async fn migrate(&self) -> Result<(), Error> {
-        self.metrics.call(Work::Write, self.database.migrate(&SCHEMA)).await
+        self.metrics.call(Work::Write, self.database.migrate(self.schema)).await
     }
 
     async fn check(&self) -> Result<(), Error> {
-        self.metrics.call(Work::Read, async { self.database.is_current(&SCHEMA).await.map(drop) }).await
+        self.schema_status().await.map(drop)
     }
 
-    async fn is_migrated(&self) -> Result<bool, Error> {
-        self.metrics.call(Work::Read, self.database.is_current(&SCHEMA)).await
+    async fn schema_status(&self) -> Result<SchemaStatus, Error> {
+        self.metrics.call(Work::Read, self.database.schema_status(self.schema)).await
     }
 
     async fn incarnation(&self) -> Result<String, Error> {
@@ -82,6 +99,17 @@ impl ConversationStore for SqliteStore {
         }
         let batch = batch.to_vec();
         self.metrics.append(self.database.write(move |database| append::append(database, &batch))).await
+    }
+
+    async fn announced(&self, limit: u16) -> Result<Vec<Announced>, Error> {
+        let call = self.database.read(move |database| announced::announced(database, limit));
+        self.metrics.call(Work::Read, call).await
+    }
+
+    async fn forget_announced(&self, positions: &[i64]) -> Result<(), Error> {
+        let positions = positions.to_vec();
+        let call = self.database.write(move |database| announced::forget(database, &positions));
+        self.metrics.call(Work::Write, call).await
     }
 
     async fn create_within(

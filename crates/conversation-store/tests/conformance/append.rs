@@ -236,3 +236,40 @@ pub async fn times_never_fall(place: Place) -> Result<()> {
     assert_eq!(append(&store, id, &["late"]).await?[0].at_ms, ahead_ms);
     Ok(())
 }
+
+pub async fn an_announced_message_is_noted_once_until_it_is_forgotten(place: Place) -> Result<()> {
+    let store = place.store().await?;
+    let (one, other) = (conversation(&store, "one").await?, conversation(&store, "other").await?);
+    ensure!(store.announced(10).await?.is_empty());
+    let announced = |conversation, key| Append { announced: true, ..message(conversation, key) };
+    let first = announced(one, "a");
+    store.append(&[first.clone(), message(one, "b"), announced(other, "c")]).await?;
+    // A retry is no second message, whether it is alone or beside a new one.
+    let again = || Append { id: uuid::Uuid::now_v7(), ..first.clone() };
+    store.append(&[again()]).await?;
+    store.append(&[again(), announced(one, "d")]).await?;
+
+    let noted = store.announced(10).await?;
+    let found: Vec<_> = noted
+        .iter()
+        .map(|noted| {
+            let message = noted.message.as_ref().map(|message| (message.seq.get(), &*message.content));
+            (&*noted.tenant, &*noted.conversation, message)
+        })
+        .collect();
+    let expected = [
+        ("t", "one", Some((1, "content of a"))),
+        ("t", "other", Some((1, "content of c"))),
+        ("t", "one", Some((3, "content of d"))),
+    ];
+    ensure!(found == expected, "{found:?}");
+    ensure!(noted[0].message.as_ref().map(|message| message.id) == Some(first.id));
+    ensure!(store.announced(1).await?.len() == 1, "the first ones");
+
+    store.forget_announced(&[noted[0].position, noted[2].position]).await?;
+    store.delete(other).await?;
+    while store.erase().await? {}
+    let rest = store.announced(10).await?;
+    ensure!(rest.len() == 1 && &*rest[0].conversation == "other" && rest[0].message.is_none(), "{rest:?}");
+    Ok(())
+}

@@ -153,6 +153,31 @@ pub async fn many_are_opened_in_one_call(place: Place) -> Result<()> {
     Ok(())
 }
 
+pub async fn each_of_many_who_open_at_once_gets_its_own(place: Place) -> Result<()> {
+    let store = place.store().await?;
+    let mut expected = Vec::new();
+    for number in 0..40 {
+        expected.push(Some(conversation(&store, &format!("c{number}")).await?));
+        expected.push(None);
+    }
+    let mut openers = JoinSet::new();
+    for (number, id) in expected.into_iter().enumerate() {
+        let store = store.clone();
+        // Each one that is there is followed by one that is not.
+        let name = if id.is_some() { format!("c{}", number / 2) } else { format!("no-c{number}") };
+        openers.spawn(async move {
+            let opened = store.open(&"t".into(), &name.as_str().into()).await?;
+            ensure!(opened.as_ref().map(|c| c.id) == id, "{name}: {opened:?}");
+            ensure!(opened.is_none_or(|c| *c.conversation == *name), "{name} has another name");
+            Ok(())
+        });
+    }
+    while let Some(opened) = openers.join_next().await {
+        opened??;
+    }
+    Ok(())
+}
+
 /// Appends run into the deletion; each is either before it, or told that the conversation is gone.
 pub async fn a_deletion_among_appends_leaves_nothing_behind(place: Place) -> Result<()> {
     let stores = [place.store().await?, place.store().await?];

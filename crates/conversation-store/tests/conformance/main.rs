@@ -36,6 +36,7 @@ macro_rules! conformance {
 
 conformance! {
     append:
+        an_announced_message_is_noted_once_until_it_is_forgotten,
         messages_are_numbered_in_the_order_of_the_batch,
         an_empty_batch_gets_no_answers,
         two_stores_at_once_leave_no_hole,
@@ -52,6 +53,7 @@ conformance! {
         title_and_metadata_change_separately,
         deleted_and_made_again_is_another,
         many_are_opened_in_one_call,
+        each_of_many_who_open_at_once_gets_its_own,
         many_created_at_once_stay_within_the_limit,
         a_deletion_among_appends_leaves_nothing_behind,
         lists_show_newest_activity_first,
@@ -90,7 +92,7 @@ conformance! {
         the_latest_sighting_stays;
     schema:
         many_stores_migrate_at_once,
-        a_newer_schema_is_refused,
+        a_newer_schema_is_used_unless_it_needs_a_newer_program,
         conversations_whose_owner_left_are_handed_on,
         a_checked_store_shows_its_pools;
 }

@@ -1,7 +1,7 @@
 //! Migrations and health.
 
 use anyhow::{Result, ensure};
-use starling_conversation_store::Error;
+use starling_conversation_store::{Error, SCHEMA};
 use tokio::task::JoinSet;
 
 use crate::place::{Place, append, conversation};
@@ -12,6 +12,7 @@ pub async fn many_stores_migrate_at_once(place: Place) -> Result<()> {
     for (kind, name) in [("TABLE", "starling_migrations"), ("TABLE", "members"), ("TABLE", "conversations")]
         .into_iter()
         .chain(["users", "messages", "erasures", "ended_sessions", "incarnation"].map(|name| ("TABLE", name)))
+        .chain([("TABLE", "announced_messages")])
     {
         place.run_sql(&format!("DROP {kind} {name}")).await?;
     }
@@ -19,6 +20,7 @@ pub async fn many_stores_migrate_at_once(place: Place) -> Result<()> {
     let _ = place.run_sql("DROP TABLE nodes").await;
     let functions = ["append", "create", "set_member", "delete", "erase", "incarnation", "origin", "server"];
     for name in functions.into_iter().chain([
+        "append_fresh",
         "reincarnate",
         "create_within",
         "add_member",
@@ -43,9 +45,22 @@ pub async fn many_stores_migrate_at_once(place: Place) -> Result<()> {
     Ok(())
 }
 
-pub async fn a_newer_schema_is_refused(place: Place) -> Result<()> {
+pub async fn a_newer_schema_is_used_unless_it_needs_a_newer_program(place: Place) -> Result<()> {
     place.close().await;
-    place.run_sql("INSERT INTO starling_migrations (version, name) VALUES (999, 'of tomorrow')").await?;
+    let newer = "INSERT INTO starling_migrations (version, name, oldest_program) VALUES";
+    let known = SCHEMA.version();
+    place.run_sql(&format!("{newer} ({}, 'adds', {known})", known + 1)).await?;
+    let store = place.store().await?;
+    store.check().await?;
+    store.migrate().await?;
+    let status = store.schema_status().await?;
+    ensure!(status.newer().is_some(), "{status:?}");
+    let id = conversation(&store, "c").await?;
+    assert_eq!(append(&store, id, &["a"]).await?[0].seq, 1);
+    drop(store);
+
+    place.close().await;
+    place.run_sql(&format!("{newer} (999, 'takes away', {})", known + 1)).await?;
     let store = place.store().await?;
     for refused in [store.check().await, store.migrate().await] {
         let Err(error) = refused else { anyhow::bail!("a schema of tomorrow was taken") };
@@ -80,6 +95,7 @@ pub async fn conversations_whose_owner_left_are_handed_on(place: Place) -> Resul
             "UPDATE members SET joined_at_ms = joined_at_ms - 60000 WHERE user_name = 'zoe'",
         )
         .await?;
+    place.run_sql("DROP TABLE announced_messages").await?;
     place.run_sql("DELETE FROM starling_migrations WHERE version >= 6").await?;
     let store = place.store().await?;
     store.migrate().await?;

@@ -3,5 +3,7 @@
 mod connecting;
 mod faults;
 mod options;
+mod previous_release;
 mod store;
+mod upgrade;
 mod waiting;

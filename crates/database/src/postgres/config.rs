@@ -1,6 +1,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// When named prepared statements are used. They save the server most of a small transaction's work, and do not work with a PgBouncer in
+/// transaction mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PreparedStatements {
+    /// On connections that lead to the server itself. There, the settings of transactions are made once per connection, too.
+    #[default]
+    Auto,
+    /// On all connections.
+    Always,
+    /// Never. Nothing is left on a connection.
+    Never,
+}
+
 /// Settings of a [`Pool`](super::Pool).
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
@@ -17,8 +30,10 @@ pub struct PoolConfig {
     /// PEM file of the authorities for `verify-ca` and `verify-full`, unless the URL has an `sslrootcert`. Without either, the authorities of
     /// the system and of browsers apply.
     pub ca_file: Option<PathBuf>,
-    /// Whether named prepared statements are used. They save some planning, but do not work with a PgBouncer in transaction mode.
-    pub prepared_statements: bool,
+    /// When statements and settings stay on a connection.
+    pub prepared_statements: PreparedStatements,
+    /// Settings of the server for all statements of the pool, as names and values.
+    pub settings: &'static [(&'static str, &'static str)],
 }
 
 impl Default for PoolConfig {
@@ -30,7 +45,8 @@ impl Default for PoolConfig {
             statement_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
             ca_file: None,
-            prepared_statements: false,
+            prepared_statements: PreparedStatements::Auto,
+            settings: &[],
         }
     }
 }

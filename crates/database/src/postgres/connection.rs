@@ -1,18 +1,19 @@
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool::managed::{Object, Pool};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
 use super::error;
+use super::session::{Session, Sessions};
 use super::tls_stream::Tls;
 use crate::Error;
 
 /// A connection in use. If it is dropped before it is given back, because the answer is late or the caller went away, an answer is still
 /// outstanding. Then the connection is closed, and the server is told to cancel the statement.
 pub(super) struct Connection {
-    object: Option<Object>,
+    object: Option<Object<Sessions>>,
     tls: Option<Tls>,
     cancel_timeout: Duration,
 }
@@ -20,7 +21,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Takes a connection from the pool, or opens one.
     pub(super) async fn take(
-        pool: &Pool,
+        pool: &Pool<Sessions>,
         tls: Option<&Tls>,
         cancel_timeout: Duration,
     ) -> Result<Self, Error> {
@@ -28,12 +29,12 @@ impl Connection {
         Ok(Self { object: Some(object), tls: tls.cloned(), cancel_timeout })
     }
 
-    pub(super) fn get(&self) -> Result<&Object, Error> {
-        self.object.as_ref().ok_or_else(gone)
+    pub(super) fn get(&self) -> Result<&Session, Error> {
+        self.object.as_deref().ok_or_else(gone)
     }
 
-    pub(super) fn get_mut(&mut self) -> Result<&mut Object, Error> {
-        self.object.as_mut().ok_or_else(gone)
+    pub(super) fn get_mut(&mut self) -> Result<&mut Session, Error> {
+        self.object.as_deref_mut().ok_or_else(gone)
     }
 
     /// Gives the connection back to the pool.

@@ -2,7 +2,8 @@
 
 use std::error::Error as StdError;
 
-use deadpool_postgres::{PoolError, TimeoutType};
+use deadpool::managed::{PoolError, TimeoutType};
+use tokio_postgres::error::SqlState;
 
 use crate::Error;
 
@@ -73,7 +74,7 @@ pub(super) fn of_query(error: &tokio_postgres::Error) -> Error {
 }
 
 /// Translates an error of the pool.
-pub(super) fn of_pool(error: &PoolError) -> Error {
+pub(super) fn of_pool(error: &PoolError<tokio_postgres::Error>) -> Error {
     match error {
         PoolError::Backend(error) => of_query(error),
         PoolError::Timeout(TimeoutType::Wait) => Error::Unavailable("all connections are in use".into()),
@@ -102,10 +103,15 @@ pub(super) fn chain(error: &dyn StdError) -> String {
     text
 }
 
-/// Returns whether the server refused a write because it is read-only. A primary that became a standby keeps its connections, while its address
-/// may lead to the new primary already.
-pub(super) fn is_of_a_read_only_server(error: &tokio_postgres::Error) -> bool {
-    error.code() == Some(&tokio_postgres::error::SqlState::READ_ONLY_SQL_TRANSACTION)
+/// Returns whether the connection is useless from now on. A primary that became a standby keeps its connections and refuses all writes, while
+/// its address may lead to the new primary already. A prepared statement may have been removed, or a migration may have changed what it returns.
+pub(super) fn spoils_the_connection(error: &tokio_postgres::Error) -> bool {
+    let spoiling = [
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+        SqlState::FEATURE_NOT_SUPPORTED,
+    ];
+    error.code().is_some_and(|code| spoiling.contains(code))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -137,6 +143,8 @@ fn of_code(code: &str) -> Kind {
 fn cause_of_code(code: &str) -> Cause {
     match code {
         "40001" | "40P01" => Cause::Conflict,
+        // A prepared statement that is not there any more.
+        "26000" => Cause::Conflict,
         // No lock within `lock_timeout`.
         "55P03" => Cause::Lock,
         // Cancelled, by `statement_timeout` or from a console; unsupported isolation level (SERIALIZABLE on a standby).
@@ -167,7 +175,7 @@ mod tests {
         {
             assert_eq!(cause_of_code(code), Cause::Row, "{code}");
         }
-        for code in ["40001", "40P01"] {
+        for code in ["40001", "40P01", "26000"] {
             assert_eq!(cause_of_code(code), Cause::Conflict, "{code}");
         }
         assert_eq!(cause_of_code("55P03"), Cause::Lock);

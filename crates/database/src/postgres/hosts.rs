@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Connect;
 use parking_lot::Mutex;
 use tokio::net::lookup_host;
 use tokio::task::JoinHandle;
@@ -29,6 +28,15 @@ const SEARCH_LIMITS: u32 = 4;
 const LAST_FOR: Duration = Duration::from_secs(30);
 /// PostgreSQL's port.
 const PORT: u16 = 5432;
+
+/// A client, and the task that works on its connection.
+pub(super) type Connected = (Client, JoinHandle<()>);
+
+/// Opens connections.
+pub(super) trait Connect: Send + Sync {
+    /// Opens a connection.
+    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Connected, Error>> + Send + '_>>;
+}
 
 /// Connects to the first host that answers, in the order of the URL. Each address of each host gets the same time for the whole set-up of a
 /// connection. So a host that accepts connections and then stays silent is skipped, too.
@@ -90,8 +98,7 @@ where
     T::TlsConnect: Sync + Send,
     <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
 {
-    // The parameter is the configuration that this was made of.
-    fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Result<Connected, Error>> + Send + '_>> {
+    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Connected, Error>> + Send + '_>> {
         let search = async move {
             let mut failure: Option<Error> = None;
             for position in self.order() {
@@ -113,9 +120,6 @@ where
         })
     }
 }
-
-/// A client, and the task that works on its connection.
-type Connected = (Client, JoinHandle<()>);
 
 impl<T> Hosts<T>
 where

@@ -1,7 +1,6 @@
 //! PostgreSQL: pools of connections to a server, and transactions that cost one round trip.
 //!
-//! It works through a PgBouncer in transaction mode, since it relies neither on the state of a session nor, by default, on named prepared
-//! statements.
+//! It works through a PgBouncer in transaction mode: statements and settings stay on a connection only where no pooler stands between.
 
 mod config;
 mod connection;
@@ -9,19 +8,23 @@ mod dsn;
 mod error;
 mod hosts;
 mod outage;
+mod own_session;
 mod pool;
+mod pooler;
 mod row;
 mod schema;
 mod server;
+mod session;
 mod statement;
 mod tls;
 mod tls_stream;
 mod trust;
 
-pub use config::PoolConfig;
+pub use config::{PoolConfig, PreparedStatements};
 pub use dsn::check_url;
 pub use error::{Cause, Failed};
+pub use own_session::OwnSession;
 pub use pool::Pool;
 pub use row::{column, to_ms, to_time};
-pub use schema::{check, is_current, migrate};
+pub use schema::{check, migrate, schema_status};
 pub use statement::{Parameter, Statement};

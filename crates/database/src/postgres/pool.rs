@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, QueueMode, RecyclingMethod, Runtime, Transaction};
+use deadpool::Runtime;
+use deadpool::managed::QueueMode;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_postgres::types::Type;
-use tokio_postgres::{IsolationLevel, NoTls, Row};
+use tokio_postgres::{IsolationLevel, NoTls, Row, Transaction};
 
 use super::config::PoolConfig;
 use super::connection::Connection;
@@ -17,6 +18,7 @@ use super::error::{self, Cause, Failed};
 use super::hosts::Hosts;
 use super::outage::{self, Outage};
 use super::server::Server;
+use super::session::{Session, Sessions, Settings};
 use super::statement::{Parameter, Statement};
 use super::tls_stream::Tls;
 use crate::{Error, PoolStatus};
@@ -26,17 +28,14 @@ use crate::{Error, PoolStatus};
 pub struct Pool {
     /// The pool's name.
     name: &'static str,
-    connections: deadpool_postgres::Pool,
+    connections: deadpool::managed::Pool<Sessions>,
     tls: Option<Tls>,
     statement_timeout: Duration,
-    prepared_statements: bool,
-    /// The statement that begins a transaction with Starling's settings.
+    /// The statement that begins a transaction with Starling's settings, where the connection does not have them.
     begin: Arc<str>,
     server: Server,
 }
 
-/// The part of a statement's time that it may wait for one lock. The rest is for its rows that are not locked.
-const LOCK_SHARE: u128 = 4;
 /// Limits how long a migration waits for a table's lock. It is tried again afterwards.
 const SHORT_LOCK_WAIT: &str = "SELECT set_config('lock_timeout', '2s', true)";
 /// Removes the time limits of the database and of the role for one transaction, since a migration may take long.
@@ -44,18 +43,6 @@ const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', true) FROM pg_settings W
     ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
 /// How often a write is repeated at once if it was rolled back because of another transaction, or cancelled before its settings applied.
 const REPEATS: usize = 4;
-
-/// Returns the statement that begins a transaction with Starling's settings, whatever the defaults of the database and of the role are. Other
-/// isolation levels roll back transactions that touch the same rows, and a short `statement_timeout` cancels statements that would finish in
-/// time. `default_transaction_read_only` is respected: hosters set it when the disk is full, and operators to freeze a database.
-fn begin(statement_timeout: Duration) -> String {
-    let timeout_ms = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
-    let lock_timeout_ms = (timeout_ms / LOCK_SHARE).max(1);
-    format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {timeout_ms}; \
-         SET LOCAL lock_timeout = {lock_timeout_ms}; SET LOCAL idle_in_transaction_session_timeout = 0"
-    )
-}
 
 impl Pool {
     /// Makes a pool of at most `size_max` connections, named after its server. Connects to nothing yet.
@@ -72,18 +59,19 @@ impl Pool {
         // The kernel also notices a silent server on connections that nobody waits for.
         dsn.config.tcp_user_timeout(config.statement_timeout.saturating_mul(2));
         let tls = dsn.tls(config.ca_file.as_deref())?;
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = match &tls {
+        let settings = Settings::of(config);
+        let begin = settings.begin();
+        let sessions = match &tls {
             Some(tls) => {
                 let hosts = Hosts::of(&dsn.config, tls.clone(), connect_timeout);
-                Manager::from_connect(dsn.config, hosts, recycling)
+                Sessions::new(hosts, settings, config.prepared_statements)
             }
             None => {
                 let hosts = Hosts::of(&dsn.config, NoTls, connect_timeout);
-                Manager::from_connect(dsn.config, hosts, recycling)
+                Sessions::new(hosts, settings, config.prepared_statements)
             }
         };
-        let connections = deadpool_postgres::Pool::builder(manager)
+        let connections = deadpool::managed::Pool::builder(sessions)
             .max_size(size_max.max(1))
             .wait_timeout(Some(config.wait_timeout))
             // `Hosts` limits the time of each attempt.
@@ -99,8 +87,7 @@ impl Pool {
             connections,
             tls,
             statement_timeout: config.statement_timeout,
-            prepared_statements: config.prepared_statements,
-            begin: begin(config.statement_timeout).into(),
+            begin: begin.into(),
             server: Server::new(name),
         };
         pool.close_idle_connections(config.idle_timeout);
@@ -120,14 +107,13 @@ impl Pool {
     /// Any [`Error`] but [`Error::Unsupported`].
     pub async fn rows(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Error> {
         let statement = Statement { sql, parameters };
-        let mut answer = match self.server.reads_need_transaction() {
-            true => self.committed_rows(statement).await,
-            false => self.answer(statement).await,
-        };
+        let mut answer = self.read(statement).await;
         let by_defaults = |failed: &Failed| matches!(failed.cause, Cause::Defaults | Cause::Lock);
-        if !self.server.reads_need_transaction() && answer.as_ref().is_err_and(by_defaults) {
+        if answer.as_ref().is_err_and(by_defaults) && !self.server.reads_need_transaction() {
             self.server.note_that_reads_need_transaction();
-            answer = self.committed_rows(statement).await;
+            answer = self.read(statement).await;
+        } else if answer.as_ref().is_err_and(|failed| failed.cause == Cause::Conflict) {
+            answer = self.read(statement).await;
         }
         Ok(self.noted(answer)?)
     }
@@ -195,6 +181,10 @@ impl Pool {
         }
     }
 
+    pub(super) fn sessions(&self) -> &Sessions {
+        self.connections.manager()
+    }
+
     pub(super) fn server(&self) -> &Server {
         &self.server
     }
@@ -211,17 +201,18 @@ impl Pool {
         }
     }
 
-    /// Runs one statement without a transaction of its own.
-    async fn answer(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failed> {
+    /// Runs one statement that only reads.
+    async fn read(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failed> {
         let connection = self.connection().await?;
-        let object = connection.get()?;
-        let ask = async { self.ready(object, statement).await?.rows(object).await };
+        let session = connection.get()?;
+        let ask = async {
+            if !session.is_settled() && self.server.reads_need_transaction() {
+                return self.commit_on(session, &[statement]).await.map(of_one);
+            }
+            Ready::new(session, statement).await?.rows(session).await
+        };
         let answer = timeout(self.statement_timeout, ask).await;
         self.finish(connection, answer.ok())
-    }
-
-    async fn committed_rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failed> {
-        self.committed(&[statement]).await.map(of_one)
     }
 
     /// Runs statements as one transaction.
@@ -234,37 +225,29 @@ impl Pool {
     /// Sends all statements at once, in this order, so that it is one round trip.
     async fn commit_on(
         &self,
-        connection: &Object,
+        session: &Session,
         statements: &[Statement<'_>],
     ) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
+        if let ([statement], true) = (statements, session.is_settled()) {
+            // The server makes it a transaction of its own, and answers when it is committed.
+            return Ok(vec![Ready::new(session, *statement).await?.rows(session).await?]);
+        }
         let mut ready = Vec::with_capacity(statements.len());
         for statement in statements {
-            ready.push(self.ready(connection, *statement).await?);
+            ready.push(Ready::new(session, *statement).await?);
         }
+        let begin = if session.is_settled() { "BEGIN" } else { &*self.begin };
         let (begun, answers, committed) = tokio::join!(
             biased;
-            connection.batch_execute(&self.begin),
-            join_all(ready.iter().map(|statement| statement.rows(connection))),
+            session.batch_execute(begin),
+            join_all(ready.iter().map(|statement| statement.rows(session))),
             // This rolls back if a statement failed.
-            connection.batch_execute("COMMIT"),
+            session.batch_execute("COMMIT"),
         );
         begun?;
         let rows = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
         committed?;
         Ok(rows)
-    }
-
-    async fn ready<'a>(
-        &self,
-        connection: &Object,
-        statement: Statement<'a>,
-    ) -> Result<Ready<'a>, tokio_postgres::Error> {
-        if !self.prepared_statements {
-            return Ok(Ready { statement, prepared: None });
-        }
-        let types: Vec<Type> = statement.parameters.iter().map(|(_, kind)| kind.clone()).collect();
-        let prepared = Some(connection.prepare_typed_cached(statement.sql, &types).await?);
-        Ok(Ready { statement, prepared })
     }
 
     fn finish<T>(
@@ -275,7 +258,7 @@ impl Pool {
         let Some(answer) = answer else {
             return Err(Failed::of_server(self.late(self.statement_timeout)));
         };
-        if answer.as_ref().is_err_and(error::is_of_a_read_only_server) {
+        if answer.as_ref().is_err_and(error::spoils_the_connection) {
             connection.discard();
         } else {
             connection.give_back();
@@ -336,15 +319,20 @@ struct Ready<'a> {
     prepared: Option<tokio_postgres::Statement>,
 }
 
-impl Ready<'_> {
-    async fn rows(&self, connection: &Object) -> Result<Vec<Row>, tokio_postgres::Error> {
+impl<'a> Ready<'a> {
+    async fn new(session: &Session, statement: Statement<'a>) -> Result<Self, tokio_postgres::Error> {
+        let prepared = session.prepared(statement).await?;
+        Ok(Self { statement, prepared })
+    }
+
+    async fn rows(&self, session: &Session) -> Result<Vec<Row>, tokio_postgres::Error> {
         let Statement { sql, parameters } = self.statement;
         match &self.prepared {
             Some(prepared) => {
                 let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
-                connection.query(prepared, &values).await
+                session.query(prepared, &values).await
             }
-            None => connection.query_typed(sql, parameters).await,
+            None => session.query_typed(sql, parameters).await,
         }
     }
 }

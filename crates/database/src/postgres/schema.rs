@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Row, Transaction};
 
 use super::error;
 use super::pool::Pool;
 use super::row::column;
 use super::statement::Parameter;
-use crate::{Error, Schema};
+use crate::migration::Applied;
+use crate::{Error, Schema, SchemaStatus};
 
 /// The oldest version that the tests run against.
 const SERVER_VERSION_MIN: i32 = 15;
@@ -24,13 +25,15 @@ const ENCODING: &str = "UTF8";
 const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
     current_setting('server_encoding'), current_database(), current_setting('synchronous_commit')";
 // Not to_regclass, which may use a cache that does not have another node's migration yet.
-const HAS_HISTORY: &str = "SELECT EXISTS (
-    SELECT FROM pg_class WHERE relname = $1 AND relkind = 'r' AND pg_table_is_visible(oid))";
+const HISTORY: &str = "SELECT EXISTS (
+        SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'oldest_program' AND NOT a.attisdropped)
+    FROM pg_class c WHERE c.relname = $1 AND c.relkind = 'r' AND pg_table_is_visible(c.oid)";
 
 /// Checks that the server and the schema can be used.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if the server is too old or its encoding can't hold every text, or if the schema is newer than this program.
+/// [`Error::Unsupported`] if the server is too old or its encoding can't hold every text, or if the schema is newer than this
+/// program, which can't use it.
 pub async fn check(database: &Pool, schema: &Schema) -> Result<(), Error> {
     for row in database.rows(SERVER, &[]).await? {
         let (number, name): (i32, &str) = (column(&row, 0)?, column(&row, 1)?);
@@ -52,23 +55,21 @@ pub async fn check(database: &Pool, schema: &Schema) -> Result<(), Error> {
             )));
         }
     }
-    is_current(database, schema).await.map(drop)
+    schema_status(database, schema).await.map(drop)
 }
 
-/// Returns whether the schema is up to date.
+/// Returns how the schema of the database compares with this one.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if it is newer than this program.
-pub async fn is_current(database: &Pool, schema: &Schema) -> Result<bool, Error> {
-    let mut version = 0;
-    for row in database.rows(HAS_HISTORY, &[(&schema.history, Type::TEXT)]).await? {
-        if column(&row, 0)? {
-            for row in database.rows(&version_of(schema), &[]).await? {
-                version = column(&row, 0)?;
-            }
+/// [`Error::Unsupported`] if it is newer than this program, which can't use it.
+pub async fn schema_status(database: &Pool, schema: &Schema) -> Result<SchemaStatus, Error> {
+    let mut applied = Applied::default();
+    if !database.rows(HISTORY, &[(&schema.history, Type::TEXT)]).await?.is_empty() {
+        for row in database.rows(&applied_of(schema), &[(&schema.version(), Type::INT4)]).await? {
+            applied = read_applied(&row)?;
         }
     }
-    Ok(schema.missing_after(version)?.is_empty())
+    schema.compare(applied)
 }
 
 /// Applies all missing migrations in one transaction. Nodes that start at the same time wait for each other.
@@ -84,37 +85,64 @@ pub async fn migrate(database: &Pool, schema: &Schema) -> Result<(), Error> {
 
 async fn apply(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), Error> {
     let failed = |error: tokio_postgres::Error| error::of_query(&error);
-    let has_history: [Parameter<'_>; 1] = [(&schema.history, Type::TEXT)];
-    let history = transaction.query_typed(HAS_HISTORY, &has_history).await.map_err(failed)?;
-    let mut version = 0;
-    match history.first().map(|row| column::<bool>(row, 0)).transpose()? {
-        Some(true) => {
-            for row in transaction.query_typed(&version_of(schema), &[]).await.map_err(failed)? {
-                version = column(&row, 0)?;
-            }
+    let history: [Parameter<'_>; 1] = [(&schema.history, Type::TEXT)];
+    let history = transaction.query_typed(HISTORY, &history).await.map_err(failed)?;
+    let is_complete = history.first().map(|row| column::<bool>(row, 0)).transpose()?;
+    let mut applied = Applied::default();
+    if is_complete.is_some() {
+        let known: [Parameter<'_>; 1] = [(&schema.version(), Type::INT4)];
+        for row in transaction.query_typed(&applied_of(schema), &known).await.map_err(failed)? {
+            applied = read_applied(&row)?;
         }
-        _ => transaction.batch_execute(&create_history_of(schema)).await.map_err(failed)?,
     }
-    for migration in schema.missing_after(version)? {
+    let missing = schema.missing_in(applied)?;
+    match is_complete {
+        None => transaction.batch_execute(&create_history_of(schema)).await.map_err(failed)?,
+        Some(false) if !missing.is_empty() => {
+            transaction.batch_execute(&complete_history_of(schema)).await.map_err(failed)?;
+        }
+        Some(_) => {}
+    }
+    for migration in missing {
         transaction.batch_execute(migration.postgres).await.map_err(failed)?;
-        let note: [Parameter<'_>; 2] = [(&migration.version, Type::INT4), (&migration.name, Type::TEXT)];
+        let oldest = schema.oldest_program(migration.version);
+        let note: [Parameter<'_>; 3] =
+            [(&migration.version, Type::INT4), (&migration.name, Type::TEXT), (&oldest, Type::INT4)];
         transaction.query_typed(&note_of(schema), &note).await.map_err(failed)?;
         tracing::info!(version = migration.version, name = migration.name, "migrated the database");
     }
     Ok(())
 }
 
-fn version_of(schema: &Schema) -> String {
-    format!("SELECT coalesce(max(version), 0) FROM {}", schema.history)
+fn read_applied(row: &Row) -> Result<Applied, Error> {
+    Ok(Applied { version: column(row, 0)?, oldest_program: column(row, 1)? })
 }
 
-fn create_history_of(schema: &Schema) -> String {
+/// The newest version, and the oldest program that can use what was applied after `$1`. A row that does not tell needs a program that knows its
+/// migration. The JSON of a row has the column only where the table has it.
+fn applied_of(schema: &Schema) -> String {
     format!(
-        "CREATE TABLE {} (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+        "SELECT coalesce(max(version), 0),
+            max(coalesce((to_jsonb(history) ->> 'oldest_program')::int, version)) FILTER (WHERE version > $1)
+         FROM {} AS history",
         schema.history
     )
 }
 
+fn create_history_of(schema: &Schema) -> String {
+    format!(
+        "CREATE TABLE {} (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(),
+            oldest_program integer)",
+        schema.history
+    )
+}
+
+/// For a history that was made before migrations told which programs can use them. Nodes that start meanwhile wait for the end of the
+/// transaction.
+fn complete_history_of(schema: &Schema) -> String {
+    format!("ALTER TABLE {} ADD COLUMN oldest_program integer", schema.history)
+}
+
 fn note_of(schema: &Schema) -> String {
-    format!("INSERT INTO {} (version, name) VALUES ($1, $2)", schema.history)
+    format!("INSERT INTO {} (version, name, oldest_program) VALUES ($1, $2, $3)", schema.history)
 }

@@ -16,7 +16,7 @@ use rusqlite::Connection;
 
 pub use config::{Durability, SqliteConfig};
 
-use crate::{Error, PoolStatus, Schema};
+use crate::{Error, PoolStatus, Schema, SchemaStatus};
 use file::DatabaseFile;
 use readers::Readers;
 use writer::Writer;
@@ -73,18 +73,18 @@ impl SqliteDatabase {
         self.writer.write(work).await
     }
 
-    /// Returns whether the schema is up to date.
+    /// Returns how the schema of the file compares with this one.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if it is newer than this program.
-    pub async fn is_current(&self, schema: &'static Schema) -> Result<bool, Error> {
-        self.read(|connection| schema::is_current(connection, schema)).await
+    /// [`Error::Unsupported`] if it is newer than this program, which can't use it.
+    pub async fn schema_status(&self, schema: &'static Schema) -> Result<SchemaStatus, Error> {
+        self.read(|connection| schema::status(connection, schema)).await
     }
 
     /// Applies what the schema lacks: all of it or nothing.
     ///
     /// # Errors
-    /// Those of [`Self::is_current`], and of the migrations.
+    /// Those of [`Self::schema_status`], and of the migrations.
     pub async fn migrate(&self, schema: &'static Schema) -> Result<(), Error> {
         self.write(|connection| schema::migrate(connection, schema)).await
     }

@@ -33,7 +33,7 @@ fn the_chart_renders_what_was_reviewed() -> Result<()> {
 }
 
 /// Dashboards are reviewed as files, not once more in a rendering.
-fn shorten_dashboards(manifest: &mut Manifest) {
+pub fn shorten_dashboards(manifest: &mut Manifest) {
     if manifest.0["metadata"]["labels"]["grafana_dashboard"].is_string()
         && let Some(data) = manifest.0["data"].as_object_mut()
     {

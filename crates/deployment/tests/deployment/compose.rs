@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde_yaml_ng::{Mapping, Value};
 use starling_deployment::{repository, run};
+use starling_testkit::programs;
 
 const FILES: [&str; 3] =
     ["deploy/compose/one-node.yaml", "deploy/compose/three-nodes.yaml", "deploy/swarm/stack.yaml"];
@@ -14,6 +15,47 @@ const FILES: [&str; 3] =
 fn haproxy_accepts_its_configuration() -> Result<()> {
     // `-c` only checks. Host names are resolved later, since the containers exist only in Compose.
     run("haproxy", ["-c", "-f", "deploy/compose/haproxy.cfg"]).map(drop)
+}
+
+#[test]
+fn every_file_is_right_for_the_specification_and_a_typo_is_found() -> Result<()> {
+    for file in FILES {
+        let compose = read(file)?;
+        check_schema(&compose).with_context(|| file.to_owned())?;
+        let (name, _) = mapping(&compose, "services")?.into_iter().next().context("a service")?;
+        for (key, value) in [("stop_grace_periods", Value::from("40s")), ("ports", Value::from(8080))] {
+            let mut bad = compose.clone();
+            bad["services"][&name][key] = value;
+            let refusal = check_schema(&bad).err().with_context(|| format!("{file}: {key} was accepted"))?;
+            ensure!(format!("{refusal:#}").contains(key), "{file}: {refusal:#}");
+        }
+    }
+    Ok(())
+}
+
+/// Checks a file with the schema of the Compose specification, which the npm package dclint contains.
+fn check_schema(compose: &Value) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("compose.json");
+    fs::write(&file, serde_json::to_string(compose)?)?;
+    let helm = programs::find("helm4")?;
+    let tools = helm.ancestors().nth(2).context("the folder of tools")?;
+    let schema = tools.join("npm/node_modules/dclint/schemas/compose.schema.json");
+    let script = "import json, sys, jsonschema\n\
+                  files = [json.load(open(name)) for name in sys.argv[1:]]\n\
+                  errors = list(jsonschema.Draft7Validator(files[0]).iter_errors(files[1]))\n\
+                  sys.exit('\\n'.join(f'{error.json_path}: {error.message}' for error in errors) or 0)";
+    let [schema, file] = [&schema, &file].map(|path| path.to_str().context("a path in UTF-8"));
+    run("python", ["-c", script, schema?, file?]).map(drop)
+}
+
+#[test]
+fn the_load_balancer_asks_the_name_servers_of_its_container() -> Result<()> {
+    // Docker and Podman have them at different addresses.
+    let balancer = fs::read_to_string(repository("deploy/compose/haproxy.cfg"))?;
+    ensure!(balancer.contains("\n  parse-resolv-conf\n"), "HAProxy does not read resolv.conf");
+    ensure!(!balancer.contains("nameserver"), "HAProxy asks a name server of its own");
+    Ok(())
 }
 
 #[test]

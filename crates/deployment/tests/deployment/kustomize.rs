@@ -8,22 +8,26 @@ use starling_deployment::chart::{Values, manifests};
 use starling_deployment::golden;
 use starling_deployment::manifests::{Manifest, kustomize, text};
 
+use crate::chart::shorten_dashboards;
 use crate::{every_rendering, find, ids};
 
 /// The base and the overlays.
-pub const FOLDERS: [&str; 5] = [
+pub const FOLDERS: [&str; 6] = [
     "base",
     "overlays/one-node",
     "overlays/three-nodes",
     "overlays/production",
     "overlays/production/migrate",
+    "overlays/production-monitored",
 ];
 
 #[test]
 fn kustomize_makes_what_was_reviewed() -> Result<()> {
     for folder in FOLDERS {
         let name = folder.trim_start_matches("overlays/").replace('/', "-");
-        golden::compare(&format!("kustomize-{name}.yaml"), &text(&kustomize(folder)?)?)?;
+        let mut manifests = kustomize(folder)?;
+        manifests.iter_mut().for_each(shorten_dashboards);
+        golden::compare(&format!("kustomize-{name}.yaml"), &text(&manifests)?)?;
     }
     Ok(())
 }
@@ -51,13 +55,26 @@ fn three_nodes_are_what_helm_makes_for_a_trial() -> Result<()> {
 
 #[test]
 fn production_is_what_helm_makes_for_production() -> Result<()> {
-    let values = Values::default()
-        .set("secrets.existingSecret=starling,autoscaling.enabled=true,config.trusted_proxies=10.244.0.0/16")
-        .set("ingress.enabled=true,ingress.className=nginx,ingress.controller=nginx")
-        .set("ingress.hosts={chat.example.com},ingress.tls[0].secretName=chat-tls,ingress.tls[0].hosts={chat.example.com}");
     let mut kustomized = kustomize("overlays/production")?;
     kustomized.extend(kustomize("overlays/production/migrate")?);
+    assert_alike(&manifests(&production())?, &kustomized, &[])
+}
+
+#[test]
+fn monitored_production_is_what_helm_makes_with_all_of_its_monitoring() -> Result<()> {
+    let values = production()
+        .set("metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true")
+        .set("metrics.dashboards.enabled=true");
+    let mut kustomized = kustomize("overlays/production-monitored")?;
+    kustomized.extend(kustomize("overlays/production/migrate")?);
     assert_alike(&manifests(&values)?, &kustomized, &[])
+}
+
+fn production() -> Values {
+    Values::default()
+        .set("secrets.existingSecret=starling,autoscaling.enabled=true,config.trusted_proxies=10.244.0.0/16")
+        .set("ingress.enabled=true,ingress.className=nginx,ingress.controller=nginx")
+        .set("ingress.hosts={chat.example.com},ingress.tls[0].secretName=chat-tls,ingress.tls[0].hosts={chat.example.com}")
 }
 
 #[test]
@@ -110,11 +127,17 @@ fn without_traces(manifest: &Manifest) -> Manifest {
     let mut manifest = manifest.clone();
     let is_hashed = matches!(manifest.kind(), "ConfigMap" | "Secret");
     if is_hashed && let Some(name) = manifest.0["metadata"]["name"].as_str() {
-        let plain = name.split('-').next().unwrap_or(name).to_owned();
-        manifest.0["metadata"]["name"] = plain.into();
+        manifest.0["metadata"]["name"] = without_hash(name).into();
     }
     clean(&mut manifest.0);
     manifest
+}
+
+/// A name without the hash that kustomize puts behind it.
+fn without_hash(name: &str) -> String {
+    let hash = |end: &str| end.len() == 10 && end.chars().all(|c| "bcdfghkmt2456789".contains(c));
+    let plain = name.rsplit_once('-').filter(|(_, end)| hash(end)).map(|(plain, _)| plain);
+    plain.unwrap_or(name).to_owned()
 }
 
 fn clean(value: &mut Value) {
@@ -136,7 +159,7 @@ fn clean(value: &mut Value) {
             for (reference, key) in [("configMap", "name"), ("secret", "secretName")] {
                 if let Some(Value::String(name)) = map.get_mut(reference).and_then(|named| named.get_mut(key))
                 {
-                    *name = name.split('-').next().unwrap_or_default().to_owned();
+                    *name = without_hash(name);
                 }
             }
             if let Some(Value::String(file)) = map.get_mut("starling.toml") {

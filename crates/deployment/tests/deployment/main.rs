@@ -9,6 +9,7 @@ mod kustomize;
 mod load_balancers;
 mod metrics;
 mod refused;
+mod restore_drill;
 mod rules;
 mod schemas;
 mod security;

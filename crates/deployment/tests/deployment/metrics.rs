@@ -14,9 +14,10 @@ use starling_testkit::node::Cluster;
 use crate::expressions::{self, Selector};
 
 /// Metrics of others, and who serves them.
-const OF_OTHERS: [(&str, &str); 9] = [
+const OF_OTHERS: [(&str, &str); 10] = [
     ("up", "Prometheus itself"),
     ("container_memory_working_set_bytes", "cAdvisor, in the kubelet"),
+    ("kube_cronjob_status_last_successful_time", "kube-state-metrics"),
     ("kube_horizontalpodautoscaler_spec_max_replicas", "kube-state-metrics"),
     ("kube_horizontalpodautoscaler_status_current_replicas", "kube-state-metrics"),
     ("kube_pod_container_resource_limits", "kube-state-metrics"),

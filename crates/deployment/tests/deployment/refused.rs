@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use starling_deployment::chart::{Values, render};
 
 /// Values on top of those of a file in `ci/`, and what the message has to name.
-const REFUSED: [(&str, &str, &[&str]); 37] = [
+const REFUSED: [(&str, &str, &[&str]); 38] = [
     // Unknown keys, on each level.
     ("plain", "replicas=3", &["replicas"]),
     ("plain", "image.tags=1", &["image", "tags"]),
@@ -46,6 +46,11 @@ const REFUSED: [(&str, &str, &[&str]); 37] = [
     ("gateway-keda", "secrets.present={databaseUrl}", &["secrets.present", "ticketSecret"]),
     ("gateway-keda", "secrets.external.storeName=", &["secrets.external", "storeName"]),
     ("gateway-keda", "jwt.algorithm=", &["jwt.algorithm"]),
+    (
+        "production",
+        "metrics.prometheusRule.omit={StarlingBackupMising}",
+        &["metrics.prometheusRule.omit", "StarlingBackupMising"],
+    ),
     ("production", "ingress.hosts=null", &["ingress.hosts"]),
     ("tls", "config.tls_key_file=", &["config.tls_certificate_file", "config.tls_key_file"]),
     ("plain", "updateStrategy.maxSurge=0", &["updateStrategy.maxSurge", "updateStrategy.maxUnavailable"]),

@@ -13,8 +13,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use super::names::Channel;
-use super::scripts::Scripts;
 use super::shared::Shared;
+use super::topics::{OlderNodes, Scripts};
 use crate::Error;
 
 /// The most commands that wait for a connection.
@@ -32,6 +32,7 @@ pub(super) struct Clients {
     reader: Client,
     cluster: bool,
     pub(super) scripts: Scripts,
+    pub(super) older_nodes: OlderNodes,
     /// Notified when the link must be closed.
     pub(super) teardown: Notify,
 }
@@ -55,15 +56,25 @@ impl Clients {
         )?;
         verify_version(&reader).await?;
         let cluster = shared.address.is_cluster();
-        Ok((
-            Self { publisher, reader, cluster, scripts: Scripts::default(), teardown: Notify::new() },
-            subscriber,
-        ))
+        let clients = Self {
+            publisher,
+            reader,
+            cluster,
+            scripts: Scripts::default(),
+            older_nodes: OlderNodes::default(),
+            teardown: Notify::new(),
+        };
+        Ok((clients, subscriber))
     }
 
     /// Returns the name of the command that publishes.
     pub(super) fn publish_name(&self) -> &'static str {
         if self.cluster { "SPUBLISH" } else { "PUBLISH" }
+    }
+
+    /// Returns the argument of PUBSUB that counts a channel's subscribers.
+    pub(super) fn count_name(&self) -> &'static str {
+        if self.cluster { "SHARDNUMSUB" } else { "NUMSUB" }
     }
 
     /// Returns the command that publishes a frame.

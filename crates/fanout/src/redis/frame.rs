@@ -3,10 +3,12 @@
 //! ```text
 //! header        0xff, version 1, kind, length of the origin (1 byte), origin
 //! publications  header, count (4 bytes), then each: partition (2 bytes), length (4 bytes) and body
-//! topics        header, count (4 bytes), then each: offset (8 bytes), length (2 bytes) and tenant,
-//!               length (2 bytes) and topic, length (4 bytes) and body. In place of the origin, which is not
-//!               needed here, a zero and for each publication the tag of its epoch (2 bytes). Nodes of older
-//!               versions write their origin there, and skip the tags
+//! topics        header, count (4 bytes), then each: stamp (8 bytes), length (2 bytes) and tenant,
+//!               length (2 bytes) and topic, length (4 bytes) and body. The origin is empty. The stamp is the
+//!               offset (6 bytes) and the tag of its epoch (2 bytes)
+//! older topics  the same with the whole offset (8 bytes) in place of the stamp. In place of the origin, a zero
+//!               and for each publication the tag of its epoch (2 bytes). Nodes of still older versions write
+//!               their origin there, and skip the tags
 //! direct        header, body
 //! probe         header, nonce (8 bytes)
 //! check         header, session (8 bytes), channel (2 bytes)
@@ -16,7 +18,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::{PARTITIONS, Publication};
+use crate::{EpochTag, PARTITIONS, Publication};
 
 const MARK: u8 = 0xff;
 const VERSION: u8 = 1;
@@ -27,14 +29,19 @@ const ORIGIN: usize = 4;
 pub(super) const ORIGIN_MAX: usize = u8::MAX as usize;
 
 const PUBLICATIONS: u8 = 1;
-const TOPICS: u8 = 2;
-/// The header of a frame of topics' publications. The script in Redis adds the rest.
-pub(super) const TOPICS_HEADER: &[u8] = &[MARK, VERSION, TOPICS];
-/// The most tags that a frame of topics' publications has room for.
+const OLDER_TOPICS: u8 = 2;
+/// The beginning of a frame of topics' publications for nodes of an older version. The script in Redis adds the rest.
+pub(super) const OLDER_TOPICS_HEADER: &[u8] = &[MARK, VERSION, OLDER_TOPICS];
+/// The most tags that such a frame has room for.
 pub(super) const TAGS_MAX: usize = (ORIGIN_MAX - 1) / 2;
 const DIRECT: u8 = 3;
 const PROBE: u8 = 4;
 const CHECK: u8 = 5;
+const TOPICS: u8 = 6;
+/// The header of a frame of topics' publications. The script in Redis adds the rest.
+pub(super) const TOPICS_HEADER: &[u8] = &[MARK, VERSION, TOPICS, 0];
+/// The number of bits of a stamp that are the offset.
+const OFFSET_BITS: u32 = 48;
 
 /// Writes frames of one origin.
 pub(super) struct Writer {
@@ -46,8 +53,11 @@ pub(super) struct Writer {
 pub(super) enum Frame {
     /// Publications, and their expected number.
     Publications(u32, Items),
-    /// Publications of topics, their expected number, and the tags of their epochs if there are any.
-    Topics(u32, Items, Option<Bytes>),
+    /// Publications of topics, and their expected number.
+    Topics(u32, Items),
+    /// Publications of topics as nodes of an older version know them, their expected number, and the tags of their epochs if there are
+    /// any.
+    OlderTopics(u32, Items, Option<Bytes>),
     /// A message to this node only.
     Direct(Bytes),
     /// A probe of this node.
@@ -64,9 +74,17 @@ pub(super) struct Items {
     rest: Bytes,
 }
 
+/// A publication inside a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    pub(super) partition: u16,
+    pub(super) body: Bytes,
+}
+
 /// A publication of a topic inside a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TopicItem {
+    pub(super) epoch: Option<EpochTag>,
     pub(super) offset: u64,
     pub(super) tenant: Bytes,
     pub(super) topic: Bytes,
@@ -93,7 +111,7 @@ impl Writer {
         let size: usize = publications.iter().map(|publication| 6 + publication.body.len()).sum();
         let mut frame = self.begin(PUBLICATIONS, 4 + size);
         frame.put_u32_le(publications.len() as u32);
-        for Publication { partition, body } in publications {
+        for Publication { partition, body, .. } in publications {
             frame.put_u16_le(*partition % PARTITIONS);
             frame.put_u32_le(body.len() as u32);
             frame.put_slice(body);
@@ -128,14 +146,17 @@ impl Writer {
     }
 }
 
-/// Returns the names of a topic in the form that a frame has between offset and body.
-pub(super) fn topic_names(tenant: &str, topic: &str) -> Bytes {
-    let mut names = BytesMut::with_capacity(4 + tenant.len() + topic.len());
+/// Appends the names of a topic in the form that a frame has between stamp and body.
+pub(super) fn put_topic_names(out: &mut BytesMut, tenant: &str, topic: &str) {
     for name in [tenant, topic] {
-        names.put_u16_le(name.len() as u16);
-        names.put_slice(name.as_bytes());
+        out.put_u16_le(name.len() as u16);
+        out.put_slice(name.as_bytes());
     }
-    names.freeze()
+}
+
+/// Returns the offset in a stamp, and the tag of its epoch.
+pub(super) fn read_stamp(stamp: u64) -> (u64, EpochTag) {
+    (stamp & ((1 << OFFSET_BITS) - 1), EpochTag((stamp >> OFFSET_BITS) as u16))
 }
 
 impl Frame {
@@ -152,7 +173,8 @@ impl Frame {
         let mut items = Items { rest: frame.split_off(body) };
         match kind {
             PUBLICATIONS => Ok(Self::Publications(items.u32()?, items)),
-            TOPICS => Ok(Self::Topics(items.u32()?, items, tags)),
+            TOPICS => Ok(Self::Topics(items.u32()?, items)),
+            OLDER_TOPICS => Ok(Self::OlderTopics(items.u32()?, items, tags)),
             DIRECT => Ok(Self::Direct(items.rest)),
             PROBE => Ok(Self::Probe(items.u64()?)),
             CHECK => Ok(Self::Check { session: items.u64()?, channel: items.u16()? }),
@@ -162,22 +184,38 @@ impl Frame {
 }
 
 impl Items {
-    pub(super) fn publication(&mut self) -> Result<Publication, Malformed> {
+    /// Returns what is left to read in these bytes.
+    pub(super) fn of(rest: Bytes) -> Self {
+        Self { rest }
+    }
+
+    pub(super) fn publication(&mut self) -> Result<Item, Malformed> {
         let partition = self.u16()?;
         let length = self.u32()?;
         let body = self.take(length as usize)?;
-        if partition < PARTITIONS { Ok(Publication { partition, body }) } else { Err(Malformed) }
+        if partition < PARTITIONS { Ok(Item { partition, body }) } else { Err(Malformed) }
     }
 
+    /// Reads a publication of a topic that begins with a stamp.
     pub(super) fn topic(&mut self) -> Result<TopicItem, Malformed> {
+        let (offset, epoch) = read_stamp(self.u64()?);
+        self.topic_at(offset, Some(epoch))
+    }
+
+    /// Reads a publication of a topic that begins with its offset.
+    pub(super) fn older_topic(&mut self, epoch: Option<EpochTag>) -> Result<TopicItem, Malformed> {
         let offset = self.u64()?;
+        self.topic_at(offset, epoch)
+    }
+
+    fn topic_at(&mut self, offset: u64, epoch: Option<EpochTag>) -> Result<TopicItem, Malformed> {
         let length = self.u16()?;
         let tenant = self.take(length.into())?;
         let length = self.u16()?;
         let topic = self.take(length.into())?;
         let length = self.u32()?;
         let body = self.take(length as usize)?;
-        Ok(TopicItem { offset, tenant, topic, body })
+        Ok(TopicItem { epoch, offset, tenant, topic, body })
     }
 
     /// Returns whether nothing is left.
@@ -215,20 +253,27 @@ impl Items {
 mod tests {
     use super::*;
 
-    fn topics_frame() -> Bytes {
-        let mut frame = BytesMut::from(TOPICS_HEADER);
-        frame.put_slice(&[3, 0, 0xcd, 0xab]);
+    fn with_a_topic(header: &[u8], stamp: u64) -> Bytes {
+        let mut frame = BytesMut::from(header);
         frame.put_u32_le(1);
-        frame.put_u64_le(7);
-        frame.put_slice(&topic_names("acme", "news"));
+        frame.put_u64_le(stamp);
+        put_topic_names(&mut frame, "acme", "news");
         frame.put_u32_le(5);
         frame.put_slice(b"hello");
         frame.freeze()
     }
 
+    fn topics_frame() -> Bytes {
+        with_a_topic(TOPICS_HEADER, 0xabcd_0000_0000_0007)
+    }
+
+    fn older_topics_frame() -> Bytes {
+        with_a_topic(&[OLDER_TOPICS_HEADER, &[3, 0, 0xcd, 0xab]].concat(), 7)
+    }
+
     /// A frame as a node of a version without tags writes it.
-    fn older_topics_frame(writer: &Writer) -> Bytes {
-        let mut frame = writer.begin(TOPICS, 4);
+    fn topics_frame_without_tags(writer: &Writer) -> Bytes {
+        let mut frame = writer.begin(OLDER_TOPICS, 4);
         frame.put_u32_le(0);
         frame.freeze()
     }
@@ -236,7 +281,7 @@ mod tests {
     fn publications(writer: &Writer, bodies: &[&'static str]) -> Bytes {
         let publications: Vec<_> = (3..)
             .zip(bodies)
-            .map(|(partition, body)| Publication { partition, body: Bytes::from(*body) })
+            .map(|(partition, body)| Publication::to_everyone(partition, Bytes::from(*body)))
             .collect();
         writer.publications(&publications.iter().collect::<Vec<_>>())
     }
@@ -262,14 +307,21 @@ mod tests {
         assert_eq!(read(writer.direct(b"x")), Frame::Direct(Bytes::from_static(b"x")));
         assert_eq!(read(writer.probe(u64::MAX)), Frame::Probe(u64::MAX));
         assert_eq!(read(writer.check(3, 9)), Frame::Check { session: 3, channel: 9 });
-        assert!(matches!(read(older_topics_frame(&writer)), Frame::Topics(0, _, None)));
-        let Frame::Topics(1, mut items, tags) = read(topics_frame()) else { panic!() };
+        assert!(matches!(read(topics_frame_without_tags(&writer)), Frame::OlderTopics(0, _, None)));
+        let tag = Some(EpochTag(0xabcd));
+        let expected = TopicItem {
+            epoch: tag,
+            offset: 7,
+            tenant: Bytes::from_static(b"acme"),
+            topic: Bytes::from_static(b"news"),
+            body: Bytes::from_static(b"hello"),
+        };
+        let Frame::OlderTopics(1, mut items, tags) = read(older_topics_frame()) else { panic!() };
         assert_eq!(tags.as_deref(), Some(&[0xcd, 0xab][..]));
-        let item = items.topic().unwrap();
-        assert_eq!(
-            (item.offset, &item.tenant[..], &item.topic[..], &item.body[..]),
-            (7, &b"acme"[..], &b"news"[..], &b"hello"[..])
-        );
+        assert_eq!(items.older_topic(tag).as_ref(), Ok(&expected));
+        assert!(items.is_empty());
+        let Frame::Topics(1, mut items) = read(topics_frame()) else { panic!() };
+        assert_eq!(items.topic(), Ok(expected));
         assert!(items.is_empty());
     }
 
@@ -280,12 +332,15 @@ mod tests {
             Ok(Frame::Publications(count, mut items)) => {
                 (0..count).all(|_| items.publication().is_ok()) && items.is_empty()
             }
-            Ok(Frame::Topics(count, mut items, _)) => {
+            Ok(Frame::Topics(count, mut items)) => {
                 (0..count).all(|_| items.topic().is_ok()) && items.is_empty()
+            }
+            Ok(Frame::OlderTopics(count, mut items, _)) => {
+                (0..count).all(|_| items.older_topic(None).is_ok()) && items.is_empty()
             }
             _ => false,
         };
-        for frame in [publications(&writer, &["one", "two"]), topics_frame()] {
+        for frame in [publications(&writer, &["one", "two"]), topics_frame(), older_topics_frame()] {
             assert!(whole(frame.clone()));
             for end in 0..frame.len() {
                 assert!(!whole(frame.slice(..end)), "cut at {end}");

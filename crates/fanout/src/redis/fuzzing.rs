@@ -16,9 +16,15 @@ pub fn frame(frame: Bytes, own: &[u8]) -> Vec<Bytes> {
                 bodies.push(publication.body);
             }
         }
-        Ok(Frame::Topics(count, mut items, _)) => {
+        Ok(Frame::Topics(count, mut items)) => {
             for _ in 0..count {
                 let Ok(item) = items.topic() else { break };
+                bodies.push(item.body);
+            }
+        }
+        Ok(Frame::OlderTopics(count, mut items, _)) => {
+            for _ in 0..count {
+                let Ok(item) = items.older_topic(None) else { break };
                 bodies.push(item.body);
             }
         }

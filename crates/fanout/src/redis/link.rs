@@ -157,7 +157,8 @@ impl Keeper {
                 messages,
             ));
             // The checks' channels come last. On each connection, all earlier subscriptions are complete when theirs are.
-            let channels = self.shared.channels.groups().iter().chain(checks.channels());
+            let shared = &self.shared;
+            let channels = shared.channels.all().chain(&shared.node_in).chain(checks.channels());
             clients::subscribe(&self.shared, &subscriber, channels).await?;
             tokio::select! {
                 confirmed = checks.confirm(&self.shared, &clients) => confirmed.map(|()| (clients, checks)),

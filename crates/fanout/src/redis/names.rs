@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use fred::util::redis_keyslot;
 
-use crate::PARTITIONS;
+use crate::{PARTITIONS, TopicSettings};
 
 /// The default prefix of all channels and keys, with the version of their contents.
 pub(super) const PREFIX: &str = "starling:v1";
@@ -36,6 +36,11 @@ impl Names {
         Channel::new(format!("{}:node:{node}", self.channels))
     }
 
+    /// Returns the channel of one node in a partition's slot.
+    pub(super) fn of_node_in(&self, partition: usize, node: &str) -> Channel {
+        Channel::new(format!("{}:to:{{{partition}}}:{node}", self.channels))
+    }
+
     /// Returns the channel of a link's checks in a partition's slot.
     pub(super) fn of_check(&self, partition: u16, origin: &str) -> Channel {
         Channel::new(format!("{}:check:{{{partition}}}:{origin}", self.channels))
@@ -43,30 +48,57 @@ impl Names {
 
     /// Returns the purpose of a channel.
     pub(super) fn purpose_of(&self, channel: &str) -> Purpose {
-        let Some(rest) = channel.strip_prefix(&*self.channels).and_then(|rest| rest.strip_prefix(":lane"))
-        else {
-            return Purpose::Node;
-        };
+        let rest = channel
+            .strip_prefix(&*self.channels)
+            .and_then(|rest| rest.strip_prefix(":lane").or_else(|| rest.strip_prefix(":topics")));
+        let Some(rest) = rest else { return Purpose::Node };
         let partition = rest.strip_prefix(":{").and_then(|rest| rest.strip_suffix('}'));
         partition
             .and_then(|partition| partition.parse().ok())
             .map_or(Purpose::AllPartitions, Purpose::Partition)
     }
 
-    /// Returns the key of the epochs of a group's new numberings, in the slot of its partitions.
-    pub(super) fn epochs_key(&self, group: usize) -> Bytes {
-        format!("{}:epochs:{{{group}}}", self.keys).into()
+    /// Returns the prefix of all keys.
+    pub(super) fn key_prefix(&self) -> &str {
+        &self.keys
     }
 
-    /// Returns the keys of a topic: its numbering (a hash) and its last publications (a stream). Names contain no slash, so no two topics
-    /// share a key.
-    pub(super) fn topic_keys(&self, partition: u16, tenant: &str, topic: &str) -> (Bytes, Bytes) {
+    /// Returns the keys of the topics of a group of partitions, in its slot.
+    pub(super) fn topics_keys(&self, group: usize, settings: TopicSettings) -> TopicsKeys {
+        let prefix = &self.keys;
+        let TopicSettings { history, history_seconds } = settings;
+        let numbers = format!("{prefix}:numbers:{{{group}}}");
+        let publications = format!("{prefix}:publications:{{{group}}}:{history}:{history_seconds}");
+        TopicsKeys {
+            numbers_before: format!("{numbers}:before").into(),
+            numbers: numbers.into(),
+            publications_before: format!("{publications}:before").into(),
+            publications: publications.into(),
+            older_epochs: format!("{prefix}:epochs:{{{group}}}").into(),
+        }
+    }
+
+    /// Returns the keys of a topic that nodes of an older version use: its numbering (a hash) and its last publications (a stream). Names
+    /// contain no slash, so no two topics share a key.
+    pub(super) fn older_topic_keys(&self, partition: u16, tenant: &str, topic: &str) -> (Bytes, Bytes) {
         let prefix = &self.keys;
         (
             format!("{prefix}:topic:{{{partition}}}:{tenant}/{topic}").into(),
             format!("{prefix}:history:{{{partition}}}:{tenant}/{topic}").into(),
         )
     }
+}
+
+/// The keys of the topics of a group of partitions.
+pub(super) struct TopicsKeys {
+    /// The topics' numbering (a hash), and the one before.
+    pub(super) numbers: Bytes,
+    pub(super) numbers_before: Bytes,
+    /// The topics' last publications (a hash), and those before. Nodes with other settings keep theirs apart.
+    pub(super) publications: Bytes,
+    pub(super) publications_before: Bytes,
+    /// The epochs of numberings that nodes of an older version begin (a hash).
+    pub(super) older_epochs: Bytes,
 }
 
 /// A channel and its slot in a cluster.
@@ -76,24 +108,55 @@ pub(super) struct Channel {
     pub(super) slot: u16,
 }
 
-/// The channels that all nodes subscribe to.
+/// The channels that carry publications. The partitions of a group are published together: all of them, or on a cluster each by itself.
 pub(super) struct Channels {
-    /// One channel for all partitions, or one for each.
+    names: Names,
+    /// The channel of each group, which all nodes subscribe to.
     groups: Vec<Channel>,
+    /// The channels for publications on topics, one for each group. Nodes of an older version expect these in the group's own channel.
+    topics: Vec<Channel>,
+    is_cluster: bool,
 }
 
 impl Channels {
     pub(super) fn new(names: &Names, is_cluster: bool) -> Self {
         let prefix = &names.channels;
-        let groups = if is_cluster {
-            (0..PARTITIONS).map(|partition| Channel::new(format!("{prefix}:lane:{{{partition}}}"))).collect()
-        } else {
-            vec![Channel::new(format!("{prefix}:lanes"))]
+        let of_partitions = |kind: &str| {
+            (0..PARTITIONS)
+                .map(|partition| Channel::new(format!("{prefix}:{kind}:{{{partition}}}")))
+                .collect()
         };
-        Self { groups }
+        let (groups, topics) = if is_cluster {
+            (of_partitions("lane"), of_partitions("topics"))
+        } else {
+            (vec![Channel::new(format!("{prefix}:lanes"))], vec![Channel::new(format!("{prefix}:topics"))])
+        };
+        Self { names: names.clone(), groups, topics, is_cluster }
     }
 
-    /// Returns all channels. Each is for a group of partitions that are published together.
+    /// Returns all channels in the order in which they are to be subscribed to. A node that is subscribed to a group's own channel and not to
+    /// its channel for topics is of an older version.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Channel> {
+        self.topics.iter().chain(&self.groups)
+    }
+
+    /// Returns the channel for publications on topics of a group.
+    pub(super) fn of_topics(&self, group: usize) -> &Channel {
+        &self.topics[group]
+    }
+
+    /// Returns the channel of one node for a group. It is in the slot of the group's own channel, so that both keep one order.
+    pub(super) fn of_node(&self, group: usize, node: &str) -> Channel {
+        if self.is_cluster { self.names.of_node_in(group, node) } else { self.names.of_node(node) }
+    }
+
+    /// Returns the channels on which one node receives what is for it alone, beside [`Names::of_node`].
+    pub(super) fn own(&self, node: &str) -> Vec<Channel> {
+        let groups = if self.is_cluster { 0..self.groups.len() } else { 0..0 };
+        groups.map(|group| self.of_node(group, node)).collect()
+    }
+
+    /// Returns the channel of each group, which all nodes subscribe to.
     pub(super) fn groups(&self) -> &[Channel] {
         &self.groups
     }
@@ -129,6 +192,8 @@ pub(super) enum Purpose {
 mod tests {
     use super::*;
 
+    const SETTINGS: TopicSettings = TopicSettings { history: 100, history_seconds: 60 };
+
     fn names() -> Names {
         Names::new(PREFIX, None)
     }
@@ -138,13 +203,15 @@ mod tests {
         for names in [names(), Names::new(PREFIX, Some(3)), Names::new("other:v1", None)] {
             for (partition, channel) in (0..PARTITIONS).zip(Channels::new(&names, true).groups()) {
                 assert_eq!(names.purpose_of(channel.text()), Purpose::Partition(partition));
+                let topics = Channels::new(&names, true).of_topics(partition.into()).text().to_owned();
+                assert_eq!(names.purpose_of(&topics), Purpose::Partition(partition));
             }
-            assert_eq!(
-                names.purpose_of(Channels::new(&names, false).groups()[0].text()),
-                Purpose::AllPartitions
-            );
+            for channel in Channels::new(&names, false).all() {
+                assert_eq!(names.purpose_of(channel.text()), Purpose::AllPartitions);
+            }
             assert_eq!(names.purpose_of(names.of_node("a").text()), Purpose::Node);
             assert_eq!(names.purpose_of(names.of_check(3, "a/1").text()), Purpose::Node);
+            assert_eq!(names.purpose_of(names.of_node_in(3, "a").text()), Purpose::Node);
         }
     }
 
@@ -158,7 +225,8 @@ mod tests {
         assert_eq!(of(Some(0)), of(None));
         assert_eq!(of(Some(1)), ["starling:v1:db1:lanes", "starling:v1:db1:node:a"]);
         // Keys are in their database anyhow.
-        assert_eq!(Names::new(PREFIX, Some(1)).topic_keys(3, "t", "n"), names().topic_keys(3, "t", "n"));
+        let numbers = |names: &Names| names.topics_keys(3, SETTINGS).numbers;
+        assert_eq!(numbers(&Names::new(PREFIX, Some(1))), numbers(&names()));
     }
 
     #[test]
@@ -166,11 +234,22 @@ mod tests {
         let channels = Channels::new(&names(), true);
         for partition in 0..PARTITIONS {
             let slot = channels.groups()[channels.group(partition)].slot;
-            let (topic, history) = names().topic_keys(partition, "acme", "news");
-            assert_eq!(redis_keyslot(&topic), slot);
-            assert_eq!(redis_keyslot(&history), slot);
-            assert_eq!(redis_keyslot(&names().epochs_key(channels.group(partition))), slot);
+            let group = channels.group(partition);
+            let (topic, history) = names().older_topic_keys(partition, "acme", "news");
+            let keys = names().topics_keys(group, SETTINGS);
+            let of_group = [
+                keys.numbers,
+                keys.numbers_before,
+                keys.publications,
+                keys.publications_before,
+                keys.older_epochs,
+            ];
+            for key in of_group.iter().chain([&topic, &history]) {
+                assert_eq!(redis_keyslot(key), slot, "{key:?}");
+            }
+            assert_eq!(channels.of_topics(group).slot, slot);
             assert_eq!(names().of_check(partition, "a/1").slot, slot);
+            assert_eq!(channels.own("a")[channels.group(partition)].slot, slot);
         }
     }
 

@@ -9,10 +9,10 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::checks::Checks;
-use super::frame::{Frame, Items, Malformed};
+use super::frame::{Frame, Item, Items, Malformed, TopicItem};
 use super::names::Purpose;
 use super::shared::Shared;
-use crate::{Delivery, EpochTag, Publication, Receiver};
+use crate::{Delivery, EpochTag, Receiver};
 
 /// The number of names that are kept, so that deliveries with the same name share it. A power of two.
 const NAMES: usize = 1024;
@@ -55,11 +55,14 @@ impl Inbox {
         };
         let delivered = match (read, purpose) {
             (Ok(Frame::Own), Purpose::AllPartitions | Purpose::Partition(_)) => Ok(()),
-            (Ok(Frame::Publications(count, items)), Purpose::AllPartitions | Purpose::Partition(_)) => {
-                self.publications(count, items)
+            (Ok(Frame::Publications(count, items)), _) => self.publications(count, items),
+            (Ok(Frame::Topics(count, items)), Purpose::AllPartitions | Purpose::Partition(_)) => {
+                self.topics(count, items, Items::topic)
             }
-            (Ok(Frame::Topics(count, items, tags)), Purpose::AllPartitions | Purpose::Partition(_)) => {
-                self.topics(count, items, tags.as_deref())
+            (Ok(Frame::OlderTopics(count, items, tags)), Purpose::AllPartitions | Purpose::Partition(_)) => {
+                let mut tags = tags.as_deref().map(|tags| tags.chunks_exact(2));
+                let mut tag = || tags.as_mut()?.next()?.try_into().ok().map(u16::from_le_bytes);
+                self.topics(count, items, |items| items.older_topic(tag().map(EpochTag)))
             }
             (Ok(Frame::Direct(body)), Purpose::Node) => {
                 self.deliver(Delivery::Direct { body });
@@ -79,30 +82,31 @@ impl Inbox {
             self.shared.metrics.malformed.increment(1);
             tracing::warn!(channel = &*message.channel, "dropped a message that could not be decoded");
             match purpose {
-                Purpose::AllPartitions => self.gap(None),
+                // Publications of any partition come to a node alone, too.
+                Purpose::AllPartitions | Purpose::Node => self.gap(None),
                 Purpose::Partition(partition) => self.gap(Some(partition)),
-                Purpose::Node => {}
             }
         }
     }
 
     fn publications(&mut self, count: u32, mut items: Items) -> Result<(), Malformed> {
         for _ in 0..count {
-            let Publication { partition, body } = items.publication()?;
+            let Item { partition, body } = items.publication()?;
             self.deliver(Delivery::Publication { partition, body });
         }
         if items.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 
-    fn topics(&mut self, count: u32, mut items: Items, tags: Option<&[u8]>) -> Result<(), Malformed> {
-        let mut tags = tags.map(|tags| tags.chunks_exact(2));
+    fn topics(
+        &mut self,
+        count: u32,
+        mut items: Items,
+        mut read: impl FnMut(&mut Items) -> Result<TopicItem, Malformed>,
+    ) -> Result<(), Malformed> {
         for _ in 0..count {
-            let item = items.topic()?;
-            let tag = tags.as_mut().and_then(Iterator::next).and_then(|tag| tag.try_into().ok());
-            let epoch = tag.map(|tag| EpochTag(u16::from_le_bytes(tag)));
-            let (tenant, topic) = (self.names.share(&item.tenant)?, self.names.share(&item.topic)?);
-            let (tenant, topic) = (tenant.into(), topic.into());
-            self.deliver(Delivery::Topic { tenant, topic, epoch, offset: item.offset, body: item.body });
+            let TopicItem { epoch, offset, tenant, topic, body } = read(&mut items)?;
+            let (tenant, topic) = (self.names.share(&tenant)?.into(), self.names.share(&topic)?.into());
+            self.deliver(Delivery::Topic { tenant, topic, epoch, offset, body });
         }
         if items.is_empty() { Ok(()) } else { Err(Malformed) }
     }

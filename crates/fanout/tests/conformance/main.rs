@@ -35,6 +35,8 @@ conformance! {
     large_bodies_arrive_and_larger_ones_are_refused,
     nothing_is_not_an_error,
     something_for_one_node_reaches_it_alone,
+    a_publication_for_some_nodes_reaches_these_alone,
+    publications_for_some_nodes_and_for_everyone_keep_their_order,
     a_probe_comes_back_to_its_node_alone,
     topics_reach_all_nodes_in_one_order,
     offsets_have_no_holes_under_concurrency,

@@ -8,7 +8,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use starling_fanout::memory::MemoryBus;
 use starling_fanout::redis::{RedisConfig, RedisFanout};
-use starling_fanout::{Fanout, Publication, TopicPublication, TopicSettings};
+use starling_fanout::{Destination, Fanout, Publication, TopicPublication, TopicSettings};
 use starling_model::TenantName;
 use starling_testkit::redis::{Redis, RedisCluster, RedisSentinel};
 use tokio::sync::OnceCell;
@@ -124,14 +124,19 @@ impl Setting {
         &self.servers
     }
 
-    /// The keys of this test's topics in all Redis servers.
-    pub async fn keys(&self) -> Result<Vec<String>> {
-        let mut keys = Vec::new();
+    /// What all Redis servers hold of this test's topics: keys, and fields of the hashes for all topics.
+    pub async fn traces(&self) -> Result<Vec<String>> {
+        let mut traces = Vec::new();
         for server in &self.servers {
-            let found = server.cli(&["KEYS", &format!("*:{}/*", self.tenant())]).await?;
-            keys.extend(found.texts());
+            traces.extend(server.cli(&["KEYS", &format!("*{}*", self.tenant())]).await?.texts());
+            for pattern in ["starling:v1:numbers:*", "starling:v1:publications:*"] {
+                for key in server.cli(&["KEYS", pattern]).await?.texts() {
+                    let fields = server.cli(&["HKEYS", &key]).await?.texts();
+                    traces.extend(fields.into_iter().filter(|field| field.contains(&*self.tenant())));
+                }
+            }
         }
-        Ok(keys)
+        Ok(traces)
     }
 
     /// A tenant that no other test has.
@@ -141,7 +146,13 @@ impl Setting {
 
     /// A publication of this test.
     pub fn publication(&self, partition: u16, text: &str) -> Publication {
-        Publication { partition, body: Bytes::from(format!("{}{text}", self.mark)) }
+        Publication::to_everyone(partition, Bytes::from(format!("{}{text}", self.mark)))
+    }
+
+    /// A publication of this test for some nodes.
+    pub fn publication_for(&self, nodes: &[&Node], partition: u16, text: &str) -> Publication {
+        let names = nodes.iter().map(|node| node.name.as_str().into()).collect();
+        Publication { to: Destination::Nodes(names), ..self.publication(partition, text) }
     }
 
     /// A publication of a topic of this test's tenant.

@@ -14,23 +14,25 @@ use super::error::ApiError;
 
 /// Largest body in bytes: twice the largest frame over WebSocket.
 const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Largest body with the payload or the result of a job in bytes: twice the payload, which may be written with white space and escapes.
+pub(super) const JOB_BODY_BYTES_MAX: usize = 512 * 1024;
 /// Most bytes of an oversized body that are read and dropped. A client that is still sending would not see the response.
 const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time in which a body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Complete body of a request. Its content type is ignored: bodies are always JSON.
-pub(super) struct WholeBody(pub Bytes);
+pub(super) struct WholeBody<const BYTES_MAX: usize = BODY_BYTES_MAX>(pub Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for WholeBody {
+impl<S: Send + Sync, const BYTES_MAX: usize> FromRequest<S> for WholeBody<BYTES_MAX> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<WholeBody, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        if waits_for_leave(&parts.headers) && announced(&parts.headers) > BODY_BYTES_MAX {
-            return Err(too_large());
+        if waits_for_leave(&parts.headers) && announced(&parts.headers) > BYTES_MAX {
+            return Err(too_large(BYTES_MAX));
         }
-        match tokio::time::timeout(BODY_TIMEOUT, read(body)).await {
+        match tokio::time::timeout(BODY_TIMEOUT, read(body, BYTES_MAX)).await {
             Ok(read) => read.map(WholeBody),
             Err(_) => {
                 let message = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
@@ -40,7 +42,7 @@ impl<S: Send + Sync> FromRequest<S> for WholeBody {
     }
 }
 
-async fn read(mut body: Body) -> Result<Bytes, ApiError> {
+async fn read(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut gathered = BytesMut::new();
     let mut read = 0;
     while let Some(frame) = body.frame().await {
@@ -48,17 +50,17 @@ async fn read(mut body: Body) -> Result<Bytes, ApiError> {
             frame.map_err(|_| ApiError::bad_request("the body broke off, or is not framed as announced"))?;
         let Ok(data) = frame.into_data() else { continue };
         read += data.len();
-        if read <= BODY_BYTES_MAX {
+        if read <= bytes_max {
             gathered.extend_from_slice(&data);
         } else if read > DISCARD_BYTES_MAX {
             break;
         }
     }
-    if read > BODY_BYTES_MAX { Err(too_large()) } else { Ok(gathered.freeze()) }
+    if read > bytes_max { Err(too_large(bytes_max)) } else { Ok(gathered.freeze()) }
 }
 
-fn too_large() -> ApiError {
-    CommandError::too_large(format!("a body has at most {BODY_BYTES_MAX} bytes")).into()
+fn too_large(bytes_max: usize) -> ApiError {
+    CommandError::too_large(format!("this body has at most {bytes_max} bytes")).into()
 }
 
 /// Whether the client waits for permission to send the body. Then nothing must be read before a refusal.
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     async fn status_of(request: Request) -> Result<usize, u16> {
-        match WholeBody::from_request(request, &()).await {
+        match WholeBody::<BODY_BYTES_MAX>::from_request(request, &()).await {
             Ok(WholeBody(body)) => Ok(body.len()),
             Err(error) => Err(error.into_response().status().as_u16()),
         }

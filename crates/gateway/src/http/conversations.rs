@@ -132,7 +132,7 @@ pub(super) async fn create(
     WholeBody(body): WholeBody,
 ) -> Result<Response, ApiError> {
     let create = decode_create(&body)?;
-    let created = hub.create(&identity, create).await?;
+    let created = hub.post_conversation(&identity, create).await?;
     let is_new = created.created;
     let location = HeaderValue::from_str(&format!("/v1/conversations/{}", created.conversation));
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };

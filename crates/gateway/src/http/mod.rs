@@ -8,18 +8,24 @@ pub(crate) mod compression;
 mod console;
 mod conversations;
 pub(crate) mod error;
+mod fields;
 pub(crate) mod fuzzing;
 pub(crate) mod headers;
 mod health;
+mod hooks;
+mod jobs;
 mod messages;
 mod names;
 mod openapi;
 mod operate;
 mod paging;
+mod queues;
+mod schedules;
 pub(crate) mod service;
 mod state;
 mod topics;
 mod users;
+mod webhooks;
 
 use axum::Router;
 use axum::middleware::map_response;
@@ -37,6 +43,38 @@ pub(crate) fn router(state: ApiState) -> Router {
         .fallback(error::no_such_path)
         .layer(map_response(headers::set_default_headers));
     compression::compressed(router)
+}
+
+fn api_of_jobs() -> Router<ApiState> {
+    Router::new()
+        .route("/v1/jobs", get(jobs::list).post(jobs::enqueue))
+        .route("/v1/jobs/retry", post(jobs::retry_all))
+        .route("/v1/jobs/cancel", post(jobs::cancel_all))
+        .route("/v1/jobs/discard", post(jobs::discard_all))
+        .route("/v1/jobs/{job}", get(jobs::show))
+        .route("/v1/jobs/{job}/extend", post(jobs::extend))
+        .route("/v1/jobs/{job}/done", post(jobs::done))
+        .route("/v1/jobs/{job}/fail", post(jobs::fail))
+        .route("/v1/jobs/{job}/retry", post(jobs::retry))
+        .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{job}/discard", post(jobs::discard))
+        .route("/v1/schedules", get(schedules::list))
+        .route("/v1/schedules/{schedule}", put(schedules::put).get(schedules::show).delete(schedules::remove))
+        .route("/v1/queues", get(queues::list))
+        .route("/v1/queues/{queue}/take", post(queues::take))
+        .route("/v1/queues/{queue}/pause", post(queues::pause))
+        .route("/v1/queues/{queue}/resume", post(queues::resume))
+}
+
+fn api_of_webhooks() -> Router<ApiState> {
+    Router::new()
+        .route("/v1/hooks", get(hooks::list))
+        .route("/v1/hooks/{point}", put(hooks::put).delete(hooks::remove))
+        .route("/v1/webhooks", get(webhooks::list).post(webhooks::add))
+        .route("/v1/webhooks/{webhook}", get(webhooks::show).patch(webhooks::change).delete(webhooks::remove))
+        .route("/v1/webhooks/{webhook}/rotate", post(webhooks::rotate))
+        .route("/v1/webhooks/{webhook}/deliveries", get(webhooks::deliveries))
+        .route("/v1/webhooks/{webhook}/deliveries/{delivery}/resend", post(webhooks::resend))
 }
 
 fn api() -> Router<ApiState> {
@@ -57,4 +95,6 @@ fn api() -> Router<ApiState> {
         .route("/v1/sessions", get(operate::sessions))
         .route("/v1/nodes/{node}/drain", post(operate::drain_node))
         .route("/v1/sessions/{session}", delete(operate::end_session))
+        .merge(api_of_webhooks())
+        .merge(api_of_jobs())
 }

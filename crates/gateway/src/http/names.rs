@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 
-/// Name of a conversation, topic, user, node or session: 1 to 100 characters from `A-Z a-z 0-9 _ . : @ -`, but not `.` or `..`.
+/// Name of a conversation, topic, user, node, session, queue, kind or worker: 1 to 100 characters from `A-Z a-z 0-9 _ . : @ -`, but not `.` or `..`.
 #[derive(ToSchema)]
 #[schema(min_length = 1, max_length = 100, pattern = r"^(?!\.{1,2}$)[A-Za-z0-9_.:@-]+$", example = "picnic")]
 #[expect(dead_code, reason = "describes what `is_name` takes")]

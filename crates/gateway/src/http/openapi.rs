@@ -13,7 +13,9 @@ use super::console::File;
 use super::error::{ErrorCodeName, ErrorObject};
 use super::messages::MessageRole;
 use super::names::Name;
-use super::{conversations, health, messages, operate, topics, users};
+use super::{
+    conversations, health, hooks, jobs, messages, operate, queues, schedules, topics, users, webhooks,
+};
 
 static DOCUMENT: LazyLock<File> = LazyLock::new(|| {
     // The document is made of nothing but strings and numbers.
@@ -50,6 +52,37 @@ pub(super) fn routes() -> Router {
         operate::sessions,
         operate::drain_node,
         operate::end_session,
+        jobs::enqueue,
+        jobs::list,
+        jobs::show,
+        jobs::extend,
+        jobs::done,
+        jobs::fail,
+        jobs::retry,
+        jobs::cancel,
+        jobs::discard,
+        jobs::retry_all,
+        jobs::cancel_all,
+        jobs::discard_all,
+        queues::list,
+        queues::take,
+        queues::pause,
+        queues::resume,
+        schedules::put,
+        schedules::show,
+        schedules::remove,
+        schedules::list,
+        hooks::put,
+        hooks::list,
+        hooks::remove,
+        webhooks::add,
+        webhooks::list,
+        webhooks::show,
+        webhooks::change,
+        webhooks::remove,
+        webhooks::rotate,
+        webhooks::deliveries,
+        webhooks::resend,
         health::health,
         health::ready,
     ),
@@ -59,6 +92,9 @@ pub(super) fn routes() -> Router {
         (name = "messages", description = "The log of a conversation"),
         (name = "topics", description = "Ephemeral publications"),
         (name = "users", description = "Presence of users"),
+        (name = "jobs", description = "Durable work in queues"),
+        (name = "webhooks", description = "Backends that are told what has happened"),
+        (name = "hooks", description = "Backends that are asked before something happens"),
         (name = "operation", description = "For the scope `admin`"),
         (name = "health", description = "For monitors and load balancers; no token"),
     ),

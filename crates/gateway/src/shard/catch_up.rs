@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
-use starling_hub::{ChannelId, CommandError, Hub, LogPage};
+use starling_hub::{CommandError, Hub, LogPage};
 use starling_model::Seq;
 use starling_wire::protocol::CloseReason;
 use tokio::time::Instant;
@@ -31,7 +31,8 @@ const UNREADABLE_MAX: Duration = Duration::from_secs(120);
 /// Reads the log for those subscriptions of a connection that are behind, one page at a time.
 #[derive(Default)]
 pub(super) struct CatchUp {
-    reading: Option<Reading>,
+    /// Boxed, as is the other part: almost every connection has neither at almost all times.
+    reading: Option<Box<Reading>>,
     /// Set while the log can't be read.
     unreadable: Option<Box<Unreadable>>,
 }
@@ -89,7 +90,7 @@ impl CatchUp {
         }
     }
 
-    fn start_reading(&self, step: &mut Step<'_>, hub: &Arc<Hub>) -> Option<Reading> {
+    fn start_reading(&self, step: &mut Step<'_>, hub: &Arc<Hub>) -> Option<Box<Reading>> {
         let Table { conns, channels, random, .. } = &mut *step.table;
         let conn = conns.get_mut(step.key as usize)?;
         let needed =
@@ -103,17 +104,16 @@ impl CatchUp {
             }
             hub.read_log(&log, &reader, after).await
         });
-        Some(Reading { needed, future })
+        Some(Box::new(Reading { needed, future }))
     }
 
     fn take_page(&mut self, step: &mut Step<'_>, needed: &NeededPage, page: Result<LogPage, CommandError>) {
         let Ok(page) = page else { return self.failed(step) };
         self.unreadable = None;
         let last = page.last().map(|(seq, _)| seq.get());
-        let delivered = if last.is_none() { delivered(step.table, needed.log.channel) } else { 0 };
         let Some(conn) = step.conn() else { return };
         let Some(sub) = conn.subs.get_mut(needed.sub) else { return };
-        if !sub.take_page(&needed.log, needed.after, last, delivered) {
+        if !sub.take_page(&needed.log, needed.after, last) {
             return;
         }
         METRICS.catch_up_pages.increment(1);
@@ -137,9 +137,4 @@ impl CatchUp {
             step.table.close(step.key, CloseReason::Restart, text);
         }
     }
-}
-
-/// The last number of a channel that came through the inbox.
-fn delivered(table: &Table, channel: ChannelId) -> u64 {
-    table.channels.get(&channel).map_or(0, |channel| channel.delivered)
 }

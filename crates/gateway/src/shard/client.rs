@@ -11,7 +11,7 @@ use crate::addresses::AddressGuard;
 pub(super) struct Client {
     login: Login,
     /// The `traceparent` of the handshake if it is traced: commands are linked to it.
-    traceparent: Option<Box<str>>,
+    traceparent: Option<Box<Box<str>>>,
     /// Counts the connection against its address while it is held.
     _address: Option<AddressGuard>,
 }
@@ -29,7 +29,11 @@ impl Client {
         traceparent: Option<Box<str>>,
         address: Option<AddressGuard>,
     ) -> Client {
-        Client { login: Login::Pending(identity.map(Box::new)), traceparent, _address: address }
+        Client {
+            login: Login::Pending(identity.map(Box::new)),
+            traceparent: traceparent.map(Box::new),
+            _address: address,
+        }
     }
 
     /// The session, once `connect` has succeeded.
@@ -60,6 +64,6 @@ impl Client {
 
     /// The `traceparent` of a handshake that is traced.
     pub fn traceparent(&self) -> Option<&str> {
-        self.traceparent.as_deref()
+        self.traceparent.as_deref().map(|traceparent| &**traceparent)
     }
 }

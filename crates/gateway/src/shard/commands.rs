@@ -11,6 +11,7 @@ use tracing::{Instrument, Span};
 use super::running::Running;
 use super::settings::Service;
 use super::step::Step;
+use crate::admission::Arrival;
 use crate::metrics::METRICS;
 
 impl Step<'_> {
@@ -97,12 +98,15 @@ impl Step<'_> {
             (None, _) => return Handling::Now(connect_first()),
         };
         let resumes = connect.resume.as_ref().and_then(|resume| hub.proven_session(resume));
-        if let Err(away) = admission.session(resumes) {
-            METRICS.limited_sessions.increment(1);
-            let error = CommandError::rate_limited("too many clients come at once", 0);
-            return Handling::Now(Answer::Refused(error.retry_after(away)));
-        }
-        hub.connect(conn.client.identity().cloned(), connect, conn.id(shard, key))
+        let arrival = match admission.session(resumes) {
+            Ok(arrival) => arrival,
+            Err(away) => {
+                METRICS.limited_sessions.increment(1);
+                let error = CommandError::rate_limited("too many clients come at once", 0);
+                return Handling::Now(Answer::Refused(error.retry_after(away)));
+            }
+        };
+        counted(arrival, hub.connect(conn.client.identity().cloned(), connect, conn.id(shard, key)))
     }
 
     /// Gives the answer to the command that has just begun, in its turn.
@@ -113,6 +117,18 @@ impl Step<'_> {
             self.answer(id, answer);
         }
     }
+}
+
+/// Counts a `connect` as load of the node until it is answered.
+fn counted(arrival: Arrival, connecting: Handling) -> Handling {
+    let Handling::Async(future) = connecting else { return connecting };
+    Handling::Async(Box::pin(async move {
+        let answer = future.await;
+        if matches!(answer, Answer::Connect(_)) {
+            arrival.served();
+        }
+        answer
+    }))
 }
 
 /// The answer to a command that comes before `connect`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use starling_hub::{ChannelId, CommandError, Encoded, Reply, ShardItem, SocketId, clock};
+use starling_wire::protocol::CloseReason;
 
 use super::channel::Pending;
 use super::close_text::close_text;
@@ -62,7 +63,12 @@ impl Table {
     fn event(&mut self, socket: SocketId, event: &Arc<Encoded>, env: &Env) {
         let tick = self.tick;
         let Some(conn) = self.conn(socket) else { return };
-        conn.tell(event, Kind::Ephemeral);
+        if conn.early.is_full() {
+            self.close(socket.key, CloseReason::Overloaded, "too far behind to be served");
+            return;
+        }
+        // It may say that the client is no longer in a conversation. A client that misses that waits for ever.
+        conn.tell(event, Kind::Reply);
         conn.bound(&env.settings, tick);
         self.mark(socket.key);
     }

@@ -15,10 +15,10 @@ fn next_page(table: &mut Table, key: u32) -> Option<NeededPage> {
         .next_page(|channel| channels.get(&channel).map_or(0, |channel| channel.delivered))
 }
 
-/// Takes a page that ends with `last`.
-fn take_page(table: &mut Table, key: u32, needed: &NeededPage, last: u64) -> bool {
+/// Takes a page that ends with `last`, or an empty one.
+fn take_page(table: &mut Table, key: u32, needed: &NeededPage, last: impl Into<Option<u64>>) -> bool {
     let sub = table.conns[key as usize].subs.get_mut(needed.sub).expect("it lasts");
-    sub.take_page(&needed.log, needed.after, Some(last), 0)
+    sub.take_page(&needed.log, needed.after, last.into())
 }
 
 #[test]
@@ -34,6 +34,27 @@ fn a_socket_is_served_from_the_log_although_an_older_one_that_is_closing_holds_t
     assert!(take_page(&mut table, newer, &needed, 10));
     assert!(next_page(&mut table, newer).is_none());
     assert!(!table.conns[newer as usize].subs.any_behind());
+}
+
+#[test]
+fn after_a_log_is_gone_no_later_message_is_shown_without_those_before_it() {
+    let shard = shard();
+    let ((behind, _), (live, _)) = (connect(&shard), connect(&shard));
+    let mut table = shard.table.borrow_mut();
+    table.subscribe(behind, CHANNEL, Some(attachment(CHANNEL, 9, 5)));
+    table.subscribe(live, CHANNEL, Some(attachment(CHANNEL, 9, 9)));
+    assert!(next_page(&mut table, live).is_none(), "it has all there is");
+    let needed = next_page(&mut table, behind).expect("6 to 9 stand in the log alone");
+    // The conversation was deleted before the log was read.
+    assert!(take_page(&mut table, behind, &needed, None));
+    assert!(next_page(&mut table, behind).is_none());
+    // A publication from before the deletion comes late.
+    let event =
+        Arc::new(Encoded::new(protocol::Typing { conversation: "c".into(), user: "u".into(), typing: true }));
+    table.take(ShardItem::Message { channel: CHANNEL, seq: starling_model::Seq::new(10), event }, &shard.env);
+    table.flush_channels(&shard.env);
+    assert!(table.conns[behind as usize].outbox.is_empty());
+    assert!(!table.conns[live as usize].outbox.is_empty(), "control: who has 9 is shown 10");
 }
 
 #[test]
@@ -63,21 +84,42 @@ fn a_quiet_channel_is_served_from_the_log_although_another_is_busier_than_the_so
 }
 
 #[test]
-fn events_for_a_socket_alone_wait_within_its_limit_too() {
+fn events_for_a_socket_alone_are_never_dropped_and_too_many_of_them_close_it() {
     let shard = shard();
     let (key, _near) = connect(&shard);
     let mut table = shard.table.borrow_mut();
     let socket = table.conns[key as usize].id(0, key);
-    let event = Arc::new(Encoded::new(protocol::Typing {
+    let removed = Arc::new(Encoded::new(protocol::Membership {
         conversation: "channel".into(),
         user: "u".repeat(1_000).into(),
-        typing: true,
+        member: false,
     }));
-    for _ in 0..100 {
-        table.take(ShardItem::Event { socket, event: event.clone() }, &shard.env);
-        let waiting = table.conns[key as usize].outbox.bytes();
-        assert!(waiting <= shard.env.settings.outbox_bytes_soft(), "{waiting} bytes wait");
+    let hard = shard.env.settings.outbox_bytes_hard();
+    let mut waited = 0;
+    while table.conns[key as usize].is_open() {
+        let before = table.conns[key as usize].outbox.bytes();
+        assert!(before >= waited, "none was dropped");
+        assert!(before <= hard, "{before} bytes wait");
+        waited = before;
+        table.take(ShardItem::Event { socket, event: removed.clone() }, &shard.env);
     }
+    assert!(waited > shard.env.settings.outbox_bytes_soft(), "it was closed at {waited} bytes");
+}
+
+#[test]
+fn too_many_events_that_come_before_connect_is_answered_close_the_socket() {
+    let shard = shard();
+    let (key, _near) = connect(&shard);
+    let mut table = shard.table.borrow_mut();
+    let conn = &mut table.conns[key as usize];
+    conn.early.begin();
+    let socket = conn.id(0, key);
+    let event = Arc::new(Encoded::new(protocol::Deleted { conversation: "c".into(), log: "1".into() }));
+    let events = (0..10_000).take_while(|_| {
+        table.take(ShardItem::Event { socket, event: event.clone() }, &shard.env);
+        table.conns[key as usize].is_open()
+    });
+    assert!((1_024..10_000).contains(&events.count()));
 }
 
 #[test]

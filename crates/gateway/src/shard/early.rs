@@ -7,7 +7,7 @@ use starling_hub::Encoded;
 use super::outbox::Kind;
 use crate::metrics::METRICS;
 
-/// Limit on the events that are held back, apart from those that must not be lost.
+/// Limit on the events that are held back. Of those that must not be lost, as many again may wait.
 const EARLY_MAX: usize = 1_024;
 
 /// Events that are held back until `connect` has been answered.
@@ -30,6 +30,11 @@ impl EarlyEvents {
     /// Whether events are held back.
     pub fn is_holding(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// Whether so many events are held back that the connection can't go on with one more that must not be lost.
+    pub fn is_full(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.len() >= 2 * EARLY_MAX)
     }
 
     /// Holds an event back. Returns `false` if it may leave at once.

@@ -20,7 +20,7 @@ use super::settings::{Env, Service, ShardSettings};
 use super::socket::Socket;
 use super::table::{Shard, Table};
 use crate::GatewayConfig;
-use crate::admission::Admission;
+use crate::admission::{Admission, AdmissionLimits};
 
 /// Longer than any test.
 pub const LONG: Duration = Duration::from_secs(100_000);
@@ -38,7 +38,8 @@ pub fn shard_with(change: impl FnOnce(&mut GatewayConfig)) -> Rc<Shard> {
         ..GatewayConfig::default()
     };
     change(&mut config);
-    let settings = ShardSettings::new(config.into(), &Service::Echo, Admission::new(0).into());
+    let settings =
+        ShardSettings::new(config.into(), &Service::Echo, Admission::new(AdmissionLimits::default()).into());
     Rc::new(Shard::new(Env::new(0, Service::Echo, settings), 0))
 }
 

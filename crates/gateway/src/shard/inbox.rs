@@ -136,8 +136,8 @@ impl Entry {
             item
         };
         if overflow.ordered.len() >= OVERFLOW_MAX {
-            // All that follows on the connection would wait for this reply.
-            if let Item::Hub(ShardItem::Reply { socket, .. }) = item {
+            // All that follows on the connection would wait for this reply, or the client would not know what it is in.
+            if let Item::Hub(ShardItem::Reply { socket, .. } | ShardItem::Event { socket, .. }) = item {
                 overflow.doomed.entry(socket).or_insert(CloseReason::Restart);
             }
             return false;
@@ -203,8 +203,9 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use starling_hub::{ChannelId, Reply};
+    use starling_hub::{ChannelId, Encoded, Reply};
     use starling_model::Seq;
+    use starling_wire::protocol;
 
     use super::*;
 
@@ -282,14 +283,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_whose_reply_fits_nowhere_is_closed_with_the_next_turn() {
+    async fn a_socket_whose_reply_or_event_fits_nowhere_is_closed_with_the_next_turn() {
+        let event = Arc::new(Encoded::new(protocol::Deleted { conversation: "c".into(), log: "1".into() }));
+        for item in [reply(1), ShardItem::Event { socket: SOCKET, event }] {
+            is_closed_where_it_fits_nowhere(item).await;
+        }
+    }
+
+    async fn is_closed_where_it_fits_nowhere(item: ShardItem) {
         let (inboxes, mut ends) = Inboxes::holding(TURN_MAX, 1);
-        while inboxes.post(0, reply(0)) {}
+        let other =
+            |id| ShardItem::Reply { socket: SocketId { key: 1, ..SOCKET }, id, reply: Ok(Reply::Empty) };
+        while inboxes.post(0, other(0)) {}
         let closes = |items: &[Item]| {
             let close = |item: &&Item| matches!(item, Item::Hub(ShardItem::Close { socket, .. }) if *socket == SOCKET);
             items.iter().filter(close).count()
         };
-        assert!(!inboxes.post(0, reply(1)));
+        assert!(!inboxes.post(0, item));
         assert_eq!(closes(&turn(&mut ends[0]).await), 1);
         assert!(ends[0].overflow.items.lock().doomed.is_empty(), "it is closed once");
     }

@@ -74,7 +74,7 @@ async fn close_when_answered(shard: &Shard, until: Instant) {
 /// Closes those connections for which `goes` holds.
 fn close_where(table: &mut Table, goes: impl Fn(&Conn) -> bool) {
     for key in table.keys() {
-        if table.conns.get(key as usize).is_some_and(&goes) {
+        if table.conns.get(key as usize).is_some_and(|conn| goes(conn)) {
             table.close(key, CloseReason::Restart, RESTARTING);
         }
     }

@@ -7,6 +7,7 @@
 mod answers;
 mod catch_up;
 mod channel;
+mod chunks;
 mod client;
 mod close_text;
 mod commands;

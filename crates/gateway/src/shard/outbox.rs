@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use super::chunks::Chunks;
 use super::socket::Socket;
 
 /// Limit on the slices that one system call writes.
@@ -14,7 +15,7 @@ const SLICES_MAX: usize = 64;
 /// The kind of a chunk, which decides whether it may be dropped when the socket is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A reply or a control frame: never dropped.
+    /// A reply, a control frame, or an event for this connection alone: never dropped.
     Reply,
     /// Messages of a conversation: dropped as the second, since the log has them.
     Durable {
@@ -27,8 +28,9 @@ pub(crate) enum Kind {
     Ephemeral,
 }
 
+/// Finished frames that are written, or dropped, together.
 #[derive(Debug)]
-struct Chunk {
+pub(super) struct Chunk {
     bytes: Bytes,
     kind: Kind,
 }
@@ -39,9 +41,13 @@ struct Chunk {
 /// slow line they would otherwise wait behind everything else.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    chunks: VecDeque<Chunk>,
-    /// Pings and pongs.
-    control: VecDeque<Bytes>,
+    chunks: Chunks,
+    /// Pings and pongs. `None` if there are none, as at almost all times.
+    #[allow(
+        clippy::box_collection,
+        reason = "a connection has no room to spare for what it needs for a moment"
+    )]
+    control: Option<Box<VecDeque<Bytes>>>,
     /// Number of bytes that are written of the first chunk or, where `control_begun`, of the first control frame.
     written: usize,
     control_begun: bool,
@@ -71,7 +77,7 @@ impl Outbox {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.control.is_empty()
+        self.chunks.is_empty() && self.control_is_empty()
     }
 
     /// Whether something waits because the socket takes no more for now.
@@ -89,7 +95,7 @@ impl Outbox {
     pub fn push(&mut self, bytes: Bytes, kind: Kind) {
         self.bytes += bytes.len();
         self.droppable += usize::from(kind != Kind::Reply);
-        self.chunks.push_back(Chunk { bytes, kind });
+        self.chunks.push(Chunk { bytes, kind });
     }
 
     /// Adds a ping, unless an earlier one still waits.
@@ -104,7 +110,7 @@ impl Outbox {
     pub fn push_pong(&mut self, pong: Bytes, bytes_max: usize) {
         if self.bytes > bytes_max
             && self.control_not_begun().next_back().is_some_and(|last| last.first() == pong.first())
-            && let Some(last) = self.control.back_mut()
+            && let Some(last) = self.control.as_mut().and_then(|control| control.back_mut())
         {
             self.bytes = self.bytes - last.len() + pong.len();
             *last = pong;
@@ -115,16 +121,24 @@ impl Outbox {
 
     fn push_control(&mut self, frame: Bytes) {
         self.bytes += frame.len();
-        self.control.push_back(frame);
+        self.control.get_or_insert_default().push_back(frame);
+    }
+
+    fn control_is_empty(&self) -> bool {
+        self.control.as_ref().is_none_or(|control| control.is_empty())
+    }
+
+    fn control_frames(&self) -> std::collections::vec_deque::Iter<'_, Bytes> {
+        self.control.as_deref().map(VecDeque::iter).unwrap_or_default()
     }
 
     fn control_not_begun(&self) -> impl DoubleEndedIterator<Item = &Bytes> {
-        self.control.iter().skip(usize::from(self.control_begun && self.written > 0))
+        self.control_frames().skip(usize::from(self.control_begun && self.written > 0))
     }
 
     /// Separates a subscription's chunks from it, since another subscription may get its place.
     pub fn disown(&mut self, of: usize) {
-        for chunk in &mut self.chunks {
+        for chunk in self.chunks.iter_mut() {
             if matches!(chunk.kind, Kind::Durable { sub, .. } if sub == of) {
                 chunk.kind = Kind::Ephemeral;
             }
@@ -162,14 +176,12 @@ impl Outbox {
     pub fn flush(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> io::Result<Flushed> {
         let mut flushed = Flushed::default();
         while !self.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let mut count = 0;
-            for (slice, bytes) in slices.iter_mut().zip(self.in_order()) {
-                let from = if count == 0 { self.written } else { 0 };
-                *slice = IoSlice::new(&bytes[from..]);
-                count += 1;
-            }
-            match socket.poll_write(cx, &slices[..count]) {
+            // A delivery is one piece, as a rule, and needs no list of slices.
+            let polled = match self.only_chunk() {
+                Some(bytes) => socket.poll_write(cx, &[IoSlice::new(bytes)]),
+                None => self.poll_write(socket, cx),
+            };
+            match polled {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => {
                     flushed.moved |= std::mem::take(&mut self.full);
@@ -191,11 +203,31 @@ impl Outbox {
         Ok(flushed)
     }
 
+    /// Writes as many slices as one system call takes.
+    fn poll_write(&self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        for (slice, bytes) in slices.iter_mut().zip(self.in_order()) {
+            let from = if count == 0 { self.written } else { 0 };
+            *slice = IoSlice::new(&bytes[from..]);
+            count += 1;
+        }
+        socket.poll_write(cx, &slices[..count])
+    }
+
+    /// What is left of the only chunk, if there is one and no control frame.
+    fn only_chunk(&self) -> Option<&[u8]> {
+        match &self.chunks {
+            Chunks::One(chunk) if self.control_is_empty() => Some(&chunk.bytes[self.written..]),
+            _ => None,
+        }
+    }
+
     /// The waiting frames in the order in which they go out. One that is partly written is first.
     fn in_order(&self) -> impl Iterator<Item = &Bytes> {
         let begun = usize::from(self.chunk_begun());
         let chunks = || self.chunks.iter().map(|chunk| &chunk.bytes);
-        chunks().take(begun).chain(&self.control).chain(chunks().skip(begun))
+        chunks().take(begun).chain(self.control_frames()).chain(chunks().skip(begun))
     }
 
     fn chunk_begun(&self) -> bool {
@@ -203,14 +235,18 @@ impl Outbox {
     }
 
     fn wrote(&mut self, mut written: usize) {
+        if self.only_chunk().is_some_and(|left| left.len() == written) {
+            *self = Outbox { full: self.full, ..Outbox::default() };
+            return;
+        }
         self.bytes -= written;
-        let mut chunk_is_next = self.chunk_begun() || self.control.is_empty();
+        let mut chunk_is_next = self.chunk_begun() || self.control_is_empty();
         written += self.written;
         self.written = 0;
         loop {
             let first = match chunk_is_next {
                 true => self.chunks.front().map(|chunk| chunk.bytes.len()),
-                false => self.control.front().map(Bytes::len),
+                false => self.control_frames().next().map(Bytes::len),
             };
             let Some(length) = first else { break };
             if written < length {
@@ -221,13 +257,13 @@ impl Outbox {
             if chunk_is_next {
                 let chunk = self.chunks.pop_front();
                 self.droppable -= usize::from(chunk.is_some_and(|chunk| chunk.kind != Kind::Reply));
-            } else {
-                self.control.pop_front();
+            } else if let Some(control) = &mut self.control {
+                control.pop_front();
             }
-            chunk_is_next = self.control.is_empty();
+            chunk_is_next = self.control_is_empty();
         }
         // An idle socket owns no buffer.
-        (self.chunks, self.control) = (VecDeque::new(), VecDeque::new());
+        (self.chunks, self.control) = (Chunks::None, None);
     }
 }
 
@@ -278,8 +314,8 @@ mod tests {
             outbox.push_pong(pong(byte), 24);
         }
         // 18 bytes waited, so that three were answered before it was too much.
-        assert_eq!((outbox.bytes(), outbox.control.len()), (27, 3));
-        assert_eq!(outbox.control.back(), Some(&pong(9)));
+        assert_eq!((outbox.bytes(), outbox.control_frames().len()), (27, 3));
+        assert_eq!(outbox.control_frames().next_back(), Some(&pong(9)));
         // One that is half written is finished, and so is the rest of what has been begun.
         outbox.wrote(8);
         outbox.push_pong(pong(10), 0);

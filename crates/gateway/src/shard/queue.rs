@@ -24,7 +24,8 @@ const BACKLOG_MAX: usize = AWAITED_MAX as usize;
 pub(super) struct CommandQueue<R> {
     /// Number of answers that come through the inbox.
     awaited: u32,
-    running: Option<R>,
+    /// Boxed, since nothing is running on almost every connection.
+    running: Option<Box<R>>,
     /// A command's id and its answer.
     held: Option<Box<(u64, Answer)>>,
     /// Owns no memory while it is empty, as it is on almost every connection.
@@ -86,17 +87,17 @@ impl<R> CommandQueue<R> {
 
     /// Says that the command that has just begun keeps all later ones waiting until [`finish`](Self::finish).
     pub fn run(&mut self, command: R) {
-        self.running = Some(command);
+        self.running = Some(Box::new(command));
     }
 
     /// The running command.
     pub fn running(&mut self) -> Option<&mut R> {
-        self.running.as_mut()
+        self.running.as_deref_mut()
     }
 
     /// Takes out the running command, whose answer leaves now.
     pub fn finish(&mut self) -> Option<R> {
-        self.running.take()
+        self.running.take().map(|running| *running)
     }
 
     /// Says that an awaited answer has come. Returns whether another answer may leave now, or another command begin.

@@ -29,8 +29,8 @@ const DISCARD_BYTES_MAX: usize = 64 * 1024;
 /// The incoming side of a connection, which only the connection's task uses.
 pub(super) struct Reader {
     decoder: Decoder,
-    /// Bytes that came but are not decoded yet: with the handshake, or in a read that was more than the command queue takes.
-    undecoded: BytesMut,
+    /// Bytes that came but are not decoded yet (never empty; boxed, since there are hardly ever any): with the handshake, or in a read that was more than the command queue takes.
+    undecoded: Option<Box<BytesMut>>,
     /// Until then nothing is read, to keep the connection's rate of bytes.
     paused: Option<Pin<Box<Sleep>>>,
     /// The client's close frame. It is acted on when what came before it has begun.
@@ -66,7 +66,7 @@ impl Reader {
         };
         Reader {
             decoder: Decoder::new(limits),
-            undecoded: early.into(),
+            undecoded: (!early.is_empty()).then(|| Box::new(early.into())),
             paused: None,
             close_frame: None,
             discarded: 0,
@@ -109,8 +109,8 @@ impl Reader {
         if space == 0 {
             return false;
         }
-        if !self.undecoded.is_empty() {
-            self.take_undecoded(step);
+        if let Some(undecoded) = self.undecoded.take() {
+            self.take_undecoded(step, undecoded);
             return true;
         }
         let length = match conn.socket.poll_read(cx, &mut scratch[..space]) {
@@ -131,7 +131,7 @@ impl Reader {
         conn.deadlines.hear(tick);
         let taken = self.take_input(step, &mut scratch[..length], length);
         if taken < length {
-            self.undecoded = scratch[taken..length].into();
+            self.undecoded = Some(Box::new(scratch[taken..length].into()));
         }
         true
     }
@@ -148,12 +148,11 @@ impl Reader {
         }
     }
 
-    fn take_undecoded(&mut self, step: &mut Step<'_>) {
-        let mut undecoded = std::mem::take(&mut self.undecoded);
+    fn take_undecoded(&mut self, step: &mut Step<'_>, mut undecoded: Box<BytesMut>) {
         let taken = self.take_input(step, &mut undecoded, 0);
         undecoded.advance(taken);
         if !undecoded.is_empty() {
-            self.undecoded = undecoded;
+            self.undecoded = Some(undecoded);
         }
     }
 

@@ -45,7 +45,11 @@ impl Socket {
     /// Writes as much as the socket takes. `Pending` registers the task to be woken when it takes more.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
-            Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Socket::Plain(stream) => match slices {
+                // `send` does less in the kernel than `writev`, and this is what almost all deliveries are.
+                [one] => Pin::new(stream).poll_write(cx, one),
+                _ => Pin::new(stream).poll_write_vectored(cx, slices),
+            },
             #[cfg(test)]
             Socket::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Socket::Tls(stream) => {

@@ -15,22 +15,23 @@ const SLOW_SECONDS: u32 = 4;
 pub(crate) struct Speed {
     /// How long frames have waited for it without a break, seconds.
     waited_s: u32,
-    /// Number of bytes that it read in this time, or since the last second in which nothing waited.
-    taken: usize,
+    /// Number of bytes that it read in this time, or since the last second in which nothing waited. A client that reads more than fits is
+    /// quick enough.
+    taken: u32,
     /// Limit on a page, bytes.
-    page_bytes: usize,
+    page_bytes: u32,
 }
 
 impl Default for Speed {
     fn default() -> Speed {
-        Speed { waited_s: 0, taken: 0, page_bytes: PAGE_BYTES_MAX }
+        Speed { waited_s: 0, taken: 0, page_bytes: PAGE_BYTES_MAX as u32 }
     }
 }
 
 impl Speed {
     /// Says that the client has read so many bytes.
     pub fn note_read(&mut self, bytes: u64) {
-        self.taken = self.taken.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
+        self.taken = self.taken.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
     /// Says that a second is over, and whether frames wait because the client's socket is full. Returns the limit on a page if it has
@@ -41,15 +42,15 @@ impl Speed {
             if self.waited_s < SLOW_SECONDS {
                 return None;
             }
-            (self.taken / self.waited_s as usize).saturating_mul(heartbeat_s as usize) / 2
+            (self.taken / self.waited_s).saturating_mul(heartbeat_s) / 2
         } else {
             let page_was_quick = self.waited_s < SLOW_SECONDS && self.taken > self.page_bytes / 2;
             (self.waited_s, self.taken) = (0, 0);
             if page_was_quick { self.page_bytes * 2 } else { self.page_bytes }
         };
-        let page_bytes = page_bytes.clamp(PAGE_BYTES_MIN, PAGE_BYTES_MAX);
+        let page_bytes = page_bytes.clamp(PAGE_BYTES_MIN as u32, PAGE_BYTES_MAX as u32);
         let before = std::mem::replace(&mut self.page_bytes, page_bytes);
-        (before != page_bytes).then_some(page_bytes)
+        (before != page_bytes).then_some(page_bytes as usize)
     }
 }
 
@@ -61,7 +62,7 @@ mod tests {
 
     /// A client that takes so much a second is given pages one after the other, until so many bytes have come; how long the last was.
     fn last_page(speed: &mut Speed, bytes_per_second: usize, bytes: usize) -> usize {
-        let mut page = speed.page_bytes;
+        let mut page = speed.page_bytes as usize;
         let mut left = page;
         for _ in 0..bytes / bytes_per_second {
             let taken = left.min(bytes_per_second);
@@ -69,7 +70,7 @@ mod tests {
             left -= taken;
             speed.tick(left > 0, HEARTBEAT_S);
             if left == 0 {
-                page = speed.page_bytes;
+                page = speed.page_bytes as usize;
                 left = page;
             }
         }
@@ -91,7 +92,7 @@ mod tests {
         for waits in [true, true, true, false, true, true, true, false] {
             assert_eq!(speed.tick(waits, HEARTBEAT_S), None);
         }
-        assert_eq!(speed.page_bytes, PAGE_BYTES_MAX);
+        assert_eq!(speed.page_bytes as usize, PAGE_BYTES_MAX);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) struct Subscriptions {
     /// Number of those that are served from the log.
     behind: u32,
     /// The place of the one that was served from the log last: they take turns.
-    served: usize,
+    served: u32,
 }
 
 /// A subscription of a connection.
@@ -96,6 +96,10 @@ impl Subscriptions {
         }
         let log = attachment.map(|attachment| attachment.log);
         let sub = Subscription { channel, cursor, epoch: None, source, live_since: tick, log };
+        if self.all.capacity() == 0 {
+            // Otherwise the first one would take the place of four.
+            self.all = Slab::with_capacity(1);
+        }
         (self.all.insert(sub), true)
     }
 
@@ -178,12 +182,12 @@ impl Subscriptions {
                 continue;
             }
             first = first.or(Some(place));
-            if place > self.served {
+            if place > self.served as usize {
                 next = next.or(Some(place));
             }
         }
         let sub = next.or(first)?;
-        self.served = sub;
+        self.served = u32::try_from(sub).unwrap_or(u32::MAX);
         let Subscription { log, cursor, .. } = self.all.get(sub)?;
         Some(NeededPage { sub, log: log.clone()?, after: *cursor })
     }
@@ -219,16 +223,18 @@ impl Subscription {
         }
     }
 
-    /// Moves over a page of the log that began after `after` and ends with `last`; `None` if it is empty: the log is shorter than what
-    /// came through the inbox, so the conversation is gone, and nothing more will come. Returns `false` if the page is not
-    /// wanted any more, since the client has left, or joined afresh.
-    pub fn take_page(&mut self, log: &Arc<Room>, after: u64, last: Option<u64>, delivered: u64) -> bool {
-        let Source::Log { until } = self.source else { return false };
+    /// Moves over a page of the log that began after `after` and ends with `last`. `None` if it is empty: the log is shorter than what came
+    /// through the inbox, so the conversation is gone, and no message of it is shown any more: those before it would be lacking. Returns
+    /// `false` if the page is not wanted any more, since the client has left, or joined afresh.
+    pub fn take_page(&mut self, log: &Arc<Room>, after: u64, last: Option<u64>) -> bool {
+        if !self.is_behind() {
+            return false;
+        }
         let is_same = self.log.as_ref().is_some_and(|own| Arc::ptr_eq(own, log));
         if !is_same || self.cursor != after {
             return false;
         }
-        self.cursor = last.unwrap_or(after.max(delivered).max(until));
+        self.cursor = last.unwrap_or(u64::MAX);
         true
     }
 

@@ -25,7 +25,8 @@ pub(crate) struct Shard {
 
 /// What a shard owns.
 pub(crate) struct Table {
-    pub(super) conns: Slab<Conn>,
+    /// Boxed, since a table that grows is copied and then half empty.
+    pub(super) conns: Slab<Box<Conn>>,
     pub(super) channels: Map<ChannelId, Channel>,
     /// Rooms with something pending in this turn.
     pub(super) touched: Vec<ChannelId>,
@@ -75,13 +76,13 @@ impl Table {
     ) -> u32 {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
-        let conn = make(generation, Deadlines::new(self.tick, settings, &mut self.random));
+        let conn = Box::new(make(generation, Deadlines::new(self.tick, settings, &mut self.random)));
         u32::try_from(self.conns.insert(conn)).unwrap_or(u32::MAX)
     }
 
     /// The connection with a key.
     pub(super) fn get_mut(&mut self, key: u32) -> Option<&mut Conn> {
-        self.conns.get_mut(key as usize)
+        self.conns.get_mut(key as usize).map(|conn| &mut **conn)
     }
 
     /// The connection of a socket, if it is still that one.
@@ -125,7 +126,7 @@ impl Table {
     }
 
     /// Removes a connection, and its subscriptions from the channels.
-    pub(super) fn remove(&mut self, key: u32) -> Option<Conn> {
+    pub(super) fn remove(&mut self, key: u32) -> Option<Box<Conn>> {
         let mut conn = self.conns.try_remove(key as usize)?;
         for channel in conn.subs.end_all() {
             self.leave(channel, key);

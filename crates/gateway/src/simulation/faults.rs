@@ -145,6 +145,11 @@ impl Faults {
     async fn replace(&self, slot: usize, turn: usize, name: &str) {
         let node = Node::start(&self.plan, &self.servers, name, &format!("{slot}-{turn}")).await;
         self.world.note(|| format!("{name} serves"));
+        // It may have begun while Redis was away, and missed that Redis came back.
+        if node.fanout.is_cut() && !self.servers.broker.is_away() {
+            let node = node.clone();
+            tokio::task::spawn_local(async move { node.fanout.restore().await });
+        }
         self.world.slots.borrow_mut()[slot] = node;
     }
 

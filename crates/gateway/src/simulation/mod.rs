@@ -146,9 +146,10 @@ fn every_sabotage_is_found() {
     const LAST: u64 = SCENARIOS.len() as u64 - 1;
     assert_eq!(SCENARIOS[RACES as usize], plan::Scenario::Races);
     type Count = fn(&Verdict) -> usize;
-    let expected: [(Sabotage, Count); 19] = [
+    let expected: [(Sabotage, Count); 21] = [
         (Sabotage::LosePublications, |verdict| verdict.lost),
         (Sabotage::AlterPublications, |verdict| verdict.altered),
+        (Sabotage::HideInterest, |verdict| verdict.lost),
         (Sabotage::NumberTwice, |verdict| verdict.misnumbered),
         (Sabotage::AcknowledgeOnly, |verdict| verdict.lost),
         (Sabotage::LoseEvent, |verdict| verdict.lost),
@@ -157,6 +158,7 @@ fn every_sabotage_is_found() {
         (Sabotage::AlterEvent, |verdict| verdict.altered),
         (Sabotage::HidePresence, |verdict| verdict.others),
         (Sabotage::SameStamps, |verdict| verdict.others),
+        (Sabotage::CoarseStamps, |verdict| verdict.others),
         (Sabotage::HoldAll, |verdict| verdict.others),
         (Sabotage::HideEnds, |verdict| verdict.others),
         (Sabotage::KeepLog, |verdict| verdict.lost + verdict.altered + verdict.doubled),
@@ -171,7 +173,9 @@ fn every_sabotage_is_found() {
         // These show only if conversations are created again, or sessions are ended.
         let seed_of: fn(u64) -> u64 = match sabotage {
             Sabotage::KeepLog | Sabotage::ByName(_) => |run| SCENARIOS.len() as u64 * run + LAST,
-            Sabotage::KeepBack | Sabotage::HideEnds => |run| SCENARIOS.len() as u64 * run + RACES,
+            Sabotage::KeepBack | Sabotage::HideEnds | Sabotage::CoarseStamps => {
+                |run| SCENARIOS.len() as u64 * run + RACES
+            }
             _ => |run| run,
         };
         let play = |run| run::run(&Plan::of(seed_of(run)), Some(sabotage), false);

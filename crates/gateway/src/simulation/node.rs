@@ -75,6 +75,8 @@ impl Node {
                 lost: AtomicBool::new(false),
             }),
             fanout: fanout.clone(),
+            jobs: None,
+            webhooks: None,
             verifier: Arc::new(verifier.expect("a secret of 32 bytes")),
             tickets: TicketKey::from_secret(SECRET).expect("a secret of 32 bytes"),
             shards: inboxes.clone(),
@@ -145,6 +147,14 @@ impl Node {
     /// Whether the node has died or ended.
     pub fn is_dead(&self) -> bool {
         self.power.is_dead()
+    }
+
+    /// Waits for an answer of the node. `None`: the node died, which leaves questions without an answer.
+    pub async fn answers<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            answer = answer => Some(answer),
+            () = self.power.death() => None,
+        }
     }
 
     /// Freezes the node for this time.
@@ -240,6 +250,7 @@ fn gateway_config(plan: &Plan) -> GatewayConfig {
         connection_max_age: plan.connection_max_age,
         shed_above_percent: 0,
         shed_above_sessions: 0,
+        connect_wait_max: Duration::ZERO,
         handshakes_per_second: 0,
         message_bytes_max: 128 * 1024,
         ..GatewayConfig::default()

@@ -23,6 +23,8 @@ pub enum Sabotage {
     HidePresence,
     /// The session store gives all attaches the same stamp.
     SameStamps,
+    /// The session store keeps stamps to 20 ms, so that attaches at about the same time have the same stamp.
+    CoarseStamps,
     /// The session store lets every attach hold its session, and names no node that held it before. Nodes do not hear in the conversations
     /// that a session moved.
     HoldAll,
@@ -35,6 +37,8 @@ pub enum Sabotage {
     ByName(&'static str),
     /// No node hears that it holds a session again after an attach that took the session broke off.
     KeepBack,
+    /// The broker tells no node what another one is interested in, but that it is interested in nothing.
+    HideInterest,
     /// A node closes clients that it asked to move for balance.
     CloseForBalance,
 }

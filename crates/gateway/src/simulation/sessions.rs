@@ -9,7 +9,7 @@ use starling_rate::Rate;
 use starling_session_store::memory::{MemoryConfig, MemoryStore};
 use starling_session_store::{
     Attach, Attached, Beat, Clock, ConversationKey, Dropped, Ended, Error, Held, Hold, NodeRecord,
-    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionRecord, SessionStore,
+    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionRecord, SessionStore, Stamp,
     Verdict,
 };
 use tokio::time::Instant;
@@ -36,6 +36,11 @@ impl SessionClient {
     async fn ask<T>(&self, ask: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let answer = self.line.call(ask).await;
         answer.unwrap_or_else(|NoAnswer| Err(Error::Unavailable("simulated".to_owned())))
+    }
+
+    /// Returns a stamp as the store keeps it.
+    fn kept(&self, stamp: Stamp) -> Stamp {
+        if self.sabotage == Some(Sabotage::CoarseStamps) { stamp / 20_000 * 20_000 } else { stamp }
     }
 
     /// Returns the key under which the presence in a conversation is kept.
@@ -91,7 +96,8 @@ impl SessionStore for SessionClient {
     }
 
     async fn hold(&self, hold: &Hold) -> Result<Held, Error> {
-        let held = self.ask(self.store.hold(hold)).await?;
+        let hold = Hold { stamp: self.kept(hold.stamp), ..hold.clone() };
+        let held = self.ask(self.store.hold(&hold)).await?;
         Ok(match self.sabotage {
             Some(Sabotage::HoldAll) => Held::Held { previous_node: None },
             _ => held,
@@ -99,11 +105,16 @@ impl SessionStore for SessionClient {
     }
 
     async fn restore(&self, node: &str, sessions: &[SessionRecord]) -> Result<Restored, Error> {
-        self.ask(self.store.restore(node, sessions)).await
+        let kept =
+            |record: &SessionRecord| SessionRecord { stamp: self.kept(record.stamp), ..record.clone() };
+        let sessions: Vec<SessionRecord> = sessions.iter().map(kept).collect();
+        self.ask(self.store.restore(node, &sessions)).await
     }
 
     async fn detach(&self, node: &str, dropped: &[Dropped], now_ms: i64) -> Result<(), Error> {
-        self.ask(self.store.detach(node, dropped, now_ms)).await
+        let kept = |dropped: &Dropped| Dropped { stamp: self.kept(dropped.stamp), ..dropped.clone() };
+        let dropped: Vec<Dropped> = dropped.iter().map(kept).collect();
+        self.ask(self.store.detach(node, &dropped, now_ms)).await
     }
 
     async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {

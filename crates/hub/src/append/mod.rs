@@ -4,11 +4,13 @@ mod suspects;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use starling_conversation_store::{Append, AppendError, Appended, ConversationStore, Role};
-use starling_fanout::Publication;
 use starling_model::{Seq, UserName};
 use starling_telemetry::TRACE_TARGET;
+use starling_webhook_service::WebhookService;
+use starling_webhook_service::webhooks::EventType;
 use starling_wire::protocol::{self, Sent, Timestamp};
 use suspects::Suspects;
 use tokio::runtime::Handle;
@@ -18,11 +20,11 @@ use tracing::Instrument;
 use crate::clock::every_second;
 use crate::directory::Directory;
 use crate::encoded::Encoded;
-use crate::lane::{self, Bound, Lane, Weigh};
+use crate::lane::{self, Bound, Lane, Pace, Weigh};
 use crate::log::{HeadReports, Repairs, committed};
 use crate::metrics::{self, METRICS};
 use crate::neighbours::Lifetime;
-use crate::node_message::{MessageHeader, NodeMessage, encode_message};
+use crate::node_message::{MessageHeader, encode_message};
 use crate::publisher::Publisher;
 use crate::reply::Completion;
 use crate::room::Room;
@@ -34,6 +36,9 @@ use crate::{CommandError, HubConfig, clock};
 /// Limit of the messages in one transaction. At some 13 µs per message it takes a few milliseconds. A larger statement might time out while
 /// the database is slow, and so would the senders' retries.
 const BATCH_MAX: Bound = Bound { items: 512, bytes: 4 << 20 };
+/// At medium load, transactions begin so far apart. One of two messages costs little more than one of one message, for the database and for
+/// the node. The timers of the runtime have milliseconds, so it may take one longer.
+const PACE: Pace = Pace { interval: Duration::from_millis(2), full: 16 };
 /// Limit of the messages that wait for the database on all lanes together, bytes.
 const QUEUE_BYTES: usize = 128 << 20;
 
@@ -46,6 +51,8 @@ pub(crate) struct Appends {
     directory: Arc<Directory>,
     repairs: Arc<Repairs>,
     head_reports: Arc<HeadReports>,
+    /// Knows whether webhooks want messages, and delivers them. `None`: nobody is told.
+    webhooks: Option<Arc<WebhookService>>,
     suspects: Suspects,
     /// Messages that wait for the database. A conversation always uses the same lane.
     lanes: Vec<Lane<AppendJob>>,
@@ -61,12 +68,18 @@ pub(crate) struct AppendParts {
     pub directory: Arc<Directory>,
     pub repairs: Arc<Repairs>,
     pub head_reports: Arc<HeadReports>,
+    pub webhooks: Option<Arc<WebhookService>>,
 }
 
 /// A message that waits to be committed.
 struct AppendJob {
-    room: Arc<Room>,
     message: Append,
+    sending: Sending,
+}
+
+/// What follows the commit of a message.
+struct Sending {
+    room: Arc<Room>,
     queued_at: Instant,
     origin: Origin,
     done: Completion<Sent>,
@@ -82,7 +95,7 @@ impl Weigh for AppendJob {
 impl Appends {
     /// Starts the lanes' tasks on `runtime`.
     pub fn new(parts: AppendParts, config: &HubConfig, runtime: &Handle) -> Arc<Appends> {
-        let AppendParts { store, shards, publisher, directory, repairs, head_reports } = parts;
+        let AppendParts { store, shards, publisher, directory, repairs, head_reports, webhooks } = parts;
         let count = config.append_lanes.max(1);
         let bound = Bound { items: config.append_queue, bytes: QUEUE_BYTES / count };
         let (lanes, ends): (Vec<_>, Vec<_>) = (0..count).map(|_| Lane::new(bound)).unzip();
@@ -95,12 +108,13 @@ impl Appends {
             directory,
             repairs,
             head_reports,
+            webhooks,
             suspects,
             lanes,
             committed,
         });
         for end in ends {
-            lane::spawn(runtime, "append", end, BATCH_MAX, &appends, Appends::append_batch);
+            lane::spawn(runtime, "append", end.paced(PACE), BATCH_MAX, &appends, Appends::append_batch);
         }
         appends
     }
@@ -114,7 +128,11 @@ impl Appends {
         send: protocol::Send,
         done: Completion<Sent>,
     ) {
+        let announced = self.webhooks.as_ref();
+        let announced =
+            announced.is_some_and(|webhooks| webhooks.wants(&room.key.tenant, EventType::MessageCreated));
         let message = Append {
+            announced,
             conversation: room.conversation,
             id: crate::random::sortable_id(),
             sender,
@@ -125,11 +143,11 @@ impl Appends {
         };
         // The id is a serial number, so its remainder spreads evenly.
         let lane = room.conversation.get().unsigned_abs() as usize % self.lanes.len();
-        let job = AppendJob { room, message, queued_at: Instant::now(), origin: Origin::current(), done };
-        if let Err(job) = self.lanes[lane].push(job) {
+        let sending = Sending { room, queued_at: Instant::now(), origin: Origin::current(), done };
+        if let Err(job) = self.lanes[lane].push(AppendJob { message, sending }) {
             let error =
                 CommandError::unavailable("too many messages wait for the database; nothing was accepted");
-            job.done.finish(&self.shards, Err(error));
+            job.sending.done.finish(&self.shards, Err(error));
         }
     }
 
@@ -157,40 +175,47 @@ impl Appends {
     }
 
     /// Commits a batch, and tells this node's sessions, the other nodes and the senders.
-    async fn append_batch(self: Arc<Self>, mut jobs: Vec<AppendJob>) {
+    async fn append_batch(self: Arc<Self>, jobs: Vec<AppendJob>) {
         METRICS.append_batch.record(jobs.len() as f64);
+        let (messages, sendings): (Vec<Append>, Vec<Sending>) =
+            jobs.into_iter().map(|job| (job.message, job.sending)).unzip();
         // The heads that the database reported before this append. New numbers must be higher.
-        let logged: Vec<Seq> = jobs.iter().map(|job| job.room.logged()).collect();
-        let messages: Vec<Append> = jobs.iter().map(|job| job.message.clone()).collect();
+        let logged: Vec<Seq> = sendings.iter().map(|sending| sending.room.logged()).collect();
         let span = tracing::info_span!(target: TRACE_TARGET, "append", messages = messages.len());
-        belong_to(&span, jobs.len(), jobs.iter().filter_map(|job| job.origin.traceparent()));
+        belong_to(&span, sendings.len(), sendings.iter().filter_map(|sending| sending.origin.traceparent()));
         match self.store.append(&messages).instrument(span).await {
             Ok(results) => {
-                for ((job, result), logged) in jobs.drain(..).zip(results).zip(logged) {
+                if messages.iter().any(|message| message.announced)
+                    && let Some(webhooks) = &self.webhooks
+                {
+                    webhooks.note_announced();
+                }
+                let messages = messages.into_iter().zip(sendings);
+                for (((message, sending), result), logged) in messages.zip(results).zip(logged) {
                     if let Ok(Appended { seq, duplicate: false, .. }) = &result {
-                        job.room.log_tells(*seq);
+                        sending.room.log_tells(*seq);
                         if *seq <= logged {
                             // The database had used this number for another message, so it was set back to an earlier state.
-                            self.head_reports.report(&job.room, Seq::MAX);
+                            self.head_reports.report(&sending.room, Seq::MAX);
                         }
                     }
-                    self.finish(job, result);
+                    self.finish(message, sending, result);
                 }
             }
             Err(error) => {
                 let answer = CommandError::from(error);
-                for job in jobs {
+                for sending in sendings {
                     // The transaction may have been committed although the reply was lost.
-                    self.suspects.add(&job.room);
-                    job.done.finish(&self.shards, Err(answer.clone()));
+                    self.suspects.add(&sending.room);
+                    sending.done.finish(&self.shards, Err(answer.clone()));
                 }
             }
         }
     }
 
     /// Delivers one message, if it was committed, and replies to its sender.
-    fn finish(&self, job: AppendJob, result: Result<Appended, AppendError>) {
-        let AppendJob { room, message, queued_at, origin, done } = job;
+    fn finish(&self, message: Append, sending: Sending, result: Result<Appended, AppendError>) {
+        let Sending { room, queued_at, origin, done } = sending;
         METRICS.commit_seconds.record(queued_at.elapsed());
         let appended = match result {
             Ok(appended) => appended,
@@ -234,12 +259,12 @@ impl Appends {
                 tenant: &room.key.tenant,
                 name: &room.key.name,
                 seq: appended.seq,
+                log: Some(room.log_tag),
                 committed_at_us,
                 traceparent,
             };
             let body = encode_message(&header, &event.json_payload());
-            self.publisher.note_commit(room, appended.seq);
-            self.publisher.publish(Publication { partition: room.partition, body });
+            self.publisher.publish_committed(room, appended.seq, body);
         }
         let fed = room.feed(&*self.shards, appended.seq, event);
         metrics::sequencer(fed);
@@ -253,6 +278,6 @@ impl Appends {
         if room.learn_head(seq) {
             self.repairs.request(room);
         }
-        self.publisher.publish_message(room.partition, &NodeMessage::Heads(vec![room.head_at(seq)]));
+        self.publisher.publish_head(room, seq);
     }
 }

@@ -94,7 +94,7 @@ impl Directory {
             "the database was restored to an earlier state; clients of these conversations connect again"
         );
         for session in self.sessions.all() {
-            let is_concerned = session.state().joined.values().any(|room| concerned.contains(&room.channel));
+            let is_concerned = session.state().joined.iter().any(|room| concerned.contains(&room.channel));
             if is_concerned {
                 self.attachments.close(&session, CloseReason::Restart);
             }

@@ -223,7 +223,7 @@ impl Directory {
         self.raise_read_mark(room, user, seq);
         let (conversation, user) = (Some(room.conversation), user.clone());
         let message = NodeMessage::Read { tenant, name, conversation, user, seq };
-        self.publisher.publish_message(room.partition, &message);
+        self.publisher.publish_about(room, &message);
     }
 
     /// Raises a read mark and tells the sessions that joined.

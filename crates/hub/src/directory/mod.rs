@@ -16,7 +16,6 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::CommandError;
-use crate::encoded::Encoded;
 use crate::essential;
 use crate::log::{HeadReports, Repairs};
 use crate::node_message::{CommittedMessage, Head};
@@ -169,11 +168,10 @@ impl Directory {
 
     /// Handles a message that another node committed.
     pub fn hear_message(&self, message: &CommittedMessage) {
-        let CommittedMessage { tenant, name, conversation, seq, committed_at_us, payload, .. } = message;
-        let event = || Encoded::from_json(payload, *committed_at_us);
-        match self.rooms.feed(&*self.shards, tenant, name, *conversation, *seq, event) {
+        match self.rooms.feed(&*self.shards, message) {
             Some(FollowUp::Repair(room)) => self.repairs.request(&room),
             Some(FollowUp::End(room)) => self.end(&room),
+            Some(FollowUp::Compare(room)) => self.reload(room.partition),
             None => {}
         }
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use starling_auth::{TicketKey, Verifier};
 use starling_conversation_store::ConversationStore;
 use starling_fanout::Fanout;
+use starling_job_service::JobService;
 use starling_session_store::SessionStore;
+use starling_webhook_service::WebhookService;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
@@ -25,7 +27,7 @@ use crate::sessions::{Attachments, EndedSessions, Holding, HoldingParts, Places,
 use crate::shards::{ChannelIds, Shards};
 use crate::store_writer::StoreWriter;
 use crate::topics::{TopicPublisher, Topics};
-use crate::{HubConfig, clock};
+use crate::{HubConfig, clock, job_tasks};
 
 /// Most changes of conversations and members that may be under way at once. Further ones wait.
 const CHANGES_AT_ONCE: usize = 64;
@@ -40,6 +42,10 @@ pub struct HubParts {
     pub sessions: Arc<dyn SessionStore>,
     /// Publications between nodes.
     pub fanout: Arc<dyn Fanout>,
+    /// Durable jobs. `None`: this node offers none.
+    pub jobs: Option<Arc<JobService>>,
+    /// Hooks that ask first, which the service must have learned. `None`: this node asks nobody.
+    pub webhooks: Option<Arc<WebhookService>>,
     /// Checks tokens.
     pub verifier: Arc<Verifier>,
     /// Signs and opens resume tickets.
@@ -61,6 +67,8 @@ impl Hub {
             conversations: store,
             sessions: session_store,
             fanout,
+            jobs,
+            webhooks,
             verifier,
             tickets,
             shards,
@@ -70,8 +78,8 @@ impl Hub {
         let config = Arc::new(config);
         let node: Arc<str> = config.lease().into();
         let channel_ids = Arc::new(ChannelIds::default());
-        let rooms = Arc::new(Rooms::new(shard_count, channel_ids.clone()));
-        let publisher = Publisher::new(fanout.clone(), &runtime);
+        let publisher = Publisher::new(node.clone(), fanout.clone(), &runtime);
+        let rooms = Arc::new(Rooms::new(shard_count, channel_ids.clone(), publisher.interest().clone()));
         let neighbours = Neighbours::new(
             node.clone(),
             session_store.clone(),
@@ -152,6 +160,7 @@ impl Hub {
             directory: directory.clone(),
             repairs,
             head_reports,
+            webhooks: webhooks.clone(),
         };
         let appends = Appends::new(append_parts, &config, &runtime);
 
@@ -166,6 +175,8 @@ impl Hub {
             store,
             session_store,
             fanout,
+            jobs,
+            webhooks,
             verifier,
             tickets,
             shards,
@@ -207,6 +218,12 @@ impl Hub {
         essential::spawn(runtime, "compare", directory().compare_forever());
         essential::spawn(runtime, "erase", self.eraser.clone().erase_forever());
         essential::spawn(runtime, "watch_incarnation", directory().watch_incarnation_forever(lifetime()));
+        if let Some(jobs) = &self.jobs {
+            job_tasks::spawn(runtime, jobs, &self.publisher);
+        }
+        if let Some(webhooks) = &self.webhooks {
+            essential::spawn(runtime, "watch_hooks", webhooks.clone().watch_forever());
+        }
         if self.publisher.is_clustered() {
             let (presence, holding) = (|| self.presence.clone(), || self.holding.clone());
             let neighbours = || self.neighbours.clone();

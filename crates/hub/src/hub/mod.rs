@@ -14,8 +14,10 @@ pub use gauges::NodeGauges;
 use starling_auth::{Identity, TicketKey, TokenError, Verifier};
 use starling_conversation_store::ConversationStore;
 use starling_fanout::Fanout;
+use starling_job_service::JobService;
 use starling_model::{Seq, UserName};
 use starling_session_store::SessionStore;
+use starling_webhook_service::WebhookService;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
@@ -50,6 +52,10 @@ pub struct Hub {
     session_store: Arc<dyn SessionStore>,
     /// Histories of topics.
     fanout: Arc<dyn Fanout>,
+    /// Durable jobs. `None`: this node offers none.
+    jobs: Option<Arc<JobService>>,
+    /// Hooks that ask first. `None`: this node asks nobody.
+    webhooks: Option<Arc<WebhookService>>,
     verifier: Arc<Verifier>,
     /// Signs and opens resume tickets.
     tickets: TicketKey,

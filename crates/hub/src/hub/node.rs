@@ -45,6 +45,10 @@ impl LocalNode for Hub {
     }
 
     async fn lease_renewed(&self, is_lost: bool) {
+        if is_lost {
+            // While this node had no lease, the others may have forgotten what it is interested in.
+            self.reload(None);
+        }
         if self.writer.take_rewrite_wanted() || is_lost {
             self.write_all_again().await;
         }
@@ -55,12 +59,18 @@ impl Hub {
     /// Publishes at once that this node drains, and learns which nodes live, if the session store responds in time.
     pub async fn announce_drain(self: &Arc<Self>) {
         self.gauges.draining.store(true, Ordering::Relaxed);
+        if let Some(jobs) = &self.jobs {
+            jobs.drain();
+        }
         self.neighbours.announce(self.clone()).await;
     }
 
-    /// Leaves the cluster within this time, whatever hangs. Waiting messages are committed and published first. Then the other nodes are
+    /// Leaves the cluster within this time, whatever hangs, after the node's own jobs were handed back. Waiting messages are committed and published first. Then the other nodes are
     /// told that this one leaves, so that they need not wait for its lease to expire.
     pub async fn leave(&self, limit: Duration) {
+        if let Some(jobs) = &self.jobs {
+            jobs.work_ended().await;
+        }
         let began = Instant::now();
         // The other half of the time is for leaving.
         if timeout_at(began + limit / 2, self.work_done()).await.is_err() {
@@ -97,9 +107,10 @@ impl Hub {
         self.sessions.count() as u64
     }
 
-    /// Returns the number of sessions on each of the other nodes, except those that drain.
-    pub fn loads_of_others(&self) -> Result<Vec<u64>, LoadsUnknown> {
-        self.neighbours.loads()
+    /// Returns the number of sessions on each of the other nodes, except those that drain. They are unknown for `settle` after a node came,
+    /// went or began to drain.
+    pub fn loads_of_others(&self, settle: Duration) -> Result<Vec<u64>, LoadsUnknown> {
+        self.neighbours.loads(settle)
     }
 
     /// Returns the number of other nodes that may take this node's clients. `None`: the session store has not yet reported which nodes

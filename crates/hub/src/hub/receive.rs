@@ -49,6 +49,7 @@ impl Hub {
     fn hear_body(&self, partition: Option<u16>, body: &Bytes) {
         match node_message::decode(body) {
             Some(Heard::Message(message)) => self.hear_message(&message),
+            Some(Heard::Interest(message)) => self.publisher.hear_interest(message),
             Some(Heard::Other(message)) => self.hear(partition, message),
             None => tracing::debug!("a publication of another version was ignored"),
         }
@@ -96,11 +97,15 @@ impl Hub {
                 if let Some(room) = self.directory.room_meant(&tenant, &name, conversation) {
                     let event = protocol::Typing { conversation: name, user: user.clone(), typing };
                     room.broadcast(&*self.shards, event, Some(&user));
+                } else {
+                    METRICS.unwanted.increment(1);
                 }
             }
             NodeMessage::Presence { tenant, name, conversation, user, node, devices, last_seen_ms } => {
                 if let Some(room) = self.directory.room_meant(&tenant, &name, conversation) {
                     self.presence.hear(&room, &user, &node, devices, last_seen_ms);
+                } else {
+                    METRICS.unwanted.increment(1);
                 }
             }
             NodeMessage::Read { tenant, name, conversation, user, seq } => {
@@ -150,9 +155,19 @@ impl Hub {
                 }
             }
             NodeMessage::Here { node } => self.neighbours.hear_here(&node),
+            NodeMessage::JobsReady {} => {
+                if let Some(jobs) = &self.jobs {
+                    jobs.hear_ready();
+                }
+            }
+            NodeMessage::HooksChanged {} => {
+                if let Some(webhooks) = &self.webhooks {
+                    webhooks.hear_changed();
+                }
+            }
             NodeMessage::Leaving { node } => {
                 self.neighbours.hear_leaving(&node);
-                self.presence.forget_nodes(&[&node]);
+                self.presence.hear_leaving(&node);
             }
         }
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
+
 use crate::clock::every_second;
 use crate::hub::Hub;
 use crate::metrics::METRICS;
@@ -46,6 +48,10 @@ impl Hub {
     fn gauge(&self, joined: usize) {
         METRICS.sessions.set(self.sessions.count() as f64);
         METRICS.joined.set(joined as f64);
+        let (known, uncertain) = self.publisher.others().sizes(Instant::now());
+        METRICS.interest_own.set(self.publisher.interest().count() as f64);
+        METRICS.interest_known.set(known as f64);
+        METRICS.interest_uncertain.set(uncertain as f64);
         METRICS.topics.set(self.topics.count() as f64);
         METRICS.append_depth.set(self.appends.depth() as f64);
         METRICS.publish_depth.set(self.publisher.depth() as f64);

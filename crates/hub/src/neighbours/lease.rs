@@ -84,6 +84,7 @@ impl Neighbours {
         for record in living.iter().filter(|record| record.node != *self.node) {
             self.peers.expect(&record.node, now);
         }
+        self.publisher.list_nodes(&living, &self.node);
         let has_left: &dyn Fn(&str) -> bool = &|node| self.peers.has_left(node);
         // After the store lost its data, nodes are missing from it only until their next beats, so they must not be logged as gone.
         self.registry.learn(living, now, (!is_lost).then_some(has_left))

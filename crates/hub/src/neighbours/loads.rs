@@ -3,6 +3,8 @@
 //! A record that is old, or has no number, must not count as a node without clients. Otherwise nodes would move clients for nothing: after
 //! each upgrade, and whenever Redis or a node has just failed.
 
+use std::time::Duration;
+
 use starling_session_store::NodeRecord;
 use tokio::time::Instant;
 
@@ -37,13 +39,14 @@ impl LoadsUnknown {
 }
 
 impl Neighbours {
-    /// Returns the number of sessions on each of the other nodes, except those that drain.
-    pub fn loads(&self) -> Result<Vec<u64>, LoadsUnknown> {
+    /// Returns the number of sessions on each of the other nodes, except those that drain. They are unknown for `settle` after a node came,
+    /// went or began to drain.
+    pub fn loads(&self, settle: Duration) -> Result<Vec<u64>, LoadsUnknown> {
         let now = Instant::now();
         if !self.hears() {
             return Err(LoadsUnknown::Deaf);
         }
-        self.registry.judge(now)?;
+        self.registry.judge(now, settle)?;
         loads(&self.serving(), |node| self.peers.is_heard(node, now))
     }
 

@@ -155,11 +155,13 @@ impl Neighbours {
     /// Handles a node's message that it is there.
     pub fn hear_here(&self, node: &Arc<str>) {
         self.peers.hear(node, Instant::now());
+        self.publisher.others().expect(node, Instant::now());
     }
 
     /// Handles a node's message that it leaves.
     pub fn hear_leaving(&self, node: &Arc<str>) {
         self.peers.leave(node, Instant::now());
+        self.publisher.others().leave(node);
         if self.registry.remove(node) {
             changes::log_left(node);
         }
@@ -168,17 +170,19 @@ impl Neighbours {
     /// Handles a gap of the fan-out. `of_all`: all partitions are concerned.
     pub fn hear_gap(&self, of_all: bool) {
         self.probes.reset();
+        self.publisher.others().doubt();
         if of_all {
             // Clients of the other nodes may have moved during the gap.
             self.registry.note_change();
         }
     }
 
-    /// Publishes each second that this node is there.
+    /// Publishes each second that this node is there, and what it has announced of its interest.
     async fn say_here_forever(self: Arc<Self>) {
         let mut interval = crate::clock::every_second();
         while self.lifetime.next_tick(&mut interval).await {
             self.publisher.publish_message(0, &NodeMessage::Here { node: self.node.clone() });
+            self.publisher.announce_interest();
         }
     }
 }

@@ -11,9 +11,6 @@ use super::loads::LoadsUnknown;
 
 /// Maximum age of the session store's last list. Each node asks for it every second.
 const FRESH: Duration = Duration::from_secs(3);
-/// How long loads are not compared after a node came, went or began to drain. Its clients are moving, and dropped sessions still count on
-/// their old node for ten seconds.
-const SETTLE: Duration = Duration::from_secs(30);
 
 /// The nodes with a lease, as the session store last listed them.
 #[derive(Debug, Default)]
@@ -85,9 +82,9 @@ impl Registry {
         self.inner.lock().freshness.read.is_some()
     }
 
-    /// Checks whether the list is certain enough to compare loads.
-    pub fn judge(&self, now: Instant) -> Result<(), LoadsUnknown> {
-        self.inner.lock().freshness.judge(now)
+    /// Checks whether the list is certain enough to compare loads: it is fresh and has not changed for `settle`.
+    pub fn judge(&self, now: Instant, settle: Duration) -> Result<(), LoadsUnknown> {
+        self.inner.lock().freshness.judge(now, settle)
     }
 }
 
@@ -101,11 +98,11 @@ impl Freshness {
         self.read = Some(now);
     }
 
-    fn judge(&self, now: Instant) -> Result<(), LoadsUnknown> {
+    fn judge(&self, now: Instant, settle: Duration) -> Result<(), LoadsUnknown> {
         let within = |time: Option<Instant>, limit| time.is_some_and(|time| now.duration_since(time) < limit);
         if !within(self.read, FRESH) {
             Err(LoadsUnknown::Stale)
-        } else if within(self.changed, SETTLE) {
+        } else if within(self.changed, settle) {
             Err(LoadsUnknown::Changed)
         } else {
             Ok(())
@@ -117,28 +114,34 @@ impl Freshness {
 mod tests {
     use super::*;
 
+    const SETTLE: Duration = Duration::from_secs(30);
+
     #[test]
     fn the_nodes_are_known_while_the_store_answers_and_once_they_have_settled() {
         let (mut freshness, began) = (Freshness::default(), Instant::now());
         let after = |seconds: u64| began + Duration::from_secs(seconds);
-        assert_eq!(freshness.judge(began), Err(LoadsUnknown::Stale), "nobody has said anything");
+        assert_eq!(freshness.judge(began, SETTLE), Err(LoadsUnknown::Stale), "nobody has said anything");
         for second in 0..=40 {
             freshness.read(after(second), false);
             let expected = if second < 30 { Err(LoadsUnknown::Changed) } else { Ok(()) };
-            assert_eq!(freshness.judge(after(second)), expected, "after {second} s");
+            assert_eq!(freshness.judge(after(second), SETTLE), expected, "after {second} s");
         }
-        assert_eq!(freshness.judge(after(42)), Ok(()));
-        assert_eq!(freshness.judge(after(43)), Err(LoadsUnknown::Stale));
+        assert_eq!(freshness.judge(after(42), SETTLE), Ok(()));
+        assert_eq!(freshness.judge(after(43), SETTLE), Err(LoadsUnknown::Stale));
         freshness.read(after(44), false);
-        assert_eq!(freshness.judge(after(44)), Err(LoadsUnknown::Changed), "it was blind for a while");
+        assert_eq!(
+            freshness.judge(after(44), SETTLE),
+            Err(LoadsUnknown::Changed),
+            "it was blind for a while"
+        );
         for second in 45..=100 {
             freshness.read(after(second), second == 75);
         }
-        assert_eq!(freshness.judge(after(100)), Err(LoadsUnknown::Changed), "a node came at 75 s");
+        assert_eq!(freshness.judge(after(100), SETTLE), Err(LoadsUnknown::Changed), "a node came at 75 s");
         freshness.read(after(105), false);
         freshness.read(after(106), false);
         freshness.changed = Some(after(90));
-        assert_eq!(freshness.judge(after(106)), Err(LoadsUnknown::Changed));
+        assert_eq!(freshness.judge(after(106), SETTLE), Err(LoadsUnknown::Changed));
     }
 
     #[test]

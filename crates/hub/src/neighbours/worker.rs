@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use starling_conversation_store::ConversationStore;
 use starling_fanout::{Delivery, Error, Fanout, LinkStatus, Receiver};
+use starling_job_service::JobService;
 use starling_session_store::{NodeRecord, SessionStore};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use super::{LocalNode, Neighbours, NodeHealth};
 use crate::node_message::{self, Heard, NodeMessage};
 use crate::publisher::Publisher;
-use crate::{HubConfig, clock};
+use crate::{HubConfig, clock, job_tasks};
 
 /// How often a leaving worker checks whether its publications have been sent.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -30,6 +31,8 @@ pub struct WorkerParts {
     pub sessions: Arc<dyn SessionStore>,
     /// Publications between nodes.
     pub fanout: Arc<dyn Fanout>,
+    /// Durable jobs. `None`: this node does none.
+    pub jobs: Option<Arc<JobService>>,
     /// Runs the worker's own tasks.
     pub runtime: Handle,
 }
@@ -38,8 +41,10 @@ pub struct WorkerParts {
 pub struct Worker {
     config: HubConfig,
     fanout: Arc<dyn Fanout>,
+    jobs: Option<Arc<JobService>>,
     publisher: Arc<Publisher>,
     neighbours: Arc<Neighbours>,
+    runtime: Handle,
     started_at_ms: i64,
     draining: AtomicBool,
     /// Notified when an operator wants this node to drain.
@@ -49,16 +54,24 @@ pub struct Worker {
 impl Worker {
     /// Creates a worker. [`Worker::start`] gets its lease.
     pub fn new(parts: WorkerParts) -> Arc<Worker> {
-        let WorkerParts { config, conversations, sessions, fanout, runtime } = parts;
-        let publisher = Publisher::new(fanout.clone(), &runtime);
-        let node = config.lease().into();
-        let neighbours =
-            Neighbours::new(node, sessions, fanout.clone(), conversations, publisher.clone(), runtime);
+        let WorkerParts { config, conversations, sessions, fanout, jobs, runtime } = parts;
+        let node: Arc<str> = config.lease().into();
+        let publisher = Publisher::new(node.clone(), fanout.clone(), &runtime);
+        let neighbours = Neighbours::new(
+            node,
+            sessions,
+            fanout.clone(),
+            conversations,
+            publisher.clone(),
+            runtime.clone(),
+        );
         Arc::new(Worker {
             config,
             fanout,
+            jobs,
             publisher,
             neighbours,
+            runtime,
             started_at_ms: clock::now_ms(),
             draining: AtomicBool::new(false),
             drain_wanted: Notify::new(),
@@ -72,6 +85,9 @@ impl Worker {
     pub async fn start(self: &Arc<Self>) -> Result<(), Error> {
         self.fanout.start(Arc::new(Subscription { worker: Arc::downgrade(self) })).await?;
         self.neighbours.start(self.clone()).await;
+        if let Some(jobs) = &self.jobs {
+            job_tasks::spawn(&self.runtime, jobs, &self.publisher);
+        }
         Ok(())
     }
 
@@ -80,14 +96,20 @@ impl Worker {
         self.drain_wanted.notified().await;
     }
 
-    /// Publishes at once that this node drains, if the session store responds in time.
+    /// Publishes at once that this node drains, if the session store responds in time, and begins to hand back its jobs.
     pub async fn announce_drain(self: &Arc<Self>) {
         self.draining.store(true, Ordering::Relaxed);
+        if let Some(jobs) = &self.jobs {
+            jobs.drain();
+        }
         self.neighbours.announce(self.clone()).await;
     }
 
-    /// Leaves the cluster within this time, whatever hangs.
+    /// Leaves the cluster within this time, whatever hangs, after the jobs were handed back.
     pub async fn leave(&self, limit: Duration) {
+        if let Some(jobs) = &self.jobs {
+            jobs.work_ended().await;
+        }
         let work = async {
             while !self.publisher.is_idle() {
                 tokio::time::sleep(POLL_INTERVAL).await;
@@ -112,6 +134,11 @@ impl Worker {
             NodeMessage::Here { node } => self.neighbours.hear_here(&node),
             NodeMessage::Leaving { node } => self.neighbours.hear_leaving(&node),
             NodeMessage::Drain { node } if *node == *self.config.lease() => self.drain_wanted.notify_one(),
+            NodeMessage::JobsReady {} => {
+                if let Some(jobs) = &self.jobs {
+                    jobs.hear_ready();
+                }
+            }
             _ => {}
         }
     }
@@ -175,8 +202,14 @@ mod tests {
         let config = named("b");
         let fanout = bus.node(&config.lease());
         let (conversations, runtime) = (testing::log().await, Handle::current());
-        let worker =
-            Worker::new(WorkerParts { config, conversations, sessions: store.clone(), fanout, runtime });
+        let worker = Worker::new(WorkerParts {
+            config,
+            conversations,
+            sessions: store.clone(),
+            fanout,
+            jobs: None,
+            runtime,
+        });
         worker.start().await.expect("a start");
         hub.announce_drain().await;
         let leases = async || store.nodes().await.expect("an answer");

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use starling_model::UserName;
 use starling_session_store::PresenceChange;
+use tokio::time::Instant;
 
 use super::Presence;
 use crate::clock;
 use crate::metrics::METRICS;
 use crate::node_message::NodeMessage;
+use crate::publisher::Outgoing;
 use crate::room::online::OnlineChange;
 use crate::room::{Room, RoomState};
 
@@ -49,6 +51,8 @@ impl Presence {
         if *node == self.node {
             return;
         }
+        // Nobody is on a node that has left, whatever it said before.
+        let devices = if self.left.contains(node) { 0 } else { devices };
         let mut state = room.state();
         state.presence.hear(user, node, devices);
         if state.joined() == 0 && !state.presence.is_known() {
@@ -56,6 +60,12 @@ impl Presence {
         }
         let change = state.presence.set(user, node, devices);
         self.tell(room, &state, user, change, last_seen_ms);
+    }
+
+    /// Removes the presence entries of a node that leaves. What it said before may still arrive.
+    pub fn hear_leaving(&self, node: &Arc<str>) {
+        self.left.enter(node, Instant::now());
+        self.forget_nodes(&[node]);
     }
 
     /// Removes the presence entries of dead nodes in all rooms. Entries of other unknown nodes stay, since they may belong to a node whose
@@ -122,7 +132,7 @@ impl Presence {
                 devices,
                 last_seen_ms,
             };
-            self.writer.publish_when_written(room.partition, &message);
+            self.writer.publish_when_written(Outgoing::about(room, &message));
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod counting;
 mod last_seen;
+mod left;
 mod lingering;
 mod reading;
 mod typing;
@@ -10,6 +11,7 @@ mod typing;
 use std::sync::Arc;
 
 pub(crate) use last_seen::LastSeenTimes;
+use left::LeftNodes;
 use lingering::Lingering;
 pub(crate) use lingering::{LINGER, Lingerer};
 use starling_session_store::SessionStore;
@@ -37,6 +39,8 @@ pub(crate) struct Presence {
     last_seen: Arc<LastSeenTimes>,
     /// Sessions whose connections dropped a moment ago.
     lingering: Lingering,
+    /// Other nodes that have left.
+    left: LeftNodes,
     /// Partitions whose rooms' presence must be read again from the session store.
     to_reload: PartitionSet,
 }
@@ -55,7 +59,17 @@ impl Presence {
     /// Creates the presence of a node on which nobody is online yet. `clustered`: there may be other nodes.
     pub fn new(parts: PresenceParts, clustered: bool) -> Arc<Presence> {
         let PresenceParts { node, shards, store, writer, rooms, last_seen } = parts;
-        let (lingering, to_reload) = (Lingering::default(), PartitionSet::default());
-        Arc::new(Presence { node, clustered, shards, store, writer, rooms, last_seen, lingering, to_reload })
+        Arc::new(Presence {
+            node,
+            clustered,
+            shards,
+            store,
+            writer,
+            rooms,
+            last_seen,
+            lingering: Lingering::default(),
+            left: LeftNodes::default(),
+            to_reload: PartitionSet::default(),
+        })
     }
 }

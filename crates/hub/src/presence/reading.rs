@@ -70,11 +70,16 @@ impl Presence {
         }
         let entries = self.store.presence(&[room.presence_key()]).await?.pop().unwrap_or_default();
         let mut devices: Map<UserName, u32> = Map::default();
-        for entry in entries.iter().filter(|entry| entry.node != *self.node) {
+        for entry in entries.iter().filter(|entry| self.counts(entry)) {
             let count = devices.entry(entry.user.clone()).or_default();
             *count = count.saturating_add(entry.devices);
         }
         Ok(Some(devices))
+    }
+
+    /// Whether an entry of the session store is of another node that has not left.
+    fn counts(&self, entry: &PresenceEntry) -> bool {
+        entry.node != *self.node && !self.left.contains(&entry.node)
     }
 
     /// Reads the presence of these rooms on other nodes from the session store, and tells the rooms' sessions of changes. `false`: the
@@ -128,7 +133,7 @@ impl Presence {
         let before: Set<UserName> = state.presence.online().users().cloned().collect();
         let node = self.node.clone();
         state.presence.keep_nodes(|other| other == &*node);
-        for entry in entries.iter().filter(|entry| entry.node != *node) {
+        for entry in entries.iter().filter(|entry| self.counts(entry)) {
             state.presence.set(&entry.user, &entry.node.as_str().into(), entry.devices);
         }
         for (user, node, devices) in heard {

@@ -48,7 +48,7 @@ impl Typing {
             user: user.clone(),
             typing,
         };
-        self.publisher.publish_message(room.partition, &message);
+        self.publisher.publish_about(room, &message);
         self.note(room, user, typing);
     }
 

@@ -23,6 +23,8 @@ use starling_wire::protocol::Event;
 pub(crate) use state::RoomState;
 
 use crate::encoded::Encoded;
+use crate::interest::InterestKey;
+use crate::log::LogTag;
 use crate::node_message::Head;
 use crate::room::sequencer::Fed;
 use crate::shards::{ChannelId, Shards};
@@ -36,6 +38,14 @@ pub struct RoomKey {
     pub name: ConversationName,
 }
 
+impl RoomKey {
+    /// Returns the conversation's short name in what nodes tell of their interest.
+    pub(crate) fn interest(&self) -> InterestKey {
+        let partition = starling_fanout::partition_of(&self.tenant, &self.name);
+        InterestKey::of(&self.tenant, &self.name, partition)
+    }
+}
+
 /// A conversation on this node.
 pub struct Room {
     /// The conversation's name and tenant.
@@ -46,10 +56,14 @@ pub struct Room {
     pub conversation: ConversationId,
     /// The id of the conversation's log: see [`Conversation::log`].
     pub log: Arc<str>,
+    /// The tag of that log in publications.
+    pub log_tag: LogTag,
     /// The highest seq that the database reported to this node. A database that has fewer messages later was set back.
     logged: AtomicU64,
     /// The partition of the fan-out that the conversation's publications take.
     pub partition: u16,
+    /// The conversation's short name in what nodes tell of their interest.
+    pub(crate) interest: InterestKey,
     /// When the room was last used, in seconds since the node started. Unused rooms are forgotten.
     used_at_s: AtomicU64,
     /// Whether a repair is under way.
@@ -78,14 +92,17 @@ pub(crate) struct Joined {
 impl Room {
     /// Makes a room from a conversation that was read from the database.
     pub fn new(key: RoomKey, channel: ChannelId, shards: usize, conversation: &Conversation) -> Room {
-        let partition = starling_fanout::partition_of(&key.tenant, &key.name);
+        let interest = key.interest();
+        let partition = interest.partition();
         Room {
             key,
             channel,
             conversation: conversation.id,
             log: conversation.log.as_str().into(),
+            log_tag: LogTag::of(&conversation.log),
             logged: AtomicU64::new(conversation.head.get()),
             partition,
+            interest,
             used_at_s: AtomicU64::new(0),
             repairing: AtomicBool::new(false),
             reading_members: AtomicBool::new(false),

@@ -33,7 +33,11 @@ impl Online {
         let came = nodes.is_empty();
         match nodes.iter_mut().find(|(name, _)| name == node) {
             Some((_, count)) => *count = devices,
-            None => nodes.push((node.clone(), devices)),
+            None => {
+                // A user is hardly ever on several nodes.
+                nodes.reserve_exact(1);
+                nodes.push((node.clone(), devices));
+            }
         }
         if came { OnlineChange::CameOnline } else { OnlineChange::None }
     }

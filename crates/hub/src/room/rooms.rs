@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use super::{Room, RoomKey};
 use crate::encoded::Encoded;
-use crate::node_message::Head;
+use crate::interest::OwnInterest;
+use crate::log::LogTag;
+use crate::node_message::{CommittedMessage, Head};
 use crate::shards::{ChannelIds, Shards};
 use crate::{CommandError, Map};
 
@@ -34,6 +36,8 @@ const RELOADS_MAX: u32 = 3;
 /// The conversations that this node knows.
 pub struct Rooms {
     parts: Vec<Mutex<Map<RoomKey, Slot>>>,
+    /// This node's interest: every conversation in `parts`.
+    interest: Arc<OwnInterest>,
     ids: Arc<ChannelIds>,
     shards: usize,
     hasher: crate::Seeds,
@@ -47,6 +51,8 @@ pub enum FollowUp {
     Repair(Arc<Room>),
     /// End this room: another conversation has its name now.
     End(Arc<Room>),
+    /// Compare this room with the database, which this node or the sender knows in an earlier state.
+    Compare(Arc<Room>),
 }
 
 enum Slot {
@@ -66,6 +72,7 @@ struct Loading {
 /// A message that was published while its conversation was being loaded.
 struct EarlyMessage {
     conversation: ConversationId,
+    log: Option<LogTag>,
     seq: Seq,
     event: Arc<Encoded>,
 }
@@ -88,8 +95,9 @@ impl std::hash::Hash for KeyRef<'_> {
 
 impl Rooms {
     /// Creates an empty map.
-    pub fn new(shards: usize, ids: Arc<ChannelIds>) -> Rooms {
+    pub fn new(shards: usize, ids: Arc<ChannelIds>, interest: Arc<OwnInterest>) -> Rooms {
         Rooms {
+            interest,
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             ids,
             shards,
@@ -124,6 +132,7 @@ impl Rooms {
                 None => {
                     let key = RoomKey { tenant: tenant.clone(), name: name.clone() };
                     let loading = Arc::new(Loading::default());
+                    self.interest.add(key.interest());
                     part.insert(key.clone(), Slot::Loading(loading.clone()));
                     (key, loading)
                 }
@@ -137,24 +146,23 @@ impl Rooms {
         loaded.cloned()
     }
 
-    /// Feeds a message to its conversation, if this node knows it. Returns the room if something remains to be done.
-    pub fn feed(
-        &self,
-        shards: &dyn Shards,
-        tenant: &TenantName,
-        name: &ConversationName,
-        conversation: ConversationId,
-        seq: Seq,
-        event: impl FnOnce() -> Encoded,
-    ) -> Option<FollowUp> {
+    /// Feeds another node's message to its conversation, if this node knows it. Returns the room if something remains to be done.
+    pub fn feed(&self, shards: &dyn Shards, message: &CommittedMessage) -> Option<FollowUp> {
+        let CommittedMessage { tenant, name, seq, conversation, log, committed_at_us, payload, .. } = message;
+        let (seq, conversation, log) = (*seq, *conversation, *log);
+        let event = || Encoded::from_json(payload, *committed_at_us);
         let room = {
             let part = self.part(tenant, name).lock();
-            match part.get(&KeyRef(tenant, name))? {
+            let Some(slot) = part.get(&KeyRef(tenant, name)) else {
+                crate::metrics::METRICS.unwanted.increment(1);
+                return None;
+            };
+            match slot {
                 Slot::Ready(room) => room.clone(),
                 Slot::Loading(loading) => {
                     let mut early = loading.early.lock();
                     if early.len() < EARLY_MAX {
-                        early.push(EarlyMessage { conversation, seq, event: Arc::new(event()) });
+                        early.push(EarlyMessage { conversation, log, seq, event: Arc::new(event()) });
                     }
                     return None;
                 }
@@ -163,6 +171,10 @@ impl Rooms {
         if room.conversation != conversation {
             // The conversation was deleted and created again. Ids only grow, so the lower one of the two is deleted.
             return (room.conversation < conversation).then_some(FollowUp::End(room));
+        }
+        if log.is_some_and(|log| log != room.log_tag) {
+            // The database was set back, and this node or the sender did not know it yet. The seq says nothing about the other log.
+            return Some(FollowUp::Compare(room));
         }
         if room.state().joined() == 0 {
             room.learn_head(seq);
@@ -188,7 +200,10 @@ impl Rooms {
         let RoomKey { tenant, name } = &room.key;
         let mut part = self.part(tenant, name).lock();
         match part.get(&room.key) {
-            Some(Slot::Ready(known)) if Arc::ptr_eq(known, room) => _ = part.remove(&room.key),
+            Some(Slot::Ready(known)) if Arc::ptr_eq(known, room) => {
+                part.remove(&room.key);
+                self.interest.remove(room.interest);
+            }
             Some(Slot::Loading(loading)) => loading.stale.store(true, Ordering::Relaxed),
             _ => {}
         }
@@ -252,13 +267,19 @@ impl Rooms {
         for part in &self.parts {
             let mut part = part.lock();
             let crowded = part.len() > IDLE_MAX / PARTS;
-            part.retain(|_, slot| match slot {
-                Slot::Loading(loading) => Arc::strong_count(loading) > 1,
-                Slot::Ready(room) => {
-                    let idle = now_s.saturating_sub(room.used_at_s());
-                    let keep = !all && idle < if crowded { 1 } else { IDLE_SECONDS };
-                    keep || room.state().joined() > 0 || Arc::strong_count(room) > 1
+            part.retain(|key, slot| {
+                let keep = match slot {
+                    Slot::Loading(loading) => Arc::strong_count(loading) > 1,
+                    Slot::Ready(room) => {
+                        let idle = now_s.saturating_sub(room.used_at_s());
+                        let keep = !all && idle < if crowded { 1 } else { IDLE_SECONDS };
+                        keep || room.state().joined() > 0 || Arc::strong_count(room) > 1
+                    }
+                };
+                if !keep {
+                    self.interest.remove(key.interest());
                 }
+                keep
             });
         }
     }
@@ -315,11 +336,14 @@ impl Rooms {
         match room {
             None => {
                 part.remove(key);
+                self.interest.remove(key.interest());
             }
             Some(room) => {
                 for early in loading.early.lock().drain(..) {
-                    // A late message of a deleted conversation of the same name says nothing about this one.
-                    if early.conversation == room.conversation {
+                    // A late message of a deleted conversation of the same name, or of an earlier log, says nothing about this one.
+                    if early.conversation == room.conversation
+                        && early.log.is_none_or(|log| log == room.log_tag)
+                    {
                         room.feed(shards, early.seq, early.event);
                     }
                 }
@@ -353,8 +377,25 @@ mod tests {
         }
     }
 
+    fn interest() -> Arc<OwnInterest> {
+        Arc::new(OwnInterest::new("a".into(), true))
+    }
+
     fn event() -> Encoded {
         Encoded::new(protocol::Membership { conversation: "c".into(), user: "ann".into(), member: true })
+    }
+
+    fn message(conversation: i64, seq: u64, log: &str) -> CommittedMessage {
+        CommittedMessage {
+            conversation: ConversationId::new(conversation),
+            tenant: "t".into(),
+            name: "c".into(),
+            seq: Seq::new(seq),
+            log: Some(LogTag::of(log)),
+            committed_at_us: 0,
+            traceparent: None,
+            payload: bytes::Bytes::from_static(b"{}"),
+        }
     }
 
     fn conversation() -> Conversation {
@@ -375,17 +416,13 @@ mod tests {
 
     #[test]
     fn what_was_said_of_a_deleted_conversation_is_not_taken_for_the_one_that_has_its_name_now() {
-        let (rooms, loading) = (Rooms::new(1, Arc::default()), Arc::new(Loading::default()));
+        let (rooms, loading) = (Rooms::new(1, Arc::default(), interest()), Arc::new(Loading::default()));
         let key = RoomKey { tenant: "t".into(), name: "c".into() };
         rooms.part(&key.tenant, &key.name).lock().insert(key.clone(), Slot::Loading(loading.clone()));
-        assert!(
-            rooms.feed(&Deaf, &key.tenant, &key.name, ConversationId::new(1), Seq::new(500), event).is_none(),
-            "late, of the deleted one"
-        );
-        assert!(
-            rooms.feed(&Deaf, &key.tenant, &key.name, ConversationId::new(2), Seq::new(2), event).is_none(),
-            "of the one that is being loaded"
-        );
+        for late in [message(1, 500, "1-a"), message(2, 400, "0-a")] {
+            assert!(rooms.feed(&Deaf, &late).is_none(), "of the deleted one, and of an earlier log");
+        }
+        assert!(rooms.feed(&Deaf, &message(2, 2, "1-a")).is_none(), "of the one that is being loaded");
 
         let room = Arc::new(Room::new(key.clone(), ChannelId(1), 1, &conversation()));
         rooms.settle(&Deaf, &key, &loading, Some(&room));
@@ -395,8 +432,31 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_the_log_from_before_a_restore_is_ignored_and_the_room_is_compared() {
+        let rooms = Rooms::new(1, Arc::default(), interest());
+        let key = RoomKey { tenant: "t".into(), name: "c".into() };
+        let room = Arc::new(Room::new(key.clone(), ChannelId(1), 1, &conversation()));
+        rooms.part(&key.tenant, &key.name).lock().insert(key, Slot::Ready(room.clone()));
+        let feed = |seq, log| rooms.feed(&Deaf, &message(2, seq, log));
+        for joined in [false, true] {
+            if joined {
+                room.state().attach(0);
+            }
+            let head = room.state().head().get();
+            assert!(matches!(feed(head + 1, "0-a"), Some(FollowUp::Compare(_))), "joined: {joined}");
+            let state = room.state();
+            assert_eq!((state.head().get(), state.has_hole()), (head, false), "of the earlier log");
+            drop(state);
+            assert!(feed(head + 1, "1-a").is_none());
+            assert_eq!(room.state().head().get(), head + 1, "of this log");
+            assert!(rooms.feed(&Deaf, &CommittedMessage { log: None, ..message(2, head + 2, "") }).is_none());
+            assert_eq!(room.state().head().get(), head + 2, "of a node that names no log");
+        }
+    }
+
+    #[test]
     fn a_head_of_the_log_from_before_a_restore_is_ignored() {
-        let rooms = Rooms::new(1, Arc::default());
+        let rooms = Rooms::new(1, Arc::default(), interest());
         let key = RoomKey { tenant: "t".into(), name: "c".into() };
         let room = Arc::new(Room::new(key.clone(), ChannelId(1), 1, &conversation()));
         rooms.part(&key.tenant, &key.name).lock().insert(key, Slot::Ready(room.clone()));

@@ -48,7 +48,7 @@ impl Attachments {
         let head = match joined.joined.get(&room.key.name) {
             Some(found) if Arc::ptr_eq(found, room) => state.head(),
             _ => {
-                if let Some(older) = joined.joined.insert(room.key.name.clone(), room.clone()) {
+                if let Some(older) = joined.joined.insert(room.clone()) {
                     // The session was still attached to an earlier conversation of this name, which is gone.
                     older.state().detach(session.socket.shard);
                     self.evict_socket(session, &older);
@@ -96,7 +96,7 @@ impl Attachments {
     /// Attaches a session to a topic. Must be called on the thread of its shard.
     pub fn subscribe(&self, session: &Session, topic: &Arc<Topic>) {
         let mut state = session.state();
-        if state.topics.insert(topic.key.name.clone(), topic.clone()).is_none() {
+        if state.topics.insert(topic.clone()).is_none() {
             topic.attach(session.socket.shard);
             self.writer.update_session(&session.id, Change::Subscribed(topic.key.name.clone()));
         }
@@ -115,12 +115,12 @@ impl Attachments {
         let (rooms, topics, older) = {
             // The lock is held until the user lingers, so that another thread that drops the same session comes after that.
             let mut state = session.state();
-            let rooms: Vec<Arc<Room>> = std::mem::take(&mut state.joined).into_values().collect();
+            let rooms = state.joined.take();
             let lingerer = Lingerer::new(session.user.clone(), rooms.clone(), session.stamp());
             let older = self.presence.linger(&session.tenant, session.id.clone(), lingerer);
-            (rooms, std::mem::take(&mut state.topics), older)
+            (rooms, state.topics.take(), older)
         };
-        for topic in topics.values() {
+        for topic in &topics {
             self.topics.detach(topic, session.socket.shard);
         }
         for room in &rooms {

@@ -1,8 +1,10 @@
 //! Sessions of this node: their connections, what they have joined, and which of several attaches holds each.
 
 mod attachments;
+mod by_name;
 mod ended;
 mod holding;
+mod index;
 mod places;
 mod session;
 mod table;

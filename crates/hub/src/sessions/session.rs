@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use starling_auth::Identity;
-use starling_model::{ConversationName, TenantName, TopicName, UserName};
+use starling_model::{TenantName, UserName};
 use starling_session_store::{SessionRecord, Stamp};
 
-use crate::Map;
+use super::by_name::ByName;
 use crate::config::PAGE_BYTES_MAX;
 use crate::room::Room;
 use crate::shards::SocketId;
@@ -40,9 +40,9 @@ pub struct SessionState {
     /// The identity in the token. A `refresh` replaces it.
     pub identity: Identity,
     /// The conversations that the session has joined.
-    pub joined: Map<ConversationName, Arc<Room>>,
+    pub joined: ByName<Room>,
     /// The topics that the session is subscribed to.
-    pub topics: Map<TopicName, Arc<Topic>>,
+    pub topics: ByName<Topic>,
 }
 
 impl Session {
@@ -54,7 +54,7 @@ impl Session {
         socket: SocketId,
         stamp: Stamp,
     ) -> Session {
-        let state = SessionState { identity, joined: Map::default(), topics: Map::default() };
+        let state = SessionState { identity, joined: ByName::default(), topics: ByName::default() };
         Session {
             id,
             tenant: state.identity.tenant.clone(),
@@ -121,8 +121,8 @@ impl Session {
             tenant: self.tenant.clone(),
             user: self.user.clone(),
             created_at_ms: self.created_at_ms,
-            conversations: state.joined.values().map(|room| room.as_joined()).collect(),
-            topics: state.topics.keys().cloned().collect(),
+            conversations: state.joined.iter().map(|room| room.as_joined()).collect(),
+            topics: state.topics.iter().map(|topic| topic.key.name.clone()).collect(),
             stamp: self.stamp(),
         }
     }

@@ -8,7 +8,14 @@ use starling_session_store::Stamp;
 use starling_wire::protocol::CloseReason;
 
 use super::Session;
+use super::index::SessionIndex;
 use crate::Map;
+
+/// Most stamps that are remembered of one session's attaches while some are under way.
+const STAMPS_MAX: usize = 32;
+/// Shortest distance of the stamps of two attaches on one node. The stamp between them is for the older connection, which goes on with it if
+/// the first attach breaks off.
+const STAMPS_APART: u64 = 2;
 
 /// The sessions that are attached to connections of this node.
 #[derive(Default)]
@@ -18,8 +25,7 @@ pub struct Sessions {
 
 #[derive(Default)]
 struct Inner {
-    by_id: Map<Arc<str>, Arc<Session>>,
-    by_user: Map<(TenantName, UserName), Vec<Arc<Session>>>,
+    attached: SessionIndex,
     by_tenant: Map<TenantName, u64>,
     /// Places of sessions that are about to be attached.
     reserved: Map<TenantName, u64>,
@@ -32,8 +38,8 @@ struct Inner {
 struct PendingAttach {
     /// The number of connections that are attaching it.
     count: u32,
-    /// The highest stamp that one of these attaches got.
-    given: Stamp,
+    /// The stamps of these attaches, and of those that ended meanwhile, lowest first.
+    given: Vec<Stamp>,
     /// The highest stamp with which another node says that it holds the session, and that node.
     elsewhere: Option<(Stamp, Arc<str>)>,
     /// The highest stamp of an attach that broke off after the session store knew of it. The store may list the session as dropped with
@@ -67,11 +73,26 @@ impl Sessions {
         self.inner.lock().attaching.entry(id.clone()).or_default().count += 1;
     }
 
-    /// Notes the stamp that an attach got.
-    pub fn give_stamp(&self, id: &str, stamp: Stamp) {
-        if let Some(attaching) = self.inner.lock().attaching.get_mut(id) {
-            attaching.given = attaching.given.max(stamp);
+    /// Returns the stamp of an attach: this one, or the next that is far enough from those of the session's other attaches here. The session
+    /// store tells the attaches of one node apart by their stamps only: when one breaks off, another one of the same stamp would count as
+    /// dropped.
+    pub fn give_stamp(&self, id: &str, stamp: Stamp) -> Stamp {
+        let Inner { attached, attaching, .. } = &mut *self.inner.lock();
+        let Some(attaching) = attaching.get_mut(id) else { return stamp };
+        let attached = attached.get(id).map(|session| [session.began(), session.stamp()]).unwrap_or_default();
+        let mut stamp = stamp;
+        let is_taken = |stamp: Stamp| {
+            attaching.given.iter().chain(&attached).any(|other| other.abs_diff(stamp) < STAMPS_APART)
+        };
+        while stamp < Stamp::MAX && is_taken(stamp) {
+            stamp += 1;
         }
+        attaching.given.push(stamp);
+        attaching.given.sort_unstable();
+        if attaching.given.len() > STAMPS_MAX {
+            attaching.given.remove(0);
+        }
+        stamp
     }
 
     /// Notes that an attach has ended, with or without success.
@@ -88,9 +109,10 @@ impl Sessions {
     /// Returns the highest stamp of all attaches of a session that this node knows of; 0 if there is none.
     pub fn last_stamp(&self, id: &str) -> Stamp {
         let inner = self.inner.lock();
-        let attached = inner.by_id.get(id).map_or(0, |session| session.stamp());
+        let attached = inner.attached.get(id).map_or(0, |session| session.stamp());
         let attaching = inner.attaching.get(id).map_or(0, |attaching| {
-            attaching.given.max(attaching.elsewhere.as_ref().map_or(0, |(stamp, _)| *stamp))
+            let given = attaching.given.last().copied().unwrap_or_default();
+            given.max(attaching.elsewhere.as_ref().map_or(0, |(stamp, _)| *stamp))
         });
         attached.max(attaching)
     }
@@ -109,7 +131,7 @@ impl Sessions {
             }
             broken_off = attaching.broken_off;
         }
-        if let Some(there) = inner.by_id.get(&session.id) {
+        if let Some(there) = inner.attached.get(&session.id) {
             if there.began() > session.began() {
                 return Err(CloseReason::Superseded);
             }
@@ -120,15 +142,10 @@ impl Sessions {
         if must_be_written {
             session.raise_stamp(broken_off.saturating_add(1));
         }
-        let old = inner.by_id.insert(session.id.clone(), session.clone());
+        let old = inner.attached.insert(session);
         if let Some(old) = &old {
-            inner.forget_user(old);
+            inner.count_out(&old.tenant);
         }
-        inner
-            .by_user
-            .entry((session.tenant.clone(), session.user.clone()))
-            .or_default()
-            .push(session.clone());
         *inner.by_tenant.entry(session.tenant.clone()).or_default() += 1;
         Ok(Inserted { older: old, must_be_written })
     }
@@ -149,12 +166,11 @@ impl Sessions {
         {
             attaching.elsewhere = Some((stamp, other.clone()));
         }
-        let Some(session) = inner.by_id.get(id).cloned() else { return OtherAttach::NotHere };
+        let Some(session) = inner.attached.get(id).cloned() else { return OtherAttach::NotHere };
         if other_stamp.is_some_and(|stamp| (session.stamp(), node) > (stamp, &**other)) {
             return OtherAttach::Earlier(session.stamp());
         }
-        inner.by_id.remove(id);
-        inner.forget_user(&session);
+        inner.remove(id);
         OtherAttach::Later(session)
     }
 
@@ -165,7 +181,7 @@ impl Sessions {
         if let Some(attaching) = inner.attaching.get_mut(id) {
             attaching.ended = true;
         }
-        inner.by_id.get(id).cloned()
+        inner.attached.get(id).cloned()
     }
 
     /// Notes that an attach with this stamp broke off after the session store knew of it. The session that is attached here takes its
@@ -189,27 +205,26 @@ impl Sessions {
     /// Removes a session, unless another one has its id by now.
     pub fn remove(&self, session: &Arc<Session>) -> bool {
         let mut inner = self.inner.lock();
-        if !inner.by_id.get(&session.id).is_some_and(|found| Arc::ptr_eq(found, session)) {
+        if !inner.attached.get(&session.id).is_some_and(|found| Arc::ptr_eq(found, session)) {
             return false;
         }
-        inner.by_id.remove(&session.id);
-        inner.forget_user(session);
+        inner.remove(&session.id);
         true
     }
 
     /// Returns the session with this id.
     pub fn get(&self, id: &str) -> Option<Arc<Session>> {
-        self.inner.lock().by_id.get(id).cloned()
+        self.inner.lock().attached.get(id).cloned()
     }
 
     /// Returns all sessions of a user.
     pub fn of_user(&self, tenant: &TenantName, user: &UserName) -> Vec<Arc<Session>> {
-        self.inner.lock().by_user.get(&(tenant.clone(), user.clone())).cloned().unwrap_or_default()
+        self.inner.lock().attached.of_user(tenant, user).to_vec()
     }
 
     /// Returns the number of sessions.
     pub fn count(&self) -> usize {
-        self.inner.lock().by_id.len()
+        self.inner.lock().attached.len()
     }
 
     /// Returns the number of sessions of each tenant.
@@ -242,23 +257,23 @@ impl Sessions {
 
     /// Returns all sessions.
     pub fn all(&self) -> Vec<Arc<Session>> {
-        self.inner.lock().by_id.values().cloned().collect()
+        self.inner.lock().attached.all().cloned().collect()
     }
 }
 
 impl Inner {
-    fn forget_user(&mut self, session: &Arc<Session>) {
-        let key = (session.tenant.clone(), session.user.clone());
-        if let Some(list) = self.by_user.get_mut(&key) {
-            list.retain(|other| !Arc::ptr_eq(other, session));
-            if list.is_empty() {
-                self.by_user.remove(&key);
-            }
+    /// Removes the session with this id.
+    fn remove(&mut self, id: &str) {
+        if let Some(session) = self.attached.remove(id) {
+            self.count_out(&session.tenant);
         }
-        if let Some(count) = self.by_tenant.get_mut(&session.tenant) {
+    }
+
+    fn count_out(&mut self, tenant: &TenantName) {
+        if let Some(count) = self.by_tenant.get_mut(tenant) {
             *count -= 1;
             if *count == 0 {
-                self.by_tenant.remove(&session.tenant);
+                self.by_tenant.remove(tenant);
             }
         }
     }

@@ -1,10 +1,10 @@
 //! Changes for the session store, and a batch of them sorted by kind.
 
-use starling_fanout::Publication;
 use starling_session_store::{Dropped, PresenceChange, SessionChange};
 use tokio::sync::oneshot;
 
 use crate::lane::Weigh;
+use crate::publisher::Outgoing;
 
 /// An item of the queue. It is done when all changes before it have been written.
 pub(super) enum StoreChange {
@@ -15,7 +15,7 @@ pub(super) enum StoreChange {
     /// Write that the connection of an attach dropped at this time, Unix milliseconds.
     Detached { dropped: Dropped, at_ms: i64 },
     /// Publish a message.
-    Publish(Publication),
+    Publish(Outgoing),
     /// Tell the waiting caller that everything before this is written.
     Flush(oneshot::Sender<()>),
     /// Write the presence of all users on this node, and return whether the store accepted it.
@@ -38,7 +38,7 @@ pub(super) struct Batch {
     pub drops: Vec<Dropped>,
     /// When the last of `drops` happened, Unix milliseconds.
     pub dropped_at_ms: i64,
-    pub publications: Vec<Publication>,
+    pub publications: Vec<Outgoing>,
     pub flushes: Vec<oneshot::Sender<()>>,
     pub rewriters: Vec<oneshot::Sender<bool>>,
 }

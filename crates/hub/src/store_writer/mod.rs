@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use batch::{Batch, StoreChange};
-use starling_fanout::Publication;
 use starling_session_store::{Change, Dropped, Error, PresenceChange, SessionChange, SessionStore, Stamp};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -19,8 +18,7 @@ use unwritten::Unwritten;
 
 use crate::clock;
 use crate::lane::{self, Bound, Lane};
-use crate::node_message::NodeMessage;
-use crate::publisher::Publisher;
+use crate::publisher::{Outgoing, Publisher};
 use crate::room::Rooms;
 
 /// Limit of the changes that wait for the session store.
@@ -86,11 +84,11 @@ impl StoreWriter {
         self.push(StoreChange::Detached { dropped, at_ms: clock::now_ms() });
     }
 
-    /// Publishes a message after all changes so far have been written. A node that reads the store before the write then hears of the
+    /// Publishes something after all changes so far have been written. A node that reads the store before the write then hears of the
     /// change afterwards. In the other order it could miss both.
-    pub fn publish_when_written(&self, partition: u16, message: &NodeMessage) {
+    pub fn publish_when_written(&self, outgoing: Outgoing) {
         if self.publisher.is_clustered() {
-            self.push(StoreChange::Publish(Publication { partition, body: message.encode() }));
+            self.push(StoreChange::Publish(outgoing));
         }
     }
 

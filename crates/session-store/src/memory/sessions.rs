@@ -48,8 +48,11 @@ struct Record {
     tenant: TenantName,
     user: UserName,
     node: Box<str>,
-    /// The node that held the session before the present one, if there was one.
+    /// The node that held the session before the present attach, if there was one.
     previous: Option<Box<str>>,
+    /// The other node that held the session before the present node took it, and may not know that yet. Later attaches on the present
+    /// node don't change it.
+    earlier: Option<Box<str>>,
     /// The stamp of the attach that holds the session, or held it last.
     stamp: Stamp,
     /// The latest stamp that was given while the stamp above was in the future.
@@ -146,6 +149,9 @@ impl Sessions {
         if record.stamp != hold.stamp || *record.node != *hold.node {
             record.previous = record.dropped_at_ms.is_none().then(|| record.node.clone());
         }
+        if *record.node != *hold.node {
+            record.earlier.clone_from(&record.previous);
+        }
         let previous_node = record.previous.as_deref().map(str::to_owned);
         record.node = hold.node.as_str().into();
         record.stamp = hold.stamp;
@@ -164,7 +170,7 @@ impl Sessions {
     ) -> Result<Restored, Error> {
         let mut restored = Restored::default();
         for session in sessions {
-            let mut previous = None;
+            let (mut previous, mut earlier) = (None, None);
             match self.records.get(&*session.session) {
                 Some(there)
                     if !there.is_of(session)
@@ -179,11 +185,15 @@ impl Sessions {
                 Some(there) => {
                     if *there.node != *node {
                         previous = there.dropped_at_ms.is_none().then(|| there.node.clone());
-                    } else if there.stamp == session.stamp {
-                        // This attach took it, but its node may not have got the answer to its hold.
-                        previous.clone_from(&there.previous);
+                        earlier.clone_from(&previous);
+                    } else {
+                        // The node may not have got the answer by which it would have learned of the earlier one.
+                        earlier.clone_from(&there.earlier);
+                        if there.stamp == session.stamp {
+                            previous.clone_from(&there.previous);
+                        }
                     }
-                    if let Some(node) = previous.as_deref() {
+                    if let Some(node) = earlier.as_deref() {
                         let (session, node) = (session.session.clone(), node.to_owned());
                         restored.earlier.push(EarlierAttach { session, node });
                     }
@@ -192,7 +202,7 @@ impl Sessions {
             }
             self.put(
                 &session.session,
-                Record { previous, ..Record::restored(node, session, now_ms, self.window_ms) },
+                Record { previous, earlier, ..Record::restored(node, session, now_ms, self.window_ms) },
             );
         }
         Ok(restored)
@@ -203,7 +213,8 @@ impl Sessions {
             let Some((id, _)) = self.records.get_key_value(&**session) else { continue };
             let id = id.clone();
             let Some(record) = self.records.get_mut(&id) else { continue };
-            if *record.node == *node && record.stamp == *stamp && record.dropped_at_ms.is_none() {
+            let is_its_attach = *stamp == 0 || record.stamp == *stamp;
+            if *record.node == *node && is_its_attach && record.dropped_at_ms.is_none() {
                 record.dropped_at_ms = Some(now_ms);
                 self.expire_later(id);
             }
@@ -399,6 +410,7 @@ impl Record {
             stamp,
             claimed: 0,
             previous: None,
+            earlier: None,
             created_at_ms: attach.now_ms,
             attached_at_ms: attach.now_ms,
             dropped_at_ms: None,
@@ -418,6 +430,7 @@ impl Record {
             stamp: hold.stamp,
             claimed: 0,
             previous: None,
+            earlier: None,
             created_at_ms: hold.created_at_ms,
             attached_at_ms: hold.now_ms,
             dropped_at_ms: None,
@@ -437,6 +450,7 @@ impl Record {
             stamp: session.stamp,
             claimed: 0,
             previous: None,
+            earlier: None,
             created_at_ms: session.created_at_ms,
             attached_at_ms: now_ms,
             dropped_at_ms: None,

@@ -35,7 +35,7 @@ pub(super) struct Link {
     pub(super) metrics: Metrics,
     /// A permit for each further attach that may be under way.
     attaches: Semaphore,
-    attach_wait_max: Duration,
+    pub(super) attach_wait_max: Duration,
     /// Time of the last look for room.
     looked_for_room: Mutex<Option<Instant>>,
 }

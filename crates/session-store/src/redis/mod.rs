@@ -7,6 +7,7 @@
 //! thousands of attaches come at once, one may wait four times as long for its turn. While Redis is away or known not to answer, calls
 //! fail at once. It is tried four times a second until it is back.
 
+mod beginning;
 #[doc(hidden)]
 pub mod fuzzing;
 mod keys;
@@ -34,6 +35,7 @@ use crate::{
     PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionRecord, SessionStore,
     Verdict,
 };
+use beginning::Beginning;
 use link::Link;
 use presence::Presence;
 use registry::Registry;
@@ -75,7 +77,8 @@ impl RedisConfig {
 pub struct RedisStore {
     link: Arc<Link>,
     registry: Arc<Registry>,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
+    beginning: Arc<Beginning>,
     presence: Presence,
 }
 
@@ -87,9 +90,10 @@ impl RedisStore {
     pub async fn connect(config: RedisConfig) -> Result<Self, Error> {
         let link = Arc::new(Link::open(&config)?);
         let registry = Arc::new(Registry::new(link.clone(), config.lease));
-        let sessions = Sessions::new(link.clone(), registry.clone());
+        let sessions = Arc::new(Sessions::new(link.clone(), registry.clone()));
+        let beginning = Beginning::new(sessions.clone(), link.attach_wait_max);
         let presence = Presence::new(link.clone(), registry.clone());
-        Ok(Self { link, registry, sessions, presence })
+        Ok(Self { link, registry, sessions, beginning, presence })
     }
 
     /// Checks that Redis can be reached, accepts this node, and is recent enough.
@@ -186,9 +190,15 @@ impl SessionStore for RedisStore {
     async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
         let now = Instant::now();
         let began = now.checked_sub(attach.waited).unwrap_or(now);
+        self.sessions.note_window(attach);
         let attached = async {
+            let Some(resume) = attach.resume else {
+                let attached = Attached::New { stamp: self.beginning.begin(attach, began).await? };
+                self.sessions.count(attach, &attached);
+                return Ok(attached);
+            };
             let _turn = self.link.attach_turn().await?;
-            self.link.pool.within(self.sessions.attach(attach, began)).await
+            self.link.pool.within(self.sessions.attach(attach, resume, began)).await
         };
         self.link.metrics.attach.measure(attached).await
     }

@@ -16,6 +16,8 @@ use crate::{ConversationKey, Error, PresenceChange, PresenceEntry};
 const LIFETIME_MS: i64 = 2 * 60 * 60 * 1000;
 /// The most changes in one command.
 const RUN_MAX: usize = 500;
+/// The most conversations in one command.
+const RUNS_MAX: usize = 64;
 /// How long a node must be dead before its entries are removed, in leases. A node that only stalled writes its entries again when it
 /// comes back, and those must not be mistaken for the old ones.
 const REMOVE_AFTER_LEASES: i64 = 4;
@@ -32,27 +34,37 @@ impl Presence {
     }
 
     pub(super) async fn set(&self, node: &str, batch: &[PresenceChange]) -> Result<(), Error> {
-        let older = self.registry.older();
-        let mut commands = Vec::with_capacity(batch.len());
-        // One command for consecutive changes to one conversation.
-        for changes in
-            batch.chunk_by(|a, b| a.conversation == b.conversation).flat_map(|run| run.chunks(RUN_MAX))
+        let by_name_too = !self.registry.older().is_empty();
+        // The changes of one conversation keep their order.
+        let mut sorted: Vec<&PresenceChange> = batch.iter().collect();
+        sorted.sort_by(|a, b| a.conversation.cmp(&b.conversation));
+        let mut runs = Vec::new();
+        for run in
+            sorted.chunk_by(|a, b| a.conversation == b.conversation).flat_map(|run| run.chunks(RUN_MAX))
         {
-            let of = &changes[0].conversation;
-            let mut keys = vec![self.link.keys.presence(of)];
-            if !older.is_empty() {
-                keys.push(self.link.keys.presence_by_name(of));
-            }
-            for key in keys {
-                let mut set = self.link.scripts.set.call(vec![key]).with(LIFETIME_MS);
-                for change in changes {
-                    set = set.with(format!("{node}/{}", change.user)).with(i64::from(change.devices));
-                }
-                commands.push(set);
+            let of = &run[0].conversation;
+            runs.push((self.link.keys.presence(of), run));
+            if by_name_too {
+                runs.push((self.link.keys.presence_by_name(of), run));
             }
         }
+        // In a cluster each conversation is in a slot of its own.
+        let runs_max = if self.link.pool.is_cluster() { 1 } else { RUNS_MAX };
+        let commands = runs.chunks(runs_max).map(|runs| self.set_command(node, runs)).collect();
         self.link.pool.pipeline(PRESENCE, commands).await?;
         Ok(())
+    }
+
+    /// Makes a command that writes changes, each run of them to its key.
+    fn set_command(&self, node: &str, runs: &[(String, &[&PresenceChange])]) -> Command {
+        let keys = runs.iter().map(|(key, _)| key.clone()).collect();
+        let set = self.link.scripts.set.call(keys).with(LIFETIME_MS);
+        runs.iter().fold(set, |set, (_, run)| {
+            let set = set.with(i64::try_from(run.len()).unwrap_or(i64::MAX));
+            run.iter().fold(set, |set, change| {
+                set.with(format!("{node}/{}", change.user)).with(i64::from(change.devices))
+            })
+        })
     }
 
     pub(super) async fn of(&self, of: &[ConversationKey]) -> Result<Vec<Vec<PresenceEntry>>, Error> {

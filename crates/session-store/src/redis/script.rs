@@ -7,6 +7,7 @@ use starling_redis_link::Script;
 pub(super) struct Scripts {
     pub(super) attach: Script,
     pub(super) beat: Script,
+    pub(super) begin: Script,
     pub(super) connections: Script,
     pub(super) detach: Script,
     pub(super) end: Script,
@@ -32,6 +33,7 @@ impl Scripts {
         Self {
             attach: runs_when_full(include_str!("lua/attach.lua")),
             beat: runs_when_full(include_str!("lua/beat.lua")),
+            begin: runs_when_full(include_str!("lua/begin.lua")),
             connections: Script::new(include_str!("lua/connections.lua")),
             detach: runs_when_full(include_str!("lua/detach.lua")),
             end: runs_when_full(include_str!("lua/end.lua")),
@@ -51,6 +53,7 @@ impl Scripts {
         let all = [
             &self.attach,
             &self.beat,
+            &self.begin,
             &self.connections,
             &self.detach,
             &self.end,

@@ -14,7 +14,7 @@ use super::reply::Reply;
 use crate::clock::system_now_ms;
 use crate::{
     Attach, Attached, Change, Dropped, EarlierAttach, Ended, Error, Held, Hold, JoinedConversation,
-    NAMES_PER_SESSION_MAX, NotRestored, Restored, SessionChange, SessionRecord,
+    NAMES_PER_SESSION_MAX, NotRestored, Restored, ResumeAttach, SessionChange, SessionRecord,
 };
 
 /// Lifetime of an attached session without changes, and of the indexes, milliseconds.
@@ -33,6 +33,8 @@ const WRITTEN: i64 = 1;
 const ENDED: i64 = 2;
 /// Number of fields of a session without its names.
 const FIELDS: i64 = 14;
+/// The most sessions whose changes one command writes.
+const RUNS_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Sessions {
@@ -50,26 +52,30 @@ impl Sessions {
         Self { link, registry, clustered, window_ms: AtomicI64::new(WINDOW_MS) }
     }
 
-    pub(super) async fn attach(&self, attach: &Attach, began: Instant) -> Result<Attached, Error> {
+    /// Notes the resume window of an attach.
+    pub(super) fn note_window(&self, attach: &Attach) {
         let window_ms = i64::try_from(attach.window_ms).unwrap_or(i64::MAX);
         self.window_ms.store(window_ms, Ordering::Relaxed);
-        let mut mode = match attach.resume {
-            None => "new",
-            Some(resume) if resume.is_recent(attach) => "rebuild",
-            Some(_) => "resume",
-        };
-        let mut line = Value::from_static_str("|");
+    }
+
+    /// Begins to attach an old session.
+    pub(super) async fn attach(
+        &self,
+        attach: &Attach,
+        resume: ResumeAttach,
+        began: Instant,
+    ) -> Result<Attached, Error> {
+        let window_ms = i64::try_from(attach.window_ms).unwrap_or(i64::MAX);
+        let mut mode = if resume.is_recent(attach) { "rebuild" } else { "resume" };
+        let mut line = self.registry.recent().await?.line.clone();
         let mut looked_up = (String::new(), -1);
-        if attach.resume.is_some() {
-            line = self.registry.recent().await?.line.clone();
-        }
         for _ in 0..ATTEMPTS {
             let asked = Instant::now();
             let script = self
                 .link
                 .scripts
                 .attach
-                .call(self.attach_keys(attach))
+                .call(vec![self.link.keys.session(&attach.session)])
                 .with(mode)
                 .with(&attach.session)
                 .with(attach.tenant.as_str())
@@ -78,21 +84,19 @@ impl Sessions {
                 .with(attach.now_ms)
                 .with(window_ms)
                 .with(attach.after)
-                .with(LIFETIME_MS)
-                .with(system_now_ms().saturating_add(LIFETIME_MS))
                 .with(line.clone())
                 .with(&looked_up.0)
                 .with(looked_up.1)
                 .with(i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX))
                 .with(self.registry.clock.latest_at(began).unwrap_or(0))
-                .with(attach.resume.map_or(0, |resume| resume.ticket_issued_at_ms));
-            let answer = self.attach_once(attach, script).await?;
-            match answer {
+                .with(resume.ticket_issued_at_ms);
+            let answer = self.link.pool.call(SESSIONS, Resend::Yes, script).await?;
+            match Answer::read(answer)? {
                 Answer::Attached(attached) => {
                     self.count(attach, &attached);
                     return Ok(attached);
                 }
-                Answer::Missing if self.is_lost_since(attach, window_ms, asked).await? => mode = "rebuild",
+                Answer::Missing if self.is_lost_since(attach, resume, asked).await? => mode = "rebuild",
                 Answer::Missing => {
                     self.count(attach, &Attached::Refused);
                     return Ok(Attached::Refused);
@@ -230,17 +234,23 @@ impl Sessions {
     }
 
     pub(super) async fn update(&self, batch: &[SessionChange]) -> Result<(), Error> {
-        let mut commands = Vec::with_capacity(batch.len());
-        for run in batch.chunk_by(|a, b| a.session == b.session).flat_map(|run| run.chunks(PIPELINE_MAX)) {
-            let most = i64::try_from(NAMES_PER_SESSION_MAX).unwrap_or(i64::MAX).saturating_add(FIELDS);
-            let mut update = self
-                .link
-                .scripts
-                .update
-                .call(vec![self.link.keys.session(&run[0].session)])
-                .with(LIFETIME_MS)
-                .with(most);
-            for SessionChange { change, .. } in run {
+        let runs: Vec<&[SessionChange]> =
+            batch.chunk_by(|a, b| a.session == b.session).flat_map(|run| run.chunks(PIPELINE_MAX)).collect();
+        // In a cluster each session is in a slot of its own.
+        let runs_max = if self.clustered { 1 } else { RUNS_MAX };
+        let commands = runs.chunks(runs_max).map(|runs| self.update_command(runs)).collect();
+        self.link.pool.pipeline(SESSIONS, commands).await?;
+        Ok(())
+    }
+
+    /// Makes a command that writes changes, sorted by session.
+    fn update_command(&self, runs: &[&[SessionChange]]) -> Command {
+        let most = i64::try_from(NAMES_PER_SESSION_MAX).unwrap_or(i64::MAX).saturating_add(FIELDS);
+        let keys = runs.iter().map(|run| self.link.keys.session(&run[0].session)).collect();
+        let update = self.link.scripts.update.call(keys).with(LIFETIME_MS).with(most).with(system_now_ms());
+        runs.iter().fold(update, |update, run| {
+            let update = update.with(i64::try_from(run.len()).unwrap_or(i64::MAX));
+            run.iter().fold(update, |update, SessionChange { change, .. }| {
                 let topic = |name: &TopicName| (format!("on:{name}"), String::new());
                 let (sign, (field, value)) = match change {
                     Change::Joined(joined) => ("+", field_of(joined)),
@@ -248,12 +258,9 @@ impl Sessions {
                     Change::Subscribed(name) => ("+", topic(name)),
                     Change::Unsubscribed(name) => ("-", topic(name)),
                 };
-                update = update.with(sign).with(field).with(value);
-            }
-            commands.push(update);
-        }
-        self.link.pool.pipeline(SESSIONS, commands).await?;
-        Ok(())
+                update.with(sign).with(field).with(value)
+            })
+        })
     }
 
     pub(super) async fn end(&self, tenant: &str, session: &str) -> Result<Option<Ended>, Error> {
@@ -285,24 +292,6 @@ impl Sessions {
         [self.link.keys.sessions_of_user(tenant, user), self.link.keys.sessions_of_tenant(tenant)]
     }
 
-    /// Returns the keys of an attach. A resume writes no entry in the indexes; the hold that follows does.
-    fn attach_keys(&self, attach: &Attach) -> Vec<String> {
-        let mut keys = Vec::with_capacity(3);
-        keys.push(self.link.keys.session(&attach.session));
-        if !self.clustered && attach.resume.is_none() {
-            keys.extend(self.indexes(&attach.tenant, &attach.user));
-        }
-        keys
-    }
-
-    async fn attach_once(&self, attach: &Attach, script: Command) -> Result<Answer, Error> {
-        let answer = match attach.resume {
-            None => self.run(&attach.tenant, &attach.user, &attach.session, script).await?,
-            Some(_) => self.link.pool.call(SESSIONS, Resend::Yes, script).await?,
-        };
-        Answer::read(answer)
-    }
-
     /// Runs a script that writes a session. In a cluster, writes the indexes in the same pipeline, since the script can't reach them; if
     /// the session is refused, the next reader removes the entry. The call uses the same connection as drops do, so that a hold that
     /// waits in a stalled Redis can't be carried out after the drop of its socket.
@@ -316,7 +305,7 @@ impl Sessions {
         Ok(answers.into_iter().next().unwrap_or(Value::Null))
     }
 
-    fn enter(&self, tenant: &str, user: &str, session: &str) -> impl Iterator<Item = Command> {
+    pub(super) fn enter(&self, tenant: &str, user: &str, session: &str) -> impl Iterator<Item = Command> {
         let expires_ms = system_now_ms().saturating_add(LIFETIME_MS);
         let session = session.to_owned();
         self.indexes(tenant, user).into_iter().flat_map(move |index| {
@@ -325,15 +314,20 @@ impl Sessions {
         })
     }
 
-    fn count(&self, attach: &Attach, attached: &Attached) {
+    pub(super) fn count(&self, attach: &Attach, attached: &Attached) {
         if !attach.again {
             self.link.metrics.count(attached);
         }
     }
 
     /// Returns whether the store lost its data lately, and after this ticket was issued.
-    async fn is_lost_since(&self, attach: &Attach, window_ms: i64, asked: Instant) -> Result<bool, Error> {
-        let Some(resume) = attach.resume else { return Ok(false) };
+    async fn is_lost_since(
+        &self,
+        attach: &Attach,
+        resume: ResumeAttach,
+        asked: Instant,
+    ) -> Result<bool, Error> {
+        let window_ms = i64::try_from(attach.window_ms).unwrap_or(i64::MAX);
         let nodes: Arc<Nodes> = self.registry.since(asked).await?;
         Ok(resume.ticket_issued_at_ms < nodes.born_ms
             && attach.now_ms.saturating_sub(nodes.born_ms) < window_ms)
@@ -358,7 +352,6 @@ impl Answer {
     pub(super) fn read(answer: Value) -> Result<Self, Error> {
         let mut reply = Reply::of(answer);
         Ok(match reply.integer()? {
-            0 => Self::Attached(Attached::New { stamp: reply.integer()? }),
             1 => {
                 let stamp = reply.integer()?;
                 let (previous, created_at_ms) = (reply.text()?, reply.integer()?);

@@ -273,6 +273,26 @@ pub async fn an_attach_whose_hold_had_no_answer_learns_whom_it_took_the_session_
     assert_eq!(restored, Default::default());
 }
 
+pub async fn later_attaches_of_a_node_do_not_hide_whom_it_took_the_session_from(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let _b = world.live(&world.b, "n2").await;
+    let expected = |session: &str| [EarlierAttach { session: session.into(), node: "n1".into() }];
+    // All answers but the last one are lost. One session is taken by a hold, the other by writing it again.
+    for session in ["s1", "s2"] {
+        attach(&world.a, &fresh(session, "n1")).await;
+        let first = stamp(&claim(&world.b, &resume(session, "n2")).await);
+        let again = |stamp| [SessionRecord { stamp, ..state(session) }];
+        if session == "s1" {
+            hold(&world.b, &resume(session, "n2"), first).await;
+            hold(&world.b, &resume(session, "n2"), first + 2).await;
+        } else {
+            world.b.restore("n2", &again(first)).await.expect("the store answers");
+        }
+        let restored = world.b.restore("n2", &again(first + 2)).await.expect("the store answers");
+        assert_eq!((restored.refused, &restored.earlier[..]), (vec![], &expected(session)[..]));
+    }
+}
+
 pub async fn stamps_rise_above_all_that_is_known(world: &World<'_>) {
     let _a = world.live(&world.a, "n1").await;
     let made = stamp(&attach(&world.a, &fresh("s1", "n1")).await);
@@ -461,6 +481,64 @@ pub async fn thousands_are_restored_and_dropped_at_once(world: &World<'_>) {
         };
         assert_eq!((previous_node, conversations), (None, vec!["more".into(), "plans".into()]));
     }
+}
+
+pub async fn hundreds_that_begin_at_once_are_told_apart(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let _b = world.live(&world.b, "n2").await;
+    let mut beginning = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        // Sessions of two nodes, and those of a user are not all alike.
+        let node = if number % 3 == 0 { "n2" } else { "n1" };
+        let user = format!("user{}", number % 7);
+        let first = Attach { user: user.as_str().into(), ..fresh(&format!("s{number}"), node) };
+        let store = world.a.clone();
+        beginning.spawn(async move { (number, attach(&store, &first).await) });
+    }
+    let mut stamps = vec![0; 300];
+    while let Some(begun) = beginning.join_next().await {
+        let (number, begun) = begun.expect("no panic");
+        assert!(matches!(begun, Attached::New { .. }), "{begun:?}");
+        stamps[number] = stamp(&begun);
+    }
+    for number in [0, 1, 64, 150, 299] {
+        let (session, node) = (format!("s{number}"), if number % 3 == 0 { "n2" } else { "n1" });
+        let user = format!("user{}", number % 7);
+        let again = Attach { user: user.as_str().into(), ..resume(&session, "n1") };
+        let resumed = attach(&world.b, &again).await;
+        assert_eq!(previous(&resumed), Some(node), "{session}");
+        assert!(stamp(&resumed) > stamps[number], "{session}");
+        let stranger = Attach { user: "stranger".into(), ..resume(&session, "n1") };
+        assert_eq!(attach(&world.b, &stranger).await, Attached::Refused);
+    }
+}
+
+pub async fn a_session_whose_client_goes_before_the_answer_is_not_attached(world: &World<'_>) {
+    let _a = world.live(&world.a, "n1").await;
+    let mut attached = std::collections::BTreeSet::new();
+    for number in 0..50 {
+        let (store, first) = (world.a.clone(), fresh(&format!("s{number}"), "n1"));
+        let beginning = tokio::spawn(async move { attach(&store, &first).await });
+        for _ in 0..number % 5 {
+            tokio::task::yield_now().await;
+        }
+        beginning.abort();
+        if beginning.await.is_ok() {
+            attached.insert(format!("s{number}"));
+        } else {
+            // As the hub does, which can't know whether the store has answered.
+            drop_socket(&world.a, "n1", &format!("s{number}"), 0, now_ms()).await;
+        }
+    }
+    let patience = Duration::from_secs(60);
+    let as_answered = async || {
+        let listed = world.b.sessions(&"acme".into(), None, None, 100).await?;
+        let listed = listed.sessions.into_iter().filter(|session| session.attached);
+        Ok(listed.map(|session| session.session).collect::<std::collections::BTreeSet<_>>() == attached)
+    };
+    starling_testkit::wait::until_true(patience, "only what was answered is attached", as_answered)
+        .await
+        .expect("within a minute");
 }
 
 /// Restores sessions; answers those that were not, and whether since they were ended.

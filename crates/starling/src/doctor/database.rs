@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use starling_conversation_store::ConversationStore;
-use starling_database::{DatabaseAddress, Error};
+use starling_database::{DatabaseAddress, SchemaStatus};
 use tokio::time::timeout;
 
 use super::clock::Clocks;
@@ -65,32 +64,37 @@ async fn examine_file(examination: &mut Examination, config: &Config, database: 
 /// Examines whether the schema fits this program.
 async fn examine_schema(examination: &mut Examination, config: &Config, database: &Database) {
     let subject = "migrations";
-    let store = match database.open().await {
-        Ok(store) => store,
+    let stores = match database.open().await {
+        Ok(stores) => stores,
         Err(failure) => {
             let advice = "stop the other program, or, if it is the node itself, ask it: starling healthcheck";
             return examination.warning("use", failure.message, advice);
         }
     };
-    match timeout(PATIENCE, schema(&*store)).await {
-        Ok(Ok(true)) => examination.good(subject, "the schema is up to date"),
-        Ok(Ok(false)) if config.database.migrate => {
-            examination.good(subject, "the next start brings the schema up to date (database_migrate)");
-        }
-        Ok(Ok(false)) => {
-            let advice = "run `starling migrate` with this configuration";
-            examination.problem(subject, "the schema is not up to date, and nodes do not migrate", advice);
-        }
+    match timeout(PATIENCE, stores.check_schemas()).await {
+        Ok(Ok(statuses)) => examine_statuses(examination, config, &statuses),
         Ok(Err(error)) => {
-            let advice = "no node starts on this database; see docs/operating/cluster.md";
+            let advice = "no node of this version starts on this database; see docs/operating/cluster.md and roll-back.md";
             examination.problem("use", error.to_string(), advice);
         }
         Err(_) => examination.problem(subject, "the database took too long to answer", "see its own log"),
     }
-    store.close().await;
+    stores.conversations.close().await;
 }
 
-async fn schema(store: &dyn ConversationStore) -> Result<bool, Error> {
-    store.check().await?;
-    store.is_migrated().await
+fn examine_statuses(examination: &mut Examination, config: &Config, statuses: &[SchemaStatus]) {
+    let subject = "migrations";
+    for newer in statuses.iter().filter_map(SchemaStatus::newer) {
+        examination.good(subject, newer.to_string());
+    }
+    if !statuses.contains(&SchemaStatus::Behind) {
+        if statuses.contains(&SchemaStatus::Current) {
+            examination.good(subject, "the schema is up to date");
+        }
+    } else if config.database.migrate {
+        examination.good(subject, "the next start brings the schema up to date (database_migrate)");
+    } else {
+        let advice = "run `starling migrate` with this configuration";
+        examination.problem(subject, "the schema is not up to date, and nodes do not migrate", advice);
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use starling_database::Error;
-use starling_database::postgres::{Pool, PoolConfig, column};
+use starling_database::postgres::{Pool, PoolConfig, PreparedStatements, column};
 use tokio::time::timeout;
 
 use super::clock::Clocks;
@@ -87,7 +87,9 @@ pub async fn examine_replica(examination: &mut Examination, url: &str) {
 }
 
 fn reach(examination: &mut Examination, key: &'static str, url: &str) -> Option<Pool> {
-    match Pool::new("doctor", url, &PoolConfig::default(), 1) {
+    // Nothing is set on the connection, so that the server shows its own settings.
+    let config = PoolConfig { prepared_statements: PreparedStatements::Never, ..PoolConfig::default() };
+    match Pool::new("doctor", url, &config, 1) {
         Ok(pool) => Some(pool),
         Err(error) => {
             examination.problem(key, error.to_string(), "see docs/operating/cluster.md for its form");

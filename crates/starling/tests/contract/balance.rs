@@ -13,7 +13,9 @@ use starling_testkit::wait::until_true;
 const STRANGERS: usize = 2_000;
 /// `shed_above_sessions` in these tests.
 const ABOVE: &str = "20";
-/// Timeout for a few comparisons. Nodes compare every 15 s, and wait for 30 s after a change.
+/// `shed_every_seconds` in these tests. Three comparisons take longer than clients are given to move, 10 s.
+const EVERY: &str = "4";
+/// Timeout for a few comparisons.
 const LOOKS: Duration = Duration::from_secs(240);
 /// Timeout for one comparison and its consequences.
 const SOON: Duration = Duration::from_secs(60);
@@ -23,6 +25,7 @@ fn nodes(count: usize) -> ClusterBuilder {
     Cluster::builder(count)
         .unlimited()
         .env("STARLING_SHED_ABOVE_SESSIONS", ABOVE)
+        .env("STARLING_SHED_EVERY_SECONDS", EVERY)
         .env("STARLING_CONNECT_TIMEOUT_SECONDS", "3600")
         .env("STARLING_HEARTBEAT_SECONDS", "3600")
         .env("STARLING_DRAIN_SECONDS", "10")

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 use starling_testkit::client::Client;
 use starling_testkit::http::Request;
+use starling_testkit::wait::until_true;
 
 use crate::place::{Place, REPLAY_LIMIT, everywhere};
-use crate::talk::{Talk, keys};
+use crate::talk::{SOON, Talk, keys};
 
 #[test]
 fn a_join_with_a_cursor_of_a_deleted_conversation_is_a_reset() {
@@ -110,6 +111,14 @@ fn without_a_cursor_a_session_does_not_get_into_the_conversation_that_was_made_a
         let resume = bob.resumption();
         assert_eq!(keys(&bob.welcome()["conversations"]), ["c"]);
         bob.cut();
+        // Otherwise the session would still be told on the connection that is cut.
+        until_true(SOON, "Bob to be away", async || {
+            let list = place.http(0, &place.admin(), "GET", "/v1/sessions?user=bob").await.json()?;
+            let sessions = list["sessions"].as_array();
+            Ok(sessions.is_some_and(|sessions| sessions.iter().all(|session| session["attached"] == false)))
+        })
+        .await
+        .unwrap();
         remake(place, &mut ada, 1).await;
         let bob = place.resume(0, "bob", resume).await;
         assert_eq!((&bob.welcome()["conversations"], &bob.welcome()["gone"]), (&json!({}), &json!(["c"])));

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use starling_testkit::client::{Client, Encoding};
+use starling_testkit::client::{Client, Encoding, Failure};
 use starling_testkit::node::Node;
 use starling_testkit::postgres::Postgres;
 use starling_testkit::wait;
@@ -43,6 +44,16 @@ enum Reader {
 }
 
 impl Reader {
+    /// Asks again while the node says that the database is not available: on a slow machine that may be so.
+    async fn ask_until_answered(&mut self) -> Result<()> {
+        loop {
+            match self.ask().await {
+                Err(error) if is_unavailable(&error) => tokio::time::sleep(Duration::from_millis(100)).await,
+                answer => return answer,
+            }
+        }
+    }
+
     async fn ask(&mut self) -> Result<()> {
         match self {
             Reader::History(client) => {
@@ -59,32 +70,49 @@ impl Reader {
     }
 }
 
+fn is_unavailable(error: &anyhow::Error) -> bool {
+    let refusal = error.downcast_ref::<Failure>();
+    refusal.is_some_and(|failure| matches!(failure, Failure::Refused(reply) if reply.code == "unavailable"))
+}
+
 /// Readers, each of which asks, waits for the answer, and asks again, while they are told to.
 struct Attack {
     readers: u64,
     goes_on: watch::Sender<bool>,
     asked: Arc<AtomicU64>,
     answered: Arc<AtomicU64>,
-    tasks: JoinSet<Result<()>>,
+    /// Why a reader has ended.
+    failure: Arc<Mutex<Option<String>>>,
+    /// Ends with the attack.
+    _tasks: JoinSet<()>,
 }
 
 impl Attack {
     fn of(readers: Vec<Reader>) -> Self {
         let (goes_on, _) = watch::channel(false);
         let (asked, answered) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let failure = Arc::<Mutex<Option<String>>>::default();
         let (count, mut tasks) = (readers.len() as u64, JoinSet::new());
         for mut reader in readers {
-            let (asked, answered, mut goes_on) = (asked.clone(), answered.clone(), goes_on.subscribe());
+            let (asked, answered, failure) = (asked.clone(), answered.clone(), failure.clone());
+            let mut goes_on = goes_on.subscribe();
             tasks.spawn(async move {
                 while goes_on.wait_for(|goes_on| *goes_on).await.is_ok() {
                     asked.fetch_add(1, Ordering::SeqCst);
-                    reader.ask().await?;
+                    if let Err(error) = reader.ask_until_answered().await {
+                        *failure.lock() = Some(format!("{error:#}"));
+                        return;
+                    }
                     answered.fetch_add(1, Ordering::SeqCst);
                 }
-                Ok(())
             });
         }
-        Self { readers: count, goes_on, asked, answered, tasks }
+        Self { readers: count, goes_on, asked, answered, failure, _tasks: tasks }
+    }
+
+    /// Fails if a reader has ended.
+    fn check(&self) -> Result<()> {
+        self.failure.lock().as_ref().map_or(Ok(()), |why| bail!("an attacker: {why}"))
     }
 
     fn answers(&self) -> u64 {
@@ -97,19 +125,18 @@ impl Attack {
         self.goes_on.send_replace(true);
         wait::until_true(SOON, "the attack to begin", async || Ok(self.answers() >= before + self.readers))
             .await
+            .or_else(|late| self.check().and(Err(late)))
     }
 
     /// Has nobody ask any more, and waits for the last answers.
-    async fn pause(&mut self) -> Result<()> {
+    async fn pause(&self) -> Result<()> {
         self.goes_on.send_replace(false);
         wait::until_true(SOON, "the attack to end", async || {
-            Ok(self.asked.load(Ordering::SeqCst) == self.answers())
+            let is_over = self.asked.load(Ordering::SeqCst) == self.answers();
+            Ok(is_over || self.failure.lock().is_some())
         })
         .await?;
-        match self.tasks.try_join_next() {
-            None => Ok(()),
-            Some(ended) => ended?.context("an attacker"),
-        }
+        self.check()
     }
 }
 
@@ -156,7 +183,7 @@ async fn messages_do_not_wait(node: &Node, attack: Attack) -> Result<()> {
 }
 
 /// Measures at rest and under attack in turns.
-async fn compare(node: &Node, mut attack: Attack, measured: Measured) -> Result<Comparison> {
+async fn compare(node: &Node, attack: Attack, measured: Measured) -> Result<Comparison> {
     let user = match measured {
         Measured::MessagesOfAnother => "quiet",
         Measured::PagesOfAttacker => "loud",

@@ -8,6 +8,7 @@ mod database;
 mod doctor;
 mod first_start;
 mod healthcheck;
+mod newer_schema;
 mod proxies;
 mod redis;
 mod roles;

@@ -70,7 +70,9 @@ async fn a_node_says_that_redis_is_full_and_serves_on() {
     let full = json!(["degraded", "redis_full"]);
     until_true(SOON, "the node to find Redis full", async || Ok(reasons().await? == full)).await.unwrap();
     assert_eq!(shown().await.unwrap(), (200, full, json!("degraded"), json!("full")));
-    assert_eq!(node.log().matches("Redis is full").count(), 1, "{}", node.log());
+    let told = || node.log().matches("Redis is full").count();
+    until_true(SOON, "the log to say so", async || Ok(told() > 0)).await.unwrap();
+    assert_eq!(told(), 1, "{}", node.log());
     let mut ada = Client::connect(&node.ws_url(), &node.token("ada"), Encoding::Json).await.unwrap();
     ada.command("create", json!({"conversation": "c"})).await.unwrap();
     ada.command("send", json!({"conversation": "c", "key": "k", "content": "x"})).await.unwrap();

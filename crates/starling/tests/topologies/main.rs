@@ -1,11 +1,13 @@
 //! The real program on other infrastructure: a Redis Cluster, Redis behind Sentinel, PostgreSQL behind PgBouncer, and
 //! a read replica. Each test tries everything that crosses nodes, and breaks what may break.
 
-mod database;
 mod log;
 mod meeting;
+mod nodes;
 mod person;
+mod pgbouncer;
 mod redis;
+mod replica;
 mod talk;
 
 use std::time::Duration;

@@ -52,8 +52,8 @@ impl Postgres {
         Self::launch(Folder::new("pg")?, settings).await
     }
 
-    /// Starts a server whose data stays in this folder, or goes on with what is there. As root, choose one that other
-    /// users can get to.
+    /// Starts a server whose data stays in this folder, or goes on with what is there: a backup is replayed first. As root, choose one
+    /// that other users can get to.
     ///
     /// # Errors
     /// When it can't be created or started, with its log.
@@ -71,6 +71,7 @@ impl Postgres {
         }
         let postgres = Self::begin(folder, settings, format!("{:016x}", rand::random::<u64>())).await?;
         postgres.answers().await?;
+        postgres.takes_writes().await?;
         postgres.prepare().await?;
         Ok(postgres)
     }
@@ -113,6 +114,13 @@ impl Postgres {
     /// `postgres://ROLE:PASSWORD@127.0.0.1:PORT/starling`, an empty database.
     pub fn url(&self) -> String {
         self.url_of(self.address(), ROLE)
+    }
+
+    /// `postgres://ROLE:PASSWORD@HOST:PORT,HOST:PORT/starling?target_session_attrs=read-write`: this server or its replica, whichever
+    /// takes writes.
+    pub fn url_with(&self, replica: &Self) -> String {
+        let (own, other) = (self.address(), replica.address());
+        format!("postgres://{ROLE}:{}@{own},{other}/{ROLE}?target_session_attrs=read-write", self.password)
     }
 
     /// The address that it listens on.
@@ -263,6 +271,13 @@ impl Postgres {
         format!("postgres://{ROLE}:{}@{address}/{database}", self.password)
     }
 
+    /// Waits until the server has replayed what it was started on, and no longer follows another one.
+    async fn takes_writes(&self) -> Result<()> {
+        let recovered =
+            async || Ok(self.psql_in("postgres", "SELECT pg_is_in_recovery()").await?.trim() == "f");
+        self.process.ready(LIMIT, "the end of the recovery", recovered).await
+    }
+
     async fn answers(&self) -> Result<()> {
         let takes_connections = async || {
             TcpStream::connect(self.address()).await?;
@@ -270,6 +285,30 @@ impl Postgres {
         };
         self.process.ready(LIMIT, "an answer to a query", takes_connections).await
     }
+}
+
+/// Folder that PostgreSQL may write to, such as an archive.
+///
+/// # Errors
+/// When it can't be made.
+pub fn folder_for_server(name: &str) -> Result<Folder> {
+    let folder = Folder::new(name)?;
+    if let Some(user) = User::for_servers()? {
+        folder.give_to(user.uid, user.gid)?;
+    }
+    Ok(folder)
+}
+
+/// Runs a program to its end as the user that PostgreSQL runs as, with PostgreSQL's programs in `PATH`. Returns what it prints.
+///
+/// # Errors
+/// When it fails, with what it printed, or takes longer than a minute.
+pub async fn run_as_server(launch: Launch) -> Result<String> {
+    let programs = programs::find("pg_basebackup")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = programs.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
+    let launch = launch.env("PATH", std::env::join_paths(folders)?).user(User::for_servers()?.as_ref());
+    finished(launch).await
 }
 
 /// The superuser of the server. It can log in only through the Unix socket in the server's own folder.
@@ -281,15 +320,15 @@ async fn initialise(folder: &Path, user: Option<&User>) -> Result<()> {
         .args(["-D", "data", "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"])
         .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
         .user(user);
-    finished(launch).await
+    finished(launch).await.map(drop)
 }
 
-/// Runs a program of PostgreSQL to its end. Dropping the future ends the program and its children.
-async fn finished(launch: Launch) -> Result<()> {
+/// Runs a program to its end. Returns what it prints. Dropping the future ends the program and its children.
+async fn finished(launch: Launch) -> Result<String> {
     let process = Process::start(launch).await?;
     let status = process.ended(LIMIT).await?;
     ensure!(status.success(), "{status}: {}", process.log_tail());
-    Ok(())
+    Ok(process.log())
 }
 
 #[cfg(test)]

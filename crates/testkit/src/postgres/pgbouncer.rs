@@ -45,12 +45,26 @@ impl PgBouncer {
         }
         let launch = Launch::new("pgbouncer", program, folder.path()).args([file]).user(user.as_ref());
         let process = Process::start(launch).await?;
-        let listens = async || {
-            TcpStream::connect(port.address()).await.context("connect")?;
-            Ok(true)
-        };
-        process.ready(LIMIT, "PgBouncer to listen", listens).await?;
-        Ok(Self { process, port, password, _folder: folder })
+        let bouncer = Self { process, port, password, _folder: folder };
+        bouncer.listens().await?;
+        Ok(bouncer)
+    }
+
+    /// Kills it (SIGKILL), with all connections through it.
+    ///
+    /// # Errors
+    /// When it does not vanish.
+    pub async fn kill(&self) -> Result<()> {
+        self.process.kill().await
+    }
+
+    /// Starts it again on the same port, after its end.
+    ///
+    /// # Errors
+    /// When it is running, or does not come back.
+    pub async fn start_again(&self) -> Result<()> {
+        self.process.start_again().await?;
+        self.listens().await
     }
 
     /// `postgres://ROLE:PASSWORD@127.0.0.1:PORT/starling`.
@@ -71,5 +85,13 @@ impl PgBouncer {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    async fn listens(&self) -> Result<()> {
+        let listens = async || {
+            TcpStream::connect(self.address()).await.context("connect")?;
+            Ok(true)
+        };
+        self.process.ready(LIMIT, "PgBouncer to listen", listens).await
     }
 }

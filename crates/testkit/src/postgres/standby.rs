@@ -1,7 +1,5 @@
 //! A standby that follows a primary and can replace it.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 
 use super::{LIMIT, Postgres, SUPERUSER, User, finished};
@@ -15,22 +13,49 @@ impl Postgres {
     /// # Errors
     /// When it can't be copied, started, or does not follow in time.
     pub async fn standby_of(primary: &Self) -> Result<Self> {
+        let standby = Self::replica_of(primary).await?;
+        primary.psql("ALTER SYSTEM SET synchronous_standby_names = '*'").await?;
+        primary.psql("SELECT pg_reload_conf()").await?;
+        primary.is_followed("sync_state = 'sync'").await?;
+        Ok(standby)
+    }
+
+    /// Like [`standby_of`](Self::standby_of), but the primary does not wait for it: it may lag behind, and end.
+    ///
+    /// # Errors
+    /// When it can't be copied, started, or does not follow in time.
+    pub async fn replica_of(primary: &Self) -> Result<Self> {
         let folder = Folder::new("pg")?;
         let user = User::for_servers()?;
         if let Some(user) = &user {
             folder.give_to(user.uid, user.gid)?;
         }
         copy(primary, &folder, user.as_ref()).await?;
-        let standby = Self::begin(folder, &[], primary.password.clone()).await?;
+        // Otherwise a query there is cancelled when the primary has cleaned up what it might still see.
+        let settings = [("hot_standby_feedback", "on")];
+        let standby = Self::begin(folder, &settings, primary.password.clone()).await?;
         standby.answers().await?;
-        primary.psql("ALTER SYSTEM SET synchronous_standby_names = '*'").await?;
-        primary.psql("SELECT pg_reload_conf()").await?;
-        let follows = async || {
-            let state = primary.psql("SELECT sync_state FROM pg_stat_replication").await?;
-            Ok(state.trim() == "sync")
-        };
-        wait::until_true(LIMIT, "the standby to follow", follows).await?;
+        primary.is_followed("true").await?;
         Ok(standby)
+    }
+
+    /// Waits until the other server shows everything that is committed on this one by now.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn is_replayed_by(&self, replica: &Self) -> Result<()> {
+        let position = self.psql("SELECT pg_current_wal_lsn()").await?;
+        let query = format!("SELECT pg_last_wal_replay_lsn() >= '{}'::pg_lsn", position.trim());
+        let replayed = async || Ok(replica.psql(&query).await?.trim() == "t");
+        wait::until_true(LIMIT, "the replica to catch up", replayed).await
+    }
+
+    /// Waits until a server follows this one, and this condition on `pg_stat_replication` holds.
+    async fn is_followed(&self, condition: &str) -> Result<()> {
+        let query =
+            format!("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND {condition}");
+        let follows = async || Ok(self.psql(&query).await?.trim() != "0");
+        wait::until_true(LIMIT, "the standby to follow", follows).await
     }
 
     /// Promotes a standby, and returns when it accepts writes. The former primary must have ended.
@@ -40,10 +65,7 @@ impl Postgres {
     pub async fn promote(&self) -> Result<()> {
         let done = self.psql("SELECT pg_promote(true, 60)").await?;
         ensure!(done.trim() == "t", "the standby was not promoted");
-        wait::until_true(Duration::from_secs(10), "the promoted server to take writes", async || {
-            Ok(self.psql("SELECT pg_is_in_recovery()").await?.trim() == "f")
-        })
-        .await
+        self.takes_writes().await
     }
 }
 
@@ -86,7 +108,7 @@ mod tests {
         let next = Postgres::standby_of(&standby).await.unwrap();
         standby.psql("INSERT INTO t VALUES (4)").await.unwrap();
         // A commit waits until the standby has it on its disk, not until it shows it.
-        let shown = async || Ok(next.psql("SELECT sum(n) FROM t").await?.trim() == "10");
-        wait::until_true(LIMIT, "the standby to show it", shown).await.unwrap();
+        standby.is_replayed_by(&next).await.unwrap();
+        assert_eq!(next.psql("SELECT sum(n) FROM t").await.unwrap().trim(), "10");
     }
 }

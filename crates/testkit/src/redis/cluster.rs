@@ -1,5 +1,6 @@
 //! A Redis Cluster on the loopback.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +9,7 @@ use super::Redis;
 use crate::{Port, free_port, wait};
 
 const MASTERS: usize = 3;
+const SETTINGS: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"];
 const SLOTS: usize = 16_384;
 /// The longest time for the nodes to know one another, or to agree on a new master.
 const AGREE_LIMIT: Duration = Duration::from_secs(60);
@@ -26,7 +28,7 @@ impl RedisCluster {
     /// # Errors
     /// When they can't be started or do not agree.
     pub async fn start() -> Result<Self> {
-        Self::launch(0).await
+        Self::launch(0, &SETTINGS).await
     }
 
     /// Starts three masters with one replica each.
@@ -34,13 +36,25 @@ impl RedisCluster {
     /// # Errors
     /// When they can't be started or do not agree.
     pub async fn start_with_replicas() -> Result<Self> {
-        Self::launch(1).await
+        Self::launch(1, &SETTINGS).await
     }
 
-    async fn launch(replicas: usize) -> Result<Self> {
+    /// Starts three masters with one replica each, with the settings in these files.
+    ///
+    /// # Errors
+    /// When they can't be started or do not agree.
+    pub async fn start_from(files: &[&Path]) -> Result<Self> {
+        let mut options = Vec::new();
+        for file in files {
+            options.extend(["--include", file.to_str().context("a path in UTF-8")?]);
+        }
+        Self::launch(1, &options).await
+    }
+
+    async fn launch(replicas: usize, settings: &[&str]) -> Result<Self> {
         let mut cluster = Self { nodes: Vec::new(), _buses: Vec::new() };
         for _ in 0..MASTERS * (1 + replicas) {
-            cluster.add_node().await?;
+            cluster.add_node(settings).await?;
         }
         cluster.assign_slots().await?;
         cluster.introduce().await?;
@@ -91,11 +105,24 @@ impl RedisCluster {
         self.healthy().await
     }
 
-    async fn add_node(&mut self) -> Result<()> {
+    /// Kills the first master, and returns when its replica is a master in its place.
+    ///
+    /// # Errors
+    /// When the cluster has no replicas, or they do not agree in time.
+    pub async fn kill_master(&self) -> Result<()> {
+        ensure!(self.nodes.len() > MASTERS, "a cluster without replicas can't fail over");
+        self.nodes[0].kill().await?;
+        let replica = &self.nodes[MASTERS];
+        let promoted = async || Ok(replica.info("role").await? == "master");
+        wait::until_true(AGREE_LIMIT, "the promotion of a replica", promoted).await?;
+        let survivors: Vec<&Redis> = self.nodes[1..].iter().collect();
+        agree(&survivors).await
+    }
+
+    async fn add_node(&mut self, settings: &[&str]) -> Result<()> {
         let bus = free_port()?;
         let bus_port = bus.number().to_string();
-        let options =
-            ["--cluster-enabled", "yes", "--cluster-port", &bus_port, "--cluster-node-timeout", "3000"];
+        let options = [&["--cluster-port", &bus_port], settings].concat();
         self.nodes.push(Redis::start_with(&options).await?);
         self._buses.push(bus);
         Ok(())
@@ -139,21 +166,25 @@ impl RedisCluster {
         wait::until_true(AGREE_LIMIT, "a replica's link to its master", linked).await
     }
 
-    /// Waits until every node says that all is well, and names the same masters.
     async fn healthy(&self) -> Result<()> {
-        let agreed = async || {
-            let mut views = Vec::new();
-            for node in &self.nodes {
-                if !node.cli(&["CLUSTER", "INFO"]).await?.text().contains("cluster_state:ok") {
-                    return Ok(false);
-                }
-                views.push(masters(&node.cli(&["CLUSTER", "NODES"]).await?.text()));
-            }
-            let first = views.first().context("a cluster without nodes")?;
-            Ok(first.len() == MASTERS && views.iter().all(|view| view == first))
-        };
-        wait::until_true(AGREE_LIMIT, "the cluster to be well", agreed).await
+        agree(&self.nodes.iter().collect::<Vec<_>>()).await
     }
+}
+
+/// Waits until every one of these nodes says that all is well, and they name the same masters.
+async fn agree(nodes: &[&Redis]) -> Result<()> {
+    let agreed = async || {
+        let mut views = Vec::new();
+        for node in nodes {
+            if !node.cli(&["CLUSTER", "INFO"]).await?.text().contains("cluster_state:ok") {
+                return Ok(false);
+            }
+            views.push(masters(&node.cli(&["CLUSTER", "NODES"]).await?.text()));
+        }
+        let first = views.first().context("a cluster without nodes")?;
+        Ok(first.len() == MASTERS && views.iter().all(|view| view == first))
+    };
+    wait::until_true(AGREE_LIMIT, "the cluster to be well", agreed).await
 }
 
 /// The ids of the nodes that own slots, in order, as `CLUSTER NODES` lists them.

@@ -19,6 +19,8 @@ use crate::{Folder, Launch, Port, Process, free_port};
 /// How long a server may take to answer, on a machine that is busy compiling.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+const REDIS: &str = "redis-server";
+
 /// One Redis server without persistence.
 #[derive(Debug)]
 pub struct Redis {
@@ -42,7 +44,15 @@ impl Redis {
     /// # Errors
     /// When it can't be started, with its log.
     pub async fn start_with(options: &[&str]) -> Result<Self> {
-        Self::launch(free_port()?, options).await
+        Self::start_program(REDIS, options).await
+    }
+
+    /// Like [`start_with`](Self::start_with), of another program that takes the same options: `valkey-server`.
+    ///
+    /// # Errors
+    /// When it is not installed or can't be started, with its log.
+    pub async fn start_program(program: &str, options: &[&str]) -> Result<Self> {
+        Self::launch(program, free_port()?, options).await
     }
 
     /// A server that all tests of this process share, started on the first call. Each test uses keys of its own, and does not clear the
@@ -55,8 +65,8 @@ impl Redis {
         SHARED.get_or_try_init(Self::start).await
     }
 
-    async fn launch(port: Port, options: &[&str]) -> Result<Self> {
-        let program = programs::find("redis-server")?;
+    async fn launch(program: &str, port: Port, options: &[&str]) -> Result<Self> {
+        let program = programs::find(program)?;
         let folder = Folder::new("redis")?;
         let launch = Launch::new("redis-server", program, folder.path())
             .args(["--port", &port.number().to_string(), "--bind", "127.0.0.1"])

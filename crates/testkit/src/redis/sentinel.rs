@@ -1,8 +1,10 @@
 //! Redis behind Sentinel.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{Redis, START_LIMIT};
 use crate::programs;
@@ -11,6 +13,8 @@ use crate::{Folder, Launch, Port, Process, free_port, wait};
 
 /// The name that the sentinels know the pair by.
 const SERVICE: &str = "starling";
+/// What stands for the master's address in the settings of a sentinel.
+const PLACEHOLDER: &str = "redis-1 6379";
 /// How many sentinels there are, of which two must agree that the master is down.
 const SENTINELS: usize = 3;
 const AGREE_LIMIT: Duration = Duration::from_secs(60);
@@ -36,14 +40,33 @@ impl RedisSentinel {
     /// When they can't be started or do not agree.
     pub async fn start() -> Result<Self> {
         let options = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
-        let master = Redis::start_with(&options).await?;
-        let replica = Redis::start_with(&options).await?;
+        let sentinel = format!(
+            "sentinel monitor {SERVICE} {PLACEHOLDER} 2\n\
+             sentinel down-after-milliseconds {SERVICE} 1000\n\
+             sentinel failover-timeout {SERVICE} 6000\n",
+        );
+        Self::launch(&options, &sentinel).await
+    }
+
+    /// Starts all five with the settings in these files: of the servers, and of the sentinels, whose master `starling` is `redis-1 6379`.
+    ///
+    /// # Errors
+    /// When a file can't be read, they can't be started, or do not agree.
+    pub async fn start_from(server: &Path, sentinel: &Path) -> Result<Self> {
+        let settings = fs::read_to_string(sentinel).with_context(|| sentinel.display().to_string())?;
+        ensure!(settings.contains(PLACEHOLDER), "{} does not name {PLACEHOLDER}", sentinel.display());
+        Self::launch(&["--include", server.to_str().context("a path in UTF-8")?], &settings).await
+    }
+
+    async fn launch(options: &[&str], sentinel: &str) -> Result<Self> {
+        let master = Redis::start_with(options).await?;
+        let replica = Redis::start_with(options).await?;
         replica.cli(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]).await?;
         let linked = async || Ok(replica.info("master_link_status").await? == "up");
         wait::until_true(AGREE_LIMIT, "the replica's link to its master", linked).await?;
         let mut sentinels = Vec::new();
         for _ in 0..SENTINELS {
-            sentinels.push(Sentinel::start(master.port()).await?);
+            sentinels.push(Sentinel::start(sentinel, master.port()).await?);
         }
         let pair = Self { sentinels, servers: [master, replica] };
         pair.agreed(pair.servers[0].port()).await?;
@@ -138,16 +161,14 @@ impl RedisSentinel {
 }
 
 impl Sentinel {
-    async fn start(master: u16) -> Result<Self> {
+    async fn start(settings: &str, master: u16) -> Result<Self> {
         let program = programs::find("redis-server")?;
         let (port, folder) = (free_port()?, Folder::new("sentinel")?);
         let config = format!(
-            "port {}\nbind 127.0.0.1\ndir {}\n\
-             sentinel monitor {SERVICE} 127.0.0.1 {master} 2\n\
-             sentinel down-after-milliseconds {SERVICE} 1000\n\
-             sentinel failover-timeout {SERVICE} 6000\n",
+            "port {}\nbind 127.0.0.1\ndir {}\n{}",
             port.number(),
             folder.path().display(),
+            settings.replace(PLACEHOLDER, &format!("127.0.0.1 {master}")),
         );
         let file = folder.write("sentinel.conf", &config)?;
         let launch = Launch::new("redis-sentinel", program, folder.path())

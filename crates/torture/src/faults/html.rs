@@ -2,22 +2,12 @@
 
 use std::fmt::Write;
 
-use super::measure::{FaultWindow, Measures, Point};
+use starling_charts::{Chart, Line, Mark, Scale, escape};
+
+use super::measure::{FaultWindow, Measures, Percentiles, Point};
 use super::outcome::{Outcome, milliseconds};
 use super::report::Run;
 use super::table;
-
-/// Size of the drawing and the space for its axes, in its own units.
-const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 220.0;
-const LEFT: f64 = 56.0;
-const RIGHT: f64 = 12.0;
-const TOP: f64 = 22.0;
-const BOTTOM: f64 = 24.0;
-/// Height of the strip below the latency that shows sends per second.
-const STRIP: f64 = 34.0;
-/// Lower end of the latency axis, in seconds.
-const FASTEST: f64 = 0.000_1;
 
 const TITLES: [&str; 14] = [
     "fault",
@@ -64,15 +54,13 @@ pub fn page(run: &Run, outcomes: &[Outcome]) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <title>Starling under fault</title><style>{STYLE}</style></head><body><main>\
+         <title>Starling under fault</title><style>{STYLE}{}</style></head><body><main>\
          <header><p class=\"eyebrow\">Starling under fault</p><h1 class=\"{class}\">{word}</h1>\
          <p class=\"lead\">{} nodes of a {build} build behind HAProxy, {} clients in {} conversations of two tenants, {} sends \
          a second, each fault for {} s. Seed {}.</p><div class=\"figures\">{figures}</div></header>\
          <div class=\"wide\"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>\
-         <p class=\"legend\"><i class=\"p50\"></i>p50 <i class=\"p99\"></i>p99 <i class=\"max\"></i>longest \
-         <span>from the commit until another client was shown the message</span> \
-         <i class=\"acks\"></i>sends acknowledged <i class=\"refusals\"></i>refused, per second \
-         <i class=\"fault\"></i>the fault lasts</p>{sections}</main></body></html>\n",
+         {sections}</main></body></html>\n",
+        starling_charts::STYLE,
         run.nodes,
         run.members,
         super::workload::CONVERSATIONS * super::workload::TENANTS.len(),
@@ -105,109 +93,56 @@ fn section(at: usize, outcome: &Outcome) -> String {
         "<section id=\"f{at}\"><h2>{}</h2><p>{}</p>{}<ul>{}{}{}</ul></section>",
         escape(&outcome.name),
         escape(&outcome.about),
-        drawing(&outcome.measures.curve, &outcome.windows),
+        charts(&outcome.measures.curve, &outcome.windows),
         list("bad", &outcome.failures),
         list("late", &outcome.warnings),
         list("", &outcome.notes),
     )
 }
 
-/// Draws the latency over time on a logarithmic axis, the faults behind it, and sends per second below.
-fn drawing(curve: &[Point], windows: &[FaultWindow]) -> String {
-    let Some(last) = curve.last() else { return String::new() };
-    let width = curve.get(1).map_or(1.0, |second| second.at);
-    let end = last.at + width;
-    let slowest = curve.iter().map(|point| point.deliver.max).fold(0.01, f64::max);
-    let decades = (slowest / FASTEST).log10().ceil();
-    let x = |at: f64| LEFT + at / end * (WIDTH - LEFT - RIGHT);
-    let floor = HEIGHT - BOTTOM - STRIP - 8.0;
-    let y = |took: f64| floor - (took.max(FASTEST) / FASTEST).log10() / decades * (floor - TOP);
-    let mut svg =
-        format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Latency over time\">");
-    for (index, window) in windows.iter().enumerate() {
-        let (from, wide) = (x(window.from), (x(window.to) - x(window.from)).max(2.0));
-        let _ = write!(
-            svg,
-            "<rect class=\"fault\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{wide:.1}\" height=\"{:.1}\"><title>{} at {:.1} s, for \
-             {}</title></rect>",
-            HEIGHT - BOTTOM - TOP,
-            escape(&window.label),
-            window.from,
-            milliseconds(window.to - window.from),
-        );
-        // The names of many faults would overlap.
-        if index == 0 || windows.len() <= 3 {
-            let _ = write!(
-                svg,
-                "<text class=\"name\" x=\"{:.1}\" y=\"{}\">{}</text>",
-                from + 2.0,
-                TOP - 7.0,
-                escape(&window.label)
-            );
-        }
-    }
-    for decade in 0..=decades as i32 {
-        let took = FASTEST * 10_f64.powi(decade);
-        let label = if took < 0.000_9 {
-            "0.1 ms".to_owned()
-        } else if took < 0.9 {
-            format!("{:.0} ms", took * 1e3)
-        } else {
-            format!("{took:.0} s")
+/// Returns charts of the latency and of the sends over time, with the faults marked.
+fn charts(curve: &[Point], windows: &[FaultWindow]) -> String {
+    let interval = curve.get(1).map_or(1.0, |second| second.at);
+    let marks = || -> Vec<Mark> {
+        let mark = |window: &FaultWindow| {
+            let lasts = milliseconds(window.to - window.from);
+            let name = format!("{} at {:.1} s, for {lasts}", window.label, window.from);
+            Mark { from: window.from, to: window.to, name }
         };
-        let _ = write!(
-            svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
-            WIDTH - RIGHT,
-            LEFT - 6.0,
-            y(took) + 3.5,
-            y = y(took),
-        );
-    }
-    for second in ticks(end) {
-        let _ = write!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{second} s</text>",
-            x(second as f64),
-            HEIGHT - 8.0
-        );
-    }
-    let busiest = curve.iter().map(|point| point.acknowledged + point.refused).fold(1.0, f64::max);
-    let base = HEIGHT - BOTTOM;
-    let bar = (x(width) - x(0.0) - 0.6).max(0.8);
-    for point in curve {
-        let (acks, refusals) = (point.acknowledged / busiest * STRIP, point.refused / busiest * STRIP);
-        for (class, low, high) in [("acks", 0.0, acks), ("refusals", acks, acks + refusals)] {
-            if high - low > 0.05 {
-                let _ = write!(
-                    svg,
-                    "<rect class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{bar:.1}\" height=\"{:.1}\"/>",
-                    x(point.at),
-                    base - high,
-                    high - low
-                );
-            }
-        }
-    }
-    for (class, of) in [
-        ("max", (|point| point.deliver.max) as fn(&Point) -> f64),
-        ("p99", |point| point.deliver.p99),
-        ("p50", |point| point.deliver.p50),
-    ] {
-        let shown = curve.iter().filter(|point| point.deliver.count > 0);
-        let points: Vec<String> =
-            shown.map(|point| format!("{:.1},{:.1}", x(point.at + width / 2.0), y(of(point)))).collect();
-        let _ = write!(svg, "<polyline class=\"{class}\" points=\"{}\"/>", points.join(" "));
-    }
-    svg.push_str("</svg>");
-    svg
+        windows.iter().map(mark).collect()
+    };
+    let line = |name: &str, of: fn(&Point) -> Option<f64>| Line {
+        name: name.to_owned(),
+        points: curve.iter().filter_map(|point| Some((point.at + interval / 2.0, of(point)?))).collect(),
+    };
+    let latency = Chart {
+        title: "Delivery time",
+        unit: "ms, logarithmic, from the commit until another client was shown the message",
+        scale: Scale::Logarithmic,
+        labels: Vec::new(),
+        marks: marks(),
+        lines: vec![
+            line("p50", |point| Some(delivered(point)?.p50 * 1e3)),
+            line("p99", |point| Some(delivered(point)?.p99 * 1e3)),
+            line("longest", |point| Some(delivered(point)?.max * 1e3)),
+        ],
+    };
+    let sends = Chart {
+        title: "Sends",
+        unit: "a second",
+        scale: Scale::Linear,
+        labels: Vec::new(),
+        marks: marks(),
+        lines: vec![
+            line("acknowledged", |point| Some(point.acknowledged)),
+            line("refused", |point| Some(point.refused)),
+        ],
+    };
+    format!("<div class=\"charts\">{}{}</div>", latency.html(), sends.html())
 }
 
-/// Seconds between the labels of the axis, for about a dozen labels.
-fn ticks(end: f64) -> impl Iterator<Item = u64> {
-    let step =
-        [1, 2, 5, 10, 30, 60, 120, 300].into_iter().find(|step| end / *step as f64 <= 14.0).unwrap_or(600);
-    (0..=end as u64).step_by(step as usize)
+fn delivered(point: &Point) -> Option<Percentiles> {
+    (point.deliver.count > 0).then_some(point.deliver)
 }
 
 fn thousands(number: u64) -> String {
@@ -222,38 +157,27 @@ fn thousands(number: u64) -> String {
     text
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 const STYLE: &str = "
-:root{color-scheme:light dark;--back:#fbfaf8;--card:#fff;--ink:#1d2226;--soft:#667079;--line:#e4e1db;--good:#1a7f4b;--bad:#c0322b;
---late:#a3690a;--p50:#1f6feb;--p99:#8a63d2;--max:#c9873b;--acks:#b9c8d6;--refusals:#d9534f;--fault:#f4c95d44}
-@media(prefers-color-scheme:dark){:root{--back:#14171a;--card:#1b1f23;--ink:#e8e6e1;--soft:#98a2ab;--line:#2c3238;--good:#4cc38a;
---bad:#ff6b62;--late:#e0a33e;--p50:#6cb0ff;--p99:#b497f0;--max:#e0a76a;--acks:#3f4d59;--refusals:#e5605a;--fault:#f4c95d2b}}
+:root{color-scheme:light dark;--back:#fbfaf8;--card:#fff;--ink:#1d2226;--soft:#667079;--rule:#e4e1db;--good:#1a7f4b;--bad:#c0322b;
+--late:#a3690a;--c0:#1f6feb;--c1:#8a63d2;--c2:#c9873b;--mark:#f4c95d44}
+@media(prefers-color-scheme:dark){:root{--back:#14171a;--card:#1b1f23;--ink:#e8e6e1;--soft:#98a2ab;--rule:#2c3238;--good:#4cc38a;
+--bad:#ff6b62;--late:#e0a33e;--c0:#6cb0ff;--c1:#b497f0;--c2:#e0a76a;--mark:#f4c95d2b}}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 main{max-width:1440px;margin:0 auto;padding:40px 24px 80px}.eyebrow{margin:0;color:var(--soft);letter-spacing:.06em;font-size:13px}
 h1{margin:4px 0 8px;font-size:38px;line-height:1.15;letter-spacing:-.02em}.good{color:var(--good)}.bad{color:var(--bad)}
 .lead{max-width:70ch;color:var(--soft);margin:0 0 24px}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin-bottom:28px}
-.figures div{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
+.figures div{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:14px 16px}
 .figures b{display:block;font-size:26px;font-variant-numeric:tabular-nums;line-height:1.2}.figures span{color:var(--soft);font-size:13px}
-.wide{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px}
+.wide{overflow-x:auto;background:var(--card);border:1px solid var(--rule);border-radius:10px}
 table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums;white-space:nowrap}
-th,td{padding:6px 8px;text-align:right;border-top:1px solid var(--line)}thead th{border:0;color:var(--soft);font-weight:500}
+th,td{padding:6px 8px;text-align:right;border-top:1px solid var(--rule)}thead th{border:0;color:var(--soft);font-weight:500}
 tr>:first-child{text-align:left;position:sticky;left:0;background:var(--card)}tr>:last-child{text-align:left}tbody th{font-weight:600}
-a{color:inherit;text-decoration-color:var(--line);text-underline-offset:3px}
-.legend{display:flex;flex-wrap:wrap;gap:4px 6px;align-items:center;color:var(--soft);font-size:13px;margin:28px 0 0}
-.legend i{display:inline-block;width:14px;height:3px;border-radius:2px;margin-left:12px}.legend .p50{background:var(--p50);margin:0}
-.legend .p99{background:var(--p99)}.legend .max{background:var(--max)}.legend .acks,.legend .refusals,.legend .fault{height:11px}
-.legend .acks{background:var(--acks)}.legend .refusals{background:var(--refusals)}.legend .fault{background:var(--fault);outline:1px solid var(--line)}
-section{margin-top:18px;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px 18px 12px}
+a{color:inherit;text-decoration-color:var(--rule);text-underline-offset:3px}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:12px}
+section{margin-top:18px;background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:16px 18px 12px}
 h2{margin:0;font-size:18px}section p{margin:0 0 8px;color:var(--soft)}
 ul{margin:6px 0 0;padding:0;list-style:none;font-size:13px;color:var(--soft)}li{padding:1px 0}li.bad{color:var(--bad);font-weight:600}li.late{color:var(--late)}
-svg{display:block;width:100%;height:auto}svg text{font:10.5px system-ui,sans-serif;fill:var(--soft)}svg .name{fill:var(--ink);font-weight:600}
-svg .grid{stroke:var(--line);stroke-width:1}svg .fault{fill:var(--fault)}svg .acks{fill:var(--acks)}svg .refusals{fill:var(--refusals)}
-svg polyline{fill:none;stroke-width:1.6;stroke-linejoin:round}svg .p50{stroke:var(--p50)}svg .p99{stroke:var(--p99)}
-svg .max{stroke:var(--max);stroke-width:1.1}
 ";
 
 #[cfg(test)]
@@ -282,7 +206,5 @@ mod tests {
             [0, 999, 1000, 1_234_567].map(thousands),
             ["0", "999", "1\u{202f}000", "1\u{202f}234\u{202f}567"]
         );
-        assert_eq!(ticks(12.5).last(), Some(12));
-        assert_eq!(ticks(600.0).nth(1), Some(60));
     }
 }

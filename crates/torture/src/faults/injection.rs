@@ -244,7 +244,7 @@ fn any_node(testbed: &Testbed, rng: &mut StdRng) -> Result<String> {
 }
 
 /// Sends SIGTERM to a node, and waits for its end. Fails unless the exit status is 0.
-async fn drain(testbed: &mut Testbed, name: &str) -> Result<()> {
+pub async fn drain(testbed: &mut Testbed, name: &str) -> Result<()> {
     let drain = testbed.drain();
     let slot = testbed.slot(name).context("a node to drain")?;
     slot.node.begin_termination()?;

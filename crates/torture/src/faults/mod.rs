@@ -7,6 +7,7 @@ mod disk;
 mod fault;
 mod html;
 mod injection;
+mod lanes;
 mod measure;
 mod outcome;
 mod progress;
@@ -15,14 +16,18 @@ mod report;
 mod single_sender;
 mod table;
 mod testbed;
+pub mod upgrade;
 mod workload;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use futures_util::future::try_join_all;
 use tokio::signal::unix::{SignalKind, signal};
 
 use case::Schedule;
@@ -35,6 +40,8 @@ use testbed::{NodeSettings, Testbed};
 const SHORT: u64 = 6;
 /// Seed of the short form.
 const SHORT_SEED: u64 = 1;
+/// Lanes of the short form. The cases wait most of the time.
+const SHORT_LANES: usize = 2;
 
 /// Injects faults under load, one after the other, and counts lost, duplicated, reordered and altered messages.
 #[derive(clap::Args)]
@@ -125,7 +132,14 @@ async fn inject_all(arguments: &Arguments) -> Result<bool> {
     let settings = NodeSettings { program, nodes: run.nodes, drain, env: arguments.node_env.clone() };
     // A long run that is interrupted leaves a report of what it has done.
     let save = |outcomes: &[Outcome]| save(arguments, &run, outcomes);
-    let outcomes = run_all(&cases, &settings, schedule(&run, arguments.short), save).await?;
+    let outcomes = run_all(
+        &cases,
+        &settings,
+        schedule(&run, arguments.short),
+        if arguments.short { SHORT_LANES } else { 1 },
+        save,
+    )
+    .await?;
     println!("\n{}", table::table(&outcomes, std::io::stdout().is_terminal()));
     println!("To repeat this run: --seed {}", run.seed);
     let passed = outcomes.iter().filter(|outcome| outcome.is_sound()).count();
@@ -156,32 +170,39 @@ pub(crate) fn parse_variable(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Runs all cases, those with the same topology on the same servers, and saves the outcomes after each. A case that can't be carried
-/// out has failed, and the next one runs all the same.
+/// Runs all cases in this many lanes, those with the same topology on the same servers, and saves the outcomes after each. A case that can't
+/// be carried out has failed, and the next one runs all the same.
 async fn run_all(
     cases: &[Case],
     settings: &NodeSettings,
     schedule: Schedule,
+    lanes: usize,
     save: impl Fn(&[Outcome]) -> Result<()>,
 ) -> Result<Vec<Outcome>> {
-    let mut outcomes = Vec::new();
-    let mut standing: Option<Testbed> = None;
-    for (number, case) in cases.iter().enumerate() {
-        let begun = Instant::now();
-        let outcome = match run_case(*case, &mut standing, settings, &schedule, number).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                // The servers may be in any state; the next case gets new ones.
-                standing = None;
-                Outcome::broken(*case, &error, begun.elapsed())
-            }
-        };
-        let word = if outcome.is_sound() { "ok" } else { "FAILED" };
-        println!("  {:<28} {word:<7} {:>5.1} s", outcome.name, begun.elapsed().as_secs_f64());
-        outcomes.push(outcome);
-        save(&outcomes)?;
-    }
-    Ok(outcomes)
+    // By the cases' numbers.
+    let outcomes: RefCell<BTreeMap<usize, Outcome>> = RefCell::default();
+    let outcomes_so_far = || -> Vec<Outcome> { outcomes.borrow().values().cloned().collect() };
+    let run_lane = async |numbers: Vec<usize>| -> Result<()> {
+        let mut standing: Option<Testbed> = None;
+        for number in numbers {
+            let (case, begun) = (cases[number], Instant::now());
+            let outcome = match run_case(case, &mut standing, settings, &schedule, number).await {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    // The servers may be in any state; the next case gets new ones.
+                    standing = None;
+                    Outcome::broken(case, &error, begun.elapsed())
+                }
+            };
+            let word = if outcome.is_sound() { "ok" } else { "FAILED" };
+            println!("  {:<28} {word:<7} {:>5.1} s", outcome.name, begun.elapsed().as_secs_f64());
+            outcomes.borrow_mut().insert(number, outcome);
+            save(&outcomes_so_far())?;
+        }
+        Ok(())
+    };
+    try_join_all(lanes::of(cases, lanes).into_iter().map(run_lane)).await?;
+    Ok(outcomes_so_far())
 }
 
 /// Runs a case on the standing servers, or on new ones if it needs another topology.

@@ -115,6 +115,11 @@ impl Testbed {
         self.settings.drain
     }
 
+    /// Starts further nodes from this program.
+    pub fn set_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.settings.program);
+    }
+
     /// The topology that was started.
     pub fn topology(&self) -> Topology {
         self.topology

@@ -21,7 +21,7 @@ mod uuid;
 
 pub use close::CloseReason;
 pub use command::*;
-pub use decode::{decode, decode_create, decode_patch, decode_publish, decode_send};
+pub use decode::{decode, decode_create, decode_object, decode_patch, decode_publish, decode_send};
 pub use encode::{encode_error_frame, encode_event_frame, encode_ok_frame, frame, payload_of};
 pub use error::{ErrorBody, ErrorCode};
 pub use event::*;

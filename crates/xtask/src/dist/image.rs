@@ -1,4 +1,4 @@
-//! The image for one kind of processor, as an OCI archive.
+//! The image for one kind of processor, as an archive that `docker load` reads.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -37,8 +37,9 @@ pub fn write(folder: &Path, platform: &Platform, revision: &str) -> Result<()> {
             "bud",
             "--isolation",
             "chroot",
+            // OCI's own format has no health check.
             "--format",
-            "oci",
+            "docker",
             "--timestamp",
             "0",
             "--arch",
@@ -53,7 +54,7 @@ pub fn write(folder: &Path, platform: &Platform, revision: &str) -> Result<()> {
     let archive = folder.join(format!("starling-{VERSION}-image-{}.tar", platform.name));
     let pushed = run(buildah()
         .args(["push", "--quiet", &tag])
-        .arg(format!("oci-archive:{}:starling:{VERSION}", archive.display())));
+        .arg(format!("docker-archive:{}:starling:{VERSION}", archive.display())));
     // The archive is what counts; the image in the local store is not needed any more.
     let removed = run(buildah().args(["rmi", &tag]));
     pushed.and(removed)

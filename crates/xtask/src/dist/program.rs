@@ -9,6 +9,9 @@ use super::image;
 use super::platform::Platform;
 use crate::workspace;
 
+/// The size that a stripped program stays under, and with it the image, which has little else.
+const BYTES_MAX: u64 = 25_000_000;
+
 /// Builds the program without any library beside it, and returns its path.
 pub fn build(platform: &Platform) -> Result<PathBuf> {
     let gcc = platform.tool("gcc");
@@ -26,7 +29,7 @@ pub fn build(platform: &Platform) -> Result<PathBuf> {
     let variable = platform.target.replace('-', "_");
     let mut cargo = workspace::cargo();
     cargo
-        .args(["build", "--release", "--locked", "--package", "starling", "--bin", "starling"])
+        .args(["build", "--profile", "dist", "--locked", "--package", "starling", "--bin", "starling"])
         // A named target keeps the flags away from build scripts and macros, which are no static programs.
         .args(["--target", platform.target])
         .env(format!("CARGO_TARGET_{}_RUSTFLAGS", variable.to_uppercase()), "-C target-feature=+crt-static")
@@ -37,7 +40,7 @@ pub fn build(platform: &Platform) -> Result<PathBuf> {
         "the program for {} can't be built",
         platform.name
     );
-    Ok(workspace::target()?.join(platform.target).join("release/starling"))
+    Ok(workspace::target()?.join(platform.target).join("dist/starling"))
 }
 
 /// Whether rustc can build for this platform.
@@ -57,6 +60,13 @@ pub fn stripped(platform: &Platform, program: &Path) -> Result<PathBuf> {
     let status = Command::new(&strip).arg("-o").arg(&stripped).arg(program).status();
     ensure!(status.with_context(|| format!("run {strip}"))?.success(), "{strip} {}", program.display());
     ensure!(is_static(&stripped)?, "{} needs libraries, and an image has none", program.display());
+    let bytes = std::fs::metadata(&stripped).context("the size of the program")?.len();
+    ensure!(
+        bytes < BYTES_MAX,
+        "the program has {:.1} MB, the limit is {} MB",
+        bytes as f64 / 1e6,
+        BYTES_MAX / 1_000_000
+    );
     Ok(stripped)
 }
 

@@ -1,7 +1,8 @@
-//! `cargo xtask docs`: the pages that are generated from the program and the chart.
+//! `cargo xtask docs`: the pages and manifests that are generated from the program and the chart.
 
 mod chart_config;
 mod chart_values;
+mod prometheus_rule;
 
 use std::fs;
 
@@ -10,12 +11,17 @@ use anyhow::{Context, Result, ensure};
 use crate::workspace::{self, root};
 
 /// What is generated: the file, and how. The order matters, since later files are made from earlier ones.
-const PAGES: [(&str, fn() -> Result<String>); 3] = [
+const PAGES: [(&str, fn() -> Result<String>); 4] = [
     ("docs/configuration.md", || printed(&["config", "--markdown"])),
     ("helm/starling/values.schema.json", || {
         chart_config::schema(&read("helm/starling/values.schema.json")?, &read("docs/configuration.md")?)
     }),
     ("helm/starling/README.md", || chart_values::page(&read("helm/starling/values.yaml")?)),
+    ("k8s/components/monitoring/prometheusrule.yaml", || {
+        let files =
+            ["alerts", "recording"].map(|name| read(&format!("helm/starling/files/rules/{name}.yaml")));
+        prometheus_rule::object(&files.into_iter().collect::<Result<Vec<String>>>()?)
+    }),
 ];
 
 /// Writes the pages that are generated from the program and the chart.
@@ -56,7 +62,7 @@ fn read(name: &str) -> Result<String> {
 
 /// What the program of the debug build prints.
 fn printed(words: &[&str]) -> Result<String> {
-    let output = workspace::debug_program("starling")?.args(words).output().context("run starling")?;
+    let output = workspace::debug_command("starling")?.args(words).output().context("run starling")?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "starling {}: {}\n{errors}", words.join(" "), output.status);
     String::from_utf8(output.stdout).context("the output of starling")

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 /// Programs, and the Debian packages that contain them.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 19] = [
     ("redis-server", "redis-server"),
     ("initdb", "postgresql"),
     ("pgbouncer", "pgbouncer"),
@@ -23,6 +23,11 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("promtool", "prometheus"),
     ("amtool", "prometheus-alertmanager"),
     ("python3 -c 'import ensurepip, venv'", "python3-venv"),
+    ("dockerd", "docker.io"),
+    ("docker-compose", "docker-compose"),
+    ("buildah", "buildah runc"),
+    ("iptables", "iptables"),
+    ("busybox", "busybox-static"),
 ];
 /// Where programs are looked for, besides `PATH`.
 const FOLDERS: &str = "/usr/local/sbin:/usr/sbin:/sbin";

@@ -33,6 +33,7 @@ pub fn packages() -> Result<()> {
 pub fn tools() -> Result<PathBuf> {
     let folder = workspace::target()?.join("tools");
     python::install(&python::TOOLS, &folder)?;
+    python::link_valkey(&folder)?;
     python::install_nextest(&folder)?;
     Ok(folder.join("bin"))
 }

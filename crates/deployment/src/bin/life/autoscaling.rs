@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use starling_deployment::talk::Talk;
 use starling_testkit::wait;
 
 use crate::cluster::Cluster;
 use crate::release::{NAME, Release};
-use crate::talk::Talk;
 
 /// The fewest pods.
 const MIN: u64 = 2;

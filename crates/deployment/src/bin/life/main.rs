@@ -4,7 +4,6 @@
 //! removes in the end. The page `docs/operating/try-kubernetes.md` says what it needs.
 
 mod autoscaling;
-mod client;
 mod cluster;
 mod databases;
 mod examples;
@@ -12,7 +11,6 @@ mod kustomize;
 mod phases;
 mod release;
 mod report;
-mod talk;
 mod tools;
 
 use std::net::IpAddr;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use starling_deployment::talk::Talk;
 
 use crate::Arguments;
 use crate::autoscaling::{self, Timeline};
@@ -12,7 +13,6 @@ use crate::examples;
 use crate::kustomize;
 use crate::release::{self, Release};
 use crate::report::Report;
-use crate::talk::Talk;
 
 /// The Job in which the chart migrates the database.
 const MIGRATE: &str = "starling-migrate";

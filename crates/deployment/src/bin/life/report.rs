@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use starling_deployment::talk::{History, Outcome};
 use starling_testkit::client::Verdict;
 
 use crate::autoscaling::Timeline;
 use crate::phases::{Phase, Phases};
-use crate::talk::Outcome;
 
 /// The report of a run.
 pub struct Report {
@@ -43,7 +43,7 @@ struct Row {
 impl Report {
     /// Computes the figures.
     pub fn of(phases: &Phases, outcome: &Outcome, timeline: Timeline) -> Self {
-        let sum = |of: fn(&crate::client::History) -> u64| outcome.histories.iter().map(of).sum();
+        let sum = |of: fn(&History) -> u64| outcome.histories.iter().map(of).sum();
         Self {
             rows: phases.list.iter().map(|phase| Row::of(phase, outcome)).collect(),
             verdict: outcome.verdict,

@@ -94,7 +94,7 @@ pub async fn large_bodies_arrive_and_larger_ones_are_refused(setting: &Setting) 
     };
     let body = large(BODY_BYTES_MAX);
     // More than one command may carry.
-    let batch = vec![Publication { partition: 5, body: body.clone() }; 3];
+    let batch = vec![Publication::to_everyone(5, body.clone()); 3];
     a.fanout.publish(&batch).await?;
     let is_body = |delivery: &Delivery| match delivery {
         Delivery::Publication { partition: 5, body: came } => (*came == body).then_some(()),
@@ -115,7 +115,7 @@ pub async fn large_bodies_arrive_and_larger_ones_are_refused(setting: &Setting) 
     assert_eq!(results[0].as_ref().map(|position| position.offset).ok(), Some(1));
     assert!(matches!(results[1], Err(Error::TooLarge(size)) if size == BODY_BYTES_MAX + 1));
     assert_eq!(results[2].as_ref().map(|position| position.offset).ok(), Some(1));
-    let refused = a.fanout.publish(&[Publication { partition: 5, body: larger.clone() }]).await;
+    let refused = a.fanout.publish(&[Publication::to_everyone(5, larger.clone())]).await;
     assert!(matches!(refused, Err(Error::TooLarge(_))));
     assert!(matches!(a.fanout.publish_to(&b.name, larger).await, Err(Error::TooLarge(_))));
     Ok(())

@@ -45,7 +45,7 @@ async fn what_runs_over_is_a_gap() -> Result<()> {
     }
     wake.send(())?;
     sleeper.witness.wait_for_gap().await?;
-    let last = Publication { partition: 0, body: Bytes::from_static(b"last") };
+    let last = Publication::to_everyone(0, Bytes::from_static(b"last"));
     a.fanout.publish(&[last]).await?;
     let is_last = |delivery: &Delivery| {
         matches!(delivery, Delivery::Publication { body, .. } if body == "last").then_some(())

@@ -4,4 +4,5 @@ mod away;
 mod cuts;
 mod failover;
 mod flood;
+mod older;
 mod strangers;

@@ -7,6 +7,24 @@ use super::super::log::Log;
 /// The first byte of a publication that is a message of a conversation.
 const MESSAGE: u8 = 1;
 
+/// The first byte of a publication about a node's interest, and the byte after it in a beat.
+const INTEREST: u8 = 3;
+const BEAT: u8 = 0;
+
+/// Whether a publication is about a node's interest.
+pub(super) fn is_interest(body: &[u8]) -> bool {
+    body.first() == Some(&INTEREST)
+}
+
+/// Returns the beat of a node that has never been interested in anything, in place of a beat about a node's interest. `None`: it is no
+/// beat.
+pub(super) fn without_interest(body: &Bytes) -> Option<Bytes> {
+    let [INTEREST, BEAT, length, ..] = body[..] else { return None };
+    let mut body = body.to_vec();
+    body[3 + usize::from(length)..].fill(0);
+    Some(body.into())
+}
+
 /// Whether a publication is a message of a conversation.
 pub(super) fn is_message(body: &[u8]) -> bool {
     body.first() == Some(&MESSAGE)

@@ -1,7 +1,6 @@
 //! The broker as one node reaches it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -36,6 +35,11 @@ impl BrokerClient {
     pub(super) fn new(broker: &Arc<Broker>, node: &str, power: Power) -> BrokerClient {
         let chance = Mutex::new(Chance::new(broker.seed, &format!("publisher {node}")));
         BrokerClient { broker: broker.clone(), node: node.to_owned(), power, link: Arc::default(), chance }
+    }
+
+    /// Whether nothing passes.
+    pub fn is_cut(&self) -> bool {
+        self.link.is_cut()
     }
 
     /// Cuts the link until [`BrokerClient::restore`]. The node notices a little later.
@@ -114,7 +118,7 @@ impl Fanout for BrokerClient {
         let (power, link, log) = (self.power.clone(), self.link.clone(), broker.log.clone());
         let port = Arc::new(Port::new(receiver, power, link, broker.sabotage, log, chance));
         broker.ports.lock().insert(self.node.clone(), port.clone());
-        if broker.away.load(Ordering::Relaxed) {
+        if broker.is_away() {
             self.link.begin_cut();
         }
         #[expect(clippy::disallowed_methods, reason = "the simulated broker ends with its run")]

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bodies::{altered, is_kind};
+use bodies::{altered, is_kind, without_interest};
 pub use client::BrokerClient;
 use parking_lot::Mutex;
 use port::Port;
-use starling_fanout::{Delivery, Publication};
+use starling_fanout::{Delivery, Destination, Publication};
 
 use super::line::Power;
 use super::log::Log;
@@ -75,6 +75,11 @@ impl Broker {
         self.away.store(away, Ordering::Relaxed);
     }
 
+    /// Whether nodes that start have no link.
+    pub fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
     fn carriage(&self) -> Carriage {
         let carriage = self.carriage;
         if self.calm.load(Ordering::Relaxed) {
@@ -83,17 +88,23 @@ impl Broker {
         carriage
     }
 
-    /// Carries publications to all other nodes.
+    /// Carries publications to other nodes. What is for some nodes comes first, as over Redis.
     fn spread(&self, from: &str, batch: &[Publication]) {
-        for (_, port) in self.ports.lock().iter().filter(|(node, _)| *node != from) {
-            for publication in batch {
+        let (direct, common): (Vec<_>, Vec<_>) =
+            batch.iter().partition(|publication| publication.to != Destination::Everyone);
+        for (node, port) in self.ports.lock().iter().filter(|(node, _)| *node != from) {
+            for publication in
+                direct.iter().chain(&common).filter(|publication| publication.to.includes(node))
+            {
                 if port.loses(publication, self.carriage().loses_one_in) {
                     continue;
                 }
-                let body = match self.sabotage {
-                    Some(Sabotage::AlterPublications) => altered(&publication.body),
-                    _ => publication.body.clone(),
+                let sabotaged = match self.sabotage {
+                    Some(Sabotage::AlterPublications) => Some(altered(&publication.body)),
+                    Some(Sabotage::HideInterest) => without_interest(&publication.body),
+                    _ => None,
                 };
+                let body = sabotaged.unwrap_or_else(|| publication.body.clone());
                 let delivery = Delivery::Publication { partition: publication.partition, body };
                 port.enqueue(publication.partition, delivery, self.carriage.typical_ms);
             }

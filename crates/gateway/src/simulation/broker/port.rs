@@ -13,7 +13,7 @@ use super::super::chance::Chance;
 use super::super::line::Power;
 use super::super::log::Log;
 use super::super::sabotage::Sabotage;
-use super::bodies::{is_kind, is_message, renumbered};
+use super::bodies::{is_interest, is_kind, is_message, renumbered, without_interest};
 use super::link::Link;
 
 /// What is on its way to one node.
@@ -84,6 +84,9 @@ impl Port {
         let is_message = is_message(&publication.body);
         match self.sabotage {
             Some(Sabotage::HideEnds) => return is_kind(&publication.body, "Ended"),
+            Some(Sabotage::HideInterest) if is_interest(&publication.body) => {
+                return without_interest(&publication.body).is_none();
+            }
             Some(Sabotage::HoldAll) => return is_kind(&publication.body, "Moved"),
             Some(Sabotage::LosePublications) => {
                 return is_heads || (is_message && state.chance.one_in(2));
@@ -99,7 +102,7 @@ impl Port {
             }
             return lost && !before;
         }
-        is_message && state.chance.one_in(one_in)
+        (is_message || is_interest(&publication.body)) && state.chance.one_in(one_in)
     }
 
     /// Sends something to the node, which takes about this long.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use starling_conversation_store::{
-    Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
-    ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange, NewConversation, Page,
-    PoolStatus, Range, ReadMark, Seq,
+    Added, Announced, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId,
+    ConversationList, ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange,
+    NewConversation, Page, PoolStatus, Range, ReadMark, SchemaStatus, Seq,
 };
 use starling_model::{ConversationName, TenantName, UserName};
 use tokio::sync::Semaphore;
@@ -67,8 +67,8 @@ impl ConversationStore for LogClient {
         Ok(())
     }
 
-    async fn is_migrated(&self) -> Result<bool, Error> {
-        Ok(true)
+    async fn schema_status(&self) -> Result<SchemaStatus, Error> {
+        Ok(SchemaStatus::Current)
     }
 
     async fn incarnation(&self) -> Result<String, Error> {
@@ -86,6 +86,14 @@ impl ConversationStore for LogClient {
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
         let connections = self.connections.appends.as_ref().unwrap_or(&self.connections.reads);
         self.ask_by(connections, |log| log.append(batch)).await
+    }
+
+    async fn announced(&self, _limit: u16) -> Result<Vec<Announced>, Error> {
+        not_simulated()
+    }
+
+    async fn forget_announced(&self, _positions: &[i64]) -> Result<(), Error> {
+        not_simulated()
     }
 
     async fn create_within(&self, new: &NewConversation, _max: u64) -> Result<Option<Created>, Error> {

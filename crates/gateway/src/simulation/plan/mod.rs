@@ -165,9 +165,7 @@ fn clients(
     if scenario == Scenario::Races || all {
         for script in &mut clients {
             script.race(if all { 2 } else { 1 }, chance);
-            // Known gap: in `Mixed`, where calls to the servers fail as well, such an attach left a session listed as dropped, or presence
-            // wrong, in 6 of 2,000 seeds.
-            if !all {
+            if !all || chance.one_in(2) {
                 script.falter(chance);
             }
         }

@@ -7,6 +7,8 @@ use starling_conversation_store::{
     Added, ConversationSummary, ListCursor, MembersChange, NewConversation, Role,
 };
 use starling_model::{ConversationName, Seq, UserName};
+use starling_webhook_service::Decider;
+use starling_webhook_service::webhooks::{EventType, HookPoint, Question};
 use starling_wire::protocol::{self, Create, Created, History, HistoryPage, Json, Sent, Timestamp};
 
 use crate::CommandError;
@@ -62,6 +64,28 @@ impl Hub {
         identity: &Identity,
         create: Create,
     ) -> Result<Created, CommandError> {
+        let decider = self.decider(&identity.tenant, HookPoint::Create);
+        self.create_if_allowed(identity, create, decider).await
+    }
+
+    /// Creates a conversation by HTTP. Nobody is asked about what an administrator creates: that is the application itself.
+    pub async fn post_conversation(
+        self: &Arc<Self>,
+        identity: &Identity,
+        create: Create,
+    ) -> Result<Created, CommandError> {
+        if identity.scopes.is_admin() {
+            return self.create_if_allowed(identity, create, None).await;
+        }
+        self.create(identity, create).await
+    }
+
+    async fn create_if_allowed(
+        self: &Arc<Self>,
+        identity: &Identity,
+        create: Create,
+        decider: Option<Arc<Decider>>,
+    ) -> Result<Created, CommandError> {
         let Identity { tenant, user, scopes, .. } = identity;
         if !scopes.may_create() {
             return Err(CommandError::forbidden("the token lacks the scope conversations:create"));
@@ -70,6 +94,16 @@ impl Hub {
             return Err(self.too_many_members());
         }
         self.write_limits.take(tenant, user).await?;
+        if let Some(decider) = decider {
+            let question = Question::Create {
+                user,
+                conversation: create.conversation.as_ref(),
+                title: create.title.as_deref(),
+                members: &create.members,
+                metadata: create.metadata.as_ref(),
+            };
+            self.ask(&decider, question).await?;
+        }
         let conversation =
             create.conversation.unwrap_or_else(|| crate::random::sortable_id().to_string().into());
         let new = NewConversation {
@@ -130,7 +164,7 @@ impl Hub {
 
     /// Changes the title and metadata. Allowed to the owner and admins. Counts as a write.
     pub async fn change_conversation(
-        &self,
+        self: &Arc<Self>,
         identity: &Identity,
         name: &ConversationName,
         title: Option<Option<String>>,
@@ -139,14 +173,8 @@ impl Hub {
         self.write_limits.take_change(identity).await?;
         let room = self.owned_room(identity, name).await?;
         let metadata = metadata.map(|json| json.map(|json| json.as_str().to_owned()));
-        if !self.store.update(room.conversation, title, metadata).await? {
-            return Err(CommandError::no_such_conversation());
-        }
-        // Read what was committed, so that every node ends with the same title if several change it at the same time.
-        self.directory.reload_members(&room);
-        let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
-        let conversation = Some(room.conversation);
-        self.publisher.publish_message(room.partition, &NodeMessage::Changed { tenant, name, conversation });
+        let (hub, changed) = (self.clone(), room.clone());
+        self.to_the_end(async move { hub.change_and_tell(&changed, title, metadata).await }).await?;
         self.conversation(identity, &room.key.name).await
     }
 
@@ -273,8 +301,28 @@ impl Hub {
                     owner,
                 });
             }
+            // Last, since it may wait for the database.
+            self.tell_conversation(EventType::ConversationCreated, &tenant, &name).await;
         }
         Ok(created)
+    }
+
+    async fn change_and_tell(
+        &self,
+        room: &Arc<Room>,
+        title: Option<Option<String>>,
+        metadata: Option<Option<String>>,
+    ) -> Result<(), CommandError> {
+        if !self.store.update(room.conversation, title, metadata).await? {
+            return Err(CommandError::no_such_conversation());
+        }
+        // Read what was committed, so that every node ends with the same title if several change it at the same time.
+        self.directory.reload_members(room);
+        let (tenant, name) = (room.key.tenant.clone(), room.key.name.clone());
+        let conversation = Some(room.conversation);
+        self.publisher.publish_message(room.partition, &NodeMessage::Changed { tenant, name, conversation });
+        self.tell_conversation(EventType::ConversationUpdated, &room.key.tenant, &room.key.name).await;
+        Ok(())
     }
 
     /// Adds or removes a member and tells all nodes the result. The version is told even if nothing changed or the result is unknown, since
@@ -306,10 +354,11 @@ impl Hub {
                     name,
                     conversation,
                     version,
-                    user,
+                    user: user.clone(),
                     member,
                     owner,
                 });
+                self.tell_member(&room.key, &user, member).await;
                 Ok(true)
             }
             Ok(Some(MembersChange { version, .. })) => {
@@ -334,6 +383,9 @@ impl Hub {
                 // Also tell it if the conversation was already deleted, since a node may have missed that.
                 self.directory.tell_deleted(room);
                 self.eraser.request();
+                if deleted {
+                    self.tell_deleted_conversation(&room.key, &room.log).await;
+                }
                 if deleted { Ok(()) } else { Err(CommandError::no_such_conversation()) }
             }
             Err(error) => {

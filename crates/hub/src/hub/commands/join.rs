@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use starling_conversation_store::ConversationId;
 use starling_model::{ConversationName, Seq, UserName};
+use starling_webhook_service::webhooks::{HookPoint, Question};
 use starling_wire::protocol::{Cursor, Joined};
 
 use crate::CommandError;
@@ -98,6 +99,9 @@ impl Hub {
         name: &ConversationName,
         cursor: Option<Cursor>,
     ) -> Answer {
+        if let Err(error) = self.ask_about_join(&session, name).await {
+            return Err(error).into();
+        }
         let (room, start) = match self.room_and_start(&session, name, None, cursor.as_ref()).await {
             Ok(found) => found,
             Err(error) => return Err(error).into(),
@@ -105,7 +109,7 @@ impl Hub {
         {
             let state = session.state();
             if state.joined.len() >= self.config.joins_per_session_max
-                && !state.joined.contains_key(&room.key.name)
+                && !state.joined.contains(&room.key.name)
             {
                 METRICS.limited_joins.increment(1);
                 let max = self.config.joins_per_session_max;
@@ -121,6 +125,18 @@ impl Hub {
         }
         self.presence.know(&room).await;
         Answer::Join(PreparedJoin { hub: self, session, room, start })
+    }
+
+    /// Asks whoever decides about joins, if the user is a member.
+    async fn ask_about_join(
+        &self,
+        session: &Session,
+        conversation: &ConversationName,
+    ) -> Result<(), CommandError> {
+        let Session { tenant, user, .. } = session;
+        let Some(decider) = self.decider(tenant, HookPoint::Join) else { return Ok(()) };
+        self.directory.member_room(tenant, user, conversation).await?;
+        self.ask(&decider, Question::Join { user, conversation }).await.map(drop)
     }
 
     /// Returns a conversation that the session's user is a member of, and where a client with this cursor continues. `id`: the conversation

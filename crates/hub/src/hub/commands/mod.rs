@@ -2,21 +2,30 @@
 
 mod connect;
 mod conversation;
+mod hooks;
+mod jobs;
 mod join;
 mod marks;
 mod operate;
+mod schedules;
 mod send;
+mod telling;
 mod topics;
+mod webhooks;
 
 use std::sync::Arc;
 
 pub use connect::PreparedConnect;
 pub use conversation::{ConversationPage, ConversationView, Posted};
+pub use hooks::HookRequest;
+pub use jobs::{JobsMatching, JobsTaken, NewJobRequest, QueuesVisible, RunAt, TakeRequest};
 pub use join::{Attachment, PreparedJoin};
 pub use operate::UserPresence;
+pub use schedules::ScheduleRequest;
 use starling_model::{Seq, TopicName};
 use starling_wire::protocol::{Command, Cursor, Refreshed, Timestamp};
 pub use topics::{PreparedSubscribe, TopicAttachment};
+pub use webhooks::WebhookRequest;
 
 use crate::CommandError;
 use crate::hub::Hub;
@@ -91,8 +100,8 @@ impl Hub {
         let expires_at = Timestamp(identity.expires_at_ms);
         let lost: Vec<TopicName> = {
             let mut state = session.state();
-            let lost = state.topics.keys().filter(|topic| !identity.scopes.may_subscribe(topic)).cloned();
-            let lost = lost.collect();
+            let topics = state.topics.iter().map(|topic| &topic.key.name);
+            let lost = topics.filter(|topic| !identity.scopes.may_subscribe(topic)).cloned().collect();
             state.identity = identity;
             lost
         };

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use starling_conversation_store::{Range, Role};
 use starling_model::{Seq, TenantName, UserName};
+use starling_webhook_service::webhooks::{HookPoint, Question};
 use starling_wire::protocol::{self, History, HistoryPage, Sent};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::hooks::rewrite;
 use crate::CommandError;
 use crate::hub::Hub;
 use crate::log::stored;
@@ -20,14 +22,17 @@ use crate::sessions::Session;
 const REPLICA_LAG: u64 = 1_000;
 
 impl Hub {
-    /// Handles `send` of a connection. It does not wait if everything that it needs is cached and writes are not limited.
+    /// Handles `send` of a connection. It does not wait if everything that it needs is cached, writes are not limited, and
+    /// nobody is asked.
     pub(super) fn handle_send(
         self: Arc<Self>,
         session: &Arc<Session>,
         id: u64,
         send: protocol::Send,
     ) -> Handling {
-        let known = match self.write_limits.apply_to(&session.tenant) {
+        let waits = self.write_limits.apply_to(&session.tenant)
+            || self.decider(&session.tenant, HookPoint::Send).is_some();
+        let known = match waits {
             // The allowance comes first, whether the name is cached or not. Otherwise refusals would tell which names exist.
             true => None,
             false => self.directory.known_member_room(&session.tenant, &session.user, &send.conversation),
@@ -49,16 +54,29 @@ impl Hub {
     }
 
     /// Appends a message to a conversation that its sender is a member of, and waits until it is committed. The sender's allowance is
-    /// charged first, since an unknown name costs a query.
+    /// charged first, since an unknown name costs a query. Whoever decides about messages is asked last, so that only what may happen is asked about.
     pub async fn send(
         &self,
         tenant: &TenantName,
         sender: &UserName,
         role: Role,
-        send: protocol::Send,
+        mut send: protocol::Send,
     ) -> Result<Sent, CommandError> {
         self.write_limits.take(tenant, sender).await?;
-        let room = self.directory.member_room(tenant, sender, &send.conversation).await?;
+        let mut room = self.directory.member_room(tenant, sender, &send.conversation).await?;
+        if let Some(decider) = self.decider(tenant, HookPoint::Send) {
+            let question = Question::Send {
+                user: sender,
+                conversation: &send.conversation,
+                key: &send.key,
+                content: &send.content,
+                metadata: send.metadata.as_ref(),
+            };
+            let decided = self.ask(&decider, question).await?;
+            rewrite(&mut send, decided);
+            // The sender may have been removed meanwhile.
+            room = self.directory.member_room(tenant, sender, &send.conversation).await?;
+        }
         self.commit(room, sender.clone(), role, send).await
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use starling_auth::Identity;
 use starling_fanout::{Position, TopicHistory};
 use starling_model::{TenantName, TopicName, UserName};
+use starling_webhook_service::webhooks::{HookPoint, Question};
 use starling_wire::protocol::{self, Json, Published, Subscribed, TopicPosition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -115,10 +116,16 @@ impl Hub {
         {
             let state = session.state();
             let max = self.config.topics_per_session_max;
-            if state.topics.len() >= max && !state.topics.contains_key(name.as_str()) {
+            if state.topics.len() >= max && !state.topics.contains(&name) {
                 METRICS.limited_topics.increment(1);
                 let message = format!("a session subscribes to at most {max} topics");
                 return Err(CommandError::rate_limited(message, 1_000)).into();
+            }
+        }
+        if let Some(decider) = self.decider(&session.tenant, HookPoint::Subscribe) {
+            let question = Question::Subscribe { user: &session.user, topic: &name };
+            if let Err(error) = self.ask(&decider, question).await {
+                return Err(error).into();
             }
         }
         Answer::Subscribe(self.subscription(session, &name, since))
@@ -151,19 +158,22 @@ impl Hub {
         if !session.state().identity.scopes.may_publish(&topic) {
             return Handling::Now(Err(CommandError::forbidden("the token does not allow this topic")).into());
         }
-        if !self.write_limits.apply_to(&session.tenant) {
+        let waits = self.write_limits.apply_to(&session.tenant)
+            || self.decider(&session.tenant, HookPoint::Publish).is_some();
+        if !waits {
             let done = Completion::Socket { socket: session.socket, id, began: Instant::now() };
             self.topic_publisher.publish(&session.tenant, &session.user, &topic, &data, done);
             return Handling::Later;
         }
         let (hub, session) = (self, session.clone());
         Handling::Async(Box::pin(async move {
-            let published = hub.publish_data(&session.tenant, &session.user, &topic, &data).await;
+            let published = hub.publish_if_allowed(&session.tenant, &session.user, &topic, &data).await;
             Answer::Reply(published.map(Reply::Published))
         }))
     }
 
-    /// `publish`: publishes on a topic, and waits for the reply.
+    /// `publish`: publishes on a topic, and waits for the reply. Nobody is asked about what an administrator publishes: that is the application
+    /// itself.
     pub async fn publish_to_topic(
         &self,
         identity: &Identity,
@@ -173,7 +183,26 @@ impl Hub {
         if !identity.scopes.may_publish(topic) {
             return Err(CommandError::forbidden("the token does not allow this topic"));
         }
-        self.publish_data(&identity.tenant, &identity.user, topic, data).await
+        if identity.scopes.is_admin() {
+            self.write_limits.take(&identity.tenant, &identity.user).await?;
+            return self.publish_data(&identity.tenant, &identity.user, topic, data).await;
+        }
+        self.publish_if_allowed(&identity.tenant, &identity.user, topic, data).await
+    }
+
+    /// Publishes within the user's allowance, if whoever decides about publications allows it.
+    async fn publish_if_allowed(
+        &self,
+        tenant: &TenantName,
+        user: &UserName,
+        topic: &TopicName,
+        data: &Json,
+    ) -> Result<Published, CommandError> {
+        self.write_limits.take(tenant, user).await?;
+        if let Some(decider) = self.decider(tenant, HookPoint::Publish) {
+            self.ask(&decider, Question::Publish { user, topic, data }).await?;
+        }
+        self.publish_data(tenant, user, topic, data).await
     }
 
     async fn publish_data(
@@ -183,7 +212,6 @@ impl Hub {
         topic: &TopicName,
         data: &Json,
     ) -> Result<Published, CommandError> {
-        self.write_limits.take(tenant, user).await?;
         let (caller, answer) = oneshot::channel();
         self.topic_publisher.publish(tenant, user, topic, data, Completion::Caller(caller));
         answer.await.unwrap_or_else(|_| Err(CommandError::unavailable("the node is stopping")))

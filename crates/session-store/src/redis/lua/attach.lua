@@ -1,38 +1,25 @@
--- Makes a session, or begins to attach an old one: the attach gets its stamp, and whoever holds the session goes on holding it.
+-- Begins to attach an old session: the attach gets its stamp, and whoever holds the session goes on holding it.
 --
--- KEYS: 1 the session, then the indexes that hold it as far as they are on the same server
--- ARGV: 1 'new', 'resume', or 'rebuild' when the ticket is enough if the session is missing, 2 session, 3 tenant, 4 user, 5 node,
---       6 now, 7 resume window, 8 the stamp to be above, 9 lifetime, 10 when the index entries expire,
---       11 nodes as '|NAME=0' when living, '|NAME=LAST_BEAT' when dead, with a '|' at the end
---       12 a node looked up in particular, 13 its last beat, 0 when living, -1 when never heard of,
---       14 how long before this command was sent the attach began, microseconds,
---       15 when the attach began by this server's clock at the latest, as far as the node knows; 0 when it does not,
---       16 when the ticket was issued, which is when the session was attached; 0 for a new session
--- Answers: {0, stamp} new; {1, stamp, node that holds it or '', made at, its names} resumed; {2, stamp} rebuilt; {3} refused;
+-- KEYS: 1 the session
+-- ARGV: 1 'resume', or 'rebuild' when the ticket is enough if the session is missing, 2 session, 3 tenant, 4 user, 5 node,
+--       6 now, 7 resume window, 8 the stamp to be above,
+--       9 nodes as '|NAME=0' when living, '|NAME=LAST_BEAT' when dead, with a '|' at the end
+--       10 a node looked up in particular, 11 its last beat, 0 when living, -1 when never heard of,
+--       12 how long before this command was sent the attach began, microseconds,
+--       13 when the attach began by this server's clock at the latest, as far as the node knows; 0 when it does not,
+--       14 when the ticket was issued, which is when the session was attached
+-- Answers: {1, stamp, node that holds it or '', made at, its names} resumed; {2, stamp} rebuilt; {3} refused;
 --          {4} there is no such session; {5, node} whether this node lives has to be looked up
 local now, window = tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = redis.call('TIME')
 local clock = time[1] * 1000000 + time[2]
 
 -- A command that was long under way is no later attach for that. None takes a minute: then the node is wrong about this clock.
-local began, latest = clock - ARGV[14], tonumber(ARGV[15])
+local began, latest = clock - ARGV[12], tonumber(ARGV[13])
 if latest > clock - 60000000 then
   began = math.min(began, latest)
 end
 local stamp = math.max(began, ARGV[8] + 1)
-
-if ARGV[1] == 'new' then
-  stamp = string.format('%.0f', stamp)
-  redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], 'tenant', ARGV[3], 'user', ARGV[4], 'node', ARGV[5], 'created_at', ARGV[6],
-    'attached_at', ARGV[6], 'window', ARGV[7], 'stamp', stamp, 'stamped_at', ARGV[6])
-  redis.call('PEXPIRE', KEYS[1], ARGV[9])
-  for i = 2, #KEYS do
-    redis.call('ZADD', KEYS[i], ARGV[10], ARGV[2])
-    redis.call('PEXPIRE', KEYS[i], ARGV[9])
-  end
-  return { 0, stamp }
-end
 
 local record = redis.call('HGETALL', KEYS[1])
 if #record == 0 then
@@ -57,7 +44,7 @@ end
 
 local holder = ''
 -- The session was attached when its ticket was issued, even if its node could not write that here.
-local issued = tonumber(ARGV[16])
+local issued = tonumber(ARGV[14])
 if session.dropped_at then
   if now - math.max(session.dropped_at, issued) > window then
     return { 3 }
@@ -67,14 +54,14 @@ elseif session.node == ARGV[5] then
   holder = session.node
 else
   local last
-  if session.node == ARGV[12] then
-    last = tonumber(ARGV[13])
+  if session.node == ARGV[10] then
+    last = tonumber(ARGV[11])
   else
-    local _, stop = string.find(ARGV[11], '|' .. session.node .. '=', 1, true)
+    local _, stop = string.find(ARGV[9], '|' .. session.node .. '=', 1, true)
     if not stop then
       return { 5, session.node }
     end
-    last = tonumber(string.match(ARGV[11], '^%d+', stop + 1))
+    last = tonumber(string.match(ARGV[9], '^%d+', stop + 1))
   end
   if last == 0 then
     holder = session.node

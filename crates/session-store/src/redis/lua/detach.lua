@@ -1,14 +1,15 @@
 -- Notes that a session's socket dropped, if that very attach still holds the session; the first time counts.
 --
 -- KEYS: 1 the session
--- ARGV: 1 node, 2 now, 3 how much longer than its window it is kept, 4 stamp of the attach
+-- ARGV: 1 node, 2 now, 3 how much longer than its window it is kept,
+--       4 stamp of the attach, 0 for the one that made the session, whose stamp its client never got
 -- Answers: {0}, or {1, tenant, user, for how long it is kept}
 local session = redis.call('HMGET', KEYS[1], 'node', 'dropped_at', 'ended', 'window', 'tenant', 'user', 'attached_at', 'stamp',
   'stamped_at')
 if session[1] ~= ARGV[1] or session[2] or session[3] then
   return { 0 }
 end
-if session[8] and session[9] == session[7] and tonumber(session[8]) ~= tonumber(ARGV[4]) then
+if ARGV[4] ~= '0' and session[8] and session[9] == session[7] and tonumber(session[8]) ~= tonumber(ARGV[4]) then
   return { 0 }
 end
 local keep = tonumber(session[4]) + ARGV[3]

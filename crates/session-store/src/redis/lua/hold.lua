@@ -31,6 +31,10 @@ end
 redis.call('HSET', KEYS[1], 'node', ARGV[4], 'attached_at', ARGV[7], 'window', ARGV[8], 'stamp', ARGV[5],
   'stamped_at', ARGV[7], 'previous', previous)
 redis.call('HDEL', KEYS[1], 'dropped_at')
+-- The node that `restore` answers with: later attaches on this node don't change it.
+if there[1] and there[1] ~= ARGV[4] then
+  redis.call('HSET', KEYS[1], 'earlier', previous)
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[9])
 for i = 2, #KEYS do
   redis.call('ZADD', KEYS[i], ARGV[10], ARGV[1])

@@ -5,8 +5,8 @@
 --       10 stamp, then its names, each with the conversation's number or ''
 -- Answers: {1, node that an earlier attach held it on or ''} written, {0, node} held by a later attach, {2, node} ended
 local there = redis.call('HMGET', KEYS[1], 'node', 'tenant', 'user', 'ended', 'dropped_at', 'attached_at', 'stamp',
-  'stamped_at', 'claimed', 'previous')
-local stamp, previous = tonumber(ARGV[10]), ''
+  'stamped_at', 'claimed', 'previous', 'earlier')
+local stamp, previous, earlier = tonumber(ARGV[10]), '', ''
 if there[1] then
   if there[2] ~= ARGV[2] or there[3] ~= ARGV[3] then
     return { 0, there[1] }
@@ -22,11 +22,15 @@ if there[1] then
   if held > stamp or (held == stamp and there[1] > ARGV[4]) then
     return { 0, there[1] }
   end
-  if there[1] ~= ARGV[4] and not there[5] then
-    previous = there[1]
-  elseif there[1] == ARGV[4] and held == stamp then
-    -- Taken by this very attach, whose node may not have got the answer to its hold.
-    previous = there[10] or ''
+  if there[1] ~= ARGV[4] then
+    previous = there[5] and '' or there[1]
+    earlier = previous
+  else
+    if held == stamp then
+      previous = there[10] or ''
+    end
+    -- The node may not have got the answer by which it would have learned of the earlier one.
+    earlier = there[11] or previous
   end
 end
 redis.call('DEL', KEYS[1])
@@ -38,6 +42,9 @@ end
 if previous ~= '' then
   redis.call('HSET', KEYS[1], 'previous', previous)
 end
+if earlier ~= '' then
+  redis.call('HSET', KEYS[1], 'earlier', earlier)
+end
 for i = 11, #ARGV, 2 do
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
 end
@@ -46,4 +53,4 @@ for i = 2, #KEYS do
   redis.call('ZADD', KEYS[i], ARGV[9], ARGV[1])
   redis.call('PEXPIRE', KEYS[i], ARGV[8])
 end
-return { 1, previous }
+return { 1, earlier }

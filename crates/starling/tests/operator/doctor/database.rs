@@ -18,8 +18,9 @@ async fn a_good_database_has_no_problem_and_a_schema_that_is_missing_is_told_by_
     let url = server().await.create_database("doctor_good").await.unwrap();
     let report = examined(doctor().database(&url)).await;
     report.assert_well().assert("database", "reachable", "good", "PostgreSQL 1");
+    // A busy machine may be far from its database.
+    assert!(report.text.contains("there and back"), "{}", report.text);
     for (subject, words) in [
-        ("latency", "there and back"),
         ("encoding", "UTF8"),
         ("writes", "accepted"),
         ("isolation", "read committed"),
@@ -37,8 +38,14 @@ async fn a_good_database_has_no_problem_and_a_schema_that_is_missing_is_told_by_
     let (status, log) = finished(Node::builder().arg("migrate").database(&url)).await;
     assert_eq!(status, 0, "{log}");
     examined(others()).await.assert_well().assert("database", "migrations", "good", "up to date");
-    let newer = "INSERT INTO starling_migrations (version, name) VALUES (999, 'of the future')";
-    server().await.psql_in("doctor_good", newer).await.unwrap();
+    let newer = |version: i32, oldest: &str| {
+        format!(
+            "INSERT INTO starling_migrations (version, name, oldest_program) VALUES ({version}, 'of the future', {oldest})"
+        )
+    };
+    server().await.psql_in("doctor_good", &newer(998, "3")).await.unwrap();
+    examined(others()).await.assert_well().assert("database", "migrations", "good", "version 998");
+    server().await.psql_in("doctor_good", &newer(999, "NULL")).await.unwrap();
     examined(others()).await.assert("database", "use", "problem", "version 999");
 }
 

@@ -1,33 +1,39 @@
-//! A log that commits too late, does not recognise retries, or panics.
+//! A log that writes too late, does not recognise retries, or panics.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use starling_conversation_store::{
-    Added, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId, ConversationList,
-    ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange, NewConversation,
-    Page, PoolStatus, Range, ReadMark, Seq,
+    Added, Announced, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId,
+    ConversationList, ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange,
+    NewConversation, Page, PoolStatus, Range, ReadMark, SchemaStatus, Seq,
 };
 use starling_model::{ConversationName, TenantName, UserName};
 use tokio_postgres::NoTls;
 
 use crate::Sabotage;
 
-/// The time from the answer to the commit, if the answer comes first.
-const COMMIT_DELAY: Duration = Duration::from_millis(300);
+/// The time from the answer until the message is written, if the answer comes first: so long that at any moment some senders have read the
+/// answers of messages that are not written, even on a busy machine.
+const WRITE_DELAY: Duration = Duration::from_secs(5);
+/// The answer about one batch in this many is lost, if retries are not recognised.
+const ANSWER_LOST_EVERY: u64 = 8;
 
 /// A layer before the log of the node.
 pub struct FaultyLog {
     inner: Arc<dyn ConversationStore>,
     sabotage: Sabotage,
+    /// How many batches there were.
+    batches: AtomicU64,
 }
 
 impl FaultyLog {
     /// Stands before the real log.
     pub fn new(inner: Arc<dyn ConversationStore>, sabotage: Sabotage) -> Self {
-        Self { inner, sabotage }
+        Self { inner, sabotage, batches: AtomicU64::new(0) }
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
@@ -35,14 +41,44 @@ impl FaultyLog {
             panic!("a panic on purpose, about {batch:?}");
         }
         if self.sabotage == Sabotage::EarlyOk {
-            let late = append_late(batch).await;
-            return late.map_err(|error| Error::Unavailable(format!("{error:#}")));
+            return self.append_late(batch).await;
         }
         let with_new_key = |message: &Append| {
             let key = uuid::Uuid::new_v4().to_string();
             Append { key, ..message.clone() }
         };
-        self.inner.append(&batch.iter().map(with_new_key).collect::<Vec<_>>()).await
+        let answers = self.inner.append(&batch.iter().map(with_new_key).collect::<Vec<_>>()).await?;
+        if self.batches.fetch_add(1, Ordering::Relaxed) % ANSWER_LOST_EVERY == 1 {
+            return Err(Error::Unavailable("the answer is lost on purpose".to_owned()));
+        }
+        Ok(answers)
+    }
+
+    /// Answers at once and writes later. Until then other messages have the numbers, so that no lock is held. The log ends up with what was
+    /// answered, unless the node dies in between.
+    async fn append_late(&self, batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+        let placeholder = |message: &Append| Append {
+            id: uuid::Uuid::now_v7(),
+            content: format!("not written yet: {}", message.key).into(),
+            ..message.clone()
+        };
+        let placeholders: Vec<Append> = batch.iter().map(placeholder).collect();
+        let mut answers = self.inner.append(&placeholders).await?;
+        let mut late = Vec::new();
+        for ((answer, message), placeholder) in answers.iter_mut().zip(batch).zip(&placeholders) {
+            if let Ok(answer) = answer
+                && answer.id == placeholder.id
+            {
+                answer.id = message.id;
+                late.push((placeholder.id, message.clone()));
+            }
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(WRITE_DELAY).await;
+            // What can't be written is as if the node had died.
+            let _ = write(&late).await;
+        });
+        Ok(answers)
     }
 }
 
@@ -72,7 +108,9 @@ forward! {
     fn reincarnate() -> Result<String, Error>;
     fn migrate() -> Result<(), Error>;
     fn check() -> Result<(), Error>;
-    fn is_migrated() -> Result<bool, Error>;
+    fn schema_status() -> Result<SchemaStatus, Error>;
+    fn announced(limit: u16) -> Result<Vec<Announced>, Error>;
+    fn forget_announced(positions: &[i64]) -> Result<(), Error>;
     fn create_within(new: &NewConversation, conversations_max: u64) -> Result<Option<Created>, Error>;
     fn open(tenant: &TenantName, conversation: &ConversationName) -> Result<Option<Conversation>, Error>;
     fn open_many(ids: &[ConversationId]) -> Result<Vec<Conversation>, Error>;
@@ -97,43 +135,18 @@ forward! {
     fn ping() -> Result<(), Error>;
 }
 
-/// Appends in a transaction that is committed only after the answer. The log ends up with what was answered, unless the node dies in
-/// between.
-async fn append_late(batch: &[Append]) -> Result<Vec<Result<Appended, AppendError>>> {
+/// Replaces placeholders, which are known by their ids, by these messages.
+async fn write(late: &[(uuid::Uuid, Append)]) -> Result<()> {
     let url = std::env::var("DATABASE_URL").context("DATABASE_URL")?;
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
-    client.batch_execute("BEGIN").await?;
-    let rows = client
-        .query(
-            "SELECT seq, id, duplicate FROM starling_append($1, $2, $3, $4, $5, $6, $7) ORDER BY item",
-            &[
-                &column(batch, |message| message.conversation.get()),
-                &column(batch, |message| message.id),
-                &column(batch, |message| &*message.sender),
-                &column(batch, |message| message.key.as_str()),
-                &column(batch, |message| message.role.as_str()),
-                &column(batch, |message| &*message.content),
-                &column(batch, |message| message.metadata.as_deref()),
-            ],
-        )
-        .await?;
-    tokio::spawn(async move {
-        tokio::time::sleep(COMMIT_DELAY).await;
-        client.batch_execute("COMMIT").await
-    });
-    let answer = |row: &tokio_postgres::Row| -> Result<Result<Appended, AppendError>> {
-        Ok(match row.try_get::<_, Option<i64>>(0)? {
-            Some(seq) => {
-                let (id, duplicate) = (row.try_get(1)?, row.try_get(2)?);
-                Ok(Appended { id, seq: Seq::new(seq.try_into()?), at_ms: 0, duplicate })
-            }
-            None => Err(AppendError::NoSuchConversation),
-        })
-    };
-    rows.iter().map(answer).collect()
-}
-
-fn column<'a, T>(batch: &'a [Append], of: impl Fn(&'a Append) -> T) -> Vec<T> {
-    batch.iter().map(of).collect()
+    let conversations: Vec<i64> = late.iter().map(|(_, message)| message.conversation.get()).collect();
+    let placeholders: Vec<uuid::Uuid> = late.iter().map(|(placeholder, _)| *placeholder).collect();
+    let ids: Vec<uuid::Uuid> = late.iter().map(|(_, message)| message.id).collect();
+    let contents: Vec<&str> = late.iter().map(|(_, message)| &*message.content).collect();
+    let update = "UPDATE messages m SET id = late.id, content = late.content
+        FROM unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[]) AS late (conversation_id, placeholder, id, content)
+        WHERE m.conversation_id = late.conversation_id AND m.id = late.placeholder";
+    client.execute(update, &[&conversations, &placeholders, &ids, &contents]).await?;
+    Ok(())
 }

@@ -1,7 +1,9 @@
-//! Starling with a defect put in on purpose, to check that the torture finds it. The variable `STARLING_SABOTAGE` names the defect.
+//! Starling with a defect put in on purpose, to check that the torture finds it. The variable `STARLING_SABOTAGE` names the defect. Without it there is
+//! none, but a node with the role `worker` also does jobs that only tests add.
 
 mod log;
 mod shards;
+mod test_jobs;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,9 +19,9 @@ enum Sabotage {
     Duplicate,
     /// Some messages are shown after the one that follows them.
     Swap,
-    /// A `send` is answered with `ok` first and committed a little later.
+    /// Some `send`s are answered with `ok` first and committed a little later.
     EarlyOk,
-    /// A `send` repeated with its key becomes a second message.
+    /// A `send` repeated with its key becomes a second message. Some answers of the log are lost, so that there are such repetitions.
     RetryTwice,
     /// Some messages are shown in another conversation, of any tenant.
     Leak,
@@ -61,7 +63,8 @@ impl Sabotage {
 fn main() -> ExitCode {
     let name = std::env::var("STARLING_SABOTAGE").unwrap_or_default();
     if name.is_empty() {
-        return starling::main();
+        let handlers = Box::new(test_jobs::add);
+        return starling::main_with(&Layers { handlers, ..Layers::default() });
     }
     match Sabotage::named(&name) {
         Some(sabotage) => starling::main_with(&sabotage.layers()),

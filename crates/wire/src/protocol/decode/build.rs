@@ -237,6 +237,11 @@ fn within(field: &str, bytes: usize, bytes_max: usize) -> Built<()> {
     Err(too_large(format!("`{field}` has {bytes} bytes; at most {bytes_max} are allowed")))
 }
 
+/// Returns the error for a value of any type that can't be accepted.
+pub(super) fn fault_of_value(field: &str, of_value: Fault) -> BadRequest {
+    fault(field, Wanted::Object, of_value)
+}
+
 fn fault(field: &str, wanted: Wanted, fault: Fault) -> BadRequest {
     let rule = match (fault, wanted) {
         (Fault::TooMany, _) => {

@@ -9,11 +9,13 @@ pub(super) mod fields;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use fields::{Field, Fields};
 
 use super::json_reader::JsonReader;
 use super::msgpack_reader::MsgPackReader;
-use super::reader::Malformed;
+use super::reader::{Kind, Malformed, Reader};
 use super::{
     BadRequest, Command, Create, Encoding, ErrorCode, Json, NotAFrame, Patch, PostedMessage, Request,
 };
@@ -76,6 +78,36 @@ pub fn decode_publish(body: &[u8]) -> Result<Json, BadRequest> {
 /// Names the field that is wrong.
 pub fn decode_patch(body: &[u8]) -> Result<Patch, BadRequest> {
     build::patch(body_fields(body)?)
+}
+
+/// Decodes a body of which the caller knows the fields: each field's value as compact JSON, or what is wrong with it.
+///
+/// # Errors
+///
+/// The body is not a JSON object.
+pub fn decode_object(body: &[u8]) -> Result<BTreeMap<String, Result<Json, BadRequest>>, BadRequest> {
+    let read = std::str::from_utf8(body).map_err(|_| Malformed("not UTF-8")).and_then(object);
+    read.map_err(|malformed| BadRequest {
+        code: ErrorCode::BadRequest,
+        message: format!("the body is not a JSON object: {}", malformed.0),
+    })
+}
+
+fn object(text: &str) -> Result<BTreeMap<String, Result<Json, BadRequest>>, Malformed> {
+    let mut reader = JsonReader::new(text);
+    if reader.kind()? != Kind::Object {
+        return Err(Malformed("not an object"));
+    }
+    let (mut fields, mut entries) = (BTreeMap::new(), reader.enter_object()?);
+    while let Some(key) = reader.key(&mut entries)? {
+        let value = reader.value()?.map_err(|fault| build::fault_of_value(&key, fault));
+        fields.insert(key.into_owned(), value);
+    }
+    reader.finish()?;
+    match reader.frame_fault() {
+        None => Ok(fields),
+        Some(_) => Err(Malformed("its values are nested too deeply")),
+    }
 }
 
 /// Builds a command from a frame's fields.

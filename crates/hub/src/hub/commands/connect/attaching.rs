@@ -51,10 +51,9 @@ impl Attaching {
         self.stamp
     }
 
-    /// Sets the stamp of this attach.
+    /// Sets the stamp of this attach: this one, or the next that no other attach of the session on this node has.
     pub fn give_stamp(&mut self, stamp: Stamp) {
-        self.stamp = stamp;
-        self.hub.sessions.give_stamp(&self.session, stamp);
+        self.stamp = self.hub.sessions.give_stamp(&self.session, stamp);
     }
 
     /// Keeps a place that was taken for the session.

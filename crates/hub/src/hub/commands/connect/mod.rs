@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub use prepared::PreparedConnect;
 use starling_auth::{Identity, Ticket};
 use starling_session_store::{Attach, Attached, ResumeAttach, Stamp};
+use starling_webhook_service::webhooks::{HookPoint, Question};
 use starling_wire::protocol::{CloseReason, Connect, ErrorCode, Resume};
 use tokio::time::Instant;
 
@@ -81,6 +82,12 @@ impl Hub {
                 (None, Some(identity)) => identity,
                 (None, None) => return Answer::Refused(CommandError::unauthorized("a token is needed")),
             };
+            if let Some(decider) = hub.decider(&identity.tenant, HookPoint::Connect)
+                && let Err(error) = hub.ask(&decider, Question::Connect { user: &identity.user }).await
+            {
+                // The token is good. The client may try again on this connection.
+                return Answer::Reply(Err(error));
+            }
             match hub.prepare_connect(identity, connect.resume, socket, began).await {
                 Ok(prepared) => Answer::Connect(Box::new(prepared)),
                 // The client must not wait on this connection, which would be one too many.
@@ -147,6 +154,7 @@ impl Hub {
             }
         };
         attaching.give_stamp(stamp);
+        let stamp = attaching.stamp();
         let ticket = self.ticket(&id, &identity, now_ms, stamp);
         let session = Arc::new(Session::new(id, identity, now_ms, socket, stamp));
         Ok(PreparedConnect::of_new_session(self, session, ticket, attaching))

@@ -12,6 +12,7 @@ use super::attaching::Attaching;
 use super::millis;
 use crate::hub::Hub;
 use crate::node_message::NodeMessage;
+use crate::publisher::Outgoing;
 use crate::room::Room;
 use crate::sessions::{Inserted, Session};
 
@@ -127,7 +128,7 @@ impl PreparedConnect {
         let partitions: BTreeSet<u16> =
             attachments.iter().map(|attachment| attachment.log.partition).collect();
         for partition in partitions {
-            self.hub.writer.publish_when_written(partition, &moved);
+            self.hub.writer.publish_when_written(Outgoing::everyone(partition, &moved));
         }
     }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,6 +29,8 @@ struct Faulty {
     away: AtomicBool,
     keeps_back: AtomicBool,
     loses: AtomicBool,
+    /// The stamp that every attach of an old session gets; 0: the store's own.
+    stamp: AtomicI64,
     held: Notify,
     answers: Notify,
     /// Whether holds wait at the gate, before the store carries them out.
@@ -59,7 +61,13 @@ impl SessionStore for Faulty {
         if self.away.load(Ordering::Relaxed) {
             return Err(away());
         }
-        self.store.attach(attach).await
+        let mut attached = self.store.attach(attach).await;
+        if let (Ok(Attached::Resumed { stamp, .. }), fixed @ 1..) =
+            (&mut attached, self.stamp.load(Ordering::Relaxed))
+        {
+            *stamp = fixed;
+        }
+        attached
     }
     async fn hold(&self, hold: &Hold) -> Result<Held, Error> {
         if self.is_gated.load(Ordering::Relaxed) {
@@ -256,6 +264,42 @@ async fn an_attach_that_breaks_leaves_the_session_to_one_that_is_about_to_arrive
         tokio::time::sleep(Duration::from_millis(200)).await;
         comes_to(&store, &a.node).await;
         assert!(a.sessions.get(&connected.session).is_some());
+    }
+}
+
+/// Two attaches begin on one node at the same time, so that the store gives them the same stamp. The older connection is on another node.
+#[tokio::test]
+async fn of_two_attaches_at_the_same_time_one_breaks_and_the_other_has_the_session() {
+    for breaks_first in [true, false] {
+        let store = Arc::new(Faulty::default());
+        let [a, b, _] = three_nodes(&store).await;
+        let connected = arrive(connect(&b, None).await);
+        store.stamp.store(store.now_us() + 1_000, Ordering::Relaxed);
+        let breaks = connect(&a, Some(resume_of(&connected))).await;
+        let other = connect(&a, Some(resume_of(&connected))).await;
+        assert!(matches!(breaks, Answer::Connect(_)));
+        if breaks_first {
+            drop(breaks);
+            // The older connection is told that it has the session again, and finds that it has not.
+            for _ in 0..200 {
+                if b.sessions.get(&connected.session).is_none() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(arrive(other).resumed);
+        } else {
+            assert!(arrive(other).resumed);
+            drop(breaks);
+        }
+        for node in [&a, &b] {
+            node.writer.flush().await;
+        }
+        comes_to(&store, &a.node).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        comes_to(&store, &a.node).await;
+        assert!(a.sessions.get(&connected.session).is_some(), "breaks first: {breaks_first}");
+        assert!(b.sessions.get(&connected.session).is_none(), "breaks first: {breaks_first}");
     }
 }
 

@@ -1,0 +1,48 @@
+//! What the metrics count.
+
+use anyhow::{Context, Result, ensure};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use starling_testkit::redis::Redis;
+
+use crate::world::{World, config};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hits_misses_loads_and_refusals_are_counted_by_level() -> Result<()> {
+    let redis = Redis::shared().await?;
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let count = |series: &str| -> Result<u64> {
+        let page = handle.render();
+        let line = page.lines().find_map(|line| line.strip_prefix(series)).context(series.to_owned())?;
+        Ok(line.trim().parse()?)
+    };
+    // The handles are registered when the cache is made.
+    let world =
+        metrics::with_local_recorder(&recorder, || World::start(&redis.url(), 2, &config("counted")))?;
+    world.table.commit("k", "first");
+    for node in [0, 0, 1, 1, 1] {
+        world.version(node, "k").await?;
+    }
+    ensure!(world.nodes[0].get("nothing").await?.is_none());
+    for (series, expected) in [
+        ("starling_cache_hits_total{cache=\"counted\",level=\"process\"}", 3),
+        ("starling_cache_misses_total{cache=\"counted\",level=\"process\"}", 3),
+        ("starling_cache_hits_total{cache=\"counted\",level=\"redis\"}", 1),
+        ("starling_cache_misses_total{cache=\"counted\",level=\"redis\"}", 2),
+        ("starling_cache_loads_total{cache=\"counted\",outcome=\"found\"}", 1),
+        ("starling_cache_loads_total{cache=\"counted\",outcome=\"absent\"}", 1),
+        ("starling_cache_outdated_total{cache=\"counted\",level=\"process\"}", 0),
+    ] {
+        let counted = count(series)?;
+        ensure!(counted == expected, "{series} is {counted}, not {expected}");
+    }
+    // A writer that was held up puts an older value.
+    let version = world.change(0, "k", "second").await;
+    let late = crate::world::Row { text: "first".into() };
+    world.nodes[1].put("k", version - 1, late).await;
+    for level in ["process", "redis"] {
+        let series = format!("starling_cache_outdated_total{{cache=\"counted\",level=\"{level}\"}}");
+        ensure!(count(&series)? == 1, "the older value was not refused in the {level}");
+    }
+    Ok(())
+}

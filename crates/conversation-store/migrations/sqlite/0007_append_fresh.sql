@@ -1,0 +1,1 @@
+-- A batch is appended statement by statement here.

@@ -1,0 +1,34 @@
+//! What a node does with jobs: it adds them, gives them to workers outside, does those of internal queues itself, and keeps the queues in order.
+//!
+//! [`JobService`] stands over a [`starling_jobs::JobStore`], and knows neither tokens nor HTTP. There is one per node.
+//!
+//! **Waiting.** A worker that asks for jobs while there are none waits in the node's memory ([`JobService::take`]), and costs the database nothing.
+//! It learns of new jobs in three ways: from this node when it adds them, from other nodes by a notice ([`JobService::hear_ready`]), and from a look
+//! into the database each second, which finds what no notice told.
+//!
+//! **Working.** A node with the role `worker` does the jobs of internal queues, whose names begin with `starling.`: [`Handlers`] says what it can do,
+//! and `worker` how.
+
+mod act;
+mod config;
+mod lease;
+mod metrics;
+mod ready;
+mod report;
+mod schedules;
+mod service;
+mod take;
+mod upkeep;
+mod vigil;
+mod waiters;
+mod worker;
+
+pub use act::{Action, NotDone};
+pub use config::JobSettings;
+pub use lease::Lease;
+pub use report::{Failed, Reported};
+pub use schedules::SCHEDULES_MAX;
+pub use service::{JobPage, JobService, JobServiceParts, QueueState};
+pub use starling_jobs as jobs;
+pub use take::Take;
+pub use worker::{Handler, Handlers, Report, Retry, Stop, StopReason, WorkerSetup};

@@ -1,0 +1,61 @@
+//! The metrics of jobs: handles that are registered once.
+
+use std::sync::LazyLock;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use starling_jobs::JobState;
+
+/// The metrics of jobs.
+pub(crate) struct JobMetrics {
+    pub enqueued: Counter,
+    pub fired: Counter,
+    pub taken: Counter,
+    pub done: Counter,
+    pub retried: Counter,
+    pub failed: Counter,
+    pub handed_back: Counter,
+    pub lost: Counter,
+    pub late: Counter,
+    pub wait_seconds: Histogram,
+    pub run_seconds: Histogram,
+    pub waiting_workers: Gauge,
+    pub running_here: Gauge,
+    pub locked: Gauge,
+    pub killed: Counter,
+    pub silent: Counter,
+    pub oldest_ready_seconds: Gauge,
+    states: [Gauge; JobState::ALL.len()],
+}
+
+/// Registers the metrics.
+pub(crate) static METRICS: LazyLock<JobMetrics> = LazyLock::new(|| {
+    let attempts = |outcome: &'static str| counter!("starling_job_attempts_total", "outcome" => outcome);
+    let dead = |noticed: &'static str| counter!("starling_job_workers_dead_total", "noticed" => noticed);
+    JobMetrics {
+        enqueued: counter!("starling_jobs_enqueued_total"),
+        fired: counter!("starling_schedules_fired_total"),
+        taken: counter!("starling_jobs_taken_total"),
+        done: attempts("done"),
+        retried: attempts("retried"),
+        failed: attempts("failed"),
+        handed_back: attempts("handed_back"),
+        lost: attempts("lost"),
+        late: attempts("late"),
+        wait_seconds: histogram!("starling_job_wait_seconds"),
+        run_seconds: histogram!("starling_job_run_seconds"),
+        waiting_workers: gauge!("starling_job_workers_waiting"),
+        running_here: gauge!("starling_jobs_running_here"),
+        locked: gauge!("starling_job_worker_locked"),
+        killed: dead("lock"),
+        silent: dead("beats"),
+        oldest_ready_seconds: gauge!("starling_jobs_oldest_ready_seconds"),
+        states: JobState::ALL.map(|state| gauge!("starling_jobs", "state" => state.as_str())),
+    }
+});
+
+impl JobMetrics {
+    /// The number of jobs in a state.
+    pub fn jobs(&self, state: JobState) -> &Gauge {
+        &self.states[state as usize]
+    }
+}

@@ -1,0 +1,125 @@
+//! Which jobs are ready, as far as this node knows, and claims of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use starling_jobs::{Backlogs, Claimant, ClaimedJob, Error, JobStore, Mark};
+use starling_model::TenantName;
+use tokio::sync::RwLock;
+
+use crate::service::now_ms;
+
+/// The most backlogs that one look asks about.
+const LOOK_MAX: usize = 256;
+
+/// The backlogs with jobs, as far as this node knows.
+pub(crate) struct Ready {
+    store: Arc<dyn JobStore>,
+    backlogs: Mutex<Backlogs>,
+    /// Where the next refresh begins. Claims hold the lock shared: a claim that began before a refresh must not remove a backlog in which the
+    /// refresh has seen new jobs.
+    mark: RwLock<Mark>,
+    /// Refreshes that were asked for.
+    asked: AtomicU64,
+    /// How many of them are served.
+    served: AtomicU64,
+}
+
+impl Ready {
+    pub fn new(store: Arc<dyn JobStore>) -> Ready {
+        Ready {
+            store,
+            backlogs: Mutex::default(),
+            mark: RwLock::default(),
+            asked: AtomicU64::new(0),
+            served: AtomicU64::new(0),
+        }
+    }
+
+    /// Learns which jobs have become ready before this call. Callers that wait for one another share one query.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        let ticket = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut mark = self.mark.write().await;
+        if self.served.load(Ordering::Relaxed) >= ticket {
+            return Ok(());
+        }
+        let asked = self.asked.load(Ordering::Relaxed);
+        let mut arrivals = self.store.arrivals(*mark).await?;
+        if arrivals.mark < *mark {
+            // The database was restored to an earlier state, and no mark is valid any more.
+            tracing::info!("the database has gone back; looking for ready jobs from the beginning");
+            *self.backlogs.lock() = Backlogs::default();
+            arrivals = self.store.arrivals(Mark::default()).await?;
+        }
+        *mark = arrivals.mark;
+        self.backlogs.lock().note(arrivals);
+        self.served.store(asked, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Claims at most `jobs` jobs of the queues and tenants that `wanted` accepts, from what is known to be ready.
+    pub async fn claim(
+        &self,
+        claimant: &Claimant,
+        wanted: impl Fn(&str, &TenantName) -> bool,
+        jobs: u16,
+    ) -> Result<Vec<ClaimedJob>, Error> {
+        let _claiming = self.mark.read().await;
+        let mut claimed_jobs: Vec<ClaimedJob> = Vec::new();
+        // A plan names the backlog of one priority for all jobs while that is the most urgent one, so there may have to be several.
+        loop {
+            let left = jobs.saturating_sub(u16::try_from(claimed_jobs.len()).unwrap_or(u16::MAX));
+            let plan = self.backlogs.lock().plan(left, now_ms(), &wanted);
+            if plan.is_empty() {
+                return Ok(claimed_jobs);
+            }
+            let claimed = match self.store.claim(claimant, &plan).await {
+                Ok(claimed) => claimed,
+                Err(error) if claimed_jobs.is_empty() => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "a claim gives less than was asked for");
+                    return Ok(claimed_jobs);
+                }
+            };
+            self.backlogs.lock().claimed(&plan, &claimed);
+            let is_empty = claimed.jobs.is_empty();
+            claimed_jobs.extend(claimed.jobs);
+            // A backlog that gave nothing and is not forgotten is paused, or others hold its jobs.
+            let went = plan.iter().zip(&claimed.left).any(|(_, left)| left.ready_since_ms.is_none());
+            if is_empty && !went {
+                return Ok(claimed_jobs);
+            }
+        }
+    }
+
+    /// Whether a queue is known to have jobs.
+    pub fn has(&self, tenant: &TenantName, queue: &str) -> bool {
+        self.backlogs.lock().has(queue, tenant)
+    }
+
+    /// Whether any of the queues and tenants that `wanted` accepts is known to have jobs.
+    pub fn has_any(&self, wanted: impl Fn(&str, &TenantName) -> bool) -> bool {
+        self.backlogs.lock().has_any(wanted)
+    }
+
+    /// Asks which of the known backlogs of a tenant (`None`: of all tenants) are empty by now, and forgets those. Returns since when the first
+    /// job of each queue has been ready, Unix milliseconds.
+    pub async fn look(&self, tenant: Option<&TenantName>) -> Result<Vec<(String, i64)>, Error> {
+        let _claiming = self.mark.read().await;
+        let wanted = |_: &str, of: &TenantName| tenant.is_none_or(|tenant| of == tenant);
+        let look = self.backlogs.lock().look(LOOK_MAX, wanted);
+        if !look.is_empty() {
+            let nobody = Claimant {
+                worker: starling_jobs::WorkerId::new(),
+                name: String::new(),
+                lease: Some(std::time::Duration::ZERO),
+            };
+            let looked = self.store.claim(&nobody, &look).await?;
+            self.backlogs.lock().claimed(&look, &looked);
+        }
+        let backlogs = self.backlogs.lock();
+        let since = backlogs.ready_since().filter(|(_, of, _)| tenant.is_none_or(|tenant| *of == tenant));
+        Ok(since.map(|(queue, _, since_ms)| (queue.to_owned(), since_ms)).collect())
+    }
+}

@@ -1,0 +1,165 @@
+//! What a node does about jobs all the time: it looks for ready ones, tells the other nodes, and keeps the queues in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_jobs::{Error, JobState, Mark};
+use tokio::time::{Instant, sleep};
+
+use crate::JobService;
+use crate::metrics::METRICS;
+use crate::service::now_ms;
+use crate::take::seconds;
+use crate::vigil::Vigil;
+
+/// How often a node looks for ready jobs of which no notice told it, on average.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two notices to the other nodes. What becomes ready meanwhile is told by the next one.
+const NOTICE_EVERY: Duration = Duration::from_millis(5);
+/// How often scheduled jobs and leases are looked at, on average.
+const CLOCK_EVERY: Duration = Duration::from_millis(500);
+/// The most scheduled jobs that one call makes ready.
+const PROMOTE_MAX: u16 = 1000;
+/// How long a worker inside a node may be silent.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// How often numbers are added up, shown and trimmed, on average.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+impl JobService {
+    /// Wakes workers when jobs are ready. Never returns.
+    pub async fn watch_forever(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.refresh_wanted.notified() => {
+                    // Whoever comes to wait looks for itself first.
+                    if self.waiters.is_empty() && self.worker.is_none() {
+                        continue;
+                    }
+                }
+                () = sleep(about(LOOK_EVERY)) => {}
+            }
+            match self.ready.refresh().await {
+                Ok(()) => {
+                    self.waiters.wake(|(tenant, queue)| self.ready.has(tenant, queue));
+                    if let Some(worker) = &self.worker
+                        && self.ready.has_any(|queue, _| worker.wants(queue))
+                    {
+                        self.work_wanted.notify_one();
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "ready jobs could not be looked for");
+                    sleep(about(LOOK_EVERY / 2)).await;
+                }
+            }
+        }
+    }
+
+    /// Calls `tell` when this node has made jobs ready, at most each few milliseconds. Never returns.
+    pub async fn tell_forever(self: Arc<Self>, tell: impl Fn() + Send) {
+        loop {
+            self.notice_wanted.notified().await;
+            tell();
+            sleep(NOTICE_EVERY).await;
+        }
+    }
+
+    /// Adds the jobs of schedules, makes scheduled jobs ready when their time has come, and gives the jobs of dead workers to others. Every node does it, so that none is
+    /// needed. Never returns.
+    pub async fn keep_time_forever(self: Arc<Self>) {
+        let (mut scheduled_since_ms, mut leases_since_ms) = (0, 0);
+        let mut vigil = Vigil::default();
+        loop {
+            sleep(about(CLOCK_EVERY)).await;
+            // A schedule that this program can't read must not keep it from the rest.
+            if let Err(error) = self.fire_schedules().await {
+                tracing::debug!(%error, "schedules could not be fired");
+            }
+            let kept = async {
+                self.promote(&mut scheduled_since_ms).await?;
+                self.bury(&mut leases_since_ms, &mut vigil).await
+            };
+            if let Err(error) = kept.await {
+                tracing::debug!(%error, "scheduled jobs and leases could not be looked at");
+                // The database may have been restored to an earlier state.
+                (scheduled_since_ms, leases_since_ms) = (0, 0);
+                vigil = Vigil::default();
+            }
+        }
+    }
+
+    async fn promote(&self, since_ms: &mut i64) -> Result<(), Error> {
+        loop {
+            let promoted;
+            (promoted, *since_ms) = self.store.promote(*since_ms, PROMOTE_MAX).await?;
+            if promoted > 0 {
+                self.note_ready();
+            }
+            if promoted < u64::from(PROMOTE_MAX) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn bury(&self, leases_since_ms: &mut i64, vigil: &mut Vigil) -> Result<(), Error> {
+        // Workers whose beats the database could not take are not dead.
+        let silence = vigil.has_lasted(SILENCE_MAX).then_some(SILENCE_MAX);
+        let (burial, mark) = self.store.bury(silence, *leases_since_ms).await?;
+        *leases_since_ms = mark;
+        vigil.go_on(Instant::now());
+        METRICS.silent.increment(burial.workers);
+        self.note_lost(burial.attempts);
+        Ok(())
+    }
+
+    /// Takes note of attempts that were lost, whose jobs are ready again.
+    pub(crate) fn note_lost(&self, attempts: u64) {
+        if attempts > 0 {
+            METRICS.lost.increment(attempts);
+            self.note_ready();
+        }
+    }
+
+    /// Adds up the numbers of jobs, shows them in the metrics, and removes old jobs that have ended. Never returns.
+    pub async fn keep_counts_forever(self: Arc<Self>) {
+        let mut mark = Mark::default();
+        loop {
+            sleep(about(COUNT_EVERY)).await;
+            if let Err(error) = self.keep_counts(&mut mark).await {
+                tracing::debug!(%error, "the numbers of jobs could not be added up");
+                mark = Mark::default();
+            }
+        }
+    }
+
+    async fn keep_counts(&self, mark: &mut Mark) -> Result<(), Error> {
+        *mark = self.store.fold_counts(*mark).await?;
+        let mut totals = [0; JobState::ALL.len()];
+        for count in self.store.counts(None).await? {
+            totals[count.state as usize] += count.jobs;
+            let kept = match count.state {
+                JobState::Done => self.settings.kept_done,
+                JobState::Failed | JobState::Cancelled => self.settings.kept_failed,
+                _ => continue,
+            };
+            if count.jobs > u64::from(kept) {
+                // What one call leaves over, the next one takes a few seconds later.
+                self.store.trim(&count.tenant, &count.queue, count.state, kept, 0).await?;
+            }
+        }
+        for state in JobState::ALL {
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
+            METRICS.jobs(state).set(totals[state as usize] as f64);
+        }
+        let oldest = self.ready.look(None).await?.into_iter().map(|(_, since_ms)| since_ms).min();
+        METRICS
+            .oldest_ready_seconds
+            .set(oldest.map_or(0.0, |since_ms| seconds(now_ms().saturating_sub(since_ms))));
+        Ok(())
+    }
+}
+
+/// Returns a time that is up to a quarter shorter or longer, so that nodes that started together do not ask together.
+pub(crate) fn about(time: Duration) -> Duration {
+    time.mul_f64(0.75 + rand::random::<f64>() / 2.0)
+}

@@ -1,0 +1,277 @@
+//! The worker of a node: it does the jobs of internal queues.
+//!
+//! It is listed in the database under an id, and says each second that it is alive. If it is taken for dead nevertheless, because it was frozen or
+//! cut off, it drops its jobs and goes on under another id: others may have them. Whatever ends late is fenced by its generation.
+
+mod handler;
+mod handlers;
+mod lookout;
+mod running;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use starling_jobs::{Beat, Claimant, JobState, Outcome, WorkerId};
+use starling_model::TenantName;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+pub use handler::{Handler, Report, Retry, Stop, StopReason};
+pub use handlers::Handlers;
+use running::{Ended, Running, Stops};
+
+use crate::JobService;
+use crate::metrics::METRICS;
+use crate::service::now_ms;
+use crate::take::seconds;
+use crate::upkeep::about;
+
+/// How often a worker says that it is alive.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// How long a worker waits after the database has refused a call.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long a worker has to have its lock so that it is locked again at once when that is lost.
+const LOCK_LASTS: Duration = Duration::from_secs(1);
+/// How often a worker that can't have a lock tries again: the pooler between may have been removed.
+const LOCK_AGAIN_EVERY: Duration = Duration::from_secs(60);
+/// How long a queue rests on this node after it gave a job that the node has no handler for. A node of a later version has one.
+const REST: Duration = Duration::from_secs(5);
+/// How long to wait for the worker's end at a drain. Its jobs have been told to stop, and are handed back within two seconds.
+const END_MAX: Duration = Duration::from_secs(5);
+
+/// What a node's worker needs.
+pub struct WorkerSetup {
+    /// The node's name, which the attempts of jobs show.
+    pub node: String,
+    /// What it can do.
+    pub handlers: Handlers,
+}
+
+/// The worker of a node.
+pub(crate) struct NodeWorker {
+    node: String,
+    handlers: Handlers,
+    /// Queues that rest, and until when. They are among those of the handlers.
+    resting: Mutex<HashMap<String, Instant>>,
+    /// Whether it works.
+    working: watch::Sender<bool>,
+}
+
+impl NodeWorker {
+    /// Makes a worker; `None` if it can't do anything.
+    pub fn new(setup: WorkerSetup) -> Option<Self> {
+        let WorkerSetup { node, handlers } = setup;
+        if handlers.is_empty() {
+            return None;
+        }
+        // The series are there from the start.
+        METRICS.running_here.set(0.0);
+        METRICS.locked.set(0.0);
+        Some(Self { node, handlers, resting: Mutex::default(), working: watch::channel(false).0 })
+    }
+
+    /// Whether it takes jobs of this queue now.
+    pub fn wants(&self, queue: &str) -> bool {
+        let rests = || self.resting.lock().get(queue).is_some_and(|until| Instant::now() < *until);
+        self.handlers.has_queue(queue) && !rests()
+    }
+
+    /// Notes that a queue has a job that nothing here can do.
+    fn rest(&self, queue: &str, kind: &str) {
+        tracing::warn!(
+            queue,
+            kind,
+            "this node can't do such jobs, and leaves them to nodes of a later version"
+        );
+        self.resting.lock().insert(queue.to_owned(), Instant::now() + REST);
+    }
+}
+
+impl JobService {
+    /// Does the jobs of internal queues, if this node is a worker. Returns after a drain.
+    pub async fn work(self: Arc<Self>) {
+        let Some(worker) = &self.worker else { return };
+        worker.working.send_replace(true);
+        while !self.is_draining() {
+            self.live(worker).await;
+        }
+        worker.working.send_replace(false);
+    }
+
+    /// Returns when the node's worker has handed back what it had, after a drain was begun, or could not in time.
+    pub async fn work_ended(&self) {
+        let Some(worker) = &self.worker else { return };
+        let mut working = worker.working.subscribe();
+        let ended = timeout(END_MAX, working.wait_for(|working| !working)).await;
+        if ended.is_err() {
+            tracing::warn!(
+                "some jobs could not be handed back; others get them when this worker is taken for dead"
+            );
+        }
+    }
+
+    /// Works under one id, until the drain, or until this worker is taken for dead.
+    async fn live(&self, worker: &NodeWorker) {
+        let id = WorkerId::new();
+        if let Err(error) = self.store.register(id, &worker.node).await {
+            tracing::debug!(%error, "the worker could not be listed");
+            sleep(about(PAUSE)).await;
+            return;
+        }
+        let stops = Stops::default();
+        let running = Running::new(stops.clone());
+        tokio::select! {
+            () = self.do_jobs(worker, id, running) => {}
+            () = self.beat(id, &stops) => {
+                tracing::warn!("this worker was taken for dead; what it was doing is done by others, and it starts again");
+            }
+            never = self.keep_locked(id) => match never {},
+            never = self.look_out(id) => match never {},
+        }
+        METRICS.locked.set(0.0);
+    }
+
+    /// Says that the worker is alive, and stops cancelled jobs. Returns when the worker was taken for dead.
+    async fn beat(&self, id: WorkerId, stops: &Stops) {
+        let mut tick = interval(BEAT_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            match self.store.beat(id).await {
+                Ok(Beat::Alive(cancelled)) => {
+                    cancelled.into_iter().for_each(|attempt| stops.stop(attempt, StopReason::Cancelled));
+                }
+                Ok(Beat::Buried) => return,
+                Err(error) => tracing::debug!(%error, "a worker's beat failed"),
+            }
+        }
+    }
+
+    /// Keeps the lock by which others notice at once that the process has ended.
+    async fn keep_locked(&self, id: WorkerId) -> Infallible {
+        loop {
+            let pause = match self.store.lock(id).await {
+                Ok(Some(lock)) => {
+                    METRICS.locked.set(1.0);
+                    let since = Instant::now();
+                    lock.lost().await;
+                    METRICS.locked.set(0.0);
+                    // Others may take this worker for dead soon, so it does not wait.
+                    if since.elapsed() < LOCK_LASTS { PAUSE } else { Duration::ZERO }
+                }
+                Ok(None) => LOCK_AGAIN_EVERY,
+                Err(error) => {
+                    tracing::debug!(%error, "the worker could not be locked");
+                    PAUSE
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// Claims and does jobs. Returns after a drain, when all are handed back.
+    async fn do_jobs(&self, worker: &NodeWorker, id: WorkerId, mut running: Running) {
+        let mut ended: Vec<Ended> = Vec::new();
+        let mut all_noted = true;
+        loop {
+            while let Some(next) = running.try_next() {
+                ended.push(next);
+            }
+            let answers = self.note_endings(&mut ended, &mut all_noted).await;
+            if self.is_draining() {
+                running.stop_all(StopReason::Draining);
+                if running.len() == 0 && ended.is_empty() {
+                    self.leave(id, all_noted).await;
+                    return;
+                }
+            } else if answers {
+                let under_way = running.len() + ended.len();
+                let free = usize::from(self.settings.at_once).saturating_sub(under_way);
+                self.claim_internal(worker, id, &mut running, free).await;
+            }
+            tokio::select! {
+                Some(next) = running.next() => ended.push(next),
+                () = self.work_wanted.notified() => {}
+                () = sleep(PAUSE), if !answers => {}
+            }
+        }
+    }
+
+    /// Claims jobs for free hands, and begins them.
+    async fn claim_internal(&self, worker: &NodeWorker, id: WorkerId, running: &mut Running, free: usize) {
+        let wanted = |queue: &str, _: &TenantName| worker.wants(queue);
+        let free = u16::try_from(free).unwrap_or(u16::MAX);
+        if free == 0 || !self.ready.has_any(wanted) {
+            return;
+        }
+        let claimant = Claimant { worker: id, name: worker.node.clone(), lease: None };
+        let jobs = match self.ready.claim(&claimant, wanted, free).await {
+            Ok(jobs) => jobs,
+            // They are looked for again within a second.
+            Err(error) => return tracing::debug!(%error, "jobs could not be claimed"),
+        };
+        let now_ms = now_ms();
+        for job in jobs {
+            METRICS.wait_seconds.record(seconds(now_ms.saturating_sub(job.ready_at_ms)));
+            let handler = worker.handlers.of(&job.backlog.queue, &job.kind);
+            if handler.is_none() {
+                worker.rest(&job.backlog.queue, &job.kind);
+            }
+            running.begin(handler, job);
+        }
+    }
+
+    /// Notes the ends of attempts in the database, together. Returns whether it answers; otherwise they wait. `all_noted` becomes false if it has
+    /// refused one for good.
+    async fn note_endings(&self, ended: &mut Vec<Ended>, all_noted: &mut bool) -> bool {
+        if ended.is_empty() {
+            return true;
+        }
+        let endings: Vec<_> = ended.iter().map(|ended| ended.ending.clone()).collect();
+        match self.store.finish(&endings).await {
+            Ok(states) => {
+                for (ended, state) in ended.drain(..).zip(states) {
+                    self.count(&ended, state);
+                }
+                true
+            }
+            Err(error) if error.is_transient() => {
+                tracing::debug!(%error, "the ends of jobs could not be noted");
+                false
+            }
+            Err(error) => {
+                // Nobody knows them until this worker ends without leaving.
+                tracing::error!(%error, jobs = ended.len(), "the database refuses the ends of jobs");
+                ended.clear();
+                *all_noted = false;
+                true
+            }
+        }
+    }
+
+    /// Counts the end of an attempt. `state`: the state that its job has now; `None`: it came too late.
+    fn count(&self, ended: &Ended, state: Option<JobState>) {
+        METRICS.run_seconds.record(ended.took.as_secs_f64());
+        match (state, &ended.ending.outcome) {
+            (None, _) => METRICS.late.increment(1),
+            (Some(JobState::Cancelled), _) | (_, Outcome::Cancelled) => {}
+            (_, Outcome::Done(_)) => METRICS.done.increment(1),
+            (_, Outcome::Failed { retry_in: Some(_), .. }) => METRICS.retried.increment(1),
+            (_, Outcome::Failed { retry_in: None, .. }) => METRICS.failed.increment(1),
+            (_, Outcome::HandedBack) => METRICS.handed_back.increment(1),
+        }
+        if state == Some(JobState::Ready) {
+            self.note_ready();
+        }
+    }
+
+    /// Takes the worker off the list. One with jobs that it could not end stays: then they are given to others.
+    async fn leave(&self, id: WorkerId, all_noted: bool) {
+        if all_noted && let Err(error) = self.store.leave(id).await {
+            tracing::debug!(%error, "the worker could not leave, and is taken for dead soon");
+        }
+    }
+}

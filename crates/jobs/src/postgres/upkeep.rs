@@ -1,0 +1,109 @@
+//! Beats and burials of workers, and what nodes do from time to time.
+
+use std::time::{Duration, SystemTime};
+
+use starling_database::postgres::{Pool, column, to_ms, to_time};
+use starling_model::TenantName;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::ms;
+use crate::{Beat, Burial, Error, JobId, JobState, Mark, WorkerId};
+
+const REGISTER: &str = "
+    INSERT INTO job_workers (id, node, seen_at) VALUES ($1, $2, clock_timestamp())
+    ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()";
+/// Has one row without a job if the worker is listed, and one more for each job that shall stop.
+const BEAT: &str = "
+    WITH seen AS (UPDATE job_workers SET seen_at = clock_timestamp() WHERE id = $1 RETURNING id)
+    SELECT NULL::uuid, NULL::integer FROM seen
+    UNION ALL SELECT c.job, c.generation FROM job_cancellations c WHERE c.worker = $1";
+const BURY: &str = "SELECT workers, lost, mark FROM starling_jobs_bury($1, $2)";
+const PROMOTE: &str = "SELECT promoted, mark FROM starling_jobs_promote($1, $2)";
+const TRIM: &str = "SELECT discarded, mark FROM starling_jobs_trim($1, $2, $3, $4, $5, $6)";
+const FOLD: &str = "SELECT mark FROM starling_jobs_fold($1, $2)";
+
+/// The most jobs that one call discards.
+const TRIM_MAX: i32 = 1000;
+/// The most deltas that one call adds to the counts.
+const FOLD_MAX: i32 = 10_000;
+
+pub(super) async fn register(database: &Pool, worker: WorkerId, node: &str) -> Result<(), Error> {
+    database.write(REGISTER, &[(&worker.uuid(), Type::UUID), (&node, Type::TEXT)]).await?;
+    Ok(())
+}
+
+pub(super) async fn beat(database: &Pool, worker: WorkerId) -> Result<Beat, Error> {
+    let rows = database.write(BEAT, &[(&worker.uuid(), Type::UUID)]).await?;
+    let (mut listed, mut stopped) = (false, Vec::new());
+    for row in &rows {
+        match column::<Option<uuid::Uuid>>(row, 0)? {
+            Some(job) => stopped.push((JobId::from_uuid(job), column(row, 1)?)),
+            None => listed = true,
+        }
+    }
+    Ok(if listed { Beat::Alive(stopped) } else { Beat::Buried })
+}
+
+pub(super) async fn bury(
+    database: &Pool,
+    silence: Option<Duration>,
+    leases_since_ms: i64,
+) -> Result<(Burial, i64), Error> {
+    let since = to_time(leases_since_ms)?;
+    // Nobody is silent for longer than null.
+    let silence = silence.map(ms);
+    let rows = database.write(BURY, &[(&silence, Type::INT8), (&since, Type::TIMESTAMPTZ)]).await?;
+    let row = only(&rows)?;
+    Ok((Burial { workers: count(row, 0)?, attempts: count(row, 1)? }, time(row, 2)?))
+}
+
+pub(super) async fn promote(database: &Pool, since_ms: i64, limit: u16) -> Result<(u64, i64), Error> {
+    let parameters = &[(&to_time(since_ms)? as _, Type::TIMESTAMPTZ), (&i32::from(limit) as _, Type::INT4)];
+    let rows = database.write(PROMOTE, parameters).await?;
+    let row = only(&rows)?;
+    Ok((count(row, 0)?, time(row, 1)?))
+}
+
+pub(super) async fn trim(
+    database: &Pool,
+    tenant: &TenantName,
+    queue: &str,
+    state: JobState,
+    kept: u32,
+    since_ms: i64,
+) -> Result<(u64, i64), Error> {
+    let kept = i32::try_from(kept).unwrap_or(i32::MAX);
+    let rows = database
+        .write(
+            TRIM,
+            &[
+                (&&**tenant, Type::TEXT),
+                (&queue, Type::TEXT),
+                (&state.number(), Type::INT2),
+                (&kept, Type::INT4),
+                (&TRIM_MAX, Type::INT4),
+                (&to_time(since_ms)?, Type::TIMESTAMPTZ),
+            ],
+        )
+        .await?;
+    let row = only(&rows)?;
+    Ok((count(row, 0)?, time(row, 1)?))
+}
+
+pub(super) async fn fold(database: &Pool, since: Mark) -> Result<Mark, Error> {
+    let rows = database.write(FOLD, &[(&since.transaction, Type::INT8), (&FOLD_MAX, Type::INT4)]).await?;
+    Ok(Mark { transaction: column(only(&rows)?, 0)?, position: 0 })
+}
+
+pub(super) fn only(rows: &[Row]) -> Result<&Row, Error> {
+    rows.first().ok_or_else(|| Error::Refused("a function returned no row".into()))
+}
+
+pub(super) fn count(row: &Row, position: usize) -> Result<u64, Error> {
+    Ok(u64::try_from(column::<i64>(row, position)?).unwrap_or(0))
+}
+
+fn time(row: &Row, position: usize) -> Result<i64, Error> {
+    Ok(to_ms(column::<SystemTime>(row, position)?))
+}

@@ -1,0 +1,76 @@
+//! One suite for all stores of jobs: each case runs against PostgreSQL, PostgreSQL behind PgBouncer (transaction mode), and SQLite.
+
+mod claims;
+mod endings;
+mod enqueueing;
+mod operating;
+mod place;
+mod schedules;
+mod workers;
+
+/// Makes a test for each case and place.
+macro_rules! conformance {
+    ($($module:ident: $($case:ident),+;)+) => {
+        conformance! { @place postgres_direct, Place::postgres; $($module: $($case),+;)+ }
+        conformance! { @place postgres_behind_pgbouncer, Place::pgbouncer; $($module: $($case),+;)+ }
+        conformance! { @place sqlite_file, Place::sqlite; $($module: $($case),+;)+ }
+    };
+    (@place $name:ident, $start:path; $($module:ident: $($case:ident),+;)+) => {
+        mod $name {
+            use crate::place::Place;
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let place = $start().await.expect("a database");
+                    crate::$module::$case(&place).await.expect(stringify!($case));
+                }
+            )+)+
+        }
+    };
+}
+
+conformance! {
+    enqueueing:
+        a_job_is_kept_as_it_was_given,
+        a_job_added_again_is_not_added_twice,
+        a_key_is_held_for_as_long_as_it_was_asked,
+        a_retried_job_takes_its_key_again_unless_another_job_has_it,
+        a_key_added_from_many_callers_at_once_is_held_by_one,
+        a_job_waits_for_its_time;
+    claims:
+        jobs_of_a_backlog_are_claimed_in_order,
+        many_workers_claim_each_job_once,
+        marks_hide_no_job_that_is_committed_late,
+        a_claim_that_is_rolled_back_is_found_again,
+        a_paused_queue_gives_none,
+        arrivals_name_each_backlog;
+    endings:
+        a_failed_job_is_tried_again_and_then_fails,
+        a_late_ending_changes_nothing,
+        a_job_that_is_handed_back_has_lost_no_attempt,
+        many_endings_at_once_end_each_job_once;
+    workers:
+        the_jobs_of_a_silent_worker_are_given_to_others,
+        a_buried_worker_gets_no_jobs_and_is_told,
+        a_lease_that_is_over_is_given_to_others,
+        the_jobs_of_a_worker_whose_lock_is_gone_are_given_to_others,
+        a_worker_that_has_locked_again_keeps_its_jobs,
+        nobody_is_buried_for_silence_that_was_not_asked_for;
+    operating:
+        a_waiting_job_is_cancelled_at_once_and_a_running_one_is_asked,
+        an_ended_job_is_tried_again_or_discarded,
+        counts_follow_every_change,
+        trimming_keeps_the_newest,
+        what_is_done_to_a_queue_concerns_one_tenant,
+        a_waiting_job_is_discarded,
+        a_cancelled_job_loses_its_lease,
+        jobs_are_found_newest_first_by_queue_state_and_kind;
+    schedules:
+        a_schedule_is_kept_as_it_was_given,
+        a_replaced_schedule_goes_on_where_it_was_unless_its_times_change,
+        schedules_are_listed_by_name_and_limited,
+        a_due_schedule_is_found_and_fires_once,
+        many_nodes_fire_each_moment_once,
+        a_moment_that_comes_again_adds_no_second_job,
+        a_firing_of_an_earlier_version_or_without_moments_adds_nothing;
+}

@@ -1,0 +1,204 @@
+//! Attempts to deliver events to webhooks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use starling_webhooks::{
+    AttemptEnd, Delivered, Delivery, DeliveryClaim, DeliveryState, DueDelivery, Error, Kept, Noted, Outcome,
+    Retries, WebhookId,
+};
+use tokio::task::{Id, JoinSet};
+use tokio::time::{Instant, sleep};
+
+use crate::WebhookService;
+use crate::metrics::METRICS;
+use crate::service::about;
+
+/// The most attempts of a node that are under way.
+const UNDER_WAY_MAX: usize = 64;
+/// The most of them that go to one webhook, so that a slow one leaves places for others.
+const OF_EACH_MAX: usize = 8;
+/// How often a node looks for deliveries whose time has come, on average.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a claim lasts beyond the time of an attempt. Whoever has not noted the end by then is taken for dead.
+const CLAIM_MARGIN: Duration = Duration::from_secs(10);
+/// How often deliveries that are too many are removed, on average.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
+
+/// The attempts of a node that are under way.
+#[derive(Default)]
+struct UnderWay {
+    attempts: JoinSet<()>,
+    webhooks: HashMap<Id, WebhookId>,
+}
+
+impl UnderWay {
+    fn begin(&mut self, service: &Arc<WebhookService>, due: DueDelivery) {
+        let (service, webhook) = (service.clone(), due.webhook);
+        let task = self.attempts.spawn(async move { service.attempt(due).await });
+        self.webhooks.insert(task.id(), webhook);
+    }
+
+    /// Waits until an attempt has ended. Waits forever if there is none.
+    async fn ended(&mut self) {
+        let id = match self.attempts.join_next_with_id().await {
+            Some(Ok((id, ()))) => id,
+            Some(Err(error)) => error.id(),
+            None => return std::future::pending().await,
+        };
+        self.webhooks.remove(&id);
+    }
+
+    /// Returns which deliveries may be claimed; `None` if there are enough.
+    fn claim(&self, lasts: Duration) -> Option<DeliveryClaim> {
+        let left = UNDER_WAY_MAX.saturating_sub(self.webhooks.len());
+        let mut counts: HashMap<WebhookId, usize> = HashMap::new();
+        for id in self.webhooks.values() {
+            *counts.entry(*id).or_default() += 1;
+        }
+        let busiest = counts.values().filter(|count| **count < OF_EACH_MAX).max();
+        let of_each = OF_EACH_MAX - busiest.copied().unwrap_or_default();
+        Some(DeliveryClaim {
+            limit: u16::try_from(left).ok().filter(|left| *left > 0)?,
+            of_each: u16::try_from(of_each).unwrap_or(1),
+            except: counts.iter().filter(|(_, count)| **count >= OF_EACH_MAX).map(|(id, _)| *id).collect(),
+            lasts,
+        })
+    }
+}
+
+impl WebhookService {
+    /// Delivers events. Never returns. Attempts that are under way when it is dropped are made again by others.
+    pub async fn deliver_forever(self: Arc<Self>) {
+        let mut under_way = UnderWay::default();
+        let lasts = self.timeout + CLAIM_MARGIN;
+        loop {
+            let mut may_be_more = false;
+            // Without webhooks there are no deliveries.
+            if self.wanted.any()
+                && let Some(claim) = under_way.claim(lasts)
+            {
+                match self.store.claim(&claim).await {
+                    Ok(due) => {
+                        may_be_more = !due.is_empty();
+                        for delivery in due {
+                            under_way.begin(&self, delivery);
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "deliveries could not be claimed"),
+                }
+            }
+            METRICS.attempts_under_way.set(under_way.webhooks.len() as f64);
+            if may_be_more && under_way.webhooks.len() < UNDER_WAY_MAX {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                () = under_way.ended() => {}
+                () = self.due_wanted.notified() => {}
+                () = sleep(about(LOOK_EVERY)) => {}
+            }
+        }
+    }
+
+    /// Removes deliveries that are too many. Never returns.
+    pub async fn trim_forever(self: Arc<Self>) {
+        loop {
+            sleep(about(TRIM_EVERY)).await;
+            for (tenant, webhook) in self.wanted.webhooks() {
+                loop {
+                    match self.store.trim(&tenant, webhook, Kept::default()).await {
+                        Ok(0) => break,
+                        Ok(_) => {}
+                        Err(error) => {
+                            tracing::debug!(%error, "deliveries could not be trimmed");
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes one attempt, and keeps what it came to.
+    async fn attempt(&self, due: DueDelivery) {
+        let began = Instant::now();
+        let (id, body) = (due.event.0.to_string(), Bytes::from(due.body.clone()));
+        let delivery = Delivery { endpoint: &due.endpoint, id: &id, secrets: &due.secrets, body: &body };
+        let delivered = self.client.deliver(delivery, self.timeout).await;
+        METRICS.attempt_seconds.record(began.elapsed());
+        if let Err(error) = self.note(&due, delivered).await {
+            // The claim runs out, and another attempt follows.
+            tracing::debug!(%error, "the end of an attempt could not be kept");
+        }
+    }
+
+    async fn note(&self, due: &DueDelivery, delivered: Delivered) -> Result<(), Error> {
+        let Delivered { outcome, status, answer } = delivered;
+        let (tenant, webhook) = (&due.tenant, due.webhook);
+        let (state, reason, again_after) = match outcome {
+            Outcome::Delivered => {
+                METRICS.delivered.increment(1);
+                (DeliveryState::Delivered, None, Duration::ZERO)
+            }
+            Outcome::Gone => {
+                tracing::info!(tenant = &**tenant, %webhook, "a backend wants no more events; its webhook is removed");
+                self.store.remove(tenant, webhook).await?;
+                self.learn_of_own().await;
+                return Ok(());
+            }
+            Outcome::Failed { reason, retry_after } => {
+                let attempts = due.attempts.saturating_add(1);
+                let next = Retries::default().next(attempts, due.since_first, retry_after, rand::random());
+                match next {
+                    Some(delay) => {
+                        METRICS.retried.increment(1);
+                        (DeliveryState::Waiting, Some(reason), delay)
+                    }
+                    None => {
+                        METRICS.failed_deliveries.increment(1);
+                        (DeliveryState::Failed, Some(reason), Duration::ZERO)
+                    }
+                }
+            }
+        };
+        let end = AttemptEnd { state, status, reason, answer, again_after };
+        let noted = self.store.note_attempt(tenant, webhook, due.event, &end, self.pause_after).await?;
+        if noted == Noted::Paused {
+            tracing::warn!(tenant = &**tenant, %webhook, "a webhook has failed for too long and is paused");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_webhook_never_has_more_than_its_places() {
+        let mut under_way = UnderWay::default();
+        let (one, other) = (WebhookId::new(), WebhookId::new());
+        let add = |under_way: &mut UnderWay, id, count| {
+            for _ in 0..count {
+                let task = under_way.attempts.spawn(std::future::pending());
+                under_way.webhooks.insert(task.id(), id);
+            }
+        };
+        let claim = under_way.claim(LOOK_EVERY).unwrap();
+        assert_eq!((claim.limit, claim.of_each, claim.except), (64, 8, vec![]));
+        add(&mut under_way, one, 5);
+        let claim = under_way.claim(LOOK_EVERY).unwrap();
+        assert_eq!((claim.limit, claim.of_each, claim.except), (59, 3, vec![]));
+        add(&mut under_way, one, 3);
+        add(&mut under_way, other, 1);
+        let claim = under_way.claim(LOOK_EVERY).unwrap();
+        assert_eq!((claim.limit, claim.of_each, claim.except), (55, 7, vec![one]));
+        for _ in 0..55 {
+            add(&mut under_way, WebhookId::new(), 1);
+        }
+        assert!(under_way.claim(LOOK_EVERY).is_none());
+    }
+}

@@ -1,0 +1,63 @@
+//! The metrics of webhooks and hooks: handles that are registered once.
+
+use std::sync::LazyLock;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use starling_webhooks::{AskFailure, Asked, Verdict};
+
+/// The metrics of webhooks and hooks.
+pub(crate) struct WebhookMetrics {
+    pub hooks: Gauge,
+    pub under_way: Gauge,
+    pub question_seconds: Histogram,
+    allowed: Counter,
+    refused: Counter,
+    failed: Counter,
+    open: Counter,
+    busy: Counter,
+    pub webhooks: Gauge,
+    pub recorded: Counter,
+    pub lost: Counter,
+    pub attempts_under_way: Gauge,
+    pub attempt_seconds: Histogram,
+    pub delivered: Counter,
+    pub retried: Counter,
+    pub failed_deliveries: Counter,
+}
+
+/// Registers the metrics.
+pub(crate) static METRICS: LazyLock<WebhookMetrics> = LazyLock::new(|| {
+    let questions = |outcome: &'static str| counter!("starling_hook_questions_total", "outcome" => outcome);
+    let attempts = |outcome: &'static str| counter!("starling_webhook_attempts_total", "outcome" => outcome);
+    WebhookMetrics {
+        hooks: gauge!("starling_hooks"),
+        under_way: gauge!("starling_hook_questions_under_way"),
+        question_seconds: histogram!("starling_hook_question_seconds"),
+        allowed: questions("allowed"),
+        refused: questions("refused"),
+        failed: questions("failed"),
+        open: questions("open"),
+        busy: questions("busy"),
+        webhooks: gauge!("starling_webhooks"),
+        recorded: counter!("starling_webhook_deliveries_recorded_total"),
+        lost: counter!("starling_webhook_events_lost_total"),
+        attempts_under_way: gauge!("starling_webhook_attempts_under_way"),
+        attempt_seconds: histogram!("starling_webhook_attempt_seconds"),
+        delivered: attempts("delivered"),
+        retried: attempts("retried"),
+        failed_deliveries: attempts("failed"),
+    }
+});
+
+impl WebhookMetrics {
+    /// The counter of what a question came to.
+    pub fn outcome(&self, asked: &Asked) -> &Counter {
+        match (&asked.failure, &asked.verdict) {
+            (Some(AskFailure::Open), _) => &self.open,
+            (Some(AskFailure::Busy), _) => &self.busy,
+            (Some(_), _) | (None, Verdict::Unavailable(_)) => &self.failed,
+            (None, Verdict::Allow(_)) => &self.allowed,
+            (None, Verdict::Refuse(_)) => &self.refused,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The service of a node, and how it keeps knowing all hooks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use starling_webhooks::{
+    AskingClient, AskingLimits, Client, ClientConfiguration, Error, Networks, SystemResolver, TlsError,
+    WebhookStore, system_tls,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::sleep;
+
+use crate::WebhookSettings;
+use crate::deciders::Deciders;
+use crate::metrics::METRICS;
+use crate::wanted::Wanted;
+
+/// The time to connect to a backend. A question has less, by the time of its hook.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a node looks for changes of which no notice told it, on average.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two looks. Changes in between are found together.
+const LOOKS_APART: Duration = Duration::from_millis(20);
+/// How long a node waits at its start until it asks the database again.
+const START_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a node does with hooks.
+pub struct WebhookService {
+    pub(crate) store: Arc<dyn WebhookStore>,
+    pub(crate) networks: Networks,
+    pub(crate) asking: Arc<AskingClient>,
+    pub(crate) client: Client,
+    pub(crate) deciders: Deciders,
+    pub(crate) wanted: Wanted,
+    /// See [`WebhookSettings::timeout`].
+    pub(crate) timeout: Duration,
+    /// See [`WebhookSettings::pause_after`].
+    pub(crate) pause_after: Duration,
+    /// Notified when this node has added messages to the log that webhooks want.
+    pub(crate) announced_wanted: Notify,
+    /// Notified when deliveries may have become due.
+    pub(crate) due_wanted: Notify,
+    /// The version of what this node knows. Held while it learns.
+    version: Mutex<i64>,
+    /// Notified when another node has changed something.
+    look_wanted: Notify,
+    /// Requests to backends run here.
+    pub(crate) runtime: Handle,
+}
+
+impl WebhookService {
+    /// Makes the service of a node. It knows nothing before [`Self::learn_all`].
+    ///
+    /// # Errors
+    /// [`TlsError`] if the authorities that vouch for backends can't be read.
+    pub fn new(
+        store: Arc<dyn WebhookStore>,
+        settings: &WebhookSettings,
+        runtime: Handle,
+    ) -> Result<Arc<Self>, TlsError> {
+        // The series are there from the start.
+        METRICS.hooks.set(0.0);
+        let networks = settings.allowed_networks.networks();
+        let client = Client::new(ClientConfiguration {
+            networks: networks.clone(),
+            resolver: Arc::new(SystemResolver::default()),
+            tls: system_tls()?,
+            connect_timeout: CONNECT_TIMEOUT,
+        });
+        Ok(Arc::new(Self {
+            store,
+            networks,
+            asking: Arc::new(AskingClient::new(client.clone(), AskingLimits::default())),
+            client,
+            deciders: Deciders::default(),
+            wanted: Wanted::default(),
+            timeout: settings.timeout,
+            pause_after: settings.pause_after,
+            announced_wanted: Notify::new(),
+            due_wanted: Notify::new(),
+            version: Mutex::new(0),
+            look_wanted: Notify::new(),
+            runtime,
+        }))
+    }
+
+    /// Learns of all hooks, before the node serves anybody. Waits as long as the database does not answer.
+    pub async fn learn_all(&self) {
+        while let Err(error) = self.learn().await {
+            tracing::warn!(%error, "waiting for the database, to know the hooks");
+            sleep(START_PAUSE).await;
+        }
+    }
+
+    /// Takes note that another node has changed something.
+    pub fn hear_changed(&self) {
+        self.look_wanted.notify_one();
+    }
+
+    /// Keeps knowing what others change. Never returns.
+    pub async fn watch_forever(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.look_wanted.notified() => {}
+                () = sleep(about(LOOK_EVERY)) => {}
+            }
+            if let Err(error) = self.learn().await {
+                tracing::debug!(%error, "changes of hooks could not be looked for");
+            }
+            sleep(LOOKS_APART).await;
+        }
+    }
+
+    /// Learns of everything that was changed before this call.
+    pub(crate) async fn learn(&self) -> Result<(), Error> {
+        let mut version = self.version.lock().await;
+        if let Some(registry) = self.store.registry(*version).await? {
+            *version = registry.version;
+            METRICS.hooks.set(registry.hooks.len() as f64);
+            METRICS.webhooks.set(registry.wanted.len() as f64);
+            self.wanted.replace(&registry);
+            self.deciders.replace(registry);
+        }
+        Ok(())
+    }
+}
+
+/// Returns about this time, so that nodes do not do the same at the same moment.
+pub(crate) fn about(time: Duration) -> Duration {
+    time.mul_f64(0.8 + 0.4 * rand::random::<f64>())
+}

@@ -1,0 +1,59 @@
+//! Recording events for the webhooks that want them.
+
+use std::time::Duration;
+
+use starling_model::TenantName;
+use starling_webhooks::{EventType, NewEvent};
+use starling_wire::protocol::Timestamp;
+use tokio::time::sleep;
+
+use crate::WebhookService;
+use crate::metrics::METRICS;
+
+/// How often recording an event is tried. What it tells of is committed already.
+const TRIES: u32 = 5;
+/// The pause after the first failure. It doubles with each further one.
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl WebhookService {
+    /// Whether a webhook of the tenant wants events of this type. Waits for nothing.
+    pub fn wants(&self, tenant: &TenantName, kind: EventType) -> bool {
+        self.wanted.has(tenant, kind)
+    }
+
+    /// Records an event that has happened at `at`, with details as JSON, for all webhooks that want it. Events with the same `order_key` keep their order at
+    /// webhooks that ask for it.
+    pub async fn tell(
+        &self,
+        tenant: &TenantName,
+        kind: EventType,
+        at: Timestamp,
+        order_key: Option<&str>,
+        data: &str,
+    ) {
+        let event = match NewEvent::new(tenant.clone(), kind, at, order_key.map(str::to_owned), data) {
+            Ok(event) => event,
+            Err(error) => return tracing::error!(%error, kind = kind.as_str(), "an event can't be told"),
+        };
+        let mut pause = PAUSE;
+        for left in (0..TRIES).rev() {
+            match self.store.record(std::slice::from_ref(&event)).await {
+                Ok(recorded) => {
+                    METRICS.recorded.increment(recorded.len() as u64);
+                    return self.due_wanted.notify_one();
+                }
+                Err(error) if left == 0 || !error.is_transient() => {
+                    METRICS.lost.increment(1);
+                    return tracing::error!(%error, kind = kind.as_str(), "an event is lost to webhooks");
+                }
+                Err(_) => sleep(pause).await,
+            }
+            pause *= 2;
+        }
+    }
+
+    /// Takes note that this node has added a message to the log that webhooks want.
+    pub fn note_announced(&self) {
+        self.announced_wanted.notify_one();
+    }
+}

@@ -1,0 +1,172 @@
+//! Asking a backend before something happens.
+
+mod answer;
+mod breaker;
+mod bulkhead;
+mod question;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use starling_wire::protocol::Timestamp;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::client::{Client, Post};
+use crate::{Failure, Hook, HookPoint, OnFailure, Secret};
+
+use breaker::Breakers;
+use bulkhead::Bulkheads;
+
+pub use answer::Rewrite;
+pub(crate) use answer::read;
+pub use breaker::BreakerSettings;
+pub use question::{Question, WrittenQuestion};
+
+/// The longest answer of a backend, bytes. A message with all its characters escaped fits.
+pub const HOOK_ANSWER_BYTES_MAX: usize = 512 << 10;
+
+/// When a client is told to try again that was refused for a failure.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Asks the backends of hooks.
+///
+/// Each tenant has a number of questions that may be under way, so that a slow backend delays only the commands of its own tenant. Each hook has a *breaker*: after
+/// some failures in a row its backend is not asked for a while, and then one question tells whether it works again.
+///
+/// It keeps no order: whoever needs one asks the next question after the answer to the one before.
+pub struct AskingClient {
+    client: Client,
+    bulkheads: Arc<Bulkheads>,
+    breakers: Arc<Breakers>,
+}
+
+/// The limits of an [`AskingClient`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskingLimits {
+    /// The most questions of a tenant that are under way.
+    pub under_way_max: usize,
+    /// The most questions of a tenant that wait until fewer are under way.
+    pub waiting_max: usize,
+    /// When a backend is not asked.
+    pub breaker: BreakerSettings,
+}
+
+impl Default for AskingLimits {
+    fn default() -> Self {
+        Self { under_way_max: 64, waiting_max: 1024, breaker: BreakerSettings::default() }
+    }
+}
+
+/// What a question came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// What follows.
+    pub verdict: Verdict,
+    /// Why the backend did not decide, for logs and metrics.
+    pub failure: Option<AskFailure>,
+}
+
+/// What follows from a question.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It may happen, with these changes.
+    Allow(Rewrite),
+    /// It must not happen: the error `forbidden`, with this message.
+    Refuse(String),
+    /// It must not happen now: the error `unavailable`, with this time to retry.
+    Unavailable(Duration),
+}
+
+/// Why a backend did not decide.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskFailure {
+    /// It gave no answer.
+    #[error("{0}")]
+    Request(Failure),
+    /// It answered with another status than 200.
+    #[error("the answer was {0}")]
+    Status(u16),
+    /// What it answered is no decision, or a message that nobody may send.
+    #[error("the answer can't be used: {0}")]
+    Answer(String),
+    /// It was not asked, since it has failed several times in a row.
+    #[error("the backend has failed and is not asked at present")]
+    Open,
+    /// It was not asked, since too many questions of its tenant are under way.
+    #[error("too many questions are under way")]
+    Busy,
+}
+
+impl AskingClient {
+    /// Makes a client that sends its questions by `client`.
+    #[must_use]
+    pub fn new(client: Client, limits: AskingLimits) -> Self {
+        Self {
+            client,
+            bulkheads: Arc::new(Bulkheads::new(limits.under_way_max, limits.waiting_max)),
+            breakers: Arc::new(Breakers::new(limits.breaker)),
+        }
+    }
+
+    /// Asks the backend of a hook. Returns within the hook's time, whatever the backend does.
+    ///
+    /// The question must have been written for this hook.
+    pub async fn ask(&self, hook: &Hook, secret: &Secret, question: WrittenQuestion) -> Asked {
+        let failure = match self.decided(hook, secret, question).await {
+            Ok(verdict) => return Asked { verdict, failure: None },
+            Err(failure) => failure,
+        };
+        let verdict = match hook.on_failure {
+            OnFailure::Refuse => Verdict::Unavailable(RETRY_AFTER),
+            OnFailure::Allow => Verdict::Allow(Rewrite::default()),
+        };
+        Asked { verdict, failure: Some(failure) }
+    }
+
+    async fn decided(
+        &self,
+        hook: &Hook,
+        secret: &Secret,
+        question: WrittenQuestion,
+    ) -> Result<Verdict, AskFailure> {
+        let deadline = Instant::now() + hook.timeout;
+        let _place = self.bulkheads.enter(&hook.tenant, deadline).await.ok_or(AskFailure::Busy)?;
+        let attempt = self.breakers.begin(hook, Instant::now()).ok_or(AskFailure::Open)?;
+        let decision = self.answered(hook, secret, question, deadline).await;
+        attempt.end(decision.is_ok(), Instant::now());
+        decision
+    }
+
+    async fn answered(
+        &self,
+        hook: &Hook,
+        secret: &Secret,
+        question: WrittenQuestion,
+        deadline: Instant,
+    ) -> Result<Verdict, AskFailure> {
+        let id = Uuid::now_v7().to_string();
+        let post = Post {
+            endpoint: &hook.endpoint,
+            id: &id,
+            secrets: std::slice::from_ref(secret),
+            body: question.body,
+            limit: deadline.saturating_duration_since(Instant::now()),
+            answer_bytes_max: HOOK_ANSWER_BYTES_MAX,
+        };
+        let answer = self.client.post(&post).await.map_err(AskFailure::Request)?;
+        if answer.status != 200 {
+            return Err(AskFailure::Status(answer.status));
+        }
+        if let Some(incomplete) = answer.incomplete {
+            return Err(AskFailure::Request(incomplete));
+        }
+        read(&answer.body, hook.point == HookPoint::Send).map_err(AskFailure::Answer)
+    }
+}
+
+fn now() -> Timestamp {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,225 @@
+//! Webhooks in SQLite, for a single node.
+
+mod claim;
+mod deliveries;
+mod hooks;
+mod registry;
+mod webhooks;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use starling_database::sqlite::SqliteDatabase;
+use starling_model::TenantName;
+
+use crate::schema::SCHEMA;
+use crate::{
+    AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
+    Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
+    WebhookChange, WebhookId, WebhookStore,
+};
+
+/// Webhooks in an SQLite file.
+pub struct SqliteWebhooks {
+    database: Arc<SqliteDatabase>,
+}
+
+impl SqliteWebhooks {
+    /// Makes a store over an open file.
+    #[must_use]
+    pub fn new(database: Arc<SqliteDatabase>) -> Self {
+        Self { database }
+    }
+}
+
+/// Returns the time, Unix milliseconds. The database is on this machine, so its clock is the database's.
+fn now_ms() -> i64 {
+    ms(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+/// Returns a duration as whole milliseconds.
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Reads a secret that the database keeps.
+fn secret(text: &str) -> Result<Secret, Error> {
+    Secret::parse(text).map_err(|error| Error::Refused(error.to_string()))
+}
+
+/// Returns an id as the database keeps it.
+fn blob(id: uuid::Uuid) -> [u8; 16] {
+    id.into_bytes()
+}
+
+#[async_trait]
+impl WebhookStore for SqliteWebhooks {
+    async fn migrate(&self) -> Result<(), Error> {
+        self.database.migrate(&SCHEMA).await
+    }
+
+    async fn schema_status(&self) -> Result<SchemaStatus, Error> {
+        self.database.schema_status(&SCHEMA).await
+    }
+
+    async fn registry(&self, known: i64) -> Result<Option<Registry>, Error> {
+        self.database.read(move |connection| registry::registry(connection, known)).await
+    }
+
+    async fn add(
+        &self,
+        webhook: &NewWebhook,
+        secret: &Secret,
+        webhooks_max: u32,
+    ) -> Result<Option<Webhook>, Error> {
+        let (webhook, secret) = (webhook.clone(), secret.clone());
+        self.database
+            .write(move |connection| webhooks::add(connection, &webhook, &secret, webhooks_max))
+            .await
+    }
+
+    async fn webhook(&self, tenant: &TenantName, id: WebhookId) -> Result<Option<Webhook>, Error> {
+        let tenant = tenant.clone();
+        self.database.read(move |connection| webhooks::webhook(connection, &tenant, id)).await
+    }
+
+    async fn webhooks(
+        &self,
+        tenant: &TenantName,
+        after: Option<WebhookId>,
+        limit: u16,
+    ) -> Result<Vec<Webhook>, Error> {
+        let tenant = tenant.clone();
+        self.database.read(move |connection| webhooks::webhooks(connection, &tenant, after, limit)).await
+    }
+
+    async fn change(
+        &self,
+        tenant: &TenantName,
+        id: WebhookId,
+        change: &WebhookChange,
+    ) -> Result<Option<Webhook>, Error> {
+        let (tenant, change) = (tenant.clone(), change.clone());
+        self.database.write(move |connection| webhooks::change(connection, &tenant, id, &change)).await
+    }
+
+    async fn remove(&self, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
+        let tenant = tenant.clone();
+        self.database.write(move |connection| webhooks::remove(connection, &tenant, id)).await
+    }
+
+    async fn rotate(&self, tenant: &TenantName, id: WebhookId, secret: &Secret) -> Result<Rotated, Error> {
+        let (tenant, secret) = (tenant.clone(), secret.clone());
+        self.database.write(move |connection| webhooks::rotate(connection, &tenant, id, &secret)).await
+    }
+
+    async fn secrets(&self, tenant: &TenantName, id: WebhookId) -> Result<Vec<Secret>, Error> {
+        let tenant = tenant.clone();
+        self.database.read(move |connection| webhooks::secrets(connection, &tenant, id)).await
+    }
+
+    async fn record(&self, events: &[NewEvent]) -> Result<Vec<Recorded>, Error> {
+        let events = events.to_vec();
+        self.database.write(move |connection| deliveries::record(connection, &events)).await
+    }
+
+    async fn delivery(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        event: EventId,
+    ) -> Result<Option<DeliveryDetails>, Error> {
+        let tenant = tenant.clone();
+        self.database.read(move |connection| deliveries::delivery(connection, &tenant, webhook, event)).await
+    }
+
+    async fn deliveries(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        before: Option<i64>,
+        limit: u16,
+    ) -> Result<Vec<DeliveryStatus>, Error> {
+        let tenant = tenant.clone();
+        self.database
+            .read(move |connection| deliveries::deliveries(connection, &tenant, webhook, before, limit))
+            .await
+    }
+
+    async fn waiting(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        after: Option<i64>,
+        limit: u16,
+    ) -> Result<Vec<DeliveryStatus>, Error> {
+        let tenant = tenant.clone();
+        self.database
+            .read(move |connection| deliveries::waiting(connection, &tenant, webhook, after, limit))
+            .await
+    }
+
+    async fn first_in_order(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        order_key: &str,
+    ) -> Result<Option<EventId>, Error> {
+        let (tenant, order_key) = (tenant.clone(), order_key.to_owned());
+        self.database
+            .read(move |connection| deliveries::first_in_order(connection, &tenant, webhook, &order_key))
+            .await
+    }
+
+    async fn claim(&self, claim: &DeliveryClaim) -> Result<Vec<DueDelivery>, Error> {
+        let claim = claim.clone();
+        self.database.write(move |connection| claim::claim(connection, &claim)).await
+    }
+
+    async fn note_attempt(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        event: EventId,
+        end: &AttemptEnd,
+        pause_after: Duration,
+    ) -> Result<Noted, Error> {
+        let (tenant, end) = (tenant.clone(), end.clone());
+        self.database
+            .write(move |connection| {
+                deliveries::note_attempt(connection, &tenant, webhook, event, &end, pause_after)
+            })
+            .await
+    }
+
+    async fn resend(&self, tenant: &TenantName, webhook: WebhookId, event: EventId) -> Result<bool, Error> {
+        let tenant = tenant.clone();
+        self.database.write(move |connection| deliveries::resend(connection, &tenant, webhook, event)).await
+    }
+
+    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error> {
+        let tenant = tenant.clone();
+        self.database.write(move |connection| deliveries::trim(connection, &tenant, webhook, kept)).await
+    }
+
+    async fn put_hook(&self, hook: &Hook, secret: &Secret) -> Result<bool, Error> {
+        let (hook, secret) = (hook.clone(), secret.clone());
+        self.database.write(move |connection| hooks::put(connection, &hook, &secret)).await
+    }
+
+    async fn hooks(&self, tenant: &TenantName) -> Result<Vec<Hook>, Error> {
+        let tenant = tenant.clone();
+        self.database.read(move |connection| hooks::hooks(connection, &tenant)).await
+    }
+
+    async fn hook(&self, tenant: &TenantName, point: HookPoint) -> Result<Option<(Hook, Secret)>, Error> {
+        let tenant = tenant.clone();
+        self.database.read(move |connection| hooks::hook(connection, &tenant, point)).await
+    }
+
+    async fn remove_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<bool, Error> {
+        let tenant = tenant.clone();
+        self.database.write(move |connection| hooks::remove(connection, &tenant, point)).await
+    }
+}

@@ -1,0 +1,49 @@
+//! What the node knows of all webhooks and hooks.
+
+use rusqlite::{Connection, Row};
+
+use super::secret;
+use crate::hook::of_columns;
+use crate::{Error, Events, Hook, HookPoint, Registry, Secret, WebhookId};
+
+const COUNT: &str = "UPDATE webhook_registry SET version = version + 1";
+const VERSION: &str = "SELECT version FROM webhook_registry";
+const HOOKS: &str = "SELECT point, url, timeout_ms, on_failure, secret, tenant FROM webhook_hooks";
+const WANTED: &str = "SELECT tenant, events, id FROM webhooks";
+
+/// Counts a change of the registry, in its transaction.
+pub(super) fn count(connection: &Connection) -> Result<(), Error> {
+    connection.prepare_cached(COUNT)?.execute([])?;
+    Ok(())
+}
+
+pub(super) fn registry(connection: &Connection, known: i64) -> Result<Option<Registry>, Error> {
+    let version = connection.prepare_cached(VERSION)?.query_row([], |row| row.get(0))?;
+    if version == known {
+        return Ok(None);
+    }
+    let (mut hooks, mut wanted) = (connection.prepare_cached(HOOKS)?, connection.prepare_cached(WANTED)?);
+    let hooks = hooks.query_map([], |row| Ok(hook(row)))?;
+    let hooks = hooks.filter_map(|found| found.map_err(Error::from).and_then(|hook| hook).transpose());
+    let wanted = wanted.query_map([], |row| {
+        let events = Events::of_stored(&row.get::<_, String>(1)?);
+        let id = WebhookId(uuid::Uuid::from_bytes(row.get(2)?));
+        Ok((row.get::<_, String>(0)?.as_str().into(), id, events))
+    })?;
+    Ok(Some(Registry {
+        version,
+        hooks: hooks.collect::<Result<_, Error>>()?,
+        wanted: wanted.collect::<Result<_, _>>()?,
+    }))
+}
+
+/// Reads a hook; `None` if only a newer version knows its point.
+fn hook(row: &Row<'_>) -> Result<Option<(Hook, Secret)>, Error> {
+    let (point, url, on_failure): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
+    if HookPoint::parse(&point).is_none() {
+        return Ok(None);
+    }
+    let tenant = row.get::<_, String>(5)?.as_str().into();
+    let hook = of_columns(tenant, &point, &url, row.get(2)?, &on_failure)?;
+    Ok(Some((hook, secret(&row.get::<_, String>(4)?)?)))
+}

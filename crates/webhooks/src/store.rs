@@ -1,0 +1,141 @@
+//! What a store of webhooks does.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use starling_model::TenantName;
+
+use crate::{
+    AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
+    Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
+    WebhookChange, WebhookId,
+};
+
+/// A store of webhooks, of their deliveries, and of hooks that ask first.
+///
+/// Each call names a tenant and reaches nothing of another one. Every method may be retried after an [`Error`] whose [`Error::is_transient`] is true.
+#[async_trait]
+pub trait WebhookStore: Send + Sync + 'static {
+    /// Brings the schema up to date, under a lock, so that many nodes may start at once.
+    async fn migrate(&self) -> Result<(), Error>;
+
+    /// Returns how the schema compares with the one that this program knows.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a schema that is too new.
+    async fn schema_status(&self) -> Result<SchemaStatus, Error>;
+
+    /// Returns all hooks, and the events that each tenant's webhooks want; `None` if nothing has changed since this version. 0 is the version of nothing.
+    async fn registry(&self, known: i64) -> Result<Option<Registry>, Error>;
+
+    /// Adds a webhook with its secret, and returns it; `None` if the tenant has `webhooks_max` already.
+    async fn add(
+        &self,
+        webhook: &NewWebhook,
+        secret: &Secret,
+        webhooks_max: u32,
+    ) -> Result<Option<Webhook>, Error>;
+
+    /// Returns a webhook; `None` if there is none.
+    async fn webhook(&self, tenant: &TenantName, id: WebhookId) -> Result<Option<Webhook>, Error>;
+
+    /// Returns webhooks of a tenant, the oldest first, beginning behind `after`.
+    async fn webhooks(
+        &self,
+        tenant: &TenantName,
+        after: Option<WebhookId>,
+        limit: u16,
+    ) -> Result<Vec<Webhook>, Error>;
+
+    /// Changes a webhook, and returns it; `None` if there is none.
+    async fn change(
+        &self,
+        tenant: &TenantName,
+        id: WebhookId,
+        change: &WebhookChange,
+    ) -> Result<Option<Webhook>, Error>;
+
+    /// Removes a webhook with its deliveries. Returns whether there was one.
+    async fn remove(&self, tenant: &TenantName, id: WebhookId) -> Result<bool, Error>;
+
+    /// Replaces the secret of a webhook. The old one still signs for [`crate::ROTATION_OVERLAP`].
+    async fn rotate(&self, tenant: &TenantName, id: WebhookId, secret: &Secret) -> Result<Rotated, Error>;
+
+    /// Returns the secrets that sign for a webhook at present, the newest first. For signing only: they are shown once, when they are made.
+    async fn secrets(&self, tenant: &TenantName, id: WebhookId) -> Result<Vec<Secret>, Error>;
+
+    /// Adds the deliveries of events to all webhooks of their tenants that want them, in one transaction. Returns those deliveries of these events that
+    /// wait, also if an earlier call added them.
+    async fn record(&self, events: &[NewEvent]) -> Result<Vec<Recorded>, Error>;
+
+    /// Returns a delivery; `None` if there is none.
+    async fn delivery(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        event: EventId,
+    ) -> Result<Option<DeliveryDetails>, Error>;
+
+    /// Returns deliveries of a webhook, the newest first, beginning before the position `before`.
+    async fn deliveries(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        before: Option<i64>,
+        limit: u16,
+    ) -> Result<Vec<DeliveryStatus>, Error>;
+
+    /// Returns deliveries of a webhook that wait, the oldest first, beginning behind the position `after`: what a webhook has missed while it was paused.
+    async fn waiting(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        after: Option<i64>,
+        limit: u16,
+    ) -> Result<Vec<DeliveryStatus>, Error>;
+
+    /// Returns the oldest delivery of a webhook that waits and has this order key. At a webhook with [`Webhook::ordered`], it is the only one of them that may
+    /// be attempted.
+    async fn first_in_order(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        order_key: &str,
+    ) -> Result<Option<EventId>, Error>;
+
+    /// Claims deliveries that wait, whose time has come, and that are the first in their order where there is one. Paused webhooks give none.
+    async fn claim(&self, claim: &DeliveryClaim) -> Result<Vec<DueDelivery>, Error>;
+
+    /// Keeps what an attempt came to. Pauses the webhook if all its attempts have failed for `pause_after`.
+    async fn note_attempt(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        event: EventId,
+        end: &AttemptEnd,
+        pause_after: Duration,
+    ) -> Result<Noted, Error>;
+
+    /// Makes a delivery that has ended wait again, as if it had not been attempted. Its time is now. Returns whether there was one.
+    async fn resend(&self, tenant: &TenantName, webhook: WebhookId, event: EventId) -> Result<bool, Error>;
+
+    /// Removes some deliveries of a webhook that are more than those to be kept: the oldest. Those that wait and are too many fail. Returns the number of
+    /// deliveries concerned; zero if there is nothing left to do.
+    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error>;
+
+    /// Adds a hook or changes the one of its point. The hook must have passed [`Hook::check`]. A hook that is new gets the secret, another one keeps its own.
+    /// Returns whether it is new.
+    async fn put_hook(&self, hook: &Hook, secret: &Secret) -> Result<bool, Error>;
+
+    /// Returns the hooks of a tenant, in the order of [`HookPoint`]'s names.
+    async fn hooks(&self, tenant: &TenantName) -> Result<Vec<Hook>, Error>;
+
+    /// Returns a hook with its secret, for asking; `None` if there is none.
+    async fn hook(&self, tenant: &TenantName, point: HookPoint) -> Result<Option<(Hook, Secret)>, Error>;
+
+    /// Removes a hook. Returns whether there was one.
+    async fn remove_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<bool, Error>;
+}
+
+/// Why a delivery fails that is one of too many that wait.
+pub(crate) const TOO_MANY_WAITED: &str = "too many deliveries waited";

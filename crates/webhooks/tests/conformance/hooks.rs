@@ -1,0 +1,93 @@
+//! Hooks that ask first.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use starling_webhooks::{
+    Endpoint, Events, Hook, HookPoint, NewWebhook, OnFailure, Registry, Secret, WebhookChange, WebhookId,
+};
+
+use crate::place::Place;
+
+fn hook(tenant: &str, point: HookPoint) -> Hook {
+    Hook {
+        tenant: tenant.into(),
+        point,
+        endpoint: Endpoint::parse("https://example.com/ask").expect("an endpoint"),
+        timeout: Duration::from_millis(1250),
+        on_failure: OnFailure::Refuse,
+    }
+}
+
+pub async fn a_hook_is_kept_as_it_was_given(place: &Place) -> Result<()> {
+    let (store, tenant) = (place.store(), "t".into());
+    for point in HookPoint::ALL {
+        let (given, secret) = (hook("t", point), Secret::generate());
+        ensure!(store.hook(&tenant, point).await?.is_none());
+        ensure!(store.put_hook(&given, &secret).await?);
+        ensure!(store.hook(&tenant, point).await? == Some((given, secret)));
+    }
+    let points: Vec<_> = store.hooks(&tenant).await?.iter().map(|hook| hook.point.as_str()).collect();
+    ensure!(points == ["connect", "create", "join", "publish", "send", "subscribe"], "{points:?}");
+    ensure!(store.remove_hook(&tenant, HookPoint::Join).await?);
+    ensure!(!store.remove_hook(&tenant, HookPoint::Join).await?);
+    ensure!(store.hooks(&tenant).await?.len() == 5);
+    Ok(())
+}
+
+pub async fn a_hook_that_is_changed_keeps_its_secret(place: &Place) -> Result<()> {
+    let (store, secret) = (place.store(), Secret::generate());
+    let first = hook("t", HookPoint::Send);
+    ensure!(store.put_hook(&first, &secret).await?);
+    let changed = Hook {
+        endpoint: Endpoint::parse("https://other.example/")?,
+        timeout: Duration::from_secs(5),
+        on_failure: OnFailure::Allow,
+        ..first
+    };
+    ensure!(!store.put_hook(&changed, &Secret::generate()).await?, "it is not new");
+    ensure!(store.hook(&"t".into(), HookPoint::Send).await? == Some((changed, secret)));
+    Ok(())
+}
+
+pub async fn hooks_of_another_tenant_are_not_reached(place: &Place) -> Result<()> {
+    let (store, other) = (place.store(), "u".into());
+    store.put_hook(&hook("t", HookPoint::Send), &Secret::generate()).await?;
+    ensure!(store.hooks(&other).await?.is_empty() && store.hook(&other, HookPoint::Send).await?.is_none());
+    ensure!(!store.remove_hook(&other, HookPoint::Send).await?);
+    ensure!(store.put_hook(&hook("u", HookPoint::Send), &Secret::generate()).await?, "each has its own");
+    Ok(())
+}
+
+pub async fn every_change_is_in_the_next_registry(place: &Place) -> Result<()> {
+    let (store, tenant, secret) = (place.store(), "t".into(), Secret::generate());
+    let mut known = 0;
+    let mut next = async || -> Result<Registry> {
+        let registry = store.registry(known).await?.context("a new version")?;
+        ensure!(store.registry(registry.version).await?.is_none(), "nothing has changed since");
+        known = registry.version;
+        Ok(registry)
+    };
+    ensure!(next().await?.hooks.is_empty());
+    let given = hook("t", HookPoint::Send);
+    store.put_hook(&given, &secret).await?;
+    ensure!(next().await?.hooks == [(given.clone(), secret.clone())]);
+    let changed = Hook { on_failure: OnFailure::Allow, ..given };
+    store.put_hook(&changed, &Secret::generate()).await?;
+    ensure!(next().await?.hooks == [(changed, secret.clone())]);
+    store.remove_hook(&tenant, HookPoint::Send).await?;
+    ensure!(next().await?.hooks.is_empty());
+
+    let id = WebhookId::new();
+    let events = Events::parse(["user.online"])?;
+    let endpoint = Endpoint::parse("https://example.com/")?;
+    let new = NewWebhook { id, tenant: tenant.clone(), endpoint, events: events.clone(), ordered: false };
+    store.add(&new, &secret, 10).await?;
+    ensure!(next().await?.wanted == [(tenant.clone(), id, events)]);
+    let change = WebhookChange { events: Some(Events::All), ..WebhookChange::default() };
+    store.change(&tenant, id, &change).await?;
+    ensure!(next().await?.wanted == [(tenant.clone(), id, Events::All)]);
+    store.remove(&tenant, id).await?;
+    ensure!(next().await?.wanted.is_empty());
+    Ok(())
+}
