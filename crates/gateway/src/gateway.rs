@@ -45,6 +45,16 @@ pub enum Error {
     Runtime(std::io::Error),
 }
 
+/// Where the shards run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardThreads {
+    /// Each shard has a thread of its own.
+    Own,
+    /// Shards are tasks of the [`LocalSet`](tokio::task::LocalSet) in which the gateway runs. With a single processor, a thread of
+    /// their own would only add switches between the two.
+    Shared,
+}
+
 /// A gateway whose port is open.
 pub struct Gateway {
     config: Arc<GatewayConfig>,
@@ -72,11 +82,16 @@ impl Gateway {
     }
 
     /// Serves until `drain` says so, then drains and returns.
+    ///
+    /// # Panics
+    ///
+    /// If `threads` is [`ShardThreads::Shared`] and the caller is not in a [`LocalSet`](tokio::task::LocalSet).
     pub async fn run(
         self,
         hub: Arc<Hub>,
         inboxes: Arc<Inboxes>,
         ends: Vec<Inbox>,
+        threads: ShardThreads,
         mut drain: watch::Receiver<bool>,
     ) -> Result<(), Error> {
         let Gateway { config, listener, certificate } = self;
@@ -87,7 +102,7 @@ impl Gateway {
         let http = HttpService::new(router, requests.clone(), access.clone(), hub.clone());
         let settings = ShardSettings::new(config.clone(), &service, gate.admission.clone());
         let front = Arc::new(Front { gate, tls: certificate.map(tls::acceptor), http: Some(http) });
-        start_shards(&service, &settings, &front, ends).await?;
+        start_shards(&service, &settings, &front, ends, threads).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         // Dropping the sender is the signal.
         let stopped = async move { _ = stopped.await };
@@ -118,7 +133,7 @@ impl Gateway {
         let settings = ShardSettings::new(config, &service, gate.admission.clone());
         let front = Arc::new(Front { gate, tls: certificate.map(tls::acceptor), http: None });
         let (inboxes, ends) = Inboxes::new(1);
-        start_shards(&service, &settings, &front, ends).await?;
+        start_shards(&service, &settings, &front, ends, ShardThreads::Own).await?;
         listener::accept(listener, inboxes, access, std::future::pending()).await;
         Ok(())
     }
@@ -143,18 +158,25 @@ async fn start_shards(
     settings: &ShardSettings,
     front: &Arc<Front>,
     ends: Vec<Inbox>,
+    threads: ShardThreads,
 ) -> Result<(), Error> {
     let mut starts = Vec::with_capacity(ends.len());
     for (index, inbox) in ends.into_iter().enumerate() {
-        let (started, start) = oneshot::channel();
-        starts.push(start);
         let (service, settings, front) = (service.clone(), settings.clone(), front.clone());
         let index = u16::try_from(index).unwrap_or(u16::MAX);
         let serve = move |shard, accepted| handshake::serve(shard, front.clone(), accepted);
-        std::thread::Builder::new()
-            .name(format!("shard-{index}"))
-            .spawn(move || shard::run(index, inbox, service, settings, serve, started))
-            .map_err(Error::Thread)?;
+        let shard = move || shard::run(index, inbox, service, settings, serve);
+        match threads {
+            ShardThreads::Shared => _ = tokio::task::spawn_local(shard()),
+            ShardThreads::Own => {
+                let (started, start) = oneshot::channel();
+                starts.push(start);
+                std::thread::Builder::new()
+                    .name(format!("shard-{index}"))
+                    .spawn(move || shard::run_thread(shard(), started))
+                    .map_err(Error::Thread)?;
+            }
+        }
     }
     for start in starts {
         // A shard that ends without a word has panicked, which ends the node.

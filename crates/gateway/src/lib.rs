@@ -34,7 +34,7 @@ mod tls;
 mod upgrade;
 
 pub use config::{AddressLimits, GatewayConfig, RequestLimits, TlsConfig};
-pub use gateway::{Error, Gateway};
+pub use gateway::{Error, Gateway, ShardThreads};
 pub use listener::BACKLOG;
 pub use origin::{NoOrigin, OriginPattern, Origins};
 pub use proxies::{NoNetwork, Proxies};

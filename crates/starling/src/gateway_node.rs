@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use starling_auth::{ClaimNames, TicketKey, Verifier};
 use starling_conversation_store::ConversationStore;
-use starling_gateway::{Certificate, Gateway, GatewayConfig, Inboxes};
+use starling_gateway::{Certificate, Gateway, GatewayConfig, Inboxes, ShardThreads};
 use starling_hub::{Hub, HubConfig, HubParts, Shards};
 use starling_job_service::JobService;
 use starling_settings::BadConfig;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::failure::Failure;
 use crate::keys::Keys;
+use crate::process::Threads;
 use crate::redis::Shared;
 use crate::{Layers, first_link};
 
@@ -27,6 +28,7 @@ pub struct GatewayNode {
     claims: ClaimNames,
     own_secret: Option<Vec<u8>>,
     shards: usize,
+    threads: Threads,
 }
 
 /// What a node does for its clients beside conversations.
@@ -39,7 +41,12 @@ pub struct Services {
 
 impl GatewayNode {
     /// Reads the keys and opens the public port.
-    pub fn bind(config: GatewayConfig, keys: Keys, shards: usize) -> Result<GatewayNode, Failure> {
+    pub fn bind(
+        config: GatewayConfig,
+        keys: Keys,
+        shards: usize,
+        threads: Threads,
+    ) -> Result<GatewayNode, Failure> {
         let claims = keys.options.claims.clone();
         let verifier = Verifier::new(keys.algorithm, keys.source, keys.options)
             .map_err(|error| BadConfig(error.to_string()))?;
@@ -48,7 +55,7 @@ impl GatewayNode {
             error => anyhow!(error).into(),
         })?;
         let (address, tickets, own_secret) = (gateway.address(), keys.tickets, keys.own_secret);
-        Ok(GatewayNode { gateway, address, verifier, tickets, claims, own_secret, shards })
+        Ok(GatewayNode { gateway, address, verifier, tickets, claims, own_secret, shards, threads })
     }
 
     /// The certificate of the public port; `None`: it speaks no TLS.
@@ -88,6 +95,10 @@ impl GatewayNode {
             let tls = self.gateway.certificate().is_some();
             first_link::show(secret, &self.claims, self.address, tls);
         }
-        self.gateway.run(hub, inboxes, ends, drain).await.map_err(|error| anyhow!(error).into())
+        let threads = match self.threads {
+            Threads::One => ShardThreads::Shared,
+            Threads::Several => ShardThreads::Own,
+        };
+        self.gateway.run(hub, inboxes, ends, threads, drain).await.map_err(|error| anyhow!(error).into())
     }
 }

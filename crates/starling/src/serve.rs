@@ -14,7 +14,7 @@ use crate::config::Values;
 use crate::failure::Failure;
 use crate::gateway_node::{GatewayNode, Services};
 use crate::probes::Probes;
-use crate::process::{raise_file_limit, runtime, use_crypto};
+use crate::process::{Threads, raise_file_limit, use_crypto};
 use crate::reload::{ReadAgain, Reload};
 use crate::setup::Setup;
 use crate::signals::Signals;
@@ -27,10 +27,17 @@ const FLUSH: Duration = Duration::from_secs(2);
 pub fn serve(values: &Values, read_again: ReadAgain, layers: &Layers) -> Result<(), Failure> {
     let setup = Setup::read(&values.settings)?;
     raise_file_limit();
-    runtime()?.block_on(run(setup, values.clone(), read_again, layers))
+    let threads = Threads::of(setup.shards);
+    threads.run(run(setup, threads, values.clone(), read_again, layers))
 }
 
-async fn run(setup: Setup, values: Values, read_again: ReadAgain, layers: &Layers) -> Result<(), Failure> {
+async fn run(
+    setup: Setup,
+    threads: Threads,
+    values: Values,
+    read_again: ReadAgain,
+    layers: &Layers,
+) -> Result<(), Failure> {
     use_crypto();
     let Signals { mut drain, reload } = Signals::listen()?;
     let telemetry = Telemetry::install(&setup.telemetry).map_err(|error| BadConfig(error.to_string()))?;
@@ -40,7 +47,7 @@ async fn run(setup: Setup, values: Values, read_again: ReadAgain, layers: &Layer
 
     // All ports are open before work begins: a mistake shows at once, and a client that comes early waits instead of failing.
     let gateway = match setup.keys {
-        Some(keys) => Some(GatewayNode::bind(setup.gateway, keys, setup.shards)?),
+        Some(keys) => Some(GatewayNode::bind(setup.gateway, keys, setup.shards, threads)?),
         None => None,
     };
     let probes = Probes::new(&setup.hub.node);

@@ -31,6 +31,8 @@ pub struct Launch {
     user: Option<User>,
     /// The signal that ends it on drop, and that the kernel sends when the owner dies.
     end: Signal,
+    /// Whether it may use one processor only.
+    one_processor: bool,
 }
 
 impl Launch {
@@ -45,6 +47,7 @@ impl Launch {
             folder: folder.to_owned(),
             user: None,
             end: Signal::KILL,
+            one_processor: false,
         }
     }
 
@@ -85,12 +88,19 @@ impl Launch {
         self
     }
 
+    /// Lets it use one processor only, the first that this process may use.
+    #[must_use]
+    pub fn on_one_processor(mut self) -> Self {
+        self.one_processor = true;
+        self
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.join(format!("{}.log", self.name))
     }
 
-    /// `setpriv` asks the kernel to end the program with its parent; it then becomes that program, so that the process id
-    /// is the program's own.
+    /// `setpriv` asks the kernel to end the program with its parent, and `taskset` to keep it on a processor; each then becomes the
+    /// program that follows, so that the process id is the program's own.
     fn command(&self) -> Result<Command> {
         let log = File::options().create(true).append(true).open(self.log()).context("open a log")?;
         let mut command = Command::new("setpriv");
@@ -98,7 +108,11 @@ impl Launch {
         if let Some(user) = &self.user {
             command.args(user.setpriv_args());
         }
-        command.arg("--").arg(&self.program).args(&self.args);
+        command.arg("--");
+        if self.one_processor {
+            command.args(["taskset", "--cpu-list", &first_processor()?]);
+        }
+        command.arg(&self.program).args(&self.args);
         for name in &self.removed_env {
             command.env_remove(name);
         }
@@ -107,6 +121,14 @@ impl Launch {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(command)
     }
+}
+
+/// The number of the first processor that this process may use.
+fn first_processor() -> Result<String> {
+    let status = fs::read_to_string("/proc/self/status").context("read the processors of this process")?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = allowed.context("no Cpus_allowed_list")?.trim().split([',', '-']).next();
+    Ok(first.unwrap_or_default().to_owned())
 }
 
 /// A child process, in a process group of its own. Dropping it ends it.

@@ -30,7 +30,8 @@ pub fn cargo() -> Command {
 /// Builds all programs and examples without optimisation, with the features that they have in the tests, so that they are not built
 /// twice.
 pub fn build_debug() -> Result<()> {
-    build(&["--workspace", "--bins", "--examples"])
+    // Without the tests, the libraries would have other features, and would all be compiled a second time beside those of the tests.
+    build(&["--workspace", "--all-targets"])
 }
 
 /// Builds the program Starling, and returns its path. The release build has the features that `cargo run --release` uses.

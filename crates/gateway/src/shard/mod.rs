@@ -48,6 +48,6 @@ pub(crate) use settings::{Env, Service, ShardSettings};
 pub(crate) use socket::Socket;
 pub(crate) use table::Shard;
 pub(crate) use task::ConnTask;
-pub(crate) use turns::run;
+pub(crate) use turns::{run, run_thread};
 #[cfg(test)]
 pub(crate) use turns::{take_turns, tick_forever};

@@ -13,19 +13,9 @@ use super::settings::{Env, Service, ShardSettings};
 use super::table::Shard;
 use crate::accepted::Accepted;
 
-/// Runs a shard on this thread until its inbox closes. `serve` serves a connection from its first byte until it is a WebSocket or over.
-/// `started` is told when the shard can serve, or why it can't.
-pub(crate) fn run<S, F>(
-    index: u16,
-    inbox: Inbox,
-    service: Service,
-    settings: ShardSettings,
-    serve: S,
-    started: oneshot::Sender<std::io::Result<()>>,
-) where
-    S: Fn(Rc<Shard>, Accepted) -> F,
-    F: Future<Output = ()> + 'static,
-{
+/// Runs a shard on this thread, in a runtime of its own, until its inbox closes. `started` is told when the shard can serve, or why it
+/// can't.
+pub(crate) fn run_thread(shard: impl Future<Output = ()>, started: oneshot::Sender<std::io::Result<()>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -34,11 +24,20 @@ pub(crate) fn run<S, F>(
         }
     };
     let _ = started.send(Ok(()));
+    LocalSet::new().block_on(&runtime, shard);
+}
+
+/// Runs a shard as a part of the current [`LocalSet`] until its inbox closes. `serve` serves a connection from its first byte until it
+/// is a WebSocket or over.
+pub(crate) async fn run<S, F>(index: u16, inbox: Inbox, service: Service, settings: ShardSettings, serve: S)
+where
+    S: Fn(Rc<Shard>, Accepted) -> F,
+    F: Future<Output = ()> + 'static,
+{
     let _ends_the_node = AbortOnPanic;
     let shard = Rc::new(Shard::new(Env::new(index, service, settings), starling_hub::random::number()));
-    let local = LocalSet::new();
-    local.spawn_local(tick_forever(shard.clone()));
-    local.block_on(&runtime, take_turns(shard, inbox, serve));
+    tokio::task::spawn_local(tick_forever(shard.clone()));
+    take_turns(shard, inbox, serve).await;
 }
 
 /// Ends the node when a shard panics: a node with a dead shard would go on taking sockets for it and say that it is well. Its clients

@@ -16,6 +16,7 @@ mod secret_files;
 mod signals;
 mod sqlite;
 mod tenants;
+mod threads;
 mod tls;
 
 use std::time::Duration;

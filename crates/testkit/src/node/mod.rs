@@ -47,6 +47,7 @@ pub struct NodeBuilder {
     env: Vec<(OsString, OsString)>,
     files: Vec<(String, String)>,
     wait: bool,
+    one_processor: bool,
 }
 
 impl Node {
@@ -61,6 +62,7 @@ impl Node {
             env: Vec::new(),
             files: Vec::new(),
             wait: true,
+            one_processor: false,
         }
     }
 
@@ -255,6 +257,18 @@ impl Node {
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
+    /// The names of its threads.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn threads(&self) -> Result<Vec<String>> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).context("list the threads")?;
+        // A thread may end meanwhile.
+        let names =
+            threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+        Ok(names.map(|name| name.trim_end().to_owned()).collect())
+    }
+
     fn proc_file(&self, name: &str) -> Result<String> {
         let path = format!("/proc/{}/{name}", self.pid());
         std::fs::read_to_string(&path).with_context(|| format!("read {path}"))
@@ -336,6 +350,13 @@ impl NodeBuilder {
         UNLIMITED.iter().fold(self, |node, name| node.env(name, "0"))
     }
 
+    /// Lets it use one processor only, so that one thread serves sockets and everything else.
+    #[must_use]
+    pub fn on_one_processor(mut self) -> Self {
+        self.one_processor = true;
+        self
+    }
+
     /// Does not wait until it is ready, for nodes that should not become ready.
     #[must_use]
     pub fn without_waiting(mut self) -> Self {
@@ -358,6 +379,9 @@ impl NodeBuilder {
             folder.write(name, text)?;
         }
         let mut launch = Launch::new(&self.name, program, folder.path()).args(&self.args);
+        if self.one_processor {
+            launch = launch.on_one_processor();
+        }
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
             launch = launch.without_env(name);
         }
