@@ -61,6 +61,8 @@ pub struct QueueState {
     pub paused: bool,
     /// The number of jobs in each state, in the order of [`JobState::ALL`].
     pub jobs: [u64; JobState::ALL.len()],
+    /// How many jobs are done per second. See [`JobService::queues`].
+    pub done_per_second: f64,
     /// How long the first ready job has waited, if there is one.
     pub oldest_ready_seconds: Option<f64>,
 }
@@ -176,7 +178,8 @@ impl JobService {
         Ok(names)
     }
 
-    /// Returns a tenant's queues that have jobs or are paused.
+    /// Returns a tenant's queues that have jobs or are paused. How many jobs are done per second is estimated from those of the last minute that are still
+    /// kept.
     ///
     /// # Errors
     /// Those of the store.
@@ -194,6 +197,7 @@ impl JobService {
             let waited = seconds(now_ms.saturating_sub(since_ms));
             queues.entry(queue).or_default().oldest_ready_seconds = Some(waited);
         }
+        self.add_pace(tenant, &mut queues).await?;
         Ok(queues)
     }
 

@@ -27,6 +27,7 @@ mod cron_times;
 mod ending;
 mod mark;
 mod model;
+mod overview;
 pub mod postgres;
 mod schedule;
 mod schema;
@@ -39,6 +40,7 @@ pub use backoff::Backoff;
 pub use cron_times::{CronTimes, InvalidTimes};
 pub use mark::Mark;
 pub use model::*;
+pub use overview::{DoneLately, JobSummary};
 pub use schedule::{
     DueSchedule, DueSchedules, Firing, InvalidSchedule, Missed, PutSchedule, Revision,
     SCHEDULE_PAYLOAD_BYTES_MAX, Schedule, ScheduleTimes, ScheduledJob,

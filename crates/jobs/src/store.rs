@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use starling_model::TenantName;
 
 use crate::{
-    Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DueSchedules, Ending, Enqueued, Error, Firing,
-    FoundJob, JobCount, JobDetails, JobFilter, JobId, JobStanding, JobState, LostLock, Mark, NewJob,
-    PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
+    Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
+    Error, Firing, FoundJob, JobCount, JobDetails, JobFilter, JobId, JobStanding, JobState, JobSummary,
+    LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
 };
 
 /// A durable store of jobs.
@@ -88,6 +88,9 @@ pub trait JobStore: Send + Sync + 'static {
     /// Returns all that is kept of these jobs, newest first, without jobs that do not exist.
     async fn jobs(&self, ids: &[JobId]) -> Result<Vec<JobDetails>, Error>;
 
+    /// Returns what a list shows of these jobs, newest first, without jobs that do not exist. It reads no payloads and results.
+    async fn summaries(&self, ids: &[JobId]) -> Result<Vec<JobSummary>, Error>;
+
     /// Returns where a job stands; `None` if there is no such job.
     async fn standing(&self, id: JobId) -> Result<Option<JobStanding>, Error>;
 
@@ -96,6 +99,16 @@ pub trait JobStore: Send + Sync + 'static {
 
     /// Returns the numbers of a tenant's jobs; `None` for all tenants. They are kept, so this does not read the jobs.
     async fn counts(&self, tenant: Option<&TenantName>) -> Result<Vec<JobCount>, Error>;
+
+    /// Counts the jobs of these queues of a tenant that were done within the last `window` and are still kept: of each queue at most `at_most`, the newest.
+    /// Queues without any are left out.
+    async fn done_lately(
+        &self,
+        tenant: &TenantName,
+        queues: &[String],
+        window: Duration,
+        at_most: u16,
+    ) -> Result<Vec<DoneLately>, Error>;
 
     /// Pauses a queue of a tenant, or ends its pause. A paused queue takes jobs and gives none.
     async fn pause(&self, tenant: &TenantName, queue: &str, paused: bool) -> Result<(), Error>;

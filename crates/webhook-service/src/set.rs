@@ -2,14 +2,16 @@
 
 use starling_model::TenantName;
 use starling_webhooks::{
-    DeliveryStatus, Endpoint, Error, EventId, Events, NewWebhook, Rotated, Secret, Webhook, WebhookChange,
-    WebhookId,
+    DeliveryDetails, DeliveryStatus, Endpoint, Error, EventId, Events, NewWebhook, Rotated, Secret, Webhook,
+    WebhookActivity, WebhookChange, WebhookId,
 };
 
 use crate::WebhookService;
 
 /// The most webhooks of a tenant.
 pub const WEBHOOKS_MAX: u32 = 20;
+/// The most attempts that are shown with a webhook.
+const ATTEMPTS_SHOWN: u16 = 10;
 
 impl WebhookService {
     /// Adds a webhook, and returns it with its secret; `None` if the tenant has [`WEBHOOKS_MAX`] already.
@@ -84,6 +86,31 @@ impl WebhookService {
     pub async fn rotate(&self, tenant: &TenantName, id: WebhookId) -> Result<(Rotated, Secret), Error> {
         let secret = Secret::generate();
         Ok((self.store.rotate(tenant, id, &secret).await?, secret))
+    }
+
+    /// Returns what goes on at these webhooks of a tenant, in their order.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn activity(
+        &self,
+        tenant: &TenantName,
+        webhooks: &[WebhookId],
+    ) -> Result<Vec<WebhookActivity>, Error> {
+        self.store.activity(tenant, webhooks, ATTEMPTS_SHOWN).await
+    }
+
+    /// Returns a delivery with what is sent.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn delivery(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        event: EventId,
+    ) -> Result<Option<DeliveryDetails>, Error> {
+        self.store.delivery(tenant, webhook, event).await
     }
 
     /// Returns deliveries of a webhook, the newest first, beginning before the position `before`.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use starling_model::TenantName;
-use starling_webhooks::{EventType, NewEvent};
+use starling_webhooks::{Error, EventId, EventType, NewEvent, WebhookId};
 use starling_wire::protocol::Timestamp;
 use tokio::time::sleep;
 
@@ -50,6 +50,25 @@ impl WebhookService {
             }
             pause *= 2;
         }
+    }
+
+    /// Records a test event for one webhook, whatever that wants. Returns the event, or `None` if the tenant has no such webhook.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn test(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        at: Timestamp,
+    ) -> Result<Option<EventId>, Error> {
+        let data = format!("{{\"webhook\":\"{webhook}\"}}");
+        let event = NewEvent::new(tenant.clone(), EventType::WebhookTest, at, None, &data)
+            .map_err(|error| Error::Refused(error.to_string()))?;
+        let is_there = self.store.record_for(webhook, &event).await?;
+        METRICS.recorded.increment(u64::from(is_there));
+        self.due_wanted.notify_one();
+        Ok(is_there.then_some(event.id))
     }
 
     /// Takes note that this node has added a message to the log that webhooks want.

@@ -56,10 +56,12 @@ pub enum EventType {
     TurnFailed,
     /// A job failed for good.
     JobFailed,
+    /// Somebody has asked for a test. It goes to one webhook, whatever that wants, so it is not among [`Self::ALL`].
+    WebhookTest,
 }
 
 impl EventType {
-    /// All types.
+    /// All types that a webhook may want.
     pub const ALL: [Self; 11] = [
         Self::MessageCreated,
         Self::ConversationCreated,
@@ -89,10 +91,11 @@ impl EventType {
             Self::TurnFinished => "turn.finished",
             Self::TurnFailed => "turn.failed",
             Self::JobFailed => "job.failed",
+            Self::WebhookTest => "webhook.test",
         }
     }
 
-    /// Returns the type of a name; `None` if there is none.
+    /// Returns the type of a name that a webhook may want; `None` if there is none.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
@@ -275,7 +278,13 @@ mod tests {
             assert_eq!(events.names(), names);
             assert_eq!(Events::of_stored(&events.stored()), events);
         }
-        for names in [vec![], vec!["*", "message.created"], vec!["message"], vec!["job.failed"; 12]] {
+        for names in [
+            vec![],
+            vec!["*", "message.created"],
+            vec!["message"],
+            vec!["webhook.test"],
+            vec!["job.failed"; 12],
+        ] {
             assert_eq!(Events::parse(names.iter().copied()), Err(InvalidEvents), "{names:?}");
         }
         assert_eq!(Events::of_stored("job.failed later.added"), Events::Types(vec![EventType::JobFailed]));

@@ -13,6 +13,7 @@
 //! **Questions.** A [`Hook`] lets a backend decide before something happens. [`AskingClient`] asks it, within the time of the hook, and keeps the slow backend of
 //! one tenant from the commands of others.
 
+mod activity;
 mod asking;
 mod client;
 mod connector;
@@ -35,6 +36,7 @@ pub mod sqlite;
 mod store;
 mod trust;
 
+pub use activity::{AnsweredAttempt, WebhookActivity};
 pub use asking::{
     AskFailure, Asked, AskingClient, AskingLimits, BreakerSettings, HOOK_ANSWER_BYTES_MAX, Question, Rewrite,
     Verdict, WrittenQuestion,

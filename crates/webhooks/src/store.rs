@@ -8,7 +8,7 @@ use starling_model::TenantName;
 use crate::{
     AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
     Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
-    WebhookChange, WebhookId,
+    WebhookActivity, WebhookChange, WebhookId,
 };
 
 /// A store of webhooks, of their deliveries, and of hooks that ask first.
@@ -67,6 +67,18 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Adds the deliveries of events to all webhooks of their tenants that want them, in one transaction. Returns those deliveries of these events that
     /// wait, also if an earlier call added them.
     async fn record(&self, events: &[NewEvent]) -> Result<Vec<Recorded>, Error>;
+
+    /// Adds the delivery of an event to one webhook, whatever that wants. Returns whether there is such a webhook.
+    async fn record_for(&self, webhook: WebhookId, event: &NewEvent) -> Result<bool, Error>;
+
+    /// Returns what goes on at these webhooks, in their order: how many deliveries wait, and the newest attempts, at most `attempts` of each. Webhooks that
+    /// do not exist are left out.
+    async fn activity(
+        &self,
+        tenant: &TenantName,
+        webhooks: &[WebhookId],
+        attempts: u16,
+    ) -> Result<Vec<WebhookActivity>, Error>;
 
     /// Returns a delivery; `None` if there is none.
     async fn delivery(

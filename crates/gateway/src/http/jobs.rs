@@ -1,4 +1,4 @@
-//! Jobs: adding them, what their workers report, and looking at, retrying, cancelling and discarding them.
+//! Jobs: adding them, what their workers report, and retrying, cancelling and discarding them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,21 +6,20 @@ use std::time::Duration;
 use axum::Json as JsonBody;
 use axum::extract::State;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
-use starling_hub::{CommandError, Hub, JobsMatching, NewJobRequest, RunAt};
+use serde::Serialize;
+use starling_hub::{CommandError, Hub, NewJobRequest, RunAt};
 use starling_job_service::Action;
-use starling_job_service::jobs::{ATTEMPTS_MAX, Attempt, JobDetails, JobId, JobState, RunningAttempt};
-use starling_wire::protocol::{ErrorCode, Json, Timestamp};
+use starling_job_service::jobs::{ATTEMPTS_MAX, JobId, JobState};
+use starling_wire::protocol::{ErrorCode, Timestamp};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::body::{JOB_BODY_BYTES_MAX, WholeBody};
 use super::error::{ApiError, ErrorResponse, Failures};
 use super::fields::{BodyFields, required};
 use super::names::{Name, Names};
-use super::paging::{self, PageParams, Params};
 
 /// The kind of a job whose caller does not name one.
 pub(super) const KIND: &str = "default";
@@ -93,100 +92,6 @@ pub(super) enum JobStateName {
     Failed,
     /// Somebody has cancelled it.
     Cancelled,
-}
-
-/// Attempt to do a job.
-#[derive(Serialize, ToSchema)]
-pub(super) struct JobAttempt {
-    /// Number of the attempt, from 1. One that was handed back does not count, and its number is given again.
-    attempt: u16,
-    /// Name of the worker.
-    worker: String,
-    /// Time of the start.
-    #[schema(value_type = String, format = DateTime)]
-    started_at: Timestamp,
-    /// Time of the end; absent while it goes on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
-    ended_at: Option<Timestamp>,
-    /// How it ended: `done`, `failed`, `lost` (the worker died, or its lease was over), `handed_back` or `cancelled`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, nullable = false)]
-    outcome: Option<&'static str>,
-    /// Why it failed, the first 4 KiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    error: Option<String>,
-}
-
-/// Job.
-#[derive(Serialize, ToSchema)]
-#[schema(example = json!({
-    "job": "019353a0-7c00-7abc-8def-0123456789ab", "queue": "mail", "kind": "welcome", "payload": {"to": "ada@example.com"},
-    "state": "done", "priority": 5, "run_at": "2026-11-21T10:15:00.000Z", "result": {"sent": true},
-    "attempts": [{
-        "attempt": 1, "worker": "mailer-1", "started_at": "2026-11-21T10:15:00.004Z", "ended_at": "2026-11-21T10:15:00.310Z",
-        "outcome": "done"
-    }]
-}))]
-pub(super) struct Job {
-    /// Id of the job.
-    #[schema(format = "uuid")]
-    job: String,
-    /// Queue.
-    #[schema(value_type = Name)]
-    queue: String,
-    /// What is to be done.
-    #[schema(value_type = Name)]
-    kind: String,
-    /// Details for the worker.
-    #[schema(value_type = serde_json::Value)]
-    payload: Json,
-    /// State.
-    #[schema(value_type = JobStateName)]
-    state: &'static str,
-    /// Priority.
-    priority: i16,
-    /// Moment from which it may run, or might run first.
-    #[schema(value_type = String, format = DateTime)]
-    run_at: Timestamp,
-    /// Result that the worker reported.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<serde_json::Value>, nullable = false)]
-    result: Option<Json>,
-    /// Attempts, in order.
-    attempts: Vec<JobAttempt>,
-}
-
-/// Page of jobs.
-#[derive(Serialize, ToSchema)]
-pub(super) struct JobList {
-    /// Jobs, newest first. A page ends early at 1 MiB.
-    jobs: Vec<Job>,
-    /// Cursor of the next page; null at the end.
-    #[schema(required)]
-    next: Option<String>,
-}
-
-/// Filter and page of a list of jobs.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct JobParams {
-    /// Only list the jobs of this queue; otherwise those of all queues that the token covers.
-    #[param(value_type = Option<Name>, nullable = false)]
-    queue: Option<String>,
-    /// Only list jobs in this state.
-    #[param(value_type = Option<JobStateName>, nullable = false)]
-    state: Option<String>,
-    /// Only list jobs of this kind.
-    #[param(value_type = Option<Name>, nullable = false)]
-    kind: Option<String>,
-    /// `next` of the previous page; absent or empty for the first page.
-    #[param(nullable = false)]
-    cursor: Option<String>,
-    /// Most entries in the page.
-    #[param(nullable = false, minimum = 1, maximum = 200, default = 50)]
-    limit: Option<u32>,
 }
 
 /// Lease to make longer.
@@ -292,47 +197,6 @@ pub(super) async fn enqueue(
     let status = if enqueued.added { StatusCode::CREATED } else { StatusCode::OK };
     let answer = EnqueuedJob { job: enqueued.job.to_string(), created: enqueued.added };
     Ok((status, JsonBody(answer)))
-}
-
-/// Lists jobs, newest first.
-#[utoipa::path(
-    get, path = "/v1/jobs", operation_id = "listJobs", tag = "jobs", security(("bearer" = [])),
-    params(JobParams),
-    responses(
-        (status = 200, description = "A page of jobs", body = JobList),
-        (status = 403, description = "The token covers no queue, or not this one", body = ErrorResponse),
-        Failures,
-    ),
-)]
-pub(super) async fn list(
-    State(hub): State<Arc<Hub>>,
-    Caller(identity): Caller,
-    Params(params): Params<JobParams>,
-) -> Result<JsonBody<JobList>, ApiError> {
-    let page = hub.list_jobs(&identity, params.matching()?).await?;
-    Ok(JsonBody(JobList {
-        jobs: page.jobs.into_iter().map(Job::from).collect(),
-        next: page.next.map(|id| paging::encode(&id.to_string())),
-    }))
-}
-
-/// Returns a job with its attempts.
-#[utoipa::path(
-    get, path = "/v1/jobs/{job}", operation_id = "getJob", tag = "jobs", security(("bearer" = [])),
-    params(("job" = String, Path, description = "Id of the job")),
-    responses(
-        (status = 200, description = "The job", body = Job),
-        (status = 403, description = "The token does not cover the job's queue", body = ErrorResponse),
-        (status = 404, description = "The tenant has no such job", body = ErrorResponse),
-        Failures,
-    ),
-)]
-pub(super) async fn show(
-    State(hub): State<Arc<Hub>>,
-    Caller(identity): Caller,
-    names: Names<(String,)>,
-) -> Result<JsonBody<Job>, ApiError> {
-    Ok(JsonBody(hub.job(&identity, id_of(names)?).await?.into()))
 }
 
 /// Makes a lease longer.
@@ -575,7 +439,8 @@ fn ms_of(moment: &str) -> Result<i64, ApiError> {
     Ok(i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
 }
 
-fn state_of(name: &str) -> Result<JobState, ApiError> {
+/// Reads a state.
+pub(super) fn state_of(name: &str) -> Result<JobState, ApiError> {
     JobState::parse(name).ok_or_else(|| {
         let names = JobState::ALL.map(JobState::as_str).join(", ");
         ApiError::bad_request(format!("`state` must be one of {names}"))
@@ -583,70 +448,9 @@ fn state_of(name: &str) -> Result<JobState, ApiError> {
 }
 
 /// Reads the id in a path. What is no id is the id of no job.
-fn id_of(Names((id,)): Names<(String,)>) -> Result<JobId, ApiError> {
+pub(super) fn id_of(Names((id,)): Names<(String,)>) -> Result<JobId, ApiError> {
     let no_such_job = || CommandError::new(ErrorCode::NotFound, "no such job");
     JobId::parse(&id).ok_or_else(|| no_such_job().into())
-}
-
-impl JobParams {
-    fn matching(self) -> Result<JobsMatching, ApiError> {
-        let JobParams { queue, state, kind, cursor, limit } = self;
-        let page = PageParams { cursor, limit };
-        let before =
-            page.position()?.map(|id| JobId::parse(&id).ok_or_else(paging::bad_cursor)).transpose()?;
-        let limit = u16::try_from(page.limit()?).unwrap_or(u16::MAX);
-        let state = state.as_deref().map(state_of).transpose()?;
-        for (field, name) in [("queue", &queue), ("kind", &kind)] {
-            if name.as_deref().is_some_and(|name| !starling_model::is_name(name)) {
-                return Err(ApiError::bad_request(format!("`{field}` must be a name")));
-            }
-        }
-        Ok(JobsMatching { queue, state, kind, before, limit })
-    }
-}
-
-impl From<JobDetails> for Job {
-    fn from(job: JobDetails) -> Job {
-        let ended = job.attempts.into_iter().map(JobAttempt::from);
-        let attempts = ended.chain(job.running.map(JobAttempt::from)).collect();
-        Job {
-            job: job.id.to_string(),
-            queue: job.backlog.queue,
-            kind: job.kind,
-            payload: Json::from_compact(job.payload),
-            state: job.state.as_str(),
-            priority: job.backlog.priority,
-            run_at: Timestamp(job.run_at_ms),
-            result: job.result.map(Json::from_compact),
-            attempts,
-        }
-    }
-}
-
-impl From<Attempt> for JobAttempt {
-    fn from(attempt: Attempt) -> JobAttempt {
-        JobAttempt {
-            attempt: attempt.number,
-            worker: attempt.worker,
-            started_at: Timestamp(attempt.started_at_ms),
-            ended_at: Some(Timestamp(attempt.ended_at_ms)),
-            outcome: Some(attempt.outcome.as_str()),
-            error: attempt.error,
-        }
-    }
-}
-
-impl From<RunningAttempt> for JobAttempt {
-    fn from(running: RunningAttempt) -> JobAttempt {
-        JobAttempt {
-            attempt: running.number,
-            worker: running.worker,
-            started_at: Timestamp(running.started_at_ms),
-            ended_at: None,
-            outcome: None,
-            error: None,
-        }
-    }
 }
 
 #[cfg(test)]

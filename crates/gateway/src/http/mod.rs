@@ -7,6 +7,7 @@ mod body;
 pub(crate) mod compression;
 mod console;
 mod conversations;
+mod deliveries;
 pub(crate) mod error;
 mod fields;
 pub(crate) mod fuzzing;
@@ -14,6 +15,7 @@ pub(crate) mod headers;
 mod health;
 mod hooks;
 mod jobs;
+mod jobs_shown;
 mod messages;
 mod names;
 mod openapi;
@@ -47,11 +49,12 @@ pub(crate) fn router(state: ApiState) -> Router {
 
 fn api_of_jobs() -> Router<ApiState> {
     Router::new()
-        .route("/v1/jobs", get(jobs::list).post(jobs::enqueue))
+        .route("/v1/jobs", get(jobs_shown::list).post(jobs::enqueue))
+        .route("/v1/jobs/count", get(jobs_shown::count))
         .route("/v1/jobs/retry", post(jobs::retry_all))
         .route("/v1/jobs/cancel", post(jobs::cancel_all))
         .route("/v1/jobs/discard", post(jobs::discard_all))
-        .route("/v1/jobs/{job}", get(jobs::show))
+        .route("/v1/jobs/{job}", get(jobs_shown::show))
         .route("/v1/jobs/{job}/extend", post(jobs::extend))
         .route("/v1/jobs/{job}/done", post(jobs::done))
         .route("/v1/jobs/{job}/fail", post(jobs::fail))
@@ -73,8 +76,10 @@ fn api_of_webhooks() -> Router<ApiState> {
         .route("/v1/webhooks", get(webhooks::list).post(webhooks::add))
         .route("/v1/webhooks/{webhook}", get(webhooks::show).patch(webhooks::change).delete(webhooks::remove))
         .route("/v1/webhooks/{webhook}/rotate", post(webhooks::rotate))
-        .route("/v1/webhooks/{webhook}/deliveries", get(webhooks::deliveries))
-        .route("/v1/webhooks/{webhook}/deliveries/{delivery}/resend", post(webhooks::resend))
+        .route("/v1/webhooks/{webhook}/test", post(deliveries::test))
+        .route("/v1/webhooks/{webhook}/deliveries", get(deliveries::list))
+        .route("/v1/webhooks/{webhook}/deliveries/{delivery}", get(deliveries::show))
+        .route("/v1/webhooks/{webhook}/deliveries/{delivery}/resend", post(deliveries::resend))
 }
 
 fn api() -> Router<ApiState> {

@@ -14,7 +14,8 @@ use super::error::{ErrorCodeName, ErrorObject};
 use super::messages::MessageRole;
 use super::names::Name;
 use super::{
-    conversations, health, hooks, jobs, messages, operate, queues, schedules, topics, users, webhooks,
+    conversations, deliveries, health, hooks, jobs, jobs_shown, messages, operate, queues, schedules, topics,
+    users, webhooks,
 };
 
 static DOCUMENT: LazyLock<File> = LazyLock::new(|| {
@@ -53,8 +54,9 @@ pub(super) fn routes() -> Router {
         operate::drain_node,
         operate::end_session,
         jobs::enqueue,
-        jobs::list,
-        jobs::show,
+        jobs_shown::list,
+        jobs_shown::count,
+        jobs_shown::show,
         jobs::extend,
         jobs::done,
         jobs::fail,
@@ -81,8 +83,10 @@ pub(super) fn routes() -> Router {
         webhooks::change,
         webhooks::remove,
         webhooks::rotate,
-        webhooks::deliveries,
-        webhooks::resend,
+        deliveries::test,
+        deliveries::list,
+        deliveries::show,
+        deliveries::resend,
         health::health,
         health::ready,
     ),

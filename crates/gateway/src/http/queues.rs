@@ -89,7 +89,7 @@ pub(super) struct QueueList {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "queue": "mail", "paused": false, "scheduled": 2, "ready": 14, "running": 3, "done": 100, "failed": 1,
-    "oldest_ready_seconds": 0.84
+    "cancelled": 0, "done_per_second": 12.5, "oldest_ready_seconds": 0.84
 }))]
 pub(super) struct Queue {
     /// Name.
@@ -107,6 +107,10 @@ pub(super) struct Queue {
     done: u64,
     /// Jobs that failed for good and are kept.
     failed: u64,
+    /// Jobs that were cancelled and are kept.
+    cancelled: u64,
+    /// Jobs that are done per second: in the last minute, or since the oldest one of the newest hundred that are kept.
+    done_per_second: f64,
     /// How long the first ready job has waited, in seconds; null without one.
     #[schema(required)]
     oldest_ready_seconds: Option<f64>,
@@ -227,6 +231,8 @@ impl From<(String, QueueState)> for Queue {
             running: jobs(JobState::Running),
             done: jobs(JobState::Done),
             failed: jobs(JobState::Failed),
+            cancelled: jobs(JobState::Cancelled),
+            done_per_second: state.done_per_second,
             oldest_ready_seconds: state.oldest_ready_seconds,
         }
     }

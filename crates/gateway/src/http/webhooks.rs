@@ -7,7 +7,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::Serialize;
 use starling_hub::{CommandError, Hub, WebhookRequest};
-use starling_webhook_service::webhooks::{DeliveryStatus, EventId, Secret, Webhook, WebhookId};
+use starling_webhook_service::webhooks::{AnsweredAttempt, Secret, Webhook, WebhookActivity, WebhookId};
 use starling_wire::protocol::{ErrorCode, Timestamp};
 use utoipa::ToSchema;
 
@@ -74,10 +74,45 @@ pub(super) struct WebhookShown {
     /// Time of creation.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// Number of deliveries that wait. Only the answers to `GET` have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    waiting: Option<u64>,
+    /// Newest attempts, the newest first: at most 10, one of each delivery. Only the answers to `GET` have them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    recent: Option<Vec<RecentAttempt>>,
     /// Secret that signs the requests. Only the answer that made it has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     secret: Option<String>,
+}
+
+/// Newest attempt of a delivery.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "delivery": "019353a0-7c00-7abc-8def-0123456789ab", "type": "message.created", "state": "delivered", "status": 200,
+    "attempted_at": "2026-11-21T10:15:00.000Z"
+}))]
+pub(super) struct RecentAttempt {
+    /// Id of the delivery.
+    #[schema(format = "uuid")]
+    delivery: String,
+    /// Type of the event.
+    r#type: String,
+    /// State of the delivery: `waiting` for another attempt, `delivered` or `failed`.
+    state: &'static str,
+    /// HTTP status of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    status: Option<u16>,
+    /// Why the attempt failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<String>,
+    /// Time at which the attempt ended.
+    #[schema(value_type = String, format = DateTime)]
+    attempted_at: Timestamp,
 }
 
 /// Page of webhooks.
@@ -95,51 +130,6 @@ pub(super) struct WebhookList {
 pub(super) struct NewSecret {
     /// Secret that signs from now on. The one before signs as well for 24 hours.
     secret: String,
-}
-
-/// Delivery of an event to a webhook.
-#[derive(Serialize, ToSchema)]
-#[schema(example = json!({
-    "delivery": "019353a0-7c00-7abc-8def-0123456789ab", "type": "message.created", "state": "delivered", "attempts": 1,
-    "status": 200, "answer": "ok", "at": "2026-11-21T10:15:00.000Z"
-}))]
-pub(super) struct DeliveryShown {
-    /// Id of the event, as in the header `webhook-id`.
-    #[schema(format = "uuid")]
-    delivery: String,
-    /// Type of the event.
-    r#type: String,
-    /// `waiting`, `delivered` or `failed`.
-    state: &'static str,
-    /// Attempts that were made.
-    attempts: u32,
-    /// HTTP status of the newest answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    status: Option<u16>,
-    /// Why the newest attempt failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    reason: Option<String>,
-    /// Beginning of the newest answer, at most 1 KiB.
-    answer: String,
-    /// Time at which the event was recorded.
-    #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
-    /// Time at which the newest attempt ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
-    attempted_at: Option<Timestamp>,
-}
-
-/// Page of deliveries.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DeliveryList {
-    /// Deliveries, the newest first.
-    deliveries: Vec<DeliveryShown>,
-    /// Cursor of the next page; null at the end.
-    #[schema(required)]
-    next: Option<String>,
 }
 
 /// Adds a webhook: from now on its backend is told of these events.
@@ -185,7 +175,9 @@ pub(super) async fn list(
     let has_more = found.len() > usize::from(limit);
     found.truncate(limit.into());
     let next = found.last().filter(|_| has_more).map(|last| paging::encode(&last.id.to_string()));
-    let webhooks = found.iter().map(|webhook| shown(webhook, None)).collect();
+    let ids: Vec<WebhookId> = found.iter().map(|webhook| webhook.id).collect();
+    let mut activity = hub.webhook_activity(&identity, &ids).await?;
+    let webhooks = found.iter().map(|webhook| with_activity(webhook, &mut activity)).collect();
     Ok(JsonBody(WebhookList { webhooks, next }))
 }
 
@@ -205,7 +197,9 @@ pub(super) async fn show(
     Caller(identity): Caller,
     names: Names<(String,)>,
 ) -> Result<JsonBody<WebhookShown>, ApiError> {
-    Ok(JsonBody(shown(&hub.webhook(&identity, id_of(names)?).await?, None)))
+    let webhook = hub.webhook(&identity, id_of(names)?).await?;
+    let mut activity = hub.webhook_activity(&identity, &[webhook.id]).await?;
+    Ok(JsonBody(with_activity(&webhook, &mut activity)))
 }
 
 /// Changes, pauses or resumes a webhook.
@@ -271,60 +265,6 @@ pub(super) async fn rotate(
     Ok(JsonBody(NewSecret { secret: secret.expose() }))
 }
 
-/// Lists the deliveries of a webhook, the newest first: those that wait, and the last 500 that have ended.
-#[utoipa::path(
-    get, path = "/v1/webhooks/{webhook}/deliveries", operation_id = "listDeliveries", tag = "webhooks", security(("bearer" = [])),
-    params(("webhook" = String, Path, description = "Id of the webhook"), PageParams),
-    responses(
-        (status = 200, description = "A page of deliveries", body = DeliveryList),
-        (status = 403, description = "The token lacks the scope `webhooks`", body = ErrorResponse),
-        (status = 404, description = "The tenant has no such webhook", body = ErrorResponse),
-        Failures,
-    ),
-)]
-pub(super) async fn deliveries(
-    State(hub): State<Arc<Hub>>,
-    Caller(identity): Caller,
-    names: Names<(String,)>,
-    Params(page): Params<PageParams>,
-) -> Result<JsonBody<DeliveryList>, ApiError> {
-    let before =
-        page.position()?.map(|place| place.parse::<i64>().map_err(|_| paging::bad_cursor())).transpose()?;
-    let limit = u16::try_from(page.limit()?).unwrap_or(u16::MAX);
-    let mut found = hub.deliveries(&identity, id_of(names)?, before, limit + 1).await?;
-    let has_more = found.len() > usize::from(limit);
-    found.truncate(limit.into());
-    let next = found.last().filter(|_| has_more).map(|last| paging::encode(&last.position.to_string()));
-    Ok(JsonBody(DeliveryList { deliveries: found.into_iter().map(DeliveryShown::from).collect(), next }))
-}
-
-/// Sends an event again.
-#[utoipa::path(
-    post, path = "/v1/webhooks/{webhook}/deliveries/{delivery}/resend", operation_id = "resend", tag = "webhooks",
-    security(("bearer" = [])),
-    params(
-        ("webhook" = String, Path, description = "Id of the webhook"),
-        ("delivery" = String, Path, description = "Id of the delivery"),
-    ),
-    responses(
-        (status = 202, description = "It will be sent"),
-        (status = 403, description = "The token lacks the scope `webhooks`", body = ErrorResponse),
-        (status = 404, description = "There is no such delivery", body = ErrorResponse),
-        Failures,
-    ),
-)]
-pub(super) async fn resend(
-    State(hub): State<Arc<Hub>>,
-    Caller(identity): Caller,
-    names: Names<(String, String)>,
-) -> Result<StatusCode, ApiError> {
-    let Names((webhook, delivery)) = names;
-    let no_such_delivery = || CommandError::new(ErrorCode::NotFound, "no such delivery");
-    let event = EventId::parse(&delivery).ok_or_else(no_such_delivery)?;
-    hub.resend(&identity, id_of(Names((webhook,)))?, event).await?;
-    Ok(StatusCode::ACCEPTED)
-}
-
 fn request(body: &[u8]) -> Result<WebhookRequest, ApiError> {
     let mut fields = BodyFields::read(body)?;
     Ok(WebhookRequest {
@@ -336,7 +276,7 @@ fn request(body: &[u8]) -> Result<WebhookRequest, ApiError> {
 }
 
 /// Reads the id in a path. What is no id is the id of no webhook.
-fn id_of(Names((id,)): Names<(String,)>) -> Result<WebhookId, ApiError> {
+pub(super) fn id_of(Names((id,)): Names<(String,)>) -> Result<WebhookId, ApiError> {
     let no_such_webhook = || CommandError::new(ErrorCode::NotFound, "no such webhook");
     WebhookId::parse(&id).ok_or_else(|| no_such_webhook().into())
 }
@@ -350,22 +290,33 @@ fn shown(webhook: &Webhook, secret: Option<&Secret>) -> WebhookShown {
         state: if webhook.paused { "paused" } else { "active" },
         failing_since: webhook.failing_since_ms.map(Timestamp),
         created_at: Timestamp(webhook.created_at_ms),
+        waiting: None,
+        recent: None,
         secret: secret.map(Secret::expose),
     }
 }
 
-impl From<DeliveryStatus> for DeliveryShown {
-    fn from(status: DeliveryStatus) -> DeliveryShown {
-        DeliveryShown {
-            delivery: status.event.to_string(),
-            r#type: status.kind,
-            state: status.state.as_str(),
-            attempts: status.attempts,
-            status: status.status,
-            reason: status.reason,
-            answer: status.answer,
-            at: Timestamp(status.recorded_at_ms),
-            attempted_at: status.attempted_at_ms.map(Timestamp),
+/// Shows a webhook with what goes on there.
+fn with_activity(webhook: &Webhook, activity: &mut Vec<WebhookActivity>) -> WebhookShown {
+    // A webhook that was removed meanwhile has none.
+    let place = activity.iter().position(|activity| activity.webhook == webhook.id);
+    let (waiting, attempts) = place.map_or((0, Vec::new()), |place| {
+        let WebhookActivity { waiting, attempts, .. } = activity.swap_remove(place);
+        (waiting, attempts)
+    });
+    let recent = attempts.into_iter().map(RecentAttempt::from).collect();
+    WebhookShown { waiting: Some(waiting), recent: Some(recent), ..shown(webhook, None) }
+}
+
+impl From<AnsweredAttempt> for RecentAttempt {
+    fn from(attempt: AnsweredAttempt) -> RecentAttempt {
+        RecentAttempt {
+            delivery: attempt.event.to_string(),
+            r#type: attempt.kind,
+            state: attempt.state.as_str(),
+            status: attempt.status,
+            reason: attempt.reason,
+            attempted_at: Timestamp(attempt.ended_at_ms),
         }
     }
 }

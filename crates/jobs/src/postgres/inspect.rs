@@ -92,7 +92,7 @@ pub(super) async fn jobs(database: &Pool, ids: &[JobId]) -> Result<Vec<JobDetail
     }
     let mut attempts: HashMap<JobId, Vec<Attempt>> = HashMap::new();
     for row in &database.rows(ATTEMPTS, &[(&ids, Type::UUID_ARRAY)]).await? {
-        attempts.entry(JobId::from_uuid(column(row, 0)?)).or_default().push(attempt(row)?);
+        attempts.entry(JobId::from_uuid(column(row, 0)?)).or_default().push(attempt(row, 1)?);
     }
     rows.iter().map(|row| details(row, &mut attempts)).collect()
 }
@@ -113,7 +113,7 @@ pub(super) async fn standing(database: &Pool, id: JobId) -> Result<Option<JobSta
 }
 
 /// Reads a backlog from three columns.
-fn backlog(row: &Row, first: usize) -> Result<BacklogName, Error> {
+pub(super) fn backlog(row: &Row, first: usize) -> Result<BacklogName, Error> {
     Ok(BacklogName {
         queue: column(row, first)?,
         tenant: column::<&str>(row, first + 1)?.into(),
@@ -146,7 +146,7 @@ fn details(row: &Row, attempts: &mut HashMap<JobId, Vec<Attempt>>) -> Result<Job
 }
 
 /// Reads the attempt that goes on from four columns.
-fn running(row: &Row, first: usize) -> Result<Option<RunningAttempt>, Error> {
+pub(super) fn running(row: &Row, first: usize) -> Result<Option<RunningAttempt>, Error> {
     let Some(number) = column::<Option<i16>>(row, first)? else { return Ok(None) };
     Ok(Some(RunningAttempt {
         number: u16::try_from(number).unwrap_or(0),
@@ -156,17 +156,18 @@ fn running(row: &Row, first: usize) -> Result<Option<RunningAttempt>, Error> {
     }))
 }
 
-fn attempt(row: &Row) -> Result<Attempt, Error> {
-    let outcome: i16 = column(row, 6)?;
+/// Reads an attempt that has ended from seven columns.
+pub(super) fn attempt(row: &Row, first: usize) -> Result<Attempt, Error> {
+    let outcome: i16 = column(row, first + 5)?;
     Ok(Attempt {
-        number: small(row, 1)?,
-        generation: column(row, 2)?,
-        worker: column(row, 3)?,
-        started_at_ms: to_ms(column::<SystemTime>(row, 4)?),
-        ended_at_ms: to_ms(column::<SystemTime>(row, 5)?),
+        number: small(row, first)?,
+        generation: column(row, first + 1)?,
+        worker: column(row, first + 2)?,
+        started_at_ms: to_ms(column::<SystemTime>(row, first + 3)?),
+        ended_at_ms: to_ms(column::<SystemTime>(row, first + 4)?),
         outcome: AttemptOutcome::of_number(outcome)
             .ok_or_else(|| Error::Refused(format!("{outcome} is no outcome of an attempt")))?,
-        error: column(row, 7)?,
+        error: column(row, first + 6)?,
     })
 }
 
@@ -189,11 +190,11 @@ pub(super) async fn paused(database: &Pool, tenant: &TenantName) -> Result<Vec<S
     rows.iter().map(|row| column(row, 0)).collect()
 }
 
-fn state(row: &Row, position: usize) -> Result<JobState, Error> {
+pub(super) fn state(row: &Row, position: usize) -> Result<JobState, Error> {
     let number = column(row, position)?;
     JobState::of_number(number).ok_or_else(|| unknown_state(number))
 }
 
-fn small(row: &Row, position: usize) -> Result<u16, Error> {
+pub(super) fn small(row: &Row, position: usize) -> Result<u16, Error> {
     Ok(u16::try_from(column::<i16>(row, position)?).unwrap_or(0))
 }

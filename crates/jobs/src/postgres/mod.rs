@@ -8,6 +8,7 @@ mod enqueue;
 mod finish;
 mod inspect;
 mod locks;
+mod overview;
 mod schedules;
 mod upkeep;
 
@@ -20,9 +21,9 @@ use tokio_postgres::types::Type;
 
 use crate::schema::SCHEMA;
 use crate::{
-    Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DueSchedules, Ending, Enqueued, Error, Firing,
-    FoundJob, JobCount, JobDetails, JobFilter, JobId, JobStanding, JobState, JobStore, LostLock, Mark,
-    NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
+    Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
+    Error, Firing, FoundJob, JobCount, JobDetails, JobFilter, JobId, JobStanding, JobState, JobStore,
+    JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
 };
 
 pub use enqueue::EnqueueColumns;
@@ -138,6 +139,10 @@ impl JobStore for PostgresJobs {
         inspect::jobs(&self.database, ids).await
     }
 
+    async fn summaries(&self, ids: &[JobId]) -> Result<Vec<JobSummary>, Error> {
+        overview::summaries(&self.database, ids).await
+    }
+
     async fn standing(&self, id: JobId) -> Result<Option<JobStanding>, Error> {
         inspect::standing(&self.database, id).await
     }
@@ -148,6 +153,16 @@ impl JobStore for PostgresJobs {
 
     async fn counts(&self, tenant: Option<&TenantName>) -> Result<Vec<JobCount>, Error> {
         inspect::counts(&self.database, tenant).await
+    }
+
+    async fn done_lately(
+        &self,
+        tenant: &TenantName,
+        queues: &[String],
+        window: Duration,
+        at_most: u16,
+    ) -> Result<Vec<DoneLately>, Error> {
+        overview::done_lately(&self.database, tenant, queues, window, at_most).await
     }
 
     async fn pause(&self, tenant: &TenantName, queue: &str, paused: bool) -> Result<(), Error> {

@@ -123,12 +123,12 @@ pub(super) fn standing(connection: &Connection, id: JobId) -> Result<Option<JobS
 }
 
 /// Reads a column of milliseconds.
-fn delay(row: &Row<'_>, position: usize) -> Result<Duration, rusqlite::Error> {
+pub(super) fn delay(row: &Row<'_>, position: usize) -> Result<Duration, rusqlite::Error> {
     Ok(Duration::from_millis(u64::try_from(row.get::<_, i64>(position)?).unwrap_or(0)))
 }
 
 /// Reads the attempt that goes on from four columns.
-fn running(row: &Row<'_>, first: usize) -> Result<Option<RunningAttempt>, rusqlite::Error> {
+pub(super) fn running(row: &Row<'_>, first: usize) -> Result<Option<RunningAttempt>, rusqlite::Error> {
     let Some(number) = row.get(first)? else { return Ok(None) };
     Ok(Some(RunningAttempt {
         number,
@@ -139,7 +139,7 @@ fn running(row: &Row<'_>, first: usize) -> Result<Option<RunningAttempt>, rusqli
 }
 
 /// Reads an attempt; `None` if its outcome is unknown.
-fn attempt(row: &Row<'_>) -> Result<Option<Attempt>, rusqlite::Error> {
+pub(super) fn attempt(row: &Row<'_>) -> Result<Option<Attempt>, rusqlite::Error> {
     let Some(outcome) = AttemptOutcome::of_number(row.get(5)?) else { return Ok(None) };
     Ok(Some(Attempt {
         number: row.get(0)?,

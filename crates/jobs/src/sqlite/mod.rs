@@ -5,6 +5,7 @@ mod enqueue;
 mod finish;
 mod inspect;
 mod locks;
+mod overview;
 mod rows;
 mod schedules;
 mod upkeep;
@@ -18,9 +19,9 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DueSchedules, Ending, Enqueued, Error, Firing,
-    FoundJob, JobCount, JobDetails, JobFilter, JobId, JobStanding, JobState, JobStore, LostLock, Mark,
-    NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
+    Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
+    Error, Firing, FoundJob, JobCount, JobDetails, JobFilter, JobId, JobStanding, JobState, JobStore,
+    JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
 };
 
 use locks::Locks;
@@ -137,6 +138,11 @@ impl JobStore for SqliteJobs {
         self.database.read(move |connection| inspect::jobs(connection, &ids)).await
     }
 
+    async fn summaries(&self, ids: &[JobId]) -> Result<Vec<JobSummary>, Error> {
+        let ids = ids.to_vec();
+        self.database.read(move |connection| overview::summaries(connection, &ids)).await
+    }
+
     async fn standing(&self, id: JobId) -> Result<Option<JobStanding>, Error> {
         self.database.read(move |connection| inspect::standing(connection, id)).await
     }
@@ -149,6 +155,19 @@ impl JobStore for SqliteJobs {
     async fn counts(&self, tenant: Option<&TenantName>) -> Result<Vec<JobCount>, Error> {
         let tenant = tenant.cloned();
         self.database.read(move |connection| inspect::counts(connection, tenant.as_deref())).await
+    }
+
+    async fn done_lately(
+        &self,
+        tenant: &TenantName,
+        queues: &[String],
+        window: Duration,
+        at_most: u16,
+    ) -> Result<Vec<DoneLately>, Error> {
+        let (tenant, queues) = (tenant.clone(), queues.to_vec());
+        let lately =
+            move |connection: &_| overview::done_lately(connection, &tenant, &queues, window, at_most);
+        self.database.read(lately).await
     }
 
     async fn pause(&self, tenant: &TenantName, queue: &str, paused: bool) -> Result<(), Error> {

@@ -4,6 +4,7 @@ mod claims;
 mod endings;
 mod enqueueing;
 mod operating;
+mod overview;
 mod place;
 mod schedules;
 mod workers;
@@ -65,6 +66,9 @@ conformance! {
         a_waiting_job_is_discarded,
         a_cancelled_job_loses_its_lease,
         jobs_are_found_newest_first_by_queue_state_and_kind;
+    overview:
+        a_summary_shows_the_newest_attempt_and_reads_no_payload,
+        jobs_that_were_done_lately_are_counted_by_queue;
     schedules:
         a_schedule_is_kept_as_it_was_given,
         a_replaced_schedule_goes_on_where_it_was_unless_its_times_change,

@@ -141,6 +141,75 @@ fn all_jobs_that_match_are_acted_on() {
 }
 
 #[test]
+fn jobs_that_match_are_counted() {
+    everywhere(async |place| {
+        let ada = place.caller();
+        for number in 0..7 {
+            ada.add("mail", json!({"kind": if number < 4 { "a" } else { "b" }})).await;
+        }
+        ada.add("other", json!({"delay_seconds": 60})).await;
+        let one = place.caller_with(1, "jobs:other");
+        let count = async |caller: &Caller, query: &str| {
+            let counted = json_of(&caller.get(&format!("/v1/jobs/count?{query}")).await, 200);
+            assert_eq!(counted["more"], false, "{counted}");
+            counted["count"].clone()
+        };
+        for (query, expected) in [
+            ("", 8),
+            ("queue=mail", 7),
+            ("queue=mail&state=ready", 7),
+            ("queue=mail&state=failed", 0),
+            ("queue=mail&state=ready&kind=a", 4),
+            ("kind=b", 3),
+            ("state=scheduled", 1),
+            ("queue=none", 0),
+        ] {
+            assert_eq!(count(&ada, query).await, expected, "{query}");
+        }
+        assert_eq!(count(&one, "").await, 1, "what the token covers");
+        assert_eq!(count(&place.stranger(), "").await, 0);
+        refused(&one.get("/v1/jobs/count?queue=mail").await, 403, "forbidden");
+        refused(&place.caller_with(0, "operate").get("/v1/jobs/count").await, 403, "forbidden");
+        for query in ["state=lost", "queue=a%20b", "kind=.."] {
+            refused(&ada.get(&format!("/v1/jobs/count?{query}")).await, 400, "bad_request");
+        }
+    });
+}
+
+#[test]
+fn a_brief_list_leaves_out_payloads_results_and_older_attempts() {
+    everywhere(async |place| {
+        let ada = place.caller();
+        let id = ada.add("mail", json!({"payload": "x".repeat(250 << 10), "backoff_seconds": 0})).await;
+        for error in ["first", "second"] {
+            let taken = ada.take_one("mail").await;
+            json_of(&ada.report(&taken, "fail", json!({"error": error})).await, 200);
+        }
+        let taken = ada.take_one("mail").await;
+        json_of(&ada.report(&taken, "done", json!({"result": [1]})).await, 200);
+        let whole = ada.job(&id).await;
+        assert_eq!((&whole["attempts_max"], &whole["backoff_seconds"]), (&json!(3), &json!(0.0)));
+        assert_eq!(whole["attempts"].as_array().unwrap().len(), 3, "{whole}");
+        assert!(whole["created_at"].is_string() && whole["ended_at"].is_string());
+        for _ in 0..5 {
+            ada.add("mail", json!({"payload": "x".repeat(250 << 10)})).await;
+        }
+        let page = json_of(&ada.get("/v1/jobs?brief=true").await, 200);
+        let jobs = page["jobs"].as_array().unwrap();
+        assert_eq!((jobs.len(), &page["next"]), (6, &Value::Null), "it does not end early");
+        let mut expected = whole;
+        let fields = expected.as_object_mut().unwrap();
+        fields.remove("payload");
+        fields.remove("result");
+        fields["attempts"].as_array_mut().unwrap().drain(..2);
+        assert_eq!(jobs[5], expected);
+        let query = "queue=mail&brief=true&limit=4";
+        assert_eq!(ada.list(query).await.len(), 6);
+        refused(&ada.get("/v1/jobs?brief=perhaps").await, 400, "bad_request");
+    });
+}
+
+#[test]
 fn queues_are_shown_with_their_numbers() {
     everywhere(async |place| {
         let ada = place.caller();
@@ -157,10 +226,13 @@ fn queues_are_shown_with_their_numbers() {
         let mut list = json_of(&other.get("/v1/queues").await, 200);
         let oldest = list["queues"][0]["oldest_ready_seconds"].take();
         assert!(oldest.as_f64().is_some_and(|oldest| oldest >= 0.0), "{oldest}");
+        // One job in a minute.
+        assert_eq!(list["queues"][0]["done_per_second"].take(), 0.017);
+        list["queues"][1]["done_per_second"].take();
         let queue = |name: &str, paused: bool, numbers: [u32; 5]| {
             json!({
                 "queue": name, "paused": paused, "scheduled": numbers[0], "ready": numbers[1], "running": numbers[2],
-                "done": numbers[3], "failed": numbers[4], "oldest_ready_seconds": null,
+                "done": numbers[3], "failed": numbers[4], "cancelled": 0, "done_per_second": null, "oldest_ready_seconds": null,
             })
         };
         assert_eq!(

@@ -216,6 +216,58 @@ fn a_webhook_is_shown_changed_paused_resumed_and_its_events_sent_again() {
 }
 
 #[test]
+fn a_test_is_sent_to_one_webhook_and_its_answer_is_shown() {
+    everywhere(async |place| {
+        let answer = Answer::Json(json!({"thanks": "<b>"}));
+        let (backend, app) = (Backend::answering(answer).await.unwrap(), place.application(0));
+        let tested = add(place, &backend, json!({"events": ["conversation.deleted"]})).await;
+        let other = add(place, &backend, json!({})).await;
+        let shown = json_of(&app.get(&path(&tested)).await, 200);
+        assert_eq!((&shown["waiting"], &shown["recent"]), (&json!(0), &json!([])));
+
+        let test = json_of(&app.post(&format!("{}/test", path(&tested)), &json!({})).await, 202);
+        let received = backend.wait_for(SOON, 1).await.unwrap().remove(0);
+        assert_eq!(received.signed[0], test["delivery"].as_str().unwrap());
+        assert_eq!(received.body["type"], "webhook.test");
+        assert_eq!(received.body["data"], json!({"webhook": tested["webhook"]}));
+
+        let delivery = format!("{}/deliveries/{}", path(&tested), received.signed[0]);
+        wait::until_true(SOON, "its end", async || {
+            Ok(json_of(&app.get(&delivery).await, 200)["state"] == "delivered")
+        })
+        .await
+        .unwrap();
+        let delivery = json_of(&app.get(&delivery).await, 200);
+        assert_eq!((&delivery["status"], &delivery["attempts"]), (&json!(200), &json!(1)));
+        assert_eq!(
+            (&delivery["answer"], &delivery["body"]),
+            (&json!("{\"thanks\":\"<b>\"}"), &received.body)
+        );
+        let list = json_of(&place.application(1).get("/v1/webhooks").await, 200);
+        let recent = |at: usize| list["webhooks"][at]["recent"].as_array().unwrap().clone();
+        assert_eq!(recent(0).len(), 1, "{list}");
+        let newest = recent(0).remove(0);
+        for (field, expected) in
+            [("delivery", &test["delivery"]), ("state", &json!("delivered")), ("status", &json!(200))]
+        {
+            assert_eq!(&newest[field], expected, "{newest}");
+        }
+        assert!(recent(1).is_empty(), "the other one heard nothing: {list}");
+        assert_eq!(backend.requests().len(), 1);
+
+        json_of(&app.patch(&path(&tested), &json!({"paused": true})).await, 200);
+        refused(&app.post(&format!("{}/test", path(&tested)), &json!({})).await, 409, "conflict");
+        let stranger = place.stranger("root", "admin");
+        refused(&stranger.post(&format!("{}/test", path(&other)), &json!({})).await, 404, "not_found");
+        let deliveries = format!("{}/deliveries", path(&tested));
+        let id = received.signed[0].as_str();
+        refused(&stranger.get(&format!("{deliveries}/{id}")).await, 404, "not_found");
+        refused(&app.get(&format!("{}/deliveries/{id}", path(&other))).await, 404, "not_found");
+        refused(&app.get(&format!("{deliveries}/x")).await, 404, "not_found");
+    });
+}
+
+#[test]
 fn a_backend_that_answers_gone_loses_its_webhook() {
     everywhere(async |place| {
         let backend = Backend::answering(Answer::Status(410)).await.unwrap();

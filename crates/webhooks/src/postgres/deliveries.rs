@@ -25,6 +25,10 @@ const RECORDED: &str = "
     SELECT d.webhook, d.event, w.paused FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY e (id, tenant, place)
     JOIN webhooks w ON w.tenant = e.tenant JOIN webhook_deliveries d ON d.webhook = w.id AND d.event = e.id
     WHERE d.state = 0 ORDER BY e.place, w.id";
+const RECORD_FOR: &str = "
+    INSERT INTO webhook_deliveries (webhook, event, type, order_key, body)
+    SELECT w.id, $3, $4, $5, $6 FROM webhooks w WHERE w.tenant = $1 AND w.id = $2
+    ON CONFLICT (webhook, event) DO UPDATE SET type = excluded.type RETURNING event";
 /// The columns that [`status`] reads.
 macro_rules! status_and {
     ($rest:literal) => {
@@ -124,6 +128,14 @@ pub(super) async fn record(database: &Pool, events: &[NewEvent]) -> Result<Vec<R
         })
     };
     answers.last().map_or(&[][..], Vec::as_slice).iter().map(recorded).collect()
+}
+
+pub(super) async fn record_for(database: &Pool, webhook: WebhookId, event: &NewEvent) -> Result<bool, Error> {
+    let (tenant, kind, body) = (&*event.tenant, event.kind.as_str(), event.body());
+    let [tenant, webhook, id] = names(&tenant, &webhook, &event.id);
+    let parameters: [Parameter<'_>; 6] =
+        [tenant, webhook, id, (&kind, Type::TEXT), (&event.order_key, Type::TEXT), (&body, Type::TEXT)];
+    Ok(!database.write(RECORD_FOR, &parameters).await?.is_empty())
 }
 
 pub(super) async fn delivery(

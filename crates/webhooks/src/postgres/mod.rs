@@ -1,5 +1,6 @@
 //! Webhooks in PostgreSQL, 15 or newer, for any number of nodes.
 
+mod activity;
 mod claim;
 mod deliveries;
 mod hooks;
@@ -16,7 +17,7 @@ use crate::schema::SCHEMA;
 use crate::{
     AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
     Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
-    WebhookChange, WebhookId, WebhookStore,
+    WebhookActivity, WebhookChange, WebhookId, WebhookStore,
 };
 
 /// Webhooks in PostgreSQL.
@@ -101,6 +102,19 @@ impl WebhookStore for PostgresWebhooks {
 
     async fn record(&self, events: &[NewEvent]) -> Result<Vec<Recorded>, Error> {
         deliveries::record(&self.database, events).await
+    }
+
+    async fn record_for(&self, webhook: WebhookId, event: &NewEvent) -> Result<bool, Error> {
+        deliveries::record_for(&self.database, webhook, event).await
+    }
+
+    async fn activity(
+        &self,
+        tenant: &TenantName,
+        webhooks: &[WebhookId],
+        attempts: u16,
+    ) -> Result<Vec<WebhookActivity>, Error> {
+        activity::activity(&self.database, tenant, webhooks, attempts).await
     }
 
     async fn delivery(

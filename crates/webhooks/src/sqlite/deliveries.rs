@@ -21,6 +21,10 @@ const RECORD: &str = "
 const RECORDED: &str = "
     SELECT d.webhook, w.paused FROM webhooks w JOIN webhook_deliveries d ON d.webhook = w.id AND d.event = ?1
     WHERE w.tenant = ?2 AND d.state = 0 ORDER BY w.id";
+const RECORD_FOR: &str = "
+    INSERT INTO webhook_deliveries (webhook, event, type, order_key, body, recorded_at_ms, due_at_ms)
+    SELECT id, ?3, ?4, ?5, ?6, ?7, ?7 FROM webhooks WHERE tenant = ?1 AND id = ?2
+    ON CONFLICT (webhook, event) DO UPDATE SET type = excluded.type";
 /// The columns that [`status`] reads.
 macro_rules! status_and {
     ($rest:literal) => {
@@ -91,6 +95,25 @@ pub(super) fn record(connection: &Connection, events: &[NewEvent]) -> Result<Vec
         }
     }
     Ok(waiting)
+}
+
+pub(super) fn record_for(
+    connection: &Connection,
+    webhook: WebhookId,
+    event: &NewEvent,
+) -> Result<bool, Error> {
+    let (kind, key) = (event.kind.as_str(), &event.order_key);
+    let names = (&*event.tenant, blob(webhook.0), blob(event.id.0));
+    let recorded = connection.prepare_cached(RECORD_FOR)?.execute(params![
+        names.0,
+        names.1,
+        names.2,
+        kind,
+        key,
+        event.body(),
+        now_ms()
+    ])?;
+    Ok(recorded > 0)
 }
 
 pub(super) fn delivery(

@@ -1,5 +1,6 @@
 //! Webhooks in SQLite, for a single node.
 
+mod activity;
 mod claim;
 mod deliveries;
 mod hooks;
@@ -17,7 +18,7 @@ use crate::schema::SCHEMA;
 use crate::{
     AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
     Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
-    WebhookChange, WebhookId, WebhookStore,
+    WebhookActivity, WebhookChange, WebhookId, WebhookStore,
 };
 
 /// Webhooks in an SQLite file.
@@ -122,6 +123,23 @@ impl WebhookStore for SqliteWebhooks {
     async fn record(&self, events: &[NewEvent]) -> Result<Vec<Recorded>, Error> {
         let events = events.to_vec();
         self.database.write(move |connection| deliveries::record(connection, &events)).await
+    }
+
+    async fn record_for(&self, webhook: WebhookId, event: &NewEvent) -> Result<bool, Error> {
+        let event = event.clone();
+        self.database.write(move |connection| deliveries::record_for(connection, webhook, &event)).await
+    }
+
+    async fn activity(
+        &self,
+        tenant: &TenantName,
+        webhooks: &[WebhookId],
+        attempts: u16,
+    ) -> Result<Vec<WebhookActivity>, Error> {
+        let (tenant, webhooks) = (tenant.clone(), webhooks.to_vec());
+        self.database
+            .read(move |connection| activity::activity(connection, &tenant, &webhooks, attempts))
+            .await
     }
 
     async fn delivery(

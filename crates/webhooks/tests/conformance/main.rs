@@ -1,5 +1,6 @@
 //! One suite for all stores of webhooks: each case runs against PostgreSQL, PostgreSQL behind PgBouncer (transaction mode), and SQLite.
 
+mod activity;
 mod deliveries;
 mod hooks;
 mod place;
@@ -51,6 +52,9 @@ conformance! {
         a_claim_keeps_the_order_where_it_is_wanted,
         a_delivery_is_sent_again,
         trimming_keeps_the_newest;
+    activity:
+        the_newest_attempts_and_what_waits_are_shown,
+        a_test_goes_to_one_webhook_whatever_it_wants;
     hooks:
         a_hook_is_kept_as_it_was_given,
         a_hook_that_is_changed_keeps_its_secret,

@@ -8,7 +8,10 @@ use starling_job_service::jobs::{
     Backoff, ClaimedJob, Enqueued, INTERNAL_QUEUES, InvalidJob, JobDetails, JobFilter, JobId, JobStanding,
     JobState, KeyHeld, NewJob, PAYLOAD_BYTES_MAX, UniqueKey, is_internal,
 };
-use starling_job_service::{Action, Failed, JobPage, JobService, Lease, NotDone, QueueState, Reported, Take};
+use starling_job_service::{
+    Action, Failed, JobPage, JobService, JobSummaryPage, JobsCounted, Lease, NotDone, QueueState, Reported,
+    Take,
+};
 use starling_wire::protocol::{ErrorCode, Timestamp};
 
 use crate::hub::Hub;
@@ -196,6 +199,36 @@ impl Hub {
         matching: JobsMatching,
     ) -> Result<JobPage, CommandError> {
         let jobs = self.job_service()?;
+        Ok(jobs.list(&self.filter_of(identity, matching).await?).await?)
+    }
+
+    /// Lists jobs without their payloads, results and older attempts, newest first.
+    pub async fn list_job_summaries(
+        &self,
+        identity: &Identity,
+        matching: JobsMatching,
+    ) -> Result<JobSummaryPage, CommandError> {
+        let jobs = self.job_service()?;
+        Ok(jobs.summaries(&self.filter_of(identity, matching).await?).await?)
+    }
+
+    /// Counts jobs.
+    pub async fn count_jobs(
+        &self,
+        identity: &Identity,
+        matching: JobsMatching,
+    ) -> Result<JobsCounted, CommandError> {
+        let jobs = self.job_service()?;
+        Ok(jobs.count_matching(self.filter_of(identity, matching).await?).await?)
+    }
+
+    /// Returns the filter that finds what is meant, among the queues that the token covers.
+    async fn filter_of(
+        &self,
+        identity: &Identity,
+        matching: JobsMatching,
+    ) -> Result<JobFilter, CommandError> {
+        let jobs = self.job_service()?;
         let JobsMatching { queue, state, kind, before, limit } = matching;
         let queues = match queue {
             Some(queue) => {
@@ -210,7 +243,7 @@ impl Hub {
             }
         };
         let tenant = identity.tenant.clone();
-        Ok(jobs.list(&JobFilter { tenant, queues, state, kind, before, limit }).await?)
+        Ok(JobFilter { tenant, queues, state, kind, before, limit })
     }
 
     /// Retries, cancels or discards a job. Returns the state that it has now; of a discarded one, the state that it had.

@@ -3,14 +3,14 @@
 use starling_auth::Identity;
 use starling_webhook_service::WEBHOOKS_MAX;
 use starling_webhook_service::webhooks::{
-    DeliveryStatus, Endpoint, EventId, Events, Rotated, SECRETS_MAX, Secret, Webhook, WebhookChange,
-    WebhookId,
+    DeliveryDetails, DeliveryStatus, Endpoint, EventId, Events, Rotated, SECRETS_MAX, Secret, Webhook,
+    WebhookActivity, WebhookChange, WebhookId,
 };
-use starling_wire::protocol::ErrorCode;
+use starling_wire::protocol::{ErrorCode, Timestamp};
 
 use super::hooks::bad_url;
-use crate::CommandError;
 use crate::hub::Hub;
+use crate::{CommandError, clock};
 
 /// What is given of a webhook. `None`: its default, or what it was.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +58,25 @@ impl Hub {
         found.ok_or_else(no_such_webhook)
     }
 
+    /// Returns what goes on at these webhooks of the tenant, in their order.
+    pub async fn webhook_activity(
+        &self,
+        identity: &Identity,
+        webhooks: &[WebhookId],
+    ) -> Result<Vec<WebhookActivity>, CommandError> {
+        Ok(self.webhook_service(identity)?.activity(&identity.tenant, webhooks).await?)
+    }
+
+    /// Sends a test event to a webhook, and to no other. Returns the event.
+    pub async fn test_webhook(&self, identity: &Identity, id: WebhookId) -> Result<EventId, CommandError> {
+        let webhooks = self.webhook_service(identity)?;
+        if self.webhook(identity, id).await?.paused {
+            return Err(CommandError::conflict("the webhook is paused; resume it first"));
+        }
+        let event = webhooks.test(&identity.tenant, id, Timestamp(clock::now_ms())).await?;
+        event.ok_or_else(no_such_webhook)
+    }
+
     /// Changes a webhook.
     pub async fn change_webhook(
         &self,
@@ -103,6 +122,17 @@ impl Hub {
         Ok(webhooks.deliveries(&identity.tenant, id, before, limit).await?)
     }
 
+    /// Returns a delivery with what is sent.
+    pub async fn delivery(
+        &self,
+        identity: &Identity,
+        id: WebhookId,
+        event: EventId,
+    ) -> Result<DeliveryDetails, CommandError> {
+        let found = self.webhook_service(identity)?.delivery(&identity.tenant, id, event).await?;
+        found.ok_or_else(no_such_delivery)
+    }
+
     /// Sends an event again.
     pub async fn resend(
         &self,
@@ -113,7 +143,7 @@ impl Hub {
         if self.webhook_service(identity)?.resend(&identity.tenant, id, event).await? {
             return Ok(());
         }
-        Err(CommandError::new(ErrorCode::NotFound, "no such delivery"))
+        Err(no_such_delivery())
     }
 
     fn checked(&self, identity: &Identity, request: WebhookRequest) -> Result<WebhookChange, CommandError> {
@@ -130,6 +160,10 @@ impl Hub {
         });
         Ok(WebhookChange { endpoint: endpoint.transpose()?, events: events.transpose()?, ordered, paused })
     }
+}
+
+fn no_such_delivery() -> CommandError {
+    CommandError::new(ErrorCode::NotFound, "no such delivery")
 }
 
 fn no_such_webhook() -> CommandError {
