@@ -136,6 +136,13 @@ export class Person {
     });
   }
 
+  /** Visible elements that reach beyond the right edge of the window. */
+  overflowing() {
+    return this.page.evaluate(() => [...document.querySelectorAll("body *")]
+      .filter((node) => node.checkVisibility() && !node.closest(".hidden, .pill, pre, svg") && getComputedStyle(node).position !== "absolute")
+      .filter((node) => node.getBoundingClientRect().right > innerWidth + 0.5).map((node) => node.outerHTML.slice(0, 120)));
+  }
+
   async close() {
     await this.page.context().close();
   }

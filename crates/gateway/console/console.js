@@ -6,13 +6,20 @@ import { Chat } from "./chat.js";
 import { showConnection } from "./connection.js";
 import { forgetToken, keepToken, keptNodes, linkFor, readClaims, takeToken } from "./credentials.js";
 import { announce, byId, openDialog } from "./element.js";
+import { showJob } from "./job.js";
+import { showJobs } from "./jobs.js";
 import { showNodes } from "./nodes.js";
 import { initials, showPeople } from "./people.js";
+import { showQueues } from "./queues.js";
 import { showRooms } from "./rooms.js";
 import { Router } from "./router.js";
 import { showThread } from "./thread.js";
+import { showWebhook } from "./webhook.js";
+import { showWebhooks } from "./webhooks.js";
 
-const VIEWS = ["chat", "nodes", "sign-in"];
+const VIEWS = ["chat", "nodes", "queues", "jobs", "job", "webhooks", "webhook", "sign-in"];
+/** The tabs, and the views that belong to each. */
+const TABS = { chat: ["chat"], nodes: ["nodes"], queues: ["queues"], jobs: ["jobs", "job"], webhooks: ["webhooks", "webhook"] };
 
 function start() {
   byId("theme").onclick = switchTheme;
@@ -33,6 +40,11 @@ function run(token) {
   const chat = new Chat(client);
   const router = new Router((route) => show(route));
   const nodes = showNodes(api, chat, client);
+  const queues = showQueues(api, client);
+  const jobs = showJobs(api, client, router);
+  const job = showJob(api, client, router);
+  const webhooks = showWebhooks(api, client);
+  const webhook = showWebhook(api, client, router);
   showConnection(client, chat);
   showRooms(chat, router);
   showThread(chat, client, router);
@@ -40,9 +52,18 @@ function run(token) {
   showMe(readClaims(token)?.sub);
 
   let ready = false; // the conversations are known
-  const show = ({ view, room }) => {
+  let shown = {}; // the route before
+  const show = ({ view, room, id, filter }) => {
+    const { id: closed } = shown;
+    shown = { view, id };
     showView(view);
     nodes.watch(view === "nodes");
+    queues.watch(view === "queues");
+    jobs.watch(view === "jobs" ? filter : null);
+    job.watch(view === "job" ? id : null);
+    webhooks.watch(view === "webhooks");
+    webhook.watch(view === "webhook" ? id : null);
+    if (closed && (view === "jobs" || view === "webhooks")) focusEntry(closed);
     if (view !== "chat" || !ready) return;
     if (room === null) chat.closeRoom();
     else if (chat.open?.name !== room) openRoom(room);
@@ -54,7 +75,19 @@ function run(token) {
     });
   chat.on("open", () => chat.open === null && ready && router.roomIsGone());
   byId("tab-chat").onclick = () => router.openChat();
-  byId("tab-nodes").onclick = () => router.openNodes();
+  byId("tab-jobs").onclick = () => router.openJobs();
+  for (const view of ["nodes", "queues", "webhooks"]) byId(`tab-${view}`).onclick = () => router.openView(view);
+  document.addEventListener("keydown", (event) => {
+    const { view } = document.body.dataset;
+    if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    if (view === "job" || view === "webhook") router.closeDetails();
+  });
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#/"]');
+    if (!link || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    router.follow(link.getAttribute("href"));
+  });
   router.apply();
 
   client.on("error", (error) => {
@@ -111,8 +144,14 @@ function showMe(user) {
 
 function showView(name) {
   for (const view of VIEWS) byId(`view-${view}`).hidden = view !== name;
-  for (const tab of ["chat", "nodes"]) byId(`tab-${tab}`).setAttribute("aria-pressed", String(tab === name));
+  for (const [tab, views] of Object.entries(TABS)) byId(`tab-${tab}`).setAttribute("aria-pressed", String(views.includes(name)));
   document.body.dataset.view = name;
+}
+
+/** Returns the focus to the entry of a list that was open. */
+function focusEntry(id) {
+  const name = CSS.escape(id);
+  document.querySelector(`[data-job="${name}"] a, [data-webhook="${name}"] h3 a`)?.focus({ preventScroll: true });
 }
 
 function askForToken(why) {

@@ -1,5 +1,6 @@
 /** The members of the open conversation: who is online, how far each has read, and the actions on members and the conversation. */
-import { byId, element, openDialog } from "./element.js";
+import { confirm, openForm } from "./dialogs.js";
+import { byId, element } from "./element.js";
 import { ago } from "./time.js";
 
 const LAST_SEEN_REDRAW_MS = 30_000;
@@ -137,31 +138,4 @@ function remove(chat, router) {
       router.roomIsGone();
     },
   });
-}
-
-function confirm({ title, text, action, run }) {
-  byId("confirm-title").textContent = title;
-  byId("confirm-text").textContent = text;
-  byId("confirm-do").textContent = action;
-  openForm(byId("confirm-dialog"), run);
-}
-
-/** Opens a dialog whose form calls `run`. If that fails, the dialog stays open and shows the error. */
-function openForm(dialog, run) {
-  openDialog(dialog);
-  const form = dialog.querySelector("form");
-  const submit = form.querySelector('[type="submit"]');
-  submit.disabled = false;
-  form.onsubmit = async (event) => {
-    event.preventDefault();
-    submit.disabled = true;
-    try {
-      await run();
-      dialog.close();
-    } catch (error) {
-      dialog.querySelector(".error").textContent = error.message;
-    } finally {
-      submit.disabled = false;
-    }
-  };
 }

@@ -245,7 +245,7 @@ class Thread {
   }
 
   #onEscape(event) {
-    if (document.querySelector("dialog[open]") || !this.#chat.open || event.defaultPrevented) return;
+    if (document.querySelector("dialog[open]") || document.body.dataset.view !== "chat" || !this.#chat.open || event.defaultPrevented) return;
     if (document.body.classList.contains("people-shown")) byId("show-people").click();
     else this.#router.closeRoom();
   }
