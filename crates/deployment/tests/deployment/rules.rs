@@ -9,7 +9,7 @@ use starling_deployment::{repository, run};
 
 use crate::expressions::{self, rules};
 
-const TESTS: &str = "deploy/prometheus/tests/alerts.yaml";
+const TESTS: &str = "deploy/prometheus/tests";
 const ALERTMANAGER: &str = "deploy/alertmanager/alertmanager.yml";
 
 #[test]
@@ -23,14 +23,23 @@ fn prometheus_accepts_the_rules_and_each_alert_fires_stays_silent_and_resolves()
             "helm/starling/files/rules/recording.yaml",
         ],
     )?;
-    run("promtool", ["test", "rules", TESTS]).map(drop)
+    let mut command = vec!["test".to_owned(), "rules".to_owned()];
+    for path in expressions::files(TESTS, "yaml")? {
+        command.push(path.into_os_string().into_string().ok().context("a path in UTF-8")?);
+    }
+    ensure!(command.len() > 4, "only {} files of tests were found", command.len() - 2);
+    run("promtool", command.iter().map(String::as_str)).map(drop)
 }
 
 #[test]
 fn every_alert_has_a_test_in_which_it_is_silent_fires_and_is_silent_again() -> Result<()> {
-    let tests: Value = serde_yaml_ng::from_str(&fs::read_to_string(repository(TESTS))?)?;
-    let mut of_alert = std::collections::BTreeMap::<&str, Vec<bool>>::new();
-    for test in tests["tests"].as_array().context("tests")? {
+    let mut of_alert = std::collections::BTreeMap::<String, Vec<bool>>::new();
+    let mut tests_of_all = Vec::new();
+    for path in expressions::files(TESTS, "yaml")? {
+        let file: Value = serde_yaml_ng::from_str(&fs::read_to_string(path)?)?;
+        tests_of_all.extend(file["tests"].as_array().context("tests")?.iter().cloned());
+    }
+    for test in &tests_of_all {
         let mut looks = Vec::new();
         for look in test["alert_rule_test"].as_array().context("alert_rule_test")? {
             let fires = look["exp_alerts"].as_array().is_some_and(|alerts| !alerts.is_empty());
@@ -42,11 +51,11 @@ fn every_alert_has_a_test_in_which_it_is_silent_fires_and_is_silent_again() -> R
         }
         looks.sort_unstable();
         for (_, name, fires) in looks {
-            of_alert.entry(name).or_default().push(fires);
+            of_alert.entry(name.to_owned()).or_default().push(fires);
         }
     }
     for name in alerts()? {
-        let looks = of_alert.get(name.as_str()).with_context(|| format!("{name} has no test"))?;
+        let looks = of_alert.get(&name).with_context(|| format!("{name} has no test"))?;
         ensure!(
             looks.windows(3).any(|looks| looks == [false, true, false]),
             "{name} is not seen silent, firing and silent again: {looks:?}"
