@@ -11,6 +11,7 @@
 
 mod act;
 mod config;
+mod gauges;
 mod lease;
 mod metrics;
 mod overview;

@@ -3,12 +3,13 @@
 use std::sync::LazyLock;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use starling_jobs::JobState;
+use starling_jobs::{JobState, Missed};
 
 /// The metrics of jobs.
 pub(crate) struct JobMetrics {
     pub enqueued: Counter,
     pub fired: Counter,
+    pub missed: [Counter; Missed::ALL.len()],
     pub taken: Counter,
     pub done: Counter,
     pub retried: Counter,
@@ -23,17 +24,30 @@ pub(crate) struct JobMetrics {
     pub locked: Gauge,
     pub killed: Counter,
     pub silent: Counter,
-    pub oldest_ready_seconds: Gauge,
+    pub internal: WaitingMetrics,
+    pub outside: WaitingMetrics,
     states: [Gauge; JobState::ALL.len()],
+}
+
+/// What waits in the queues of one sort.
+pub(crate) struct WaitingMetrics {
+    pub oldest_ready_seconds: Gauge,
+    pub without_worker: Gauge,
 }
 
 /// Registers the metrics.
 pub(crate) static METRICS: LazyLock<JobMetrics> = LazyLock::new(|| {
     let attempts = |outcome: &'static str| counter!("starling_job_attempts_total", "outcome" => outcome);
     let dead = |noticed: &'static str| counter!("starling_job_workers_dead_total", "noticed" => noticed);
+    let missed = |policy: &'static str| counter!("starling_schedules_missed_total", "policy" => policy);
+    let waiting = |queues: &'static str| WaitingMetrics {
+        oldest_ready_seconds: gauge!("starling_jobs_oldest_ready_seconds", "queues" => queues),
+        without_worker: gauge!("starling_job_queues_without_worker", "queues" => queues),
+    };
     JobMetrics {
         enqueued: counter!("starling_jobs_enqueued_total"),
         fired: counter!("starling_schedules_fired_total"),
+        missed: Missed::ALL.map(|policy| missed(policy.as_str())),
         taken: counter!("starling_jobs_taken_total"),
         done: attempts("done"),
         retried: attempts("retried"),
@@ -48,7 +62,8 @@ pub(crate) static METRICS: LazyLock<JobMetrics> = LazyLock::new(|| {
         locked: gauge!("starling_job_worker_locked"),
         killed: dead("lock"),
         silent: dead("beats"),
-        oldest_ready_seconds: gauge!("starling_jobs_oldest_ready_seconds"),
+        internal: waiting("internal"),
+        outside: waiting("outside"),
         states: JobState::ALL.map(|state| gauge!("starling_jobs", "state" => state.as_str())),
     }
 });

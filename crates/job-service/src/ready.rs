@@ -13,6 +13,14 @@ use crate::service::now_ms;
 /// The most backlogs that one look asks about.
 const LOOK_MAX: usize = 256;
 
+/// A queue of a tenant that has ready jobs.
+pub(crate) struct ReadySince {
+    pub tenant: TenantName,
+    pub queue: String,
+    /// Since when its first job has been ready, Unix milliseconds.
+    pub since_ms: i64,
+}
+
 /// The backlogs with jobs, as far as this node knows.
 pub(crate) struct Ready {
     store: Arc<dyn JobStore>,
@@ -103,9 +111,9 @@ impl Ready {
         self.backlogs.lock().has_any(wanted)
     }
 
-    /// Asks which of the known backlogs of a tenant (`None`: of all tenants) are empty by now, and forgets those. Returns since when the first
-    /// job of each queue has been ready, Unix milliseconds.
-    pub async fn look(&self, tenant: Option<&TenantName>) -> Result<Vec<(String, i64)>, Error> {
+    /// Asks which of the known backlogs of a tenant (`None`: of all tenants) are empty by now, and forgets those. If there are many, it asks
+    /// about those that have waited longest. Returns the queues that have jobs.
+    pub async fn look(&self, tenant: Option<&TenantName>) -> Result<Vec<ReadySince>, Error> {
         let _claiming = self.mark.read().await;
         let wanted = |_: &str, of: &TenantName| tenant.is_none_or(|tenant| of == tenant);
         let look = self.backlogs.lock().look(LOOK_MAX, wanted);
@@ -120,6 +128,11 @@ impl Ready {
         }
         let backlogs = self.backlogs.lock();
         let since = backlogs.ready_since().filter(|(_, of, _)| tenant.is_none_or(|tenant| *of == tenant));
-        Ok(since.map(|(queue, _, since_ms)| (queue.to_owned(), since_ms)).collect())
+        let ready = since.map(|(queue, tenant, since_ms)| ReadySince {
+            tenant: tenant.clone(),
+            queue: queue.to_owned(),
+            since_ms,
+        });
+        Ok(ready.collect())
     }
 }

@@ -1,6 +1,6 @@
 //! Schedules: keeping them, and adding their jobs when their moments come.
 
-use starling_jobs::{Error, Firing, PutSchedule, Revision, Schedule};
+use starling_jobs::{Error, Firing, Missed, PutSchedule, Revision, Schedule};
 use starling_model::TenantName;
 
 use crate::JobService;
@@ -58,12 +58,15 @@ impl JobService {
         loop {
             let due = self.store.due_schedules(FIRE_MAX).await?;
             let count = due.schedules.len();
+            let missed = due.schedules.iter().filter(|schedule| schedule.is_missed(due.now_ms));
+            let missed: Vec<Missed> = missed.map(|schedule| schedule.times.missed).collect();
             let firings: Vec<Firing> =
                 due.schedules.into_iter().map(|schedule| schedule.firing(due.now_ms)).collect();
             if !firings.is_empty() {
                 let added = self.store.fire(&firings).await?;
                 METRICS.enqueued.increment(added.len() as u64);
                 METRICS.fired.increment(added.len() as u64);
+                missed.into_iter().for_each(|policy| METRICS.missed[policy as usize].increment(1));
                 if !added.is_empty() {
                     self.note_ready();
                 }

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::metrics::METRICS;
-use crate::ready::Ready;
+use crate::ready::{Ready, ReadySince};
 use crate::take::seconds;
 use crate::waiters::Waiters;
 use crate::worker::NodeWorker;
@@ -82,7 +82,7 @@ impl JobService {
     pub fn new(parts: JobServiceParts) -> Arc<Self> {
         let JobServiceParts { store, settings, worker, runtime } = parts;
         // The series are there from the start.
-        METRICS.oldest_ready_seconds.set(0.0);
+        METRICS.internal.oldest_ready_seconds.set(0.0);
         Arc::new(Self {
             ready: Ready::new(store.clone()),
             store,
@@ -193,7 +193,7 @@ impl JobService {
         }
         self.ready.refresh().await?;
         let now_ms = now_ms();
-        for (queue, since_ms) in self.ready.look(Some(tenant)).await? {
+        for ReadySince { queue, since_ms, .. } in self.ready.look(Some(tenant)).await? {
             let waited = seconds(now_ms.saturating_sub(since_ms));
             queues.entry(queue).or_default().oldest_ready_seconds = Some(waited);
         }

@@ -7,9 +7,9 @@ use starling_jobs::{Error, JobState, Mark};
 use tokio::time::{Instant, sleep};
 
 use crate::JobService;
+use crate::gauges::AllQueues;
 use crate::metrics::METRICS;
 use crate::service::now_ms;
-use crate::take::seconds;
 use crate::vigil::Vigil;
 
 /// How often a node looks for ready jobs of which no notice told it, on average.
@@ -122,21 +122,25 @@ impl JobService {
 
     /// Adds up the numbers of jobs, shows them in the metrics, and removes old jobs that have ended. Never returns.
     pub async fn keep_counts_forever(self: Arc<Self>) {
-        let mut mark = Mark::default();
+        let (mut mark, mut shown) = (Mark::default(), AllQueues::default());
         loop {
             sleep(about(COUNT_EVERY)).await;
-            if let Err(error) = self.keep_counts(&mut mark).await {
+            if let Err(error) = self.keep_counts(&mut mark, &mut shown).await {
                 tracing::debug!(%error, "the numbers of jobs could not be added up");
                 mark = Mark::default();
             }
         }
     }
 
-    async fn keep_counts(&self, mark: &mut Mark) -> Result<(), Error> {
+    async fn keep_counts(&self, mark: &mut Mark, shown: &mut AllQueues) -> Result<(), Error> {
         *mark = self.store.fold_counts(*mark).await?;
-        let mut totals = [0; JobState::ALL.len()];
-        for count in self.store.counts(None).await? {
-            totals[count.state as usize] += count.jobs;
+        let counts = self.store.counts(None).await?;
+        let ready = self.ready.look(None).await?;
+        let pauses = if ready.is_empty() { Vec::new() } else { self.store.pauses().await? };
+        let all = AllQueues::new(&counts, &ready, &pauses, now_ms());
+        all.show(shown);
+        *shown = all;
+        for count in counts {
             let kept = match count.state {
                 JobState::Done => self.settings.kept_done,
                 JobState::Failed | JobState::Cancelled => self.settings.kept_failed,
@@ -147,14 +151,6 @@ impl JobService {
                 self.store.trim(&count.tenant, &count.queue, count.state, kept, 0).await?;
             }
         }
-        for state in JobState::ALL {
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-            METRICS.jobs(state).set(totals[state as usize] as f64);
-        }
-        let oldest = self.ready.look(None).await?.into_iter().map(|(_, since_ms)| since_ms).min();
-        METRICS
-            .oldest_ready_seconds
-            .set(oldest.map_or(0.0, |since_ms| seconds(now_ms().saturating_sub(since_ms))));
         Ok(())
     }
 }

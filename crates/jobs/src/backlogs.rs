@@ -96,20 +96,21 @@ impl Backlogs {
         })
     }
 
-    /// Returns claims of no job from the known backlogs that `wanted` accepts, at most `backlogs_max`: what is left of them says which are empty.
+    /// Returns claims of no job from the known backlogs that `wanted` accepts, at most `backlogs_max`, those that have waited longest first: what
+    /// is left of them says which are empty.
     pub fn look(&self, backlogs_max: usize, wanted: impl Fn(&str, &TenantName) -> bool) -> Vec<BacklogClaim> {
-        let mut look = Vec::new();
+        let mut look: Vec<(i64, BacklogClaim)> = Vec::new();
         for (name, queue) in &self.queues {
             for (tenant, state) in queue.tenants.iter().filter(|(tenant, _)| wanted(name, tenant)) {
-                look.extend(state.backlogs.iter().map(|(&priority, backlog)| BacklogClaim {
-                    backlog: BacklogName { queue: name.clone(), tenant: tenant.clone(), priority },
-                    mark: backlog.mark,
-                    limit: 0,
+                look.extend(state.backlogs.iter().map(|(&priority, backlog)| {
+                    let name = BacklogName { queue: name.clone(), tenant: tenant.clone(), priority };
+                    (backlog.ready_since_ms, BacklogClaim { backlog: name, mark: backlog.mark, limit: 0 })
                 }));
             }
         }
+        look.sort_by_key(|(since_ms, _)| *since_ms);
         look.truncate(backlogs_max);
-        look
+        look.into_iter().map(|(_, claim)| claim).collect()
     }
 
     /// Takes note of backlogs in which jobs have become ready.
@@ -289,6 +290,14 @@ mod tests {
             backlog("t", 0),
             "a hundred seconds are ten priorities"
         );
+    }
+
+    #[test]
+    fn a_look_at_many_backlogs_is_at_those_that_have_waited_longest() {
+        let mut backlogs = Backlogs::default();
+        backlogs.note(arrivals(&[("a", 0, 30), ("b", 0, 10), ("b", 5, 40), ("c", 0, 20)]));
+        let look: Vec<_> = backlogs.look(3, |_, _| true).into_iter().map(|claim| claim.backlog).collect();
+        assert_eq!(look, [backlog("b", 0), backlog("c", 0), backlog("a", 0)]);
     }
 
     #[test]

@@ -245,6 +245,12 @@ pub struct Firing {
 }
 
 impl DueSchedule {
+    /// Whether no node has kept its moment in time, at `now_ms` by the database's clock.
+    #[must_use]
+    pub const fn is_missed(&self, now_ms: i64) -> bool {
+        self.due_ms <= now_ms - LATE_MAX_MS
+    }
+
     /// Returns what is to be done now, at `now_ms` by the database's clock.
     #[must_use]
     pub fn firing(self, now_ms: i64) -> Firing {
@@ -326,6 +332,16 @@ mod tests {
         assert_eq!(fire(Missed::All).moments_ms, at(&[0, 1, 2, 3, 4, 5]));
         for missed in Missed::ALL {
             assert_eq!(fire(missed).next_ms, Some(HOUR + 6 * MINUTE));
+        }
+    }
+
+    #[test]
+    fn a_moment_counts_as_missed_when_its_firing_would_be_made_up_for() {
+        let schedule = due("0 * * * *", Missed::Skip, HOUR);
+        for late_ms in [0, LATE_MAX_MS - 1, LATE_MAX_MS, 2 * LATE_MAX_MS] {
+            let now_ms = HOUR + late_ms;
+            let is_skipped = schedule.clone().firing(now_ms).moments_ms.is_empty();
+            assert_eq!(schedule.is_missed(now_ms), is_skipped, "{late_ms} ms late");
         }
     }
 

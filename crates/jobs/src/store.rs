@@ -116,6 +116,9 @@ pub trait JobStore: Send + Sync + 'static {
     /// Returns the paused queues of a tenant, in order.
     async fn paused(&self, tenant: &TenantName) -> Result<Vec<String>, Error>;
 
+    /// Returns the paused queues of all tenants.
+    async fn pauses(&self) -> Result<Vec<(TenantName, String)>, Error>;
+
     /// Discards some jobs of a tenant's queue that ended in this state before all but the newest `kept`. `since_ms` is where to begin: what the
     /// call before returned, or 0. Returns the number of jobs, and where the next call begins.
     async fn trim(

@@ -79,6 +79,7 @@ async fn run(
     let (runtime, log) = (Handle::current(), stores.conversations.clone());
     essential::spawn(&runtime, "announce_messages", webhooks.clone().announce_forever(log));
     essential::spawn(&runtime, "trim_deliveries", webhooks.clone().trim_forever());
+    essential::spawn(&runtime, "show_webhooks", webhooks.clone().show_forever());
     if setup.roles.worker {
         essential::spawn(&runtime, "deliver_webhooks", webhooks.clone().deliver_forever());
     }

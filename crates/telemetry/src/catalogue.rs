@@ -10,6 +10,12 @@ pub const SECONDS_BUCKETS: &[f64] = &[
     10.0,
 ];
 
+/// Bucket bounds of histograms of the seconds that work in the background takes: 1 ms to an hour.
+pub const LONG_SECONDS_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+    3_600.0,
+];
+
 /// Bucket bounds of histograms of batch sizes.
 pub const COUNT_BUCKETS: &[f64] =
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 2_048.0, 4_096.0];
@@ -32,6 +38,8 @@ pub enum Unit {
     Count,
     /// Seconds.
     Seconds,
+    /// Seconds of work that may take an hour.
+    LongSeconds,
     /// Bytes.
     Bytes,
     /// 1 for yes, 0 for no.
@@ -560,11 +568,25 @@ pub const JOBS: Section = Section {
         gauge(
             "starling_jobs_oldest_ready_seconds",
             Unit::Seconds,
-            "How long the first ready job of any queue has waited for a worker. Every node shows about the same.",
-            &[],
+            "How long the first ready job has waited for a worker, in queues that are not paused. Every node shows about the same.",
+            &[QUEUES],
+        ),
+        gauge(
+            "starling_job_queues_without_worker",
+            Unit::Count,
+            "Queues of tenants, without paused ones, in which a job has been ready for a minute while none is running. Every node shows about the same.",
+            &[QUEUES],
         ),
         counter("starling_jobs_enqueued_total", "Jobs that were added through this node.", &[]),
         counter("starling_schedules_fired_total", "Jobs that this node added for schedules.", &[]),
+        counter(
+            "starling_schedules_missed_total",
+            "Schedules that this node found with a moment that no node had kept within 30 s. Several nodes may find the same one.",
+            &[(
+                "policy",
+                "what follows for the moments that were missed: `skip` (nothing), `once` (one job), `all` (a job for each, a hundred at most)",
+            )],
+        ),
         counter("starling_jobs_taken_total", "Jobs that this node gave to workers outside.", &[]),
         gauge(
             "starling_jobs_running_here",
@@ -582,13 +604,13 @@ pub const JOBS: Section = Section {
         ),
         histogram(
             "starling_job_wait_seconds",
-            Unit::Seconds,
+            Unit::LongSeconds,
             "Time from a job's becoming ready to its being given to a worker.",
             &[],
         ),
         histogram(
             "starling_job_run_seconds",
-            Unit::Seconds,
+            Unit::LongSeconds,
             "Time from a job's being given to a worker to the worker's report.",
             &[],
         ),
@@ -612,6 +634,27 @@ pub const HOOKS: Section = Section {
     title: "Webhooks and hooks",
     metrics: &[
         gauge("starling_webhooks", Unit::Count, "Webhooks of all tenants. Every node shows the same.", &[]),
+        gauge(
+            "starling_webhooks_paused",
+            Unit::Count,
+            "Webhooks that are paused. Every node shows the same.",
+            &[(
+                "reason",
+                "`failed` (its newest attempt failed: all had failed for `webhook_pause_after_seconds`), `wanted` (somebody paused it)",
+            )],
+        ),
+        gauge(
+            "starling_webhook_oldest_waiting_seconds",
+            Unit::Seconds,
+            "How long ago the first event happened that is not delivered to a webhook, without paused ones. Every node shows about the same.",
+            &[],
+        ),
+        gauge(
+            "starling_webhook_oldest_due_seconds",
+            Unit::Seconds,
+            "How long the first delivery whose time has come has waited for a node that makes it. Every node shows about the same.",
+            &[],
+        ),
         counter(
             "starling_webhook_deliveries_recorded_total",
             "Deliveries that this node recorded: one for each event and webhook.",
@@ -627,7 +670,7 @@ pub const HOOKS: Section = Section {
             "Attempts to deliver that this node made, by what they came to.",
             &[(
                 "outcome",
-                "`delivered`, `retried` (failed, and another attempt follows), `failed` (failed for good)",
+                "`delivered`, `retried` (failed, and another attempt follows), `failed` (failed for good), `gone` (status 410, which removes the webhook)",
             )],
         ),
         histogram(
@@ -663,6 +706,12 @@ pub const HOOKS: Section = Section {
             "Questions that are under way or wait for their turn.",
             &[],
         ),
+        gauge(
+            "starling_hook_breakers_open",
+            Unit::Count,
+            "Hooks whose backend has failed five times in a row and has not answered since, on this node.",
+            &[],
+        ),
     ],
 };
 
@@ -691,6 +740,10 @@ pub const PROCESS: Section = Section {
 };
 
 const FANOUT_KINDS: &str = "`lane` (to all nodes), `nodes` (to those that a conversation concerns), `topic`, `direct` (a message to one node)";
+const QUEUES: (&str, &str) = (
+    "queues",
+    "`internal` (those of Starling, for nodes with the role `worker`), `outside` (those of applications)",
+);
 const CACHE: (&str, &str) = ("cache", "the name of the cache");
 const CACHE_LEVEL: (&str, &str) = ("level", "`process`, `redis`");
 const SESSION_STORE_COMMANDS: &str = "the call: `attach`, `beat`, `set_presence` and so on";
@@ -744,8 +797,8 @@ const INTRODUCTION: &str = "\
 # Metrics
 
 Every node serves its metrics at `/metrics` on the metrics port (`metrics_listen`, by default `127.0.0.1:9090`), in
-Prometheus' text format. Counters start at 0 when the node starts. Histograms of seconds have buckets from 50 µs to 10 s,
-those of batches from 1 to 4,096. A series appears once the counted event can first happen on the node.
+Prometheus' text format. Counters start at 0 when the node starts. Histograms of seconds have buckets from 50 µs to 10 s, those
+of jobs from 1 ms to an hour, those of batches from 1 to 4,096. A series appears once the counted event can first happen on the node.
 
 This page is generated from the table in `crates/telemetry/src/catalogue.rs`. A test compares the two, and with `UPDATE=1` it
 writes this page again.
@@ -766,6 +819,7 @@ impl Unit {
     pub fn buckets(self) -> &'static [f64] {
         match self {
             Unit::Seconds => SECONDS_BUCKETS,
+            Unit::LongSeconds => LONG_SECONDS_BUCKETS,
             Unit::Count | Unit::Bytes | Unit::Flag => COUNT_BUCKETS,
         }
     }
@@ -773,7 +827,7 @@ impl Unit {
     fn word(self) -> &'static str {
         match self {
             Unit::Count => "count",
-            Unit::Seconds => "seconds",
+            Unit::Seconds | Unit::LongSeconds => "seconds",
             Unit::Bytes => "bytes",
             Unit::Flag => "0 or 1",
         }
@@ -782,7 +836,7 @@ impl Unit {
     fn recorded(self) -> metrics::Unit {
         match self {
             Unit::Count | Unit::Flag => metrics::Unit::Count,
-            Unit::Seconds => metrics::Unit::Seconds,
+            Unit::Seconds | Unit::LongSeconds => metrics::Unit::Seconds,
             Unit::Bytes => metrics::Unit::Bytes,
         }
     }
@@ -820,7 +874,8 @@ mod tests {
             assert!(metric.help.ends_with('.') && !metric.help.contains('|'), "{}", metric.name);
             assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
             let bare = metric.name.trim_end_matches("_total");
-            assert_eq!(metric.unit == Unit::Seconds, bare.ends_with("_seconds"), "{}", metric.name);
+            let seconds = matches!(metric.unit, Unit::Seconds | Unit::LongSeconds);
+            assert_eq!(seconds, bare.ends_with("_seconds"), "{}", metric.name);
             let bytes = bare.split('_').any(|word| word == "bytes");
             assert_eq!(metric.unit == Unit::Bytes, bytes, "{}", metric.name);
         }

@@ -144,6 +144,7 @@ impl WebhookService {
                 (DeliveryState::Delivered, None, Duration::ZERO)
             }
             Outcome::Gone => {
+                METRICS.gone.increment(1);
                 tracing::info!(tenant = &**tenant, %webhook, "a backend wants no more events; its webhook is removed");
                 self.store.remove(tenant, webhook).await?;
                 self.learn_of_own().await;

@@ -18,6 +18,7 @@ mod deciders;
 mod delivering;
 mod hooks;
 mod metrics;
+mod overview;
 mod service;
 mod set;
 mod telling;

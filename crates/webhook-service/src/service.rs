@@ -120,6 +120,7 @@ impl WebhookService {
             METRICS.hooks.set(registry.hooks.len() as f64);
             METRICS.webhooks.set(registry.wanted.len() as f64);
             self.wanted.replace(&registry);
+            self.asking.keep(registry.hooks.iter().map(|(hook, _)| hook));
             self.deciders.replace(registry);
         }
         Ok(())

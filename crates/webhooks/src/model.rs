@@ -282,3 +282,16 @@ impl Default for Kept {
 pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
+
+/// What stands at all webhooks at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WebhookOverview {
+    /// Webhooks that are paused and whose newest attempt has failed.
+    pub paused_for_failures: u64,
+    /// Webhooks that are paused although nothing has failed: somebody has done it.
+    pub paused_by_hand: u64,
+    /// How long ago the first event was recorded that waits, without webhooks that are paused. `None`: nothing waits.
+    pub oldest_waiting: Option<Duration>,
+    /// How long the first delivery that may be attempted has been due. `None`: there is none.
+    pub oldest_due: Option<Duration>,
+}

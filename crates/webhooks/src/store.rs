@@ -8,12 +8,12 @@ use starling_model::TenantName;
 use crate::{
     AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
     Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
-    WebhookActivity, WebhookChange, WebhookId,
+    WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
 };
 
 /// A store of webhooks, of their deliveries, and of hooks that ask first.
 ///
-/// Each call names a tenant and reaches nothing of another one. Every method may be retried after an [`Error`] whose [`Error::is_transient`] is true.
+/// Each call names a tenant and reaches nothing of another one, except for what nodes ask for all. Every method may be retried after an [`Error`] whose [`Error::is_transient`] is true.
 #[async_trait]
 pub trait WebhookStore: Send + Sync + 'static {
     /// Brings the schema up to date, under a lock, so that many nodes may start at once.
@@ -134,6 +134,9 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Removes some deliveries of a webhook that are more than those to be kept: the oldest. Those that wait and are too many fail. Returns the number of
     /// deliveries concerned; zero if there is nothing left to do.
     async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error>;
+
+    /// Returns what stands at the webhooks of all tenants. Takes a few steps for each webhook, however many deliveries wait.
+    async fn overview(&self) -> Result<WebhookOverview, Error>;
 
     /// Adds a hook or changes the one of its point. The hook must have passed [`Hook::check`]. A hook that is new gets the secret, another one keeps its own.
     /// Returns whether it is new.

@@ -33,6 +33,7 @@ const COUNTS: &str = "
     SELECT queue, tenant, state, sum(jobs)::bigint FROM (
         SELECT queue, tenant, state, jobs FROM job_counts UNION ALL SELECT queue, tenant, state, jobs FROM job_count_deltas
     ) c WHERE $1::text IS NULL OR tenant = $1 COLLATE \"C\" GROUP BY 1, 2, 3 HAVING sum(jobs) > 0 ORDER BY 1, 2, 3";
+const PAUSES: &str = "SELECT tenant, queue FROM job_pauses";
 const PAUSED: &str = "SELECT queue FROM job_pauses WHERE tenant = $1 COLLATE \"C\" ORDER BY queue";
 
 /// Makes the statement that finds jobs of each queue by itself, so that each search is a walk along an index. `state` chooses those of a state.
@@ -188,6 +189,11 @@ pub(super) async fn counts(database: &Pool, tenant: Option<&TenantName>) -> Resu
 pub(super) async fn paused(database: &Pool, tenant: &TenantName) -> Result<Vec<String>, Error> {
     let rows = database.rows(PAUSED, &[(&&**tenant, Type::TEXT)]).await?;
     rows.iter().map(|row| column(row, 0)).collect()
+}
+
+pub(super) async fn pauses(database: &Pool) -> Result<Vec<(TenantName, String)>, Error> {
+    let rows = database.rows(PAUSES, &[]).await?;
+    rows.iter().map(|row| Ok((column::<&str>(row, 0)?.into(), column(row, 1)?))).collect()
 }
 
 pub(super) fn state(row: &Row, position: usize) -> Result<JobState, Error> {

@@ -178,6 +178,10 @@ impl JobStore for PostgresJobs {
         inspect::paused(&self.database, tenant).await
     }
 
+    async fn pauses(&self) -> Result<Vec<(TenantName, String)>, Error> {
+        inspect::pauses(&self.database).await
+    }
+
     async fn trim(
         &self,
         tenant: &TenantName,

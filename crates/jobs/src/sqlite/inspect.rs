@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use starling_model::TenantName;
+
 use super::finish::state;
 use super::rows::backlog;
 use crate::{
@@ -172,5 +174,12 @@ pub(super) fn paused(connection: &Connection, tenant: &str) -> Result<Vec<String
     let mut statement =
         connection.prepare_cached("SELECT queue FROM job_pauses WHERE tenant = ?1 ORDER BY queue")?;
     let queues = statement.query_map([tenant], |row| row.get(0))?;
+    Ok(queues.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn pauses(connection: &Connection) -> Result<Vec<(TenantName, String)>, Error> {
+    let mut statement = connection.prepare_cached("SELECT tenant, queue FROM job_pauses")?;
+    let queues =
+        statement.query_map([], |row| Ok((row.get::<_, String>(0)?.as_str().into(), row.get(1)?)))?;
     Ok(queues.collect::<Result<_, _>>()?)
 }

@@ -184,6 +184,10 @@ impl JobStore for SqliteJobs {
         self.database.read(move |connection| inspect::paused(connection, &tenant)).await
     }
 
+    async fn pauses(&self) -> Result<Vec<(TenantName, String)>, Error> {
+        self.database.read(inspect::pauses).await
+    }
+
     async fn trim(
         &self,
         tenant: &TenantName,

@@ -124,11 +124,16 @@ pub async fn a_paused_queue_gives_none(place: &Place) -> Result<()> {
     store.pause(&"t".into(), "q", true).await?;
     store.pause(&"t".into(), "q", true).await?;
     ensure!(store.paused(&"t".into()).await? == ["q"]);
+    store.pause(&"u".into(), "other", true).await?;
+    let mut pauses = store.pauses().await?;
+    pauses.sort();
+    ensure!(pauses == [("t".into(), "q".into()), ("u".into(), "other".into())], "{pauses:?}");
     store.enqueue(&[job(0), NewJob { queue: "other".into(), ..job(1) }]).await?;
     let claimed = place.claim(worker, 10).await?;
     ensure!(claimed.len() == 1 && claimed[0].backlog.queue == "other", "{claimed:?}");
     store.pause(&"t".into(), "q", false).await?;
     ensure!(store.paused(&"t".into()).await?.is_empty());
+    ensure!(store.pauses().await?.len() == 1);
     ensure!(place.claim(worker, 10).await?.len() == 1);
     Ok(())
 }

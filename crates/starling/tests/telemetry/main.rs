@@ -1,5 +1,6 @@
 //! Observability of running nodes: traces across nodes, every metric, and the log.
 
+mod background;
 mod error_reports;
 mod exposition;
 mod logs;

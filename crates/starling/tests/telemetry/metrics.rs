@@ -155,7 +155,7 @@ async fn what_happens_on_two_nodes_is_counted_and_timed_where_it_happens() -> Re
 }
 
 /// Waits until the sum of these series has the expected value.
-async fn becomes(node: &Node, name: &str, labels: &str, wanted: impl Fn(f64) -> bool) -> Result<()> {
+pub async fn becomes(node: &Node, name: &str, labels: &str, wanted: impl Fn(f64) -> bool) -> Result<()> {
     let mut last = 0.0;
     let waited = until_true(SOON, name, async || {
         last = node.metric(name, labels).await?;

@@ -98,6 +98,21 @@ impl Breakers {
         Some(Attempt { breakers, key, endpoint, is_trial, has_ended: false })
     }
 
+    /// Returns the number of backends that have failed too often and have not answered since.
+    pub(super) fn open(&self) -> usize {
+        self.hooks.lock().values().filter(|breaker| breaker.open.is_some()).count()
+    }
+
+    /// Forgets what no longer belongs to one of these hooks.
+    pub(super) fn keep<'a>(&self, hooks: impl Iterator<Item = &'a Hook>) {
+        let hooks: HashMap<(&TenantName, HookPoint), &Endpoint> =
+            hooks.map(|hook| ((&hook.tenant, hook.point), &hook.endpoint)).collect();
+        let mut breakers = self.hooks.lock();
+        breakers.retain(|(tenant, point), breaker| {
+            hooks.get(&(tenant, *point)).is_some_and(|endpoint| **endpoint == breaker.endpoint)
+        });
+    }
+
     fn end(&self, attempt: &Attempt, is_answered: bool, now: Instant) {
         let mut hooks = self.hooks.lock();
         let settings = self.settings;
@@ -254,6 +269,28 @@ mod tests {
         let now = Instant::now();
         let breakers = opened(&hook("https://example.com/"), now);
         assert!(breakers.begin(&hook("https://other.example/"), now).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_breaker_counts_as_open_until_an_answer_or_until_its_hook_is_gone() {
+        let (hook, now) = (hook("https://example.com/"), Instant::now());
+        let breakers = opened(&hook, now);
+        assert_eq!(breakers.open(), 1);
+        let later = now + SETTINGS.open;
+        let trial = breakers.begin(&hook, later).unwrap();
+        assert_eq!(breakers.open(), 1, "nobody has answered");
+        trial.end(true, later);
+        assert_eq!(breakers.open(), 0);
+        let breakers = opened(&hook, now);
+        breakers.keep([&hook].into_iter());
+        assert_eq!(breakers.open(), 1);
+        breakers.keep([&Hook { point: HookPoint::Join, ..hook.clone() }].into_iter());
+        assert_eq!(breakers.open(), 0, "the hook was removed");
+        let breakers = opened(&hook, now);
+        breakers.keep(
+            [&Hook { endpoint: Endpoint::parse("https://other.example/").unwrap(), ..hook }].into_iter(),
+        );
+        assert_eq!(breakers.open(), 0, "the hook has another backend");
     }
 
     #[tokio::test]

@@ -125,6 +125,17 @@ impl AskingClient {
         Asked { verdict, failure: Some(failure) }
     }
 
+    /// Returns how many of the hooks have backends that have failed too often and have not answered since.
+    #[must_use]
+    pub fn open_breakers(&self) -> usize {
+        self.breakers.open()
+    }
+
+    /// Forgets the failures of all other hooks, and those of backends that these hooks no longer name.
+    pub fn keep<'a>(&self, hooks: impl Iterator<Item = &'a Hook>) {
+        self.breakers.keep(hooks);
+    }
+
     async fn decided(
         &self,
         hook: &Hook,

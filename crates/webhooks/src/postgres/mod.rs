@@ -4,6 +4,7 @@ mod activity;
 mod claim;
 mod deliveries;
 mod hooks;
+mod overview;
 mod registry;
 mod webhooks;
 
@@ -17,7 +18,7 @@ use crate::schema::SCHEMA;
 use crate::{
     AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
     Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
-    WebhookActivity, WebhookChange, WebhookId, WebhookStore,
+    WebhookActivity, WebhookChange, WebhookId, WebhookOverview, WebhookStore,
 };
 
 /// Webhooks in PostgreSQL.
@@ -176,6 +177,10 @@ impl WebhookStore for PostgresWebhooks {
 
     async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error> {
         deliveries::trim(&self.database, tenant, webhook, kept).await
+    }
+
+    async fn overview(&self) -> Result<WebhookOverview, Error> {
+        overview::overview(&self.database).await
     }
 
     async fn put_hook(&self, hook: &Hook, secret: &Secret) -> Result<bool, Error> {

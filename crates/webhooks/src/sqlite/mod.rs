@@ -4,6 +4,7 @@ mod activity;
 mod claim;
 mod deliveries;
 mod hooks;
+mod overview;
 mod registry;
 mod webhooks;
 
@@ -18,7 +19,7 @@ use crate::schema::SCHEMA;
 use crate::{
     AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
     Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
-    WebhookActivity, WebhookChange, WebhookId, WebhookStore,
+    WebhookActivity, WebhookChange, WebhookId, WebhookOverview, WebhookStore,
 };
 
 /// Webhooks in an SQLite file.
@@ -219,6 +220,10 @@ impl WebhookStore for SqliteWebhooks {
     async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error> {
         let tenant = tenant.clone();
         self.database.write(move |connection| deliveries::trim(connection, &tenant, webhook, kept)).await
+    }
+
+    async fn overview(&self) -> Result<WebhookOverview, Error> {
+        self.database.read(overview::overview).await
     }
 
     async fn put_hook(&self, hook: &Hook, secret: &Secret) -> Result<bool, Error> {

@@ -3,6 +3,7 @@
 mod activity;
 mod deliveries;
 mod hooks;
+mod overview;
 mod place;
 mod secrets;
 mod webhooks;
@@ -36,6 +37,9 @@ conformance! {
         a_change_changes_only_what_it_names,
         nothing_of_another_tenant_is_reached,
         a_webhook_that_is_removed_leaves_nothing;
+    overview:
+        what_waits_is_found_without_what_is_paused,
+        a_delivery_behind_another_in_its_order_is_not_due;
     secrets:
         a_secret_that_was_replaced_signs_for_a_day,
         only_a_few_secrets_sign_at_a_time,
