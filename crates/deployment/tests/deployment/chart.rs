@@ -82,7 +82,10 @@ fn names_of_objects_follow_the_release() -> Result<()> {
         );
     }
     let rules = find(&rendered, "PrometheusRule/chat-starling")?;
-    ensure!(rules.0.to_string().contains("(keda-hpa-)?chat-starling"), "the alert knows another autoscaler");
+    ensure!(
+        rules.0.to_string().contains("(keda-hpa-)?chat-starling(-worker)?"),
+        "the alert knows another autoscaler"
+    );
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use starling_deployment::{repository, run};
 use crate::expressions::{self, files};
 
 /// The questions that dashboards answer, one each.
-const DASHBOARDS: [&str; 6] =
-    ["capacity", "conversation-store", "deploys", "node", "overview", "redis-and-fan-out"];
+const DASHBOARDS: [&str; 7] =
+    ["capacity", "conversation-store", "deploys", "jobs", "node", "overview", "redis-and-fan-out"];
 
 #[test]
 fn there_is_a_dashboard_for_each_question_and_its_panels_are_drawn() -> Result<()> {

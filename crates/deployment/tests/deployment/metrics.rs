@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use starling_deployment::repository;
 use starling_telemetry::catalogue;
 use starling_testkit::client::{Client, Encoding};
-use starling_testkit::node::Cluster;
+use starling_testkit::http::Request;
+use starling_testkit::node::{Cluster, Node};
+use starling_testkit::token::Token;
+use starling_testkit::wait;
 
 use crate::expressions::{self, Selector};
 
@@ -27,6 +31,8 @@ const OF_OTHERS: [(&str, &str); 10] = [
     // A file that node_exporter reads.
     (BACKUP, "deploy/backup/backup.sh"),
 ];
+/// How long anything here may take: the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
 const BACKUP: &str = "starling_backup_completed_timestamp_seconds";
 /// Labels that Prometheus and its operator add to every series.
 const OF_PROMETHEUS: [&str; 5] = ["job", "instance", "namespace", "pod", "le"];
@@ -55,6 +61,7 @@ async fn every_metric_that_is_named_is_served() -> Result<()> {
 /// The names of the series that the nodes of a cluster serve after some traffic.
 async fn scrape() -> Result<BTreeSet<String>> {
     let cluster = Cluster::start(2).await?;
+    call_backends(cluster.node(0)).await?;
     let [mut alice, mut bob] = [connect(&cluster, 0, "alice").await?, connect(&cluster, 1, "bob").await?];
     alice.command("create", json!({ "conversation": "lunch", "members": ["bob"] })).await?;
     for client in [&mut alice, &mut bob] {
@@ -65,6 +72,14 @@ async fn scrape() -> Result<BTreeSet<String>> {
     bob.wait_for_event("message").await?;
     alice.command("publish", json!({ "topic": "news", "data": 1 })).await?;
     bob.wait_for_event("publication").await?;
+    wait::until_true(PATIENCE, "an attempt to deliver", async || {
+        let mut attempts = 0.0;
+        for node in cluster.nodes() {
+            attempts += node.metric("starling_webhook_attempt_seconds_count", "").await?;
+        }
+        Ok(attempts > 0.0)
+    })
+    .await?;
     let mut names = BTreeSet::new();
     for node in cluster.nodes() {
         let text = node.metrics().await?;
@@ -72,6 +87,25 @@ async fn scrape() -> Result<BTreeSet<String>> {
         names.extend(series.filter_map(|line| line.split(['{', ' ']).next()).map(str::to_owned));
     }
     Ok(names)
+}
+
+/// Lets a job be done, and has a webhook and a hook from here on. Nobody answers at their addresses: attempts and questions count all the same.
+async fn call_backends(node: &Node) -> Result<()> {
+    let token = Token::of("backend").scope("admin").sign(node.secret());
+    let call = async |method: &str, path: &str, body: Value| -> Result<Value> {
+        let url = format!("{}{path}", node.http_url());
+        let response = Request::new(method, &url).bearer(&token).json(&body).send().await?;
+        ensure!(response.status < 300, "{method} {path}: {}: {}", response.status, response.text());
+        response.json()
+    };
+    let backend = "https://backend.invalid/";
+    call("POST", "/v1/webhooks", json!({ "url": backend, "events": ["*"] })).await?;
+    call("PUT", "/v1/hooks/publish", json!({ "url": backend, "on_failure": "allow" })).await?;
+    call("POST", "/v1/jobs", json!({ "queue": "sums", "payload": [1, 2] })).await?;
+    let taken = call("POST", "/v1/queues/sums/take", json!({ "wait_seconds": 30 })).await?;
+    let job = &taken["jobs"][0];
+    let id = job["job"].as_str().with_context(|| format!("no job: {taken}"))?;
+    call("POST", &format!("/v1/jobs/{id}/done"), json!({ "lease": job["lease"] })).await.map(drop)
 }
 
 async fn connect(cluster: &Cluster, node: usize, user: &str) -> Result<Client> {

@@ -12,8 +12,10 @@ spec:
   groups:
 ";
 /// How the rules select any installation's autoscaler, and how this one's is called.
-const AUTOSCALER: [&str; 2] =
-    ["horizontalpodautoscaler=~\".*starling.*\"", "horizontalpodautoscaler=~\"(keda-hpa-)?starling\""];
+const AUTOSCALER: [&str; 2] = [
+    "horizontalpodautoscaler=~\".*starling.*\"",
+    "horizontalpodautoscaler=~\"(keda-hpa-)?starling(-worker)?\"",
+];
 
 /// The object with the groups of these files.
 pub fn object(files: &[String]) -> Result<String> {
@@ -43,7 +45,7 @@ mod tests {
         let groups = object.strip_prefix(HEAD).context("the head")?;
         assert_eq!(
             groups,
-            "    - name: a\n      rules:\n        - expr: x{horizontalpodautoscaler=~\"(keda-hpa-)?starling\"}\n    - name: b\n"
+            "    - name: a\n      rules:\n        - expr: x{horizontalpodautoscaler=~\"(keda-hpa-)?starling(-worker)?\"}\n    - name: b\n"
         );
         assert!(super::object(&["rules:\n".to_owned()]).is_err());
         Ok(())
