@@ -155,17 +155,17 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: { type: RuntimeDefault }
 {{- end -}}
 
-{{/* The volumes with the configuration and the secrets. */}}
+{{/* The volumes with the configuration and the secrets. `root`: the chart; `secrets`: the names of the secrets. */}}
 {{- define "starling.volumes" -}}
 - name: config
-  configMap: { name: {{ include "starling.fullname" . }} }
+  configMap: { name: {{ include "starling.fullname" .root }} }
 - name: secrets
   secret:
-    secretName: {{ include "starling.secretName" . }}
+    secretName: {{ include "starling.secretName" .root }}
     defaultMode: 0440
     items:
-      {{- range $name := include "starling.secretsPresent" . | fromJsonArray }}
-      - { key: {{ index $.Values.secrets.keys $name }}, path: {{ index $.Values.secrets.keys $name }} }
+      {{- range $name := .secrets }}
+      - { key: {{ index $.root.Values.secrets.keys $name }}, path: {{ index $.root.Values.secrets.keys $name }} }
       {{- end }}
 {{- end -}}
 
@@ -174,18 +174,77 @@ seccompProfile: { type: RuntimeDefault }
 - { name: secrets, mountPath: /etc/starling/secrets, readOnly: true }
 {{- end -}}
 
-{{/* The variables that name the files of secrets. */}}
+{{/* The variables that name the files of secrets. `root`: the chart; `secrets`: the names of the secrets. */}}
 {{- define "starling.secretEnv" -}}
-{{- range $name := include "starling.secretsPresent" . | fromJsonArray }}
+{{- range $name := .secrets }}
 - name: {{ include "starling.secretVariable" $name }}
-  value: /etc/starling/secrets/{{ index $.Values.secrets.keys $name }}
+  value: /etc/starling/secrets/{{ index $.root.Values.secrets.keys $name }}
 {{- end }}
+{{- end -}}
+
+{{/* Spreads the pods of a component. `root`: the chart; `component`: which pods; `spread`: the values `topologySpread` of it. */}}
+{{- define "starling.topologySpread" -}}
+{{- range list (list "topology.kubernetes.io/zone" .spread.zone) (list "kubernetes.io/hostname" .spread.host) }}
+{{- if index . 1 }}
+- maxSkew: 1
+  topologyKey: {{ index . 0 }}
+  whenUnsatisfiable: {{ index . 1 }}
+  # Counts the pods of one version, so that an upgrade leaves the new ones spread.
+  matchLabelKeys: [pod-template-hash]
+  labelSelector:
+    matchLabels:
+      {{- include "starling.selectorLabels" $.root | nindent 6 }}
+      app.kubernetes.io/component: {{ $.component }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Annotations that replace the pods when the configuration or a secret changes. */}}
+{{- define "starling.checksums" -}}
+checksum/config: {{ include "starling.config" . | cat .Values.jwt.publicKey | sha256sum }}
+{{- if eq (include "starling.secretSource" .) "own" }}
+checksum/secrets: {{ toJson .Values.secrets.values | sha256sum }}
+{{- end }}
+{{- end -}}
+
+{{/* Who may reach the metrics port. */}}
+{{- define "starling.metricsIngress" -}}
+- ports: [{ port: metrics, protocol: TCP }]
+  from:
+    {{- if .Values.networkPolicy.metricsFrom }}
+    {{- toYaml .Values.networkPolicy.metricsFrom | nindent 4 }}
+    {{- else }}
+    - podSelector: {}
+    {{- end }}
+{{- end -}}
+
+{{/* What nodes may connect to. */}}
+{{- define "starling.egress" -}}
+- ports: [{ port: 53, protocol: UDP }, { port: 53, protocol: TCP }]
+- to: [{ podSelector: { matchLabels: { {{ include "starling.selectorLabels" . | replace "\n" ", " }} } } }]
+- ports:
+    {{- range .Values.networkPolicy.egressPorts }}
+    - { port: {{ . }}, protocol: TCP }
+    {{- end }}
 {{- end -}}
 
 {{/* Ends the rendering when values contradict each other. */}}
 {{- define "starling.check" -}}
 {{- if and .Values.autoscaling.enabled .Values.keda.enabled -}}
 {{- fail "autoscaling.enabled and keda.enabled exclude each other: both would set the number of pods" -}}
+{{- end -}}
+{{- $worker := .Values.worker -}}
+{{- if and $worker.autoscaling.enabled $worker.keda.enabled -}}
+{{- fail "worker.autoscaling.enabled and worker.keda.enabled exclude each other: both would set the number of workers" -}}
+{{- end -}}
+{{- if and (or $worker.autoscaling.enabled $worker.keda.enabled) (not $worker.enabled) -}}
+{{- fail "worker.autoscaling and worker.keda need worker.enabled: without it there are no workers to scale" -}}
+{{- end -}}
+{{- if and $worker.autoscaling.enabled (not (or $worker.autoscaling.targetWaitingSeconds $worker.autoscaling.targetCPUUtilizationPercentage)) -}}
+{{- fail "worker.autoscaling has nothing to scale by: set targetWaitingSeconds or targetCPUUtilizationPercentage" -}}
+{{- end -}}
+{{- if and $worker.keda.enabled (not (or $worker.keda.prometheusAddress $worker.keda.cpuUtilizationPercentage)) -}}
+{{- fail "worker.keda has nothing to scale by: set worker.keda.prometheusAddress or worker.keda.cpuUtilizationPercentage" -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.hosts is empty: name at least one host, or set ingress.enabled to false" -}}
@@ -239,8 +298,7 @@ seccompProfile: { type: RuntimeDefault }
 {{- if ne (empty .Values.config.tls_certificate_file) (empty .Values.config.tls_key_file) -}}
 {{- fail "config.tls_certificate_file and config.tls_key_file need each other" -}}
 {{- end -}}
-{{- range $scaler := list "autoscaling" "keda" -}}
-{{- $values := index $.Values $scaler -}}
+{{- range $scaler, $values := dict "autoscaling" .Values.autoscaling "keda" .Values.keda "worker.autoscaling" $worker.autoscaling "worker.keda" $worker.keda -}}
 {{- if and $values.enabled (lt (int $values.maxReplicas) (int $values.minReplicas)) -}}
 {{- fail (printf "%s.maxReplicas is %d, which is less than %s.minReplicas = %d" $scaler (int $values.maxReplicas) $scaler (int $values.minReplicas)) -}}
 {{- end -}}

@@ -12,13 +12,14 @@ use crate::chart::shorten_dashboards;
 use crate::{every_rendering, find, ids};
 
 /// The base and the overlays.
-pub const FOLDERS: [&str; 6] = [
+pub const FOLDERS: [&str; 7] = [
     "base",
     "overlays/one-node",
     "overlays/three-nodes",
     "overlays/production",
     "overlays/production/migrate",
     "overlays/production-monitored",
+    "overlays/production-workers",
 ];
 
 #[test]
@@ -66,6 +67,14 @@ fn monitored_production_is_what_helm_makes_with_all_of_its_monitoring() -> Resul
         .set("metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true")
         .set("metrics.dashboards.enabled=true");
     let mut kustomized = kustomize("overlays/production-monitored")?;
+    kustomized.extend(kustomize("overlays/production/migrate")?);
+    assert_alike(&manifests(&values)?, &kustomized, &[])
+}
+
+#[test]
+fn production_with_workers_is_what_helm_makes_with_workers() -> Result<()> {
+    let values = production().set("worker.enabled=true,worker.autoscaling.enabled=true");
+    let mut kustomized = kustomize("overlays/production-workers")?;
     kustomized.extend(kustomize("overlays/production/migrate")?);
     assert_alike(&manifests(&values)?, &kustomized, &[])
 }

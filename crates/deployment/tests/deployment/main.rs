@@ -14,6 +14,7 @@ mod rules;
 mod schemas;
 mod security;
 mod values;
+mod workers;
 
 use std::fs;
 

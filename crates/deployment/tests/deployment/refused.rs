@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use starling_deployment::chart::{Values, render};
 
 /// Values on top of those of a file in `ci/`, and what the message has to name.
-const REFUSED: [(&str, &str, &[&str]); 38] = [
+const REFUSED: [(&str, &str, &[&str]); 47] = [
     // Unknown keys, on each level.
     ("plain", "replicas=3", &["replicas"]),
     ("plain", "image.tags=1", &["image", "tags"]),
@@ -54,6 +54,28 @@ const REFUSED: [(&str, &str, &[&str]); 38] = [
     ("production", "ingress.hosts=null", &["ingress.hosts"]),
     ("tls", "config.tls_key_file=", &["config.tls_certificate_file", "config.tls_key_file"]),
     ("plain", "updateStrategy.maxSurge=0", &["updateStrategy.maxSurge", "updateStrategy.maxUnavailable"]),
+    // Workers.
+    ("workers", "worker.replicas=3", &["worker", "replicas"]),
+    ("workers", "worker.behavior.scaleup.selectPolicy=Max", &["behavior", "scaleup"]),
+    ("workers", "worker.terminationGracePeriodSeconds=10", &["terminationGracePeriodSeconds", "20"]),
+    ("workers", "config.roles=worker", &["config", "roles"]),
+    ("workers", "worker.keda.enabled=true", &["worker.autoscaling.enabled", "worker.keda.enabled"]),
+    ("workers", "worker.enabled=false", &["worker.autoscaling", "worker.enabled"]),
+    (
+        "workers",
+        "worker.autoscaling.minReplicas=9",
+        &["worker.autoscaling.maxReplicas", "worker.autoscaling.minReplicas"],
+    ),
+    (
+        "workers",
+        "worker.autoscaling.targetWaitingSeconds=0,worker.autoscaling.targetCPUUtilizationPercentage=0",
+        &["worker.autoscaling", "targetWaitingSeconds"],
+    ),
+    (
+        "gateway-keda",
+        "worker.keda.prometheusAddress=,worker.keda.cpuUtilizationPercentage=0",
+        &["worker.keda.prometheusAddress"],
+    ),
     ("trial", "secrets.existingSecret=mine", &["trial.enabled", "secrets.existingSecret"]),
 ];
 

@@ -93,9 +93,13 @@ fn probes_ask_different_questions_and_none_of_them_restarts_a_node_because_of_a_
             let nodes = containers.into_iter().flatten().filter(|container| container["name"] == "starling");
             for node in nodes {
                 let path = |probe: &str| node[probe]["httpGet"]["path"].clone();
-                let tls = if from.ends_with("tls") { json!("HTTPS") } else { Value::Null };
+                // A worker answers on its metrics port, which speaks no TLS.
+                let is_worker = node["args"].as_array().is_some_and(|args| args.contains(&json!("worker")));
+                let tls = if from.ends_with("tls") && !is_worker { json!("HTTPS") } else { Value::Null };
+                let port = json!(if is_worker { "metrics" } else { "http" });
                 for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
                     assert_eq!(node[probe]["httpGet"]["scheme"], tls, "{from}, {probe}");
+                    assert_eq!(node[probe]["httpGet"]["port"], port, "{from}, {probe}");
                 }
                 assert_eq!(path("livenessProbe"), "/health", "{from}: answered without Redis and PostgreSQL");
                 assert_eq!(path("readinessProbe"), "/ready", "{from}");

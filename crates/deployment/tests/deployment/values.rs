@@ -30,7 +30,8 @@ fn every_value_is_read_by_a_template_and_every_template_reads_a_value_that_exist
         }
     }
     // These are read through a variable: `index .Values "autoscaling"` and so on.
-    let by_variable = ["secrets.values", "secrets.keys", "autoscaling", "keda"];
+    let by_variable =
+        ["secrets.values", "secrets.keys", "autoscaling", "keda", "worker.autoscaling", "worker.keda"];
     read.extend(by_variable.map(str::to_owned));
     let above = |path: &str, other: &str| other == path || other.starts_with(&format!("{path}."));
     for leaf in &leaves {
@@ -74,18 +75,22 @@ fn the_schema_knows_the_values_and_no_others() -> Result<()> {
         serde_yaml_ng::from_str(&fs::read_to_string(repository("helm/starling/values.yaml"))?)?;
     let schema: Value =
         serde_json::from_str(&fs::read_to_string(repository("helm/starling/values.schema.json"))?)?;
-    same_keys("", &values, &schema)
+    same_keys("", &values, &schema, &schema)
 }
 
-fn same_keys(path: &str, values: &Value, schema: &Value) -> Result<()> {
+/// `schema` is a part of `all`.
+fn same_keys(path: &str, values: &Value, schema: &Value, all: &Value) -> Result<()> {
+    let schema = match schema["$ref"].as_str() {
+        Some(place) => all.pointer(place.trim_start_matches('#')).with_context(|| place.to_owned())?,
+        None => schema,
+    };
     let (Some(values), Some(properties)) = (values.as_object(), schema["properties"].as_object()) else {
         return Ok(());
     };
     ensure!(schema["additionalProperties"] == false, "{path}: the schema accepts any key");
     // What is only shown by example in values.yaml, and what belongs to Helm.
-    if ["config", "resources", "autoscaling.behavior.scaleUp", "autoscaling.behavior.scaleDown"]
-        .contains(&path)
-    {
+    let by_example = ["config", "resources", "behavior.scaleUp", "behavior.scaleDown"];
+    if by_example.iter().any(|end| path == *end || path.ends_with(&format!(".{end}"))) {
         return Ok(());
     }
     let names = |map: &serde_json::Map<String, Value>| {
@@ -96,7 +101,7 @@ fn same_keys(path: &str, values: &Value, schema: &Value) -> Result<()> {
     }
     for (key, value) in values {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        same_keys(&path, value, &properties[key])?;
+        same_keys(&path, value, &properties[key], all)?;
     }
     Ok(())
 }
@@ -137,8 +142,15 @@ fn every_variable_that_a_container_gets_is_one_that_the_program_knows() -> Resul
     for name in ["ticketSecret", "ticketSecretPrevious", "databaseReadUrl"] {
         secrets = secrets.set(&format!("secrets.present={{jwtSecret,databaseUrl,redisUrl,{name}}}"));
     }
-    for manifests in [manifests(&secrets)?, manifests(&Values::ci("gateway-keda"))?, kustomize("base")?] {
-        let pod = find(&manifests, "Deployment/starling").map(Manifest::pod)?.context("pods")?;
+    let [with_keda, base] = [manifests(&Values::ci("gateway-keda"))?, kustomize("base")?];
+    let workers = manifests(&Values::ci("workers"))?;
+    for (manifests, deployment) in [
+        (&manifests(&secrets)?, "starling"),
+        (&with_keda, "starling"),
+        (&base, "starling"),
+        (&workers, "starling-worker"),
+    ] {
+        let pod = find(manifests, &format!("Deployment/{deployment}")).map(Manifest::pod)?.context("pods")?;
         for variable in pod["containers"][0]["env"].as_array().context("variables")? {
             let name = variable["name"].as_str().context("a name")?;
             let key = name.trim_start_matches("STARLING_").to_lowercase();

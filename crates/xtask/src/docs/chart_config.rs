@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 const NOT_IN_CONFIG: [&str; 13] = [
     "listen",
     "metrics_listen",
-    // Each pod takes clients and works in the background.
+    // `worker.enabled` says which pods take clients and which work in the background.
     "roles",
     "node",
     "address",
