@@ -55,7 +55,7 @@ impl<K: Kind> Slot for Field<'_, K> {
 /// - `setting FIELD: TYPE = { HEADING "KEY" KIND }`, and perhaps `; "VARIABLE"`: another variable that means the same.
 /// - `part FIELD: TYPE = {}`: a section inside this one.
 /// - `table FIELD: Table<TYPE> = { "KEY" CHECK }`: sections with names, as `[KEY.NAME]` in the file; `CHECK` is a function that
-///   says what is wrong with a name.
+///   says what is wrong with a name. The key may have a dot. `; "EXAMPLE"` may follow: a section as the reference shows it.
 /// - `plain FIELD: TYPE = { VALUE }`: a field that the program fills in, and no setting.
 ///
 /// ```
@@ -77,7 +77,7 @@ macro_rules! settings {
         $crate::Kind::initial(&$kind)
     };
     (@initial part {}) => { ::std::default::Default::default() };
-    (@initial table { $key:literal $check:expr }) => { ::std::default::Default::default() };
+    (@initial table { $key:literal $check:expr $(; $example:literal)? }) => { ::std::default::Default::default() };
     (@initial plain { $value:expr }) => { $value };
 
     (@visit setting $value:expr, $visitor:ident, $help:expr, { $heading:ident $key:literal $kind:expr $(; $variable:literal)? }) => {{
@@ -97,9 +97,12 @@ macro_rules! settings {
     (@visit part $value:expr, $visitor:ident, $help:expr, {}) => {
         $crate::Section::visit($value, $visitor)
     };
-    (@visit table $value:expr, $visitor:ident, $help:expr, { $key:literal $check:expr }) => {
-        $visitor.table(&$crate::NamedTable { key: $key, help: $help, check: $check }, $value)
-    };
+    (@visit table $value:expr, $visitor:ident, $help:expr, { $key:literal $check:expr $(; $example:literal)? }) => {{
+        #[allow(unused_mut, unused_assignments, reason = "only some tables have an example of their own")]
+        let mut example = ::std::option::Option::None;
+        $( example = ::std::option::Option::Some($example); )?
+        $visitor.table(&$crate::NamedTable { key: $key, help: $help, check: $check, example }, $value)
+    }};
     (@visit plain $value:expr, $visitor:ident, $help:expr, { $initial:expr }) => {};
 
     (

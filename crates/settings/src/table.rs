@@ -41,6 +41,8 @@ pub struct NamedTable {
     pub help: &'static str,
     /// Says what is wrong with the name of a section.
     pub check: fn(&str) -> Result<(), String>,
+    /// A section, as it stands in the file. `None`: one can be made up of the settings that are numbers.
+    pub example: Option<&'static str>,
 }
 
 /// The sections of a table of any type.

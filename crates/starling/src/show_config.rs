@@ -71,18 +71,28 @@ pub fn reference() -> String {
     for (table, settings) in &values.catalogue().tables {
         let _ = write!(
             out,
-            "\n## `[{0}.NAME]`\n\nOnly in the file. {1}\n\n```toml\n[{0}.acme]\n",
+            "\n## `[{}.NAME]`\n\nOnly in the file. {}\n\n```toml\n",
             table.key,
             table.help.trim()
         );
-        for setting in settings.iter().filter(|setting| setting.shape.bare) {
-            let _ = writeln!(out, "{} = 1000", setting.key);
+        match table.example {
+            Some(example) => out.push_str(example),
+            None => {
+                let _ = writeln!(out, "[{}.acme]", table.key);
+                for setting in settings.iter().filter(|setting| setting.shape.bare) {
+                    let _ = writeln!(out, "{} = 1000", setting.key);
+                }
+            }
         }
-        let _ = write!(
-            out,
-            "```\n\nA name with a `.`, `:` or `@` stands in quotes: `[{}.\"acme.example\"]`.\n\n{TABLE}",
-            table.key
-        );
+        out.push_str("```\n\n");
+        if (table.check)("acme.example").is_ok() {
+            let key = table.key;
+            let _ = write!(
+                out,
+                "A name with a `.`, `:` or `@` stands in quotes: `[{key}.\"acme.example\"]`.\n\n"
+            );
+        }
+        out.push_str(TABLE);
         settings.iter().for_each(|setting| rows(&mut out, setting));
     }
     out

@@ -47,9 +47,11 @@ impl<S: Section + Default> Loaded<S> {
     /// See [`Loaded::gather`].
     pub fn read_text(&mut self, file: &dyn Display, text: &str) -> Result<(), BadConfig> {
         for (key, value) in toml_file::parse(file, text)? {
-            if let Some((table, settings)) = self.catalogue.tables.iter().find(|(table, _)| table.key == key)
-            {
-                let (table, names) = (*table, settings.iter().flat_map(Setting::names).collect::<Vec<_>>());
+            if self.has_tables_in(&key) {
+                self.read_tables_in(&key, value)?;
+                continue;
+            }
+            if let Some((table, names)) = self.table(&key) {
                 self.read_table(&table, &names, value)?;
                 continue;
             }
@@ -63,6 +65,43 @@ impl<S: Section + Default> Loaded<S> {
             };
             let text = text_of(&key, value)?;
             self.give(None, &name, text, Origin::File, key)?;
+        }
+        Ok(())
+    }
+
+    /// The table of this key, and the names of the settings in its sections.
+    fn table(&self, key: &str) -> Option<(NamedTable, Vec<Name>)> {
+        let (table, settings) = self.catalogue.tables.iter().find(|(table, _)| table.key == key)?;
+        Some((*table, settings.iter().flat_map(Setting::names).collect()))
+    }
+
+    /// Whether there are tables whose keys begin with this one and a dot.
+    fn has_tables_in(&self, key: &str) -> bool {
+        self.tables_in(key).next().is_some()
+    }
+
+    /// The keys of these tables, without what they begin with.
+    fn tables_in(&self, key: &str) -> impl Iterator<Item = &'static str> {
+        let keys = self.catalogue.tables.iter().map(|(table, _)| table.key);
+        keys.filter_map(move |table| table.strip_prefix(key)?.strip_prefix('.'))
+    }
+
+    fn read_tables_in(&mut self, key: &str, value: toml::Value) -> Result<(), BadConfig> {
+        let toml::Value::Table(tables) = value else {
+            let inner = self.tables_in(key).next().unwrap_or_default();
+            return Err(BadConfig(format!("{key}: is not a table; write [{key}.{inner}.NAME]")));
+        };
+        for (inner, value) in tables {
+            let Some((table, names)) = self.table(&format!("{key}.{inner}")) else {
+                let flat = format!("{key}_{inner}");
+                let is_flat = self.catalogue.names().any(|name| name.key == flat);
+                let hint = match is_flat {
+                    true => format!("; it is the key `{flat}`, outside of tables"),
+                    false => hint(&inner, self.tables_in(key)),
+                };
+                return Err(BadConfig(format!("{key}: unknown key `{inner}`{hint}")));
+            };
+            self.read_table(&table, &names, value)?;
         }
         Ok(())
     }
@@ -82,6 +121,8 @@ impl<S: Section + Default> Loaded<S> {
             let toml::Value::Table(values) = value else {
                 return Err(BadConfig(format!("{key}: {section} is not a table")));
             };
+            // A section without a key is a section, too.
+            self.settings.visit(&mut Making { table: key, section: &section });
             for (inner, value) in values {
                 let Some(name) = names.iter().find(|name| name.key == inner) else {
                     let hint = hint(&inner, names.iter().map(|name| name.key.as_str()));
@@ -202,6 +243,22 @@ impl Visitor for Writing<'_> {
             let mut inner = Writing { place: &place, text: self.text, result: Ok(()) };
             entries.entry(name).visit(&mut inner);
             self.result = inner.result;
+        }
+    }
+}
+
+/// Makes a section of a table.
+struct Making<'a> {
+    table: &'static str,
+    section: &'a str,
+}
+
+impl Visitor for Making<'_> {
+    fn setting(&mut self, _setting: &Setting, _slot: &mut dyn Slot) {}
+
+    fn table(&mut self, table: &NamedTable, entries: &mut dyn Entries) {
+        if table.key == self.table {
+            entries.entry(self.section);
         }
     }
 }

@@ -21,6 +21,8 @@ settings! {
         setting lid: Option<Secret> = { Tokens "lid_secret" secret() }
         /// Shelves.
         table shelves: Table<Shelf> = { "shelves" short }
+        /// Drawers.
+        table drawers: Table<Shelf> = { "kitchen.drawers" short }
         /// Serial number.
         plain serial: u32 = { 7 }
     }
@@ -102,6 +104,14 @@ fn what_is_wrong_is_named() {
     assert!(error("[shelves]\na = 1", &[]).contains("shelves: a is not a table"));
     assert!(error("shelves = 1", &[]).contains("write [shelves.NAME]"));
     assert!(error("[shelves.aaaaaaaaa]", &[]).contains("shelves: \"aaaaaaaaa\" is too long"));
+    assert!(error("kitchen = 1", &[]).contains("kitchen: is not a table; write [kitchen.drawers.NAME]"));
+    assert!(
+        error("[kitchen.drawer.a]", &[]).contains("kitchen: unknown key `drawer`; did you mean `drawers`?")
+    );
+    assert!(
+        error("[kitchen.drawers.a]\ncusp = 1", &[])
+            .contains("kitchen.drawers.a: unknown key `cusp`; did you mean `cups`?")
+    );
     assert!(error("boil_seconds = 0", &[]).contains("boil_seconds: `0` is not a whole number from 1 to 600"));
     assert!(
         error("", &[("STARLING_CUPS", "many")])
@@ -111,6 +121,16 @@ fn what_is_wrong_is_named() {
     assert!(!error("water_url = \"user:password@host\"", &[]).contains("password"));
     // Also where another value wins.
     assert!(error("cups = 11", &[("STARLING_CUPS", "1")]).starts_with("cups: "));
+}
+
+#[test]
+fn a_section_is_there_also_if_nothing_stands_in_it() {
+    let loaded =
+        gather("[shelves.a]\n[kitchen.drawers.b]\ncups = 2\n[kitchen.drawers.c]", &[], &[]).expect("good");
+    assert_eq!(loaded.settings.shelves.get("a").map(|shelf| shelf.cups), Some(None));
+    let drawers: Vec<_> = loaded.settings.drawers.iter().map(|(name, drawer)| (name, drawer.cups)).collect();
+    assert_eq!(drawers, [("b", Some(2)), ("c", None)]);
+    assert_eq!(loaded.sections("kitchen.drawers"), ["b"]);
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub fn examine(examination: &mut Examination, values: &Values, file: Option<&Pat
     for (table, _) in &values.catalogue().tables {
         let names = values.sections(table.key);
         if !names.is_empty() {
-            examination.good(table.key, format!("the file has limits of its own for {}", names.join(", ")));
+            examination.good(table.key, format!("the file has settings for {}", names.join(", ")));
         }
     }
     for name in &values.unknown_variables {
