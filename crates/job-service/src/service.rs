@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use starling_jobs::{
@@ -10,7 +9,7 @@ use starling_jobs::{
 };
 use starling_model::TenantName;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::metrics::METRICS;
 use crate::ready::{Ready, ReadySince};
@@ -38,7 +37,7 @@ pub struct JobService {
     pub(crate) notice_wanted: Notify,
     /// The worker in whose name jobs are given to workers outside. What counts there is the lease.
     pub(crate) claimer: WorkerId,
-    pub(crate) draining: AtomicBool,
+    pub(crate) draining: watch::Sender<bool>,
     pub(crate) runtime: Handle,
 }
 
@@ -93,7 +92,7 @@ impl JobService {
             refresh_wanted: Notify::new(),
             notice_wanted: Notify::new(),
             claimer: WorkerId::new(),
-            draining: AtomicBool::new(false),
+            draining: watch::channel(false).0,
             runtime,
         })
     }
@@ -103,13 +102,22 @@ impl JobService {
     /// # Errors
     /// Those of the store.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, Error> {
-        let answers = self.store.enqueue(&[job]).await?;
-        let answer = *answers.first().ok_or_else(|| Error::Refused("a job got no answer".into()))?;
-        if answer.added {
-            METRICS.enqueued.increment(1);
+        let answers = self.enqueue_all(&[job]).await?;
+        answers.first().copied().ok_or_else(|| Error::Refused("a job got no answer".into()))
+    }
+
+    /// Adds jobs in one transaction, and answers in their order. They must have passed [`NewJob::check`].
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn enqueue_all(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
+        let answers = self.store.enqueue(jobs).await?;
+        let added = answers.iter().filter(|answer| answer.added).count();
+        if added > 0 {
+            METRICS.enqueued.increment(u64::try_from(added).unwrap_or(u64::MAX));
             self.note_ready();
         }
-        Ok(answer)
+        Ok(answers)
     }
 
     /// Takes note that another node has made jobs ready.
@@ -125,13 +133,19 @@ impl JobService {
 
     /// Lets workers wait no longer, and the node's own worker hand back its jobs, because the node leaves.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
         self.waiters.wake_all();
         self.work_wanted.notify_one();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Returns when the node has begun to leave.
+    pub async fn drain_begun(&self) {
+        // An error would say that this service is gone, which it is not.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
     }
 
     /// Returns where a job of a tenant stands. Another tenant's job does not exist.

@@ -42,7 +42,7 @@ impl JobService {
                 Ok(()) => {
                     self.waiters.wake(|(tenant, queue)| self.ready.has(tenant, queue));
                     if let Some(worker) = &self.worker
-                        && self.ready.has_any(|queue, _| worker.wants(queue))
+                        && self.ready.has_any(|queue, tenant| worker.wants(queue, tenant))
                     {
                         self.work_wanted.notify_one();
                     }

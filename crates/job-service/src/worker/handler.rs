@@ -14,6 +14,12 @@ pub trait Handler: Send + Sync + 'static {
     /// Does a job. When `stop` says so, this should return soon: after two seconds it is dropped at its next wait, and the job is handed back,
     /// or cancelled. A panic counts as a failure.
     async fn run(&self, job: &ClaimedJob, stop: Stop) -> Report;
+
+    /// Whether it can work now. While it can't, no jobs are claimed for it alone; it is asked again within a second or so. Only handlers of whole queues
+    /// ([`super::Handlers::with_queue`]) are asked.
+    fn is_ready(&self) -> bool {
+        true
+    }
 }
 
 /// How a handler's attempt ended.

@@ -1,4 +1,4 @@
-//! The worker of a node: it does the jobs of internal queues.
+//! The worker of a node: it does the jobs of internal queues, and those of whole queues of users for which it has a handler.
 //!
 //! It is listed in the database under an id, and says each second that it is alive. If it is taken for dead nevertheless, because it was frozen or
 //! cut off, it drops its jobs and goes on under another id: others may have them. Whatever ends late is fenced by its generation.
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 pub use handler::{Handler, Report, Retry, Stop, StopReason};
+use handlers::Crew;
 pub use handlers::Handlers;
 use running::{Ended, Running, Stops};
 
@@ -73,10 +74,14 @@ impl NodeWorker {
         Some(Self { node, handlers, resting: Mutex::default(), working: watch::channel(false).0 })
     }
 
-    /// Whether it takes jobs of this queue now.
-    pub fn wants(&self, queue: &str) -> bool {
+    /// Whether it takes jobs of this queue and tenant now.
+    pub fn wants(&self, queue: &str, tenant: &TenantName) -> bool {
+        self.handlers.crews(0).any(|(crew, _)| self.crew_wants(crew, queue, tenant))
+    }
+
+    fn crew_wants(&self, crew: Crew, queue: &str, tenant: &TenantName) -> bool {
         let rests = || self.resting.lock().get(queue).is_some_and(|until| Instant::now() < *until);
-        self.handlers.has_queue(queue) && !rests()
+        self.handlers.wants(crew, queue, tenant) && !rests()
     }
 
     /// Notes that a queue has a job that nothing here can do.
@@ -91,7 +96,7 @@ impl NodeWorker {
 }
 
 impl JobService {
-    /// Does the jobs of internal queues, if this node is a worker. Returns after a drain.
+    /// Does the jobs that this node has handlers for, if it is a worker. Returns after a drain.
     pub async fn work(self: Arc<Self>) {
         let Some(worker) = &self.worker else { return };
         worker.working.send_replace(true);
@@ -188,9 +193,11 @@ impl JobService {
                     return;
                 }
             } else if answers {
-                let under_way = running.len() + ended.len();
-                let free = usize::from(self.settings.at_once).saturating_sub(under_way);
-                self.claim_internal(worker, id, &mut running, free).await;
+                for (crew, places) in worker.handlers.crews(self.settings.at_once) {
+                    let not_noted = ended.iter().filter(|ended| ended.crew == crew).count();
+                    let free = usize::from(places).saturating_sub(running.busy(crew) + not_noted);
+                    self.claim_for(worker, crew, id, &mut running, free).await;
+                }
             }
             tokio::select! {
                 Some(next) = running.next() => ended.push(next),
@@ -200,9 +207,16 @@ impl JobService {
         }
     }
 
-    /// Claims jobs for free hands, and begins them.
-    async fn claim_internal(&self, worker: &NodeWorker, id: WorkerId, running: &mut Running, free: usize) {
-        let wanted = |queue: &str, _: &TenantName| worker.wants(queue);
+    /// Claims jobs for a crew's free places, and begins them.
+    async fn claim_for(
+        &self,
+        worker: &NodeWorker,
+        crew: Crew,
+        id: WorkerId,
+        running: &mut Running,
+        free: usize,
+    ) {
+        let wanted = |queue: &str, tenant: &TenantName| worker.crew_wants(crew, queue, tenant);
         let free = u16::try_from(free).unwrap_or(u16::MAX);
         if free == 0 || !self.ready.has_any(wanted) {
             return;
@@ -216,11 +230,11 @@ impl JobService {
         let now_ms = now_ms();
         for job in jobs {
             METRICS.wait_seconds.record(seconds(now_ms.saturating_sub(job.ready_at_ms)));
-            let handler = worker.handlers.of(&job.backlog.queue, &job.kind);
+            let handler = worker.handlers.of(crew, &job.backlog.queue, &job.kind);
             if handler.is_none() {
                 worker.rest(&job.backlog.queue, &job.kind);
             }
-            running.begin(handler, job);
+            running.begin(crew, handler, job);
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::handler::{Handler, Report, Retry, Stop, StopReason, StopSender};
+use super::handlers::Crew;
 use crate::metrics::METRICS;
 
 /// How long a handler may go on after it was told to stop.
@@ -21,22 +22,31 @@ const STOP_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Ended {
     pub ending: Ending,
     pub took: Duration,
+    /// Whose place it took.
+    pub crew: Crew,
 }
 
 /// The jobs that are under way.
 pub(super) struct Running {
     tasks: JoinSet<Ended>,
+    /// How many jobs of each crew are under way. Crews without one are left out.
+    busy: HashMap<Crew, usize>,
     stops: Stops,
 }
 
 impl Running {
     pub fn new(stops: Stops) -> Self {
-        Self { tasks: JoinSet::new(), stops }
+        Self { tasks: JoinSet::new(), busy: HashMap::new(), stops }
     }
 
     /// Returns the number of jobs.
     pub fn len(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Returns the number of jobs of a crew.
+    pub fn busy(&self, crew: Crew) -> usize {
+        self.busy.get(&crew).copied().unwrap_or_default()
     }
 
     /// Tells all handlers to stop.
@@ -45,11 +55,12 @@ impl Running {
     }
 
     /// Begins a job.
-    pub fn begin(&mut self, handler: Option<Arc<dyn Handler>>, job: ClaimedJob) {
+    pub fn begin(&mut self, crew: Crew, handler: Option<Arc<dyn Handler>>, job: ClaimedJob) {
         let (sender, stop) = Stop::new();
         let (attempt, stops) = ((job.id, job.generation), self.stops.clone());
         stops.0.lock().insert(attempt, sender);
         METRICS.running_here.increment(1.0);
+        *self.busy.entry(crew).or_default() += 1;
         self.tasks.spawn(async move {
             let _counted = Counted { stops, attempt };
             let began = Instant::now();
@@ -62,6 +73,7 @@ impl Running {
             Ended {
                 ending: Ending { job: job.id, generation: job.generation, outcome },
                 took: began.elapsed(),
+                crew,
             }
         });
     }
@@ -69,12 +81,22 @@ impl Running {
     /// Waits for the end of any job. Returns `None` if none is under way.
     pub async fn next(&mut self) -> Option<Ended> {
         // A task can't fail: it catches panics, and it is aborted only with all others.
-        self.tasks.join_next().await?.ok()
+        let ended = self.tasks.join_next().await?.ok()?;
+        Some(self.note(ended))
     }
 
     /// Returns a job that has ended already.
     pub fn try_next(&mut self) -> Option<Ended> {
-        self.tasks.try_join_next()?.ok()
+        let ended = self.tasks.try_join_next()?.ok()?;
+        Some(self.note(ended))
+    }
+
+    /// Takes note of an end.
+    fn note(&mut self, ended: Ended) -> Ended {
+        if let Some(busy) = self.busy.get_mut(&ended.crew) {
+            *busy = busy.saturating_sub(1);
+        }
+        ended
     }
 }
 
