@@ -1,4 +1,4 @@
-//! The foundation of Starling's tests: real servers as child processes ([`redis`], [`postgres`], [`node`], [`balancer`]), faulty
+//! The foundation of Starling's tests: real servers as child processes ([`redis`], [`postgres`], [`rabbitmq`], [`node`], [`balancer`]), faulty
 //! links between them ([`proxy`]), clients that know the protocol but not the code ([`client`], [`http`], [`token`]), an issuer of
 //! trusted keys ([`issuer`]), certificates and a way through TLS ([`tls`]), connections that race for one session ([`race`]), a collector of traces
 //! ([`collector`]), a backend that hooks and webhooks call ([`backend`]), and a service that takes reports of errors ([`error_service`]).
@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod proxy;
+pub mod rabbitmq;
 pub mod race;
 pub mod redis;
 pub mod resp;

@@ -416,7 +416,7 @@ const UNLIMITED: [&str; 9] = [
 
 /// Whether a variable would reach a node from the environment of whoever runs the test.
 fn is_setting(name: &str) -> bool {
-    let prefixes = ["STARLING_", "OTEL_", "REDIS_", "DATABASE_"];
+    let prefixes = ["STARLING_", "OTEL_", "REDIS_", "DATABASE_", "RABBITMQ_"];
     name == "RUST_LOG" || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 

@@ -8,10 +8,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 /// Programs, and the Debian packages that contain them.
-const PROGRAMS: [(&str, &str); 19] = [
+const PROGRAMS: [(&str, &str); 20] = [
     ("redis-server", "redis-server"),
     ("initdb", "postgresql"),
     ("pgbouncer", "pgbouncer"),
+    ("rabbitmq-server", "rabbitmq-server"),
     ("nginx", "nginx"),
     ("haproxy", "haproxy"),
     ("faketime", "faketime"),
