@@ -58,7 +58,7 @@ macro_rules! holds {
     };
 }
 
-holds! { config cron deflate hook_answer json jwks msgpack node_message query redis_answer ticket token upgrade websocket }
+holds! { config cron deflate hook_answer json jwks msgpack node_message query rabbitmq_message redis_answer ticket token upgrade websocket }
 
 #[test]
 fn every_target_has_a_test_a_program_and_a_seed() {

@@ -16,6 +16,7 @@ use crate::handshake::{self, Front};
 use crate::http::service::HttpService;
 use crate::http::{self, ApiState};
 use crate::lifecycle::Lifecycle;
+use crate::probe::BridgesNow;
 use crate::requests::Requests;
 use crate::shard::{self, Inbox, Inboxes, Service, ShardSettings};
 use crate::tls::Certificate;
@@ -60,6 +61,7 @@ pub struct Gateway {
     config: Arc<GatewayConfig>,
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
+    bridges: Option<BridgesNow>,
 }
 
 impl Gateway {
@@ -68,7 +70,7 @@ impl Gateway {
         let certificate = config.tls()?.as_ref().map(Certificate::read).transpose()?;
         let address = config.listen;
         let listener = listener::bind(address).map_err(|source| Error::Listen { address, source })?;
-        Ok(Gateway { config: config.into(), listener, certificate })
+        Ok(Gateway { config: config.into(), listener, certificate, bridges: None })
     }
 
     /// The address of the public port: where port 0 is configured, with the port that the system chose.
@@ -79,6 +81,12 @@ impl Gateway {
     /// The certificate of the public port, so that it can be replaced; `None` without TLS.
     pub fn certificate(&self) -> Option<Arc<Certificate>> {
         self.certificate.clone()
+    }
+
+    /// Shows the node's bridges to RabbitMQ in its health.
+    #[must_use]
+    pub fn with_bridges(self, bridges: Option<BridgesNow>) -> Gateway {
+        Gateway { bridges, ..self }
     }
 
     /// Serves until `drain` says so, then drains and returns.
@@ -94,11 +102,11 @@ impl Gateway {
         threads: ShardThreads,
         mut drain: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let Gateway { config, listener, certificate } = self;
+        let Gateway { config, listener, certificate, bridges } = self;
         let (gate, service) = (gate(&config), Service::Hub(hub.clone()));
         let (access, lifecycle) = (gate.access.clone(), gate.lifecycle.clone());
         let requests = Arc::new(Requests::new(config.request_limits));
-        let router = http::router(ApiState { hub: hub.clone(), lifecycle: lifecycle.clone() });
+        let router = http::router(ApiState { hub: hub.clone(), lifecycle: lifecycle.clone(), bridges });
         let http = HttpService::new(router, requests.clone(), access.clone(), hub.clone());
         let settings = ShardSettings::new(config.clone(), &service, gate.admission.clone());
         let front = Arc::new(Front { gate, tls: certificate.map(tls::acceptor), http: Some(http) });
@@ -127,7 +135,7 @@ impl Gateway {
 
     /// Sends every message back, for ever, to test listener, shards and codec against conformance suites.
     pub async fn run_echo(self) -> Result<(), Error> {
-        let Gateway { config, listener, certificate } = self;
+        let Gateway { config, listener, certificate, .. } = self;
         let (gate, service) = (gate(&config), Service::Echo);
         let access = gate.access.clone();
         let settings = ShardSettings::new(config, &service, gate.admission.clone());

@@ -1,6 +1,7 @@
 //! What the probes of every node have in common, whether it takes clients or not: do its dependencies answer, how well does it serve, and
 //! is it ready?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -43,6 +44,18 @@ impl HealthStatus {
         }
     }
 }
+
+/// The bridges of a node to RabbitMQ. They say nothing of how well it serves: what is to cross a bridge waits while it does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Bridges {
+    /// How many there are.
+    pub bridges: usize,
+    /// How many of them are connected, and have all that they need.
+    pub working: usize,
+}
+
+/// Says how many bridges of the node work.
+pub type BridgesNow = Arc<dyn Fn() -> Bridges + Send + Sync>;
 
 /// Something that the node depends on.
 #[derive(Clone, Debug, Serialize, ToSchema)]

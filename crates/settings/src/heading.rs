@@ -13,6 +13,8 @@ pub enum Heading {
     Delivery,
     /// Webhooks and hooks that ask first.
     Webhooks,
+    /// RabbitMQ.
+    Rabbitmq,
     /// Limits.
     Limits,
     /// Logs and traces.
@@ -21,12 +23,13 @@ pub enum Heading {
 
 impl Heading {
     /// All headings, in order.
-    pub const ALL: [Heading; 7] = [
+    pub const ALL: [Heading; 8] = [
         Heading::Node,
         Heading::Stores,
         Heading::Tokens,
         Heading::Delivery,
         Heading::Webhooks,
+        Heading::Rabbitmq,
         Heading::Limits,
         Heading::Telemetry,
     ];
@@ -39,6 +42,7 @@ impl Heading {
             Heading::Tokens => "Tokens",
             Heading::Delivery => "Sessions and delivery",
             Heading::Webhooks => "Webhooks and hooks",
+            Heading::Rabbitmq => "RabbitMQ",
             Heading::Limits => "Limits (0: none, unless it says otherwise)",
             Heading::Telemetry => "Telemetry",
         }

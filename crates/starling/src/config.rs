@@ -11,6 +11,7 @@ use starling_gateway::GatewayConfig;
 use starling_hub::HubConfig;
 use starling_job_service::JobSettings;
 use starling_model::{NAME_RULE, is_name};
+use starling_rabbitmq_bridge::RabbitmqSettings;
 use starling_settings::{
     DAY_SECONDS, Loaded, Secret, Url, address, choice, count, list, optional_choice, parsed, path, seconds,
     secret, secret_url, secret_url_or, settings, switch, url,
@@ -52,6 +53,8 @@ settings! {
         part jobs: JobSettings = {}
         /// Webhooks and hooks.
         part webhooks: WebhookSettings = {}
+        /// RabbitMQ.
+        part rabbitmq: RabbitmqSettings = {}
         /// The history of topics.
         part topics: TopicHistory = {}
         /// Logs and traces.

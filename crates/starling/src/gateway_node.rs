@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use starling_auth::{ClaimNames, TicketKey, Verifier};
 use starling_conversation_store::ConversationStore;
+use starling_gateway::probe::BridgesNow;
 use starling_gateway::{Certificate, Gateway, GatewayConfig, Inboxes, ShardThreads};
 use starling_hub::{Hub, HubConfig, HubParts, Shards};
 use starling_job_service::JobService;
@@ -37,6 +38,8 @@ pub struct Services {
     pub jobs: Arc<JobService>,
     /// Hooks that ask first.
     pub webhooks: Arc<WebhookService>,
+    /// Bridges to RabbitMQ; `None`: there are none.
+    pub bridges: Option<BridgesNow>,
 }
 
 impl GatewayNode {
@@ -99,6 +102,10 @@ impl GatewayNode {
             Threads::One => ShardThreads::Shared,
             Threads::Several => ShardThreads::Own,
         };
-        self.gateway.run(hub, inboxes, ends, threads, drain).await.map_err(|error| anyhow!(error).into())
+        self.gateway
+            .with_bridges(services.bridges)
+            .run(hub, inboxes, ends, threads, drain)
+            .await
+            .map_err(|error| anyhow!(error).into())
     }
 }

@@ -6,6 +6,7 @@ use starling_conversation_store::{ConversationStore, SCHEMA};
 use starling_database::Schema;
 use starling_hub::Shards;
 use starling_job_service::Handlers;
+use starling_rabbitmq_bridge::JobSink;
 
 /// Wraps a part of the node in another one.
 pub type Layer<Part> = Box<dyn Fn(Arc<Part>) -> Arc<Part>>;
@@ -18,6 +19,8 @@ pub struct Layers {
     pub shards: Layer<dyn Shards>,
     /// The migrations of the log.
     pub log_schema: &'static Schema,
+    /// Wraps what takes the jobs that messages of RabbitMQ become.
+    pub rabbitmq_jobs: Layer<dyn JobSink>,
     /// Adds to the jobs that the node can do itself.
     pub handlers: Box<dyn Fn(Handlers) -> Handlers>,
 }
@@ -28,6 +31,7 @@ impl Default for Layers {
             conversations: Box::new(|log| log),
             shards: Box::new(|shards| shards),
             log_schema: &SCHEMA,
+            rabbitmq_jobs: Box::new(|jobs| jobs),
             handlers: Box::new(|handlers| handlers),
         }
     }

@@ -12,7 +12,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use starling_conversation_store::ConversationStore;
-use starling_gateway::probe::{self, Checked, Dependency, HealthStatus};
+use starling_gateway::probe::{self, BridgesNow, Checked, Dependency, HealthStatus};
 use starling_hub::Worker;
 use starling_session_store::SessionStore;
 
@@ -29,6 +29,8 @@ struct Shown {
     /// Empty until the worker has started.
     parts: OnceLock<Parts>,
     checks: Checked<Checks>,
+    /// The bridges to RabbitMQ. Empty: there are none.
+    bridges: OnceLock<BridgesNow>,
 }
 
 /// The parts of a worker that probes ask.
@@ -57,6 +59,7 @@ impl Probes {
             draining: AtomicBool::new(false),
             parts: OnceLock::new(),
             checks: Checked::default(),
+            bridges: OnceLock::new(),
         }))
     }
 
@@ -64,6 +67,14 @@ impl Probes {
     pub fn start(&self, parts: Parts) {
         // Only the first start counts, and there is no second.
         let _ = self.0.parts.set(parts);
+    }
+
+    /// Shows the node's bridges to RabbitMQ, if it has some.
+    pub fn show_bridges(&self, bridges: Option<BridgesNow>) {
+        if let Some(bridges) = bridges {
+            // They are made once.
+            let _ = self.0.bridges.set(bridges);
+        }
     }
 
     /// Notes that the node drains.
@@ -108,6 +119,9 @@ async fn health(State(Probes(shown)): State<Probes>) -> Json<Value> {
         if let Some(link) = parts.worker.fanout_health() {
             body["redis"]["link"] = json!({ "connected": link.connected, "subscribed": link.subscribed });
         }
+    }
+    if let Some(bridges) = shown.bridges.get() {
+        body["rabbitmq"] = json!(bridges());
     }
     Json(body)
 }

@@ -1,10 +1,13 @@
 //! `starling serve`: the story of a start. Open the ports, wait for what is needed, do the work of the roles, take leave.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use starling_gateway::probe::{Bridges, BridgesNow};
 use starling_hub::essential;
 use starling_job_service::{Handlers, JobService, JobServiceParts, WorkerSetup};
+use starling_rabbitmq_bridge::{Bridge, BridgeHealth};
 use starling_settings::BadConfig;
 use starling_telemetry::{Metrics, Telemetry};
 use starling_webhook_service::WebhookService;
@@ -86,9 +89,11 @@ async fn run(
     if gateway.is_none() {
         essential::spawn(&runtime, "watch_webhooks", webhooks.clone().watch_forever());
     }
-    let worker = setup.roles.worker.then(|| WorkerSetup {
-        node: setup.hub.node.clone(),
-        handlers: (layers.handlers)(Handlers::default()),
+    let plan = setup.rabbitmq.filter(|plan| setup.roles.worker && plan.has_bridges());
+    let bridge = plan.map(|plan| Bridge::new(plan, &setup.hub.node));
+    let worker = setup.roles.worker.then(|| {
+        let handlers = bridge.iter().fold(Handlers::default(), |handlers, bridge| bridge.handlers(handlers));
+        WorkerSetup { node: setup.hub.node.clone(), handlers: (layers.handlers)(handlers) }
     });
     let jobs = JobService::new(JobServiceParts {
         store: stores.jobs.clone(),
@@ -96,21 +101,40 @@ async fn run(
         worker,
         runtime: Handle::current(),
     });
+    if let Some(bridge) = &bridge {
+        let sink = (layers.rabbitmq_jobs)(jobs.clone());
+        essential::spawn(&runtime, "bridge_rabbitmq", bridge.clone().run(jobs.clone(), sink));
+    }
+    let bridges = bridge.clone().map(bridges_now);
     match gateway {
         Some(node) => {
             node.run(
                 setup.hub,
                 stores.conversations.clone(),
-                Services { jobs, webhooks },
+                Services { jobs, webhooks, bridges },
                 shared,
                 drain,
                 layers,
             )
             .await?;
         }
-        None => worker::run(setup.hub, stores.conversations.clone(), jobs, shared, probes, drain).await?,
+        None => {
+            probes.show_bridges(bridges);
+            worker::run(setup.hub, stores.conversations.clone(), jobs, shared, probes, drain).await?;
+        }
+    }
+    if let Some(bridge) = bridge {
+        bridge.end().await;
     }
     stores.conversations.close().await;
     let _ = tokio::task::spawn_blocking(move || telemetry.shutdown(FLUSH)).await;
     Ok(())
+}
+
+/// Says how many bridges work, for the node's health.
+fn bridges_now(bridge: Arc<Bridge>) -> BridgesNow {
+    Arc::new(move || {
+        let BridgeHealth { bridges, working } = bridge.health();
+        Bridges { bridges, working }
+    })
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use starling_gateway::GatewayConfig;
 use starling_hub::HubConfig;
 use starling_job_service::JobSettings;
+use starling_rabbitmq_bridge::Plan;
 use starling_settings::BadConfig;
 use starling_telemetry::{TelemetryConfig, check_dsn, check_filter};
 use starling_webhook_service::WebhookSettings;
@@ -36,6 +37,8 @@ pub struct Setup {
     pub jobs: JobSettings,
     /// Webhooks and hooks.
     pub webhooks: WebhookSettings,
+    /// The bridges to RabbitMQ; `None`: there is no RabbitMQ.
+    pub rabbitmq: Option<Plan>,
     /// Where the log is.
     pub database: Database,
     /// How tokens are checked; `None`: this node takes no clients.
@@ -56,6 +59,7 @@ impl Setup {
         }
         Database::read(config)?;
         Redis::read(config)?;
+        config.rabbitmq.plan()?;
         if config.node.roles.gateway
             && let OwnSecret::NotNeeded = OwnSecret::of(config)?
         {
@@ -103,6 +107,7 @@ impl Setup {
             redis: Redis::read(config)?,
             jobs: config.jobs.clone(),
             webhooks: config.webhooks.clone(),
+            rabbitmq: config.rabbitmq.plan()?,
             database,
             keys,
             roles: config.node.roles,

@@ -80,6 +80,7 @@ pub const SECTIONS: &[Section] = &[
     SESSION_STORE,
     STORE,
     JOBS,
+    RABBITMQ,
     HOOKS,
     LIMITS,
     NODE,
@@ -591,7 +592,7 @@ pub const JOBS: Section = Section {
         gauge(
             "starling_jobs_running_here",
             Unit::Count,
-            "Jobs of Starling's own queues that this node is doing. 0 on a node without the role `worker`.",
+            "Jobs that this node is doing: those of Starling's own queues, and those that go to RabbitMQ. 0 on a node without the role `worker`.",
             &[],
         ),
         counter(
@@ -628,6 +629,56 @@ pub const JOBS: Section = Section {
         ),
     ],
 };
+
+/// Bridges to RabbitMQ.
+pub const RABBITMQ: Section = Section {
+    title: "RabbitMQ (on nodes with bridges)",
+    metrics: &[
+        gauge(
+            "starling_rabbitmq_connected",
+            Unit::Flag,
+            "Whether a bridge of this node works: it is connected, and has the exchanges and queues that it needs.",
+            &[("direction", "`in`, `out`"), ("bridge", BRIDGE)],
+        ),
+        counter(
+            "starling_rabbitmq_received_total",
+            "Messages that this node acknowledged, by what became of them.",
+            &[
+                ("bridge", BRIDGE),
+                (
+                    "outcome",
+                    "`added` (a job was added), `known` (its job was there already), `rejected` (it can't become a job, and is with the dead letters)",
+                ),
+            ],
+        ),
+        gauge(
+            "starling_rabbitmq_unacknowledged",
+            Unit::Count,
+            "Messages that this node is making jobs of. They stay while the database is away.",
+            &[("bridge", BRIDGE)],
+        ),
+        counter(
+            "starling_rabbitmq_published_total",
+            "Attempts to publish a job, by outcome.",
+            &[
+                ("bridge", BRIDGE),
+                (
+                    "outcome",
+                    "`confirmed`, `returned` (no queue takes it), `refused` (by RabbitMQ), `timed_out` (not confirmed in time), `interrupted` (the connection broke, or the node was about to end: the job was handed back)",
+                ),
+            ],
+        ),
+        histogram(
+            "starling_rabbitmq_confirm_seconds",
+            Unit::Seconds,
+            "Time from publishing a job to RabbitMQ's confirmation.",
+            &[],
+        ),
+    ],
+};
+
+/// The values of the label `bridge`.
+const BRIDGE: &str = "the bridge's name in the settings";
 
 /// Webhooks, and hooks that ask first.
 pub const HOOKS: Section = Section {

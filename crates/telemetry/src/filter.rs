@@ -43,10 +43,10 @@ pub(crate) fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
     let words: Vec<&str> = filter.split(',').map(str::trim).collect();
     words.iter().try_for_each(|word| check_word(word))?;
     let filter = words.join(",");
-    // Three targets stay silent unless the operator names them (a later directive replaces an earlier one): spans for traces; the Redis
-    // client, which reports each broken connection several times, where Starling logs one line per outage; and what the PostgreSQL client
-    // logs of each statement, which includes the texts of messages.
-    EnvFilter::try_new(format!("{TRACE_TARGET}=off,fred=off,tokio_postgres=info,{filter}"))
+    // Some targets stay silent unless the operator names them (a later directive replaces an earlier one): spans for traces; the clients of Redis
+    // and RabbitMQ, which report each broken connection several times, where Starling logs one line per outage, and whole messages that were
+    // returned; and what the PostgreSQL client logs of each statement, which includes the texts of messages.
+    EnvFilter::try_new(format!("{TRACE_TARGET}=off,fred=off,lapin=off,tokio_postgres=info,{filter}"))
         .map_err(|error| TelemetryError::Filter(error.to_string()))
 }
 

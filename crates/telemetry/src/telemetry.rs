@@ -141,7 +141,9 @@ fn subscriber(
     };
     if let Some(reports) = &reports {
         // Whatever the log shows: an error is reported although the log was turned off.
-        layers.push(reports.layer().with_filter(LevelFilter::ERROR).boxed());
+        // But the client of RabbitMQ reports each broken connection as one.
+        let own = Targets::new().with_default(LevelFilter::ERROR).with_target("lapin", LevelFilter::OFF);
+        layers.push(reports.layer().with_filter(own).boxed());
     }
     let subscriber = Registry::default().with(layers);
     Ok((subscriber, TelemetryGuard { writer, tracer, reports, filter: LogFilter::new(handle) }))

@@ -15,7 +15,7 @@ use starling_hub::Hub;
 use utoipa::ToSchema;
 
 use super::state::ApiState;
-use crate::probe::{self, Checked, Dependency, DependencyStatus, HealthStatus, Reason};
+use crate::probe::{self, Bridges, Checked, Dependency, DependencyStatus, HealthStatus, Reason};
 
 /// The routes of health.
 pub(super) fn routes(state: ApiState) -> Router {
@@ -57,6 +57,10 @@ pub(super) struct Health {
     database: Dependency,
     /// Redis.
     redis: Redis,
+    /// The node's bridges to RabbitMQ, if it has some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    rabbitmq: Option<Bridges>,
     /// The pools of connections to the database.
     pools: Vec<Pool>,
 }
@@ -126,7 +130,7 @@ pub(super) struct Readiness {
     responses((status = 200, description = "The node's health", body = Health)),
 )]
 pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> {
-    let ApiState { hub, lifecycle } = &monitor.state;
+    let ApiState { hub, lifecycle, bridges } = &monitor.state;
     let Checks { database, redis } = monitor.checks().await;
     let record = hub.record();
     Json(Health {
@@ -139,6 +143,7 @@ pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> 
         draining: lifecycle.is_draining(),
         database,
         redis,
+        rabbitmq: bridges.as_ref().map(|look| look()),
         pools: pools(hub),
     })
 }
@@ -152,7 +157,7 @@ pub(super) async fn health(State(monitor): State<Arc<Monitor>>) -> Json<Health> 
     ),
 )]
 pub(super) async fn ready(State(monitor): State<Arc<Monitor>>) -> Response {
-    let ApiState { hub, lifecycle } = &monitor.state;
+    let ApiState { hub, lifecycle, .. } = &monitor.state;
     probe::ready(&probe::reasons(
         lifecycle.is_draining(),
         hub.node_health(),

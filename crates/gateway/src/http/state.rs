@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 use starling_hub::Hub;
 
 use crate::lifecycle::Lifecycle;
+use crate::probe::BridgesNow;
 
 /// What the handlers of the HTTP API work with.
 #[derive(Clone)]
@@ -14,6 +15,8 @@ pub(crate) struct ApiState {
     pub hub: Arc<Hub>,
     /// Where the node is in its lifecycle.
     pub lifecycle: Arc<Lifecycle>,
+    /// The node's bridges to RabbitMQ; `None`: it has none.
+    pub bridges: Option<BridgesNow>,
 }
 
 impl FromRef<ApiState> for Arc<Hub> {

@@ -10,6 +10,7 @@ mod keys;
 mod limits;
 mod postgres;
 mod quantity;
+mod rabbitmq;
 mod redis;
 mod report;
 mod secrets;
@@ -62,6 +63,7 @@ async fn examine(values: &Values, request: &DoctorRequest) -> Examination {
     let mut clocks = Clocks::default();
     database::examine(&mut examination, config, &mut clocks).await;
     redis::examine(&mut examination, config, &mut clocks).await;
+    rabbitmq::examine(&mut examination, config).await;
     clocks.examine(&mut examination);
     examination
 }

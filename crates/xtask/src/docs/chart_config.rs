@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::{Context, Result, bail};
 
 /// Settings that the chart sets itself, and secrets, which have values of their own.
-const NOT_IN_CONFIG: [&str; 13] = [
+const NOT_IN_CONFIG: [&str; 14] = [
     "listen",
     "metrics_listen",
     // `worker.enabled` says which pods take clients and which work in the background.
@@ -15,6 +15,7 @@ const NOT_IN_CONFIG: [&str; 13] = [
     "redis_url",
     "database_url",
     "database_read_url",
+    "rabbitmq_url",
     "database_migrate",
     "jwt_jwks_url",
     "jwt_public_key_file",
@@ -34,6 +35,8 @@ struct Setting<'a> {
 /// The schema with `config` and `tenants` as the page of the program's settings says.
 pub fn schema(schema: &str, page: &str) -> Result<String> {
     let (settings, tenants) = page.split_once(TENANTS).context("docs/configuration.md has no tenants")?;
+    // Tables that come later are no values of the chart.
+    let tenants = tenants.split_once("\n## ").map_or(tenants, |(tenants, _)| tenants);
     let mut in_config = Vec::new();
     for setting in rows(settings) {
         let secret = setting.values.contains("SECRET")
@@ -119,7 +122,7 @@ fn text(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const PAGE: &str = "| key | default | values | meaning |\n|---|---|---|---|\n| `drain_seconds` | `30` | 0 to 86400 | How \"long\". |\n| `jwt_secret` | – | SECRET | A secret. |\n| `jwt_secret_file` | – | FILE | Its file. |\n| `tls_key_file` | – | FILE | A `key`. |\n\n## `[tenants.NAME]`\n\n| `connections` | – | 0 or more | Some. |\n";
+    const PAGE: &str = "| key | default | values | meaning |\n|---|---|---|---|\n| `drain_seconds` | `30` | 0 to 86400 | How \"long\". |\n| `jwt_secret` | – | SECRET | A secret. |\n| `jwt_secret_file` | – | FILE | Its file. |\n| `tls_key_file` | – | FILE | A `key`. |\n\n## `[tenants.NAME]`\n\n| `connections` | – | 0 or more | Some. |\n\n## `[bridges.NAME]`\n\n| `exchange` | – | any words | Some. |\n";
 
     #[test]
     fn settings_become_properties_and_secrets_do_not() -> Result<()> {
@@ -128,6 +131,7 @@ mod tests {
         assert!(made.contains("\"drain_seconds\": {\n          \"type\": \"integer\",\n          \"minimum\": 0,\n          \"maximum\": 86400,\n          \"description\": \"How \\\"long\\\".\"\n        }"));
         assert!(made.contains("tls_key_file") && !made.contains("jwt_secret") && !made.contains("old"));
         assert!(made.ends_with("    \"secrets\": {}\n") && made.contains("\"connections\""));
+        assert!(!made.contains("exchange"));
         assert_eq!(schema(&made, PAGE)?, made, "generating it again changes nothing");
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod configuration;
 mod database;
 mod machine;
+mod rabbitmq;
 mod redis;
 
 use serde_json::Value;

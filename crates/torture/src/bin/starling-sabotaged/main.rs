@@ -1,6 +1,7 @@
 //! Starling with a defect put in on purpose, to check that the torture finds it. The variable `STARLING_SABOTAGE` names the defect. Without it there is
 //! none, but a node with the role `worker` also does jobs that only tests add.
 
+mod bridges;
 mod log;
 mod shards;
 mod test_jobs;
@@ -29,6 +30,10 @@ enum Sabotage {
     Panic,
     /// A connection stays open when a later one has attached its session.
     KeepOlder,
+    /// A message of RabbitMQ is acknowledged before its job is committed.
+    EarlyAck,
+    /// A job that goes to RabbitMQ is done before RabbitMQ has confirmed its message.
+    EarlyDone,
 }
 
 impl Sabotage {
@@ -42,6 +47,8 @@ impl Sabotage {
             "leak" => Self::Leak,
             "panic" => Self::Panic,
             "keep-older" => Self::KeepOlder,
+            "early-ack" => Self::EarlyAck,
+            "early-done" => Self::EarlyDone,
             _ => return None,
         })
     }
@@ -50,6 +57,16 @@ impl Sabotage {
         match self {
             Self::EarlyOk | Self::RetryTwice | Self::Panic => Layers {
                 conversations: Box::new(move |log| Arc::new(log::FaultyLog::new(log, self))),
+                ..Layers::default()
+            },
+            Self::EarlyAck => Layers {
+                rabbitmq_jobs: Box::new(|jobs| Arc::new(bridges::EarlySink::new(jobs))),
+                ..Layers::default()
+            },
+            Self::EarlyDone => Layers {
+                handlers: Box::new(|handlers| {
+                    handlers.map(|inner| Arc::new(bridges::EarlyHandler::new(inner)))
+                }),
                 ..Layers::default()
             },
             _ => Layers {

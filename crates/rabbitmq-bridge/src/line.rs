@@ -1,0 +1,123 @@
+//! An open connection to RabbitMQ.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_rs::Runtime;
+use futures_util::StreamExt;
+use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, Event};
+use tokio::time::{sleep, timeout};
+
+use crate::Error;
+use crate::address::Address;
+use crate::transport::{Cutter, Socket, Transport};
+
+/// How long it may take to connect and log in.
+const OPEN_MAX: Duration = Duration::from_secs(10);
+/// How long RabbitMQ may take to set up a channel, or to declare something.
+const CALL_MAX: Duration = Duration::from_secs(20);
+/// How long RabbitMQ may take to say farewell.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+/// How often to look whether the connection still stands, besides the client's own reports.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The code of AMQP for a farewell without a cause.
+const GOODBYE: u16 = 200;
+
+/// An open connection. It is cut when it is dropped; RabbitMQ then gives what was not acknowledged to others.
+pub(crate) struct Line {
+    connection: Connection,
+    cutter: Arc<Cutter>,
+}
+
+impl Line {
+    /// Connects and logs in. The name is what RabbitMQ shows to its operators.
+    pub async fn open(address: &Address, name: &str) -> Result<Line, Error> {
+        let cutter = Arc::new(Cutter::default());
+        let (for_socket, to, runtime) = (cutter.clone(), address.clone(), Transport::current());
+        let cutter = CutOnDrop(Some(cutter));
+        let connect = async move |_, _| {
+            let connecting = timeout(OPEN_MAX, Socket::connect(&to, for_socket.clone()));
+            let socket =
+                connecting.await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+            Ok(AsyncTcpStream::Plain(socket))
+        };
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let opening = Connection::connector(address.uri.clone(), Runtime::new(runtime), connect, properties);
+        let connection =
+            timeout(OPEN_MAX, opening).await.map_err(|_| Error::Silent(OPEN_MAX.as_secs()))??;
+        Ok(Line { connection, cutter: cutter.keep() })
+    }
+
+    /// Opens a channel.
+    pub async fn channel(&self) -> Result<Channel, Error> {
+        within(self.connection.create_channel()).await
+    }
+
+    /// Whether the connection stands.
+    pub fn is_open(&self) -> bool {
+        self.connection.status().connected()
+    }
+
+    /// Whether RabbitMQ takes no messages, because it lacks memory or disk.
+    pub fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// Returns when the connection was lost, and why.
+    pub async fn lost(&self) -> Error {
+        let mut events = self.connection.events_listener();
+        let mut cause = None;
+        while self.is_open() {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Event::Error(error)) => cause = Some(error),
+                    Some(Event::ConnectionBlocked(why)) => {
+                        tracing::warn!(why, "RabbitMQ takes no messages now; jobs wait");
+                    }
+                    Some(Event::ConnectionUnblocked) => tracing::info!("RabbitMQ takes messages again"),
+                    Some(_) => {}
+                    None => sleep(LOOK_EVERY).await,
+                },
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+        cause.map_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into(), Error::from)
+    }
+
+    /// Says farewell, and cuts the connection. What was not acknowledged goes back.
+    pub async fn close(&self) {
+        let closing = self.connection.close(GOODBYE, "OK".into());
+        if let Err(error) = timeout(CLOSE_MAX, closing).await.unwrap_or(Ok(())) {
+            tracing::debug!(%error, "a connection to RabbitMQ was not closed in order");
+        }
+        self.cutter.cut();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.cutter.cut();
+    }
+}
+
+/// Waits for an answer of RabbitMQ, but not for ever.
+pub(crate) async fn within<T>(call: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
+    timeout(CALL_MAX, call).await.map_err(|_| Error::Silent(CALL_MAX.as_secs()))?.map_err(Error::from)
+}
+
+/// Cuts a connection that did not come about.
+struct CutOnDrop(Option<Arc<Cutter>>);
+
+impl CutOnDrop {
+    fn keep(mut self) -> Arc<Cutter> {
+        self.0.take().unwrap_or_default()
+    }
+}
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        if let Some(cutter) = &self.0 {
+            cutter.cut();
+        }
+    }
+}

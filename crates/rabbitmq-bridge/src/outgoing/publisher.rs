@@ -1,0 +1,173 @@
+//! Publishes the jobs of a queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::RwLock;
+use starling_job_service::{Handler, Report, Retry, Stop};
+use starling_jobs::ClaimedJob;
+use starling_model::TenantName;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::channels::{Answer, Channels};
+use super::message;
+use crate::address::Address;
+use crate::check::Outgoing;
+use crate::keep::{Keeper, Work};
+use crate::line::Line;
+use crate::metrics::OutgoingMetrics;
+use crate::{Error, topology};
+
+/// How long a node that ends waits for the confirmation of a message that it has published. Its jobs have two seconds.
+const STOP_MAX: Duration = Duration::from_millis(1500);
+
+/// A bridge out.
+pub(crate) struct Publisher {
+    bridge: Outgoing,
+    pub keeper: Keeper,
+    metrics: OutgoingMetrics,
+    /// What messages go over; `None`: nothing can be published now.
+    way: RwLock<Option<Arc<Way>>>,
+    /// Notified when the exchange is gone.
+    exchange_gone: Notify,
+}
+
+/// A connection, for the time that it can be used.
+struct Way {
+    line: Arc<Line>,
+    channels: Channels,
+}
+
+impl Publisher {
+    pub fn new(bridge: Outgoing, node: &str) -> Self {
+        let metrics = OutgoingMetrics::of(&bridge.name);
+        let keeper = Keeper::new(node, "out", &bridge.name, metrics.connected.clone());
+        Self { bridge, keeper, metrics, way: RwLock::default(), exchange_gone: Notify::new() }
+    }
+
+    /// The queue whose jobs are published.
+    pub fn queue(&self) -> &str {
+        &self.bridge.queue
+    }
+
+    /// The tenant whose jobs are published; `None`: all.
+    pub fn tenant(&self) -> Option<&TenantName> {
+        self.bridge.tenant.as_ref()
+    }
+
+    /// The most jobs at once.
+    pub fn at_once(&self) -> u16 {
+        self.bridge.at_once
+    }
+
+    /// Keeps the way to RabbitMQ open, until `ending` says that the node ends.
+    pub async fn run(&self, address: &Address, ending: watch::Receiver<bool>) {
+        self.keeper.keep(address, ending, self).await;
+    }
+
+    async fn publish(&self, way: &Way, job: &ClaimedJob) -> Report {
+        let (exchange, key) =
+            match (topology::short(&self.bridge.exchange), message::routing_key(&self.bridge, job)) {
+                (Ok(exchange), Ok(key)) => (exchange, key),
+                (Err(error), _) => return failed(error.to_string(), Retry::Never),
+                (_, Err(error)) => return failed(error, Retry::Never),
+            };
+        let began = Instant::now();
+        let publish =
+            way.channels.publish(&way.line, exchange, key, job.payload.as_bytes(), message::properties(job));
+        match timeout(self.bridge.confirm_timeout, publish).await {
+            Ok(Ok(Answer::Confirmed)) => {
+                self.metrics.confirm_took(began.elapsed());
+                self.metrics.confirmed.increment(1);
+                Report::Done(None)
+            }
+            Ok(Ok(Answer::Returned(why))) => {
+                self.metrics.returned.increment(1);
+                failed(format!("no queue of RabbitMQ takes the message: {why}"), Retry::Backoff)
+            }
+            Ok(Ok(Answer::Refused)) => {
+                self.metrics.refused.increment(1);
+                failed("RabbitMQ has refused the message".into(), Retry::Backoff)
+            }
+            Ok(Err(error)) => self.report_error(way, error),
+            // It may have it nevertheless.
+            Err(_) => {
+                self.metrics.timed_out.increment(1);
+                let seconds = self.bridge.confirm_timeout.as_secs();
+                failed(format!("RabbitMQ has not confirmed the message for {seconds} s"), Retry::Backoff)
+            }
+        }
+    }
+
+    /// What to do with a job whose message met an error.
+    fn report_error(&self, way: &Way, error: Error) -> Report {
+        if let Error::Refused(error) = &error
+            && error.is_amqp_soft_error()
+            && way.line.is_open()
+        {
+            if Error::is_not_found(error) {
+                // Until it is there again no further jobs are claimed.
+                *self.way.write() = None;
+                self.exchange_gone.notify_one();
+            } else {
+                self.metrics.refused.increment(1);
+                return failed(format!("RabbitMQ has refused the message: {error}"), Retry::Backoff);
+            }
+        }
+        // The job is not to blame. RabbitMQ may have the message: then it comes again, with the same id.
+        tracing::debug!(bridge = self.bridge.name, %error, "a job is handed back");
+        self.metrics.interrupted.increment(1);
+        Report::HandedBack
+    }
+}
+
+fn failed(error: String, retry: Retry) -> Report {
+    Report::Failed { error, retry }
+}
+
+#[async_trait]
+impl Work for Publisher {
+    async fn work(&self, line: Arc<Line>, mut ending: watch::Receiver<bool>) -> Result<(), Error> {
+        topology::of_outgoing(&line.channel().await?, &self.bridge).await?;
+        *self.way.write() = Some(Arc::new(Way { line: line.clone(), channels: Channels::default() }));
+        self.keeper.set_works(true);
+        tracing::info!(
+            bridge = self.bridge.name,
+            queue = self.bridge.queue,
+            exchange = self.bridge.exchange,
+            "jobs are published to RabbitMQ"
+        );
+        let ended = tokio::select! {
+            error = line.lost() => Err(error),
+            () = self.exchange_gone.notified() => Err(Error::ExchangeGone),
+            _ = ending.wait_for(|ending| *ending) => Ok(()),
+        };
+        *self.way.write() = None;
+        ended
+    }
+}
+
+#[async_trait]
+impl Handler for Publisher {
+    fn is_ready(&self) -> bool {
+        self.way.read().as_ref().is_some_and(|way| way.line.is_open() && !way.line.is_blocked())
+    }
+
+    async fn run(&self, job: &ClaimedJob, mut stop: Stop) -> Report {
+        let way = self.way.read().clone();
+        let Some(way) = way else { return Report::HandedBack };
+        let late = async {
+            stop.wanted().await;
+            sleep(STOP_MAX).await;
+        };
+        tokio::select! {
+            report = self.publish(&way, job) => report,
+            () = late => {
+                self.metrics.interrupted.increment(1);
+                Report::HandedBack
+            }
+        }
+    }
+}
