@@ -39,6 +39,10 @@ async fn messages_become_jobs_once_and_others_dead_letters_with_the_reason() {
     let url = place.rabbitmq.url();
     let node = place.node(&url, BRIDGES).start().await.unwrap();
     connected(&node, 2.0).await;
+    // A node without the role carries no bridge.
+    let gateway = place.node(&url, BRIDGES).env("STARLING_ROLES", "gateway").start().await.unwrap();
+    assert!(!gateway.metrics().await.unwrap().contains("starling_rabbitmq_"));
+    drop(gateway);
     let amqp = Amqp::connect(&url).await.unwrap();
     let id = |id: &str| BasicProperties::default().with_message_id(id.into());
     let send = async |key: &str, properties: BasicProperties, body: &[u8]| {

@@ -4,6 +4,7 @@
 
 mod amqp;
 mod controls;
+mod example;
 mod incoming;
 mod outgoing;
 mod place;

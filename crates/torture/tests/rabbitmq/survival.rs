@@ -38,6 +38,12 @@ async fn everything_dies(place: &Place, nodes: &[Node; 2], link: &Link) {
     link.pause();
     sleep(3 * BETWEEN).await;
     link.resume();
+    sleep(BETWEEN).await;
+    // A RabbitMQ that hangs.
+    place.rabbitmq.stop().unwrap();
+    sleep(3 * BETWEEN).await;
+    place.rabbitmq.resume().unwrap();
+    sleep(BETWEEN).await;
     place.postgres.crash().await.unwrap();
     place.postgres.start_again().await.unwrap();
     sleep(BETWEEN).await;
