@@ -21,7 +21,7 @@ async fn call(node: &Node, method: &str, path: &str, body: Value) -> Result<Valu
     let request = Request::new(method, &format!("{}{path}", node.http_url())).bearer(&token).json(&body);
     let response = request.send().await?;
     ensure!(response.status < 300, "{method} {path}: {}: {}", response.status, response.text());
-    response.json()
+    if response.status == 204 { Ok(Value::Null) } else { response.json() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
