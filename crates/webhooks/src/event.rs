@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use starling_model::TenantName;
+use starling_model::{TenantName, UserName};
 use starling_wire::protocol::Timestamp;
 use uuid::Uuid;
 
@@ -210,6 +210,25 @@ impl NewEvent {
             return Err(InvalidEvent::TooLarge(body.len()));
         }
         Ok(Self { id: EventId(Uuid::now_v7()), tenant, kind, order_key, body })
+    }
+
+    /// Makes the event that a user is online or offline. Events of one user keep their order.
+    pub(crate) fn of_user(tenant: TenantName, user: &UserName, kind: EventType, at: Timestamp) -> Self {
+        #[derive(Serialize)]
+        struct ToldUser<'a> {
+            user: &'a UserName,
+        }
+        // No conversation has such a name.
+        let order_key = Some(format!("user {user}"));
+        // Plain data can always be written.
+        let body = body(kind.as_str(), at, &tenant, &ToldUser { user }).unwrap_or_default();
+        Self { id: EventId(Uuid::now_v7()), tenant, kind, order_key, body }
+    }
+
+    /// Gives the event an id that whoever noted it has chosen.
+    #[must_use]
+    pub fn with_id(self, id: EventId) -> Self {
+        Self { id, ..self }
     }
 
     /// Returns the body of the requests.

@@ -10,6 +10,9 @@
 //! **Storage.** [`WebhookStore`] keeps webhooks, the [deliveries](DeliveryStatus) of events to them, and hooks that ask first. [`postgres`] and [`sqlite`] implement it, and
 //! `tests/conformance` runs one suite against both.
 //!
+//! **Presence.** Nodes say which users have come to them and gone ([`WebhookStore::users_came`]). The store decides whether that makes a user online or offline, and
+//! records that event in the same transaction, so that each is told once over all nodes.
+//!
 //! **Questions.** A [`Hook`] lets a backend decide before something happens. [`AskingClient`] asks it, within the time of the hook, and keeps the slow backend of
 //! one tenant from the commands of others.
 
@@ -25,6 +28,7 @@ pub mod fuzzing;
 mod hook;
 mod model;
 mod networks;
+mod online;
 pub mod postgres;
 mod resolver;
 mod retries;
@@ -50,6 +54,7 @@ pub use event::{
 pub use hook::{HOOK_TIMEOUT_DEFAULT, HOOK_TIMEOUT_MAX, Hook, HookPoint, InvalidTimeout, OnFailure};
 pub use model::*;
 pub use networks::{Networks, RefusedAddress};
+pub use online::{Beaten, LeftUser, Moved, NodeRun, UserMove};
 pub use resolver::{Resolver, SystemResolver};
 pub use retries::Retries;
 pub use schema::SCHEMA;

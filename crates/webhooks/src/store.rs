@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use starling_model::TenantName;
 
 use crate::{
-    AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
-    Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
-    WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
+    AttemptEnd, Beaten, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
+    HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
+    SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
 };
 
 /// A store of webhooks, of their deliveries, and of hooks that ask first.
@@ -137,6 +137,25 @@ pub trait WebhookStore: Send + Sync + 'static {
 
     /// Returns what stands at the webhooks of all tenants. Takes a few steps for each webhook, however many deliveries wait.
     async fn overview(&self) -> Result<WebhookOverview, Error>;
+
+    /// Lists a run of a node, whose users may come from now on. It must send beats.
+    async fn list_run(&self, run: NodeRun) -> Result<(), Error>;
+
+    /// Notes that a run is alive, by the database's clock. It may take others for dead once it has sent beats for `silence` without a break of that length.
+    async fn beat_run(&self, run: NodeRun, silence: Duration) -> Result<Beaten, Error>;
+
+    /// Removes a run that has no users from the list.
+    async fn unlist_run(&self, run: NodeRun) -> Result<(), Error>;
+
+    /// Notes that users have come to the node of this run, each given once. The event of a user who is on no node yet is recorded in the same transaction.
+    async fn users_came(&self, run: NodeRun, moves: &[UserMove]) -> Result<Moved, Error>;
+
+    /// Notes that users are no longer on the node of this run, each given once. The event of a user who is on no other node is recorded in the same
+    /// transaction. Returns the number of deliveries that were recorded.
+    async fn users_went(&self, run: NodeRun, moves: &[UserMove]) -> Result<u64, Error>;
+
+    /// Takes runs but `by` for dead that have sent no beat for `silence`. Returns users of dead runs, at most `limit`, for [`Self::users_went`].
+    async fn bury_runs(&self, by: NodeRun, silence: Duration, limit: u16) -> Result<Vec<LeftUser>, Error>;
 
     /// Adds a hook or changes the one of its point. The hook must have passed [`Hook::check`]. A hook that is new gets the secret, another one keeps its own.
     /// Returns whether it is new.

@@ -4,6 +4,7 @@ mod activity;
 mod claim;
 mod deliveries;
 mod hooks;
+mod online;
 mod overview;
 mod registry;
 mod webhooks;
@@ -16,9 +17,9 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
-    Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
-    WebhookActivity, WebhookChange, WebhookId, WebhookOverview, WebhookStore,
+    AttemptEnd, Beaten, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
+    HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
+    SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview, WebhookStore,
 };
 
 /// Webhooks in PostgreSQL.
@@ -181,6 +182,30 @@ impl WebhookStore for PostgresWebhooks {
 
     async fn overview(&self) -> Result<WebhookOverview, Error> {
         overview::overview(&self.database).await
+    }
+
+    async fn list_run(&self, run: NodeRun) -> Result<(), Error> {
+        online::list(&self.database, run).await
+    }
+
+    async fn beat_run(&self, run: NodeRun, silence: Duration) -> Result<Beaten, Error> {
+        online::beat(&self.database, run, silence).await
+    }
+
+    async fn unlist_run(&self, run: NodeRun) -> Result<(), Error> {
+        online::unlist(&self.database, run).await
+    }
+
+    async fn users_came(&self, run: NodeRun, moves: &[UserMove]) -> Result<Moved, Error> {
+        online::came(&self.database, run, moves).await
+    }
+
+    async fn users_went(&self, run: NodeRun, moves: &[UserMove]) -> Result<u64, Error> {
+        online::went(&self.database, run, moves).await
+    }
+
+    async fn bury_runs(&self, by: NodeRun, silence: Duration, limit: u16) -> Result<Vec<LeftUser>, Error> {
+        online::bury(&self.database, by, silence, limit).await
     }
 
     async fn put_hook(&self, hook: &Hook, secret: &Secret) -> Result<bool, Error> {

@@ -78,13 +78,19 @@ const TRIM_ENDED: &str = "
 /// The most deliveries that one call trims of each kind.
 const TRIM_MAX: i64 = 1000;
 
+/// Adds the deliveries of an event, and returns their number.
+pub(super) fn record_one(connection: &Connection, event: &NewEvent) -> Result<u64, Error> {
+    let (id, tenant) = (blob(event.id.0), &*event.tenant);
+    let (kind, key) = (event.kind.as_str(), &event.order_key);
+    let mut statement = connection.prepare_cached(RECORD)?;
+    Ok(statement.execute(params![id, tenant, kind, key, event.body(), now_ms()])? as u64)
+}
+
 pub(super) fn record(connection: &Connection, events: &[NewEvent]) -> Result<Vec<Recorded>, Error> {
-    let now_ms = now_ms();
     let mut waiting = Vec::new();
     for event in events {
+        record_one(connection, event)?;
         let (id, tenant) = (blob(event.id.0), &*event.tenant);
-        let (kind, key) = (event.kind.as_str(), &event.order_key);
-        connection.prepare_cached(RECORD)?.execute(params![id, tenant, kind, key, event.body(), now_ms])?;
         let mut statement = connection.prepare_cached(RECORDED)?;
         let recorded = statement.query_map(params![id, tenant], |row| {
             let webhook = WebhookId(uuid::Uuid::from_bytes(row.get(0)?));

@@ -4,6 +4,7 @@ mod activity;
 mod claim;
 mod deliveries;
 mod hooks;
+mod online;
 mod overview;
 mod registry;
 mod webhooks;
@@ -17,9 +18,9 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook, HookPoint,
-    Kept, NewEvent, NewWebhook, Noted, Recorded, Registry, Rotated, SchemaStatus, Secret, Webhook,
-    WebhookActivity, WebhookChange, WebhookId, WebhookOverview, WebhookStore,
+    AttemptEnd, Beaten, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
+    HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
+    SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview, WebhookStore,
 };
 
 /// Webhooks in an SQLite file.
@@ -224,6 +225,32 @@ impl WebhookStore for SqliteWebhooks {
 
     async fn overview(&self) -> Result<WebhookOverview, Error> {
         self.database.read(overview::overview).await
+    }
+
+    async fn list_run(&self, run: NodeRun) -> Result<(), Error> {
+        self.database.write(move |connection| online::list(connection, run)).await
+    }
+
+    async fn beat_run(&self, run: NodeRun, silence: Duration) -> Result<Beaten, Error> {
+        self.database.write(move |connection| online::beat(connection, run, silence)).await
+    }
+
+    async fn unlist_run(&self, run: NodeRun) -> Result<(), Error> {
+        self.database.write(move |connection| online::unlist(connection, run)).await
+    }
+
+    async fn users_came(&self, run: NodeRun, moves: &[UserMove]) -> Result<Moved, Error> {
+        let moves = moves.to_vec();
+        self.database.write(move |connection| online::came(connection, run, &moves)).await
+    }
+
+    async fn users_went(&self, run: NodeRun, moves: &[UserMove]) -> Result<u64, Error> {
+        let moves = moves.to_vec();
+        self.database.write(move |connection| online::went(connection, run, &moves)).await
+    }
+
+    async fn bury_runs(&self, by: NodeRun, silence: Duration, limit: u16) -> Result<Vec<LeftUser>, Error> {
+        self.database.write(move |connection| online::bury(connection, by, silence, limit)).await
     }
 
     async fn put_hook(&self, hook: &Hook, secret: &Secret) -> Result<bool, Error> {

@@ -3,6 +3,7 @@
 mod activity;
 mod deliveries;
 mod hooks;
+mod online;
 mod overview;
 mod place;
 mod secrets;
@@ -59,6 +60,11 @@ conformance! {
     activity:
         the_newest_attempts_and_what_waits_are_shown,
         a_test_goes_to_one_webhook_whatever_it_wants;
+    online:
+        a_user_is_told_once_over_all_nodes,
+        users_of_a_dead_run_go_offline_unless_they_are_elsewhere,
+        a_run_watches_others_once_it_has_sent_beats_for_long_enough,
+        online_and_offline_alternate_although_nodes_race;
     hooks:
         a_hook_is_kept_as_it_was_given,
         a_hook_that_is_changed_keeps_its_secret,
