@@ -27,5 +27,12 @@ pub static SCHEMA: Schema = Schema {
             sqlite: include_str!("../migrations/sqlite/0003_schedules.sql"),
             compatibility: Compatibility::Additive,
         },
+        Migration {
+            version: 4,
+            name: "failures",
+            postgres: include_str!("../migrations/postgres/0004_failures.sql"),
+            sqlite: include_str!("../migrations/sqlite/0004_failures.sql"),
+            compatibility: Compatibility::Additive,
+        },
     ],
 };

@@ -8,7 +8,7 @@ use starling_model::TenantName;
 
 use crate::{
     Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
-    Error, Firing, FoundJob, JobCount, JobDetails, JobFilter, JobId, JobStanding, JobState, JobSummary,
+    Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState, JobSummary,
     LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
 };
 
@@ -157,4 +157,14 @@ pub trait JobStore: Send + Sync + 'static {
     /// Adds the jobs of schedules, and moves these on, in one transaction. Schedules that somebody else has moved on or changed since they were read
     /// are left out. A moment whose job is still kept adds no second one. Returns the jobs that were added.
     async fn fire(&self, firings: &[Firing]) -> Result<Vec<JobId>, Error>;
+
+    /// Sets of which tenants' jobs [`Self::failures`] tells. A list of a lower version than one that was set before changes nothing.
+    async fn note_failures_of(&self, tenants: &[TenantName], version: i64) -> Result<(), Error>;
+
+    /// Returns jobs of these tenants that have failed for good, the oldest first, in whatever way. Those of internal queues are not among them. Each is noted in
+    /// the transaction in which it fails, and stays until it is forgotten.
+    async fn failures(&self, limit: u16) -> Result<Vec<JobFailure>, Error>;
+
+    /// Removes these notes.
+    async fn forget_failures(&self, positions: &[i64]) -> Result<(), Error>;
 }

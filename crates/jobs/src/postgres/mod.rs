@@ -5,6 +5,7 @@
 
 mod claim;
 mod enqueue;
+mod failures;
 mod finish;
 mod inspect;
 mod locks;
@@ -22,7 +23,7 @@ use tokio_postgres::types::Type;
 use crate::schema::SCHEMA;
 use crate::{
     Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
-    Error, Firing, FoundJob, JobCount, JobDetails, JobFilter, JobId, JobStanding, JobState, JobStore,
+    Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState, JobStore,
     JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
 };
 
@@ -224,5 +225,17 @@ impl JobStore for PostgresJobs {
 
     async fn fire(&self, firings: &[Firing]) -> Result<Vec<JobId>, Error> {
         schedules::fire(&self.database, firings).await
+    }
+
+    async fn note_failures_of(&self, tenants: &[TenantName], version: i64) -> Result<(), Error> {
+        failures::note_failures_of(&self.database, tenants, version).await
+    }
+
+    async fn failures(&self, limit: u16) -> Result<Vec<JobFailure>, Error> {
+        failures::failures(&self.database, limit).await
+    }
+
+    async fn forget_failures(&self, positions: &[i64]) -> Result<(), Error> {
+        failures::forget(&self.database, positions).await
     }
 }

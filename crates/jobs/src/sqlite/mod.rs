@@ -2,6 +2,7 @@
 
 mod claim;
 mod enqueue;
+mod failures;
 mod finish;
 mod inspect;
 mod locks;
@@ -20,7 +21,7 @@ use starling_model::TenantName;
 use crate::schema::SCHEMA;
 use crate::{
     Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
-    Error, Firing, FoundJob, JobCount, JobDetails, JobFilter, JobId, JobStanding, JobState, JobStore,
+    Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState, JobStore,
     JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
 };
 
@@ -238,5 +239,19 @@ impl JobStore for SqliteJobs {
     async fn fire(&self, firings: &[Firing]) -> Result<Vec<JobId>, Error> {
         let firings = firings.to_vec();
         self.database.write(move |connection| schedules::fire(connection, &firings)).await
+    }
+
+    async fn note_failures_of(&self, tenants: &[TenantName], version: i64) -> Result<(), Error> {
+        let tenants = tenants.to_vec();
+        self.database.write(move |connection| failures::note_failures_of(connection, &tenants, version)).await
+    }
+
+    async fn failures(&self, limit: u16) -> Result<Vec<JobFailure>, Error> {
+        self.database.read(move |connection| failures::failures(connection, limit)).await
+    }
+
+    async fn forget_failures(&self, positions: &[i64]) -> Result<(), Error> {
+        let positions = positions.to_vec();
+        self.database.write(move |connection| failures::forget(connection, &positions)).await
     }
 }

@@ -3,6 +3,7 @@
 mod claims;
 mod endings;
 mod enqueueing;
+mod failures;
 mod operating;
 mod overview;
 mod place;
@@ -50,6 +51,10 @@ conformance! {
         a_late_ending_changes_nothing,
         a_job_that_is_handed_back_has_lost_no_attempt,
         many_endings_at_once_end_each_job_once;
+    failures:
+        a_job_that_fails_for_good_is_noted_for_who_listens,
+        a_job_whose_last_worker_died_is_noted,
+        an_older_list_of_listeners_replaces_no_newer_one;
     workers:
         the_jobs_of_a_silent_worker_are_given_to_others,
         a_buried_worker_gets_no_jobs_and_is_told,
