@@ -120,13 +120,25 @@ pub trait ConversationStore: Send + Sync + 'static {
     async fn mark_read(&self, batch: &[ReadMark]) -> Result<Vec<Option<Seq>>, Error>;
 
     /// Adds a member, unless the conversation has `members_max` members (0: no limit). The members are counted in the transaction that
-    /// adds, so concurrent callers on all nodes together stay within the limit. Returns `None` if there is no such conversation.
+    /// adds, so concurrent callers on all nodes together stay within the limit. If the change is `announced`, it is noted in the same
+    /// transaction for [`Self::announced_members`]. Returns `None` if there is no such conversation.
+    async fn add_member_and_note(
+        &self,
+        id: ConversationId,
+        user: &UserName,
+        members_max: u64,
+        announced: bool,
+    ) -> Result<Option<Added>, Error>;
+
+    /// Adds a member by [`Self::add_member_and_note`], of which nobody is told.
     async fn add_member_within(
         &self,
         id: ConversationId,
         user: &UserName,
         members_max: u64,
-    ) -> Result<Option<Added>, Error>;
+    ) -> Result<Option<Added>, Error> {
+        self.add_member_and_note(id, user, members_max, false).await
+    }
 
     /// Adds a member without a limit. Returns `None` if there is no such conversation.
     async fn add_member(&self, id: ConversationId, user: &UserName) -> Result<Option<MembersChange>, Error> {
@@ -137,12 +149,29 @@ pub trait ConversationStore: Send + Sync + 'static {
         }
     }
 
-    /// Removes a member. Returns `None` if there is no such conversation.
+    /// Removes a member. If the change is `announced`, it is noted in the same transaction for [`Self::announced_members`]. Returns `None`
+    /// if there is no such conversation.
+    async fn remove_member_and_note(
+        &self,
+        id: ConversationId,
+        user: &UserName,
+        announced: bool,
+    ) -> Result<Option<MembersChange>, Error>;
+
+    /// Removes a member by [`Self::remove_member_and_note`], of which nobody is told.
     async fn remove_member(
         &self,
         id: ConversationId,
         user: &UserName,
-    ) -> Result<Option<MembersChange>, Error>;
+    ) -> Result<Option<MembersChange>, Error> {
+        self.remove_member_and_note(id, user, false).await
+    }
+
+    /// Returns announced changes of members that were not forgotten, those of a conversation in order.
+    async fn announced_members(&self, limit: u16) -> Result<Vec<AnnouncedMember>, Error>;
+
+    /// Forgets announcements of changes of members, by their positions.
+    async fn forget_announced_members(&self, positions: &[i64]) -> Result<(), Error>;
 
     /// Changes title and metadata: `None` keeps the value, `Some(None)` removes it. Returns false if there is no such conversation.
     async fn update(

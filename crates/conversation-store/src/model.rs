@@ -152,6 +152,25 @@ pub struct Announced {
     pub message: Option<Message>,
 }
 
+/// A change of a conversation's members that backends are to be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnouncedMember {
+    /// Its place among all that was announced.
+    pub position: i64,
+    /// The id of the change.
+    pub event: uuid::Uuid,
+    /// The conversation's tenant.
+    pub tenant: TenantName,
+    /// The conversation's name.
+    pub conversation: ConversationName,
+    /// The user.
+    pub user: UserName,
+    /// Whether the user is a member since this change.
+    pub is_member: bool,
+    /// When it was committed, Unix milliseconds by the database's clock.
+    pub at_ms: i64,
+}
+
 /// A range of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {

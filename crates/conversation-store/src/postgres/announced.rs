@@ -1,10 +1,11 @@
-//! Messages that backends are to be told of.
+//! Messages and changes of members that backends are to be told of.
 
-use starling_database::postgres::{Parameter, Pool, Statement, column};
+use starling_database::postgres::{Parameter, Pool, Statement, column, to_ms};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::messages::message;
-use crate::{Announced, Append, Error};
+use crate::{Announced, AnnouncedMember, Append, Error};
 
 /// Notes the messages that this transaction has added. A message that was in the log before has another id there.
 const NOTE: &str = "
@@ -20,6 +21,8 @@ const ANNOUNCED: &str = "
     FROM announced_messages a LEFT JOIN messages m ON m.conversation_id = a.conversation_id AND m.seq = a.seq
     ORDER BY a.position LIMIT $1";
 const FORGET: &str = "DELETE FROM announced_messages WHERE position = ANY ($1)";
+const MEMBERS: &str = "SELECT position, event, tenant, name, user_name, is_member, at FROM announced_members ORDER BY position LIMIT $1";
+const FORGET_MEMBERS: &str = "DELETE FROM announced_members WHERE position = ANY ($1)";
 
 /// The messages of a batch that are to be announced, as one array per column.
 pub(super) struct ToAnnounce<'a> {
@@ -72,5 +75,26 @@ pub(super) async fn announced(database: &Pool, limit: u16) -> Result<Vec<Announc
 
 pub(super) async fn forget(database: &Pool, positions: &[i64]) -> Result<(), Error> {
     database.write(FORGET, &[(&positions, Type::INT8_ARRAY)]).await?;
+    Ok(())
+}
+
+pub(super) async fn members(database: &Pool, limit: u16) -> Result<Vec<AnnouncedMember>, Error> {
+    let rows = database.rows(MEMBERS, &[(&i64::from(limit), Type::INT8)]).await?;
+    let member = |row: &Row| {
+        Ok(AnnouncedMember {
+            position: column(row, 0)?,
+            event: column(row, 1)?,
+            tenant: column::<&str>(row, 2)?.into(),
+            conversation: column::<&str>(row, 3)?.into(),
+            user: column::<&str>(row, 4)?.into(),
+            is_member: column(row, 5)?,
+            at_ms: to_ms(column(row, 6)?),
+        })
+    };
+    rows.iter().map(member).collect()
+}
+
+pub(super) async fn forget_members(database: &Pool, positions: &[i64]) -> Result<(), Error> {
+    database.write(FORGET_MEMBERS, &[(&positions, Type::INT8_ARRAY)]).await?;
     Ok(())
 }

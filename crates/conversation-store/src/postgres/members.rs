@@ -10,6 +10,17 @@ use crate::{Added, ConversationId, Error, MembersChange, ReadMark, Seq};
 
 const ADD: &str = "SELECT changed, version, owner, is_full FROM starling_add_member($1, $2, $3)";
 const REMOVE: &str = "SELECT changed, version, owner FROM starling_set_member($1, $2, false)";
+/// The function locks the conversation, so that the notes of its changes are in their order.
+const ADD_ANNOUNCED: &str = "
+    WITH change AS MATERIALIZED (SELECT changed, version, owner, is_full FROM starling_add_member($1, $2, $3)), noted AS (
+        INSERT INTO announced_members (tenant, name, user_name, is_member)
+        SELECT c.tenant, c.name, $2, true FROM change JOIN conversations c ON c.id = $1 WHERE change.changed)
+    SELECT changed, version, owner, is_full FROM change";
+const REMOVE_ANNOUNCED: &str = "
+    WITH change AS MATERIALIZED (SELECT changed, version, owner FROM starling_set_member($1, $2, false)), noted AS (
+        INSERT INTO announced_members (tenant, name, user_name, is_member)
+        SELECT c.tenant, c.name, $2, false FROM change JOIN conversations c ON c.id = $1 WHERE change.changed)
+    SELECT changed, version, owner FROM change";
 const SHARE: &str = "
     SELECT EXISTS (
         SELECT FROM members a JOIN members b ON b.conversation_id = a.conversation_id
@@ -40,10 +51,14 @@ pub(super) async fn add(
     id: ConversationId,
     user: &str,
     members_max: u64,
+    announced: bool,
 ) -> Result<Option<Added>, Error> {
     let members_max = to_database(members_max);
     let rows = database
-        .write(ADD, &[(&id.get(), Type::INT8), (&user, Type::TEXT), (&members_max, Type::INT8)])
+        .write(
+            if announced { ADD_ANNOUNCED } else { ADD },
+            &[(&id.get(), Type::INT8), (&user, Type::TEXT), (&members_max, Type::INT8)],
+        )
         .await?;
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(if column(row, 3)? { Added::Full } else { Added::Member(change(row)?) }))
@@ -54,8 +69,10 @@ pub(super) async fn remove(
     database: &Pool,
     id: ConversationId,
     user: &str,
+    announced: bool,
 ) -> Result<Option<MembersChange>, Error> {
-    let rows = database.write(REMOVE, &[(&id.get(), Type::INT8), (&user, Type::TEXT)]).await?;
+    let remove = if announced { REMOVE_ANNOUNCED } else { REMOVE };
+    let rows = database.write(remove, &[(&id.get(), Type::INT8), (&user, Type::TEXT)]).await?;
     rows.first().map(change).transpose()
 }
 

@@ -31,9 +31,9 @@ use starling_model::{ConversationName, TenantName, UserName};
 use crate::metrics::{Metrics, Work};
 use crate::schema::SCHEMA;
 use crate::{
-    Added, Announced, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId,
-    ConversationList, ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange,
-    NewConversation, Page, PoolStatus, Range, ReadMark, SchemaStatus, Seq,
+    Added, Announced, AnnouncedMember, Append, AppendError, Appended, Conversation, ConversationHead,
+    ConversationId, ConversationList, ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor,
+    MembersChange, NewConversation, Page, PoolStatus, Range, ReadMark, SchemaStatus, Seq,
 };
 use opening::Opening;
 use pools::Pools;
@@ -116,6 +116,14 @@ impl ConversationStore for PostgresStore {
         self.metrics.call(Work::Write, announced::forget(&self.pools.primary, positions)).await
     }
 
+    async fn announced_members(&self, limit: u16) -> Result<Vec<AnnouncedMember>, Error> {
+        self.metrics.call(Work::Read, announced::members(&self.pools.primary, limit)).await
+    }
+
+    async fn forget_announced_members(&self, positions: &[i64]) -> Result<(), Error> {
+        self.metrics.call(Work::Write, announced::forget_members(&self.pools.primary, positions)).await
+    }
+
     async fn create_within(
         &self,
         new: &NewConversation,
@@ -157,21 +165,25 @@ impl ConversationStore for PostgresStore {
         self.metrics.call(Work::Write, members::mark_read(&self.pools.primary, batch)).await
     }
 
-    async fn add_member_within(
+    async fn add_member_and_note(
         &self,
         id: ConversationId,
         user: &UserName,
         members_max: u64,
+        announced: bool,
     ) -> Result<Option<Added>, Error> {
-        self.metrics.call(Work::Write, members::add(&self.pools.primary, id, user, members_max)).await
+        self.metrics
+            .call(Work::Write, members::add(&self.pools.primary, id, user, members_max, announced))
+            .await
     }
 
-    async fn remove_member(
+    async fn remove_member_and_note(
         &self,
         id: ConversationId,
         user: &UserName,
+        announced: bool,
     ) -> Result<Option<MembersChange>, Error> {
-        self.metrics.call(Work::Write, members::remove(&self.pools.primary, id, user)).await
+        self.metrics.call(Work::Write, members::remove(&self.pools.primary, id, user, announced)).await
     }
 
     async fn update(

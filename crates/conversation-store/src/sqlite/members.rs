@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 use starling_model::ConversationName;
 
+use super::announced;
 use super::clock::now_ms;
 use super::row::text;
 use crate::batch::{Refusals, from_database, highest_marks, seq_from_database, to_database};
@@ -43,6 +44,7 @@ pub(super) fn add(
     id: ConversationId,
     user: &str,
     members_max: u64,
+    announced: bool,
 ) -> Result<Option<Added>, Error> {
     if members_max > 0 {
         let is_member: bool =
@@ -55,6 +57,9 @@ pub(super) fn add(
         }
     }
     let changed = connection.prepare_cached(ADD)?.execute((id.get(), user, now_ms()))? > 0;
+    if changed && announced {
+        announced::note_member(connection, id, user, true)?;
+    }
     Ok(count_change(connection, id, changed)?.map(Added::Member))
 }
 
@@ -63,8 +68,12 @@ pub(super) fn remove(
     connection: &Connection,
     id: ConversationId,
     user: &str,
+    announced: bool,
 ) -> Result<Option<MembersChange>, Error> {
     let changed = connection.prepare_cached(REMOVE)?.execute((id.get(), user))? > 0;
+    if changed && announced {
+        announced::note_member(connection, id, user, false)?;
+    }
     count_change(connection, id, changed)
 }
 

@@ -28,8 +28,8 @@ use starling_model::{ConversationName, TenantName, UserName};
 use crate::metrics::{Metrics, Work};
 use crate::schema::SCHEMA;
 use crate::{
-    Added, Announced, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId,
-    ConversationList, ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange,
+    Added, Announced, AnnouncedMember, Append, AppendError, Appended, Conversation, ConversationHead,
+    ConversationId, ConversationList, ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange,
     NewConversation, Page, PoolStatus, Range, ReadMark, SchemaStatus, Seq,
 };
 
@@ -112,6 +112,17 @@ impl ConversationStore for SqliteStore {
         self.metrics.call(Work::Write, call).await
     }
 
+    async fn announced_members(&self, limit: u16) -> Result<Vec<AnnouncedMember>, Error> {
+        let call = self.database.read(move |database| announced::members(database, limit));
+        self.metrics.call(Work::Read, call).await
+    }
+
+    async fn forget_announced_members(&self, positions: &[i64]) -> Result<(), Error> {
+        let positions = positions.to_vec();
+        let call = self.database.write(move |database| announced::forget_members(database, &positions));
+        self.metrics.call(Work::Write, call).await
+    }
+
     async fn create_within(
         &self,
         new: &NewConversation,
@@ -163,24 +174,27 @@ impl ConversationStore for SqliteStore {
         self.metrics.call(Work::Write, call).await
     }
 
-    async fn add_member_within(
+    async fn add_member_and_note(
         &self,
         id: ConversationId,
         user: &UserName,
         members_max: u64,
+        announced: bool,
     ) -> Result<Option<Added>, Error> {
         let user = user.clone();
-        let call = self.database.write(move |database| members::add(database, id, &user, members_max));
+        let call =
+            self.database.write(move |database| members::add(database, id, &user, members_max, announced));
         self.metrics.call(Work::Write, call).await
     }
 
-    async fn remove_member(
+    async fn remove_member_and_note(
         &self,
         id: ConversationId,
         user: &UserName,
+        announced: bool,
     ) -> Result<Option<MembersChange>, Error> {
         let user = user.clone();
-        let call = self.database.write(move |database| members::remove(database, id, &user));
+        let call = self.database.write(move |database| members::remove(database, id, &user, announced));
         self.metrics.call(Work::Write, call).await
     }
 

@@ -80,6 +80,7 @@ conformance! {
     members:
         those_that_somebody_is_in_are_told_from_those_that_are_not,
         members_come_and_go,
+        an_announced_change_is_noted_once_until_it_is_forgotten,
         the_version_tells_whether_members_changed,
         changes_made_at_once_are_numbered_without_a_hole,
         many_added_at_once_stay_within_the_limit,

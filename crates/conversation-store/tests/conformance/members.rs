@@ -1,7 +1,7 @@
 //! Members and their read marks.
 
 use anyhow::{Context, Result, ensure};
-use starling_conversation_store::{Added, MembersChange, NewConversation, ReadMark, Seq};
+use starling_conversation_store::{Added, AnnouncedMember, MembersChange, NewConversation, ReadMark, Seq};
 use starling_model::ConversationName;
 use tokio::task::JoinSet;
 
@@ -235,5 +235,38 @@ pub async fn those_that_somebody_is_in_are_told_from_those_that_are_not(place: P
     assert_eq!(found, ["a", "b"]);
     assert!(store.member_of(&"t".into(), &"nobody".into(), &asked).await?.is_empty());
     assert!(store.member_of(&"t".into(), &"ann".into(), &[]).await?.is_empty());
+    Ok(())
+}
+
+pub async fn an_announced_change_is_noted_once_until_it_is_forgotten(place: Place) -> Result<()> {
+    let store = place.store().await?;
+    let id = conversation(&store, "c").await?;
+    let noted = async || store.announced_members(10).await;
+    store.add_member(id, &"unheard".into()).await?;
+    assert!(noted().await?.is_empty());
+    for _ in 0..2 {
+        // The second time nothing changes.
+        store.add_member_and_note(id, &"ann".into(), 0, true).await?;
+    }
+    let full = store.add_member_and_note(id, &"bob".into(), 1, true).await?;
+    assert_eq!(full, Some(Added::Full));
+    for _ in 0..2 {
+        store.remove_member_and_note(id, &"ann".into(), true).await?;
+    }
+    assert_eq!(store.add_member_and_note(unknown(id), &"ann".into(), 0, true).await?, None);
+    assert_eq!(store.remove_member_and_note(unknown(id), &"ann".into(), true).await?, None);
+    let both = noted().await?;
+    let changes: Vec<_> =
+        both.iter().map(|of| (&*of.tenant, &*of.conversation, &*of.user, of.is_member)).collect();
+    assert_eq!(changes, [("t", "c", "ann", true), ("t", "c", "ann", false)]);
+    assert!(both[0].event != both[1].event && both.iter().all(|of| of.at_ms > 1_700_000_000_000));
+    assert_eq!(store.announced_members(1).await?, both[..1]);
+    // The conversation may be gone by the time at which somebody is told.
+    store.delete(id).await?;
+    let positions = |of: &[AnnouncedMember]| of.iter().map(|of| of.position).collect::<Vec<_>>();
+    store.forget_announced_members(&positions(&both[..1])).await?;
+    assert_eq!(noted().await?, both[1..]);
+    store.forget_announced_members(&positions(&both)).await?;
+    assert!(noted().await?.is_empty());
     Ok(())
 }

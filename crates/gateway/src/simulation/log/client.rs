@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use starling_conversation_store::{
-    Added, Announced, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId,
-    ConversationList, ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange,
+    Added, Announced, AnnouncedMember, Append, AppendError, Appended, Conversation, ConversationHead,
+    ConversationId, ConversationList, ConversationStore, Created, Error, LastSeen, ListCursor, MembersChange,
     NewConversation, Page, PoolStatus, Range, ReadMark, SchemaStatus, Seq,
 };
 use starling_model::{ConversationName, TenantName, UserName};
@@ -96,6 +96,14 @@ impl ConversationStore for LogClient {
         not_simulated()
     }
 
+    async fn announced_members(&self, _limit: u16) -> Result<Vec<AnnouncedMember>, Error> {
+        not_simulated()
+    }
+
+    async fn forget_announced_members(&self, _positions: &[i64]) -> Result<(), Error> {
+        not_simulated()
+    }
+
     async fn create_within(&self, new: &NewConversation, _max: u64) -> Result<Option<Created>, Error> {
         self.ask(|log| Some(log.create(new))).await
     }
@@ -145,19 +153,21 @@ impl ConversationStore for LogClient {
         .await
     }
 
-    async fn add_member_within(
+    async fn add_member_and_note(
         &self,
         id: ConversationId,
         user: &UserName,
         _members_max: u64,
+        _announced: bool,
     ) -> Result<Option<Added>, Error> {
         self.ask(|log| Some(Added::Member(log.state.lock().entry(id)?.set_member(user, true)))).await
     }
 
-    async fn remove_member(
+    async fn remove_member_and_note(
         &self,
         id: ConversationId,
         user: &UserName,
+        _announced: bool,
     ) -> Result<Option<MembersChange>, Error> {
         self.ask(|log| Some(log.state.lock().entry(id)?.set_member(user, false))).await
     }

@@ -1,4 +1,4 @@
-//! A log that writes too late, does not recognise retries, or panics.
+//! A log that writes or notes too late, does not recognise retries, or panics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use starling_conversation_store::{
-    Added, Announced, Append, AppendError, Appended, Conversation, ConversationHead, ConversationId,
-    ConversationList, ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor, MembersChange,
-    NewConversation, Page, PoolStatus, Range, ReadMark, SchemaStatus, Seq,
+    Added, Announced, AnnouncedMember, Append, AppendError, Appended, Conversation, ConversationHead,
+    ConversationId, ConversationList, ConversationStore, Created, Error, LastSeen, LinkReports, ListCursor,
+    MembersChange, NewConversation, Page, PoolStatus, Range, ReadMark, SchemaStatus, Seq,
 };
 use starling_model::{ConversationName, TenantName, UserName};
 use tokio_postgres::NoTls;
@@ -19,6 +19,8 @@ use crate::Sabotage;
 /// The time from the answer until the message is written, if the answer comes first: so long that at any moment some senders have read the
 /// answers of messages that are not written, even on a busy machine.
 const WRITE_DELAY: Duration = Duration::from_secs(5);
+/// The time from the commit until a message is noted for webhooks, if that is not part of the transaction: longer than anybody needs to kill the node.
+const NOTE_DELAY: Duration = Duration::from_secs(30);
 /// The answer about one batch in this many is lost, if retries are not recognised.
 const ANSWER_LOST_EVERY: u64 = 8;
 
@@ -43,6 +45,9 @@ impl FaultyLog {
         if self.sabotage == Sabotage::EarlyOk {
             return self.append_late(batch).await;
         }
+        if self.sabotage == Sabotage::TellLate {
+            return self.append_and_note_late(batch).await;
+        }
         let with_new_key = |message: &Append| {
             let key = uuid::Uuid::new_v4().to_string();
             Append { key, ..message.clone() }
@@ -51,6 +56,31 @@ impl FaultyLog {
         if self.batches.fetch_add(1, Ordering::Relaxed) % ANSWER_LOST_EVERY == 1 {
             return Err(Error::Unavailable("the answer is lost on purpose".to_owned()));
         }
+        Ok(answers)
+    }
+
+    /// Commits messages of which nobody is to be told, and notes later that somebody is. Webhooks are told of all of them, unless the node dies in between.
+    async fn append_and_note_late(
+        &self,
+        batch: &[Append],
+    ) -> Result<Vec<Result<Appended, AppendError>>, Error> {
+        let unnoted: Vec<Append> =
+            batch.iter().map(|message| Append { announced: false, ..message.clone() }).collect();
+        let answers = self.inner.append(&unnoted).await?;
+        let late: Vec<(i64, i64)> = answers
+            .iter()
+            .zip(batch)
+            .filter(|(_, message)| message.announced)
+            .filter_map(|(answer, message)| {
+                let seq = i64::try_from(answer.as_ref().ok()?.seq.get()).ok()?;
+                Some((message.conversation.get(), seq))
+            })
+            .collect();
+        tokio::spawn(async move {
+            tokio::time::sleep(NOTE_DELAY).await;
+            // What can't be noted is as if the node had died.
+            let _ = note(&late).await;
+        });
         Ok(answers)
     }
 
@@ -117,8 +147,10 @@ forward! {
     fn heads(ids: &[ConversationId]) -> Result<Vec<ConversationHead>, Error>;
     fn messages(id: ConversationId, range: Range, limit: u32, bytes_max: usize, fresh: bool) -> Result<Page, Error>;
     fn mark_read(batch: &[ReadMark]) -> Result<Vec<Option<Seq>>, Error>;
-    fn add_member_within(id: ConversationId, user: &UserName, members_max: u64) -> Result<Option<Added>, Error>;
-    fn remove_member(id: ConversationId, user: &UserName) -> Result<Option<MembersChange>, Error>;
+    fn add_member_and_note(id: ConversationId, user: &UserName, members_max: u64, announced: bool) -> Result<Option<Added>, Error>;
+    fn remove_member_and_note(id: ConversationId, user: &UserName, announced: bool) -> Result<Option<MembersChange>, Error>;
+    fn announced_members(limit: u16) -> Result<Vec<AnnouncedMember>, Error>;
+    fn forget_announced_members(positions: &[i64]) -> Result<(), Error>;
     fn update(id: ConversationId, title: Option<Option<String>>, metadata: Option<Option<String>>) -> Result<bool, Error>;
     fn delete(id: ConversationId) -> Result<bool, Error>;
     fn erase() -> Result<bool, Error>;
@@ -133,6 +165,19 @@ forward! {
     fn member_of(tenant: &TenantName, user: &UserName, names: &[ConversationName]) -> Result<Vec<ConversationName>, Error>;
     fn compare_links(node: &str, hears: Option<bool>) -> Result<LinkReports, Error>;
     fn ping() -> Result<(), Error>;
+}
+
+/// Notes messages for webhooks.
+async fn note(late: &[(i64, i64)]) -> Result<()> {
+    let url = std::env::var("DATABASE_URL").context("DATABASE_URL")?;
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    tokio::spawn(connection);
+    let (conversations, seqs): (Vec<i64>, Vec<i64>) = late.iter().copied().unzip();
+    let insert = "INSERT INTO announced_messages (tenant, name, conversation_id, seq)
+        SELECT c.tenant, c.name, c.id, late.seq FROM unnest($1::bigint[], $2::bigint[]) AS late (conversation_id, seq)
+        JOIN conversations c ON c.id = late.conversation_id";
+    client.execute(insert, &[&conversations, &seqs]).await?;
+    Ok(())
 }
 
 /// Replaces placeholders, which are known by their ids, by these messages.

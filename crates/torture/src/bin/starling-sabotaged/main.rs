@@ -28,6 +28,8 @@ enum Sabotage {
     Leak,
     /// The first message ends the node with a panic, whose text quotes the message.
     Panic,
+    /// Messages are noted for webhooks a little after their commit, outside of the transaction.
+    TellLate,
     /// A connection stays open when a later one has attached its session.
     KeepOlder,
     /// A message of RabbitMQ is acknowledged before its job is committed.
@@ -46,6 +48,7 @@ impl Sabotage {
             "retry-twice" => Self::RetryTwice,
             "leak" => Self::Leak,
             "panic" => Self::Panic,
+            "tell-late" => Self::TellLate,
             "keep-older" => Self::KeepOlder,
             "early-ack" => Self::EarlyAck,
             "early-done" => Self::EarlyDone,
@@ -55,7 +58,7 @@ impl Sabotage {
 
     fn layers(self) -> Layers {
         match self {
-            Self::EarlyOk | Self::RetryTwice | Self::Panic => Layers {
+            Self::EarlyOk | Self::RetryTwice | Self::Panic | Self::TellLate => Layers {
                 conversations: Box::new(move |log| Arc::new(log::FaultyLog::new(log, self))),
                 ..Layers::default()
             },
