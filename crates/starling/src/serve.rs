@@ -10,7 +10,7 @@ use starling_job_service::{Handlers, JobService, JobServiceParts, WorkerSetup};
 use starling_rabbitmq_bridge::{Bridge, BridgeHealth};
 use starling_settings::BadConfig;
 use starling_telemetry::{Metrics, Telemetry};
-use starling_webhook_service::WebhookService;
+use starling_webhook_service::{NoSessions, WebhookService};
 use tokio::runtime::Handle;
 
 use crate::config::Values;
@@ -62,8 +62,9 @@ async fn run(
     tokio::spawn(reloading.run(reload, values));
 
     let lease = setup.hub.lease();
-    let webhooks = WebhookService::new(stores.webhooks.clone(), &setup.webhooks, Handle::current())
-        .map_err(|error| BadConfig(error.to_string()))?;
+    let webhooks =
+        WebhookService::new(stores.webhooks.clone(), stores.jobs.clone(), &setup.webhooks, Handle::current())
+            .map_err(|error| BadConfig(error.to_string()))?;
     let opening = async {
         for newer in database.wait_until_ready(&stores).await? {
             tracing::info!("a newer program has migrated the database: {newer}");
@@ -81,6 +82,7 @@ async fn run(
     };
     let (runtime, log) = (Handle::current(), stores.conversations.clone());
     essential::spawn(&runtime, "announce_messages", webhooks.clone().announce_forever(log));
+    essential::spawn(&runtime, "announce_failures", webhooks.clone().announce_failures_forever());
     essential::spawn(&runtime, "trim_deliveries", webhooks.clone().trim_forever());
     essential::spawn(&runtime, "show_webhooks", webhooks.clone().show_forever());
     if setup.roles.worker {
@@ -88,6 +90,9 @@ async fn run(
     }
     if gateway.is_none() {
         essential::spawn(&runtime, "watch_webhooks", webhooks.clone().watch_forever());
+        // Such a node removes the users of others that died.
+        let following = webhooks.clone().follow_users_forever(Arc::new(NoSessions), Duration::ZERO);
+        essential::spawn(&runtime, "follow_users", following);
     }
     let plan = setup.rabbitmq.filter(|plan| setup.roles.worker && plan.has_bridges());
     let bridge = plan.map(|plan| Bridge::new(plan, &setup.hub.node));

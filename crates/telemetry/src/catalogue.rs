@@ -706,6 +706,12 @@ pub const HOOKS: Section = Section {
             "How long the first delivery whose time has come has waited for a node that makes it. Every node shows about the same.",
             &[],
         ),
+        gauge(
+            "starling_webhook_users_online",
+            Unit::Count,
+            "Users with sessions on this node, or until a moment ago, whose coming and going webhooks are told.",
+            &[],
+        ),
         counter(
             "starling_webhook_deliveries_recorded_total",
             "Deliveries that this node recorded: one for each event and webhook.",

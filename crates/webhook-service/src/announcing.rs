@@ -1,10 +1,12 @@
-//! Messages of the log, on their way to webhooks.
+//! Messages of the log and changes of members, on their way to webhooks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_conversation_store::{Announced, ConversationStore};
-use starling_webhooks::{Error, EventId, EventType, NewEvent};
+use serde::Serialize;
+use starling_conversation_store::{Announced, AnnouncedMember, ConversationStore};
+use starling_model::{ConversationName, UserName};
+use starling_webhooks::{Error, EventId, EventType, InvalidEvent, NewEvent};
 use starling_wire::protocol::{self, Json, Timestamp};
 use tokio::time::sleep;
 
@@ -12,15 +14,22 @@ use crate::WebhookService;
 use crate::metrics::METRICS;
 use crate::service::about;
 
-/// How often a node looks for messages of other nodes, on average.
+/// How often a node looks for what other nodes have noted, on average.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Each how many times it looks while there are no webhooks, for what was announced before the last one was removed.
 const LOOKS_WITHOUT: u32 = 60;
 /// The most messages that are read at once. They have 80 KiB at most.
 const BATCH: u16 = 100;
 
+/// A change of members, as it is told.
+#[derive(Serialize)]
+struct ToldMember<'a> {
+    conversation: &'a ConversationName,
+    user: &'a UserName,
+}
+
 impl WebhookService {
-    /// Records the deliveries of messages that were noted with their commits. Several nodes may do so at the same time: each event is recorded once. Never
+    /// Records the deliveries of messages and changes of members that were noted with their commits. Several nodes may do so at the same time: each event is recorded once. Never
     /// returns.
     pub async fn announce_forever(self: Arc<Self>, log: Arc<dyn ConversationStore>) {
         let mut looks: u32 = 0;
@@ -42,20 +51,64 @@ impl WebhookService {
         }
     }
 
-    /// Announces some messages. Returns their number.
+    /// Announces some messages and changes of members. Returns the larger one of their numbers.
     async fn announce(&self, log: &dyn ConversationStore) -> Result<usize, Error> {
+        let (members, messages) = (self.announce_members(log).await?, self.announce_messages(log).await?);
+        Ok(members.max(messages))
+    }
+
+    async fn announce_members(&self, log: &dyn ConversationStore) -> Result<usize, Error> {
+        let announced = log.announced_members(BATCH).await?;
+        if announced.is_empty() {
+            return Ok(0);
+        }
+        let events: Vec<NewEvent> = announced.iter().filter_map(member_event).collect();
+        self.record_all(&events).await?;
+        let positions: Vec<i64> = announced.iter().map(|member| member.position).collect();
+        log.forget_announced_members(&positions).await?;
+        Ok(positions.len())
+    }
+
+    async fn announce_messages(&self, log: &dyn ConversationStore) -> Result<usize, Error> {
         let announced = log.announced(BATCH).await?;
         if announced.is_empty() {
             return Ok(0);
         }
         let positions: Vec<i64> = announced.iter().map(|message| message.position).collect();
         let events: Vec<NewEvent> = announced.into_iter().filter_map(event).collect();
-        let recorded = self.store.record(&events).await?;
-        METRICS.recorded.increment(recorded.len() as u64);
-        self.due_wanted.notify_one();
-        // If this fails, the same events are recorded again, which changes nothing.
+        self.record_all(&events).await?;
         log.forget_announced(&positions).await?;
         Ok(positions.len())
+    }
+
+    /// Records events that are noted elsewhere. If they can't be forgotten there, they are recorded again, which changes nothing.
+    pub(crate) async fn record_all(&self, events: &[NewEvent]) -> Result<(), Error> {
+        let recorded = self.store.record(events).await?;
+        METRICS.recorded.increment(recorded.len() as u64);
+        self.due_wanted.notify_one();
+        Ok(())
+    }
+}
+
+/// Makes the event of a change of members. Its id is that of the change, so that it is recorded once.
+fn member_event(announced: &AnnouncedMember) -> Option<NewEvent> {
+    let AnnouncedMember { event, tenant, conversation, user, is_member, at_ms, .. } = announced;
+    let kind = if *is_member { EventType::MemberAdded } else { EventType::MemberRemoved };
+    // Plain data can always be written.
+    let data = serde_json::to_string(&ToldMember { conversation, user }).unwrap_or_default();
+    let new = NewEvent::new(tenant.clone(), kind, Timestamp(*at_ms), Some(conversation.to_string()), &data);
+    with_id(new, EventId(*event))
+}
+
+/// Gives an event an id, if it can be told.
+pub(crate) fn with_id(event: Result<NewEvent, InvalidEvent>, id: EventId) -> Option<NewEvent> {
+    match event {
+        Ok(event) => Some(event.with_id(id)),
+        Err(error) => {
+            METRICS.lost.increment(1);
+            tracing::error!(%error, %id, "an event can't be told to webhooks");
+            None
+        }
     }
 }
 
@@ -75,15 +128,6 @@ fn event(announced: Announced) -> Option<NewEvent> {
         at,
     };
     let data = serde_json::to_string(&data).unwrap_or_default();
-    match NewEvent::new(tenant, EventType::MessageCreated, at, Some(conversation.to_string()), &data) {
-        Ok(mut event) => {
-            event.id = EventId(id);
-            Some(event)
-        }
-        Err(error) => {
-            METRICS.lost.increment(1);
-            tracing::error!(%error, %id, "a message can't be told to webhooks");
-            None
-        }
-    }
+    let new = NewEvent::new(tenant, EventType::MessageCreated, at, Some(conversation.to_string()), &data);
+    with_id(new, EventId(id))
 }

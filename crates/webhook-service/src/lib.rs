@@ -7,8 +7,9 @@
 //! notice ([`WebhookService::hear_changed`]), and from a look at a number in the database each second. While the database is away, what was known holds.
 //!
 //! **Telling.** Whether any webhook wants an event is known as hooks are ([`WebhookService::wants`]). A message that is wanted is noted in the transaction that adds it
-//! to the log; each node then records its deliveries and forgets the note ([`WebhookService::announce_forever`]). Other events are recorded after their commit
-//! ([`WebhookService::tell`]). Nodes with the role `worker` claim deliveries and make attempts ([`WebhookService::deliver_forever`]).
+//! to the log; each node then records its deliveries and forgets the note ([`WebhookService::announce_forever`]). Failed jobs are noted by the store of jobs in the same way
+//! ([`WebhookService::announce_failures_forever`]). Who comes online or goes offline, the database decides ([`WebhookService::follow_users_forever`]). Other events are recorded
+//! after their commit ([`WebhookService::tell`]). Nodes with the role `worker` claim deliveries and make attempts ([`WebhookService::deliver_forever`]).
 //!
 //! **Asking.** Requests to backends run on the node's control threads, never on a shard's. Each tenant has its own places for them.
 
@@ -16,8 +17,10 @@ mod announcing;
 mod config;
 mod deciders;
 mod delivering;
+mod failures;
 mod hooks;
 mod metrics;
+mod online;
 mod overview;
 mod service;
 mod set;
@@ -26,6 +29,7 @@ mod wanted;
 
 pub use config::{AllowedNetworks, WebhookSettings};
 pub use hooks::Decider;
+pub use online::{NoSessions, Sessions};
 pub use service::WebhookService;
 pub use set::WEBHOOKS_MAX;
 pub use starling_webhooks as webhooks;

@@ -1,11 +1,13 @@
 //! The service of a node, and how it keeps knowing all hooks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use starling_jobs::JobStore;
+use starling_model::TenantName;
 use starling_webhooks::{
-    AskingClient, AskingLimits, Client, ClientConfiguration, Error, Networks, SystemResolver, TlsError,
-    WebhookStore, system_tls,
+    AskingClient, AskingLimits, Client, ClientConfiguration, Error, EventType, Events, Networks, Registry,
+    SystemResolver, TlsError, WebhookStore, system_tls,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
@@ -14,6 +16,7 @@ use tokio::time::sleep;
 use crate::WebhookSettings;
 use crate::deciders::Deciders;
 use crate::metrics::METRICS;
+use crate::online::Notes;
 use crate::wanted::Wanted;
 
 /// The time to connect to a backend. A question has less, by the time of its hook.
@@ -28,11 +31,15 @@ const START_PAUSE: Duration = Duration::from_millis(200);
 /// What a node does with hooks.
 pub struct WebhookService {
     pub(crate) store: Arc<dyn WebhookStore>,
+    /// Jobs, which webhooks are told of when they fail.
+    pub(crate) jobs: Arc<dyn JobStore>,
     pub(crate) networks: Networks,
     pub(crate) asking: Arc<AskingClient>,
     pub(crate) client: Client,
     pub(crate) deciders: Deciders,
     pub(crate) wanted: Wanted,
+    /// Users whose sessions have come or gone.
+    pub(crate) notes: Notes,
     /// See [`WebhookSettings::timeout`].
     pub(crate) timeout: Duration,
     /// See [`WebhookSettings::pause_after`].
@@ -56,6 +63,7 @@ impl WebhookService {
     /// [`TlsError`] if the authorities that vouch for backends can't be read.
     pub fn new(
         store: Arc<dyn WebhookStore>,
+        jobs: Arc<dyn JobStore>,
         settings: &WebhookSettings,
         runtime: Handle,
     ) -> Result<Arc<Self>, TlsError> {
@@ -70,11 +78,13 @@ impl WebhookService {
         });
         Ok(Arc::new(Self {
             store,
+            jobs,
             networks,
             asking: Arc::new(AskingClient::new(client.clone(), AskingLimits::default())),
             client,
             deciders: Deciders::default(),
             wanted: Wanted::default(),
+            notes: Notes::default(),
             timeout: settings.timeout,
             pause_after: settings.pause_after,
             announced_wanted: Notify::new(),
@@ -116,15 +126,36 @@ impl WebhookService {
     pub(crate) async fn learn(&self) -> Result<(), Error> {
         let mut version = self.version.lock().await;
         if let Some(registry) = self.store.registry(*version).await? {
+            self.jobs.note_failures_of(&listeners(&registry), registry.version).await?;
             *version = registry.version;
             METRICS.hooks.set(registry.hooks.len() as f64);
             METRICS.webhooks.set(registry.wanted.len() as f64);
             self.wanted.replace(&registry);
             self.asking.keep(registry.hooks.iter().map(|(hook, _)| hook));
             self.deciders.replace(registry);
+            self.notes.wanted.notify_one();
         }
         Ok(())
     }
+}
+
+/// Returns the tenants with webhooks that want to know of failed jobs, each once.
+fn listeners(registry: &Registry) -> Vec<TenantName> {
+    let listens = |events: &Events| match events {
+        Events::All => true,
+        Events::Types(types) => types.contains(&EventType::JobFailed),
+    };
+    let wanted = registry.wanted.iter().filter(|(_, _, events)| listens(events));
+    let mut tenants: Vec<TenantName> = wanted.map(|(tenant, _, _)| tenant.clone()).collect();
+    tenants.sort_unstable();
+    tenants.dedup();
+    tenants
+}
+
+/// Returns the time, Unix milliseconds.
+pub(crate) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Returns about this time, so that nodes do not do the same at the same moment.

@@ -1,7 +1,7 @@
 //! Which events of which tenants are wanted, in this node's memory.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use starling_model::TenantName;
@@ -12,12 +12,17 @@ type Types = u16;
 
 const _: () = assert!(EventType::ALL.len() <= Types::BITS as usize, "each type has a bit");
 
+/// Those that tell who is online.
+const ONLINE: Types = bit(EventType::UserOnline) | bit(EventType::UserOffline);
+
 /// Which events of which tenants are wanted, and all webhooks.
 #[derive(Default)]
 pub(crate) struct Wanted {
     /// Whether there is any webhook. While there is none, an event costs a look at this flag.
     any: AtomicBool,
     tenants: RwLock<HashMap<TenantName, Types>>,
+    /// Rises with each change.
+    version: AtomicU64,
     webhooks: RwLock<Vec<(TenantName, WebhookId)>>,
 }
 
@@ -25,6 +30,27 @@ impl Wanted {
     /// Whether a webhook of the tenant wants events of this type.
     pub fn has(&self, tenant: &TenantName, kind: EventType) -> bool {
         self.any() && self.tenants.read().get(tenant).is_some_and(|types| types & bit(kind) != 0)
+    }
+
+    /// Whether a webhook of the tenant wants to know who is online.
+    pub fn follows(&self, tenant: &TenantName) -> bool {
+        self.any() && self.tenants.read().get(tenant).is_some_and(|types| types & ONLINE != 0)
+    }
+
+    /// Returns the tenants with webhooks that want to know who is online.
+    pub fn followed(&self) -> HashSet<TenantName> {
+        let tenants = self.tenants.read();
+        tenants.iter().filter(|(_, types)| *types & ONLINE != 0).map(|(tenant, _)| tenant.clone()).collect()
+    }
+
+    /// Whether any webhook wants events of this type.
+    pub fn has_any(&self, kind: EventType) -> bool {
+        self.any() && self.tenants.read().values().any(|types| types & bit(kind) != 0)
+    }
+
+    /// Returns a number that rises with each change.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Whether there is any webhook.
@@ -51,6 +77,7 @@ impl Wanted {
         *self.webhooks.write() =
             registry.wanted.iter().map(|(tenant, id, _)| (tenant.clone(), *id)).collect();
         self.any.store(any, Ordering::Relaxed);
+        self.version.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -83,7 +110,10 @@ mod tests {
             assert_eq!(wanted.has(&t, kind), expected, "{kind:?}");
             assert!(wanted.has(&u, kind) && !wanted.has(&"v".into(), kind));
         }
-        assert_eq!(wanted.webhooks().len(), 3);
+        assert!(wanted.follows(&u) && !wanted.follows(&t), "all events include those of users");
+        assert_eq!(wanted.followed(), HashSet::from([u.clone()]));
+        assert!(wanted.has_any(EventType::JobFailed) && wanted.has_any(EventType::TurnFailed));
+        assert_eq!((wanted.webhooks().len(), wanted.version()), (3, 1));
         wanted.replace(&Registry::default());
         assert!(!wanted.has(&u, EventType::MessageCreated));
     }

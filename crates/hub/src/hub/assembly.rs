@@ -19,7 +19,7 @@ use crate::essential;
 use crate::limits::WriteLimits;
 use crate::log::{CatchUp, HeadReports, Repairs};
 use crate::neighbours::Neighbours;
-use crate::presence::{LastSeenTimes, Presence, PresenceParts, Typing};
+use crate::presence::{LINGER, LastSeenTimes, Presence, PresenceParts, Typing};
 use crate::publisher::Publisher;
 use crate::reads::Reads;
 use crate::room::Rooms;
@@ -103,7 +103,7 @@ impl Hub {
         let topics = Arc::new(Topics::new(shard_count, channel_ids));
         let topic_publisher = TopicPublisher::new(fanout.clone(), shards.clone(), &runtime);
 
-        let sessions = Arc::new(Sessions::default());
+        let sessions = Arc::new(Sessions::new(webhooks.clone()));
         let attachments = Attachments::new(
             shards.clone(),
             topics.clone(),
@@ -223,6 +223,8 @@ impl Hub {
         }
         if let Some(webhooks) = &self.webhooks {
             essential::spawn(runtime, "watch_hooks", webhooks.clone().watch_forever());
+            let following = webhooks.clone().follow_users_forever(self.sessions.clone(), LINGER);
+            essential::spawn(runtime, "follow_users", following);
         }
         if self.publisher.is_clustered() {
             let (presence, holding) = (|| self.presence.clone(), || self.holding.clone());

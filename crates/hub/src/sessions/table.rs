@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use starling_model::{TenantName, UserName};
 use starling_session_store::Stamp;
+use starling_webhook_service::WebhookService;
 use starling_wire::protocol::CloseReason;
 
 use super::Session;
@@ -18,9 +19,10 @@ const STAMPS_MAX: usize = 32;
 const STAMPS_APART: u64 = 2;
 
 /// The sessions that are attached to connections of this node.
-#[derive(Default)]
 pub struct Sessions {
     inner: Mutex<Inner>,
+    /// Is told of each session that comes or goes. `None`: nobody is.
+    webhooks: Option<Arc<WebhookService>>,
 }
 
 #[derive(Default)]
@@ -68,6 +70,11 @@ pub enum OtherAttach {
 }
 
 impl Sessions {
+    /// Begins without sessions.
+    pub fn new(webhooks: Option<Arc<WebhookService>>) -> Sessions {
+        Sessions { inner: Mutex::default(), webhooks }
+    }
+
     /// Notes that a connection begins to attach a session. Must be followed by [`Sessions::end_attaching`].
     pub fn begin_attaching(&self, id: &Arc<str>) {
         self.inner.lock().attaching.entry(id.clone()).or_default().count += 1;
@@ -147,6 +154,8 @@ impl Sessions {
             inner.count_out(&old.tenant);
         }
         *inner.by_tenant.entry(session.tenant.clone()).or_default() += 1;
+        drop(inner);
+        self.note(session);
         Ok(Inserted { older: old, must_be_written })
     }
 
@@ -171,6 +180,8 @@ impl Sessions {
             return OtherAttach::Earlier(session.stamp());
         }
         inner.remove(id);
+        drop(inner);
+        self.note(&session);
         OtherAttach::Later(session)
     }
 
@@ -209,6 +220,8 @@ impl Sessions {
             return false;
         }
         inner.remove(&session.id);
+        drop(inner);
+        self.note(session);
         true
     }
 
@@ -258,6 +271,25 @@ impl Sessions {
     /// Returns all sessions.
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.inner.lock().attached.all().cloned().collect()
+    }
+
+    /// Tells webhooks that a session has come or gone, after that has happened.
+    fn note(&self, session: &Session) {
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.note_sessions(&session.tenant, &session.user);
+        }
+    }
+}
+
+impl starling_webhook_service::Sessions for Sessions {
+    fn has_session(&self, tenant: &TenantName, user: &UserName) -> bool {
+        !self.inner.lock().attached.of_user(tenant, user).is_empty()
+    }
+
+    fn users_of(&self, is_wanted: &dyn Fn(&TenantName) -> bool) -> Vec<(TenantName, UserName)> {
+        let all = self.all();
+        let wanted = all.iter().filter(|session| is_wanted(&session.tenant));
+        wanted.map(|session| (session.tenant.clone(), session.user.clone())).collect()
     }
 }
 

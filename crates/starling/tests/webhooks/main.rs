@@ -4,7 +4,9 @@
 
 mod asking;
 mod examples;
+mod failed_jobs;
 mod failing;
+mod online;
 mod order;
 mod place;
 mod setting;

@@ -334,16 +334,17 @@ impl Hub {
         member: bool,
     ) -> Result<bool, CommandError> {
         let conversation = room.conversation;
+        let announced = self.announces_member(room, member);
         let change = if member {
             let max = self.config.members_per_conversation_max as u64;
-            match self.store.add_member_within(conversation, &user, max).await {
+            match self.store.add_member_and_note(conversation, &user, max, announced).await {
                 Ok(Some(Added::Full)) => return Err(self.too_many_members()),
                 Ok(Some(Added::Member(change))) => Ok(Some(change)),
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
             }
         } else {
-            self.store.remove_member(conversation, &user).await
+            self.store.remove_member_and_note(conversation, &user, announced).await
         };
         match change {
             Ok(Some(MembersChange { changed: true, version, owner })) => {
@@ -354,11 +355,11 @@ impl Hub {
                     name,
                     conversation,
                     version,
-                    user: user.clone(),
+                    user,
                     member,
                     owner,
                 });
-                self.tell_member(&room.key, &user, member).await;
+                self.note_announced_member(announced);
                 Ok(true)
             }
             Ok(Some(MembersChange { version, .. })) => {

@@ -1,4 +1,5 @@
-//! Telling webhooks what has happened to conversations and members.
+//! Telling webhooks what has happened to conversations and members. Changes of members are noted in their transactions, as messages are; the others are
+//! recorded after their commit.
 
 use serde::Serialize;
 use starling_model::{ConversationName, TenantName, UserName};
@@ -7,7 +8,7 @@ use starling_wire::protocol::{Json, Timestamp};
 
 use crate::clock;
 use crate::hub::Hub;
-use crate::room::RoomKey;
+use crate::room::{Room, RoomKey};
 
 /// A conversation, as webhooks are told of it.
 #[derive(Serialize)]
@@ -28,13 +29,6 @@ struct ToldConversation<'a> {
 struct ToldDeleted<'a> {
     conversation: &'a ConversationName,
     log: &'a str,
-}
-
-/// A member.
-#[derive(Serialize)]
-struct ToldMember<'a> {
-    conversation: &'a ConversationName,
-    user: &'a UserName,
 }
 
 impl Hub {
@@ -77,10 +71,17 @@ impl Hub {
         self.tell(EventType::ConversationDeleted, &key.tenant, &key.name, &deleted).await;
     }
 
-    /// Tells that a user became a member, or is no longer one.
-    pub(super) async fn tell_member(&self, key: &RoomKey, user: &UserName, is_member: bool) {
+    /// Whether a change of members is to be noted for webhooks, in its own transaction.
+    pub(super) fn announces_member(&self, room: &Room, is_member: bool) -> bool {
         let kind = if is_member { EventType::MemberAdded } else { EventType::MemberRemoved };
-        self.tell(kind, &key.tenant, &key.name, &ToldMember { conversation: &key.name, user }).await;
+        self.is_wanted(&room.key.tenant, kind)
+    }
+
+    /// Takes note that a change of members was committed.
+    pub(super) fn note_announced_member(&self, announced: bool) {
+        if let Some(webhooks) = self.webhooks.as_ref().filter(|_| announced) {
+            webhooks.note_announced();
+        }
     }
 
     fn is_wanted(&self, tenant: &TenantName, kind: EventType) -> bool {
