@@ -128,11 +128,13 @@ impl WebhookService {
         if let Some(registry) = self.store.registry(*version).await? {
             self.jobs.note_failures_of(&listeners(&registry), registry.version).await?;
             *version = registry.version;
-            METRICS.hooks.set(registry.hooks.len() as f64);
-            METRICS.webhooks.set(registry.wanted.len() as f64);
+            let (hooks, webhooks) = (registry.hooks.len(), registry.wanted.len());
             self.wanted.replace(&registry);
             self.asking.keep(registry.hooks.iter().map(|(hook, _)| hook));
             self.deciders.replace(registry);
+            // Who sees these figures can rely on them.
+            METRICS.hooks.set(hooks as f64);
+            METRICS.webhooks.set(webhooks as f64);
             self.notes.wanted.notify_one();
         }
         Ok(())

@@ -64,7 +64,8 @@ conformance! {
         a_user_is_told_once_over_all_nodes,
         users_of_a_dead_run_go_offline_unless_they_are_elsewhere,
         a_run_watches_others_once_it_has_sent_beats_for_long_enough,
-        online_and_offline_alternate_although_nodes_race;
+        online_and_offline_alternate_although_nodes_race,
+        many_users_come_and_go_in_few_transactions;
     hooks:
         a_hook_is_kept_as_it_was_given,
         a_hook_that_is_changed_keeps_its_secret,

@@ -1,8 +1,8 @@
 //! Who is online, over several runs of nodes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use starling_webhooks::{Beaten, EventType, Events, LeftUser, Moved, NodeRun, UserMove, WebhookId};
 use starling_wire::protocol::Timestamp;
 
@@ -144,5 +144,33 @@ pub async fn online_and_offline_alternate_although_nodes_race(place: &Place) -> 
     let left =
         "SELECT (SELECT count(*) FROM webhook_online_users) + (SELECT count(*) FROM webhook_online_places)";
     ensure!(place.run(left, left).await? == 0);
+    Ok(())
+}
+
+pub async fn many_users_come_and_go_in_few_transactions(place: &Place) -> Result<()> {
+    const BATCH: usize = 500;
+    let (store, one, other) = (place.store(), run(place).await?, run(place).await?);
+    place.webhook(Events::All).await?;
+    let names: Vec<String> = (0..4 * BATCH).map(|number| format!("user-{number}")).collect();
+    // All come to a node, move to another one, and go.
+    for (from, to) in [(None, Some(one)), (Some(one), Some(other)), (Some(other), None)] {
+        let (began, mut told) = (Instant::now(), 0);
+        for users in names.chunks(BATCH) {
+            if let Some(to) = to {
+                let moves: Vec<UserMove> = users.iter().map(|user| came(user)).collect();
+                let Moved::Kept(recorded) = store.users_came(to, &moves).await? else {
+                    bail!("{to:?} is dead")
+                };
+                told += recorded;
+            }
+            if let Some(from) = from {
+                let moves: Vec<UserMove> = users.iter().map(|user| went(user)).collect();
+                told += store.users_went(from, &moves).await?;
+            }
+        }
+        println!("{} users from {from:?} to {to:?}: {:?}", names.len(), began.elapsed());
+        let is_move = from.is_some() && to.is_some();
+        ensure!(told == if is_move { 0 } else { names.len() as u64 }, "{told}");
+    }
     Ok(())
 }
