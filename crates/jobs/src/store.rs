@@ -8,8 +8,8 @@ use starling_model::TenantName;
 
 use crate::{
     Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
-    Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState, JobSummary,
-    LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
+    Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState,
+    JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
 };
 
 /// A durable store of jobs.

@@ -23,8 +23,9 @@ use tokio_postgres::types::Type;
 use crate::schema::SCHEMA;
 use crate::{
     Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
-    Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState, JobStore,
-    JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
+    Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState,
+    JobStore, JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId,
+    WorkerLock,
 };
 
 pub use enqueue::EnqueueColumns;

@@ -21,8 +21,9 @@ use starling_model::TenantName;
 use crate::schema::SCHEMA;
 use crate::{
     Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
-    Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState, JobStore,
-    JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
+    Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState,
+    JobStore, JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId,
+    WorkerLock,
 };
 
 use locks::Locks;

@@ -6,9 +6,19 @@ use starling_testkit::wait;
 
 use crate::place::{Place, SOON, Talk, assert_signed, everywhere, json_of, message, refused};
 
+/// The events of conversations.
+const OF_CONVERSATIONS: [&str; 6] = [
+    "message.created",
+    "conversation.created",
+    "conversation.updated",
+    "conversation.deleted",
+    "member.added",
+    "member.removed",
+];
+
 /// Adds a webhook through the first node, and returns it.
 async fn add(place: &Place, backend: &Backend, fields: Value) -> Value {
-    let mut body = json!({"url": backend.url("/"), "events": ["*"]});
+    let mut body = json!({"url": backend.url("/"), "events": OF_CONVERSATIONS});
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     json_of(&place.application(0).post("/v1/webhooks", &body).await, 201)
 }
