@@ -123,7 +123,9 @@ impl WebhookService {
         if !following.tenants.is_empty() {
             following.followed_at = Some(now);
         }
-        for (tenant, user) in std::mem::take(&mut *self.notes.changed.lock()) {
+        // In a statement of its own, so that nobody who connects waits for the lock.
+        let changed = std::mem::take(&mut *self.notes.changed.lock());
+        for (tenant, user) in changed {
             if following.tenants.contains(&tenant) {
                 let is_here = following.sessions.has_session(&tenant, &user);
                 following.users.observe((tenant, user), is_here, now);
