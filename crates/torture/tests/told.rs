@@ -1,4 +1,4 @@
-//! Promise 14: nodes that are killed between a message and its delivery, in real processes, and a defect that must be noticed.
+//! Promise 15: nodes that are killed between a message and its delivery, in real processes, and a defect that must be noticed.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
