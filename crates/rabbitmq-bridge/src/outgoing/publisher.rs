@@ -91,7 +91,7 @@ impl Publisher {
                 self.metrics.refused.increment(1);
                 failed("RabbitMQ has refused the message".into(), Retry::Backoff)
             }
-            Ok(Err(error)) => self.report_error(way, error),
+            Ok(Err(error)) => self.report_error(way, &error),
             // It may have it nevertheless.
             Err(_) => {
                 self.metrics.timed_out.increment(1);
@@ -102,8 +102,8 @@ impl Publisher {
     }
 
     /// What to do with a job whose message met an error.
-    fn report_error(&self, way: &Way, error: Error) -> Report {
-        if let Error::Refused(error) = &error
+    fn report_error(&self, way: &Way, error: &Error) -> Report {
+        if let Error::Refused(error) = error
             && error.is_amqp_soft_error()
             && way.line.is_open()
         {
