@@ -32,6 +32,8 @@ pub(crate) struct Ready {
     asked: AtomicU64,
     /// How many of them are served.
     served: AtomicU64,
+    /// Claims without an answer: the database may have made them nevertheless.
+    unanswered: AtomicU64,
 }
 
 impl Ready {
@@ -42,6 +44,7 @@ impl Ready {
             mark: RwLock::default(),
             asked: AtomicU64::new(0),
             served: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
         }
     }
 
@@ -82,7 +85,11 @@ impl Ready {
             if plan.is_empty() {
                 return Ok(claimed_jobs);
             }
-            let claimed = match self.store.claim(claimant, &plan).await {
+            let answer = self.store.claim(claimant, &plan).await;
+            if answer.is_err() {
+                self.unanswered.fetch_add(1, Ordering::Relaxed);
+            }
+            let claimed = match answer {
                 Ok(claimed) => claimed,
                 Err(error) if claimed_jobs.is_empty() => return Err(error),
                 Err(error) => {
@@ -99,6 +106,11 @@ impl Ready {
                 return Ok(claimed_jobs);
             }
         }
+    }
+
+    /// Returns the number of claims without an answer, whose jobs a worker may have without knowing it.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// Whether a queue is known to have jobs.

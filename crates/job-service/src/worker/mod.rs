@@ -181,15 +181,24 @@ impl JobService {
     async fn do_jobs(&self, worker: &NodeWorker, id: WorkerId, mut running: Running) {
         let mut ended: Vec<Ended> = Vec::new();
         let mut all_noted = true;
+        let unanswered = self.ready.unanswered();
         loop {
             while let Some(next) = running.try_next() {
                 ended.push(next);
             }
             let answers = self.note_endings(&mut ended, &mut all_noted).await;
+            // The database may have given this worker jobs of which it does not know. It finishes what it has, and goes on under another id without
+            // leaving: then they are taken away from this one.
+            let is_certain = self.ready.unanswered() == unanswered;
             if self.is_draining() {
                 running.stop_all(StopReason::Draining);
                 if running.len() == 0 && ended.is_empty() {
-                    self.leave(id, all_noted).await;
+                    self.leave(id, all_noted && is_certain).await;
+                    return;
+                }
+            } else if !is_certain {
+                if running.len() == 0 && ended.is_empty() {
+                    sleep(about(PAUSE)).await;
                     return;
                 }
             } else if answers {
@@ -202,7 +211,7 @@ impl JobService {
             tokio::select! {
                 Some(next) = running.next() => ended.push(next),
                 () = self.work_wanted.notified() => {}
-                () = sleep(PAUSE), if !answers => {}
+                () = sleep(PAUSE), if !answers || self.ready.unanswered() != unanswered => {}
             }
         }
     }
