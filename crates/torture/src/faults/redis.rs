@@ -16,7 +16,7 @@ const AGREE_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub enum Servers {
     /// One server.
-    Alone(Redis),
+    Alone(Box<Redis>),
     /// Masters and replicas.
     Cluster(RedisCluster),
     /// A master and a replica under sentinels.
@@ -27,7 +27,7 @@ impl Servers {
     /// Starts the servers.
     pub async fn start(kind: RedisKind) -> Result<Self> {
         Ok(match kind {
-            RedisKind::Alone => Self::Alone(Redis::start().await?),
+            RedisKind::Alone => Self::Alone(Box::new(Redis::start().await?)),
             RedisKind::Cluster => Self::Cluster(RedisCluster::start_with_replicas().await?),
             RedisKind::Sentinel => Self::Sentinel(Box::new(RedisSentinel::start().await?)),
         })
@@ -122,7 +122,7 @@ impl Servers {
 
     fn all(&self) -> Vec<&Redis> {
         match self {
-            Self::Alone(redis) => vec![redis],
+            Self::Alone(redis) => vec![&**redis],
             Self::Cluster(cluster) => cluster.nodes().iter().collect(),
             Self::Sentinel(pair) => pair.servers().iter().collect(),
         }
