@@ -30,7 +30,7 @@ pub struct CountedNode {
 pub enum Precision {
     /// After each work the node is left alone for up to 15 s, so that two programs can be compared.
     Exact,
-    /// For up to 2 s, after half of the work. That is enough for budgets, which leave room.
+    /// For up to 2 s. That is enough for budgets, which leave room.
     Rough,
 }
 
@@ -41,13 +41,6 @@ impl Precision {
             Precision::Exact => 15,
             Precision::Rough => 2,
         })
-    }
-
-    fn amounts(self, Units { few, many }: Units) -> [u64; 2] {
-        match self {
-            Precision::Exact => [few, many],
-            Precision::Rough => [few, few + (many - few) / 2],
-        }
     }
 }
 
@@ -98,12 +91,11 @@ impl CountedNode {
         units: Units,
         mut work: impl AsyncFnMut(&Node, u64) -> Result<()>,
     ) -> Result<f64> {
-        ensure!(units.many > units.few + 1, "the two amounts of work are the same");
+        ensure!(units.many > units.few, "the two amounts of work are the same");
         // What is done once, at the first use, does not count.
         work(&self.node, 1).await?;
         let mut counts = [0.0; 2];
-        let amounts = self.precision.amounts(units);
-        for (count, amount) in counts.iter_mut().zip(amounts) {
+        for (count, amount) in counts.iter_mut().zip([units.few, units.many]) {
             self.take().await?;
             work(&self.node, amount).await?;
             let taken = self.take().await?;
@@ -115,7 +107,7 @@ impl CountedNode {
             let idle = self.take().await?;
             *count = taken.instructions - idle.instructions / idle.seconds * taken.seconds;
         }
-        Ok((counts[1] - counts[0]) / (amounts[1] - amounts[0]) as f64)
+        Ok((counts[1] - counts[0]) / (units.many - units.few) as f64)
     }
 
     /// Takes the count of instructions since the last call; the next count begins at 0.

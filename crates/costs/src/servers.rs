@@ -1,5 +1,7 @@
 //! What an operation costs the servers behind the nodes: commands to Redis, and statements to PostgreSQL.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use serde_json::json;
 use starling_testkit::client::{Client, Encoding};
@@ -10,6 +12,25 @@ use crate::budget::Counts;
 
 /// The two amounts of each operation. The difference of their counts is divided by the difference of the amounts.
 const AMOUNTS: [u64; 2] = [50, 250];
+
+/// How long the nodes are left alone before each work, to see what they do by themselves. On a busy machine the work takes longer, and they
+/// do more of it meanwhile.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Calls to the servers in a span of time.
+struct Calls {
+    commands: f64,
+    statements: f64,
+    seconds: f64,
+}
+
+impl Calls {
+    /// Returns the commands and statements without those that the nodes do by themselves.
+    fn without(&self, idle: &Calls) -> (f64, f64) {
+        let share = self.seconds / idle.seconds;
+        (self.commands - idle.commands * share, self.statements - idle.statements * share)
+    }
+}
 
 /// A cluster of two nodes whose servers count.
 struct Counted {
@@ -102,14 +123,25 @@ impl Counted {
         work(1).await.with_context(|| name.to_owned())?;
         let mut calls = [(0.0, 0.0); 2];
         for (calls, amount) in calls.iter_mut().zip(AMOUNTS) {
-            let before = (self.commands().await?, self.statements().await?);
-            work(amount).await.with_context(|| name.to_owned())?;
-            *calls = (self.commands().await? - before.0, self.statements().await? - before.1);
+            let idle = self.calls_within(async || Ok(tokio::time::sleep(IDLE).await)).await?;
+            let busy =
+                self.calls_within(async || work(amount).await.with_context(|| name.to_owned())).await?;
+            *calls = busy.without(&idle);
         }
         let units = (AMOUNTS[1] - AMOUNTS[0]) as f64;
         counts.push((format!("{name}: commands to Redis"), (calls[1].0 - calls[0].0) / units));
         counts.push((format!("{name}: statements to PostgreSQL"), (calls[1].1 - calls[0].1) / units));
         Ok(())
+    }
+
+    /// Counts the calls of the nodes until this has happened.
+    async fn calls_within(&self, happen: impl AsyncFnOnce() -> Result<()>) -> Result<Calls> {
+        let began = Instant::now();
+        let before = (self.commands().await?, self.statements().await?);
+        happen().await?;
+        let after = (self.commands().await?, self.statements().await?);
+        let seconds = began.elapsed().as_secs_f64();
+        Ok(Calls { commands: after.0 - before.0, statements: after.1 - before.1, seconds })
     }
 
     /// Commands that Redis has run so far.

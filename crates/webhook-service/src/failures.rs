@@ -38,7 +38,14 @@ struct ToldJob<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<i16>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     run_at: Option<Timestamp>,
+    ended_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts_max: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backoff_seconds: Option<f64>,
     attempts: Vec<ToldAttempt<'a>>,
 }
 
@@ -110,7 +117,11 @@ fn told<'a>(failure: &'a JobFailure, job: Option<&'a JobDetails>) -> ToldJob<'a>
         // It may be tried again by now.
         state: JobState::Failed.as_str(),
         priority: job.map(|job| job.backlog.priority),
+        created_at: job.map(|job| Timestamp(job.created_at_ms)),
         run_at: job.map(|job| Timestamp(job.run_at_ms)),
+        ended_at: Timestamp(failure.failed_at_ms),
+        attempts_max: job.map(|job| job.attempts_max),
+        backoff_seconds: job.map(|job| job.backoff.first.as_secs_f64()),
         attempts: attempts[attempts.len().saturating_sub(ATTEMPTS_MAX)..].iter().map(attempt).collect(),
     }
 }
@@ -196,7 +207,7 @@ mod tests {
         let event = event(&failure, None).unwrap();
         assert_eq!((event.id, event.kind), (EventId(failure.event), EventType::JobFailed));
         let body: serde_json::Value = serde_json::from_str(event.body()).unwrap();
-        let expected = serde_json::json!({"job": failure.job.to_string(), "queue": "mail", "state": "failed", "attempts": []});
+        let expected = serde_json::json!({"job": failure.job.to_string(), "queue": "mail", "state": "failed", "ended_at": "2026-12-01T12:00:00.000Z", "attempts": []});
         assert_eq!(body["data"], expected);
     }
 }

@@ -12,7 +12,7 @@ pub async fn many_stores_migrate_at_once(place: Place) -> Result<()> {
     for (kind, name) in [("TABLE", "starling_migrations"), ("TABLE", "members"), ("TABLE", "conversations")]
         .into_iter()
         .chain(["users", "messages", "erasures", "ended_sessions", "incarnation"].map(|name| ("TABLE", name)))
-        .chain([("TABLE", "announced_messages")])
+        .chain([("TABLE", "announced_messages"), ("TABLE", "announced_members")])
     {
         place.run_sql(&format!("DROP {kind} {name}")).await?;
     }
@@ -96,6 +96,7 @@ pub async fn conversations_whose_owner_left_are_handed_on(place: Place) -> Resul
         )
         .await?;
     place.run_sql("DROP TABLE announced_messages").await?;
+    place.run_sql("DROP TABLE announced_members").await?;
     place.run_sql("DELETE FROM starling_migrations WHERE version >= 6").await?;
     let store = place.store().await?;
     store.migrate().await?;

@@ -12,6 +12,7 @@ use starling_telemetry::catalogue;
 use starling_testkit::client::{Client, Encoding};
 use starling_testkit::http::Request;
 use starling_testkit::node::{Cluster, Node};
+use starling_testkit::rabbitmq::Rabbitmq;
 use starling_testkit::token::Token;
 use starling_testkit::wait;
 
@@ -58,8 +59,30 @@ async fn every_metric_that_is_named_is_served() -> Result<()> {
     Ok(())
 }
 
-/// The names of the series that the nodes of a cluster serve after some traffic.
+/// The names of the series that nodes serve after some traffic: those of a cluster, and one with bridges to RabbitMQ.
 async fn scrape() -> Result<BTreeSet<String>> {
+    let mut names = scrape_cluster().await?;
+    names.extend(scrape_bridges().await?);
+    Ok(names)
+}
+
+/// The same of a node whose bridges carry a job to RabbitMQ and back.
+async fn scrape_bridges() -> Result<BTreeSet<String>> {
+    let page = fs::read_to_string(repository("docs/rabbitmq.md"))?;
+    let example = page.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```"));
+    let (bridges, _) = example.context("docs/rabbitmq.md has no example")?;
+    let rabbitmq = Rabbitmq::start().await?;
+    let node = Node::builder().env("RABBITMQ_URL", &rabbitmq.url()).file("starling.toml", bridges);
+    let node = node.arg("--config").arg("starling.toml").start().await?;
+    call(&node, "POST", "/v1/jobs", json!({ "queue": "events", "kind": "hello", "payload": 1 })).await?;
+    wait::until_true(PATIENCE, "a message from RabbitMQ", async || {
+        Ok(node.metric("starling_rabbitmq_received_total", "").await? > 0.0)
+    })
+    .await?;
+    names_of(&node).await
+}
+
+async fn scrape_cluster() -> Result<BTreeSet<String>> {
     let cluster = Cluster::start(2).await?;
     call_backends(cluster.node(0)).await?;
     let [mut alice, mut bob] = [connect(&cluster, 0, "alice").await?, connect(&cluster, 1, "bob").await?];
@@ -82,30 +105,37 @@ async fn scrape() -> Result<BTreeSet<String>> {
     .await?;
     let mut names = BTreeSet::new();
     for node in cluster.nodes() {
-        let text = node.metrics().await?;
-        let series = text.lines().filter(|line| !line.starts_with('#'));
-        names.extend(series.filter_map(|line| line.split(['{', ' ']).next()).map(str::to_owned));
+        names.extend(names_of(node).await?);
     }
     Ok(names)
 }
 
+/// The names of the series that a node serves.
+async fn names_of(node: &Node) -> Result<BTreeSet<String>> {
+    let text = node.metrics().await?;
+    let series = text.lines().filter(|line| !line.starts_with('#'));
+    Ok(series.filter_map(|line| line.split(['{', ' ']).next()).map(str::to_owned).collect())
+}
+
+/// Calls a node's API with all permissions.
+async fn call(node: &Node, method: &str, path: &str, body: Value) -> Result<Value> {
+    let token = Token::of("backend").scope("admin").sign(node.secret());
+    let url = format!("{}{path}", node.http_url());
+    let response = Request::new(method, &url).bearer(&token).json(&body).send().await?;
+    ensure!(response.status < 300, "{method} {path}: {}: {}", response.status, response.text());
+    response.json()
+}
+
 /// Lets a job be done, and has a webhook and a hook from here on. Nobody answers at their addresses: attempts and questions count all the same.
 async fn call_backends(node: &Node) -> Result<()> {
-    let token = Token::of("backend").scope("admin").sign(node.secret());
-    let call = async |method: &str, path: &str, body: Value| -> Result<Value> {
-        let url = format!("{}{path}", node.http_url());
-        let response = Request::new(method, &url).bearer(&token).json(&body).send().await?;
-        ensure!(response.status < 300, "{method} {path}: {}: {}", response.status, response.text());
-        response.json()
-    };
     let backend = "https://backend.invalid/";
-    call("POST", "/v1/webhooks", json!({ "url": backend, "events": ["*"] })).await?;
-    call("PUT", "/v1/hooks/publish", json!({ "url": backend, "on_failure": "allow" })).await?;
-    call("POST", "/v1/jobs", json!({ "queue": "sums", "payload": [1, 2] })).await?;
-    let taken = call("POST", "/v1/queues/sums/take", json!({ "wait_seconds": 30 })).await?;
+    call(node, "POST", "/v1/webhooks", json!({ "url": backend, "events": ["*"] })).await?;
+    call(node, "PUT", "/v1/hooks/publish", json!({ "url": backend, "on_failure": "allow" })).await?;
+    call(node, "POST", "/v1/jobs", json!({ "queue": "sums", "payload": [1, 2] })).await?;
+    let taken = call(node, "POST", "/v1/queues/sums/take", json!({ "wait_seconds": 30 })).await?;
     let job = &taken["jobs"][0];
     let id = job["job"].as_str().with_context(|| format!("no job: {taken}"))?;
-    call("POST", &format!("/v1/jobs/{id}/done"), json!({ "lease": job["lease"] })).await.map(drop)
+    call(node, "POST", &format!("/v1/jobs/{id}/done"), json!({ "lease": job["lease"] })).await.map(drop)
 }
 
 async fn connect(cluster: &Cluster, node: usize, user: &str) -> Result<Client> {

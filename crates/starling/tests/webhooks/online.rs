@@ -51,7 +51,9 @@ fn a_user_with_two_devices_comes_online_once_and_goes_offline_once() {
         until_told(&backend, "online ann", 1).await;
         first.close().await.unwrap();
         // Another user who comes and goes afterwards shows that enough time has passed.
-        place.connect(0, "bob").await.close().await.unwrap();
+        let bob = place.connect(0, "bob").await;
+        until_told(&backend, "online bob", 1).await;
+        bob.close().await.unwrap();
         until_told(&backend, "offline bob", 1).await;
         assert_eq!(told_of(&backend, "ann"), ["online ann"]);
         assert_eq!(told_of(&backend, "bob"), ["online bob", "offline bob"]);
@@ -122,7 +124,10 @@ impl Two {
     /// A user who comes to a node and goes again, some times: then at least so many lingers have passed.
     async fn let_time_pass(&self, node: &Node, user: &str, lingers: usize) {
         for number in 1..=lingers {
-            connect(node, user).await.close().await.unwrap();
+            let client = connect(node, user).await;
+            // A visit that ends before the node has looked is not told.
+            until_told(&self.backend, &format!("online {user}"), number).await;
+            client.close().await.unwrap();
             until_told(&self.backend, &format!("offline {user}"), number).await;
         }
     }
