@@ -30,7 +30,7 @@ pub struct CountedNode {
 pub enum Precision {
     /// After each work the node is left alone for up to 15 s, so that two programs can be compared.
     Exact,
-    /// For up to 2 s. That is enough for budgets, which leave room.
+    /// For up to 6 s. That is enough for budgets, which leave room.
     Rough,
 }
 
@@ -39,7 +39,7 @@ impl Precision {
     fn idle_max(self) -> Duration {
         Duration::from_secs(match self {
             Precision::Exact => 15,
-            Precision::Rough => 2,
+            Precision::Rough => 6,
         })
     }
 }

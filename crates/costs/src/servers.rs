@@ -123,7 +123,11 @@ impl Counted {
         work(1).await.with_context(|| name.to_owned())?;
         let mut calls = [(0.0, 0.0); 2];
         for (calls, amount) in calls.iter_mut().zip(AMOUNTS) {
-            let idle = self.calls_within(async || Ok(tokio::time::sleep(IDLE).await)).await?;
+            let idle = async || {
+                tokio::time::sleep(IDLE).await;
+                Ok(())
+            };
+            let idle = self.calls_within(idle).await?;
             let busy =
                 self.calls_within(async || work(amount).await.with_context(|| name.to_owned())).await?;
             *calls = busy.without(&idle);

@@ -135,7 +135,7 @@ pub async fn online_and_offline_alternate_although_nodes_race(place: &Place) -> 
     let found = told(place, all).await?;
     for user in ["ann", "bob", "cid"] {
         let of_user: Vec<&String> = found.iter().filter(|told| told.ends_with(user)).collect();
-        ensure!(of_user.len() >= 2 && of_user.len() % 2 == 0, "{of_user:?}");
+        ensure!(of_user.len() >= 2 && of_user.len().is_multiple_of(2), "{of_user:?}");
         for (place, told) in of_user.iter().enumerate() {
             let expected = if place % 2 == 0 { "user.online" } else { "user.offline" };
             ensure!(told.starts_with(expected), "{of_user:?}");
