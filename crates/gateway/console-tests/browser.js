@@ -7,7 +7,8 @@ const FLAGS = [
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
-const DEADLINE_MS = 20_000;
+// Nothing is slower because of it: it only ends what hangs. On a busy machine a page may take half a minute.
+const DEADLINE_MS = 120_000;
 
 export async function startBrowser() {
   const executablePath = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";

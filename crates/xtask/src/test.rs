@@ -28,8 +28,9 @@ pub struct Arguments {
     quick: bool,
 }
 
-/// All steps in the order in which they are shown. What compiles or checks code runs one after the other, since cargo does one thing at
-/// a time in a build folder; the tests, which mostly wait, run beside it.
+/// All steps in the order in which they are shown, in three lanes after the build. The step `rust` is one. Everything that shares servers
+/// or starts large ones follows one after the other in the second lane: on two processors, more of them at the same time would finish no
+/// sooner, and each would wait for the others until its time is over. Checks of the code are the third lane, and give way to both.
 static STEPS: [Step; 17] = [
     step("install", &[], &[], |_| install::all().into()),
     step("format", &[], &[], format),
@@ -43,13 +44,13 @@ static STEPS: [Step; 17] = [
     step("clippy", &[], &["list"], clippy),
     slow("rustdoc", &[], &["clippy"], rustdoc),
     slow("containers", &["list"], &["rust-shared"], rust::containers),
-    slow("torture", &["install", "build"], &["rust-shared"], torture),
-    slow("autobahn", &["install", "build"], &["rust-shared"], autobahn::representative),
-    slow("packages", &["install"], &["rust-shared"], packages),
-    slow("console", &["packages", "build"], &["autobahn"], |print| {
+    slow("torture", &["install", "build"], &["containers"], torture),
+    slow("autobahn", &["install", "build"], &["torture"], autobahn::representative),
+    slow("packages", &["install"], &["autobahn"], packages),
+    slow("console", &["packages", "build"], &["packages"], |print| {
         javascript(CONSOLE_TESTS, &["test"], print)
     }),
-    slow("clients/js", &["packages", "build"], &["autobahn"], |print| {
+    slow("clients/js", &["packages", "build"], &["console"], |print| {
         javascript(CLIENT, &["test", "test:node"], print)
     }),
     // It installs the client's packages anew.

@@ -1,5 +1,6 @@
 //! Who comes online and goes offline, once over all devices and nodes.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use serde_json::json;
@@ -19,9 +20,12 @@ async fn accepting() -> Backend {
     Backend::answering(Answer::Status(204)).await.unwrap()
 }
 
-/// What a backend was told, as `online ann`, in the order of its arrival.
+/// What a backend was told, as `online ann`, in the order of its arrival. What comes again has the same id: a node that dies or is
+/// stopped after it was answered, and before it noted that, leaves the delivery to another one.
 fn told(backend: &Backend) -> Vec<String> {
-    let told = backend.requests().into_iter().map(|request| {
+    let mut seen = HashSet::new();
+    let requests = backend.requests().into_iter().filter(|request| seen.insert(request.signed[0].clone()));
+    let told = requests.map(|request| {
         let (kind, user) =
             (request.body["type"].as_str().unwrap(), request.body["data"]["user"].as_str().unwrap());
         format!("{} {user}", kind.strip_prefix("user.").unwrap())

@@ -2,6 +2,7 @@
 
 mod pgbouncer;
 mod standby;
+mod template;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -67,7 +68,7 @@ impl Postgres {
             folder.give_to(user.uid, user.gid)?;
         }
         if !folder.join("data/PG_VERSION").exists() {
-            initialise(folder.path(), user.as_ref()).await?;
+            template::copy_to(folder.path(), user.as_ref()).await?;
         }
         let postgres = Self::begin(folder, settings, format!("{:016x}", rand::random::<u64>())).await?;
         postgres.answers().await?;
@@ -314,12 +315,14 @@ pub async fn run_as_server(launch: Launch) -> Result<String> {
 /// The superuser of the server. It can log in only through the Unix socket in the server's own folder.
 const SUPERUSER: &str = "postgres";
 
+/// How a database cluster is made.
+const INITDB: [&str; 6] =
+    ["-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--auth-local=trust", "--auth-host=scram-sha-256"];
+
 async fn initialise(folder: &Path, user: Option<&User>) -> Result<()> {
     let program = programs::find("initdb")?;
-    let launch = Launch::new("initdb", program, folder)
-        .args(["-D", "data", "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"])
-        .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
-        .user(user);
+    let launch =
+        Launch::new("initdb", program, folder).args(["-D", "data", "-U", SUPERUSER]).args(INITDB).user(user);
     finished(launch).await.map(drop)
 }
 

@@ -19,6 +19,12 @@ use crate::place::{Place, connected};
 /// How long each state lasts before the next fault.
 const BETWEEN: Duration = Duration::from_secs(2);
 
+/// How long a publisher waits between messages. A slow machine lengthens the faults: then more messages come, which have to be carried.
+const BETWEEN_MESSAGES: Duration = Duration::from_millis(20);
+/// How many jobs are added at a time, and the time between batches.
+const BATCH: usize = 10;
+const BETWEEN_BATCHES: Duration = Duration::from_millis(200);
+
 pub const IN: &str = "[rabbitmq.in.orders]\nexchange = \"shop\"\nqueue = \"orders\"\n";
 pub const OUT: &str = "[rabbitmq.out.events]\nqueue = \"events\"\nexchange = \"starling\"\n";
 
@@ -90,7 +96,7 @@ pub async fn publish_until(url: &str, stop: &AtomicBool) -> usize {
             Ok(()) => sent += 1,
             Err(_) => amqp = None,
         }
-        sleep(Duration::from_millis(4)).await;
+        sleep(BETWEEN_MESSAGES).await;
     }
     sent
 }
@@ -145,14 +151,14 @@ async fn no_message_is_lost_or_becomes_two_jobs_when_everything_dies_in_turn() {
 pub async fn add_until(place: &Place, stop: &AtomicBool) -> HashSet<String> {
     let mut added = HashSet::new();
     while !stop.load(Ordering::Relaxed) {
-        let jobs: Vec<NewJob> = (0..10)
+        let jobs: Vec<NewJob> = (0..BATCH)
             .map(|_| NewJob { attempts_max: 100, ..NewJob::new("t".into(), "events", "k", "1".into()) })
             .collect();
         while place.store.enqueue(&jobs).await.is_err() {
             sleep(Duration::from_millis(100)).await;
         }
         added.extend(jobs.iter().map(|job| job.id.to_string()));
-        sleep(Duration::from_millis(40)).await;
+        sleep(BETWEEN_BATCHES).await;
     }
     added
 }

@@ -1,0 +1,7 @@
+//! Workers inside nodes that are killed, frozen, cut off and drained, in real processes.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod place;
+mod single_faults;
+mod survival;
