@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod fairness;
 mod place;
 mod single_faults;
 mod survival;
