@@ -74,25 +74,32 @@ impl Incoming {
 }
 
 impl RabbitmqSettings {
-    /// Checks the settings; `None`: there is no RabbitMQ.
+    /// Checks the settings; `None`: there is no RabbitMQ for this node. One that does not carry the bridges needs no address, so that the same file
+    /// serves nodes of all roles.
     ///
     /// # Errors
     /// [`BadConfig`] names the key.
-    pub fn plan(&self) -> Result<Option<Plan>, BadConfig> {
-        let incoming = checked("rabbitmq.in", &self.incoming, Incoming::check)?;
-        let outgoing = checked("rabbitmq.out", &self.outgoing, Outgoing::check)?;
+    pub fn plan(&self, carries_bridges: bool) -> Result<Option<Plan>, BadConfig> {
+        let (incoming, outgoing) = self.bridges()?;
         let Some(url) = &self.url else {
             let tables = incoming.iter().map(|bridge| ("in", &bridge.name));
             let mut tables = tables.chain(outgoing.iter().map(|bridge| ("out", &bridge.name)));
             return match tables.next() {
-                Some((way, name)) => {
+                Some((way, name)) if carries_bridges => {
                     Err(BadConfig(format!("rabbitmq_url: is not set, but [rabbitmq.{way}.{name}] needs it")))
                 }
-                None => Ok(None),
+                _ => Ok(None),
             };
         };
         let address = Address::parse(url, self.ca_file.as_deref())
             .map_err(|(key, why)| BadConfig(format!("{key}: {why}")))?;
+        Ok(Some(Plan { address, incoming, outgoing }))
+    }
+
+    /// Checks the bridges, each by itself and together.
+    fn bridges(&self) -> Result<(Vec<Incoming>, Vec<Outgoing>), BadConfig> {
+        let incoming = checked("rabbitmq.in", &self.incoming, Incoming::check)?;
+        let outgoing = checked("rabbitmq.out", &self.outgoing, Outgoing::check)?;
         for (at, bridge) in incoming.iter().enumerate() {
             if let Some(other) = incoming[..at].iter().find(|other| other.source == bridge.source) {
                 return Err(BadConfig(format!(
@@ -113,7 +120,7 @@ impl RabbitmqSettings {
                 )));
             }
         }
-        Ok(Some(Plan { address, incoming, outgoing }))
+        Ok((incoming, outgoing))
     }
 }
 
@@ -251,7 +258,7 @@ mod tests {
     fn plan(file: &str) -> Result<Option<Plan>, String> {
         let mut loaded = Loaded::<RabbitmqSettings>::default();
         loaded.read_text(&"starling.toml", file).map_err(|error| error.to_string())?;
-        loaded.settings.plan().map_err(|error| error.to_string())
+        loaded.settings.plan(true).map_err(|error| error.to_string())
     }
 
     fn error(file: &str) -> String {
@@ -333,5 +340,17 @@ mod tests {
         }
         let missing = plan(OUT).map(|_| ()).expect_err("no address");
         assert_eq!(missing, "rabbitmq_url: is not set, but [rabbitmq.out.a] needs it");
+    }
+
+    #[test]
+    fn a_node_that_carries_no_bridges_needs_no_address_and_checks_them_all_the_same() {
+        let elsewhere = |file: &str| {
+            let mut loaded = Loaded::<RabbitmqSettings>::default();
+            loaded.read_text(&"starling.toml", file).unwrap();
+            loaded.settings.plan(false).map_err(|error| error.to_string())
+        };
+        assert!(elsewhere(&format!("{IN}{OUT}")).unwrap().is_none());
+        let wrong = elsewhere("[rabbitmq.out.a]\nqueue = 'q'").map(|_| ()).expect_err("no exchange");
+        assert!(wrong.starts_with("rabbitmq.out.a.exchange: is needed"), "{wrong}");
     }
 }

@@ -59,7 +59,7 @@ impl Setup {
         }
         Database::read(config)?;
         Redis::read(config)?;
-        config.rabbitmq.plan()?;
+        config.rabbitmq.plan(config.node.roles.worker)?;
         if config.node.roles.gateway
             && let OwnSecret::NotNeeded = OwnSecret::of(config)?
         {
@@ -107,7 +107,7 @@ impl Setup {
             redis: Redis::read(config)?,
             jobs: config.jobs.clone(),
             webhooks: config.webhooks.clone(),
-            rabbitmq: config.rabbitmq.plan()?,
+            rabbitmq: config.rabbitmq.plan(config.node.roles.worker)?,
             database,
             keys,
             roles: config.node.roles,

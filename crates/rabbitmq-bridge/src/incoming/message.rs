@@ -200,7 +200,7 @@ mod tests {
         let file = format!("rabbitmq_url = 'amqp://h'\n[rabbitmq.in.a]\nexchange = 'e'\n{more}");
         let mut loaded = Loaded::<RabbitmqSettings>::default();
         loaded.read_text(&"starling.toml", &file).unwrap();
-        loaded.settings.plan().unwrap().unwrap().incoming.remove(0)
+        loaded.settings.plan(true).unwrap().unwrap().incoming.remove(0)
     }
 
     fn job(bridge: &Incoming, properties: &BasicProperties, body: &str) -> Result<NewJob, Refusal> {

@@ -15,11 +15,16 @@ const NEEDS: &str = "the log of RabbitMQ names what was refused; the user needs 
 pub async fn examine(examination: &mut Examination, config: &Config) {
     examination.section("rabbitmq");
     // What is wrong with the settings was found with the configuration.
-    let Ok(plan) = config.rabbitmq.plan() else {
+    let Ok(plan) = config.rabbitmq.plan(config.node.roles.worker) else {
         return examination.skipped("rabbitmq_url", "the settings have to be mended first");
     };
     let Some(plan) = plan else {
-        return examination.good("rabbitmq_url", "is not set: nothing goes to or comes from RabbitMQ");
+        let meaning = if config.node.roles.worker {
+            "is not set: nothing goes to or comes from RabbitMQ"
+        } else {
+            "is not set, and not needed: this node has not the role `worker`, so it carries no bridges"
+        };
+        return examination.good("rabbitmq_url", meaning);
     };
     let examined = match examine_rabbitmq(&plan).await {
         Ok(examined) => examined,

@@ -22,6 +22,9 @@ async fn a_rabbitmq_that_is_not_there_is_a_problem_and_none_is_fine() {
         "problem",
         "rabbitmq_url: is not set, but [rabbitmq.out.events]",
     );
+    let elsewhere = doctor().env("STARLING_ROLES", "gateway").file("starling.toml", DECLARED);
+    let elsewhere = examined(elsewhere.arg("--config").arg("starling.toml")).await;
+    elsewhere.assert_well().assert("rabbitmq", "rabbitmq_url", "good", "not needed");
 }
 
 #[tokio::test]
