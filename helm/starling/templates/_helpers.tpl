@@ -75,7 +75,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{/* The variable that names the file of a secret. */}}
 {{- define "starling.secretVariable" -}}
-{{- get (dict "jwtSecret" "STARLING_JWT_SECRET_FILE" "ticketSecret" "STARLING_TICKET_SECRET_FILE" "ticketSecretPrevious" "STARLING_TICKET_SECRET_PREVIOUS_FILE" "databaseUrl" "DATABASE_URL_FILE" "databaseReadUrl" "DATABASE_READ_URL_FILE" "redisUrl" "REDIS_URL_FILE" "sentryDsn" "SENTRY_DSN_FILE") . -}}
+{{- get (dict "jwtSecret" "STARLING_JWT_SECRET_FILE" "ticketSecret" "STARLING_TICKET_SECRET_FILE" "ticketSecretPrevious" "STARLING_TICKET_SECRET_PREVIOUS_FILE" "databaseUrl" "DATABASE_URL_FILE" "databaseReadUrl" "DATABASE_READ_URL_FILE" "redisUrl" "REDIS_URL_FILE" "rabbitmqUrl" "RABBITMQ_URL_FILE" "sentryDsn" "SENTRY_DSN_FILE") . -}}
 {{- end -}}
 
 {{/* Who brings the schema up to date. The databases of a trial do not exist yet when a hook runs before the first install. */}}
@@ -103,9 +103,20 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{/* A value as TOML. */}}
 {{- define "starling.toml" -}}
 {{- if kindIs "string" . -}}{{ . | toJson }}
+{{- else if kindIs "slice" . -}}{{ . | toJson }}
 {{- else if kindIs "float64" . -}}{{ if eq (float64 (int64 .)) . }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
 {{- else -}}{{ . }}
 {{- end -}}
+{{- end -}}
+
+{{/* The lines of a table of the configuration file. */}}
+{{- define "starling.tomlTable" -}}
+{{- $table := . }}
+{{- range $key := keys $table | sortAlpha }}
+{{- if ne (toString (index $table $key)) "" }}
+{{ $key }} = {{ include "starling.toml" (index $table $key) }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* The configuration file. */}}
@@ -123,17 +134,20 @@ jwt_jwks_url = {{ . | toJson }}
 {{- with .Values.jwt.algorithm }}
 jwt_algorithm = {{ . | toJson }}
 {{- end }}
-{{- range $key := keys .Values.config | sortAlpha }}
-{{- if ne (toString (index $.Values.config $key)) "" }}
-{{ $key }} = {{ include "starling.toml" (index $.Values.config $key) }}
+{{- if .Values.rabbitmq.ca }}
+rabbitmq_ca_file = "/etc/starling/config/rabbitmq-ca.pem"
 {{- end }}
-{{- end }}
+{{- include "starling.tomlTable" .Values.config }}
 {{- range $tenant := keys .Values.tenants | sortAlpha }}
 
 [tenants.{{ $tenant | toJson }}]
-{{- $limits := index $.Values.tenants $tenant }}
-{{- range $key := keys $limits | sortAlpha }}
-{{ $key }} = {{ include "starling.toml" (index $limits $key) }}
+{{- include "starling.tomlTable" (index $.Values.tenants $tenant) }}
+{{- end }}
+{{- range $direction, $bridges := dict "in" .Values.rabbitmq.in "out" .Values.rabbitmq.out }}
+{{- range $bridge := keys $bridges | sortAlpha }}
+
+[rabbitmq.{{ $direction }}.{{ $bridge }}]
+{{- include "starling.tomlTable" (index $bridges $bridge) }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -201,7 +215,7 @@ seccompProfile: { type: RuntimeDefault }
 
 {{/* Annotations that replace the pods when the configuration or a secret changes. */}}
 {{- define "starling.checksums" -}}
-checksum/config: {{ include "starling.config" . | cat .Values.jwt.publicKey | sha256sum }}
+checksum/config: {{ include "starling.config" . | cat (print .Values.jwt.publicKey .Values.rabbitmq.ca) | sha256sum }}
 {{- if eq (include "starling.secretSource" .) "own" }}
 checksum/secrets: {{ toJson .Values.secrets.values | sha256sum }}
 {{- end }}
@@ -218,13 +232,25 @@ checksum/secrets: {{ toJson .Values.secrets.values | sha256sum }}
     {{- end }}
 {{- end -}}
 
-{{/* What nodes may connect to. */}}
+{{/* The component whose pods carry the bridges to RabbitMQ; empty: there is no address of RabbitMQ. */}}
+{{- define "starling.carriesBridges" -}}
+{{- if has "rabbitmqUrl" (include "starling.secretsPresent" . | fromJsonArray) -}}
+{{- ternary "worker" "gateway" .Values.worker.enabled -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What nodes may connect to. `root`: the chart; `component`: which pods. */}}
 {{- define "starling.egress" -}}
 - ports: [{ port: 53, protocol: UDP }, { port: 53, protocol: TCP }]
-- to: [{ podSelector: { matchLabels: { {{ include "starling.selectorLabels" . | replace "\n" ", " }} } } }]
+- to: [{ podSelector: { matchLabels: { {{ include "starling.selectorLabels" .root | replace "\n" ", " }} } } }]
 - ports:
-    {{- range .Values.networkPolicy.egressPorts }}
+    {{- range .root.Values.networkPolicy.egressPorts }}
     - { port: {{ . }}, protocol: TCP }
+    {{- end }}
+    {{- if eq .component (include "starling.carriesBridges" .root) }}
+    {{- range .root.Values.rabbitmq.ports }}
+    - { port: {{ . }}, protocol: TCP }
+    {{- end }}
     {{- end }}
 {{- end -}}
 
@@ -278,6 +304,12 @@ checksum/secrets: {{ toJson .Values.secrets.values | sha256sum }}
 {{- end -}}
 {{- if not (has "redisUrl" $present) -}}
 {{- fail (printf "%s lacks redisUrl, the address of Redis%s" $where $hint) -}}
+{{- end -}}
+{{- if and (or .Values.rabbitmq.in .Values.rabbitmq.out) (not (has "rabbitmqUrl" $present)) -}}
+{{- fail (printf "%s lacks rabbitmqUrl, the address of RabbitMQ, which the bridges of rabbitmq.in and rabbitmq.out need" $where) -}}
+{{- end -}}
+{{- if and .Values.rabbitmq.ca .Values.config.rabbitmq_ca_file -}}
+{{- fail "rabbitmq.ca and config.rabbitmq_ca_file exclude each other: one is the authorities' certificates, the other a file with them" -}}
 {{- end -}}
 {{- if and .Values.secrets.external.enabled (or (not .Values.secrets.external.storeName) (not .Values.secrets.external.remoteKey)) -}}
 {{- fail "secrets.external needs storeName and remoteKey" -}}

@@ -12,7 +12,7 @@ use crate::chart::shorten_dashboards;
 use crate::{every_rendering, find, ids};
 
 /// The base and the overlays.
-pub const FOLDERS: [&str; 7] = [
+pub const FOLDERS: [&str; 8] = [
     "base",
     "overlays/one-node",
     "overlays/three-nodes",
@@ -20,6 +20,7 @@ pub const FOLDERS: [&str; 7] = [
     "overlays/production/migrate",
     "overlays/production-monitored",
     "overlays/production-workers",
+    "overlays/production-rabbitmq",
 ];
 
 #[test]
@@ -75,6 +76,18 @@ fn monitored_production_is_what_helm_makes_with_all_of_its_monitoring() -> Resul
 fn production_with_workers_is_what_helm_makes_with_workers() -> Result<()> {
     let values = production().set("worker.enabled=true,worker.autoscaling.enabled=true");
     let mut kustomized = kustomize("overlays/production-workers")?;
+    kustomized.extend(kustomize("overlays/production/migrate")?);
+    assert_alike(&manifests(&values)?, &kustomized, &[])
+}
+
+#[test]
+fn production_with_bridges_is_what_helm_makes_with_bridges() -> Result<()> {
+    let values = production()
+        .set("worker.enabled=true,worker.autoscaling.enabled=true")
+        .set("secrets.present={jwtSecret,databaseUrl,redisUrl,rabbitmqUrl}")
+        .set("rabbitmq.in.orders.exchange=shop,rabbitmq.in.orders.queue=orders,rabbitmq.in.orders.routing_keys=order.*")
+        .set("rabbitmq.out.events.queue=events,rabbitmq.out.events.exchange=starling");
+    let mut kustomized = kustomize("overlays/production-rabbitmq")?;
     kustomized.extend(kustomize("overlays/production/migrate")?);
     assert_alike(&manifests(&values)?, &kustomized, &[])
 }

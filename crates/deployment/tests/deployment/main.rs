@@ -1,5 +1,6 @@
 //! Checks everything in `deploy`, `helm` and `k8s` with the tools that read those files in production.
 
+mod bridges;
 mod chart;
 mod compose;
 mod dashboards;

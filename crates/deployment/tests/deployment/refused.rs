@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use starling_deployment::chart::{Values, render};
 
 /// Values on top of those of a file in `ci/`, and what the message has to name.
-const REFUSED: [(&str, &str, &[&str]); 47] = [
+const REFUSED: [(&str, &str, &[&str]); 57] = [
     // Unknown keys, on each level.
     ("plain", "replicas=3", &["replicas"]),
     ("plain", "image.tags=1", &["image", "tags"]),
@@ -76,6 +76,17 @@ const REFUSED: [(&str, &str, &[&str]); 47] = [
         "worker.keda.prometheusAddress=,worker.keda.cpuUtilizationPercentage=0",
         &["worker.keda.prometheusAddress"],
     ),
+    // Bridges to RabbitMQ.
+    ("rabbitmq", "rabbitmq.in.orders.prefech=5", &["rabbitmq", "prefech"]),
+    ("rabbitmq", "rabbitmq.in.orders.prefetch=2000", &["rabbitmq", "prefetch"]),
+    ("rabbitmq", "rabbitmq.in.orders.queue_type=stream", &["rabbitmq", "queue_type"]),
+    ("rabbitmq", "rabbitmq.in.mail.queue=mail", &["rabbitmq", "exchange"]),
+    ("rabbitmq", "rabbitmq.out.a b.queue=q,rabbitmq.out.a b.exchange=e", &["rabbitmq", "a b"]),
+    ("rabbitmq", "rabbitmq.url=amqp://h", &["rabbitmq", "url"]),
+    ("rabbitmq", "config.rabbitmq_url=amqp://h", &["config", "rabbitmq_url"]),
+    ("rabbitmq", "secrets.present={jwtSecret,databaseUrl,redisUrl}", &["secrets.present", "rabbitmqUrl"]),
+    ("rabbitmq", "config.rabbitmq_ca_file=/ca.pem", &["rabbitmq.ca", "config.rabbitmq_ca_file"]),
+    ("plain", "secrets.values.rabbitmqUrl=http://mq", &["rabbitmqUrl"]),
     ("trial", "secrets.existingSecret=mine", &["trial.enabled", "secrets.existingSecret"]),
 ];
 

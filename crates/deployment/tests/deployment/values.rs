@@ -11,8 +11,10 @@ use starling_deployment::manifests::{Manifest, kustomize};
 use starling_deployment::repository;
 use starling_testkit::node::program;
 
+use crate::bridges::has_address;
 use crate::find;
 use crate::kustomize::FOLDERS;
+use crate::workers::roles;
 
 #[test]
 fn every_value_is_read_by_a_template_and_every_template_reads_a_value_that_exists() -> Result<()> {
@@ -119,18 +121,32 @@ fn the_program_accepts_every_configuration_that_is_rendered() -> Result<()> {
         let config = manifests.iter().find(|manifest| manifest.0["data"]["starling.toml"].is_string());
         let text =
             config.context("a configuration")?.0["data"]["starling.toml"].as_str().context("a file")?;
-        accept(text).with_context(|| from.clone())?;
+        // Nodes of all roles read the same file.
+        for node in nodes(&manifests) {
+            let address = has_address(node).then_some("amqp://mq.example");
+            accept(text, roles(node), address).with_context(|| format!("{from}, {:?}", roles(node)))?;
+        }
     }
-    ensure!(accept("drain_second = 1\n").is_err(), "a typo was accepted");
+    ensure!(accept("drain_second = 1\n", None, None).is_err(), "a typo was accepted");
     Ok(())
 }
 
-/// Fails unless the program accepts this configuration file.
-fn accept(text: &str) -> Result<()> {
+/// The containers in which the program serves.
+fn nodes(manifests: &[Manifest]) -> impl Iterator<Item = &Value> {
+    let containers = manifests.iter().filter_map(|manifest| manifest.pod()?["containers"].as_array());
+    containers.flatten().filter(|container| container["name"] == "starling")
+}
+
+/// Fails unless the program accepts this configuration file, in a node with these roles and this address of RabbitMQ.
+pub fn accept(text: &str, roles: Option<&str>, rabbitmq_url: Option<&str>) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("starling.toml");
     fs::write(&path, text)?;
-    let output = Command::new(program()?).args(["config", "--config"]).arg(path).env_clear().output()?;
+    let mut command = Command::new(program()?);
+    command.args(["config", "--config"]).arg(path).env_clear();
+    command.envs(roles.map(|roles| ("STARLING_ROLES", roles)));
+    command.envs(rabbitmq_url.map(|url| ("RABBITMQ_URL", url)));
+    let output = command.output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
@@ -143,12 +159,13 @@ fn every_variable_that_a_container_gets_is_one_that_the_program_knows() -> Resul
         secrets = secrets.set(&format!("secrets.present={{jwtSecret,databaseUrl,redisUrl,{name}}}"));
     }
     let [with_keda, base] = [manifests(&Values::ci("gateway-keda"))?, kustomize("base")?];
-    let workers = manifests(&Values::ci("workers"))?;
+    let [workers, bridges] = [manifests(&Values::ci("workers"))?, manifests(&Values::ci("rabbitmq"))?];
     for (manifests, deployment) in [
         (&manifests(&secrets)?, "starling"),
         (&with_keda, "starling"),
         (&base, "starling"),
         (&workers, "starling-worker"),
+        (&bridges, "starling-worker"),
     ] {
         let pod = find(manifests, &format!("Deployment/{deployment}")).map(Manifest::pod)?.context("pods")?;
         for variable in pod["containers"][0]["env"].as_array().context("variables")? {

@@ -21,7 +21,7 @@ fn container<'a>(manifests: &'a [Manifest], deployment: &str) -> Result<&'a Valu
 }
 
 /// The roles that a container is given; none: it has all.
-fn roles(container: &Value) -> Option<&str> {
+pub fn roles(container: &Value) -> Option<&str> {
     let args = container["args"].as_array()?;
     let place = args.iter().position(|arg| arg == "--roles")?;
     args.get(place + 1)?.as_str()

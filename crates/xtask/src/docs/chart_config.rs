@@ -1,4 +1,4 @@
-//! The part of the chart's schema that describes `config` and `tenants`: the settings of the program, from docs/configuration.md.
+//! The part of the chart's schema that describes `config`, `tenants` and `rabbitmq`: the settings of the program, from docs/configuration.md.
 
 use std::fmt::Write;
 
@@ -24,6 +24,25 @@ const NOT_IN_CONFIG: [&str; 14] = [
 ];
 /// Where the settings of a tenant begin in docs/configuration.md.
 const TENANTS: &str = "## `[tenants.NAME]`";
+/// Where the settings of a bridge begin there, for both directions.
+const BRIDGES: [&str; 2] = ["## `[rabbitmq.in.NAME]`\n", "## `[rabbitmq.out.NAME]`\n"];
+/// What stands in the schema of `rabbitmq` before the bridges.
+const RABBITMQ: &str = r#"    "rabbitmq": {
+      "type": "object",
+      "additionalProperties": false,
+      "properties": {
+        "ca": {
+          "type": "string"
+        },
+        "ports": {
+          "type": "array",
+          "items": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 65535
+          }
+        },
+"#;
 
 /// A row of a table of docs/configuration.md.
 struct Setting<'a> {
@@ -32,11 +51,10 @@ struct Setting<'a> {
     meaning: &'a str,
 }
 
-/// The schema with `config` and `tenants` as the page of the program's settings says.
+/// The schema with `config`, `tenants` and `rabbitmq` as the page of the program's settings says.
 pub fn schema(schema: &str, page: &str) -> Result<String> {
-    let (settings, tenants) = page.split_once(TENANTS).context("docs/configuration.md has no tenants")?;
-    // Tables that come later are no values of the chart.
-    let tenants = tenants.split_once("\n## ").map_or(tenants, |(tenants, _)| tenants);
+    let (settings, _) = page.split_once(TENANTS).context("docs/configuration.md has no tenants")?;
+    let tenants = section(page, TENANTS)?;
     let mut in_config = Vec::new();
     for setting in rows(settings) {
         let secret = setting.values.contains("SECRET")
@@ -54,9 +72,31 @@ pub fn schema(schema: &str, page: &str) -> Result<String> {
         "    \"tenants\": {{\n      \"type\": \"object\",\n      \"additionalProperties\": {}\n    }},\n",
         object(&of_tenant, 6)?
     );
+    let [bridges_in, bridges_out] = BRIDGES;
+    let rabbitmq = format!(
+        "{RABBITMQ}        \"in\": {},\n        \"out\": {}\n      }}\n    }},\n",
+        bridges(section(page, bridges_in)?)?,
+        bridges(section(page, bridges_out)?)?
+    );
     let (before, rest) = schema.split_once("    \"config\": {\n").context("the schema has no config")?;
     let end = rest.find("\n    \"secrets\": {").context("the schema has no secrets after config")?;
-    Ok(format!("{before}{config}{tenants}{}", &rest[end + 1..]))
+    Ok(format!("{before}{config}{tenants}{rabbitmq}{}", &rest[end + 1..]))
+}
+
+/// The text of the page from a heading to the next one.
+fn section<'a>(page: &'a str, heading: &str) -> Result<&'a str> {
+    let (_, text) =
+        page.split_once(heading).with_context(|| format!("docs/configuration.md lacks {heading}"))?;
+    Ok(text.split_once("\n## ").map_or(text, |(text, _)| text))
+}
+
+/// Named bridges with the settings of this section. Their names are those that the program accepts, and as many.
+fn bridges(section: &str) -> Result<String> {
+    let of_bridge: Vec<Setting<'_>> = rows(section).collect();
+    Ok(format!(
+        "{{\n          \"type\": \"object\",\n          \"maxProperties\": 32,\n          \"additionalProperties\": false,\n          \"patternProperties\": {{\n            \"^[A-Za-z0-9_-]{{1,60}}$\": {}\n          }}\n        }}",
+        object(&of_bridge, 12)?
+    ))
 }
 
 /// The rows of tables with four columns.
@@ -77,8 +117,18 @@ fn object(settings: &[Setting<'_>], indent: usize) -> Result<String> {
     for setting in settings {
         properties.push(format!("{space}    \"{}\": {}", setting.key, property(setting, indent + 4)?));
     }
+    let needed: Vec<String> = settings
+        .iter()
+        .filter(|setting| setting.meaning.ends_with(" Needed."))
+        .map(|setting| format!("\"{}\"", setting.key))
+        .collect();
+    let needed = if needed.is_empty() {
+        String::new()
+    } else {
+        format!("{space}  \"required\": [{}],\n", needed.join(", "))
+    };
     Ok(format!(
-        "{{\n{space}  \"type\": \"object\",\n{space}  \"additionalProperties\": false,\n{space}  \"properties\": {{\n{}\n{space}  }}\n{space}}}",
+        "{{\n{space}  \"type\": \"object\",\n{space}  \"additionalProperties\": false,\n{needed}{space}  \"properties\": {{\n{}\n{space}  }}\n{space}}}",
         properties.join(",\n")
     ))
 }
@@ -99,6 +149,10 @@ fn property(setting: &Setting<'_>, indent: usize) -> Result<String> {
         lines.push(format!("\"minimum\": {}", number(low)?));
     } else if setting.values.starts_with('`') {
         lines.push(format!("\"enum\": [{}]", setting.values.replace('`', "\"")));
+    } else if setting.values == "LIST" {
+        // As in the file: a text with commas, or a list.
+        lines.push("\"type\": [\"string\", \"array\"]".to_owned());
+        lines.push("\"items\": { \"type\": \"string\" }".to_owned());
     } else if setting.values.chars().all(|c| c.is_ascii_uppercase()) {
         lines.push("\"type\": \"string\"".to_owned());
     } else {
@@ -122,7 +176,7 @@ fn text(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const PAGE: &str = "| key | default | values | meaning |\n|---|---|---|---|\n| `drain_seconds` | `30` | 0 to 86400 | How \"long\". |\n| `jwt_secret` | – | SECRET | A secret. |\n| `jwt_secret_file` | – | FILE | Its file. |\n| `tls_key_file` | – | FILE | A `key`. |\n\n## `[tenants.NAME]`\n\n| `connections` | – | 0 or more | Some. |\n\n## `[bridges.NAME]`\n\n| `exchange` | – | any words | Some. |\n";
+    const PAGE: &str = "| key | default | values | meaning |\n|---|---|---|---|\n| `drain_seconds` | `30` | 0 to 86400 | How \"long\". |\n| `jwt_secret` | – | SECRET | A secret. |\n| `jwt_secret_file` | – | FILE | Its file. |\n| `tls_key_file` | – | FILE | A `key`. |\n\n## `[tenants.NAME]`\n\n| `connections` | – | 0 or more | Some. |\n\n## `[others.NAME]`\n\n| `words` | – | any words | Some. |\n\n## `[rabbitmq.in.NAME]`\n\n| `exchange` | – | TEXT | From. Needed. |\n| `keys` | – | LIST | Which. |\n\n## `[rabbitmq.out.NAME]`\n\n| `queue` | – | TEXT | Whose. Needed. |\n";
 
     #[test]
     fn settings_become_properties_and_secrets_do_not() -> Result<()> {
@@ -131,14 +185,20 @@ mod tests {
         assert!(made.contains("\"drain_seconds\": {\n          \"type\": \"integer\",\n          \"minimum\": 0,\n          \"maximum\": 86400,\n          \"description\": \"How \\\"long\\\".\"\n        }"));
         assert!(made.contains("tls_key_file") && !made.contains("jwt_secret") && !made.contains("old"));
         assert!(made.ends_with("    \"secrets\": {}\n") && made.contains("\"connections\""));
-        assert!(!made.contains("exchange"));
+        assert!(!made.contains("words"), "other tables are no values of the chart");
+        let (_, bridges) = made.split_once("\"in\": {").context("bridges in")?;
+        let (bridges_in, bridges_out) = bridges.split_once("\"out\": {").context("bridges out")?;
+        assert!(bridges_in.contains("\"required\": [\"exchange\"]"), "{bridges_in}");
+        assert!(bridges_in.contains("\"type\": [\"string\", \"array\"]"), "{bridges_in}");
+        assert!(bridges_out.contains("\"required\": [\"queue\"]"), "{bridges_out}");
+        serde_json::from_str::<serde_json::Value>(&format!("{made}}}"))?;
         assert_eq!(schema(&made, PAGE)?, made, "generating it again changes nothing");
         Ok(())
     }
 
     #[test]
     fn values_that_are_not_understood_are_an_error_that_names_the_setting() {
-        let page = format!("| `new` | – | any of these | New. |\n{TENANTS}");
+        let page = PAGE.replace("0 to 86400", "any of these").replace("drain_seconds", "new");
         assert!(schema("    \"config\": {\n", &page).unwrap_err().to_string().contains("new"));
     }
 }
