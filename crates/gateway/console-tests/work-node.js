@@ -59,6 +59,13 @@ export class Work {
     return text ? JSON.parse(text) : undefined;
   }
 
+  /** Sets the limits of a queue. */
+  async limit(queue, limits) {
+    const headers = { authorization: `Bearer ${this.#node.token("operator", "operate")}`, "content-type": "application/json" };
+    const response = await fetch(`${this.#node.url}/v1/queues/${queue}/limits`, { method: "PUT", headers, body: JSON.stringify(limits) });
+    assert.ok(response.ok, `${response.status}`);
+  }
+
   /** Adds a job with further fields, and returns its id. */
   async add(queue, fields = {}) {
     return (await this.call("POST", "/v1/jobs", { queue, payload: { n: 1 }, ...fields })).job;

@@ -40,6 +40,10 @@ test("an operator sees the queues live, and pauses and resumes one", async () =>
   await shows(mail, "dl div", /done \/s0\.0[12]/);
   await until(async () => (await page.locator('#view-queues .charts .line:not([d=""])').count()) === 4, "the charts have lines");
 
+  assert.equal(await mail.locator(".limits").isVisible(), false);
+  await work.limit("mail", { total: { concurrency: 20 }, per_key: { concurrency: 1, per_second: 2.5 } });
+  await shows(mail, ".limits", "at most 20 at once; of each key 1 at once and 2.5 per second");
+
   await mail.getByRole("button", { name: "Pause mail" }).click();
   await mail.locator(".tag", { hasText: "paused" }).waitFor();
   assert.deepEqual((await work.call("POST", "/v1/queues/mail/take", {})).jobs, []);

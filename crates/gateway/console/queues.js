@@ -65,6 +65,7 @@ function queueCard(api, name, refresh) {
   const paused = element("span", { class: "tag state", "data-tone": "accent" }, "paused");
   const own = element("span", { class: "tag state", "data-tone": "calm", title: "Nodes do these jobs themselves" }, "internal");
   const about = element("p", { class: "hint" });
+  const limits = element("p", { class: "hint limits", title: "Limits hold over all nodes and tenants" });
   const ready = new Sparkline("Ready", whole);
   const counts = STATES.map((state) => {
     const filter = { queue: name, state };
@@ -82,7 +83,7 @@ function queueCard(api, name, refresh) {
   const title = internal ? element("span", {}, name) : element("a", { href: hrefs.jobs({ queue: name }) }, name);
   const node = element("li", { class: "card node queue", "data-queue": name },
     element("div", { class: "card-head" }, element("h3", {}, title, paused, internal && own), toggle),
-    about, chart, element("dl", {}, ...counts.map((count) => count.node), element("div", {}, element("dt", {}, "done /s"), element("dd", {}, pace))), problem);
+    about, limits, chart, element("dl", {}, ...counts.map((count) => count.node), element("div", {}, element("dt", {}, "done /s"), element("dd", {}, pace))), problem);
   const draw = (queue) => {
     isPaused = queue.paused;
     paused.hidden = !queue.paused;
@@ -91,6 +92,8 @@ function queueCard(api, name, refresh) {
     const waited = queue.oldest_ready_seconds;
     setText(about, waited === null ? "nothing waits" : `the first has waited ${lasting(waited * 1000)}`);
     setText(pace, rate(queue.done_per_second));
+    limits.hidden = !queue.limits;
+    setText(limits, queue.limits ? `at most ${limitsAsText(queue.limits)}` : "");
     ready.push(queue.ready);
     for (const { state, value } of counts) {
       setText(value, queue[state].toLocaleString("en"));
@@ -99,4 +102,14 @@ function queueCard(api, name, refresh) {
     }
   };
   return { node, draw };
+}
+
+/** "20 at once; of each key 1 at once and 2.5 per second". */
+function limitsAsText({ total, per_tenant: perTenant, per_key: perKey }) {
+  const text = (limit) => [
+    limit.concurrency !== null && `${limit.concurrency.toLocaleString("en")} at once`,
+    limit.per_second !== null && `${limit.per_second.toLocaleString("en", { maximumFractionDigits: 3 })} per second`,
+  ].filter(Boolean).join(" and ");
+  const parts = [["", total], ["of each tenant ", perTenant], ["of each key ", perKey]];
+  return parts.filter(([, limit]) => limit).map(([of, limit]) => of + text(limit)).join("; ");
 }

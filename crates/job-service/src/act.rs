@@ -71,6 +71,10 @@ impl JobService {
                 .filter(|state| matches!(state, JobState::Cancelled | JobState::Running)),
             Action::Discard => (!self.store.discard(&[job]).await?.is_empty()).then_some(state),
         };
+        if action == Action::Cancel {
+            self.note_ended_somewhere();
+            self.note_ready();
+        }
         if let Some(now) = now {
             return Ok(Ok(now));
         }
@@ -108,7 +112,8 @@ impl JobService {
                 break;
             }
         }
-        if action == Action::Retry {
+        if action != Action::Discard {
+            self.note_ended_somewhere();
             self.note_ready();
         }
         Ok(count)

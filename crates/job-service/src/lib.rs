@@ -13,6 +13,7 @@ mod act;
 mod config;
 mod gauges;
 mod lease;
+mod limits;
 mod metrics;
 mod overview;
 mod ready;

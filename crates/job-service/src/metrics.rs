@@ -17,6 +17,8 @@ pub(crate) struct JobMetrics {
     pub handed_back: Counter,
     pub lost: Counter,
     pub late: Counter,
+    pub held_full: Counter,
+    pub held_rate: Counter,
     pub wait_seconds: Histogram,
     pub run_seconds: Histogram,
     pub waiting_workers: Gauge,
@@ -38,6 +40,7 @@ pub(crate) struct WaitingMetrics {
 /// Registers the metrics.
 pub(crate) static METRICS: LazyLock<JobMetrics> = LazyLock::new(|| {
     let attempts = |outcome: &'static str| counter!("starling_job_attempts_total", "outcome" => outcome);
+    let held = |by: &'static str| counter!("starling_job_claims_held_total", "by" => by);
     let dead = |noticed: &'static str| counter!("starling_job_workers_dead_total", "noticed" => noticed);
     let missed = |policy: &'static str| counter!("starling_schedules_missed_total", "policy" => policy);
     let waiting = |queues: &'static str| WaitingMetrics {
@@ -55,6 +58,8 @@ pub(crate) static METRICS: LazyLock<JobMetrics> = LazyLock::new(|| {
         handed_back: attempts("handed_back"),
         lost: attempts("lost"),
         late: attempts("late"),
+        held_full: held("concurrency"),
+        held_rate: held("rate"),
         wait_seconds: histogram!("starling_job_wait_seconds"),
         run_seconds: histogram!("starling_job_run_seconds"),
         waiting_workers: gauge!("starling_job_workers_waiting"),

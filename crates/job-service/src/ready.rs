@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use starling_jobs::{Backlogs, Claimant, ClaimedJob, Error, JobStore, Mark};
+use starling_jobs::{BacklogLeft, Backlogs, Claimant, ClaimedJob, Error, Hold, JobStore, Mark};
 use starling_model::TenantName;
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 
+use crate::metrics::METRICS;
 use crate::service::now_ms;
 
 /// The most backlogs that one look asks about.
 const LOOK_MAX: usize = 256;
+/// The most calls in a row that give no job. Each may set jobs aside whose keys have no place.
+const EMPTY_MAX: usize = 64;
 
 /// A queue of a tenant that has ready jobs.
 pub(crate) struct ReadySince {
@@ -34,6 +38,8 @@ pub(crate) struct Ready {
     served: AtomicU64,
     /// Claims without an answer: the database may have made them nevertheless.
     unanswered: AtomicU64,
+    /// Notified when a claim has learned that limits hold jobs back, or when somebody waits for such jobs.
+    held: Notify,
 }
 
 impl Ready {
@@ -45,6 +51,7 @@ impl Ready {
             asked: AtomicU64::new(0),
             served: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
+            held: Notify::new(),
         }
     }
 
@@ -78,6 +85,7 @@ impl Ready {
     ) -> Result<Vec<ClaimedJob>, Error> {
         let _claiming = self.mark.read().await;
         let mut claimed_jobs: Vec<ClaimedJob> = Vec::new();
+        let mut empty = 0;
         // A plan names the backlog of one priority for all jobs while that is the most urgent one, so there may have to be several.
         loop {
             let left = jobs.saturating_sub(u16::try_from(claimed_jobs.len()).unwrap_or(u16::MAX));
@@ -97,12 +105,17 @@ impl Ready {
                     return Ok(claimed_jobs);
                 }
             };
-            self.backlogs.lock().claimed(&plan, &claimed);
+            self.backlogs.lock().claimed(&plan, &claimed, now_ms());
             let is_empty = claimed.jobs.is_empty();
+            empty = if is_empty { empty + 1 } else { 0 };
             claimed_jobs.extend(claimed.jobs);
-            // A backlog that gave nothing and is not forgotten is paused, or others hold its jobs.
-            let went = plan.iter().zip(&claimed.left).any(|(_, left)| left.ready_since_ms.is_none());
-            if is_empty && !went {
+            self.note_holds(&claimed.left);
+            // A backlog that gave nothing and is neither forgotten nor resting is paused, or others hold its jobs.
+            let goes_on = |left: &BacklogLeft| {
+                left.ready_since_ms.is_none() || left.hold.is_some() || left.set_aside > 0
+            };
+            let went = plan.iter().zip(&claimed.left).any(|(_, left)| goes_on(left));
+            if is_empty && (!went || empty >= EMPTY_MAX) {
                 return Ok(claimed_jobs);
             }
         }
@@ -113,14 +126,54 @@ impl Ready {
         self.unanswered.load(Ordering::Relaxed)
     }
 
-    /// Whether a queue is known to have jobs.
+    /// Whether a queue is known to have jobs that may begin.
     pub fn has(&self, tenant: &TenantName, queue: &str) -> bool {
-        self.backlogs.lock().has(queue, tenant)
+        self.backlogs.lock().has(queue, tenant, now_ms())
     }
 
-    /// Whether any of the queues and tenants that `wanted` accepts is known to have jobs.
+    /// Whether any of the queues and tenants that `wanted` accepts is known to have jobs that may begin.
     pub fn has_any(&self, wanted: impl Fn(&str, &TenantName) -> bool) -> bool {
-        self.backlogs.lock().has_any(wanted)
+        self.backlogs.lock().has_any(now_ms(), wanted)
+    }
+
+    /// Takes note that a job of a queue has ended, so that another one may begin.
+    pub fn note_ended(&self, queue: &str) {
+        self.backlogs.lock().wake(queue);
+    }
+
+    /// Takes note that jobs may have ended at other nodes.
+    pub fn note_ended_elsewhere(&self) {
+        self.backlogs.lock().wake_soon();
+    }
+
+    /// Returns when a claim has learned that limits hold jobs back, or when somebody waits for such jobs.
+    pub async fn held(&self) {
+        self.held.notified().await;
+    }
+
+    /// Lets [`Self::held`] return if limits hold the jobs of a queue back: somebody waits for them now.
+    pub fn note_waiting(&self, tenant: &TenantName, queue: &str) {
+        if self.backlogs.lock().rests(queue, tenant, now_ms()) {
+            self.held.notify_one();
+        }
+    }
+
+    /// Counts the backlogs that limits hold back.
+    fn note_holds(&self, left: &[BacklogLeft]) {
+        for hold in left.iter().filter_map(|left| left.hold) {
+            match hold {
+                Hold::Full => METRICS.held_full.increment(1),
+                Hold::For(_) => METRICS.held_rate.increment(1),
+            }
+            self.held.notify_one();
+        }
+    }
+
+    /// Returns the time until the next job may begin that limits hold back now, if that is known.
+    pub fn next_waking(&self) -> Option<Duration> {
+        let now_ms = now_ms();
+        let next_ms = self.backlogs.lock().next_waking(now_ms)?;
+        Some(Duration::from_millis(u64::try_from(next_ms.saturating_sub(now_ms)).unwrap_or(0)))
     }
 
     /// Asks which of the known backlogs of a tenant (`None`: of all tenants) are empty by now, and forgets those. If there are many, it asks
@@ -133,10 +186,10 @@ impl Ready {
             let nobody = Claimant {
                 worker: starling_jobs::WorkerId::new(),
                 name: String::new(),
-                lease: Some(std::time::Duration::ZERO),
+                lease: Some(Duration::ZERO),
             };
             let looked = self.store.claim(&nobody, &look).await?;
-            self.backlogs.lock().claimed(&look, &looked);
+            self.backlogs.lock().claimed(&look, &looked, now_ms());
         }
         let backlogs = self.backlogs.lock();
         let since = backlogs.ready_since().filter(|(_, of, _)| tenant.is_none_or(|tenant| *of == tenant));

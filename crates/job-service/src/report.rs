@@ -49,6 +49,7 @@ impl JobService {
         let reported = self.report(lease, Outcome::Done(result), AttemptOutcome::Done).await?;
         if reported == (Reported::Now(JobState::Done), true) {
             METRICS.done.increment(1);
+            self.note_ended(&standing.backlog.queue);
             note_duration(standing);
         }
         Ok(reported.0)
@@ -77,6 +78,7 @@ impl JobService {
             } else {
                 METRICS.failed.increment(1);
             }
+            self.note_ended(&standing.backlog.queue);
             note_duration(standing);
         }
         if reported == Reported::Now(JobState::Ready) {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use starling_jobs::{
-    Enqueued, Error, JobDetails, JobFilter, JobId, JobStanding, JobState, JobStore, NewJob, WorkerId,
+    Enqueued, Error, JobDetails, JobFilter, JobId, JobStanding, JobState, JobStore, NewJob, QueueLimits,
+    WorkerId,
 };
 use starling_model::TenantName;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
+use crate::limits::KnownLimits;
 use crate::metrics::METRICS;
 use crate::ready::{Ready, ReadySince};
 use crate::take::seconds;
@@ -37,6 +39,7 @@ pub struct JobService {
     pub(crate) notice_wanted: Notify,
     /// The worker in whose name jobs are given to workers outside. What counts there is the lease.
     pub(crate) claimer: WorkerId,
+    pub(crate) limits: KnownLimits,
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) runtime: Handle,
 }
@@ -64,6 +67,8 @@ pub struct QueueState {
     pub done_per_second: f64,
     /// How long the first ready job has waited, if there is one.
     pub oldest_ready_seconds: Option<f64>,
+    /// The limits of the queue, over all tenants.
+    pub limits: QueueLimits,
 }
 
 /// A page of jobs.
@@ -92,6 +97,7 @@ impl JobService {
             refresh_wanted: Notify::new(),
             notice_wanted: Notify::new(),
             claimer: WorkerId::new(),
+            limits: KnownLimits::default(),
             draining: watch::channel(false).0,
             runtime,
         })
@@ -120,8 +126,9 @@ impl JobService {
         Ok(answers)
     }
 
-    /// Takes note that another node has made jobs ready.
+    /// Takes note that another node has made jobs ready, or has ended some of a queue with limits.
     pub fn hear_ready(&self) {
+        self.note_ended_somewhere();
         self.refresh_wanted.notify_one();
     }
 
@@ -192,12 +199,16 @@ impl JobService {
         Ok(names)
     }
 
-    /// Returns a tenant's queues that have jobs or are paused. How many jobs are done per second is estimated from those of the last minute that are still
+    /// Returns a tenant's queues that have jobs or are paused, and if `with_limited`, all queues that have limits. How many jobs are done per second is estimated from those of the last minute that are still
     /// kept.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn queues(&self, tenant: &TenantName) -> Result<BTreeMap<String, QueueState>, Error> {
+    pub async fn queues(
+        &self,
+        tenant: &TenantName,
+        with_limited: bool,
+    ) -> Result<BTreeMap<String, QueueState>, Error> {
         let mut queues: BTreeMap<String, QueueState> = BTreeMap::new();
         for count in self.store.counts(Some(tenant)).await? {
             queues.entry(count.queue).or_default().jobs[count.state as usize] = count.jobs;
@@ -210,6 +221,13 @@ impl JobService {
         for ReadySince { queue, since_ms, .. } in self.ready.look(Some(tenant)).await? {
             let waited = seconds(now_ms.saturating_sub(since_ms));
             queues.entry(queue).or_default().oldest_ready_seconds = Some(waited);
+        }
+        for (queue, limits) in self.store.limits().await? {
+            if with_limited {
+                queues.entry(queue).or_default().limits = limits;
+            } else if let Some(known) = queues.get_mut(&queue) {
+                known.limits = limits;
+            }
         }
         self.add_pace(tenant, &mut queues).await?;
         Ok(queues)

@@ -45,6 +45,7 @@ impl JobService {
         // From here on this worker hears of new jobs. Earlier ones may not be known yet.
         let mut woken = waiter.notify().notified();
         self.ready.refresh().await?;
+        self.ready.note_waiting(&take.tenant, &take.queue);
         loop {
             let jobs = self.claim(&take).await?;
             if !jobs.is_empty() {
@@ -100,6 +101,7 @@ impl JobService {
             return;
         }
         METRICS.handed_back.increment(endings.len() as u64);
+        self.note_ended_somewhere();
         self.note_ready();
     }
 }

@@ -32,11 +32,15 @@ impl JobService {
             tokio::select! {
                 () = self.refresh_wanted.notified() => {
                     // Whoever comes to wait looks for itself first.
-                    if self.waiters.is_empty() && self.worker.is_none() {
+                    if !self.has_waiting() {
                         continue;
                     }
                 }
                 () = sleep(about(LOOK_EVERY)) => {}
+                // A job that a limit held back may begin.
+                () = self.next_waking(), if self.has_waiting() => {}
+                // The time may be another one now.
+                () = self.ready.held() => continue,
             }
             match self.ready.refresh().await {
                 Ok(()) => {
@@ -52,6 +56,18 @@ impl JobService {
                     sleep(about(LOOK_EVERY / 2)).await;
                 }
             }
+        }
+    }
+
+    /// Whether anybody here waits for jobs.
+    fn has_waiting(&self) -> bool {
+        !self.waiters.is_empty() || self.worker.is_some()
+    }
+
+    async fn next_waking(&self) {
+        match self.ready.next_waking() {
+            Some(time) => sleep(time.max(Duration::from_millis(1))).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -116,6 +132,7 @@ impl JobService {
     pub(crate) fn note_lost(&self, attempts: u64) {
         if attempts > 0 {
             METRICS.lost.increment(attempts);
+            self.note_ended_somewhere();
             self.note_ready();
         }
     }
@@ -134,9 +151,13 @@ impl JobService {
 
     async fn keep_counts(&self, mark: &mut Mark, shown: &mut AllQueues) -> Result<(), Error> {
         *mark = self.store.fold_counts(*mark).await?;
+        self.keep_limits().await?;
         let counts = self.store.counts(None).await?;
         let ready = self.ready.look(None).await?;
-        let pauses = if ready.is_empty() { Vec::new() } else { self.store.pauses().await? };
+        let mut pauses = if ready.is_empty() { Vec::new() } else { self.store.pauses().await? };
+        // What a rate holds back waits for nobody, either.
+        let by_rate = ready.iter().filter(|ready| self.limits.has_rate(&ready.queue));
+        pauses.extend(by_rate.map(|ready| (ready.tenant.clone(), ready.queue.clone())));
         let all = AllQueues::new(&counts, &ready, &pauses, now_ms());
         all.show(shown);
         *shown = all;

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use starling_model::TenantName;
 
-use crate::{Arrivals, BacklogClaim, BacklogName, Claimed, Mark};
+use crate::{Arrivals, BacklogClaim, BacklogLeft, BacklogName, Claimed, Hold, Mark};
 
 /// How long a job waits until it counts as one priority higher, ms.
 const AGING_MS: f64 = 10_000.0;
 /// The most backlogs that one claim asks.
 const BACKLOGS_MAX: usize = 32;
+/// How long a backlog rests whose queue runs as many jobs as may, unless one ends, ms.
+const FULL_MS: i64 = 1_000;
+/// The least time that a backlog rests under a limit, although something may have changed, ms: others may end many jobs.
+const REST_LEAST_MS: i64 = 50;
 
 /// The weights of tenants. A tenant of weight 2 gets twice as many turns as one of weight 1, which is the default.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +38,8 @@ impl Weights {
 /// each of its jobs, and the tenant with the lowest one is next (stride scheduling; Waldspurger and Weihl, 1995). Within a tenant, the backlog with
 /// the highest priority is next. A priority grows by one with every ten seconds that the backlog's first job has waited, so that no backlog
 /// starves.
+///
+/// A backlog whose limits let no job begin rests until its time comes, or until a job of its queue ends.
 #[derive(Debug, Default)]
 pub struct Backlogs {
     weights: Weights,
@@ -58,6 +64,14 @@ struct Tenant {
 struct Backlog {
     mark: Mark,
     ready_since_ms: i64,
+    rest: Option<Rest>,
+}
+
+/// A time in which a backlog gives no jobs, Unix milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    since_ms: i64,
+    until_ms: i64,
 }
 
 impl Backlogs {
@@ -73,17 +87,49 @@ impl Backlogs {
         self.queues.is_empty()
     }
 
-    /// Whether a tenant is known to have jobs in a queue.
+    /// Whether a tenant is known to have jobs in a queue that may begin. `now_ms`: the present time, Unix milliseconds.
     #[must_use]
-    pub fn has(&self, queue: &str, tenant: &TenantName) -> bool {
-        self.queues.get(queue).is_some_and(|queue| queue.tenants.contains_key(tenant))
+    pub fn has(&self, queue: &str, tenant: &TenantName, now_ms: i64) -> bool {
+        let tenant = self.queues.get(queue).and_then(|queue| queue.tenants.get(tenant));
+        tenant.is_some_and(|tenant| tenant.is_awake(now_ms))
     }
 
-    /// Whether any tenant's queue that `wanted` accepts is known to have jobs.
+    /// Whether any tenant's queue that `wanted` accepts is known to have jobs that may begin. `now_ms`: the present time, Unix milliseconds.
     #[must_use]
-    pub fn has_any(&self, wanted: impl Fn(&str, &TenantName) -> bool) -> bool {
+    pub fn has_any(&self, now_ms: i64, wanted: impl Fn(&str, &TenantName) -> bool) -> bool {
         let mut queues = self.queues.iter();
-        queues.any(|(name, queue)| queue.tenants.keys().any(|tenant| wanted(name, tenant)))
+        queues.any(|(name, queue)| queue.awake(now_ms).any(|(tenant, _)| wanted(name, tenant)))
+    }
+
+    /// Whether a tenant is known to have jobs in a queue of which limits let none begin now.
+    #[must_use]
+    pub fn rests(&self, queue: &str, tenant: &TenantName, now_ms: i64) -> bool {
+        let tenant = self.queues.get(queue).and_then(|queue| queue.tenants.get(tenant));
+        tenant.is_some_and(|tenant| !tenant.is_awake(now_ms))
+    }
+
+    /// Returns when the next backlog that rests wakes, Unix milliseconds.
+    #[must_use]
+    pub fn next_waking(&self, now_ms: i64) -> Option<i64> {
+        let rests = self.all().filter_map(|backlog| backlog.rest).map(|rest| rest.until_ms);
+        rests.filter(|until_ms| *until_ms > now_ms).min()
+    }
+
+    /// Wakes the backlogs of a queue: one of its jobs has ended.
+    pub fn wake(&mut self, queue: &str) {
+        let tenants = self.queues.get_mut(queue).into_iter().flat_map(|queue| queue.tenants.values_mut());
+        tenants.flat_map(|tenant| tenant.backlogs.values_mut()).for_each(|backlog| backlog.rest = None);
+    }
+
+    /// Lets all backlogs rest for the shortest time only: jobs may have ended elsewhere.
+    pub fn wake_soon(&mut self) {
+        let tenants = self.queues.values_mut().flat_map(|queue| queue.tenants.values_mut());
+        tenants.flat_map(|tenant| tenant.backlogs.values_mut()).for_each(Backlog::wake_soon);
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Backlog> {
+        let tenants = self.queues.values().flat_map(|queue| queue.tenants.values());
+        tenants.flat_map(|tenant| tenant.backlogs.values())
     }
 
     /// Returns since when the first job of each known backlog has been ready, Unix milliseconds.
@@ -123,9 +169,9 @@ impl Backlogs {
                 .tenants
                 .entry(arrival.backlog.tenant)
                 .or_insert_with(|| Tenant { time, backlogs: BTreeMap::new() });
-            let new = Backlog { mark: arrival.mark, ready_since_ms: arrival.ready_since_ms };
-            // The mark of a backlog that is known lies before all that arrived since.
-            tenant.backlogs.entry(arrival.backlog.priority).or_insert(new);
+            let new = Backlog { mark: arrival.mark, ready_since_ms: arrival.ready_since_ms, rest: None };
+            // The mark of a backlog that is known lies before all that arrived since. The new jobs may have other keys than those that wait for a place.
+            tenant.backlogs.entry(arrival.backlog.priority).and_modify(Backlog::wake_soon).or_insert(new);
         }
     }
 
@@ -142,14 +188,14 @@ impl Backlogs {
         for turn in 0..jobs {
             // Queues take turns one after another; within a queue the lowest time is next.
             let wanted_tenants =
-                |name: &str, queue: &Queue| queue.tenants.keys().any(|tenant| wanted(name, tenant));
+                |name: &str, queue: &Queue| queue.awake(now_ms).any(|(tenant, _)| wanted(name, tenant));
             let queues: Vec<_> =
                 self.queues.iter().filter(|(name, queue)| wanted_tenants(name, queue)).collect();
             let Some((name, queue)) = queues.get(usize::from(turn) % queues.len().max(1)) else { break };
             let time_of = |tenant: &TenantName, state: &Tenant| {
                 times.get(&(name.as_str(), tenant)).copied().unwrap_or(state.time)
             };
-            let tenants = queue.tenants.iter().filter(|(tenant, _)| wanted(name, tenant));
+            let tenants = queue.awake(now_ms).filter(|(tenant, _)| wanted(name, tenant));
             let next = tenants.min_by(|a, b| time_of(a.0, a.1).total_cmp(&time_of(b.0, b.1)));
             let Some((tenant, state)) = next else { continue };
             let Some((priority, Backlog { mark, .. })) = state.most_urgent(now_ms) else { continue };
@@ -165,8 +211,8 @@ impl Backlogs {
         plan
     }
 
-    /// Takes note of what a claim gave, and forgets backlogs that are empty.
-    pub fn claimed(&mut self, plan: &[BacklogClaim], claimed: &Claimed) {
+    /// Takes note of what a claim gave, and forgets backlogs that are empty. `now_ms`: the present time, Unix milliseconds.
+    pub fn claimed(&mut self, plan: &[BacklogClaim], claimed: &Claimed, now_ms: i64) {
         for (claim, left) in plan.iter().zip(&claimed.left) {
             let backlog = &claim.backlog;
             let Some(queue) = self.queues.get_mut(&backlog.queue) else { continue };
@@ -178,7 +224,11 @@ impl Backlogs {
             tenant.time += turns / self.weights.of(&backlog.tenant);
             match left.ready_since_ms {
                 Some(ready_since_ms) => {
-                    tenant.backlogs.insert(backlog.priority, Backlog { mark: left.mark, ready_since_ms });
+                    let known = tenant.backlogs.get(&backlog.priority).and_then(|backlog| backlog.rest);
+                    // Who has asked for nothing has learned nothing of limits.
+                    let rest = if claim.limit == 0 { known } else { Rest::of(left, now_ms) };
+                    let left = Backlog { mark: left.mark, ready_since_ms, rest };
+                    tenant.backlogs.insert(backlog.priority, left);
                 }
                 None => {
                     tenant.backlogs.remove(&backlog.priority);
@@ -194,14 +244,49 @@ impl Backlogs {
     }
 }
 
+impl Queue {
+    /// Returns the tenants with a backlog that does not rest.
+    fn awake(&self, now_ms: i64) -> impl Iterator<Item = (&TenantName, &Tenant)> {
+        self.tenants.iter().filter(move |(_, tenant)| tenant.is_awake(now_ms))
+    }
+}
+
+impl Backlog {
+    fn is_awake(&self, now_ms: i64) -> bool {
+        self.rest.is_none_or(|rest| rest.until_ms <= now_ms)
+    }
+
+    fn wake_soon(&mut self) {
+        if let Some(rest) = &mut self.rest {
+            rest.until_ms = rest.until_ms.min(rest.since_ms.saturating_add(REST_LEAST_MS));
+        }
+    }
+}
+
+impl Rest {
+    /// Returns how long a backlog rests after a claim.
+    fn of(left: &BacklogLeft, now_ms: i64) -> Option<Rest> {
+        let rest_ms = match left.hold? {
+            Hold::Full => FULL_MS,
+            Hold::For(time) => i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
+        };
+        Some(Rest { since_ms: now_ms, until_ms: now_ms.saturating_add(rest_ms) })
+    }
+}
+
 impl Tenant {
-    /// Returns the backlog whose priority is highest, with what waiting adds to it.
+    fn is_awake(&self, now_ms: i64) -> bool {
+        self.backlogs.values().any(|backlog| backlog.is_awake(now_ms))
+    }
+
+    /// Returns the backlog whose priority is highest, with what waiting adds to it, among those that do not rest.
     fn most_urgent(&self, now_ms: i64) -> Option<(i16, Backlog)> {
         #[expect(clippy::cast_precision_loss, reason = "waiting times have few digits")]
         let urgency = |priority: i16, backlog: &Backlog| {
             f64::from(priority) + now_ms.saturating_sub(backlog.ready_since_ms).max(0) as f64 / AGING_MS
         };
-        let most = self.backlogs.iter().max_by(|a, b| urgency(*a.0, a.1).total_cmp(&urgency(*b.0, b.1)));
+        let awake = self.backlogs.iter().filter(|(_, backlog)| backlog.is_awake(now_ms));
+        let most = awake.max_by(|a, b| urgency(*a.0, a.1).total_cmp(&urgency(*b.0, b.1)));
         most.map(|(priority, backlog)| (*priority, *backlog))
     }
 }
@@ -209,7 +294,9 @@ impl Tenant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Arrival, BacklogLeft, Backoff, ClaimedJob, JobId};
+    use std::time::Duration;
+
+    use crate::{Arrival, Backoff, ClaimedJob, JobId};
 
     fn backlog(tenant: &str, priority: i16) -> BacklogName {
         BacklogName { queue: "q".into(), tenant: tenant.into(), priority }
@@ -247,10 +334,14 @@ mod tests {
             let mut claimed = Claimed::default();
             for claim in &plan {
                 claimed.jobs.extend((0..claim.limit).map(|_| job(&claim.backlog)));
-                claimed.left.push(BacklogLeft { mark: claim.mark, ready_since_ms: Some(0) });
+                claimed.left.push(BacklogLeft {
+                    mark: claim.mark,
+                    ready_since_ms: Some(0),
+                    ..BacklogLeft::default()
+                });
                 *counts.entry(claim.backlog.tenant.to_string()).or_default() += usize::from(claim.limit);
             }
-            backlogs.claimed(&plan, &claimed);
+            backlogs.claimed(&plan, &claimed, 0);
         }
         counts
     }
@@ -307,14 +398,71 @@ mod tests {
         assert!(backlogs.plan(4, 0, |queue, _| queue == "other").is_empty());
         assert!(backlogs.plan(4, 0, |_, tenant| **tenant == *"other").is_empty());
         let look = backlogs.look(9, |_, _| true);
-        assert_eq!((look.len(), look[0].limit, backlogs.has("q", &"t".into())), (1, 0, true));
+        assert_eq!((look.len(), look[0].limit, backlogs.has("q", &"t".into(), 0)), (1, 0, true));
         let plan = backlogs.plan(4, 0, |_, _| true);
         assert_eq!((plan.len(), plan[0].limit), (1, 4));
-        let left = vec![BacklogLeft { mark: Mark { transaction: 7, position: 0 }, ready_since_ms: None }];
-        backlogs.claimed(&plan, &Claimed { jobs: vec![job(&plan[0].backlog)], left });
+        let left = vec![BacklogLeft { mark: Mark { transaction: 7, position: 0 }, ..BacklogLeft::default() }];
+        backlogs.claimed(&plan, &Claimed { jobs: vec![job(&plan[0].backlog)], left }, 0);
         assert!(backlogs.is_empty());
         assert!(backlogs.plan(4, 0, |_, _| true).is_empty());
         backlogs.note(arrivals(&[("t", 0, 0)]));
         assert!(!backlogs.is_empty());
+    }
+
+    /// Claims from a backlog of `tenant` at this time, which gives nothing because of a limit.
+    fn hold(backlogs: &mut Backlogs, tenant: &str, hold: Hold, now_ms: i64) {
+        let plan = [BacklogClaim { backlog: backlog(tenant, 0), mark: Mark::default(), limit: 1 }];
+        let left = BacklogLeft { ready_since_ms: Some(0), hold: Some(hold), ..BacklogLeft::default() };
+        backlogs.claimed(&plan, &Claimed { jobs: Vec::new(), left: vec![left] }, now_ms);
+    }
+
+    fn next(backlogs: &mut Backlogs, now_ms: i64) -> Option<String> {
+        let plan = backlogs.plan(1, now_ms, |_, _| true);
+        plan.first().map(|claim| claim.backlog.tenant.to_string())
+    }
+
+    #[test]
+    fn a_backlog_whose_limits_let_nothing_begin_rests_and_others_go_on() {
+        let mut backlogs = Backlogs::default();
+        backlogs.note(arrivals(&[("a", 0, 0), ("b", 0, 0)]));
+        assert_eq!(next(&mut backlogs, 0).as_deref(), Some("a"));
+        hold(&mut backlogs, "a", Hold::For(Duration::from_millis(300)), 0);
+        assert_eq!(next(&mut backlogs, 299).as_deref(), Some("b"));
+        assert!(!backlogs.has("q", &"a".into(), 299) && backlogs.rests("q", &"a".into(), 299));
+        assert!(backlogs.has("q", &"a".into(), 300) && !backlogs.rests("q", &"a".into(), 300));
+        hold(&mut backlogs, "b", Hold::Full, 0);
+        assert_eq!((next(&mut backlogs, 299), backlogs.next_waking(299)), (None, Some(300)));
+        assert!(!backlogs.has_any(299, |_, _| true) && !backlogs.is_empty(), "they are not forgotten");
+        assert_eq!(
+            (next(&mut backlogs, 300).as_deref(), backlogs.next_waking(300)),
+            (Some("a"), Some(1_000))
+        );
+        let look = backlogs.look(9, |_, _| true);
+        let left = vec![BacklogLeft { ready_since_ms: Some(0), ..BacklogLeft::default() }; 2];
+        backlogs.claimed(&look, &Claimed { jobs: Vec::new(), left }, 300);
+        assert!(!backlogs.has("q", &"b".into(), 300), "a look that asks for no job wakes none");
+    }
+
+    #[test]
+    fn a_backlog_that_rests_wakes_when_something_may_have_changed() {
+        let full = || {
+            let mut backlogs = Backlogs::default();
+            backlogs.note(arrivals(&[("a", 0, 0)]));
+            hold(&mut backlogs, "a", Hold::Full, 0);
+            assert_eq!(next(&mut backlogs, 999), None);
+            backlogs
+        };
+        let mut ended_here = full();
+        ended_here.wake("other");
+        assert_eq!(next(&mut ended_here, 0), None);
+        ended_here.wake("q");
+        assert_eq!(next(&mut ended_here, 0).as_deref(), Some("a"));
+        let (mut ended_elsewhere, mut arrived) = (full(), full());
+        ended_elsewhere.wake_soon();
+        arrived.note(arrivals(&[("a", 0, 0)]));
+        for mut backlogs in [ended_elsewhere, arrived] {
+            assert_eq!((next(&mut backlogs, 49), backlogs.next_waking(49)), (None, Some(50)));
+            assert_eq!(next(&mut backlogs, 50).as_deref(), Some("a"));
+        }
     }
 }

@@ -17,6 +17,10 @@
 //! **Schedules.** A schedule adds a job at each moment of a cron expression in a time zone ([`Schedule`]). Nodes ask which ones are due, and decide what
 //! that means ([`DueSchedule::firing`]); the store lets each moment count once ([`JobStore::fire`]).
 //!
+//! **Limits.** A queue may have limits ([`QueueLimits`]): how many of its jobs run at the same time, and how many begin per second; of all, of each tenant, and of
+//! each concurrency key ([`NewJob::concurrency_key`]). Claims of such a queue follow one another and count running jobs, so the limits hold over all nodes. Jobs whose
+//! key has no place are set aside, so that those behind them go on.
+//!
 //! **Dead workers.** A worker inside a node beats each second ([`JobStore::beat`]), and has a lock that goes with its process ([`JobStore::lock`]).
 //! Without beats it is buried after some seconds ([`JobStore::bury`]), without its lock at once ([`JobStore::bury_unlocked`]). A worker outside has
 //! leases instead ([`Claimant::lease`]).
@@ -26,6 +30,7 @@ mod backoff;
 mod cron_times;
 mod ending;
 mod failure;
+mod limits;
 mod mark;
 mod model;
 mod overview;
@@ -40,6 +45,10 @@ pub use backlogs::{Backlogs, Weights};
 pub use backoff::Backoff;
 pub use cron_times::{CronTimes, InvalidTimes};
 pub use failure::JobFailure;
+pub use limits::{
+    BURST_MAX, CONCURRENCY_MAX, Hold, InvalidLimits, LIMITED_QUEUES_MAX, Limit, QueueLimits, RATE_MAX,
+    StartRate,
+};
 pub use mark::Mark;
 pub use model::*;
 pub use overview::{DoneLately, JobSummary};

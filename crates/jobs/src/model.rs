@@ -6,7 +6,7 @@ use std::time::Duration;
 use starling_model::{NAME_RULE, TenantName, is_name};
 use uuid::Uuid;
 
-use crate::{Backoff, Mark};
+use crate::{Backoff, Hold, Mark};
 
 /// The largest payload and the largest result of a job, bytes.
 pub const PAYLOAD_BYTES_MAX: usize = 256 << 10;
@@ -222,6 +222,8 @@ pub struct NewJob {
     pub backoff: Backoff,
     /// A key that prevents a second job.
     pub unique: Option<UniqueKey>,
+    /// Whose work it is, such as a customer's account: limits may hold for the jobs with the same key ([`crate::QueueLimits::per_key`]). 1 to [`KEY_BYTES_MAX`] bytes.
+    pub concurrency_key: Option<String>,
 }
 
 /// Why a job can't be added. The caller is at fault, and another try won't help.
@@ -246,6 +248,9 @@ pub enum InvalidJob {
     /// The unique key is out of range.
     #[error("the unique key must have 1 to {KEY_BYTES_MAX} bytes, and no zero bytes")]
     Key,
+    /// The concurrency key is out of range.
+    #[error("the concurrency key must have 1 to {KEY_BYTES_MAX} bytes, and no zero bytes")]
+    ConcurrencyKey,
 }
 
 impl NewJob {
@@ -263,6 +268,7 @@ impl NewJob {
             attempts_max: 3,
             backoff: Backoff::default(),
             unique: None,
+            concurrency_key: None,
         }
     }
 
@@ -291,14 +297,14 @@ impl NewJob {
         {
             return Err(InvalidJob::Backoff);
         }
-        match &self.unique {
-            Some(unique)
-                if unique.key.is_empty() || unique.key.len() > KEY_BYTES_MAX || unique.key.contains('\0') =>
-            {
-                Err(InvalidJob::Key)
-            }
-            _ => Ok(()),
+        let is_key = |key: &str| !key.is_empty() && key.len() <= KEY_BYTES_MAX && !key.contains('\0');
+        if self.unique.as_ref().is_some_and(|unique| !is_key(&unique.key)) {
+            return Err(InvalidJob::Key);
         }
+        if self.concurrency_key.as_ref().is_some_and(|key| !is_key(key)) {
+            return Err(InvalidJob::ConcurrencyKey);
+        }
+        Ok(())
     }
 }
 
@@ -398,12 +404,16 @@ impl ClaimedJob {
 }
 
 /// The state of a backlog after a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BacklogLeft {
     /// Where the next claim begins.
     pub mark: Mark,
     /// Since when the first job that is left has been ready, Unix milliseconds by the database's clock. `None` if there was no job left.
     pub ready_since_ms: Option<i64>,
+    /// How many jobs this claim has set aside, because their keys have no place.
+    pub set_aside: u32,
+    /// Why no more jobs were given, if limits are the reason.
+    pub hold: Option<Hold>,
 }
 
 /// The answer to a claim.
@@ -573,6 +583,8 @@ pub struct JobDetails {
     pub attempts_max: u16,
     /// See [`NewJob::backoff`].
     pub backoff: Backoff,
+    /// See [`NewJob::concurrency_key`].
+    pub concurrency_key: Option<String>,
     /// See [`Outcome::Done`].
     pub result: Option<String>,
     /// The attempts that have ended, in order.

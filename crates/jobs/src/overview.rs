@@ -25,6 +25,8 @@ pub struct JobSummary {
     pub attempts_max: u16,
     /// See [`crate::NewJob::backoff`].
     pub backoff: Backoff,
+    /// See [`crate::NewJob::concurrency_key`].
+    pub concurrency_key: Option<String>,
     /// The newest attempt that has ended.
     pub newest: Option<Attempt>,
     /// The attempt that goes on.

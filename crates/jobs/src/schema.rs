@@ -34,5 +34,12 @@ pub static SCHEMA: Schema = Schema {
             sqlite: include_str!("../migrations/sqlite/0004_failures.sql"),
             compatibility: Compatibility::Additive,
         },
+        Migration {
+            version: 5,
+            name: "limits",
+            postgres: include_str!("../migrations/postgres/0005_limits.sql"),
+            sqlite: include_str!("../migrations/sqlite/0005_limits.sql"),
+            compatibility: Compatibility::Additive,
+        },
     ],
 };

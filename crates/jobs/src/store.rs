@@ -9,7 +9,8 @@ use starling_model::TenantName;
 use crate::{
     Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
     Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState,
-    JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId, WorkerLock,
+    JobSummary, LostLock, Mark, NewJob, PutSchedule, QueueLimits, Revision, Schedule, SchemaStatus, WorkerId,
+    WorkerLock,
 };
 
 /// A durable store of jobs.
@@ -118,6 +119,19 @@ pub trait JobStore: Send + Sync + 'static {
 
     /// Returns the paused queues of all tenants.
     async fn pauses(&self) -> Result<Vec<(TenantName, String)>, Error>;
+
+    /// Keeps the limits of a queue, which must have passed [`QueueLimits::check`], in the place of those there were. They hold from the next claim on; jobs that run
+    /// already are counted. Returns false, and keeps nothing, if [`crate::LIMITED_QUEUES_MAX`] other queues have limits.
+    async fn put_limits(&self, queue: &str, limits: &QueueLimits) -> Result<bool, Error>;
+
+    /// Removes the limits of a queue. Returns whether there were any.
+    async fn remove_limits(&self, queue: &str) -> Result<bool, Error>;
+
+    /// Returns the limits of all queues that have some, in the order of their names.
+    async fn limits(&self) -> Result<Vec<(String, QueueLimits)>, Error>;
+
+    /// Removes what is kept for limits and not needed any more.
+    async fn tidy_limits(&self) -> Result<(), Error>;
 
     /// Discards some jobs of a tenant's queue that ended in this state before all but the newest `kept`. `since_ms` is where to begin: what the
     /// call before returned, or 0. Returns the number of jobs, and where the next call begins.

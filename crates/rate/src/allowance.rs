@@ -10,6 +10,18 @@ pub struct Allowance {
 }
 
 impl Allowance {
+    /// Returns the allowance that is whole again at this time, for an owner who keeps it elsewhere as [`Self::whole_at_us`].
+    #[must_use]
+    pub fn whole_at(whole_at_us: u64) -> Self {
+        Self { whole_at_us, line: Line::default() }
+    }
+
+    /// Returns the time at which it is whole again.
+    #[must_use]
+    pub fn whole_at_us(&self) -> u64 {
+        self.whole_at_us
+    }
+
     /// Takes one cell.
     ///
     /// # Errors
@@ -58,6 +70,17 @@ mod tests {
 
     fn per_second(count: u32) -> Rate {
         Rate::per_second(count).unwrap()
+    }
+
+    #[test]
+    fn an_allowance_goes_on_where_it_was_kept() {
+        let rate = per_second(10).with_burst(2);
+        let mut first = Allowance::default();
+        first.take(SECOND_US, rate).unwrap();
+        first.take(SECOND_US, rate).unwrap();
+        let mut kept = Allowance::whole_at(first.whole_at_us());
+        assert_eq!(kept.take(SECOND_US, rate), Err(100_000));
+        assert_eq!(kept.take(SECOND_US + 100_000, rate), Ok(()));
     }
 
     #[test]

@@ -575,7 +575,7 @@ pub const JOBS: Section = Section {
         gauge(
             "starling_job_queues_without_worker",
             Unit::Count,
-            "Queues of tenants, without paused ones, in which a job has been ready for a minute while none is running. Every node shows about the same.",
+            "Queues of tenants, without paused ones, and without those with a rate, in which a job has been ready for a minute while none is running. Every node shows about the same.",
             &[QUEUES],
         ),
         counter("starling_jobs_enqueued_total", "Jobs that were added through this node.", &[]),
@@ -602,6 +602,11 @@ pub const JOBS: Section = Section {
                 "outcome",
                 "`done`, `retried` (failed, and another attempt follows), `failed` (failed for good), `lost` (the worker had died, or its lease was over), `handed_back` (the worker had gone before it got the job, or was about to end), `late` (a report after the attempt was lost, which changed nothing)",
             )],
+        ),
+        counter(
+            "starling_job_claims_held_total",
+            "Times that this node found jobs which a limit of their queue let not begin, by which. Jobs that wait are asked for again, so they count more than once.",
+            &[("by", "`concurrency` (as many run as may), `rate` (the next one has a time)")],
         ),
         histogram(
             "starling_job_wait_seconds",

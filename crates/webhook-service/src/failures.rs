@@ -175,6 +175,7 @@ mod tests {
             ended_at_ms: Some(2),
             attempts_max: 3,
             backoff: Backoff::default(),
+            concurrency_key: None,
             result: None,
             attempts: (1..=attempts).map(attempt).collect(),
             running: None,

@@ -86,6 +86,25 @@ impl BodyFields {
         }
     }
 
+    /// A number, which need not be whole, in this range.
+    pub fn decimal(&mut self, field: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, ApiError> {
+        match self.number(field)? {
+            None => Ok(None),
+            Some(Some(number)) if range.contains(&number) => Ok(Some(number)),
+            Some(_) => {
+                let (least, most) = (range.start(), range.end());
+                Err(ApiError::bad_request(format!("`{field}` must be a number from {least} to {most}")))
+            }
+        }
+    }
+
+    /// An object with fields of its own.
+    pub fn object(&mut self, field: &str) -> Result<Option<BodyFields>, ApiError> {
+        let Some(value) = self.given(field)? else { return Ok(None) };
+        let fields = BodyFields::read(value.as_str().as_bytes());
+        fields.map(Some).map_err(|_| ApiError::bad_request(format!("`{field}` must be an object")))
+    }
+
     /// A number; `Some(None)`: something else.
     fn number(&mut self, field: &str) -> Result<Option<Option<f64>>, ApiError> {
         let value = self.given(field)?;
@@ -122,6 +141,8 @@ mod tests {
         assert_eq!(body.seconds("s", 0..=1).expect("a time"), Some(Duration::from_millis(250)));
         assert_eq!(body.value("v").expect("a value").as_ref().map(Json::as_str), Some(r#"{"a":[1,2]}"#));
         assert_eq!(body.text("null").expect("absent"), None);
+        let mut inner = fields(r#"{"o": {"d": 0.5}}"#).object("o").expect("an object").expect("it is there");
+        assert_eq!(inner.decimal("d", 0.5..=1.0).expect("a number"), Some(0.5));
         assert_eq!(fields(r#"{"l": ["a"]}"#).texts("l").expect("texts"), Some(vec!["a".to_owned()]));
         assert!(
             fields(r#"{"l": ["a", 1]}"#).texts("l").is_err() && fields(r#"{"l": "a"}"#).texts("l").is_err()
@@ -141,6 +162,12 @@ mod tests {
         }
         for value in ["5", "{}", "\"a b\"", "\"\"", "\"..\"", "\"a\\u0000\""] {
             assert!(fields(&format!("{{\"n\": {value}}}")).name("n").is_err(), "{value}");
+        }
+        for value in ["0.4", "1.1", "\"1\"", "[]"] {
+            assert!(fields(&format!("{{\"d\": {value}}}")).decimal("d", 0.5..=1.0).is_err(), "{value}");
+        }
+        for value in ["1", "[]", "\"{}\""] {
+            assert!(fields(&format!("{{\"o\": {value}}}")).object("o").is_err(), "{value}");
         }
         assert!(fields("{\"b\": 1}").boolean("b").is_err());
         assert!(fields("{\"v\": \"\\u0000\"}").value("v").is_err());

@@ -62,6 +62,9 @@ pub(super) struct NewJob {
     /// Key that at most one job of the queue has that has not ended, 1 to 200 bytes.
     #[schema(min_length = 1, max_length = 200)]
     key: Option<String>,
+    /// Whose work it is, such as a customer's account: the queue may limit the jobs with the same key. 1 to 200 bytes.
+    #[schema(min_length = 1, max_length = 200)]
+    concurrency_key: Option<String>,
 }
 
 /// Job that was added, or that has the key.
@@ -429,6 +432,7 @@ fn new_job(mut fields: BodyFields) -> Result<NewJobRequest, ApiError> {
         attempts: fields.integer("attempts", 1..=ATTEMPTS_MAX)?.unwrap_or(3),
         backoff: fields.seconds("backoff_seconds", 0..=3_600)?.unwrap_or(Duration::from_secs(1)),
         key: fields.text("key")?,
+        concurrency_key: fields.text("concurrency_key")?,
     })
 }
 

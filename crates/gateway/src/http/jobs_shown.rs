@@ -88,6 +88,10 @@ pub(super) struct Job {
     attempts_max: u16,
     /// Time before the second attempt, in seconds.
     backoff_seconds: f64,
+    /// Key whose jobs have limits of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    concurrency_key: Option<String>,
     /// Attempts, in order.
     attempts: Vec<JobAttempt>,
 }
@@ -258,6 +262,7 @@ impl From<JobDetails> for Job {
             result: job.result.map(Json::from_compact),
             attempts_max: job.attempts_max,
             backoff_seconds: job.backoff.first.as_secs_f64(),
+            concurrency_key: job.concurrency_key,
             attempts,
         }
     }
@@ -280,6 +285,7 @@ impl From<JobSummary> for Job {
             result: None,
             attempts_max: job.attempts_max,
             backoff_seconds: job.backoff.first.as_secs_f64(),
+            concurrency_key: job.concurrency_key,
             attempts,
         }
     }

@@ -16,6 +16,7 @@ mod health;
 mod hooks;
 mod jobs;
 mod jobs_shown;
+mod limits;
 mod messages;
 mod names;
 mod openapi;
@@ -67,6 +68,7 @@ fn api_of_jobs() -> Router<ApiState> {
         .route("/v1/queues/{queue}/take", post(queues::take))
         .route("/v1/queues/{queue}/pause", post(queues::pause))
         .route("/v1/queues/{queue}/resume", post(queues::resume))
+        .route("/v1/queues/{queue}/limits", put(limits::put).get(limits::show).delete(limits::remove))
 }
 
 fn api_of_webhooks() -> Router<ApiState> {

@@ -14,8 +14,8 @@ use super::error::{ErrorCodeName, ErrorObject};
 use super::messages::MessageRole;
 use super::names::Name;
 use super::{
-    conversations, deliveries, health, hooks, jobs, jobs_shown, messages, operate, queues, schedules, topics,
-    users, webhooks,
+    conversations, deliveries, health, hooks, jobs, jobs_shown, limits, messages, operate, queues, schedules,
+    topics, users, webhooks,
 };
 
 static DOCUMENT: LazyLock<File> = LazyLock::new(|| {
@@ -70,6 +70,9 @@ pub(super) fn routes() -> Router {
         queues::take,
         queues::pause,
         queues::resume,
+        limits::put,
+        limits::show,
+        limits::remove,
         schedules::put,
         schedules::show,
         schedules::remove,

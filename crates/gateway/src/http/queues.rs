@@ -18,6 +18,7 @@ use super::body::WholeBody;
 use super::error::{ApiError, ErrorResponse, Failures};
 use super::fields::BodyFields;
 use super::jobs::LEASE_SECONDS;
+use super::limits::LimitsShown;
 use super::names::{Name, Names};
 use super::paging::{self, PageParams, Params};
 
@@ -78,7 +79,7 @@ pub(super) struct TakenJob {
 /// Page of queues.
 #[derive(Serialize, ToSchema)]
 pub(super) struct QueueList {
-    /// Queues that have jobs or are paused, in the order of their names.
+    /// Queues that have jobs or are paused, and for the scope `operate` those that have limits, in the order of their names.
     queues: Vec<Queue>,
     /// Cursor of the next page; null at the end.
     #[schema(required)]
@@ -89,7 +90,7 @@ pub(super) struct QueueList {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "queue": "mail", "paused": false, "scheduled": 2, "ready": 14, "running": 3, "done": 100, "failed": 1,
-    "cancelled": 0, "done_per_second": 12.5, "oldest_ready_seconds": 0.84
+    "cancelled": 0, "done_per_second": 12.5, "oldest_ready_seconds": 0.84, "limits": null
 }))]
 pub(super) struct Queue {
     /// Name.
@@ -114,6 +115,9 @@ pub(super) struct Queue {
     /// How long the first ready job has waited, in seconds; null without one.
     #[schema(required)]
     oldest_ready_seconds: Option<f64>,
+    /// Limits, which hold for the jobs of all tenants; null without.
+    #[schema(required)]
+    limits: Option<LimitsShown>,
 }
 
 /// Takes jobs out of a queue: the worker has them until it reports what became of them, or until its lease is over.
@@ -234,6 +238,7 @@ impl From<(String, QueueState)> for Queue {
             cancelled: jobs(JobState::Cancelled),
             done_per_second: state.done_per_second,
             oldest_ready_seconds: state.oldest_ready_seconds,
+            limits: (!state.limits.is_none()).then(|| state.limits.into()),
         }
     }
 }

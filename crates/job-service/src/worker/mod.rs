@@ -289,6 +289,9 @@ impl JobService {
         if state == Some(JobState::Ready) {
             self.note_ready();
         }
+        if state.is_some() {
+            self.note_ended(&ended.queue);
+        }
     }
 
     /// Takes the worker off the list. One with jobs that it could not end stays: then they are given to others.

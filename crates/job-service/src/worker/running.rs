@@ -21,6 +21,8 @@ const STOP_MAX: Duration = Duration::from_secs(2);
 /// An attempt that has ended, of which the database does not know yet.
 pub(super) struct Ended {
     pub ending: Ending,
+    /// The job's queue.
+    pub queue: String,
     pub took: Duration,
     /// Whose place it took.
     pub crew: Crew,
@@ -72,6 +74,7 @@ impl Running {
             let outcome = report.outcome(&job, stop.reason(), rand::random());
             Ended {
                 ending: Ending { job: job.id, generation: job.generation, outcome },
+                queue: job.backlog.queue,
                 took: began.elapsed(),
                 crew,
             }

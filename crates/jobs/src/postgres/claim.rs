@@ -9,14 +9,15 @@ use tokio_postgres::types::Type;
 use super::ms;
 use crate::{
     Arrival, Arrivals, BacklogClaim, BacklogLeft, BacklogName, Backoff, Claimant, Claimed, ClaimedJob, Error,
-    JobId, Mark,
+    Hold, JobId, Mark,
 };
 
 const ARRIVALS: &str =
-    "SELECT queue, tenant, priority, xid, position, ready_at FROM starling_jobs_arrivals($1)";
+    "SELECT queue, tenant, priority, xid, position, ready_at FROM starling_jobs_arrivals_within_limits($1)";
 const CLAIM: &str = "
-    SELECT backlog, job, generation, attempt, kind, payload, attempts_max, backoff_first_ms, backoff_max_ms, xid, position, ready_at, lease_until
-    FROM starling_jobs_claim($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    SELECT backlog, job, generation, attempt, kind, payload, attempts_max, backoff_first_ms, backoff_max_ms, xid, position, ready_at, lease_until,
+           set_aside, retry_in_ms
+    FROM starling_jobs_claim_within_limits($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const EXTEND: &str = "
     UPDATE job_running SET lease_until = clock_timestamp() + $3 * interval '1 millisecond'
     WHERE job = $1 AND generation = $2 AND lease_until >= clock_timestamp() RETURNING lease_until";
@@ -85,6 +86,8 @@ pub(super) async fn claim(
             None => claimed.left.push(BacklogLeft {
                 mark: Mark { transaction: column(row, 9)?, position: column(row, 10)? },
                 ready_since_ms,
+                set_aside: u32::try_from(column::<Option<i32>>(row, 13)?.unwrap_or(0)).unwrap_or(0),
+                hold: column::<Option<i64>>(row, 14)?.map(Hold::of_ms),
             }),
         }
     }

@@ -9,7 +9,8 @@ use tokio_postgres::types::Type;
 use crate::{Enqueued, Error, JobId, NewJob};
 
 const ENQUEUE: &str =
-    "SELECT item, job, added FROM starling_jobs_enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    "
+    SELECT item, job, added FROM starling_jobs_enqueue_with_keys($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
 /// Adds jobs in a transaction of their own.
 pub(super) async fn enqueue(database: &Pool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
@@ -37,6 +38,7 @@ pub struct EnqueueColumns<'a> {
     backoff_maxs: Vec<i32>,
     keys: Vec<Option<&'a str>>,
     helds: Vec<i16>,
+    concurrency_keys: Vec<Option<&'a str>>,
 }
 
 impl<'a> EnqueueColumns<'a> {
@@ -71,12 +73,13 @@ impl<'a> EnqueueColumns<'a> {
                 .iter()
                 .map(|job| job.unique.as_ref().map_or(0, |unique| unique.held.number()))
                 .collect(),
+            concurrency_keys: jobs.iter().map(|job| job.concurrency_key.as_deref()).collect(),
         })
     }
 
     /// Returns the parameters of the statement.
     #[must_use]
-    pub fn parameters(&self) -> [Parameter<'_>; 12] {
+    pub fn parameters(&self) -> [Parameter<'_>; 13] {
         [
             (&self.ids, Type::UUID_ARRAY),
             (&self.tenants, Type::TEXT_ARRAY),
@@ -90,6 +93,7 @@ impl<'a> EnqueueColumns<'a> {
             (&self.backoff_maxs, Type::INT4_ARRAY),
             (&self.keys, Type::TEXT_ARRAY),
             (&self.helds, Type::INT2_ARRAY),
+            (&self.concurrency_keys, Type::TEXT_ARRAY),
         ]
     }
 

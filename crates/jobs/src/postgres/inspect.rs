@@ -17,7 +17,8 @@ use crate::{
 
 const JOBS: &str = "
     SELECT j.id, j.queue, j.tenant, j.priority, j.kind, j.payload, s.state, j.created_at, coalesce(w.run_at, j.run_at), e.ended_at,
-           j.attempts_max, j.backoff_first_ms, j.backoff_max_ms, e.result, r.attempt, r.generation, r.worker_name, r.started_at
+           j.attempts_max, j.backoff_first_ms, j.backoff_max_ms, e.result, r.attempt, r.generation, r.worker_name, r.started_at,
+           j.concurrency_key
     FROM jobs j JOIN starling_jobs_states($1) s ON s.job = j.id
     LEFT JOIN job_scheduled w ON w.job = j.id LEFT JOIN job_running r ON r.job = j.id LEFT JOIN job_endings e ON e.job = j.id
     WHERE j.id = ANY ($1) ORDER BY j.id DESC";
@@ -143,6 +144,7 @@ fn details(row: &Row, attempts: &mut HashMap<JobId, Vec<Attempt>>) -> Result<Job
         result: column(row, 13)?,
         attempts,
         running,
+        concurrency_key: column(row, 18)?,
     })
 }
 

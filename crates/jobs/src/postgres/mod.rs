@@ -8,6 +8,7 @@ mod enqueue;
 mod failures;
 mod finish;
 mod inspect;
+mod limits;
 mod locks;
 mod overview;
 mod schedules;
@@ -24,8 +25,8 @@ use crate::schema::SCHEMA;
 use crate::{
     Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
     Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState,
-    JobStore, JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId,
-    WorkerLock,
+    JobStore, JobSummary, LostLock, Mark, NewJob, PutSchedule, QueueLimits, Revision, Schedule, SchemaStatus,
+    WorkerId, WorkerLock,
 };
 
 pub use enqueue::EnqueueColumns;
@@ -130,8 +131,8 @@ impl JobStore for PostgresJobs {
     }
 
     async fn discard(&self, jobs: &[JobId]) -> Result<Vec<JobId>, Error> {
-        let mut discarded =
-            finish::change(&self.database, "SELECT job FROM starling_jobs_discard_waiting($1)", jobs).await?;
+        let waiting = "SELECT job FROM starling_jobs_discard_waiting_with_blocked($1)";
+        let mut discarded = finish::change(&self.database, waiting, jobs).await?;
         let ended = finish::change(&self.database, "SELECT job FROM starling_jobs_discard($1)", jobs).await?;
         discarded.extend(ended);
         Ok(discarded)
@@ -182,6 +183,22 @@ impl JobStore for PostgresJobs {
 
     async fn pauses(&self) -> Result<Vec<(TenantName, String)>, Error> {
         inspect::pauses(&self.database).await
+    }
+
+    async fn put_limits(&self, queue: &str, limits: &QueueLimits) -> Result<bool, Error> {
+        limits::put(&self.database, queue, limits).await
+    }
+
+    async fn remove_limits(&self, queue: &str) -> Result<bool, Error> {
+        limits::remove(&self.database, queue).await
+    }
+
+    async fn limits(&self) -> Result<Vec<(String, QueueLimits)>, Error> {
+        limits::limits(&self.database).await
+    }
+
+    async fn tidy_limits(&self) -> Result<(), Error> {
+        limits::tidy(&self.database).await
     }
 
     async fn trim(

@@ -15,7 +15,7 @@ use crate::{Backoff, DoneLately, Error, JobId, JobSummary};
 const SUMMARIES: &str = "
     SELECT j.id, j.queue, j.tenant, j.priority, j.kind, s.state, j.created_at, coalesce(w.run_at, j.run_at), e.ended_at,
            j.attempts_max, j.backoff_first_ms, j.backoff_max_ms, r.attempt, r.generation, r.worker_name, r.started_at,
-           a.attempt, a.generation, a.worker_name, a.started_at, a.ended_at, a.outcome, a.error
+           a.attempt, a.generation, a.worker_name, a.started_at, a.ended_at, a.outcome, a.error, j.concurrency_key
     FROM jobs j JOIN starling_jobs_states($1) s ON s.job = j.id
     LEFT JOIN job_scheduled w ON w.job = j.id LEFT JOIN job_running r ON r.job = j.id LEFT JOIN job_endings e ON e.job = j.id
     LEFT JOIN LATERAL (SELECT * FROM job_attempts t WHERE t.job = j.id ORDER BY t.generation DESC LIMIT 1) a ON true
@@ -48,6 +48,7 @@ fn summary(row: &Row) -> Result<JobSummary, Error> {
         ended_at_ms: column::<Option<SystemTime>>(row, 8)?.map(to_ms),
         attempts_max: small(row, 9)?,
         backoff: Backoff { first: delay(row, 10)?, max: delay(row, 11)? },
+        concurrency_key: column(row, 23)?,
         running: running(row, 12)?,
         newest: if has_attempt { Some(attempt(row, 16)?) } else { None },
     })

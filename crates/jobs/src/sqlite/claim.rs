@@ -5,13 +5,16 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{Moving, backlog, ms, now_ms};
+use super::{limited, limits};
 use crate::{
     Arrival, Arrivals, BacklogClaim, BacklogLeft, BacklogName, Backoff, Claimant, Claimed, ClaimedJob, Error,
     JobId, JobState, Mark,
 };
 
 const ARRIVALS: &str = "
-    SELECT queue, tenant, priority, min(position), ready_at_ms FROM job_ready WHERE position > ?1
+    SELECT queue, tenant, priority, min(position), ready_at_ms FROM (
+        SELECT queue, tenant, priority, position, ready_at_ms FROM job_ready WHERE position > ?1
+        UNION ALL SELECT queue, tenant, priority, position, ready_at_ms FROM job_blocked WHERE position > ?1)
     GROUP BY queue, tenant, priority";
 const NEWEST: &str = "SELECT coalesce(max(position), ?1) FROM job_ready";
 const LISTED: &str = "SELECT 1 FROM job_workers WHERE id = ?1";
@@ -22,6 +25,8 @@ const NEXT: &str = "
     WHERE r.queue = ?1 AND r.tenant = ?2 AND r.priority = ?3 ORDER BY r.position LIMIT ?4";
 const FIRST_LEFT: &str = "
     SELECT position, ready_at_ms FROM job_ready WHERE queue = ?1 AND tenant = ?2 AND priority = ?3 ORDER BY position LIMIT 1";
+const FIRST_BLOCKED: &str = "
+    SELECT ready_at_ms FROM job_blocked WHERE queue = ?1 AND tenant = ?2 AND priority = ?3 ORDER BY position LIMIT 1";
 const EXTEND: &str =
     "UPDATE job_running SET lease_until_ms = ?1 WHERE job = ?2 AND generation = ?3 AND lease_until_ms >= ?4";
 
@@ -46,24 +51,54 @@ pub(super) fn claim(
     if until_ms.is_none() && !connection.prepare_cached(LISTED)?.exists([claimant.worker.bytes()])? {
         return Ok(claimed);
     }
-    for BacklogClaim { backlog, mark, limit } in backlogs {
-        if !connection.prepare_cached(PAUSED)?.exists([&*backlog.tenant, &*backlog.queue])? {
-            for (position, job) in next(connection, backlog, *limit)? {
-                let job = ClaimedJob { lease_until_ms: until_ms, ..job };
-                take(connection, claimant, position, &job)?;
-                claimed.jobs.push(job);
+    for claim in backlogs {
+        let BacklogClaim { backlog, limit, .. } = claim;
+        let limits = limits::of(connection, &backlog.queue)?;
+        let mut left = BacklogLeft { mark: claim.mark, ..BacklogLeft::default() };
+        let is_paused = connection.prepare_cached(PAUSED)?.exists([&*backlog.tenant, &*backlog.queue])?;
+        match &limits {
+            _ if is_paused || *limit == 0 => {}
+            Some(limits) => {
+                let begun = limited::claim(connection, claimant, until_ms, claim, limits)?;
+                claimed.jobs.extend(begun.jobs);
+                (left.set_aside, left.hold) = (begun.set_aside, begun.hold);
+            }
+            None => {
+                for (position, job) in next(connection, backlog, *limit)? {
+                    let job = ClaimedJob { lease_until_ms: until_ms, ..job };
+                    take(connection, claimant, position, &job)?;
+                    claimed.jobs.push(job);
+                }
             }
         }
-        let first = params![backlog.queue, &*backlog.tenant, backlog.priority];
-        let left = connection.prepare_cached(FIRST_LEFT)?.query_row(first, |row| {
-            Ok(BacklogLeft {
-                mark: Mark { transaction: 0, position: row.get(0)? },
-                ready_since_ms: Some(row.get(1)?),
-            })
-        });
-        claimed.left.push(left.optional()?.unwrap_or(BacklogLeft { mark: *mark, ready_since_ms: None }));
+        look_at_rest(connection, backlog, limits.is_some(), &mut left)?;
+        claimed.left.push(left);
     }
     Ok(claimed)
+}
+
+/// Notes where the next claim begins, and since when the first job has been ready. Blocked jobs are ready, too.
+fn look_at_rest(
+    connection: &Connection,
+    backlog: &BacklogName,
+    is_limited: bool,
+    left: &mut BacklogLeft,
+) -> Result<(), Error> {
+    let name = params![backlog.queue, &*backlog.tenant, backlog.priority];
+    let first = connection
+        .prepare_cached(FIRST_LEFT)?
+        .query_row(name, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+        .optional()?;
+    if let Some((position, ready_since_ms)) = first {
+        left.mark = Mark { transaction: 0, position };
+        left.ready_since_ms = Some(ready_since_ms);
+    }
+    if is_limited {
+        let blocked: Option<i64> =
+            connection.prepare_cached(FIRST_BLOCKED)?.query_row(name, |row| row.get(0)).optional()?;
+        left.ready_since_ms = left.ready_since_ms.into_iter().chain(blocked).min();
+    }
+    Ok(())
 }
 
 /// Returns the next jobs of a backlog with their positions, as they will be when they are claimed.
@@ -91,6 +126,11 @@ fn next(connection: &Connection, backlog: &BacklogName, limit: u16) -> Result<Ve
 
 fn take(connection: &Connection, claimant: &Claimant, position: i64, job: &ClaimedJob) -> Result<(), Error> {
     connection.prepare_cached("DELETE FROM job_ready WHERE position = ?1")?.execute([position])?;
+    start(connection, claimant, job)
+}
+
+/// Gives a job, which does not wait any more, to a worker.
+pub(super) fn start(connection: &Connection, claimant: &Claimant, job: &ClaimedJob) -> Result<(), Error> {
     let backlog = &job.backlog;
     let moving = Moving {
         job: job.id,

@@ -6,8 +6,9 @@ use super::rows::{Moving, ms, now_ms};
 use crate::{BacklogName, Enqueued, Error, JobId, NewJob};
 
 const ADD: &str = "
-    INSERT INTO jobs (id, tenant, queue, kind, payload, priority, attempts_max, backoff_first_ms, backoff_max_ms, key, held, run_at_ms, created_at_ms)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO NOTHING";
+    INSERT INTO jobs (id, tenant, queue, kind, payload, priority, attempts_max, backoff_first_ms, backoff_max_ms, key, held, run_at_ms, created_at_ms,
+                      concurrency_key)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT DO NOTHING";
 const HOLDER: &str = "SELECT job FROM job_keys WHERE tenant = ?1 AND queue = ?2 AND key = ?3";
 const HOLD: &str = "INSERT INTO job_keys (tenant, queue, key, job, held) VALUES (?1, ?2, ?3, ?4, ?5)";
 const EXISTS: &str = "SELECT 1 FROM jobs WHERE id = ?1";
@@ -47,7 +48,8 @@ fn enqueue_one(connection: &Connection, job: &NewJob) -> Result<Enqueued, Error>
         job.unique.as_ref().map(|unique| &unique.key),
         job.unique.as_ref().map(|unique| unique.held.number()),
         job.run_at_ms.unwrap_or(now_ms),
-        now_ms
+        now_ms,
+        job.concurrency_key
     ])?;
     let backlog =
         BacklogName { queue: job.queue.clone(), tenant: job.tenant.clone(), priority: job.priority };

@@ -18,6 +18,8 @@ const READY_GONE: &str = "
         SELECT r.position FROM jobs j JOIN job_ready r ON r.queue = j.queue AND r.tenant = j.tenant AND r.priority = j.priority
         WHERE j.id = ?1 AND r.job = ?1)
     RETURNING queue, tenant, priority, attempt, generation";
+const BLOCKED_GONE: &str = "
+    DELETE FROM job_blocked WHERE job = ?1 RETURNING queue, tenant, priority, attempt, generation";
 const STOP: &str = "
     INSERT INTO job_cancellations (worker, job, generation) SELECT worker, job, generation FROM job_running WHERE job = ?1
     ON CONFLICT (worker, job) DO UPDATE SET generation = excluded.generation";
@@ -144,7 +146,12 @@ fn hold_key(connection: &Connection, job: JobId) -> Result<bool, Error> {
 
 /// Takes a job out of those that wait. `None` if it is none of them.
 fn take_waiting(connection: &Connection, job: JobId) -> Result<Option<Moving>, Error> {
-    for (gone, before) in [(SCHEDULED_GONE, JobState::Scheduled), (READY_GONE, JobState::Ready)] {
+    let places = [
+        (SCHEDULED_GONE, JobState::Scheduled),
+        (READY_GONE, JobState::Ready),
+        (BLOCKED_GONE, JobState::Ready),
+    ];
+    for (gone, before) in places {
         let moving = connection.prepare_cached(gone)?.query_row([job.bytes()], |row| {
             Ok(Moving { job, backlog: backlog(row, 0)?, attempt: row.get(3)?, generation: row.get(4)? })
         });

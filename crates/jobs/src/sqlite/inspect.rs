@@ -15,7 +15,8 @@ use crate::{
 
 const JOB: &str = "
     SELECT j.queue, j.tenant, j.priority, j.kind, j.payload, j.created_at_ms, coalesce(s.run_at_ms, j.run_at_ms), e.ended_at_ms,
-           j.attempts_max, j.backoff_first_ms, j.backoff_max_ms, e.result, r.attempt, r.generation, r.worker_name, r.started_at_ms
+           j.attempts_max, j.backoff_first_ms, j.backoff_max_ms, e.result, r.attempt, r.generation, r.worker_name, r.started_at_ms,
+           j.concurrency_key
     FROM jobs j LEFT JOIN job_scheduled s ON s.job = j.id LEFT JOIN job_running r ON r.job = j.id LEFT JOIN job_endings e ON e.job = j.id
     WHERE j.id = ?1";
 const STANDING: &str = "
@@ -104,6 +105,7 @@ fn job(connection: &Connection, id: JobId) -> Result<Option<JobDetails>, Error> 
             result: row.get(11)?,
             attempts,
             running: running(row, 12)?,
+            concurrency_key: row.get(16)?,
         })
     };
     Ok(connection.prepare_cached(JOB)?.query_row([id.bytes()], details).optional()?)

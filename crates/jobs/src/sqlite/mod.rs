@@ -5,6 +5,8 @@ mod enqueue;
 mod failures;
 mod finish;
 mod inspect;
+mod limited;
+mod limits;
 mod locks;
 mod overview;
 mod rows;
@@ -22,8 +24,8 @@ use crate::schema::SCHEMA;
 use crate::{
     Arrivals, BacklogClaim, Beat, Burial, Claimant, Claimed, DoneLately, DueSchedules, Ending, Enqueued,
     Error, Firing, FoundJob, JobCount, JobDetails, JobFailure, JobFilter, JobId, JobStanding, JobState,
-    JobStore, JobSummary, LostLock, Mark, NewJob, PutSchedule, Revision, Schedule, SchemaStatus, WorkerId,
-    WorkerLock,
+    JobStore, JobSummary, LostLock, Mark, NewJob, PutSchedule, QueueLimits, Revision, Schedule, SchemaStatus,
+    WorkerId, WorkerLock,
 };
 
 use locks::Locks;
@@ -188,6 +190,24 @@ impl JobStore for SqliteJobs {
 
     async fn pauses(&self) -> Result<Vec<(TenantName, String)>, Error> {
         self.database.read(inspect::pauses).await
+    }
+
+    async fn put_limits(&self, queue: &str, limits: &QueueLimits) -> Result<bool, Error> {
+        let (queue, limits) = (queue.to_owned(), *limits);
+        self.database.write(move |connection| limits::put(connection, &queue, &limits)).await
+    }
+
+    async fn remove_limits(&self, queue: &str) -> Result<bool, Error> {
+        let queue = queue.to_owned();
+        self.database.write(move |connection| limits::remove(connection, &queue)).await
+    }
+
+    async fn limits(&self) -> Result<Vec<(String, QueueLimits)>, Error> {
+        self.database.read(limits::limits).await
+    }
+
+    async fn tidy_limits(&self) -> Result<(), Error> {
+        self.database.write(limits::tidy).await
     }
 
     async fn trim(

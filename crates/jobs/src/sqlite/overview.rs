@@ -11,7 +11,8 @@ use crate::{Backoff, DoneLately, Error, JobId, JobState, JobSummary};
 
 const SUMMARY: &str = "
     SELECT j.queue, j.tenant, j.priority, j.kind, j.created_at_ms, coalesce(s.run_at_ms, j.run_at_ms), e.ended_at_ms,
-           j.attempts_max, j.backoff_first_ms, j.backoff_max_ms, r.attempt, r.generation, r.worker_name, r.started_at_ms
+           j.attempts_max, j.backoff_first_ms, j.backoff_max_ms, r.attempt, r.generation, r.worker_name, r.started_at_ms,
+           j.concurrency_key
     FROM jobs j LEFT JOIN job_scheduled s ON s.job = j.id LEFT JOIN job_running r ON r.job = j.id LEFT JOIN job_endings e ON e.job = j.id
     WHERE j.id = ?1";
 const NEWEST_ATTEMPT: &str = "
@@ -46,6 +47,7 @@ fn summary(connection: &Connection, id: JobId) -> Result<Option<JobSummary>, Err
             backoff: Backoff { first: delay(row, 8)?, max: delay(row, 9)? },
             newest: newest.flatten(),
             running: running(row, 10)?,
+            concurrency_key: row.get(14)?,
         })
     };
     Ok(connection.prepare_cached(SUMMARY)?.query_row([id.bytes()], summary).optional()?)

@@ -4,6 +4,7 @@ mod claims;
 mod endings;
 mod enqueueing;
 mod failures;
+mod limits;
 mod operating;
 mod overview;
 mod place;
@@ -74,6 +75,19 @@ conformance! {
     overview:
         a_summary_shows_the_newest_attempt_and_reads_no_payload,
         jobs_that_were_done_lately_are_counted_by_queue;
+    limits:
+        never_more_run_at_once_than_the_limits_allow,
+        without_limits_the_same_work_exceeds_them,
+        it_is_the_lock_of_the_limits_that_lets_them_hold,
+        jobs_behind_those_of_a_full_key_begin,
+        blocked_jobs_begin_in_order_when_one_of_their_key_ends,
+        the_place_of_a_dead_worker_is_free_again,
+        a_rate_lets_so_many_begin_and_says_when_the_next_may,
+        a_key_whose_rate_is_used_up_holds_no_other_key,
+        jobs_that_run_when_limits_are_set_are_counted,
+        blocked_jobs_are_ready_for_everybody_else,
+        limits_are_kept_as_they_were_given,
+        tidying_loses_no_turn;
     schedules:
         a_schedule_is_kept_as_it_was_given,
         a_replaced_schedule_goes_on_where_it_was_unless_its_times_change,

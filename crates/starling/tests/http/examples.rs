@@ -43,6 +43,7 @@ async fn run(node: &Node, command: &str) -> (u16, String) {
         .env("TOKEN", node.token("alice"))
         .env("JOBS_TOKEN", Token::of("backend").scope("jobs:*").sign(node.secret()))
         .env("WEBHOOKS_TOKEN", Token::of("backend").scope("webhooks").sign(node.secret()))
+        .env("OPERATE_TOKEN", Token::of("operator").scope("operate").sign(node.secret()))
         .env("ADMIN_TOKEN", Token::of("root").scope("admin").sign(node.secret()))
         .output()
         .await

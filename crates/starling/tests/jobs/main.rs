@@ -3,6 +3,7 @@
 
 mod enqueueing;
 mod examples;
+mod limits;
 mod operating;
 mod permissions;
 mod place;

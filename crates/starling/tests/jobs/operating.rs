@@ -233,6 +233,7 @@ fn queues_are_shown_with_their_numbers() {
             json!({
                 "queue": name, "paused": paused, "scheduled": numbers[0], "ready": numbers[1], "running": numbers[2],
                 "done": numbers[3], "failed": numbers[4], "cancelled": 0, "done_per_second": null, "oldest_ready_seconds": null,
+                "limits": null,
             })
         };
         assert_eq!(

@@ -47,6 +47,8 @@ pub struct NewJobRequest {
     pub backoff: Duration,
     /// The key that no other job of the queue has that has not ended.
     pub key: Option<String>,
+    /// The key whose jobs have limits of their own.
+    pub concurrency_key: Option<String>,
 }
 
 /// What a worker asks for.
@@ -107,6 +109,7 @@ impl Hub {
             attempts_max: new.attempts,
             backoff: Backoff { first: new.backoff, ..Backoff::default() },
             unique: new.key.map(|key| UniqueKey { key, held: KeyHeld::UntilEnded }),
+            concurrency_key: new.concurrency_key,
             ..NewJob::new(identity.tenant.clone(), &new.queue, &new.kind, new.payload)
         };
         job.check().map_err(|invalid| match invalid {
@@ -303,7 +306,7 @@ impl Hub {
         if !scopes.may_operate() && !scopes.may_use_jobs() {
             return Err(needs_scope("operate or jobs:QUEUE"));
         }
-        let queues = jobs.queues(&identity.tenant).await?.into_iter();
+        let queues = jobs.queues(&identity.tenant, scopes.may_operate()).await?.into_iter();
         let covered = |name: &str| !is_internal(name) && scopes.may_use_jobs_of(name);
         Ok(queues.filter(|(name, _)| scopes.may_operate() || covered(name)).collect())
     }

@@ -5,6 +5,7 @@ mod conversation;
 mod hooks;
 mod jobs;
 mod join;
+mod limits;
 mod marks;
 mod operate;
 mod schedules;
