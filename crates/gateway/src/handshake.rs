@@ -29,7 +29,7 @@ use crate::http::service::HttpService;
 use crate::listener;
 use crate::metrics::{HandshakeRefusal, METRICS};
 use crate::requests::ConnectionAllowance;
-use crate::shard::{ConnTask, Opening, Shard, Socket};
+use crate::shard::{ConnTask, Opening, Shard, Socket, spawn_guarded};
 use crate::upgrade::{self, Agreed, Gate, Upgrade};
 
 /// The path of the WebSocket.
@@ -79,7 +79,7 @@ pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepte
         listener::limit_waiting(stream, None);
     }
     // A task of its own, since this one is as large as a handshake.
-    tokio::task::spawn_local(ConnTask::open(shard, opening(socket, agreed, guard, read_ahead)));
+    spawn_guarded(ConnTask::open(shard, opening(socket, agreed, guard, read_ahead)));
 }
 
 fn opening(socket: Socket, agreed: Agreed, peer: Option<AddressGuard>, early: Bytes) -> Opening {

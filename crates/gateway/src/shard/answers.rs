@@ -14,7 +14,7 @@ impl Step<'_> {
     /// Does what a running command came to.
     pub(super) fn done(&mut self, id: u64, done: Outcome) {
         match done {
-            Outcome::Answer(answer) => self.answer(id, answer),
+            Outcome::Answer(answer) => self.answer_now(id, answer),
             Outcome::Subscribed(subscription) => self.subscribed(id, subscription),
             Outcome::Resumed(resumption) => self.resumed(id, resumption),
         }

@@ -109,8 +109,8 @@ impl Step<'_> {
         counted(arrival, hub.connect(conn.client.identity().cloned(), connect, conn.id(shard, key)))
     }
 
-    /// Gives the answer to the command that has just begun, in its turn.
-    fn answer_now(&mut self, id: u64, answer: Answer) {
+    /// Gives the answer to a command that is not awaited: now, or when no earlier answer is awaited any more.
+    pub(super) fn answer_now(&mut self, id: u64, answer: Answer) {
         if let Some(conn) = self.conn()
             && let Some(answer) = conn.queue.answer(id, answer)
         {

@@ -19,6 +19,7 @@ mod early;
 #[cfg(test)]
 mod fixture;
 mod framing;
+mod guarded;
 mod inbox;
 mod leaving;
 mod move_requests;
@@ -41,6 +42,7 @@ mod tick;
 mod turns;
 
 pub(crate) use drain_plan::DrainPlan;
+pub(crate) use guarded::spawn_guarded;
 pub(crate) use inbox::Item;
 pub use inbox::{Inbox, Inboxes};
 pub(crate) use opening::Opening;

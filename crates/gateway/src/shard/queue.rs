@@ -1,8 +1,9 @@
 //! The order of a connection's commands: when each may begin, and when its answer may leave.
 //!
 //! The protocol promises (`docs/protocol.md`, "What comes in which order") that commands begin in the order in which they came, and that
-//! their answers come in that order. Only commands that [may overtake](starling_wire::protocol::Command::may_overtake) are answered as
-//! soon as their answers are ready. Hence the commands of a connection stand, from the oldest to the newest, as
+//! their answers come in that order. The answers to commands that [may overtake](starling_wire::protocol::Command::may_overtake) can come
+//! through the shard's inbox, and then leave as they come. Every other answer, also a refusal and that of a command that was running,
+//! leaves when no earlier answer is awaited. Hence the commands of a connection stand, from the oldest to the newest, as
 //!
 //! 1. those whose answers are *awaited*: the hub has them, and each answer comes through the shard's inbox;
 //! 2. at most one that keeps all later ones waiting: it is *running*, or its answer is ready but *held* until no answer is awaited;
@@ -71,7 +72,8 @@ impl<R> CommandQueue<R> {
         request
     }
 
-    /// Says that the command that has just begun is answered already. Returns the answer if it may leave now; otherwise holds it.
+    /// Records the answer to the command that has just begun, or that has [run](Self::finish). Returns it if it may leave now; otherwise holds
+    /// it.
     pub fn answer(&mut self, id: u64, answer: Answer) -> Option<Answer> {
         if self.awaited == 0 {
             return Some(answer);
@@ -95,7 +97,7 @@ impl<R> CommandQueue<R> {
         self.running.as_deref_mut()
     }
 
-    /// Takes out the running command, whose answer leaves now.
+    /// Takes out the command that was running. [`answer`](Self::answer) follows, unless the command began with nothing awaited.
     pub fn finish(&mut self) -> Option<R> {
         self.running.take().map(|running| *running)
     }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 
+use super::guarded::{AbortOnPanic, spawn_guarded};
 use super::inbox::{Inbox, Item, TURN_MAX};
 use super::leaving;
 use super::settings::{Env, Service, ShardSettings};
@@ -36,22 +37,8 @@ where
 {
     let _ends_the_node = AbortOnPanic;
     let shard = Rc::new(Shard::new(Env::new(index, service, settings), starling_hub::random::number()));
-    tokio::task::spawn_local(tick_forever(shard.clone()));
+    spawn_guarded(tick_forever(shard.clone()));
     take_turns(shard, inbox, serve).await;
-}
-
-/// Ends the node when a shard panics: a node with a dead shard would go on taking sockets for it and say that it is well. Its clients
-/// are better off elsewhere.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a shard has failed; the node ends, so that its clients resume elsewhere");
-            starling_telemetry::flush_before_abort();
-            std::process::abort();
-        }
-    }
 }
 
 /// Does each second what a second brings.
@@ -89,13 +76,9 @@ where
     for item in items.drain(..) {
         match item {
             Item::Hub(item) => table.take(item, &shard.env),
-            Item::Accepted(accepted) => {
-                tokio::task::spawn_local(serve(shard.clone(), *accepted));
-            }
+            Item::Accepted(accepted) => spawn_guarded(serve(shard.clone(), *accepted)),
             Item::Shed(count) => table.shed(count, &shard.env.settings.move_requests),
-            Item::Drain(plan) => {
-                tokio::task::spawn_local(leaving::drain(shard.clone(), plan));
-            }
+            Item::Drain(plan) => spawn_guarded(leaving::drain(shard.clone(), plan)),
         }
     }
     table.flush_channels(&shard.env);

@@ -31,6 +31,8 @@ use crate::{HubConfig, clock, job_tasks};
 
 /// Most changes of conversations and members that may be under way at once. Further ones wait.
 const CHANGES_AT_ONCE: usize = 64;
+/// Most actions on many jobs that may be under way at once. Each may take minutes, so that further ones are refused.
+const BULK_ACTIONS_AT_ONCE: usize = 4;
 
 /// The parts that the hub consists of.
 pub struct HubParts {
@@ -196,6 +198,7 @@ impl Hub {
             topics,
             topic_publisher,
             change_slots: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
+            bulk_slots: Arc::new(Semaphore::new(BULK_ACTIONS_AT_ONCE)),
             runtime,
             drain_wanted: Notify::new(),
             started_at_ms: clock::now_ms(),

@@ -103,6 +103,8 @@ pub struct Hub {
 
     /// Semaphore for the changes of conversations and members that are under way.
     change_slots: Arc<Semaphore>,
+    /// Semaphore for the actions on many jobs that are under way.
+    bulk_slots: Arc<Semaphore>,
     /// Runs the hub's own tasks, which must not run on a shard's thread.
     runtime: Handle,
     /// Notified when an operator wants this node to drain.

@@ -290,7 +290,7 @@ impl Hub {
         let (tenant, queues) = (identity.tenant.clone(), vec![queue]);
         let filter = JobFilter { tenant, queues, state: Some(state), kind, before: None, limit: 1 };
         // What was begun goes on if the caller goes: half of it would be no better than all of it.
-        self.to_the_end(async move {
+        self.bulk_to_the_end(async move {
             jobs.act_on_all(action, filter).await.map_err(|error| {
                 tracing::debug!(%error, "an action on many jobs broke off");
                 CommandError::unavailable("the database is not available; some jobs may have been changed. Ask again: it is done once for each job")

@@ -25,6 +25,7 @@ pub use operate::UserPresence;
 pub use schedules::ScheduleRequest;
 use starling_model::{Seq, TopicName};
 use starling_wire::protocol::{Command, Cursor, Refreshed, Timestamp};
+use tokio::sync::OwnedSemaphorePermit;
 pub use topics::{PreparedSubscribe, TopicAttachment};
 pub use webhooks::WebhookRequest;
 
@@ -32,6 +33,9 @@ use crate::CommandError;
 use crate::hub::Hub;
 use crate::reply::{Answer, Handling, Reply};
 use crate::sessions::Session;
+
+/// After how many milliseconds to ask again for an action on many jobs.
+const BULK_RETRY_MS: u64 = 5_000;
 
 impl Hub {
     /// Begins a command of an attached session. `id`: the command's id, which the reply needs if the result is [`Handling::Later`].
@@ -112,17 +116,40 @@ impl Hub {
 
     /// Runs a change to its end, even if its caller stops waiting: a client that closes its connection drops its request's future. What the
     /// database has committed must be published.
-    #[expect(clippy::disallowed_methods, reason = "its caller learns of a failure")]
     async fn to_the_end<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, CommandError>> + Send + 'static,
     ) -> Result<T, CommandError> {
-        let stopping = || CommandError::unavailable("the node is stopping");
         let slot = self.change_slots.clone().acquire_owned().await.map_err(|_| stopping())?;
+        self.keep_going(slot, change).await
+    }
+
+    /// Runs an action on many jobs to its end, as [`to_the_end`](Self::to_the_end) does. It may take minutes, so it has slots of its own,
+    /// and is refused while they are taken.
+    async fn bulk_to_the_end<T: Send + 'static>(
+        &self,
+        action: impl Future<Output = Result<T, CommandError>> + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let slot = self.bulk_slots.clone().try_acquire_owned().map_err(|_| {
+            CommandError::rate_limited("this node is busy with other actions on many jobs", BULK_RETRY_MS)
+        })?;
+        self.keep_going(slot, action).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "its caller learns of a failure")]
+    async fn keep_going<T: Send + 'static>(
+        &self,
+        slot: OwnedSemaphorePermit,
+        change: impl Future<Output = Result<T, CommandError>> + Send + 'static,
+    ) -> Result<T, CommandError> {
         let change = async move {
             let _slot = slot;
             change.await
         };
         self.runtime.spawn(change).await.unwrap_or_else(|_| Err(stopping()))
     }
+}
+
+fn stopping() -> CommandError {
+    CommandError::unavailable("the node is stopping")
 }
