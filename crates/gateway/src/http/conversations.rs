@@ -61,7 +61,7 @@ pub(super) struct Created {
     created: bool,
 }
 
-/// Conversation.
+/// Conversation with its members and its newest seq.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "conversation": "picnic", "title": "Picnic on Sunday", "owner": "alice",

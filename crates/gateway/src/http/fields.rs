@@ -23,7 +23,7 @@ impl BodyFields {
         Ok(self.0.remove(field).transpose()?)
     }
 
-    /// Text.
+    /// Removes the field and returns its text. `None`: it is absent or null.
     pub fn text(&mut self, field: &str) -> Result<Option<String>, ApiError> {
         let Some(value) = self.given(field)? else { return Ok(None) };
         let text = serde_json::from_str(value.as_str());

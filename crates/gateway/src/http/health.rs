@@ -55,7 +55,7 @@ pub(super) struct Health {
     draining: bool,
     /// The database.
     database: Dependency,
-    /// Redis.
+    /// Whether Redis responds, and how fast.
     redis: Redis,
     /// The node's bridges to RabbitMQ, if it has some.
     #[serde(skip_serializing_if = "Option::is_none")]

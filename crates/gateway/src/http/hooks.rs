@@ -57,7 +57,7 @@ pub(super) enum OnFailureName {
     Allow,
 }
 
-/// Hook.
+/// Hook that is asked before something happens.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "point": "send", "url": "https://app.example/hooks/send", "timeout_ms": 500, "on_failure": "refuse"

@@ -53,13 +53,13 @@ pub(super) struct NewJob {
     /// Priority; 9 is first. A waiting job counts as one step higher for each 10 seconds.
     #[schema(minimum = 0, maximum = 9, default = 5)]
     priority: Option<u16>,
-    /// How often it may be tried.
+    /// Maximum number of attempts.
     #[schema(minimum = 1, maximum = 1000, default = 3)]
     attempts: Option<u16>,
     /// Time before the second attempt, in seconds. It doubles with each further one, up to an hour, and varies by a fifth.
     #[schema(minimum = 0, maximum = 3600, default = 1)]
     backoff_seconds: Option<f64>,
-    /// Key that at most one job of the queue has that has not ended, 1 to 200 bytes.
+    /// Unique key, 1 to 200 bytes. While a job with this key has not ended, adding another with the same key returns that job.
     #[schema(min_length = 1, max_length = 200)]
     key: Option<String>,
     /// Whose work it is, such as a customer's account: the queue may limit the jobs with the same key. 1 to 200 bytes.

@@ -40,7 +40,7 @@ pub(super) struct JobAttempt {
     error: Option<String>,
 }
 
-/// Job.
+/// Job with its state and its attempts.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "job": "019353a0-7c00-7abc-8def-0123456789ab", "queue": "mail", "kind": "welcome", "payload": {"to": "ada@example.com"},
@@ -55,7 +55,7 @@ pub(super) struct Job {
     /// Id of the job.
     #[schema(format = "uuid")]
     job: String,
-    /// Queue.
+    /// Name of the job's queue.
     #[schema(value_type = Name)]
     queue: String,
     /// What is to be done.
@@ -65,10 +65,10 @@ pub(super) struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>, nullable = false)]
     payload: Option<Json>,
-    /// State.
+    /// State of the job: scheduled, ready, running, done, failed or cancelled.
     #[schema(value_type = JobStateName)]
     state: &'static str,
-    /// Priority.
+    /// Priority, 0 to 9; 9 is first.
     priority: i16,
     /// Time at which it was added.
     #[schema(value_type = String, format = DateTime)]
@@ -84,7 +84,7 @@ pub(super) struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>, nullable = false)]
     result: Option<Json>,
-    /// How often it may be tried.
+    /// Maximum number of attempts.
     attempts_max: u16,
     /// Time before the second attempt, in seconds.
     backoff_seconds: f64,

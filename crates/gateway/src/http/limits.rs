@@ -32,7 +32,7 @@ pub(super) struct NewLimits {
     per_key: Option<NewLimit>,
 }
 
-/// Limit.
+/// Limit to set.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `put` reads")]
 pub(super) struct NewLimit {
@@ -65,7 +65,7 @@ pub(super) struct LimitsShown {
     per_key: Option<LimitShown>,
 }
 
-/// Limit.
+/// Limit that is set.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LimitShown {
     /// Most jobs that run at the same time.

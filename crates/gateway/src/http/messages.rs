@@ -97,7 +97,7 @@ pub(super) struct MessagePage {
     more: bool,
 }
 
-/// Message.
+/// Message of a conversation.
 #[derive(ToSchema)]
 #[schema(example = json!({
     "conversation": "picnic", "seq": 4, "id": "019353a0-7c00-7abc-8def-0123456789ab", "sender": "alice",

@@ -75,7 +75,7 @@ pub(super) struct SessionList {
     next: Option<String>,
 }
 
-/// Session.
+/// Session of a user.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "session": "019353a0-7c00-7abc-8def-0123456789ab", "user": "bob", "node": "node-1", "attached": true,

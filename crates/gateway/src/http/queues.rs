@@ -93,10 +93,10 @@ pub(super) struct QueueList {
     "cancelled": 0, "done_per_second": 12.5, "oldest_ready_seconds": 0.84, "limits": null
 }))]
 pub(super) struct Queue {
-    /// Name.
+    /// Name of the queue.
     #[schema(value_type = Name)]
     queue: String,
-    /// Whether it is paused: it takes jobs and gives none.
+    /// Whether the queue is paused: jobs can be added, but workers get none.
     paused: bool,
     /// Jobs that wait for a time.
     scheduled: u64,
@@ -120,7 +120,7 @@ pub(super) struct Queue {
     limits: Option<LimitsShown>,
 }
 
-/// Takes jobs out of a queue: the worker has them until it reports what became of them, or until its lease is over.
+/// Takes jobs from a queue. The worker holds them until it reports their outcome or its lease expires.
 ///
 /// Waits while there are none. A job whose lease is over is given to another worker.
 #[utoipa::path(
@@ -184,7 +184,7 @@ pub(super) async fn list(
     Ok(JsonBody(QueueList { queues: page, next }))
 }
 
-/// Pauses a queue: it takes jobs and gives none. Workers go on with the jobs that they have.
+/// Pauses a queue: jobs can be added, but workers get none. Workers go on with the jobs that they have.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/pause", operation_id = "pauseQueue", tag = "jobs", security(("bearer" = [])),
     params(("queue" = Name, Path, description = "Name of the queue")),

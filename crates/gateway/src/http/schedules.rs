@@ -45,7 +45,7 @@ pub(super) struct NewSchedule {
     /// Priority; 9 is first.
     #[schema(minimum = 0, maximum = 9, default = 5)]
     priority: Option<u16>,
-    /// How often each job may be tried.
+    /// Maximum number of attempts of each job.
     #[schema(minimum = 1, maximum = 1000, default = 3)]
     attempts: Option<u16>,
     /// Time before the second attempt, in seconds.
@@ -67,14 +67,14 @@ pub(super) enum MissedName {
     All,
 }
 
-/// Schedule.
+/// Schedule that adds jobs, with its next and last moment.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "schedule": "digest", "cron": "30 6 * * MON-FRI", "time_zone": "Europe/Zurich", "missed": "once", "queue": "mail", "kind": "digest",
     "payload": {"list": "daily"}, "priority": 5, "attempts": 3, "backoff_seconds": 1.0, "next_at": "2026-11-23T05:30:00.000Z", "last_at": null
 }))]
 pub(super) struct ScheduleShown {
-    /// Name.
+    /// Name of the schedule.
     #[schema(value_type = Name)]
     schedule: String,
     /// Cron expression.
@@ -95,7 +95,7 @@ pub(super) struct ScheduleShown {
     payload: Json,
     /// Priority of the jobs.
     priority: i16,
-    /// How often each job may be tried.
+    /// Maximum number of attempts of each job.
     attempts: u16,
     /// Time before the second attempt, in seconds.
     backoff_seconds: f64,

@@ -49,7 +49,7 @@ pub(super) struct WebhookPatch {
     paused: Option<bool>,
 }
 
-/// Webhook.
+/// Webhook: an address that is told of events.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "webhook": "019353a0-7c00-7abc-8def-0123456789ab", "url": "https://app.example/events", "events": ["message.created"],
