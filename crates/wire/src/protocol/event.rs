@@ -8,19 +8,6 @@ use starling_model::{ConversationName, TopicName, UserName};
 use super::object_writer::{Field, ObjectWriter};
 use super::{Json, Timestamp};
 
-/// How an event reaches clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventClass {
-    /// By seq, from the log. None is lost.
-    Durable,
-    /// By offset, from a topic's history. A short gap is filled.
-    Topic,
-    /// To the joined sessions, at once or not at all.
-    Ephemeral,
-    /// To single connections.
-    Session,
-}
-
 /// A field of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldInfo {
@@ -56,7 +43,7 @@ macro_rules! object {
 
 /// Defines `Event`, `EventKind` and the encoder from the list of events.
 macro_rules! events {
-    ($( $(#[$doc:meta])* $Variant:ident($Object:ident) = $name:literal, $class:ident; )*) => {
+    ($( $(#[$doc:meta])* $Variant:ident($Object:ident) = $name:literal; )*) => {
         /// The kind of an event, which is its `ev`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum EventKind { $( $(#[$doc])* $Variant, )* }
@@ -68,11 +55,6 @@ macro_rules! events {
             /// Returns the event's `ev`.
             pub fn name(self) -> &'static str {
                 match self { $( EventKind::$Variant => $name, )* }
-            }
-
-            /// Returns how the event reaches clients.
-            pub fn class(self) -> EventClass {
-                match self { $( EventKind::$Variant => EventClass::$class, )* }
             }
 
             /// Returns the event's fields, without `ev`.
@@ -115,23 +97,23 @@ macro_rules! events {
 
 events! {
     /// A message was committed.
-    Message(Message) = "message", Durable;
+    Message(Message) = "message";
     /// A read mark rose.
-    Read(ReadMark) = "read", Ephemeral;
+    Read(ReadMark) = "read";
     /// A user began or stopped typing.
-    Typing(Typing) = "typing", Ephemeral;
+    Typing(Typing) = "typing";
     /// A user came online or went offline.
-    Presence(Presence) = "presence", Ephemeral;
+    Presence(Presence) = "presence";
     /// A user became a member or is no longer one.
-    Member(Membership) = "member", Ephemeral;
+    Member(Membership) = "member";
     /// A conversation's title or metadata changed. The event has both as they are now.
-    Updated(Updated) = "updated", Ephemeral;
+    Updated(Updated) = "updated";
     /// A conversation was deleted.
-    Deleted(Deleted) = "deleted", Session;
+    Deleted(Deleted) = "deleted";
     /// A publication came on a topic.
-    Publication(Publication) = "publication", Topic;
+    Publication(Publication) = "publication";
     /// The node drains.
-    Draining(Draining) = "draining", Session;
+    Draining(Draining) = "draining";
 }
 
 object! {
