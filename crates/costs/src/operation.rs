@@ -15,7 +15,7 @@ use super::callgrind::{CountedNode, Precision, Units};
 const RECEIVERS: usize = 50;
 /// How long a client waits for the node, which callgrind slows down.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Handshakes.
+/// Handshakes of two runs, whose difference is counted.
 const HANDSHAKES: Units = Units { few: 20, many: 120 };
 /// Commands of one client.
 const COMMANDS: Units = Units { few: 50, many: 350 };

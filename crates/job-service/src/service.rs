@@ -48,7 +48,7 @@ pub struct JobService {
 pub struct JobServiceParts {
     /// Where jobs are kept.
     pub store: Arc<dyn JobStore>,
-    /// Settings.
+    /// The settings of jobs.
     pub settings: JobSettings,
     /// The node's own worker. `None`: the node does no jobs itself.
     pub worker: Option<WorkerSetup>,

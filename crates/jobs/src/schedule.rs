@@ -17,7 +17,7 @@ const UNREADABLE_MS: i64 = 3_600_000;
 /// What is done about firings that no node could make in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missed {
-    /// Nothing.
+    /// No job is added.
     Skip,
     /// One job is added for all of them.
     Once,

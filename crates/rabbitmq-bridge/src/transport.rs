@@ -62,7 +62,7 @@ trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
 impl Socket {
-    /// Connects.
+    /// Connects to RabbitMQ, with TLS if the address asks for it.
     pub async fn connect(address: &Address, cutter: Arc<Cutter>) -> io::Result<Socket> {
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true)?;

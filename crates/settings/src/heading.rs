@@ -13,9 +13,9 @@ pub enum Heading {
     Delivery,
     /// Webhooks and hooks that ask first.
     Webhooks,
-    /// RabbitMQ.
+    /// Bridges to RabbitMQ.
     Rabbitmq,
-    /// Limits.
+    /// Limits of connections, addresses and users.
     Limits,
     /// Logs and traces.
     Telemetry,

@@ -41,7 +41,7 @@ settings! {
         part gateway: GatewayConfig = {}
         /// The node.
         part node: NodeSettings = {}
-        /// Redis.
+        /// Where Redis is.
         part redis: RedisSettings = {}
         /// The database.
         part database: DatabaseSettings = {}
@@ -49,11 +49,11 @@ settings! {
         part tokens: TokenSettings = {}
         /// The meaning of commands.
         part hub: HubConfig = {}
-        /// Jobs.
+        /// Queues of jobs.
         part jobs: JobSettings = {}
         /// Webhooks and hooks.
         part webhooks: WebhookSettings = {}
-        /// RabbitMQ.
+        /// Bridges to RabbitMQ.
         part rabbitmq: RabbitmqSettings = {}
         /// The history of topics.
         part topics: TopicHistory = {}

@@ -36,11 +36,11 @@ pub enum Kind {
 pub enum Unit {
     /// A number of things, named in the help text.
     Count,
-    /// Seconds.
+    /// Seconds. A histogram of them ends at 10 s.
     Seconds,
-    /// Seconds of work that may take an hour.
+    /// Seconds of work that may take an hour, up to which a histogram of them goes.
     LongSeconds,
-    /// Bytes.
+    /// A number of bytes.
     Bytes,
     /// 1 for yes, 0 for no.
     Flag,
@@ -51,7 +51,7 @@ pub enum Unit {
 pub struct Metric {
     /// Name, as Prometheus sees it.
     pub name: &'static str,
-    /// Kind.
+    /// How the value changes.
     pub kind: Kind,
     /// Unit of the value.
     pub unit: Unit,
@@ -553,7 +553,7 @@ pub const NODE: Section = Section {
     ],
 };
 
-/// Jobs.
+/// Queues of jobs and the workers that do them.
 pub const JOBS: Section = Section {
     title: "Jobs",
     metrics: &[

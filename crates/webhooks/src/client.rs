@@ -55,7 +55,7 @@ pub(crate) struct Post<'a> {
     pub id: &'a str,
     /// It is signed with all of them.
     pub secrets: &'a [Secret],
-    /// JSON.
+    /// The body, a JSON text.
     pub body: Bytes,
     /// The time until the whole answer is there.
     pub limit: Duration,

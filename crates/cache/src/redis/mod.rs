@@ -124,7 +124,7 @@ pub(crate) struct Fill<'a> {
     pub(crate) token: &'a str,
     /// The version and the value; `None` if the source has nothing.
     pub(crate) found: Option<(u64, &'a [u8])>,
-    /// Lifetime.
+    /// How long Redis keeps the entry.
     pub(crate) ttl: Duration,
     /// What loading took.
     pub(crate) cost: Duration,

@@ -32,7 +32,7 @@ pub(super) struct NewLimits {
     per_key: Option<NewLimit>,
 }
 
-/// Limit to set.
+/// Limit that is to be set.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `put` reads")]
 pub(super) struct NewLimit {

@@ -13,10 +13,10 @@ use super::pace::PaceLimits;
 use crate::admission::Admission;
 use crate::config::GatewayConfig;
 
-/// What answers the messages of a connection.
+/// What handles the messages of a connection.
 #[derive(Clone)]
 pub(crate) enum Service {
-    /// Starling.
+    /// Handles them as commands of Starling's protocol.
     Hub(Arc<Hub>),
     /// Sends every message back, to hold the codec against conformance suites.
     Echo,

@@ -36,7 +36,7 @@ const BULK_ACTIONS_AT_ONCE: usize = 4;
 
 /// The parts that the hub consists of.
 pub struct HubParts {
-    /// Settings.
+    /// The node's settings.
     pub config: HubConfig,
     /// The durable log.
     pub conversations: Arc<dyn ConversationStore>,

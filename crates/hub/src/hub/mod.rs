@@ -80,7 +80,7 @@ pub struct Hub {
     /// Turns and allowances of reads that clients ask for.
     reads: Arc<Reads>,
 
-    /// Presence.
+    /// Who is online in which conversation.
     presence: Arc<Presence>,
     last_seen: Arc<LastSeenTimes>,
     typing: Typing,
@@ -151,16 +151,16 @@ impl Hub {
         self.drain_wanted.notified().await;
     }
 
-    /// This node's name.
+    /// Returns this node's name.
     #[expect(
         clippy::misnamed_getters,
-        reason = "what is a node's name outside is not what it is called among nodes"
+        reason = "operators see the node's name; other nodes use the name of its lease"
     )]
     pub fn node(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Settings.
+    /// Returns the node's settings.
     pub fn config(&self) -> &HubConfig {
         &self.config
     }

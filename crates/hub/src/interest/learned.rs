@@ -16,7 +16,7 @@ pub(crate) struct Learned {
 /// Conversations that a node is interested in and was not known to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NewRooms {
-    /// These.
+    /// These conversations.
     Rooms(Vec<InterestKey>),
     /// Any conversation.
     All,

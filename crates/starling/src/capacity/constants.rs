@@ -36,7 +36,7 @@ impl Source {
 
 /// When the measurements were made.
 pub const DATE: &str = "2026-12-01";
-/// Where.
+/// The machine on which they were made.
 pub const MACHINE: &str =
     "2 virtual cores of an AMD EPYC, 24 GiB, Linux 6.18; everything on one machine, over the loopback";
 

@@ -19,7 +19,7 @@ pub struct Demand {
     pub users: f64,
     /// The share of them that is online at the peak.
     pub online: f64,
-    /// Conversations.
+    /// Number of conversations.
     pub conversations: f64,
     /// Members of one.
     pub members: f64,
@@ -73,7 +73,7 @@ pub struct Plan {
 /// Something that can be used up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Engine {
-    /// What.
+    /// The name of what can be used up, such as "one PostgreSQL (disk)".
     pub name: &'static str,
     /// What is used of it; 1 is all.
     pub used: f64,
