@@ -35,7 +35,7 @@ struct Entry {
     open: u32,
     /// Its clock begins at [`Addresses::began`].
     handshakes: Allowance,
-    /// The line of connections that were one too many. Its clock is the same.
+    /// Retry times given to refused connections, by the same clock.
     waiting: Line,
 }
 
@@ -138,7 +138,8 @@ impl Drop for AddressGuard {
     }
 }
 
-/// The address that is counted for an address: one holder of IPv6 has a whole /64.
+/// Returns the key that limits count an address by: the IPv4 address, or the /64 prefix of an IPv6 address, since one customer usually
+/// has a whole /64.
 pub(crate) fn subject(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),

@@ -17,7 +17,7 @@ use crate::shard::{DrainPlan, Inboxes, Item};
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How often a drain logs its progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
-/// Least time for leaving the other nodes, where the clients took all the time of the drain.
+/// Minimum time for leaving the cluster, kept even if clients used up the drain's time.
 const LEAVE_MIN: Duration = Duration::from_secs(3);
 
 /// What a drain works on.
@@ -27,7 +27,7 @@ pub(crate) struct Drain {
     pub requests: Arc<Requests>,
     pub hub: Arc<Hub>,
     pub inboxes: Arc<Inboxes>,
-    /// How often a signal has to come until the node stops at once, for the log: "again" or "twice".
+    /// How the signal must be sent to stop the node at once, in the words of the log: "again" or "twice".
     pub signals: &'static str,
 }
 

@@ -147,7 +147,7 @@ impl Gateway {
     }
 }
 
-/// What every handshake has to pass.
+/// Makes the checks that every handshake must pass.
 pub(crate) fn gate(config: &GatewayConfig) -> Gate {
     let limits = AdmissionLimits {
         handshakes_per_second: config.handshakes_per_second,

@@ -26,8 +26,8 @@ const REFUSALS_AT_ONCE: usize = 256;
 /// left, and a ping waits behind no more than these: at 12 kB/s some 3 s.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES_MAX: u32 = 32 * 1024;
-/// How long an answer over HTTP may wait for a client that takes nothing of it: what it holds is as much as a page of history. Over
-/// WebSocket the outbox has a limit, and there is the heartbeat.
+/// How long an HTTP response may stay unread; it may hold a page of history in memory. WebSockets are bounded by outbox and
+/// heartbeat.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Whether connections have the options of the listening socket, so that none of them costs four system calls.
 const INHERITS: bool = cfg!(target_os = "linux");
@@ -88,14 +88,14 @@ pub(crate) async fn accept(
     }
 }
 
-/// Answers connections that their addresses may not have.
+/// Sends an HTTP error to connections over their address's limit.
 struct Refusals {
     access: Arc<Access>,
     permits: Arc<Semaphore>,
 }
 
 impl Refusals {
-    /// Answers a connection that its address may not have, or just closes it where many are being answered.
+    /// Sends an HTTP error to a connection over its address's limit, or closes it while [`REFUSALS_AT_ONCE`] others are being answered.
     fn begin(&self, stream: TcpStream, refusal: Refusal) {
         refusal.count();
         // Under TLS the answer could not be read, and a TLS handshake is what the limit is to save.
@@ -125,7 +125,7 @@ fn prepare<'a>(socket: impl Into<SockRef<'a>>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Has the kernel end the connection when what was written waits for the peer for so long: it knows best, and no timer runs here.
+/// Sets the time after which the kernel ends a connection whose peer acknowledges nothing (`TCP_USER_TIMEOUT`). So no timer runs here.
 pub(crate) fn limit_waiting<'a>(socket: impl Into<SockRef<'a>>, limit: Option<Duration>) {
     // Only Linux and a few others know it. Elsewhere the limits per address have to do.
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -136,7 +136,7 @@ pub(crate) fn limit_waiting<'a>(socket: impl Into<SockRef<'a>>, limit: Option<Du
     let _ = (socket.into(), limit);
 }
 
-/// Answers a connection that its address may not have, without the HTTP server.
+/// Sends an HTTP error to a connection over its address's limit, without the HTTP server.
 async fn refuse(mut stream: TcpStream, refusal: Refusal, pages: &Pages) {
     let ms = refusal.retry_after_ms();
     let body = format!(

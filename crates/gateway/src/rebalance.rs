@@ -15,7 +15,7 @@ use crate::GatewayConfig;
 use crate::metrics::{Comparison, METRICS};
 use crate::shard::{Inboxes, Item};
 
-/// Asking has helped if the surplus has shrunk by one for at least one in so many clients that were asked.
+/// Asking counts as effective if the surplus shrank by at least one session per `HELPED_ONE_IN` clients asked.
 const HELPED_ONE_IN: u64 = 4;
 /// Comparisons that a node waits after another node came or went. Its clients are moving, and dropped sessions still count on their old node
 /// for ten seconds.

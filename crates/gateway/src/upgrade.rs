@@ -56,13 +56,13 @@ pub(crate) struct Refused {
     error: CommandError,
 }
 
-/// What every handshake has to pass.
+/// The checks that every handshake must pass: address, origin, load, drain.
 pub(crate) struct Gate {
-    /// Who may come in.
+    /// Addresses and origins that may connect.
     pub access: Arc<Access>,
-    /// How many may come in at once.
+    /// The limit on handshakes per second, and the wait for it.
     pub admission: Arc<Admission>,
-    /// Whether the node takes anybody.
+    /// Whether the node drains, and so accepts no new clients.
     pub lifecycle: Arc<Lifecycle>,
 }
 
@@ -189,7 +189,7 @@ impl Refused {
         Refused { reason, status: None, error }
     }
 
-    /// A request that asks for no WebSocket, or not as it should.
+    /// Refuses a request that does not ask for a WebSocket, or not correctly.
     fn bad_request(message: impl Into<String>) -> Refused {
         Refused::new(HandshakeRefusal::Upgrade, CommandError::bad_request(message))
     }
@@ -200,7 +200,7 @@ impl Refused {
 }
 
 impl IntoResponse for Refused {
-    /// Counts the refusal, and answers it.
+    /// Counts the refusal and makes its HTTP response.
     fn into_response(self) -> Response<Body> {
         METRICS.refused(self.reason);
         let error = match self.status {

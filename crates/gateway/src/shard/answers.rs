@@ -11,7 +11,7 @@ use super::running::{Outcome, Resumption, Running, Subscription};
 use super::step::Step;
 
 impl Step<'_> {
-    /// Does what a running command came to.
+    /// Applies the result of a command that ran.
     pub(super) fn done(&mut self, id: u64, done: Outcome) {
         match done {
             Outcome::Answer(answer) => self.answer_now(id, answer),
@@ -20,7 +20,7 @@ impl Step<'_> {
         }
     }
 
-    /// Does what an answer asks for, and sends it.
+    /// Applies an answer to the connection and sends its reply.
     pub(super) fn answer(&mut self, id: u64, answer: Answer) {
         match answer {
             Answer::Reply(reply) => self.reply(id, &reply),
@@ -45,7 +45,7 @@ impl Step<'_> {
         }
     }
 
-    /// Answers a `connect` that is out of the question, and closes.
+    /// Sends the error of a refused `connect`, then closes the connection.
     fn refuse(&mut self, id: u64, error: CommandError) {
         let (reason, text) = match error.code {
             ErrorCode::RateLimited => (CloseReason::Overloaded, "over the limit on connections"),
@@ -154,13 +154,13 @@ impl Step<'_> {
         self.table.release(self.key, topic.channel(), &at.epoch, at.offset);
     }
 
-    /// Takes a subscription back whose topic's history could not be read.
+    /// Ends a subscription because its topic's history could not be read.
     fn undo(&mut self, topic: &PreparedSubscribe) {
         topic.undo();
         self.table.unsubscribe(self.key, topic.channel());
     }
 
-    /// Has the connection closed when its token ends.
+    /// Sets the deadline at which the connection is closed because its token expires.
     fn watch_token(&mut self) {
         let Some(conn) = self.conn() else { return };
         if let Some(session) = conn.client.session() {

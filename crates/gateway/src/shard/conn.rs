@@ -39,7 +39,7 @@ pub(crate) struct Conn {
     pub(super) speed: Speed,
     /// The connection's task, to be woken.
     waker: Option<Waker>,
-    /// Whether the connection is in the list of those to be written to.
+    /// Whether the connection is in the list of marked ones, which are written to after the turn.
     dirty: bool,
 }
 
@@ -50,17 +50,17 @@ pub(crate) enum Phase {
     Open,
     /// A close frame was sent, and the client's is awaited.
     Closing,
-    /// Both have sent a close frame, or the client can't be understood any more: only what waits is still written.
+    /// Both have sent a close frame, or the client's input can't be decoded any more: only what waits is still written.
     Closed,
-    /// All is written and said. What still comes is thrown away until the client ends, too: a socket that is closed over bytes that
-    /// were not read resets the connection, and the client may never see the close frame.
+    /// Everything is written, and the sending side is shut down. Input is discarded until the client ends its side, too: closing a
+    /// socket over bytes that were not read resets the connection, and the client may never see the close frame.
     Ending,
     /// The socket is broken.
     Broken,
 }
 
 impl Conn {
-    /// A connection whose handshake is done.
+    /// Creates a connection whose handshake is done.
     pub(super) fn new(
         generation: u32,
         client: Client,
@@ -86,17 +86,17 @@ impl Conn {
         }
     }
 
-    /// Its name on this node.
+    /// Returns its key on this node.
     pub(super) fn id(&self, shard: u16, key: u32) -> SocketId {
         SocketId { shard, key, generation: self.generation }
     }
 
-    /// Its phase.
+    /// Returns the connection's phase.
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether frames go both ways.
+    /// Returns whether frames go both ways.
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -108,14 +108,14 @@ impl Conn {
         }
     }
 
-    /// Has the task of a waker woken from now on.
+    /// Sets the waker of the connection's task.
     pub(super) fn set_waker(&mut self, waker: &Waker) {
         if self.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
             self.waker = Some(waker.clone());
         }
     }
 
-    /// Puts the connection, whose key is given, into the list of those to be written to, once.
+    /// Marks the connection: adds its key to the list of those that are written to after the turn, unless it is there already.
     pub(super) fn mark(&mut self, key: u32, dirty: &mut Vec<u32>) {
         if !std::mem::replace(&mut self.dirty, true) {
             dirty.push(key);
@@ -149,7 +149,8 @@ impl Conn {
         self.push(self.framing.reply(id, reply), Kind::Reply);
     }
 
-    /// Closes the connection from this node's side, at a tick. What waits is written first, and the client has a moment to answer.
+    /// Closes the connection from this node's side. What waits is written first, and the client has a moment to answer. `tick`, here and
+    /// below: the shard's current tick.
     pub(super) fn close(&mut self, reason: CloseReason, text: &str, tick: u32) {
         if self.is_open() {
             METRICS.closed(reason.code());
@@ -159,8 +160,8 @@ impl Conn {
         }
     }
 
-    /// Ends a connection whose client can't be understood any more, at a tick. Its own close frame is not waited for, since what
-    /// follows can't be understood, either.
+    /// Ends a connection whose input can't be decoded any more. The client's close frame is not awaited, since what follows can't be
+    /// decoded, either.
     pub(super) fn fail(&mut self, reason: CloseReason, text: &str, tick: u32) {
         if self.is_open() {
             METRICS.closed(reason.code());
@@ -169,7 +170,7 @@ impl Conn {
         self.leave_open(Phase::Closed, tick);
     }
 
-    /// Takes the client's close frame, which may give a code. Returns `false` if that changes nothing any more.
+    /// Handles the client's close frame, which may give a code. Returns `false` if it came too late to change anything.
     pub(super) fn take_close_frame(&mut self, code: Option<u16>) -> bool {
         match self.phase {
             Phase::Open => {
@@ -184,13 +185,13 @@ impl Conn {
         true
     }
 
-    /// Says, at a tick, that all is written and the socket takes no more.
+    /// Enters [`Phase::Ending`]: everything is written and the sending side is shut down.
     pub(super) fn wait_for_end(&mut self, tick: u32) {
         self.phase = Phase::Ending;
         self.deadlines.end_soon(tick);
     }
 
-    /// Says that the socket is broken.
+    /// Enters [`Phase::Broken`].
     pub(super) fn break_off(&mut self) {
         // Where a close frame was sent or taken before, the connection has been counted by its code.
         if self.is_open() {
@@ -205,8 +206,8 @@ impl Conn {
         self.queue.abandon();
     }
 
-    /// Writes what the socket takes, at a tick. Returns how many bytes, and whether that was all. Where it was not, the task of `cx` is
-    /// woken when the socket takes more, or the connection is broken.
+    /// Writes as much as the socket accepts. Returns the number of bytes, and whether that was all. If it was not, the task of `cx` is
+    /// woken when the socket accepts more, or the connection is broken.
     pub(super) fn flush(&mut self, tick: u32, cx: &mut Context<'_>) -> (u64, bool) {
         match self.outbox.flush(&mut self.socket, cx) {
             Ok(Flushed { bytes, all, moved }) => {
@@ -224,8 +225,8 @@ impl Conn {
         }
     }
 
-    /// Writes to a connection out of the list, at a tick, what its socket takes. Where more is to be done the connection's task goes on.
-    /// Returns how many bytes were written.
+    /// Writes as much as the socket accepts, for a connection that was marked. Wakes the connection's task if work is left. Returns the
+    /// number of bytes written.
     pub(super) fn flush_marked(&mut self, tick: u32) -> u64 {
         self.dirty = false;
         let mut sent = 0;
@@ -243,14 +244,15 @@ impl Conn {
         sent
     }
 
-    /// Keeps the outbox within its limits, at a tick.
+    /// Keeps the outbox within its limits. Closes the connection if that is not possible.
     pub(super) fn bound(&mut self, settings: &ShardSettings, tick: u32) {
         if self.make_room(settings.outbox_bytes_soft()) || self.outbox.bytes() <= settings.outbox_bytes_hard()
         {
             return;
         }
         METRICS.overloaded.increment(1);
-        // What waits is given up, so that the reason at least arrives if the client reads again. The heartbeat ends the rest.
+        // What waits is dropped, so that at least the close frame arrives if the client reads again. Otherwise the heartbeat ends the
+        // connection.
         self.outbox.drop_chunks(|_| true);
         self.close(CloseReason::Overloaded, "too far behind to be served", tick);
     }

@@ -8,8 +8,7 @@ use rand::rngs::SmallRng;
 
 use super::settings::ShardSettings;
 
-/// How long a connection lives on after this node's last word, seconds: so long it waits for the client's close frame, or for its
-/// end of the socket.
+/// Seconds for which a connection stays open after the node's close frame, to wait for the client's close frame or end of stream.
 pub(super) const CLOSE_SECONDS: u32 = 3;
 
 /// A tick that never comes.
@@ -18,7 +17,7 @@ const NEVER: u32 = u32::MAX;
 /// The times at which something becomes due for a connection: ticks of the shard, unless another unit is named.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
-    /// The client was heard for the last time.
+    /// The last bytes came from the client.
     heard: u32,
     /// A ping is sent.
     ping: u32,
@@ -33,7 +32,7 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// The deadlines of a connection that opens at a tick.
+    /// Creates the deadlines of a connection that opens at this tick.
     pub fn new(tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> Deadlines {
         Deadlines {
             heard: tick,
@@ -46,12 +45,12 @@ impl Deadlines {
         }
     }
 
-    /// Says that something came from the client at a tick.
+    /// Records that bytes came from the client at this tick.
     pub fn hear(&mut self, tick: u32) {
         self.heard = tick;
     }
 
-    /// Ends the connection soon after a tick. An earlier end stays.
+    /// Sets the end of the connection, a few seconds after this tick. An earlier end stays.
     pub fn end_soon(&mut self, tick: u32) {
         self.close = self.close.min(tick.saturating_add(CLOSE_SECONDS));
     }
@@ -67,7 +66,7 @@ impl Deadlines {
         first <= tick || self.token_ms <= now_ms || self.is_silent(tick, settings)
     }
 
-    /// Whether the connection is over: its time after the close has passed, or its client has been silent for two heartbeats.
+    /// Returns whether the connection is over: its time after the close has passed, or its client has been silent for two heartbeats.
     pub fn is_over(&self, tick: u32, settings: &ShardSettings) -> bool {
         self.close <= tick || self.is_silent(tick, settings)
     }
@@ -78,7 +77,7 @@ impl Deadlines {
         self.heard.saturating_add(settings.heartbeat_s().saturating_mul(2)).saturating_add(1) <= tick
     }
 
-    /// Whether the time for `connect` is over. That is said once, unless `again`: then it is looked at again at the next tick.
+    /// Returns whether the time for `connect` is over. Returns `true` only once, unless `again`: then also at the next tick.
     pub fn take_connect(&mut self, tick: u32, again: bool) -> bool {
         let due = self.connect <= tick;
         if due {
@@ -87,7 +86,7 @@ impl Deadlines {
         due
     }
 
-    /// Whether the client's token has ended. That is said once.
+    /// Returns whether the client's token has expired. Returns `true` only once.
     pub fn take_token_end(&mut self, now_ms: i64) -> bool {
         let due = self.token_ms <= now_ms;
         if due {
@@ -96,7 +95,7 @@ impl Deadlines {
         due
     }
 
-    /// Whether the connection is as old as it may get. It is again when it is as old once more.
+    /// Returns whether the connection has reached its greatest age. Returns `true` again after each further such time.
     pub fn take_age(&mut self, tick: u32, settings: &ShardSettings, random: &mut SmallRng) -> bool {
         let due = self.age <= tick;
         if due {
@@ -105,7 +104,7 @@ impl Deadlines {
         due
     }
 
-    /// Whether a ping is due. The next one is a heartbeat later.
+    /// Returns whether a ping is due. The next one is a heartbeat later.
     pub fn take_ping(&mut self, tick: u32, settings: &ShardSettings) -> bool {
         let due = self.ping <= tick;
         if due {

@@ -82,12 +82,12 @@ impl<R> CommandQueue<R> {
         None
     }
 
-    /// Says that the answer to the command that has just begun comes through the inbox.
+    /// Records that the answer to the command that has just begun comes through the inbox.
     pub fn wait_for_answer(&mut self) {
         self.awaited += 1;
     }
 
-    /// Says that the command that has just begun keeps all later ones waiting until [`finish`](Self::finish).
+    /// Records that the command that has just begun is running: it keeps all later ones waiting until [`finish`](Self::finish).
     pub fn run(&mut self, command: R) {
         self.running = Some(Box::new(command));
     }
@@ -102,7 +102,8 @@ impl<R> CommandQueue<R> {
         self.running.take().map(|running| *running)
     }
 
-    /// Says that an awaited answer has come. Returns whether another answer may leave now, or another command begin.
+    /// Records that an awaited answer has come. Returns whether the connection's task has work now: another answer may leave, or another
+    /// command begin.
     pub fn answer_came(&mut self) -> bool {
         self.awaited = self.awaited.saturating_sub(1);
         match self.held {
@@ -119,7 +120,7 @@ impl<R> CommandQueue<R> {
         self.held.take().map(|held| *held)
     }
 
-    /// Drops all that has not begun, and the held answer: nothing more is said on this connection.
+    /// Drops the backlog and the held answer: nothing more is sent on this connection.
     pub fn abandon(&mut self) {
         (self.backlog, self.held) = (VecDeque::new(), None);
     }

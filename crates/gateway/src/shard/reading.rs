@@ -29,11 +29,12 @@ const DISCARD_BYTES_MAX: usize = 64 * 1024;
 /// The incoming side of a connection, which only the connection's task uses.
 pub(super) struct Reader {
     decoder: Decoder,
-    /// Bytes that came but are not decoded yet (never empty; boxed, since there are hardly ever any): with the handshake, or in a read that was more than the command queue takes.
+    /// Input that is not decoded yet: sent together with the handshake, or left over when the command queue filled up. Never empty.
+    /// Boxed, since few connections have any.
     undecoded: Option<Box<BytesMut>>,
-    /// Until then nothing is read, to keep the connection's rate of bytes.
+    /// Nothing is read before this timer ends, so that the connection keeps its limit on bytes per second.
     paused: Option<Pin<Box<Sleep>>>,
-    /// The client's close frame. It is acted on when what came before it has begun.
+    /// The client's close frame. It is handled once every command that came before it has begun.
     close_frame: Option<CloseFrame>,
     /// Bytes that were read and thrown away after this node's close frame was queued.
     discarded: usize,
@@ -46,18 +47,18 @@ struct CloseFrame(Option<u16>);
 /// Why a connection is closed: the reason, and a text for the developer of the client.
 type Close = (CloseReason, String);
 
-/// What came of decoding some bytes.
+/// The result of decoding a piece of input.
 struct Decoded {
-    /// Number of bytes that are done with.
+    /// Bytes consumed.
     taken: usize,
-    /// Number of bytes that came out of those which were compressed.
+    /// Bytes after decompression.
     inflated: usize,
-    /// Why to close, if so.
+    /// The reason to close, if there is one.
     close: Option<Close>,
 }
 
 impl Reader {
-    /// A reader for a connection that agreed on `deflate`. `early` is what came with the handshake.
+    /// Creates the reader of a connection that agreed on `deflate`. `early` is what came with the handshake.
     pub fn new(settings: &ShardSettings, deflate: Option<Params>, early: Bytes) -> Reader {
         let limits = DecoderConfig {
             frame_bytes_max: settings.message_bytes_max(),
@@ -87,8 +88,8 @@ impl Reader {
         read
     }
 
-    /// Acts on the client's close frame once nothing that came before it waits to begin: whether a message is sent must not depend on how
-    /// the network cuts what a client writes. Returns whether it did.
+    /// Handles the client's close frame once every command that came before it has begun: whether a message is sent must not depend on
+    /// how the network cuts what a client writes. Returns whether it did.
     pub fn take_close_frame(&mut self, step: &mut Step<'_>) -> bool {
         let Some(CloseFrame(code)) = self.close_frame else { return false };
         let Some(conn) = step.conn() else { return false };
@@ -156,13 +157,13 @@ impl Reader {
         }
     }
 
-    /// Takes the frames of what came, of which `new` bytes have just been read, and charges the connection for them. Returns how many
-    /// bytes are done with; the rest is for later.
+    /// Decodes frames from `input` and charges the connection for the `new` bytes that were just read. Returns the number of bytes
+    /// consumed.
     fn take_input(&mut self, step: &mut Step<'_>, input: &mut [u8], new: usize) -> usize {
         let (env, tick) = (step.env, step.table.tick);
         let Some(conn) = step.conn() else { return input.len() };
         let Decoded { taken, inflated, close } = self.decode(conn, env, tick, input);
-        // What is compressed costs what it is unpacked.
+        // Compressed input is charged by its decompressed size.
         let charged = new + inflated.saturating_sub(taken);
         if charged > 0 {
             let wait_us = conn.pace.bytes(env.now_us(), charged, env.settings.pace);
@@ -177,7 +178,7 @@ impl Reader {
         taken
     }
 
-    /// Takes frames until the command queue is full or nothing is left.
+    /// Decodes frames until the command queue is full or no complete frame is left.
     fn decode(&mut self, conn: &mut Conn, env: &Env, tick: u32, bytes: &mut [u8]) -> Decoded {
         let length = bytes.len();
         let mut feed = self.decoder.feed(bytes);
@@ -263,7 +264,7 @@ mod tests {
 
     const MESSAGE_BYTES: usize = 64 * 1024;
 
-    /// Masked by zeros, so that the payload stands as it is.
+    /// Masked by zeros, which leave the payload as it is.
     fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let length = u16::try_from(payload.len()).expect("a short payload").to_be_bytes();
         [&[first, 0xfe][..], &length, &[0; 4], payload].concat()

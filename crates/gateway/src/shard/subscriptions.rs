@@ -121,12 +121,12 @@ impl Subscriptions {
         self.all.get_mut(place)
     }
 
-    /// Whether any subscription is served from the log.
+    /// Returns whether any subscription is served from the log.
     pub fn any_behind(&self) -> bool {
         self.behind > 0
     }
 
-    /// Has a live subscription served from the log from its cursor on, up to `until` at least.
+    /// Serves a live subscription from the log from now on, beginning after its cursor, up to `until` at least.
     pub fn fall_behind(&mut self, place: usize, until: u64) -> bool {
         let Some(sub) = self.all.get_mut(place).filter(|sub| matches!(sub.source, Source::Live)) else {
             return false;
@@ -169,9 +169,9 @@ impl Subscriptions {
         news
     }
 
-    /// The next page of the log that is needed: one for each subscription in turn, or a channel that is busier than the socket is fast
-    /// would keep all others waiting. Subscriptions that have caught up go live. `delivered` is the last number of a channel that came
-    /// through the inbox.
+    /// Returns the next page of the log that is needed. Subscriptions take turns, page by page: otherwise a channel with more messages than
+    /// the socket can carry would keep all others waiting. Subscriptions that have caught up go live. `delivered` returns the last number
+    /// of a channel that came through the inbox.
     pub fn next_page(&mut self, delivered: impl Fn(ChannelId) -> u64) -> Option<NeededPage> {
         let (mut first, mut next) = (None, None);
         for (place, sub) in &mut self.all {
@@ -198,7 +198,7 @@ impl Subscriptions {
 }
 
 impl Subscription {
-    /// Moves over a turn's events. Returns which of them are to be sent now.
+    /// Advances the cursor over the events of a turn. Returns the events to send now.
     pub fn take_turn(&mut self, turn: &Turn, tick: u32) -> Share {
         match &mut self.source {
             Source::Live => {}
@@ -223,9 +223,8 @@ impl Subscription {
         }
     }
 
-    /// Moves over a page of the log that began after `after` and ends with `last`. `None` if it is empty: the log is shorter than what came
-    /// through the inbox, so the conversation is gone, and no message of it is shown any more: those before it would be lacking. Returns
-    /// `false` if the page is not wanted any more, since the client has left, or joined afresh.
+    /// Advances the cursor to the end of a page of the log, which began after `after` and ends with `last`. `None`: the page is empty, so
+    /// the conversation is gone and nothing more of it is sent. Returns `false` if the subscription has ended or begun again.
     pub fn take_page(&mut self, log: &Arc<Room>, after: u64, last: Option<u64>) -> bool {
         if !self.is_behind() {
             return false;
@@ -238,7 +237,7 @@ impl Subscription {
         true
     }
 
-    /// Whether a topic's publications are of another numbering than the cursor.
+    /// Returns whether a topic's publications belong to another numbering than the cursor.
     fn is_renumbered(&self, turn: &Turn, cursor: u64, tick: u32) -> bool {
         match (turn.epoch, self.epoch) {
             (Some(epoch), Some(known)) => epoch != known,

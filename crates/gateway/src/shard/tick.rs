@@ -9,7 +9,7 @@ use super::table::Table;
 use crate::metrics::METRICS;
 
 impl Table {
-    /// Does what a second brings.
+    /// Handles everything that is due at this tick.
     pub(super) fn on_tick(&mut self, settings: &ShardSettings) {
         self.tick = self.tick.wrapping_add(1);
         let (tick, now_ms) = (self.tick, clock::now_ms());
@@ -35,7 +35,7 @@ impl Table {
         self.queued = queued;
     }
 
-    /// Does what is due for a connection.
+    /// Handles what is due for one connection.
     fn attend(&mut self, key: u32, now_ms: i64, settings: &ShardSettings) {
         let tick = self.tick;
         let Some(conn) = self.get_mut(key) else { return };

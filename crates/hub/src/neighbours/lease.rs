@@ -33,13 +33,13 @@ impl Neighbours {
         }
     }
 
-    /// Takes leave of the other nodes, so that they need not wait for this node's lease to expire: tells them, gives the lease back, and
+    /// Leaves the cluster, so that the other nodes need not wait for this node's lease to expire: tells them, gives the lease back, and
     /// finishes `work`. What is not done at the deadline is left undone.
     pub async fn leave(&self, deadline: Instant, work: impl Future<Output = ()>) {
         self.say_leaving();
         let leaving = async { tokio::join!(self.end_lease(), work) };
         if timeout_at(deadline, leaving).await.is_err() {
-            tracing::warn!("the node could not take leave in time; its lease runs out by itself");
+            tracing::warn!("the node could not leave the cluster in time; its lease will expire");
         }
     }
 
