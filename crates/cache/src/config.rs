@@ -12,7 +12,7 @@ pub struct CacheConfig {
     pub process_ttl: Duration,
     /// The longest time that Redis keeps a value.
     pub redis_ttl: Duration,
-    /// The longest time that it is kept that the source has nothing.
+    /// Longest time for which a missing value is cached.
     pub absent_ttl: Duration,
     /// The time that the source may take, 25 s at most: a change is remembered for 30 s, to refuse what was loaded before it.
     pub load_timeout: Duration,
@@ -41,7 +41,7 @@ pub enum Mechanism {
     Leases,
     /// Gaps are ignored.
     Gaps,
-    /// What Redis held through an outage is believed.
+    /// Entries that Redis kept through an outage are used.
     Distrust,
 }
 

@@ -51,7 +51,8 @@ pub(crate) fn with_jitter(ttl: Duration, random: f64) -> Duration {
     ttl.mul_f64(1.0 - JITTER * random)
 }
 
-/// Returns by how many times its cost before its end an entry is loaded anew: `-beta · ln(random)`, with `random` above 0 and at most 1.
+/// Returns how long before its expiry an entry is refreshed, in multiples of its load time: `-beta · ln(random)`, with `random` above 0 and at
+/// most 1.
 ///
 /// This is XFetch, from Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", PVLDB 8(8), 2015. With the
 /// exponential distribution, the number of callers that load early stays small however many there are.

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::cache::KEY_BYTES_MAX;
 
-/// Why there is no answer. That Redis is away is no reason.
+/// Why a lookup failed. An unavailable Redis is never the reason.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error<E> {

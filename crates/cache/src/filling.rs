@@ -30,11 +30,11 @@ pub(crate) struct Filling<S: Source> {
     key: Box<str>,
     /// The key in Redis; empty without Redis.
     redis_key: String,
-    /// What this lookup takes leases with.
+    /// The token with which this lookup takes leases.
     token: String,
 }
 
-/// What Redis leaves to do.
+/// What a lookup must do after it has read Redis.
 enum Found<V> {
     /// Nothing: this is the answer.
     Entry(Arc<Entry<V>>),
@@ -44,7 +44,7 @@ enum Found<V> {
     Load { is_leased: bool },
 }
 
-/// What a load brought.
+/// The result of a load.
 enum Brought<V> {
     /// It is kept.
     Kept(Option<Versioned<V>>),
@@ -285,7 +285,7 @@ fn kept<V>(known: Option<Versioned<V>>) -> Answered<V> {
     Answered { known, is_outdated: false }
 }
 
-/// Returns what to take a lease with.
+/// Returns a new token with which to take a lease.
 pub(crate) fn token() -> String {
     format!("{:016x}", rand::random::<u64>())
 }

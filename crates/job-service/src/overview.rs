@@ -12,7 +12,7 @@ use crate::{JobService, QueueState};
 const PACE_WINDOW: Duration = Duration::from_secs(60);
 /// The most jobs of a queue that are read for that.
 const PACE_JOBS: u16 = 100;
-/// Fewer jobs that end together are not taken for a rate.
+/// Minimum number of finished jobs from which a rate is computed.
 const PACE_JOBS_LEAST: u32 = 20;
 /// The most jobs that are counted one by one.
 const COUNT_MAX: u16 = 10_000;

@@ -37,7 +37,7 @@ pub struct JobService {
     pub(crate) refresh_wanted: Notify,
     /// Notified when this node has made jobs ready, of which the others have not been told.
     pub(crate) notice_wanted: Notify,
-    /// The worker in whose name jobs are given to workers outside. What counts there is the lease.
+    /// The worker id under which external workers' jobs are claimed. Those jobs depend on their leases, not on beats.
     pub(crate) claimer: WorkerId,
     pub(crate) limits: KnownLimits,
     pub(crate) draining: watch::Sender<bool>,

@@ -216,7 +216,7 @@ pub struct NewJob {
     pub priority: i16,
     /// When it may run, Unix milliseconds by the database's clock; `None` for at once.
     pub run_at_ms: Option<i64>,
-    /// How often it may be tried, 1 to [`ATTEMPTS_MAX`].
+    /// Maximum number of attempts, 1 to [`ATTEMPTS_MAX`].
     pub attempts_max: u16,
     /// The delay between its attempts.
     pub backoff: Backoff,

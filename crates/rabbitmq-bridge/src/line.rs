@@ -12,15 +12,15 @@ use crate::Error;
 use crate::address::Address;
 use crate::transport::{Cutter, Socket, Transport};
 
-/// How long it may take to connect and log in.
+/// Time limit for connecting and logging in.
 const OPEN_MAX: Duration = Duration::from_secs(10);
-/// How long RabbitMQ may take to set up a channel, or to declare something.
+/// Time limit for opening a channel or declaring something.
 const CALL_MAX: Duration = Duration::from_secs(20);
-/// How long RabbitMQ may take to say farewell.
+/// Time limit for closing a connection.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
-/// How often to look whether the connection still stands, besides the client's own reports.
+/// How often the state of the connection is checked, besides the client's own reports.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The code of AMQP for a farewell without a cause.
+/// AMQP reply code of a normal close.
 const GOODBYE: u16 = 200;
 
 /// An open connection. It is cut when it is dropped; RabbitMQ then gives what was not acknowledged to others.
@@ -53,17 +53,17 @@ impl Line {
         within(self.connection.create_channel()).await
     }
 
-    /// Whether the connection stands.
+    /// Returns whether the connection is open.
     pub fn is_open(&self) -> bool {
         self.connection.status().connected()
     }
 
-    /// Whether RabbitMQ takes no messages, because it lacks memory or disk.
+    /// Returns whether RabbitMQ blocks publishing, because it lacks memory or disk.
     pub fn is_blocked(&self) -> bool {
         self.connection.status().blocked()
     }
 
-    /// Returns when the connection was lost, and why.
+    /// Waits until the connection is lost. Returns the cause.
     pub async fn lost(&self) -> Error {
         let mut events = self.connection.events_listener();
         let mut cause = None;
@@ -72,9 +72,9 @@ impl Line {
                 event = events.next() => match event {
                     Some(Event::Error(error)) => cause = Some(error),
                     Some(Event::ConnectionBlocked(why)) => {
-                        tracing::warn!(why, "RabbitMQ takes no messages now; jobs wait");
+                        tracing::warn!(why, "RabbitMQ blocks publishing (memory or disk alarm); jobs wait");
                     }
-                    Some(Event::ConnectionUnblocked) => tracing::info!("RabbitMQ takes messages again"),
+                    Some(Event::ConnectionUnblocked) => tracing::info!("RabbitMQ allows publishing again"),
                     Some(_) => {}
                     None => sleep(LOOK_EVERY).await,
                 },
@@ -84,7 +84,7 @@ impl Line {
         cause.map_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into(), Error::from)
     }
 
-    /// Says farewell, and cuts the connection. What was not acknowledged goes back.
+    /// Closes the connection, then cuts it. RabbitMQ delivers unacknowledged messages again.
     pub async fn close(&self) {
         let closing = self.connection.close(GOODBYE, "OK".into());
         if let Err(error) = timeout(CLOSE_MAX, closing).await.unwrap_or(Ok(())) {
@@ -105,7 +105,7 @@ pub(crate) async fn within<T>(call: impl Future<Output = lapin::Result<T>>) -> R
     timeout(CALL_MAX, call).await.map_err(|_| Error::Silent(CALL_MAX.as_secs()))?.map_err(Error::from)
 }
 
-/// Cuts a connection that did not come about.
+/// Cuts a connection that could not be opened.
 struct CutOnDrop(Option<Arc<Cutter>>);
 
 impl CutOnDrop {

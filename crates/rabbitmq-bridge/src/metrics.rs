@@ -13,7 +13,7 @@ pub(crate) struct IncomingMetrics {
     pub known: Counter,
     /// Messages that went to the dead letters.
     pub rejected: Counter,
-    /// Messages that this node has and that are not acknowledged yet.
+    /// Messages that this node is making jobs of.
     pub unacknowledged: Gauge,
 }
 

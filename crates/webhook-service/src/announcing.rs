@@ -16,7 +16,7 @@ use crate::service::about;
 
 /// How often a node looks for what other nodes have noted, on average.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Each how many times it looks while there are no webhooks, for what was announced before the last one was removed.
+/// While there are no webhooks, only every n-th look is made, to clear announcements from before the last webhook was removed.
 const LOOKS_WITHOUT: u32 = 60;
 /// The most messages that are read at once. They have 80 KiB at most.
 const BATCH: u16 = 100;

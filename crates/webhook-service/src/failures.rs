@@ -16,7 +16,7 @@ use crate::service::about;
 
 /// How often a node looks for failures, on average.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Each how many times it looks while no webhook wants them, for what was noted before the last one was removed.
+/// While no webhook wants failures, only every n-th look is made, to clear those from before the last such webhook was removed.
 const LOOKS_WITHOUT: u32 = 60;
 /// The most failures that are read at once. Each job has 256 KiB and its attempts.
 const BATCH: u16 = 20;

@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 use crate::WebhookService;
 use crate::metrics::METRICS;
 
-/// When a client is told to try again whose question was given up because the node stops.
+/// Time to retry for a client whose question was cancelled because the node is stopping.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A hook with its secret: whoever decides at a point.
+/// A hook with its secret, as a node asks it.
 pub struct Decider {
     pub(crate) hook: Hook,
     pub(crate) secret: Secret,
@@ -58,7 +58,7 @@ impl WebhookService {
         Ok(was_there)
     }
 
-    /// Returns who decides at a point for a tenant, if anybody does. Waits for nothing.
+    /// Returns the hook at a point of a tenant, if there is one. Waits for nothing.
     pub fn decider(&self, tenant: &TenantName, point: HookPoint) -> Option<Arc<Decider>> {
         self.deciders.at(tenant, point)
     }

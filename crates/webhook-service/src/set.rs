@@ -40,7 +40,7 @@ impl WebhookService {
         self.store.webhook(tenant, id).await
     }
 
-    /// Returns webhooks of a tenant, the oldest first, beginning behind `after`.
+    /// Returns webhooks of a tenant, oldest first, those that come after `after`.
     ///
     /// # Errors
     /// Those of the store.
@@ -79,7 +79,7 @@ impl WebhookService {
         Ok(was_there)
     }
 
-    /// Gives a webhook a new secret, and returns it with what came of it.
+    /// Gives a webhook a new secret, and returns the secret with the result.
     ///
     /// # Errors
     /// Those of the store.
@@ -88,7 +88,7 @@ impl WebhookService {
         Ok((self.store.rotate(tenant, id, &secret).await?, secret))
     }
 
-    /// Returns what goes on at these webhooks of a tenant, in their order.
+    /// Returns the activity of these webhooks of a tenant, in their order.
     ///
     /// # Errors
     /// Those of the store.

@@ -1,4 +1,4 @@
-//! What goes on at a webhook.
+//! A webhook's pending deliveries and newest attempts.
 
 use crate::{DeliveryState, EventId, WebhookId};
 
@@ -7,7 +7,7 @@ pub(crate) const NEWEST_DELIVERIES: u16 = 100;
 /// The oldest waiting deliveries among which they are looked for as well: those of a dead backend are tried again, while many newer ones wait.
 pub(crate) const OLDEST_WAITING: u16 = 20;
 
-/// What goes on at a webhook.
+/// A webhook's pending deliveries and newest attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookActivity {
     /// The webhook.

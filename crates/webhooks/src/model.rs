@@ -283,7 +283,7 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
-/// What stands at all webhooks at one moment.
+/// Totals over all webhooks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WebhookOverview {
     /// Webhooks that are paused and whose newest attempt has failed.

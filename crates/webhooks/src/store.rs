@@ -39,7 +39,7 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Returns a webhook; `None` if there is none.
     async fn webhook(&self, tenant: &TenantName, id: WebhookId) -> Result<Option<Webhook>, Error>;
 
-    /// Returns webhooks of a tenant, the oldest first, beginning behind `after`.
+    /// Returns webhooks of a tenant, oldest first, those that come after `after`.
     async fn webhooks(
         &self,
         tenant: &TenantName,
@@ -97,7 +97,7 @@ pub trait WebhookStore: Send + Sync + 'static {
         limit: u16,
     ) -> Result<Vec<DeliveryStatus>, Error>;
 
-    /// Returns deliveries of a webhook that wait, the oldest first, beginning behind the position `after`: what a webhook has missed while it was paused.
+    /// Returns waiting deliveries of a webhook, oldest first, those that come after the position `after`: what the webhook missed while it was paused.
     async fn waiting(
         &self,
         tenant: &TenantName,

@@ -82,9 +82,9 @@ pub(crate) struct Ask<'a> {
     pub(crate) key: &'a str,
     /// The token of the lease, if it has to be taken.
     pub(crate) token: &'a str,
-    /// An entry whose load began earlier is not believed.
+    /// An entry whose load began earlier is ignored.
     pub(crate) loaded_since: Option<Instant>,
-    /// By how many times its cost before its end an entry is loaded.
+    /// How long before its expiry an entry is refreshed, in multiples of its load time.
     pub(crate) earliness: f64,
     /// Whether it is loaded in any case.
     pub(crate) must_load: bool,
@@ -107,7 +107,7 @@ pub(crate) struct Seen {
 /// What Redis holds of a key.
 #[derive(Debug)]
 pub(crate) enum State {
-    /// Nothing to be believed.
+    /// Nothing that may be used.
     Nothing,
     /// A value.
     Found { version: u64, bytes: Vec<u8> },

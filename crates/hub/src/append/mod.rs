@@ -36,8 +36,8 @@ use crate::{CommandError, HubConfig, clock};
 /// Limit of the messages in one transaction. At some 13 µs per message it takes a few milliseconds. A larger statement might time out while
 /// the database is slow, and so would the senders' retries.
 const BATCH_MAX: Bound = Bound { items: 512, bytes: 4 << 20 };
-/// At medium load, transactions begin so far apart. One of two messages costs little more than one of one message, for the database and for
-/// the node. The timers of the runtime have milliseconds, so it may take one longer.
+/// At medium load, transactions start at least this far apart: committing two messages costs little more than committing one. Timers have
+/// a resolution of 1 ms, so the pause may be 1 ms longer.
 const PACE: Pace = Pace { interval: Duration::from_millis(2), full: 16 };
 /// Limit of the messages that wait for the database on all lanes together, bytes.
 const QUEUE_BYTES: usize = 128 << 20;

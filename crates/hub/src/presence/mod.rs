@@ -30,7 +30,7 @@ pub(crate) struct Presence {
     clustered: bool,
     /// The shards, whose connections are told of changes.
     shards: Arc<dyn Shards>,
-    /// Has the presence on the other nodes.
+    /// Stores the presence on the other nodes.
     store: Arc<dyn SessionStore>,
     /// Writes the presence on this node, and publishes it afterwards.
     writer: Arc<StoreWriter>,

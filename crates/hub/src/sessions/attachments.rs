@@ -24,7 +24,7 @@ pub(crate) struct Attachments {
 }
 
 impl Attachments {
-    /// Of these parts.
+    /// Creates it from these parts.
     pub fn new(
         shards: Arc<dyn Shards>,
         topics: Arc<Topics>,

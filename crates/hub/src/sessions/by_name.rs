@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::room::Room;
 use crate::topics::Topic;
 
-/// Something with a name that is its own among all that a session is in.
+/// Something whose name is unique within a session.
 pub trait Named {
-    /// The name.
+    /// Returns the name.
     fn name(&self) -> &str;
 }
 

@@ -16,8 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(140);
 /// When it looks once more after it has found one gone. Together this is less than half a second, with time to spare on a busy machine. A worker that
 /// has only lost its connection takes some ten milliseconds to lock again.
 const LOOK_AGAIN: Duration = Duration::from_millis(120);
-/// How long the database has to have answered before a lost lock tells anything. When it comes back after an outage, all workers have lost theirs, and lock
-/// again.
+/// How long the database must have responded before a missing lock means that the worker is dead. When it comes back after an outage, all
+/// workers have lost their locks, and take them again.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Workers whose locks were gone when they were looked at last.
@@ -28,8 +28,8 @@ struct Suspects {
 }
 
 impl Suspects {
-    /// Takes note of a look, and returns those whose locks were gone at the look before, too. A worker that has only lost its connection has locked
-    /// again by then.
+    /// Records which locks are missing, and returns the workers whose locks were missing last time, too. A worker that has only lost its
+    /// connection has taken its lock again by then.
     fn look(&mut self, lost: Vec<LostLock>, now: Instant) -> Vec<LostLock> {
         self.vigil.go_on(now);
         let is_sure = self.vigil.has_lasted(SETTLE);

@@ -30,13 +30,13 @@ use crate::service::now_ms;
 use crate::take::seconds;
 use crate::upkeep::about;
 
-/// How often a worker says that it is alive.
+/// Time from one beat of a worker to the next.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// How long a worker waits after the database has refused a call.
+/// How long a worker waits after a call to the database has failed.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long a worker has to have its lock so that it is locked again at once when that is lost.
+/// A worker that held its lock for at least this long takes it again at once when it is lost.
 const LOCK_LASTS: Duration = Duration::from_secs(1);
-/// How often a worker that can't have a lock tries again: the pooler between may have been removed.
+/// How often a worker that can't take a lock tries again: the pooler in between may have been removed.
 const LOCK_AGAIN_EVERY: Duration = Duration::from_secs(60);
 /// How long a queue rests on this node after it gave a job that the node has no handler for. A node of a later version has one.
 const REST: Duration = Duration::from_secs(5);
@@ -247,8 +247,8 @@ impl JobService {
         }
     }
 
-    /// Notes the ends of attempts in the database, together. Returns whether it answers; otherwise they wait. `all_noted` becomes false if it has
-    /// refused one for good.
+    /// Writes the outcomes of attempts to the database, in one call. Returns whether the database responds; otherwise they are written later.
+    /// Sets `all_noted` to false if the database rejected them for good.
     async fn note_endings(&self, ended: &mut Vec<Ended>, all_noted: &mut bool) -> bool {
         if ended.is_empty() {
             return true;
@@ -262,12 +262,12 @@ impl JobService {
                 true
             }
             Err(error) if error.is_transient() => {
-                tracing::debug!(%error, "the ends of jobs could not be noted");
+                tracing::debug!(%error, "job outcomes could not be written; trying again");
                 false
             }
             Err(error) => {
-                // Nobody knows them until this worker ends without leaving.
-                tracing::error!(%error, jobs = ended.len(), "the database refuses the ends of jobs");
+                // Their jobs count as running until this worker ends without unregistering.
+                tracing::error!(%error, jobs = ended.len(), "the database rejected job outcomes");
                 ended.clear();
                 *all_noted = false;
                 true
@@ -294,10 +294,10 @@ impl JobService {
         }
     }
 
-    /// Takes the worker off the list. One with jobs that it could not end stays: then they are given to others.
+    /// Unregisters the worker, unless an outcome could not be written: then the worker is treated as dead, and its jobs are given to others.
     async fn leave(&self, id: WorkerId, all_noted: bool) {
         if all_noted && let Err(error) = self.store.leave(id).await {
-            tracing::debug!(%error, "the worker could not leave, and is taken for dead soon");
+            tracing::debug!(%error, "the worker could not be unregistered; it will be treated as dead");
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Publisher {
     bridge: Outgoing,
     pub keeper: Keeper,
     metrics: OutgoingMetrics,
-    /// What messages go over; `None`: nothing can be published now.
+    /// The connection and its channels. `None`: nothing can be published.
     way: RwLock<Option<Arc<Way>>>,
     /// Notified when the exchange is gone.
     exchange_gone: Notify,

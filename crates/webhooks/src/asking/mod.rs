@@ -26,7 +26,7 @@ pub use question::{Question, WrittenQuestion};
 /// The longest answer of a backend, bytes. A message with all its characters escaped fits.
 pub const HOOK_ANSWER_BYTES_MAX: usize = 512 << 10;
 
-/// When a client is told to try again that was refused for a failure.
+/// Time to retry after a hook failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Asks the backends of hooks.

@@ -1,4 +1,4 @@
-//! What stands at all webhooks.
+//! Totals over all webhooks.
 
 use std::time::Duration;
 

@@ -68,7 +68,7 @@ impl Hub {
         self.create_if_allowed(identity, create, decider).await
     }
 
-    /// Creates a conversation by HTTP. Nobody is asked about what an administrator creates: that is the application itself.
+    /// Creates a conversation by HTTP. Hooks are skipped for administrators, which act for the application itself.
     pub async fn post_conversation(
         self: &Arc<Self>,
         identity: &Identity,

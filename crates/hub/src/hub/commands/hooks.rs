@@ -73,7 +73,7 @@ impl Hub {
         if was_there { Ok(()) } else { Err(CommandError::new(ErrorCode::NotFound, "no such hook")) }
     }
 
-    /// Returns who decides about a command of a tenant's users, if anybody does. Every command asks this, so it must cost next to nothing.
+    /// Returns the hook for a command of a tenant's users, if there is one. Called for every command, so it must be cheap.
     pub(super) fn decider(&self, tenant: &TenantName, point: HookPoint) -> Option<Arc<Decider>> {
         self.webhooks.as_ref()?.decider(tenant, point)
     }

@@ -41,7 +41,7 @@ pub struct NewJobRequest {
     pub run_at: RunAt,
     /// Its priority; 9 is first.
     pub priority: i16,
-    /// How often it may be tried.
+    /// Maximum number of attempts.
     pub attempts: u16,
     /// The delay after the first failed attempt.
     pub backoff: Duration,

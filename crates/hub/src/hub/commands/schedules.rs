@@ -37,7 +37,7 @@ pub struct ScheduleRequest {
     pub payload: String,
     /// The jobs' priority; 9 is first.
     pub priority: i16,
-    /// How often each job may be tried.
+    /// Maximum number of attempts of each job.
     pub attempts: u16,
     /// The delay after the first failed attempt.
     pub backoff: Duration,

@@ -172,8 +172,7 @@ impl Hub {
         }))
     }
 
-    /// `publish`: publishes on a topic, and waits for the reply. Nobody is asked about what an administrator publishes: that is the application
-    /// itself.
+    /// `publish`: publishes on a topic, and waits for the reply. Hooks are skipped for administrators, which act for the application itself.
     pub async fn publish_to_topic(
         &self,
         identity: &Identity,
