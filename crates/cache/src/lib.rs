@@ -25,6 +25,11 @@
 //! (Nishtala and others, "Scaling Memcache at Facebook", NSDI 2013, section 3.2.1.) Entries are loaded anew shortly before they expire, at
 //! random times that depend on what loading costs. (Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention",
 //! PVLDB 8(8), 2015: XFetch.)
+//!
+//! **Why no node uses it yet.** It would not pay for what nodes look up today. The hub keeps members and heads, and follows every change of the
+//! conversations that its users have joined, so those need no time to live. The list of a user's conversations is one read by an index at each
+//! attach: it takes PostgreSQL 8 µs of processor time together with everything else of a handshake, while the session alone takes Redis 26 µs
+//! (10,000 durable sessions, `docs/performance.md`). Besides, the list contains heads, which change with every message.
 
 mod cache;
 mod config;

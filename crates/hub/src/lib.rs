@@ -1,8 +1,8 @@
 //! The hub: what each command does, and who receives which event.
 //!
-//! The hub consists of plain async functions over three traits: the conversation store, the session store and the fan-out. The WebSocket
-//! side, HTTP and tests call the same functions. The hub knows no sockets. It posts ordered, encoded events to the [`Shards`] with
-//! subscriptions to them.
+//! The hub consists of plain async functions over three traits (conversation store, session store, fan-out) and two services (jobs,
+//! webhooks). The WebSocket side, HTTP and tests call the same functions. The hub knows no sockets. It posts ordered, encoded events to the
+//! [`Shards`] with subscriptions to them.
 
 mod append;
 #[doc(hidden)]

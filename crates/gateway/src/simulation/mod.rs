@@ -9,7 +9,7 @@
 //! Presence must be right on every node, and every client's session must be listed as attached. Of all connections that a client opened for
 //! its session only the last one may remain.
 //!
-//! A seed always gives the same run. `STARLING_SEED=n cargo test -p starling-gateway simulation` replays one and prints what happens.
+//! A seed always gives the same run. `STARLING_SEED=n cargo test --workspace --lib simulation` replays one and prints what happens.
 //! `STARLING_SEEDS=n` runs this many (from `STARLING_FIRST_SEED`, by default 0), and `STARLING_SCENARIO=Races` only those of this scenario.
 //!
 //! [`plan`] says what a seed means, [`run`] carries it out, and [`settling`] and [`witness`] check it. [`client`] is a client;
@@ -74,7 +74,7 @@ fn every_promise_is_kept_whatever_the_seed() {
     );
     for (seed, verdict) in &failed {
         println!(
-            "seed {seed} ({:?}); to replay it: STARLING_SEED={seed} cargo test -p starling-gateway simulation -- --nocapture\n{:#?}",
+            "seed {seed} ({:?}); to replay it: STARLING_SEED={seed} cargo test --workspace --lib simulation -- --nocapture\n{:#?}",
             Plan::of(*seed).scenario,
             verdict.described
         );
