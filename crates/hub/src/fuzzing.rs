@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::node_message::{self, Heard};
+use crate::node_message::{self, Received};
 
 /// Decodes a publication of another node and encodes it again. Returns whether it was of this version.
 ///
@@ -12,7 +12,7 @@ pub fn node_message(body: &Bytes) -> bool {
     let of = node_message::traceparent_of(body).map(str::to_owned);
     let Some(heard) = node_message::decode(body) else { return false };
     let again = match &heard {
-        Heard::Message(message) => {
+        Received::Message(message) => {
             assert_eq!(message.traceparent.as_deref(), of.as_deref());
             let header = node_message::MessageHeader {
                 conversation: message.conversation,
@@ -25,8 +25,8 @@ pub fn node_message(body: &Bytes) -> bool {
             };
             node_message::encode_message(&header, &message.payload)
         }
-        Heard::Interest(message) => message.encode(),
-        Heard::Other(message) => message.encode(),
+        Received::Interest(message) => message.encode(),
+        Received::Other(message) => message.encode(),
     };
     assert_eq!(node_message::decode(&again).as_ref(), Some(&heard));
     true

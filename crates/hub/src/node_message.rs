@@ -173,7 +173,7 @@ pub enum NodeMessage {
 
 /// A message from another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// A committed message, the frequent case.
     Message(CommittedMessage),
     /// What a node tells of its interest.
@@ -287,20 +287,20 @@ pub fn loss_of(body: &Bytes) -> Loss {
         // The next beat tells what was announced.
         Some(&interest::KIND) => Loss::Harmless,
         _ => match decode(body) {
-            Some(Heard::Other(message)) => message.loss(),
-            Some(Heard::Message(_)) => Loss::Message,
-            Some(Heard::Interest(_)) => Loss::Harmless,
+            Some(Received::Other(message)) => message.loss(),
+            Some(Received::Message(_)) => Loss::Message,
+            Some(Received::Interest(_)) => Loss::Harmless,
             None => Loss::OfPartition,
         },
     }
 }
 
 /// Decodes a publication of another node. `None`: it is of another version and must be ignored.
-pub fn decode(body: &Bytes) -> Option<Heard> {
+pub fn decode(body: &Bytes) -> Option<Received> {
     match *body.first()? {
-        KIND_MESSAGE => decode_message(body).map(Heard::Message),
-        interest::KIND => InterestMessage::decode(body).map(Heard::Interest),
-        KIND_OTHER => serde_json::from_slice(&body[1..]).ok().map(Heard::Other),
+        KIND_MESSAGE => decode_message(body).map(Received::Message),
+        interest::KIND => InterestMessage::decode(body).map(Received::Interest),
+        KIND_OTHER => serde_json::from_slice(&body[1..]).ok().map(Received::Other),
         _ => None,
     }
 }
@@ -371,7 +371,7 @@ mod tests {
         assert_eq!(traceparent_of(&body), Some("00-aa-bb-01"));
         let untraced = MessageHeader { traceparent: None, ..header };
         assert_eq!(traceparent_of(&encode_message(&untraced, b"{}")), None);
-        assert_eq!(decode(&body), Some(Heard::Message(message)));
+        assert_eq!(decode(&body), Some(Received::Message(message)));
     }
 
     #[test]
@@ -407,14 +407,14 @@ mod tests {
             seq: NINE,
         }]);
         assert_eq!(traceparent_of(&heads.encode()), None);
-        assert_eq!(decode(&heads.encode()), Some(Heard::Other(heads)));
+        assert_eq!(decode(&heads.encode()), Some(Received::Other(heads)));
     }
 
     #[test]
     fn a_message_of_a_version_without_stamps_is_read() {
         let body = b"\x02{\"Superseded\":{\"session\":\"s\",\"to\":\"n\"}}";
         let superseded = NodeMessage::Superseded { session: "s".into(), to: "n".into(), stamp: None };
-        assert_eq!(decode(&Bytes::from_static(body)), Some(Heard::Other(superseded)));
+        assert_eq!(decode(&Bytes::from_static(body)), Some(Received::Other(superseded)));
     }
 
     #[test]
@@ -533,7 +533,7 @@ mod tests {
         for (message, json) in travels.into_iter().zip(known) {
             let body = message.encode();
             assert_eq!(body, [&[KIND_OTHER], json.as_bytes()].concat());
-            assert_eq!(decode(&body), Some(Heard::Other(message)));
+            assert_eq!(decode(&body), Some(Received::Other(message)));
         }
     }
 

@@ -28,9 +28,9 @@ pub struct Arguments {
     quick: bool,
 }
 
-/// All steps in the order in which they are shown, in three lanes after the build. The step `rust` is one. Everything that shares servers
-/// or starts large ones follows one after the other in the second lane: on two processors, more of them at the same time would finish no
-/// sooner, and each would wait for the others until its time is over. Checks of the code are the third lane, and give way to both.
+/// All steps in the order in which they are shown, in three rows after the build. The step `rust` is one. Everything that shares servers
+/// or starts large ones follows one after the other in the second row: on two processors, more of them at the same time would finish no
+/// sooner, and each would wait for the others until its time is over. Checks of the code are the third row, and give way to both.
 static STEPS: [Step; 17] = [
     step("install", &[], &[], |_| install::all().into()),
     step("format", &[], &[], format),

@@ -7,7 +7,7 @@ use starling_wire::protocol::{CloseReason, ErrorCode};
 
 use super::close_text::close_text;
 use super::outbox::Kind;
-use super::running::{Outcome, Resumption, Running, Subscription};
+use super::running::{Outcome, Resumption, Running, TopicSubscribed};
 use super::step::Step;
 
 impl Step<'_> {
@@ -129,7 +129,7 @@ impl Step<'_> {
     }
 
     /// Answers a `subscribe` whose topic's history has been read, then replays it.
-    fn subscribed(&mut self, id: u64, (topic, history): Subscription) {
+    fn subscribed(&mut self, id: u64, (topic, history): TopicSubscribed) {
         match history {
             Ok(attachment) => {
                 self.reply(id, &Ok(Reply::Subscribed(attachment.subscribed.clone())));

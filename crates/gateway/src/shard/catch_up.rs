@@ -97,12 +97,12 @@ impl CatchUp {
             conn.subs.next_page(|channel| channels.get(&channel).map_or(0, |channel| channel.delivered))?;
         let wait = self.unreadable.as_ref().map(|unreadable| unreadable.wait(random));
         let reader = conn.client.session()?.user.clone();
-        let (hub, log, after) = (hub.clone(), needed.log.clone(), Seq::new(needed.after));
+        let (hub, room, after) = (hub.clone(), needed.room.clone(), Seq::new(needed.after));
         let future = Box::pin(async move {
             if let Some(wait) = wait {
                 tokio::time::sleep(wait).await;
             }
-            hub.read_log(&log, &reader, after).await
+            hub.read_log(&room, &reader, after).await
         });
         Some(Box::new(Reading { needed, future }))
     }
@@ -113,7 +113,7 @@ impl CatchUp {
         let last = page.last().map(|(seq, _)| seq.get());
         let Some(conn) = step.conn() else { return };
         let Some(sub) = conn.subs.get_mut(needed.sub) else { return };
-        if !sub.take_page(&needed.log, needed.after, last) {
+        if !sub.take_page(&needed.room, needed.after, last) {
             return;
         }
         METRICS.catch_up_pages.increment(1);

@@ -22,7 +22,7 @@ pub(super) struct Channel {
 pub(super) struct SubRef {
     /// The connection's place in the table.
     pub conn: u32,
-    /// The subscription's place among those of the connection.
+    /// The subscription's slot among those of the connection.
     pub sub: u32,
 }
 

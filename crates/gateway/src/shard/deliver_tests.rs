@@ -18,7 +18,7 @@ fn next_page(table: &mut Table, key: u32) -> Option<NeededPage> {
 /// Takes a page that ends with `last`, or an empty one.
 fn take_page(table: &mut Table, key: u32, needed: &NeededPage, last: impl Into<Option<u64>>) -> bool {
     let sub = table.conns[key as usize].subs.get_mut(needed.sub).expect("it lasts");
-    sub.take_page(&needed.log, needed.after, last.into())
+    sub.take_page(&needed.room, needed.after, last.into())
 }
 
 #[test]
@@ -69,8 +69,8 @@ fn a_quiet_channel_is_served_from_the_log_although_another_is_busier_than_the_so
     let mut served = Vec::new();
     for _ in 0..4 {
         let Some(needed) = next_page(&mut table, key) else { break };
-        served.push(needed.log.channel);
-        if needed.log.channel == QUIET {
+        served.push(needed.room.channel);
+        if needed.room.channel == QUIET {
             assert!(take_page(&mut table, key, &needed, 2));
         } else {
             // A page of the log, while more than a page is said.

@@ -116,6 +116,6 @@ pub fn attachment(channel: ChannelId, head: u64, cursor: u64) -> Attachment {
         log: "1-a".to_owned(),
     };
     let key = RoomKey { tenant: "t".into(), name: "channel".into() };
-    let log = Arc::new(Room::new(key, channel, 1, &conversation));
-    Attachment { channel, log, head: Seq::new(head), cursor: Seq::new(cursor) }
+    let room = Arc::new(Room::new(key, channel, 1, &conversation));
+    Attachment { channel, room, head: Seq::new(head), cursor: Seq::new(cursor) }
 }

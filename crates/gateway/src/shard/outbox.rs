@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     Reply,
     /// Messages of a conversation: dropped as the second, since the log has them.
     Durable {
-        /// The subscription's place.
+        /// The subscription's slot.
         sub: usize,
         /// The number of the first message.
         first: u64,
@@ -136,7 +136,7 @@ impl Outbox {
         self.control_frames().skip(usize::from(self.control_begun && self.written > 0))
     }
 
-    /// Separates a subscription's chunks from it, since another subscription may get its place.
+    /// Separates a subscription's chunks from it, since another subscription may get its slot.
     pub fn disown(&mut self, of: usize) {
         for chunk in self.chunks.iter_mut() {
             if matches!(chunk.kind, Kind::Durable { sub, .. } if sub == of) {

@@ -19,7 +19,7 @@ enum Work {
     /// The hub's part of a command.
     Command { began: Instant, future: Pin<Box<dyn Future<Output = Answer> + Send>> },
     /// `subscribe`, whose topic's history is being read.
-    Subscribe(Pin<Box<dyn Future<Output = Subscription>>>),
+    Subscribe(Pin<Box<dyn Future<Output = TopicSubscribed>>>),
     /// `connect`, for whose topics the histories are being read.
     Connect(Pin<Box<dyn Future<Output = Resumption>>>),
 }
@@ -29,18 +29,18 @@ pub(super) enum Outcome {
     /// The hub's answer.
     Answer(Answer),
     /// The topic's history.
-    Subscribed(Subscription),
+    Subscribed(TopicSubscribed),
     /// The session that was resumed.
     Resumed(Resumption),
 }
 
 /// A subscription, and its topic's history.
-pub(super) type Subscription = (PreparedSubscribe, Result<TopicAttachment, CommandError>);
+pub(super) type TopicSubscribed = (PreparedSubscribe, Result<TopicAttachment, CommandError>);
 
 /// A session that was resumed: the answer so far, and its topics.
 pub(super) struct Resumption {
     pub connected: Box<Connected>,
-    pub topics: Vec<Subscription>,
+    pub topics: Vec<TopicSubscribed>,
 }
 
 impl Running {

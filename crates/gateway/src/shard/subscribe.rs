@@ -13,22 +13,22 @@ impl Table {
         let tick = self.tick;
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         let delivered = attachment.as_ref().map_or(0, |attachment| attachment.head.get());
-        let (place, is_new) = conn.subs.begin(channel, attachment, tick);
+        let (slot, is_new) = conn.subs.begin(channel, attachment, tick);
         if is_new {
-            let sub = SubRef { conn: key, sub: u32::try_from(place).unwrap_or(u32::MAX) };
+            let sub = SubRef { conn: key, sub: u32::try_from(slot).unwrap_or(u32::MAX) };
             let new = || Channel { delivered, ..Channel::default() };
             self.channels.entry(channel).or_insert_with(new).subs.push(sub);
         } else {
             // What waits belongs to the earlier subscription.
-            conn.outbox.disown(place);
+            conn.outbox.disown(slot);
         }
     }
 
     /// Ends a subscription.
     pub(super) fn unsubscribe(&mut self, key: u32, channel: ChannelId) {
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
-        if let Some(place) = conn.subs.end(channel) {
-            conn.outbox.disown(place);
+        if let Some(slot) = conn.subs.end(channel) {
+            conn.outbox.disown(slot);
             self.leave(channel, key);
         }
     }

@@ -14,13 +14,13 @@ const HELD_MAX: usize = 1_024;
 /// do not say which numbering a publication belongs to.
 const SETTLE_SECONDS: u32 = 2;
 
-/// The subscriptions of a connection. Each keeps its place as long as it lasts.
+/// The subscriptions of a connection. Each keeps its slot as long as it lasts.
 #[derive(Default)]
 pub(super) struct Subscriptions {
     all: Slab<Subscription>,
     /// Number of those that are served from the log.
     behind: u32,
-    /// The place of the one that was served from the log last: they take turns.
+    /// The slot of the one that was served from the log last: they take turns.
     served: u32,
 }
 
@@ -34,8 +34,8 @@ pub(super) struct Subscription {
     source: Source,
     /// For a topic: the shard's tick at which it went live.
     live_since: u32,
-    /// The conversation's log; `None` for a topic.
-    log: Option<Arc<Room>>,
+    /// The conversation's room; `None` for a topic.
+    room: Option<Arc<Room>>,
 }
 
 /// Where a subscription's events come from.
@@ -71,16 +71,16 @@ pub(super) enum Share {
 
 /// A page of the log that a subscription needs.
 pub(super) struct NeededPage {
-    /// The subscription's place.
+    /// The subscription's slot.
     pub sub: usize,
-    pub log: Arc<Room>,
+    pub room: Arc<Room>,
     /// The number after which the page begins.
     pub after: u64,
 }
 
 impl Subscriptions {
     /// Begins a subscription to a channel, or begins it afresh. A conversation is served from its log until it has caught up; a topic's
-    /// events are held back until [`release`](Self::release). Returns its place, and whether it is new.
+    /// events are held back until [`release`](Self::release). Returns its slot, and whether it is new.
     pub fn begin(&mut self, channel: ChannelId, attachment: Option<Attachment>, tick: u32) -> (usize, bool) {
         let cursor = attachment.as_ref().map_or(0, |attachment| attachment.cursor.get());
         let source = match &attachment {
@@ -88,26 +88,26 @@ impl Subscriptions {
             None => Source::Held(Vec::new()),
         };
         self.behind += u32::from(matches!(source, Source::Log { .. }));
-        if let Some(place) = self.place(channel) {
-            let sub = &mut self.all[place];
+        if let Some(slot) = self.slot(channel) {
+            let sub = &mut self.all[slot];
             self.behind -= u32::from(sub.is_behind());
             (sub.cursor, sub.epoch, sub.source) = (cursor, None, source);
-            return (place, false);
+            return (slot, false);
         }
-        let log = attachment.map(|attachment| attachment.log);
-        let sub = Subscription { channel, cursor, epoch: None, source, live_since: tick, log };
+        let room = attachment.map(|attachment| attachment.room);
+        let sub = Subscription { channel, cursor, epoch: None, source, live_since: tick, room };
         if self.all.capacity() == 0 {
-            // Otherwise the first one would take the place of four.
+            // Otherwise the first one would allocate four slots.
             self.all = Slab::with_capacity(1);
         }
         (self.all.insert(sub), true)
     }
 
-    /// Ends the subscription to a channel. Returns the place that it had.
+    /// Ends the subscription to a channel. Returns the slot that it had.
     pub fn end(&mut self, channel: ChannelId) -> Option<usize> {
-        let place = self.place(channel)?;
-        self.behind -= u32::from(self.all.remove(place).is_behind());
-        Some(place)
+        let slot = self.slot(channel)?;
+        self.behind -= u32::from(self.all.remove(slot).is_behind());
+        Some(slot)
     }
 
     /// Ends all subscriptions. Returns their channels.
@@ -116,9 +116,9 @@ impl Subscriptions {
         self.all.drain().map(|sub| sub.channel)
     }
 
-    /// The subscription at a place.
-    pub fn get_mut(&mut self, place: usize) -> Option<&mut Subscription> {
-        self.all.get_mut(place)
+    /// Returns the subscription in a slot.
+    pub fn get_mut(&mut self, slot: usize) -> Option<&mut Subscription> {
+        self.all.get_mut(slot)
     }
 
     /// Returns whether any subscription is served from the log.
@@ -127,8 +127,8 @@ impl Subscriptions {
     }
 
     /// Serves a live subscription from the log from now on, beginning after its cursor, up to `until` at least.
-    pub fn fall_behind(&mut self, place: usize, until: u64) -> bool {
-        let Some(sub) = self.all.get_mut(place).filter(|sub| matches!(sub.source, Source::Live)) else {
+    pub fn fall_behind(&mut self, slot: usize, until: u64) -> bool {
+        let Some(sub) = self.all.get_mut(slot).filter(|sub| matches!(sub.source, Source::Live)) else {
             return false;
         };
         sub.source = Source::Log { until };
@@ -139,8 +139,8 @@ impl Subscriptions {
 
     /// Takes back what was queued for a subscription from the number `first` on: the log has it. Nothing happens where the subscription
     /// has ended.
-    pub fn rewind(&mut self, place: usize, first: u64) {
-        let Some(sub) = self.all.get_mut(place) else { return };
+    pub fn rewind(&mut self, slot: usize, first: u64) {
+        let Some(sub) = self.all.get_mut(slot) else { return };
         sub.cursor = sub.cursor.min(first - 1);
         if !sub.is_behind() {
             sub.source = Source::Log { until: 0 };
@@ -152,8 +152,8 @@ impl Subscriptions {
     /// Lets a topic's subscription go live after a position. Returns what was held back meanwhile and is new: publications of another
     /// numbering were made after that one ended, or before it began, and can't be had otherwise.
     pub fn release(&mut self, channel: ChannelId, epoch: &str, offset: u64, tick: u32) -> Vec<Arc<Encoded>> {
-        let Some(place) = self.place(channel) else { return Vec::new() };
-        let sub = &mut self.all[place];
+        let Some(slot) = self.slot(channel) else { return Vec::new() };
+        let sub = &mut self.all[slot];
         if !matches!(sub.source, Source::Held(_)) {
             return Vec::new();
         }
@@ -174,26 +174,26 @@ impl Subscriptions {
     /// of a channel that came through the inbox.
     pub fn next_page(&mut self, delivered: impl Fn(ChannelId) -> u64) -> Option<NeededPage> {
         let (mut first, mut next) = (None, None);
-        for (place, sub) in &mut self.all {
+        for (slot, sub) in &mut self.all {
             let Source::Log { until } = sub.source else { continue };
             if sub.cursor >= delivered(sub.channel).max(until) {
                 sub.source = Source::Live;
                 self.behind -= 1;
                 continue;
             }
-            first = first.or(Some(place));
-            if place > self.served as usize {
-                next = next.or(Some(place));
+            first = first.or(Some(slot));
+            if slot > self.served as usize {
+                next = next.or(Some(slot));
             }
         }
         let sub = next.or(first)?;
         self.served = u32::try_from(sub).unwrap_or(u32::MAX);
-        let Subscription { log, cursor, .. } = self.all.get(sub)?;
-        Some(NeededPage { sub, log: log.clone()?, after: *cursor })
+        let Subscription { room, cursor, .. } = self.all.get(sub)?;
+        Some(NeededPage { sub, room: room.clone()?, after: *cursor })
     }
 
-    fn place(&self, channel: ChannelId) -> Option<usize> {
-        self.all.iter().find(|(_, sub)| sub.channel == channel).map(|(place, _)| place)
+    fn slot(&self, channel: ChannelId) -> Option<usize> {
+        self.all.iter().find(|(_, sub)| sub.channel == channel).map(|(slot, _)| slot)
     }
 }
 
@@ -225,11 +225,11 @@ impl Subscription {
 
     /// Advances the cursor to the end of a page of the log, which began after `after` and ends with `last`. `None`: the page is empty, so
     /// the conversation is gone and nothing more of it is sent. Returns `false` if the subscription has ended or begun again.
-    pub fn take_page(&mut self, log: &Arc<Room>, after: u64, last: Option<u64>) -> bool {
+    pub fn take_page(&mut self, room: &Arc<Room>, after: u64, last: Option<u64>) -> bool {
         if !self.is_behind() {
             return false;
         }
-        let is_same = self.log.as_ref().is_some_and(|own| Arc::ptr_eq(own, log));
+        let is_same = self.room.as_ref().is_some_and(|own| Arc::ptr_eq(own, room));
         if !is_same || self.cursor != after {
             return false;
         }

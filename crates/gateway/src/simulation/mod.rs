@@ -1,7 +1,7 @@
 //! A simulation of a cluster: real hubs and real shards, with a network, servers and a clock that are derived from a seed.
 //!
 //! Several nodes run on one thread. Time stands still while any of them works. The parts between them are simulated. The broker delays
-//! publications, reorders them across lanes, loses and repeats them. The database and the session store are slow or down, or carry out a
+//! publications, reorders them across streams, loses and repeats them. The database and the session store are slow or down, or carry out a
 //! call and give no answer. Connections are pipes. Nodes die, freeze, drain and come back. Clients are cut off at any moment and resume
 //! elsewhere, as the docs tell their authors.
 //!

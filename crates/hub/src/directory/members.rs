@@ -12,7 +12,7 @@ use super::Directory;
 use super::comparing::CONVERSATIONS_PER_QUERY;
 use crate::encoded::Encoded;
 use crate::node_message::{MemberChange, NodeMessage};
-use crate::room::members_version::Heard;
+use crate::room::members_version::VersionOrder;
 use crate::room::{Room, RoomState};
 use crate::shards::ShardItem;
 
@@ -42,16 +42,16 @@ impl Directory {
         {
             let mut state = room.state();
             match state.members.hear(change) {
-                Heard::Next => {
+                VersionOrder::Next => {
                     // A node of an older version does not say who the new owner is.
                     owner_left = owner.is_none() && state.members.has_lost_owner();
                     self.tell_change(&room, &state, user, *member);
                 }
-                Heard::Loaded => {
+                VersionOrder::Loaded => {
                     self.tell_user(tenant, name, user, !state.is_deleted() && state.members.contains(user));
                 }
-                Heard::Repeat => {}
-                Heard::Ahead => {
+                VersionOrder::Repeat => {}
+                VersionOrder::Ahead => {
                     drop(state);
                     self.reload_members(&room);
                     return;

@@ -11,13 +11,13 @@ use starling_webhook_service::WebhookService;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-use super::receive::Subscription;
+use super::receive::HubReceiver;
 use super::{Hub, NodeGauges};
 use crate::append::{AppendParts, Appends};
 use crate::directory::{Directory, DirectoryParts, Eraser};
 use crate::essential;
 use crate::limits::WriteLimits;
-use crate::log::{CatchUp, HeadReports, Repairs};
+use crate::log::{HeadReports, LogPages, Repairs};
 use crate::neighbours::Neighbours;
 use crate::presence::{LINGER, LastSeenTimes, Presence, PresenceParts, Typing};
 use crate::publisher::Publisher;
@@ -170,7 +170,7 @@ impl Hub {
             name: config.node.as_str().into(),
             node,
             eraser: Eraser::new(store.clone()),
-            catch_up: CatchUp::new(store.clone(), reads.clone(), config.log_reads_at_once, runtime.clone()),
+            log_pages: LogPages::new(store.clone(), reads.clone(), config.log_reads_at_once, runtime.clone()),
             typing: Typing::new(shards.clone(), publisher.clone()),
             write_limits: WriteLimits::new(config.clone(), session_store.clone()),
             config,
@@ -210,7 +210,7 @@ impl Hub {
     /// once, and the link is repaired in the background.
     pub async fn start(self: &Arc<Self>) -> Result<(), starling_fanout::Error> {
         let runtime = &self.runtime;
-        self.fanout.start(Arc::new(Subscription::new(self))).await?;
+        self.fanout.start(Arc::new(HubReceiver::new(self))).await?;
         self.neighbours.start(self.clone()).await;
         let lifetime = || self.neighbours.lifetime().clone();
         let directory = || self.directory.clone();

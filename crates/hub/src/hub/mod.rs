@@ -24,7 +24,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::append::Appends;
 use crate::directory::{Directory, Eraser};
 use crate::limits::WriteLimits;
-use crate::log::{CatchUp, LogPage};
+use crate::log::{LogPage, LogPages};
 use crate::neighbours::Neighbours;
 use crate::presence::{LastSeenTimes, Presence, Typing};
 use crate::publisher::Publisher;
@@ -76,7 +76,7 @@ pub struct Hub {
     /// Messages that wait to be committed.
     appends: Arc<Appends>,
     /// Reads of the log for subscriptions that are behind.
-    catch_up: CatchUp,
+    log_pages: LogPages,
     /// Turns and allowances of reads that clients ask for.
     reads: Arc<Reads>,
 
@@ -138,7 +138,7 @@ impl Hub {
         reader: &UserName,
         after: Seq,
     ) -> impl Future<Output = Result<LogPage, CommandError>> + use<> {
-        self.catch_up.page(room, reader, after)
+        self.log_pages.page(room, reader, after)
     }
 
     /// Returns the gateway's numbers for the node's record.

@@ -10,21 +10,21 @@ use starling_wire::protocol;
 use crate::clock;
 use crate::hub::Hub;
 use crate::metrics::METRICS;
-use crate::node_message::{self, CommittedMessage, Heard, NodeMessage};
+use crate::node_message::{self, CommittedMessage, NodeMessage, Received};
 use crate::topics::TopicKey;
 
 /// Passes the fan-out's deliveries to the hub. Does not keep the hub alive.
-pub(super) struct Subscription {
+pub(super) struct HubReceiver {
     hub: Weak<Hub>,
 }
 
-impl Subscription {
-    pub fn new(hub: &Arc<Hub>) -> Subscription {
-        Subscription { hub: Arc::downgrade(hub) }
+impl HubReceiver {
+    pub fn new(hub: &Arc<Hub>) -> HubReceiver {
+        HubReceiver { hub: Arc::downgrade(hub) }
     }
 }
 
-impl Receiver for Subscription {
+impl Receiver for HubReceiver {
     fn receive(&self, delivery: Delivery) {
         let Some(hub) = self.hub.upgrade() else { return };
         match delivery {
@@ -48,9 +48,9 @@ impl Hub {
     /// Handles a publication of a partition, or (`None`) one that was sent to this node alone.
     fn hear_body(&self, partition: Option<u16>, body: &Bytes) {
         match node_message::decode(body) {
-            Some(Heard::Message(message)) => self.hear_message(&message),
-            Some(Heard::Interest(message)) => self.publisher.hear_interest(message),
-            Some(Heard::Other(message)) => self.hear(partition, message),
+            Some(Received::Message(message)) => self.hear_message(&message),
+            Some(Received::Interest(message)) => self.publisher.hear_interest(message),
+            Some(Received::Other(message)) => self.hear(partition, message),
             None => tracing::debug!("a publication of another version was ignored"),
         }
     }
@@ -70,7 +70,7 @@ impl Hub {
         METRICS.gaps.increment(1);
         METRICS.fanout_up.set(1.0);
         tracing::info!(
-            lane = ?partition,
+            partition = ?partition,
             "publications may have been lost; reading the missing messages from the log"
         );
         self.neighbours.hear_gap(partition.is_none());

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{LocalNode, Neighbours, NodeHealth};
-use crate::node_message::{self, Heard, NodeMessage};
+use crate::node_message::{self, NodeMessage, Received};
 use crate::publisher::Publisher;
 use crate::{HubConfig, clock, job_tasks};
 
@@ -83,7 +83,7 @@ impl Worker {
     /// # Errors
     /// The fan-out's settings can't be used.
     pub async fn start(self: &Arc<Self>) -> Result<(), Error> {
-        self.fanout.start(Arc::new(Subscription { worker: Arc::downgrade(self) })).await?;
+        self.fanout.start(Arc::new(WorkerReceiver { worker: Arc::downgrade(self) })).await?;
         self.neighbours.start(self.clone()).await;
         if let Some(jobs) = &self.jobs {
             job_tasks::spawn(&self.runtime, jobs, &self.publisher);
@@ -129,7 +129,7 @@ impl Worker {
     }
 
     fn hear(&self, body: &Bytes) {
-        let Some(Heard::Other(message)) = node_message::decode(body) else { return };
+        let Some(Received::Other(message)) = node_message::decode(body) else { return };
         match message {
             NodeMessage::Here { node } => self.neighbours.hear_here(&node),
             NodeMessage::Leaving { node } => self.neighbours.hear_leaving(&node),
@@ -165,11 +165,11 @@ impl LocalNode for Worker {
 }
 
 /// Passes the fan-out's deliveries to a worker. Does not keep it alive.
-struct Subscription {
+struct WorkerReceiver {
     worker: Weak<Worker>,
 }
 
-impl Receiver for Subscription {
+impl Receiver for WorkerReceiver {
     fn receive(&self, delivery: Delivery) {
         let Some(worker) = self.worker.upgrade() else { return };
         match delivery {

@@ -14,19 +14,19 @@ pub(super) struct Delivery {
     channel: ChannelId,
     sequencer: Sequencer<Arc<Encoded>>,
     /// Number of joined sessions per shard.
-    interest: Vec<u32>,
+    joined_per_shard: Vec<u32>,
     joined: u32,
 }
 
 impl Delivery {
     /// Begins after `head`, with no joined session.
     pub fn new(channel: ChannelId, head: Seq, shards: usize) -> Delivery {
-        Delivery { channel, sequencer: Sequencer::new(head), interest: vec![0; shards], joined: 0 }
+        Delivery { channel, sequencer: Sequencer::new(head), joined_per_shard: vec![0; shards], joined: 0 }
     }
 
     /// Counts a session of a shard in. Returns the last seq that was delivered. Later messages go to the shard.
     pub fn attach(&mut self, shard: u16) -> Seq {
-        if let Some(count) = self.interest.get_mut(usize::from(shard)) {
+        if let Some(count) = self.joined_per_shard.get_mut(usize::from(shard)) {
             *count += 1;
             self.joined += 1;
         }
@@ -35,7 +35,7 @@ impl Delivery {
 
     /// Counts a session of a shard out.
     pub fn detach(&mut self, shard: u16) {
-        if let Some(count) = self.interest.get_mut(usize::from(shard)).filter(|count| **count > 0) {
+        if let Some(count) = self.joined_per_shard.get_mut(usize::from(shard)).filter(|count| **count > 0) {
             *count -= 1;
             self.joined -= 1;
         }
@@ -64,9 +64,9 @@ impl Delivery {
             self.sequencer.skip_to(seq);
             return Fed::Released;
         }
-        let (interest, channel) = (&self.interest, self.channel);
+        let (joined_per_shard, channel) = (&self.joined_per_shard, self.channel);
         self.sequencer.feed(seq, event, |seq, event| {
-            for shard in wanting(interest) {
+            for shard in wanting(joined_per_shard) {
                 if !shards.post(shard, ShardItem::Message { channel, seq, event: event.clone() }) {
                     missed();
                 }
@@ -102,7 +102,7 @@ impl Delivery {
     /// Tells all shards the head. `true`: all of them got it.
     pub fn tell_head(&self, shards: &dyn Shards) -> bool {
         let (channel, seq) = (self.channel, self.sequencer.head());
-        wanting(&self.interest).all(|shard| shards.post(shard, ShardItem::Head { channel, seq }))
+        wanting(&self.joined_per_shard).all(|shard| shards.post(shard, ShardItem::Head { channel, seq }))
     }
 
     /// Delivers an event that may be lost.
@@ -111,7 +111,7 @@ impl Delivery {
             return;
         }
         let (channel, event) = (self.channel, Arc::new(Encoded::new(event)));
-        for shard in wanting(&self.interest) {
+        for shard in wanting(&self.joined_per_shard) {
             let item = ShardItem::Ephemeral { channel, event: event.clone(), except: except.cloned() };
             shards.post(shard, item);
         }
@@ -119,7 +119,7 @@ impl Delivery {
 }
 
 /// Returns the shards with a joined session.
-fn wanting(interest: &[u32]) -> impl Iterator<Item = u16> + '_ {
-    let wanting = interest.iter().enumerate().filter(|(_, count)| **count > 0);
+fn wanting(joined_per_shard: &[u32]) -> impl Iterator<Item = u16> + '_ {
+    let wanting = joined_per_shard.iter().enumerate().filter(|(_, count)| **count > 0);
     wanting.filter_map(|(shard, _)| u16::try_from(shard).ok())
 }

@@ -3,9 +3,9 @@
 //! The database numbers the changes of each conversation's members. A node hears of them late, twice, in another order or not at all.
 //! Members that are read from the database include all changes up to a version.
 
-/// What a node must do about a change that it hears of.
+/// Where a change that a node hears of stands among those it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum VersionOrder {
     /// The change is the next one. It has been counted and must be applied.
     Next,
     /// The members had this change already when the room was loaded, so nobody on this node has been told of it.
@@ -39,17 +39,17 @@ impl MembersVersion {
     }
 
     /// Notes a change that was heard of.
-    pub fn hear(&mut self, version: u64) -> Heard {
+    pub fn hear(&mut self, version: u64) -> VersionOrder {
         self.known = self.known.max(version);
         if version <= self.loaded {
-            Heard::Loaded
+            VersionOrder::Loaded
         } else if version <= self.applied {
-            Heard::Repeat
+            VersionOrder::Repeat
         } else if version == self.applied + 1 {
             self.applied = version;
-            Heard::Next
+            VersionOrder::Next
         } else {
-            Heard::Ahead
+            VersionOrder::Ahead
         }
     }
 
@@ -82,12 +82,12 @@ mod tests {
     #[test]
     fn only_the_next_change_is_applied() {
         let mut version = MembersVersion::loaded(3);
-        assert_eq!(version.hear(2), Heard::Loaded);
-        assert_eq!(version.hear(3), Heard::Loaded);
-        assert_eq!(version.hear(4), Heard::Next);
-        assert_eq!(version.hear(4), Heard::Repeat);
-        assert_eq!(version.hear(6), Heard::Ahead, "the fifth is on its way, or lost");
-        assert_eq!(version.hear(5), Heard::Next);
+        assert_eq!(version.hear(2), VersionOrder::Loaded);
+        assert_eq!(version.hear(3), VersionOrder::Loaded);
+        assert_eq!(version.hear(4), VersionOrder::Next);
+        assert_eq!(version.hear(4), VersionOrder::Repeat);
+        assert_eq!(version.hear(6), VersionOrder::Ahead, "the fifth is on its way, or lost");
+        assert_eq!(version.hear(5), VersionOrder::Next);
         assert!(!version.learn(5));
         assert!(version.learn(6));
     }
@@ -96,13 +96,13 @@ mod tests {
     fn what_was_read_before_the_newest_word_is_read_again() {
         let mut version = MembersVersion::loaded(0);
         let before = version.known();
-        assert_eq!(version.hear(2), Heard::Ahead);
+        assert_eq!(version.hear(2), VersionOrder::Ahead);
         assert!(!version.read(before, 1));
         assert!(version.read(version.known(), 2));
-        assert_eq!(version.hear(1), Heard::Repeat);
-        assert_eq!(version.hear(3), Heard::Next);
+        assert_eq!(version.hear(1), VersionOrder::Repeat);
+        assert_eq!(version.hear(3), VersionOrder::Next);
         assert!(version.read(version.known(), 1), "of a database that was set back");
-        assert_eq!(version.hear(2), Heard::Next);
+        assert_eq!(version.hear(2), VersionOrder::Next);
     }
 
     proptest! {
@@ -114,12 +114,12 @@ mod tests {
             let (mut version, mut member) = (MembersVersion::loaded(0), false);
             for heard in arrivals.into_iter().filter(|heard| *heard <= made).chain([made]) {
                 match version.hear(heard) {
-                    Heard::Next => member = truth(heard),
-                    Heard::Ahead => {
+                    VersionOrder::Next => member = truth(heard),
+                    VersionOrder::Ahead => {
                         prop_assert!(version.read(version.known(), made));
                         member = truth(made);
                     }
-                    Heard::Loaded | Heard::Repeat => {}
+                    VersionOrder::Loaded | VersionOrder::Repeat => {}
                 }
             }
             prop_assert_eq!(member, truth(made));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use starling_conversation_store::{Conversation, ConversationHead};
 use starling_model::{Seq, UserName};
 
-use super::members_version::{Heard, MembersVersion};
+use super::members_version::{MembersVersion, VersionOrder};
 use crate::node_message::MemberChange;
 use crate::{Map, Set};
 
@@ -70,9 +70,9 @@ impl Membership {
     }
 
     /// Handles a change, and applies it if it is the next one.
-    pub fn hear(&mut self, change: &MemberChange) -> Heard {
+    pub fn hear(&mut self, change: &MemberChange) -> VersionOrder {
         let heard = self.version.hear(change.version);
-        if heard == Heard::Next {
+        if heard == VersionOrder::Next {
             if change.member {
                 self.members.entry(change.user.clone()).or_insert(Seq::ZERO);
             } else {

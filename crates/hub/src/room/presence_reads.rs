@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use starling_model::UserName;
 
-/// A user's sessions on a node: (user, node, devices).
-type Heard = (UserName, Arc<str>, u32);
+/// What a node reports of a user's sessions on it: (user, node, devices).
+type PresenceReport = (UserName, Arc<str>, u32);
 
 /// Most entries that are kept during a read. If more are heard, the read counts as failed.
 const HEARD_MAX: usize = 16_384;
@@ -15,7 +15,7 @@ const HEARD_MAX: usize = 16_384;
 #[derive(Debug, Default)]
 pub struct PresenceReads {
     readers: usize,
-    heard: Vec<Heard>,
+    heard: Vec<PresenceReport>,
     /// Whether more was heard than is kept.
     overrun: bool,
     /// The number of answers that were used since the first of these reads began.
@@ -35,7 +35,7 @@ pub struct Begun {
 #[derive(Debug)]
 pub struct Ended {
     /// What was heard since the read began, in order. It is newer than the answer. `None`: the answer can't be used.
-    pub heard: Option<Vec<Heard>>,
+    pub heard: Option<Vec<PresenceReport>>,
     /// Whether presence must be read again, because an answer could not be used. Only set when no read is under way.
     pub again: bool,
 }

@@ -7,12 +7,12 @@ mod disk;
 mod fault;
 mod html;
 mod injection;
-mod lanes;
 mod measure;
 mod outcome;
 mod progress;
 mod redis;
 mod report;
+mod rows;
 mod single_sender;
 mod table;
 mod testbed;
@@ -40,8 +40,8 @@ use testbed::{NodeSettings, Testbed};
 const SHORT: u64 = 6;
 /// Seed of the short form.
 const SHORT_SEED: u64 = 1;
-/// Lanes of the short form. The cases wait most of the time.
-const SHORT_LANES: usize = 2;
+/// Cases that the short form runs at once. They wait most of the time.
+const CASES_AT_ONCE: usize = 2;
 
 /// Injects faults under load, one after the other, and counts lost, duplicated, reordered and altered messages.
 #[derive(clap::Args)]
@@ -136,7 +136,7 @@ async fn inject_all(arguments: &Arguments) -> Result<bool> {
         &cases,
         &settings,
         schedule(&run, arguments.short),
-        if arguments.short { SHORT_LANES } else { 1 },
+        if arguments.short { CASES_AT_ONCE } else { 1 },
         save,
     )
     .await?;
@@ -170,19 +170,19 @@ pub(crate) fn parse_variable(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Runs all cases in this many lanes, those with the same topology on the same servers, and saves the outcomes after each. A case that can't
-/// be carried out has failed, and the next one runs all the same.
+/// Runs all cases in this many rows beside each other, those with the same topology on the same servers, and saves the outcomes after
+/// each. A case that can't be carried out has failed, and the next one runs all the same.
 async fn run_all(
     cases: &[Case],
     settings: &NodeSettings,
     schedule: Schedule,
-    lanes: usize,
+    at_once: usize,
     save: impl Fn(&[Outcome]) -> Result<()>,
 ) -> Result<Vec<Outcome>> {
     // By the cases' numbers.
     let outcomes: RefCell<BTreeMap<usize, Outcome>> = RefCell::default();
     let outcomes_so_far = || -> Vec<Outcome> { outcomes.borrow().values().cloned().collect() };
-    let run_lane = async |numbers: Vec<usize>| -> Result<()> {
+    let run_row = async |numbers: Vec<usize>| -> Result<()> {
         let mut standing: Option<Testbed> = None;
         for number in numbers {
             let (case, begun) = (cases[number], Instant::now());
@@ -201,7 +201,7 @@ async fn run_all(
         }
         Ok(())
     };
-    try_join_all(lanes::of(cases, lanes).into_iter().map(run_lane)).await?;
+    try_join_all(rows::of(cases, at_once).into_iter().map(run_row)).await?;
     Ok(outcomes_so_far())
 }
 

@@ -17,9 +17,9 @@ use super::link::Link;
 use super::port::Port;
 use super::{Broker, Carriage};
 
-/// The lane of what is sent to one node alone.
+/// The stream of what is sent to one node alone.
 const DIRECT: u16 = PARTITIONS;
-/// The lane of probes.
+/// The stream of probes.
 const PROBES: u16 = PARTITIONS + 1;
 
 /// The broker as one node reaches it.

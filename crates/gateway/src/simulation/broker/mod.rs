@@ -1,4 +1,4 @@
-//! The simulated broker. It carries publications as Redis pub/sub does: quickly, in order within a lane, and without any promise.
+//! The simulated broker. It carries publications as Redis pub/sub does: quickly, in order within a stream, and without any promise.
 
 mod bodies;
 mod client;
@@ -112,14 +112,14 @@ impl Broker {
     }
 
     /// Carries something to one node.
-    fn send(&self, node: &str, lane: u16, delivery: Delivery) {
+    fn send(&self, node: &str, stream: u16, delivery: Delivery) {
         if self.sabotage == Some(Sabotage::KeepBack)
             && matches!(&delivery, Delivery::Direct { body } if is_kind(body, "GivenBack"))
         {
             return;
         }
         if let Some(port) = self.ports.lock().get(node) {
-            port.enqueue(lane, delivery, self.carriage.typical_ms);
+            port.enqueue(stream, delivery, self.carriage.typical_ms);
         }
     }
 }

@@ -32,7 +32,7 @@ struct PortState {
     /// The deliveries, by time of arrival.
     coming: BinaryHeap<Reverse<Coming>>,
     count: u64,
-    /// When the last delivery of each lane arrives. Nothing overtakes within a lane.
+    /// When the last delivery of each stream arrives. Nothing overtakes within a stream.
     floors: BTreeMap<u16, Instant>,
     /// Whether the last heads of a partition were lost. The next ones are not.
     heads_lost: BTreeMap<u16, bool>,
@@ -106,13 +106,13 @@ impl Port {
     }
 
     /// Sends something to the node, which takes about this long.
-    pub fn enqueue(&self, lane: u16, delivery: Delivery, typical_ms: u64) {
+    pub fn enqueue(&self, stream: u16, delivery: Delivery, typical_ms: u64) {
         let life = self.link.life();
         let mut state = self.state.lock();
         let delay = state.chance.delay(typical_ms);
-        let floor = state.floors.get(&lane).copied();
+        let floor = state.floors.get(&stream).copied();
         let due = (Instant::now() + delay).max(floor.unwrap_or_else(Instant::now));
-        state.floors.insert(lane, due);
+        state.floors.insert(stream, due);
         state.count += 1;
         let count = state.count;
         state.coming.push(Reverse(Coming { due, count, life, delivery }));

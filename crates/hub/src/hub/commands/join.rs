@@ -39,8 +39,8 @@ pub(super) struct Start {
 pub struct Attachment {
     /// The conversation's channel on this node.
     pub channel: ChannelId,
-    /// The room, which is needed to read its log.
-    pub log: Arc<Room>,
+    /// The room, whose log is read.
+    pub room: Arc<Room>,
     /// The seq of the last message that does not come through the inbox.
     pub head: Seq,
     /// The seq of the last message that the client has, or does not get. It is served from the log after this one, up to `head`.
@@ -87,7 +87,7 @@ impl PreparedJoin {
             reads: attached.reads,
         };
         let attachment =
-            Attachment { channel: room.channel, log: room, head: attached.head, cursor: replay.cursor };
+            Attachment { channel: room.channel, room, head: attached.head, cursor: replay.cursor };
         Ok((joined, attachment))
     }
 }

@@ -1,8 +1,8 @@
 //! `connect`: begins a new session, or resumes an old one on this node.
 
 mod attaching;
-mod claim;
 mod prepared;
+mod rank;
 mod resume;
 
 use std::sync::Arc;

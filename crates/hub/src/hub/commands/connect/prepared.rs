@@ -109,12 +109,7 @@ impl PreparedConnect {
             let (head, log, reset) = (joined.head.max(cursor).get(), room.log.clone(), start.reset);
             let resumed = ResumedConversation { head, replayed, truncated, log, reset };
             attached.conversations.insert(room.key.name.clone(), resumed);
-            attached.attachments.push(Attachment {
-                channel: room.channel,
-                head: joined.head,
-                cursor,
-                log: room,
-            });
+            attached.attachments.push(Attachment { channel: room.channel, head: joined.head, cursor, room });
         }
         attached
     }
@@ -126,7 +121,7 @@ impl PreparedConnect {
             (self.session.id.clone(), self.hub.node.clone(), Some(self.session.stamp()));
         let moved = NodeMessage::Moved { session, to, stamp };
         let partitions: BTreeSet<u16> =
-            attachments.iter().map(|attachment| attachment.log.partition).collect();
+            attachments.iter().map(|attachment| attachment.room.partition).collect();
         for partition in partitions {
             self.hub.writer.publish_when_written(Outgoing::everyone(partition, &moved));
         }

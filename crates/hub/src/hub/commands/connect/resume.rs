@@ -12,8 +12,8 @@ use starling_wire::protocol::{Cursor, ErrorCode, Resume, TopicPosition};
 use super::super::join::Start;
 use super::super::topics::PreparedSubscribe;
 use super::attaching::Attaching;
-use super::claim::Claim;
 use super::prepared::PreparedConnect;
+use super::rank::Ranked;
 use super::{Began, NotConnected, TICKET_LIFETIME_MS};
 use crate::hub::Hub;
 use crate::room::Room;
@@ -47,11 +47,11 @@ impl Hub {
         let Some(ticket) = self.valid_ticket(identity, &resume, now_ms) else { return Ok(None) };
         let id: Arc<str> = ticket.session.as_str().into();
         let mut attaching = Attaching::begin(&self, &id);
-        // Claim before anything else, since the attach that began last wins.
-        let Some(claim) = self.claim(&mut attaching, identity, &ticket, now_ms, began).await? else {
+        // The rank comes before anything else, since the attach that began last wins.
+        let Some(ranked) = self.rank(&mut attaching, identity, &ticket, now_ms, began).await? else {
             return Ok(None);
         };
-        let Claim { mut names, mut topics, created_at_ms, is_known, is_stored } = claim;
+        let Ranked { mut names, mut topics, created_at_ms, is_known, is_stored } = ranked;
         let stamp = attaching.stamp();
         names.extend(resume.cursors.keys().cloned().map(JoinedConversation::from));
         topics.extend(resume.topics.keys().cloned());

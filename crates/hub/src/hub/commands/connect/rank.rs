@@ -1,4 +1,4 @@
-//! The order of a session's attaches. A resume claims its place in it before anything is loaded, and holds the session when everything is.
+//! The order of a session's attaches. A resume gets its rank in it before anything is loaded, and holds the session when everything is.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::hub::Hub;
 use crate::sessions::Session;
 
 /// What a resume knows about its session at the start.
-pub(super) struct Claim {
+pub(super) struct Ranked {
     /// Conversations that the session had joined.
     pub names: Vec<JoinedConversation>,
     /// Topics that the session was subscribed to.
@@ -26,25 +26,25 @@ pub(super) struct Claim {
     pub is_stored: bool,
 }
 
-impl Claim {
-    /// Makes a claim of a session of which only the ticket is known.
-    fn by_ticket(ticket: &Ticket, is_stored: bool) -> Claim {
+impl Ranked {
+    /// Creates it for a session of which only the ticket is known.
+    fn by_ticket(ticket: &Ticket, is_stored: bool) -> Ranked {
         let (names, topics) = (Vec::new(), Vec::new());
-        Claim { names, topics, created_at_ms: ticket.issued_at_ms, is_known: false, is_stored }
+        Ranked { names, topics, created_at_ms: ticket.issued_at_ms, is_known: false, is_stored }
     }
 }
 
 impl Hub {
-    /// Gives a resume its place in the order of the session's attaches, and learns what the session had joined. `None`: the session has
+    /// Gives a resume its rank in the order of the session's attaches, and learns what the session had joined. `None`: the session has
     /// ended.
-    pub(super) async fn claim(
+    pub(super) async fn rank(
         self: &Arc<Self>,
         attaching: &mut Attaching,
         identity: &Identity,
         ticket: &Ticket,
         now_ms: i64,
         began: Began,
-    ) -> Result<Option<Claim>, CommandError> {
+    ) -> Result<Option<Ranked>, CommandError> {
         let id = attaching.session().clone();
         // A ticket's time is in milliseconds, and its attach began before that time.
         let of_ticket = ticket.issued_at_ms.saturating_add(1).saturating_mul(1_000);
@@ -75,18 +75,18 @@ impl Hub {
                 }
                 // If the answer to the hold is lost, this node is told as soon as the connection has the session.
                 attaching.held_by(previous_node);
-                Claim { names: conversations, topics, created_at_ms, is_known: true, is_stored: true }
+                Ranked { names: conversations, topics, created_at_ms, is_known: true, is_stored: true }
             }
             Ok(Attached::Rebuilt { .. } | Attached::New { .. }) => {
                 attaching.take_place(self.places.take(&identity.tenant).await?);
-                Claim::by_ticket(ticket, true)
+                Ranked::by_ticket(ticket, true)
             }
             Err(error) => {
                 tracing::debug!(%error, "a session is resumed by its ticket only");
                 if self.sessions.get(&id).is_none() {
                     attaching.take_place(self.places.take(&identity.tenant).await?);
                 }
-                Claim::by_ticket(ticket, false)
+                Ranked::by_ticket(ticket, false)
             }
         }))
     }

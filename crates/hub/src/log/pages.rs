@@ -43,7 +43,7 @@ type AnswerReceiver = oneshot::Receiver<Answer>;
 type Read = Box<dyn FnOnce(User) -> BoxFuture<'static, Answer> + Send>;
 
 /// Serves subscriptions that are behind from the log.
-pub(crate) struct CatchUp {
+pub(crate) struct LogPages {
     store: Arc<dyn ConversationStore>,
     /// Charges large pages to the user in whose turn they were read.
     reads: Arc<Reads>,
@@ -52,15 +52,15 @@ pub(crate) struct CatchUp {
     runtime: Handle,
 }
 
-impl CatchUp {
+impl LogPages {
     /// Allows `at_once` reads at the same time.
     pub fn new(
         store: Arc<dyn ConversationStore>,
         reads: Arc<Reads>,
         at_once: usize,
         runtime: Handle,
-    ) -> CatchUp {
-        CatchUp { store, reads, shared: LogReads::new(at_once), runtime }
+    ) -> LogPages {
+        LogPages { store, reads, shared: LogReads::new(at_once), runtime }
     }
 
     /// Reads from the primary the page of a conversation's log that follows the seq `after`. Callers that want the same page at the same
