@@ -2,7 +2,7 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The database can't be reached, is shutting down, or took too long. Nothing was accepted; try again.
+    /// The database can't be reached, is shutting down, or took too long. It may have committed what it did not confirm; try again.
     #[error("the database is not available: {0}")]
     Unavailable(String),
     /// The address in `DATABASE_URL` can't be used. The operator has to act.

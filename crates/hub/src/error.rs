@@ -58,7 +58,7 @@ impl CommandError {
             retry_after_ms: Some(retry_after_ms.max(1)),
         }
     }
-    /// Nothing was accepted, and a retry may succeed.
+    /// Nothing was accepted, or it was not confirmed. A retry may succeed.
     pub fn unavailable(message: impl Into<String>) -> CommandError {
         CommandError {
             code: ErrorCode::Unavailable,
@@ -82,7 +82,7 @@ impl From<starling_conversation_store::Error> for CommandError {
     fn from(error: starling_conversation_store::Error) -> CommandError {
         if error.is_transient() {
             tracing::debug!(%error, "the conversation store did not respond");
-            CommandError::unavailable("the database is not available; nothing was accepted")
+            CommandError::unavailable("the database is not available, or did not confirm this; try again")
         } else {
             tracing::error!(%error, "the conversation store refused");
             CommandError::internal()

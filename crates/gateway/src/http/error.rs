@@ -133,7 +133,7 @@ pub(super) enum Failures {
     /// A fault in Starling, which has been logged.
     #[response(status = 500)]
     Internal(ErrorResponse),
-    /// Nothing was accepted; try again.
+    /// Nothing was accepted, or the database did not confirm it; try again with the same key.
     #[response(status = 503, headers(("Retry-After" = u64, description = "Seconds to wait before trying again")))]
     Unavailable(ErrorResponse),
 }

@@ -230,7 +230,7 @@ impl Appends {
             Err(AppendError::Unavailable | _) => {
                 // The transaction may have been committed although the reply was lost.
                 self.suspects.add(&room);
-                let why = "the database is not available; nothing was accepted";
+                let why = "the database did not confirm it; send it again with the same key";
                 return done.finish(&self.shards, Err(CommandError::unavailable(why)));
             }
         };

@@ -20,7 +20,7 @@ pub enum ErrorCode {
     TooLarge,
     /// The client sent too many requests. The error has `retry_after_ms`.
     RateLimited,
-    /// Nothing was accepted, and a retry may succeed. The error has `retry_after_ms`.
+    /// Nothing was accepted, or it was not confirmed. A retry may succeed. The error has `retry_after_ms`.
     Unavailable,
     /// A fault of the node.
     Internal,
