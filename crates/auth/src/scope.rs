@@ -5,9 +5,9 @@ pub const SCOPES_MAX: usize = 256;
 
 /// Permissions of a token.
 ///
-/// `admin` includes all permissions inside its tenant: creating conversations, using any topic, any jobs, webhooks and hooks. It does not make its bearer a
-/// member of conversations; each call of the HTTP API documents what else it allows. `operate` is for actions on
-/// nodes, which affect all tenants; no other scope includes it.
+/// `admin` includes all permissions inside its tenant: creating conversations, using any topic, any jobs, webhooks and hooks. It does not
+/// make its bearer a member of conversations; each call of the HTTP API documents what else it allows. `operate` is for actions on nodes,
+/// which affect all tenants; no other scope includes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes {
     admin: bool,
@@ -21,7 +21,8 @@ pub struct Scopes {
 
 impl Scopes {
     /// Parses a list, separated by spaces, of `admin`, `operate`, `conversations:create`, `subscribe:NAME`, `subscribe:PREFIX*`,
-    /// `publish:NAME`, `publish:PREFIX*`, `jobs:QUEUE`, `jobs:PREFIX*` and `webhooks`. Unknown words are ignored, because the token may also be meant for other services.
+    /// `publish:NAME`, `publish:PREFIX*`, `jobs:QUEUE`, `jobs:PREFIX*` and `webhooks`. Unknown words are ignored, because the token may
+    /// also be meant for other services.
     pub fn parse(scope: &str) -> Scopes {
         Scopes::of_words(scope.split_ascii_whitespace())
     }

@@ -58,7 +58,8 @@ pub struct Append {
     pub content: Arc<str>,
     /// A JSON object in compact form.
     pub metadata: Option<Arc<str>>,
-    /// Whether backends are to be told of the message. Then it is noted in the same transaction, and returned by [`crate::ConversationStore::announced`].
+    /// Whether backends are to be told of the message. Then it is noted in the same transaction, and returned by
+    /// [`crate::ConversationStore::announced`].
     pub announced: bool,
 }
 

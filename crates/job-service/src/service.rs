@@ -199,8 +199,8 @@ impl JobService {
         Ok(names)
     }
 
-    /// Returns a tenant's queues that have jobs or are paused, and if `with_limited`, all queues that have limits. How many jobs are done per second is estimated from those of the last minute that are still
-    /// kept.
+    /// Returns a tenant's queues that have jobs or are paused, and if `with_limited`, all queues that have limits. How many jobs are done
+    /// per second is estimated from those of the last minute that are still kept.
     ///
     /// # Errors
     /// Those of the store.

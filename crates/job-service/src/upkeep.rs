@@ -80,8 +80,8 @@ impl JobService {
         }
     }
 
-    /// Adds the jobs of schedules, makes scheduled jobs ready when their time has come, and gives the jobs of dead workers to others. Every node does it, so that none is
-    /// needed. Never returns.
+    /// Adds the jobs of schedules, makes scheduled jobs ready when their time has come, and gives the jobs of dead workers to others. Every
+    /// node does it, so that none is needed. Never returns.
     pub async fn keep_time_forever(self: Arc<Self>) {
         let (mut scheduled_since_ms, mut leases_since_ms) = (0, 0);
         let mut vigil = Vigil::default();

@@ -170,7 +170,8 @@ impl Backlogs {
                 .entry(arrival.backlog.tenant)
                 .or_insert_with(|| Tenant { time, backlogs: BTreeMap::new() });
             let new = Backlog { mark: arrival.mark, ready_since_ms: arrival.ready_since_ms, rest: None };
-            // The mark of a backlog that is known lies before all that arrived since. The new jobs may have other keys than those that wait for a place.
+            // The mark of a backlog that is known lies before all that arrived since. The new jobs may have other keys than those that wait
+            // for a place.
             tenant.backlogs.entry(arrival.backlog.priority).and_modify(Backlog::wake_soon).or_insert(new);
         }
     }

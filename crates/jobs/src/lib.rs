@@ -14,12 +14,12 @@
 //! **Fences.** A claim begins a new *generation* of a job. Whoever ends an attempt names its generation ([`Ending`]). So a worker that was taken
 //! for dead can't end a job that another worker has claimed since.
 //!
-//! **Schedules.** A schedule adds a job at each moment of a cron expression in a time zone ([`Schedule`]). Nodes ask which ones are due, and decide what
-//! that means ([`DueSchedule::firing`]); the store lets each moment count once ([`JobStore::fire`]).
+//! **Schedules.** A schedule adds a job at each moment of a cron expression in a time zone ([`Schedule`]). Nodes ask which ones are due,
+//! and decide what that means ([`DueSchedule::firing`]); the store lets each moment count once ([`JobStore::fire`]).
 //!
-//! **Limits.** A queue may have limits ([`QueueLimits`]): how many of its jobs run at the same time, and how many begin per second; of all, of each tenant, and of
-//! each concurrency key ([`NewJob::concurrency_key`]). Claims of such a queue follow one another and count running jobs, so the limits hold over all nodes. Jobs whose
-//! key has no place are set aside, so that those behind them go on.
+//! **Limits.** A queue may have limits ([`QueueLimits`]): how many of its jobs run at the same time, and how many begin per second; of all,
+//! of each tenant, and of each concurrency key ([`NewJob::concurrency_key`]). Claims of such a queue follow one another and count running
+//! jobs, so the limits hold over all nodes. Jobs whose key has no place are set aside, so that those behind them go on.
 //!
 //! **Dead workers.** A worker inside a node beats each second ([`JobStore::beat`]), and has a lock that goes with its process ([`JobStore::lock`]).
 //! Without beats it is buried after some seconds ([`JobStore::bury`]), without its lock at once ([`JobStore::bury_unlocked`]). A worker outside has

@@ -222,7 +222,8 @@ pub struct NewJob {
     pub backoff: Backoff,
     /// A key that prevents a second job.
     pub unique: Option<UniqueKey>,
-    /// Whose work it is, such as a customer's account: limits may hold for the jobs with the same key ([`crate::QueueLimits::per_key`]). 1 to [`KEY_BYTES_MAX`] bytes.
+    /// Whose work it is, such as a customer's account: limits may hold for the jobs with the same key ([`crate::QueueLimits::per_key`]). 1
+    /// to [`KEY_BYTES_MAX`] bytes.
     pub concurrency_key: Option<String>,
 }
 

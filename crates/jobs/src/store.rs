@@ -101,8 +101,8 @@ pub trait JobStore: Send + Sync + 'static {
     /// Returns the numbers of a tenant's jobs; `None` for all tenants. They are kept, so this does not read the jobs.
     async fn counts(&self, tenant: Option<&TenantName>) -> Result<Vec<JobCount>, Error>;
 
-    /// Counts the jobs of these queues of a tenant that were done within the last `window` and are still kept: of each queue at most `at_most`, the newest.
-    /// Queues without any are left out.
+    /// Counts the jobs of these queues of a tenant that were done within the last `window` and are still kept: of each queue at most
+    /// `at_most`, the newest. Queues without any are left out.
     async fn done_lately(
         &self,
         tenant: &TenantName,
@@ -120,8 +120,9 @@ pub trait JobStore: Send + Sync + 'static {
     /// Returns the paused queues of all tenants.
     async fn pauses(&self) -> Result<Vec<(TenantName, String)>, Error>;
 
-    /// Keeps the limits of a queue, which must have passed [`QueueLimits::check`], in the place of those there were. They hold from the next claim on; jobs that run
-    /// already are counted. Returns false, and keeps nothing, if [`crate::LIMITED_QUEUES_MAX`] other queues have limits.
+    /// Keeps the limits of a queue, which must have passed [`QueueLimits::check`], in the place of those there were. They hold from the
+    /// next claim on; jobs that run already are counted. Returns false, and keeps nothing, if [`crate::LIMITED_QUEUES_MAX`] other queues
+    /// have limits.
     async fn put_limits(&self, queue: &str, limits: &QueueLimits) -> Result<bool, Error>;
 
     /// Removes the limits of a queue. Returns whether there were any.
@@ -147,8 +148,8 @@ pub trait JobStore: Send + Sync + 'static {
     /// Adds up what [`Self::counts`] returns. `since` is where to begin: what the call before returned. Returns where the next call begins.
     async fn fold_counts(&self, since: Mark) -> Result<Mark, Error>;
 
-    /// Keeps a schedule in the place of the version that the caller has seen (`None`: of none), unless its tenant has `at_most` already. Where the times
-    /// stay the same, so does the next moment.
+    /// Keeps a schedule in the place of the version that the caller has seen (`None`: of none), unless its tenant has `at_most` already.
+    /// Where the times stay the same, so does the next moment.
     async fn put_schedule(
         &self,
         schedule: &Schedule,
@@ -175,8 +176,8 @@ pub trait JobStore: Send + Sync + 'static {
     /// Sets of which tenants' jobs [`Self::failures`] tells. A list of a lower version than one that was set before changes nothing.
     async fn note_failures_of(&self, tenants: &[TenantName], version: i64) -> Result<(), Error>;
 
-    /// Returns jobs of these tenants that have failed for good, the oldest first, in whatever way. Those of internal queues are not among them. Each is noted in
-    /// the transaction in which it fails, and stays until it is forgotten.
+    /// Returns jobs of these tenants that have failed for good, the oldest first, in whatever way. Those of internal queues are not among
+    /// them. Each is noted in the transaction in which it fails, and stays until it is forgotten.
     async fn failures(&self, limit: u16) -> Result<Vec<JobFailure>, Error>;
 
     /// Removes these notes.

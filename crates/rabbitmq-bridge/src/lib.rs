@@ -1,11 +1,11 @@
 //! The bridge between RabbitMQ and Starling's jobs, in both directions.
 //!
-//! **In** (`incoming`): messages of a durable queue, which is bound to a topic exchange, become jobs. A message is acknowledged only after its job was
-//! committed. Its id is the job's unique key, so that a message that comes again is not a second job. What can't become a job goes to a dead-letter
-//! exchange, with the reason in its headers.
+//! **In** (`incoming`): messages of a durable queue, which is bound to a topic exchange, become jobs. A message is acknowledged only after
+//! its job was committed. Its id is the job's unique key, so that a message that comes again is not a second job. What can't become a job
+//! goes to a dead-letter exchange, with the reason in its headers.
 //!
-//! **Out** (`outgoing`): jobs of a queue are published to a topic exchange, persistent and mandatory. A job is done only after RabbitMQ has confirmed that
-//! it has the message. The message's id is the job's.
+//! **Out** (`outgoing`): jobs of a queue are published to a topic exchange, persistent and mandatory. A job is done only after RabbitMQ has
+//! confirmed that it has the message. The message's id is the job's.
 //!
 //! Both directions are *at least once*: whatever dies, nothing is lost, and something may come twice, with the same id.
 //!

@@ -7,8 +7,8 @@ use starling_jobs::{Enqueued, Error, NewJob};
 /// Takes jobs.
 #[async_trait]
 pub trait JobSink: Send + Sync + 'static {
-    /// Adds jobs in one transaction, and answers in their order after its commit. May be called again with the same jobs after an error: none is added
-    /// twice.
+    /// Adds jobs in one transaction, and answers in their order after its commit. May be called again with the same jobs after an error:
+    /// none is added twice.
     async fn add(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error>;
 }
 

@@ -1,7 +1,7 @@
 //! The way to RabbitMQ: TCP, with TLS where the address says so.
 //!
-//! The client lapin would bring a TLS of its own, with a dozen old ciphers for the files that some clients keep their keys in. It is given a connection
-//! instead that the rest of the program's rustls has secured.
+//! The client lapin would bring a TLS of its own, with a dozen old ciphers for the files that some clients keep their keys in. It is given
+//! a connection instead that the rest of the program's rustls has secured.
 
 use std::io;
 use std::net::SocketAddr;

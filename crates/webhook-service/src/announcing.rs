@@ -29,8 +29,8 @@ struct ToldMember<'a> {
 }
 
 impl WebhookService {
-    /// Records the deliveries of messages and changes of members that were noted with their commits. Several nodes may do so at the same time: each event is recorded once. Never
-    /// returns.
+    /// Records the deliveries of messages and changes of members that were noted with their commits. Several nodes may do so at the same
+    /// time: each event is recorded once. Never returns.
     pub async fn announce_forever(self: Arc<Self>, log: Arc<dyn ConversationStore>) {
         let mut looks: u32 = 0;
         loop {

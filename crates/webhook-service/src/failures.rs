@@ -20,7 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOKS_WITHOUT: u32 = 60;
 /// The most failures that are read at once. Each job has 256 KiB and its attempts.
 const BATCH: u16 = 20;
-/// The longest payload that is told, bytes. With [`ATTEMPTS_MAX`], an event fits into [`starling_webhooks::BODY_BYTES_MAX`] even if each character of the errors is escaped.
+/// The longest payload that is told, bytes. With [`ATTEMPTS_MAX`], an event fits into [`starling_webhooks::BODY_BYTES_MAX`] even if each
+/// character of the errors is escaped.
 const PAYLOAD_BYTES_MAX: usize = 64 << 10;
 /// The most attempts that are told: the newest.
 const ATTEMPTS_MAX: usize = 10;
@@ -62,7 +63,8 @@ struct ToldAttempt<'a> {
 }
 
 impl WebhookService {
-    /// Records the deliveries of jobs that have failed for good. Several nodes may do so at the same time: each event is recorded once. Never returns.
+    /// Records the deliveries of jobs that have failed for good. Several nodes may do so at the same time: each event is recorded once.
+    /// Never returns.
     pub async fn announce_failures_forever(self: Arc<Self>) {
         let mut looks: u32 = 0;
         loop {

@@ -28,8 +28,8 @@ impl WebhookService {
         endpoint.check(&self.networks)
     }
 
-    /// Sets a hook, which must have passed [`Hook::check`]. Returns its secret if it is new. Holds on this node when it returns, and on others within about
-    /// a second.
+    /// Sets a hook, which must have passed [`Hook::check`]. Returns its secret if it is new. Holds on this node when it returns, and on
+    /// others within about a second.
     ///
     /// # Errors
     /// Those of the store.

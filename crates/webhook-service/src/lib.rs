@@ -4,12 +4,15 @@
 //!
 //! **Knowing.** A command must not wait for the database to learn that nobody wants to decide about it. So each node has all hooks in its memory
 //! ([`WebhookService::decider`]), from before it serves. It learns of changes in three ways: from itself when it makes them, from other nodes by a
-//! notice ([`WebhookService::hear_changed`]), and from a look at a number in the database each second. While the database is away, what was known holds.
+//! notice ([`WebhookService::hear_changed`]), and from a look at a number in the database each second. While the database is away, what was
+//! known holds.
 //!
-//! **Telling.** Whether any webhook wants an event is known as hooks are ([`WebhookService::wants`]). A message that is wanted is noted in the transaction that adds it
-//! to the log; each node then records its deliveries and forgets the note ([`WebhookService::announce_forever`]). Failed jobs are noted by the store of jobs in the same way
-//! ([`WebhookService::announce_failures_forever`]). Who comes online or goes offline, the database decides ([`WebhookService::follow_users_forever`]). Other events are recorded
-//! after their commit ([`WebhookService::tell`]). Nodes with the role `worker` claim deliveries and make attempts ([`WebhookService::deliver_forever`]).
+//! **Telling.** Whether any webhook wants an event is known as hooks are ([`WebhookService::wants`]). A message that is wanted is noted in
+//! the transaction that adds it to the log; each node then records its deliveries and forgets the note
+//! ([`WebhookService::announce_forever`]). Failed jobs are noted by the store of jobs in the same way
+//! ([`WebhookService::announce_failures_forever`]). Who comes online or goes offline, the database decides
+//! ([`WebhookService::follow_users_forever`]). Other events are recorded after their commit ([`WebhookService::tell`]). Nodes with the role
+//! `worker` claim deliveries and make attempts ([`WebhookService::deliver_forever`]).
 //!
 //! **Asking.** Requests to backends run on the node's control threads, never on a shard's. Each tenant has its own places for them.
 

@@ -21,8 +21,8 @@ impl WebhookService {
         self.wanted.has(tenant, kind)
     }
 
-    /// Records an event that has happened at `at`, with details as JSON, for all webhooks that want it. Events with the same `order_key` keep their order at
-    /// webhooks that ask for it.
+    /// Records an event that has happened at `at`, with details as JSON, for all webhooks that want it. Events with the same `order_key`
+    /// keep their order at webhooks that ask for it.
     pub async fn tell(
         &self,
         tenant: &TenantName,

@@ -14,7 +14,8 @@ pub struct WebhookActivity {
     pub webhook: WebhookId,
     /// The deliveries that wait.
     pub waiting: u64,
-    /// The newest attempts, the newest first, one of each delivery. They are those of the newest 100 deliveries, and of the 20 that have waited longest.
+    /// The newest attempts, the newest first, one of each delivery. They are those of the newest 100 deliveries, and of the 20 that have
+    /// waited longest.
     pub attempts: Vec<AnsweredAttempt>,
 }
 

@@ -3,18 +3,19 @@
 //! **Signatures.** Every request is signed by the convention [Standard Webhooks](https://www.standardwebhooks.com), so that a backend can verify it
 //! with any library of that convention ([`Secret`], [`SignedHeaders`]).
 //!
-//! **Requests.** [`Client`] makes one request to one [`Endpoint`]. Whoever names an endpoint makes a node send requests, so the client refuses addresses
-//! that are not public ([`Networks`]). It checks an address in the moment in which it connects to it, follows no redirects, and limits the time and
-//! the size of each answer. [`Client::deliver`] delivers an event, and [`Retries`] says when to try again.
+//! **Requests.** [`Client`] makes one request to one [`Endpoint`]. Whoever names an endpoint makes a node send requests, so the client
+//! refuses addresses that are not public ([`Networks`]). It checks an address in the moment in which it connects to it, follows no
+//! redirects, and limits the time and the size of each answer. [`Client::deliver`] delivers an event, and [`Retries`] says when to try
+//! again.
 //!
-//! **Storage.** [`WebhookStore`] keeps webhooks, the [deliveries](DeliveryStatus) of events to them, and hooks that ask first. [`postgres`] and [`sqlite`] implement it, and
-//! `tests/conformance` runs one suite against both.
+//! **Storage.** [`WebhookStore`] keeps webhooks, the [deliveries](DeliveryStatus) of events to them, and hooks that ask first. [`postgres`]
+//! and [`sqlite`] implement it, and `tests/conformance` runs one suite against both.
 //!
-//! **Presence.** Nodes say which users have come to them and gone ([`WebhookStore::users_came`]). The store decides whether that makes a user online or offline, and
-//! records that event in the same transaction, so that each is told once over all nodes.
+//! **Presence.** Nodes say which users have come to them and gone ([`WebhookStore::users_came`]). The store decides whether that makes a
+//! user online or offline, and records that event in the same transaction, so that each is told once over all nodes.
 //!
-//! **Questions.** A [`Hook`] lets a backend decide before something happens. [`AskingClient`] asks it, within the time of the hook, and keeps the slow backend of
-//! one tenant from the commands of others.
+//! **Questions.** A [`Hook`] lets a backend decide before something happens. [`AskingClient`] asks it, within the time of the hook, and
+//! keeps the slow backend of one tenant from the commands of others.
 
 mod activity;
 mod asking;

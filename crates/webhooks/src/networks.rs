@@ -23,8 +23,8 @@ pub(crate) enum Permit {
     Operator,
 }
 
-/// An address that is not public and that the operator does not allow. It says what kind of address that is. It does not repeat the address, since the
-/// owner of an endpoint must not learn the addresses behind internal names.
+/// An address that is not public and that the operator does not allow. It says what kind of address that is. It does not repeat the
+/// address, since the owner of an endpoint must not learn the addresses behind internal names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} addresses are refused")]
 pub struct RefusedAddress(&'static str);

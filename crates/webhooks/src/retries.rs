@@ -27,8 +27,8 @@ impl Default for Retries {
 impl Retries {
     /// Returns when to try again after `attempts` failed attempts, the first of which began `since_first` ago; `None` if the time is over.
     ///
-    /// `chance`, from 0 to 1, changes the delay by up to 20 %, so that deliveries that failed together don't come back together. `retry_after` is what the backend
-    /// asked for; it makes a delay longer, but there is still one attempt before the time is over.
+    /// `chance`, from 0 to 1, changes the delay by up to 20 %, so that deliveries that failed together don't come back together.
+    /// `retry_after` is what the backend asked for; it makes a delay longer, but there is still one attempt before the time is over.
     #[must_use]
     pub fn next(
         &self,

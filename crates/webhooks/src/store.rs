@@ -13,7 +13,8 @@ use crate::{
 
 /// A store of webhooks, of their deliveries, and of hooks that ask first.
 ///
-/// Each call names a tenant and reaches nothing of another one, except for what nodes ask for all. Every method may be retried after an [`Error`] whose [`Error::is_transient`] is true.
+/// Each call names a tenant and reaches nothing of another one, except for what nodes ask for all. Every method may be retried after an
+/// [`Error`] whose [`Error::is_transient`] is true.
 #[async_trait]
 pub trait WebhookStore: Send + Sync + 'static {
     /// Brings the schema up to date, under a lock, so that many nodes may start at once.
@@ -25,7 +26,8 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// [`Error::Unsupported`] for a schema that is too new.
     async fn schema_status(&self) -> Result<SchemaStatus, Error>;
 
-    /// Returns all hooks, and the events that each tenant's webhooks want; `None` if nothing has changed since this version. 0 is the version of nothing.
+    /// Returns all hooks, and the events that each tenant's webhooks want; `None` if nothing has changed since this version. 0 is the
+    /// version of nothing.
     async fn registry(&self, known: i64) -> Result<Option<Registry>, Error>;
 
     /// Adds a webhook with its secret, and returns it; `None` if the tenant has `webhooks_max` already.
@@ -64,15 +66,15 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Returns the secrets that sign for a webhook at present, the newest first. For signing only: they are shown once, when they are made.
     async fn secrets(&self, tenant: &TenantName, id: WebhookId) -> Result<Vec<Secret>, Error>;
 
-    /// Adds the deliveries of events to all webhooks of their tenants that want them, in one transaction. Returns those deliveries of these events that
-    /// wait, also if an earlier call added them.
+    /// Adds the deliveries of events to all webhooks of their tenants that want them, in one transaction. Returns those deliveries of these
+    /// events that wait, also if an earlier call added them.
     async fn record(&self, events: &[NewEvent]) -> Result<Vec<Recorded>, Error>;
 
     /// Adds the delivery of an event to one webhook, whatever that wants. Returns whether there is such a webhook.
     async fn record_for(&self, webhook: WebhookId, event: &NewEvent) -> Result<bool, Error>;
 
-    /// Returns what goes on at these webhooks, in their order: how many deliveries wait, and the newest attempts, at most `attempts` of each. Webhooks that
-    /// do not exist are left out.
+    /// Returns what goes on at these webhooks, in their order: how many deliveries wait, and the newest attempts, at most `attempts` of
+    /// each. Webhooks that do not exist are left out.
     async fn activity(
         &self,
         tenant: &TenantName,
@@ -97,7 +99,8 @@ pub trait WebhookStore: Send + Sync + 'static {
         limit: u16,
     ) -> Result<Vec<DeliveryStatus>, Error>;
 
-    /// Returns waiting deliveries of a webhook, oldest first, those that come after the position `after`: what the webhook missed while it was paused.
+    /// Returns waiting deliveries of a webhook, oldest first, those that come after the position `after`: what the webhook missed while it
+    /// was paused.
     async fn waiting(
         &self,
         tenant: &TenantName,
@@ -106,8 +109,8 @@ pub trait WebhookStore: Send + Sync + 'static {
         limit: u16,
     ) -> Result<Vec<DeliveryStatus>, Error>;
 
-    /// Returns the oldest delivery of a webhook that waits and has this order key. At a webhook with [`Webhook::ordered`], it is the only one of them that may
-    /// be attempted.
+    /// Returns the oldest delivery of a webhook that waits and has this order key. At a webhook with [`Webhook::ordered`], it is the only
+    /// one of them that may be attempted.
     async fn first_in_order(
         &self,
         tenant: &TenantName,
@@ -131,8 +134,8 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Makes a delivery that has ended wait again, as if it had not been attempted. Its time is now. Returns whether there was one.
     async fn resend(&self, tenant: &TenantName, webhook: WebhookId, event: EventId) -> Result<bool, Error>;
 
-    /// Removes some deliveries of a webhook that are more than those to be kept: the oldest. Those that wait and are too many fail. Returns the number of
-    /// deliveries concerned; zero if there is nothing left to do.
+    /// Removes some deliveries of a webhook that are more than those to be kept: the oldest. Those that wait and are too many fail. Returns
+    /// the number of deliveries concerned; zero if there is nothing left to do.
     async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error>;
 
     /// Returns what stands at the webhooks of all tenants. Takes a few steps for each webhook, however many deliveries wait.
@@ -141,13 +144,15 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Lists a run of a node, whose users may come from now on. It must send beats.
     async fn list_run(&self, run: NodeRun) -> Result<(), Error>;
 
-    /// Notes that a run is alive, by the database's clock. It may take others for dead once it has sent beats for `silence` without a break of that length.
+    /// Notes that a run is alive, by the database's clock. It may take others for dead once it has sent beats for `silence` without a break
+    /// of that length.
     async fn beat_run(&self, run: NodeRun, silence: Duration) -> Result<Beaten, Error>;
 
     /// Removes a run that has no users from the list.
     async fn unlist_run(&self, run: NodeRun) -> Result<(), Error>;
 
-    /// Notes that users have come to the node of this run, each given once. The event of a user who is on no node yet is recorded in the same transaction.
+    /// Notes that users have come to the node of this run, each given once. The event of a user who is on no node yet is recorded in the
+    /// same transaction.
     async fn users_came(&self, run: NodeRun, moves: &[UserMove]) -> Result<Moved, Error>;
 
     /// Notes that users are no longer on the node of this run, each given once. The event of a user who is on no other node is recorded in the same
@@ -157,8 +162,8 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Takes runs but `by` for dead that have sent no beat for `silence`. Returns users of dead runs, at most `limit`, for [`Self::users_went`].
     async fn bury_runs(&self, by: NodeRun, silence: Duration, limit: u16) -> Result<Vec<LeftUser>, Error>;
 
-    /// Adds a hook or changes the one of its point. The hook must have passed [`Hook::check`]. A hook that is new gets the secret, another one keeps its own.
-    /// Returns whether it is new.
+    /// Adds a hook or changes the one of its point. The hook must have passed [`Hook::check`]. A hook that is new gets the secret, another
+    /// one keeps its own. Returns whether it is new.
     async fn put_hook(&self, hook: &Hook, secret: &Secret) -> Result<bool, Error>;
 
     /// Returns the hooks of a tenant, in the order of [`HookPoint`]'s names.

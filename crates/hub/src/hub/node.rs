@@ -65,8 +65,8 @@ impl Hub {
         self.neighbours.announce(self.clone()).await;
     }
 
-    /// Leaves the cluster within this time, whatever hangs, after the node's own jobs were handed back. Waiting messages are committed and published first. Then the other nodes are
-    /// told that this one leaves, so that they need not wait for its lease to expire.
+    /// Leaves the cluster within this time, whatever hangs, after the node's own jobs were handed back. Waiting messages are committed and
+    /// published first. Then the other nodes are told that this one leaves, so that they need not wait for its lease to expire.
     pub async fn leave(&self, limit: Duration) {
         if let Some(jobs) = &self.jobs {
             jobs.work_ended().await;

@@ -15,8 +15,8 @@ pub trait Handler: Send + Sync + 'static {
     /// or cancelled. A panic counts as a failure.
     async fn run(&self, job: &ClaimedJob, stop: Stop) -> Report;
 
-    /// Whether it can work now. While it can't, no jobs are claimed for it alone; it is asked again within a second or so. Only handlers of whole queues
-    /// ([`super::Handlers::with_queue`]) are asked.
+    /// Whether it can work now. While it can't, no jobs are claimed for it alone; it is asked again within a second or so. Only handlers of
+    /// whole queues ([`super::Handlers::with_queue`]) are asked.
     fn is_ready(&self) -> bool {
         true
     }

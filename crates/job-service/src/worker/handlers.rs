@@ -25,8 +25,8 @@ struct QueueHandler {
     handler: Arc<dyn Handler>,
 }
 
-/// Jobs that share a number of places in a worker, so that one queue does not take those of another: those of all internal queues, or those of one handler
-/// of a whole queue.
+/// Jobs that share a number of places in a worker, so that one queue does not take those of another: those of all internal queues, or those
+/// of one handler of a whole queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Crew {
     /// Internal queues.

@@ -133,8 +133,8 @@ impl<'a> Claim<'a> {
         Ok(places)
     }
 
-    /// Begins blocked jobs whose keys have a place by now: they have waited longer than the others. A key's turns go when it has no blocked jobs or no place; with its
-    /// next end or time there is another one.
+    /// Begins blocked jobs whose keys have a place by now: they have waited longer than the others. A key's turns go when it has no blocked
+    /// jobs or no place; with its next end or time there is another one.
     fn take_blocked(&mut self) -> Result<(), Error> {
         let (connection, now_us) = (self.connection, i64::try_from(self.now_us).unwrap_or(i64::MAX));
         let BacklogName { queue, tenant, priority } = self.backlog;

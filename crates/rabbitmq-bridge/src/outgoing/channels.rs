@@ -1,7 +1,7 @@
 //! The channels that a bridge publishes on.
 //!
-//! Each carries one message at a time. RabbitMQ returns a message that no queue takes before it confirms it, and the client gives what was returned to
-//! whichever confirmation it sees next: with several messages on a channel, that may be another's.
+//! Each carries one message at a time. RabbitMQ returns a message that no queue takes before it confirms it, and the client gives what was
+//! returned to whichever confirmation it sees next: with several messages on a channel, that may be another's.
 
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};

@@ -1,7 +1,7 @@
 //! Telling webhooks who comes online and goes offline.
 //!
-//! A node tells the database which users have come to it and gone from it, and the database decides what that means over all nodes. Nobody waits for it:
-//! who connects leaves a note ([`WebhookService::note_sessions`]), and one task tells the database of all notes together
+//! A node tells the database which users have come to it and gone from it, and the database decides what that means over all nodes. Nobody
+//! waits for it: who connects leaves a note ([`WebhookService::note_sessions`]), and one task tells the database of all notes together
 //! ([`WebhookService::follow_users_forever`]). Only tenants with a webhook that wants to know are followed.
 //!
 //! A node shows by beats that it lives. The others remove the users of one that is silent. A node that ends leaves its users to them, which is when
@@ -91,7 +91,8 @@ impl WebhookService {
         }
     }
 
-    /// Tells the database who is here, for tenants with webhooks that want to know. A user counts as here for `linger` after the last session. Never returns.
+    /// Tells the database who is here, for tenants with webhooks that want to know. A user counts as here for `linger` after the last
+    /// session. Never returns.
     pub async fn follow_users_forever(self: Arc<Self>, sessions: Arc<dyn Sessions>, linger: Duration) {
         let mut following = Following {
             sessions,

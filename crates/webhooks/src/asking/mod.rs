@@ -31,8 +31,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Asks the backends of hooks.
 ///
-/// Each tenant has a number of questions that may be under way, so that a slow backend delays only the commands of its own tenant. Each hook has a *breaker*: after
-/// some failures in a row its backend is not asked for a while, and then one question tells whether it works again.
+/// Each tenant has a number of questions that may be under way, so that a slow backend delays only the commands of its own tenant. Each
+/// hook has a *breaker*: after some failures in a row its backend is not asked for a while, and then one question tells whether it works
+/// again.
 ///
 /// It keeps no order: whoever needs one asks the next question after the answer to the one before.
 pub struct AskingClient {

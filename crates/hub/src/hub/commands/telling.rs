@@ -1,5 +1,5 @@
-//! Telling webhooks what has happened to conversations and members. Changes of members are noted in their transactions, as messages are; the others are
-//! recorded after their commit.
+//! Telling webhooks what has happened to conversations and members. Changes of members are noted in their transactions, as messages are;
+//! the others are recorded after their commit.
 
 use serde::Serialize;
 use starling_model::{ConversationName, TenantName, UserName};

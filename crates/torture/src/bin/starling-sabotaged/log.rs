@@ -19,7 +19,8 @@ use crate::Sabotage;
 /// The time from the answer until the message is written, if the answer comes first: so long that at any moment some senders have read the
 /// answers of messages that are not written, even on a busy machine.
 const WRITE_DELAY: Duration = Duration::from_secs(5);
-/// The time from the commit until a message is noted for webhooks, if that is not part of the transaction: longer than anybody needs to kill the node.
+/// The time from the commit until a message is noted for webhooks, if that is not part of the transaction: longer than anybody needs to
+/// kill the node.
 const NOTE_DELAY: Duration = Duration::from_secs(30);
 /// The answer about one batch in this many is lost, if retries are not recognised.
 const ANSWER_LOST_EVERY: u64 = 8;
@@ -59,7 +60,8 @@ impl FaultyLog {
         Ok(answers)
     }
 
-    /// Commits messages of which nobody is to be told, and notes later that somebody is. Webhooks are told of all of them, unless the node dies in between.
+    /// Commits messages of which nobody is to be told, and notes later that somebody is. Webhooks are told of all of them, unless the node
+    /// dies in between.
     async fn append_and_note_late(
         &self,
         batch: &[Append],

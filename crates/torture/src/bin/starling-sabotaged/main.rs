@@ -1,5 +1,5 @@
-//! Starling with a defect put in on purpose, to check that the torture finds it. The variable `STARLING_SABOTAGE` names the defect. Without it there is
-//! none, but a node with the role `worker` also does jobs that only tests add.
+//! Starling with a defect put in on purpose, to check that the torture finds it. The variable `STARLING_SABOTAGE` names the defect. Without
+//! it there is none, but a node with the role `worker` also does jobs that only tests add.
 
 mod bridges;
 mod log;
