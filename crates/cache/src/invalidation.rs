@@ -1,9 +1,9 @@
 /// What a node hears from the others about cached values. The fan-out calls it from its own tasks; it does not block.
 pub trait Invalidations: Send + Sync + 'static {
-    /// Takes note that a key has had this version for a moment: older values are dropped, and refused when they come later.
+    /// Records that a key now has this version: older values are dropped, and refused when they come later.
     fn invalidate(&self, key: &str, version: u64);
 
-    /// Takes note that invalidations may have been missed. Everything in the process is dropped, and of the entries in Redis only those are
+    /// Records that invalidations may have been missed. Everything in the process is dropped, and of the entries in Redis only those are
     /// believed whose load began later.
     fn gap(&self);
 }

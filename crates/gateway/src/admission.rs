@@ -295,7 +295,7 @@ mod tests {
         let (mut under_way, mut served_at) = (std::collections::VecDeque::new(), 0);
         loop {
             let next = coming.peek().map(|Reverse((now, ..))| *now);
-            // Whoever is done by then, one after the other.
+            // Those that are done by then, one after the other.
             while let Some(&resumes) = under_way.front()
                 && next.is_none_or(|next| served_at + SECOND / per_second <= next)
             {
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!((crowd.resumed.len(), crowd.new.len()), (5_000, 15_000));
         let last = |served: &[f64]| served.iter().copied().fold(0.0, f64::max);
         println!("resumed within {} s, new within {} s", last(&crowd.resumed), last(&crowd.new));
-        // All need 40 s, whoever is refused how often.
+        // All need 40 s, however often each of them is refused.
         assert!(last(&crowd.new) < 60.0, "{}", last(&crowd.new));
     }
 

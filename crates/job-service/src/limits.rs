@@ -59,14 +59,14 @@ impl JobService {
         self.store.limits().await
     }
 
-    /// Takes note that a job of a queue has ended. If the queue has limits, another one may begin, here or elsewhere.
+    /// Records that a job of a queue has ended. If the queue has limits, another one may begin, here or elsewhere.
     pub(crate) fn note_ended(&self, queue: &str) {
         if self.limits.has(queue) {
             self.note_place(queue);
         }
     }
 
-    /// Takes note that jobs have ended, of any queue, here or elsewhere.
+    /// Records that jobs have ended, of any queue, here or elsewhere.
     pub(crate) fn note_ended_somewhere(&self) {
         if !self.limits.is_empty() {
             self.ready.note_ended_elsewhere();

@@ -136,12 +136,12 @@ impl Ready {
         self.backlogs.lock().has_any(now_ms(), wanted)
     }
 
-    /// Takes note that a job of a queue has ended, so that another one may begin.
+    /// Records that a job of a queue has ended, so that another one may begin.
     pub fn note_ended(&self, queue: &str) {
         self.backlogs.lock().wake(queue);
     }
 
-    /// Takes note that jobs may have ended at other nodes.
+    /// Records that jobs may have ended at other nodes.
     pub fn note_ended_elsewhere(&self) {
         self.backlogs.lock().wake_soon();
     }

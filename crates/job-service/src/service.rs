@@ -126,13 +126,13 @@ impl JobService {
         Ok(answers)
     }
 
-    /// Takes note that another node has made jobs ready, or has ended some of a queue with limits.
+    /// Records that another node has made jobs ready, or has ended some of a queue with limits.
     pub fn hear_ready(&self) {
         self.note_ended_somewhere();
         self.refresh_wanted.notify_one();
     }
 
-    /// Takes note that this node has made jobs ready.
+    /// Records that this node has made jobs ready.
     pub(crate) fn note_ready(&self) {
         self.refresh_wanted.notify_one();
         self.notice_wanted.notify_one();

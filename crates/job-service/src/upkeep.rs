@@ -31,7 +31,7 @@ impl JobService {
         loop {
             tokio::select! {
                 () = self.refresh_wanted.notified() => {
-                    // Whoever comes to wait looks for itself first.
+                    // A worker that begins to wait looks for itself first.
                     if !self.has_waiting() {
                         continue;
                     }
@@ -128,7 +128,7 @@ impl JobService {
         Ok(())
     }
 
-    /// Takes note of attempts that were lost, whose jobs are ready again.
+    /// Records attempts that were lost, whose jobs are ready again.
     pub(crate) fn note_lost(&self, attempts: u64) {
         if attempts > 0 {
             METRICS.lost.increment(attempts);

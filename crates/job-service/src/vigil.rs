@@ -19,7 +19,7 @@ struct Span {
 }
 
 impl Vigil {
-    /// Takes note of an answer.
+    /// Records an answer.
     pub fn go_on(&mut self, now: Instant) {
         let goes_on = self.0.filter(|span| now.saturating_duration_since(span.looked_at) <= BREAK_MAX);
         self.0 = Some(Span { began: goes_on.map_or(now, |span| span.began), looked_at: now });

@@ -159,7 +159,7 @@ impl Backlogs {
         look.into_iter().map(|(_, claim)| claim).collect()
     }
 
-    /// Takes note of backlogs in which jobs have become ready.
+    /// Records backlogs in which jobs have become ready.
     pub fn note(&mut self, arrivals: Arrivals) {
         for arrival in arrivals.backlogs {
             let queue = self.queues.entry(arrival.backlog.queue).or_default();
@@ -212,7 +212,7 @@ impl Backlogs {
         plan
     }
 
-    /// Takes note of what a claim gave, and forgets backlogs that are empty. `now_ms`: the present time, Unix milliseconds.
+    /// Records what a claim returned, and forgets backlogs that are empty. `now_ms`: the present time, Unix milliseconds.
     pub fn claimed(&mut self, plan: &[BacklogClaim], claimed: &Claimed, now_ms: i64) {
         for (claim, left) in plan.iter().zip(&claimed.left) {
             let backlog = &claim.backlog;

@@ -11,7 +11,7 @@
 //! the call before returned, so that they don't read what other calls have dealt with. That keeps them fast while the database can't remove
 //! deleted rows.
 //!
-//! **Fences.** A claim begins a new *generation* of a job. Whoever ends an attempt names its generation ([`Ending`]). So a worker that was taken
+//! **Fences.** A claim begins a new *generation* of a job. The end of an attempt names its generation ([`Ending`]). So a worker that was taken
 //! for dead can't end a job that another worker has claimed since.
 //!
 //! **Schedules.** A schedule adds a job at each moment of a cron expression in a time zone ([`Schedule`]). Nodes ask which ones are due,

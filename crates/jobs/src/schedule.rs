@@ -196,7 +196,7 @@ pub(crate) fn key_at(name: &str, moment_ms: i64) -> String {
     format!("schedule:{name}@{moment_ms}")
 }
 
-/// What came of keeping a schedule.
+/// The outcome of keeping a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutSchedule {
     /// There was none of this name.

@@ -3,7 +3,7 @@
 /// How long a name may be, characters (all of one byte).
 pub const NAME_LENGTH_MAX: usize = 100;
 
-/// The rule, for whoever gave something else.
+/// The rule, as a message for a caller who broke it.
 pub const NAME_RULE: &str = "1 to 100 characters out of A-Z a-z 0-9 _ . : @ -, but not . or ..";
 
 /// Whether this is a name, as [`NAME_RULE`] says.

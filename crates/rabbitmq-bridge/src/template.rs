@@ -16,7 +16,7 @@ enum Part<F> {
 
 /// What can stand in braces.
 pub trait TemplateField: Sized {
-    /// All fields, for whoever wrote another one.
+    /// All fields, as a message for an operator who wrote another one.
     const KNOWN: &str;
 
     /// Reads a field, without its braces.

@@ -729,7 +729,7 @@ pub const HOOKS: Section = Section {
         ),
         counter(
             "starling_webhook_attempts_total",
-            "Attempts to deliver that this node made, by what they came to.",
+            "Attempts to deliver that this node made, by outcome.",
             &[(
                 "outcome",
                 "`delivered`, `retried` (failed, and another attempt follows), `failed` (failed for good), `gone` (status 410, which removes the webhook)",
@@ -750,7 +750,7 @@ pub const HOOKS: Section = Section {
         gauge("starling_hooks", Unit::Count, "Hooks of all tenants. Every node shows the same.", &[]),
         counter(
             "starling_hook_questions_total",
-            "Questions to the backends of hooks, by what they came to.",
+            "Questions to the backends of hooks, by outcome.",
             &[(
                 "outcome",
                 "`allowed`, `refused`, `failed` (no usable answer in time), `open` (not asked: the backend had failed several times in a row), `busy` (not asked: too many questions of its tenant were under way)",
@@ -759,7 +759,7 @@ pub const HOOKS: Section = Section {
         histogram(
             "starling_hook_question_seconds",
             Unit::Seconds,
-            "Time from the beginning of a question to what it came to, including the wait for its turn.",
+            "Time from the beginning of a question to its outcome, including the wait for its turn.",
             &[],
         ),
         gauge(

@@ -22,7 +22,7 @@ const UNDER_WAY_MAX: usize = 64;
 const OF_EACH_MAX: usize = 8;
 /// How often a node looks for deliveries whose time has come, on average.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long a claim lasts beyond the time of an attempt. Whoever has not noted the end by then is taken for dead.
+/// How long a claim lasts beyond the time of an attempt. A node that has not recorded the end by then is taken for dead.
 const CLAIM_MARGIN: Duration = Duration::from_secs(10);
 /// How often deliveries that are too many are removed, on average.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
@@ -122,7 +122,7 @@ impl WebhookService {
         }
     }
 
-    /// Makes one attempt, and keeps what it came to.
+    /// Makes one attempt, and stores its outcome.
     async fn attempt(&self, due: DueDelivery) {
         let began = Instant::now();
         let (id, body) = (due.event.0.to_string(), Bytes::from(due.body.clone()));

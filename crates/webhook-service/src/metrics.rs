@@ -65,7 +65,7 @@ pub(crate) static METRICS: LazyLock<WebhookMetrics> = LazyLock::new(|| {
 });
 
 impl WebhookMetrics {
-    /// The counter of what a question came to.
+    /// Returns the counter for the outcome of a question.
     pub fn outcome(&self, asked: &Asked) -> &Counter {
         match (&asked.failure, &asked.verdict) {
             (Some(AskFailure::Open), _) => &self.open,

@@ -103,7 +103,7 @@ impl WebhookService {
         }
     }
 
-    /// Takes note that another node has changed something.
+    /// Records that another node has changed something.
     pub fn hear_changed(&self) {
         self.look_wanted.notify_one();
     }

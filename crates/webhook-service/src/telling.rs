@@ -71,7 +71,7 @@ impl WebhookService {
         Ok(is_there.then_some(event.id))
     }
 
-    /// Takes note that this node has added a message to the log that webhooks want.
+    /// Records that this node has added a message to the log that webhooks want.
     pub fn note_announced(&self) {
         self.announced_wanted.notify_one();
     }

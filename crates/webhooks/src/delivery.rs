@@ -23,7 +23,7 @@ pub struct Delivery<'a> {
     pub body: &'a Bytes,
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
     /// What follows from it.

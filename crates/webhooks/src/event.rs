@@ -225,7 +225,7 @@ impl NewEvent {
         Self { id: EventId(Uuid::now_v7()), tenant, kind, order_key, body }
     }
 
-    /// Gives the event an id that whoever noted it has chosen.
+    /// Gives the event an id that was chosen when it was noted.
     #[must_use]
     pub fn with_id(self, id: EventId) -> Self {
         Self { id, ..self }

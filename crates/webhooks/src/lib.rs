@@ -3,7 +3,7 @@
 //! **Signatures.** Every request is signed by the convention [Standard Webhooks](https://www.standardwebhooks.com), so that a backend can verify it
 //! with any library of that convention ([`Secret`], [`SignedHeaders`]).
 //!
-//! **Requests.** [`Client`] makes one request to one [`Endpoint`]. Whoever names an endpoint makes a node send requests, so the client
+//! **Requests.** [`Client`] makes one request to one [`Endpoint`]. An endpoint makes a node send requests where its owner wants, so the client
 //! refuses addresses that are not public ([`Networks`]). It checks an address in the moment in which it connects to it, follows no
 //! redirects, and limits the time and the size of each answer. [`Client::deliver`] delivers an event, and [`Retries`] says when to try
 //! again.

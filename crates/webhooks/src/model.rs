@@ -227,7 +227,7 @@ pub struct DeliveryClaim {
     pub of_each: u16,
     /// Webhooks that get none, because enough of their deliveries are under way.
     pub except: Vec<WebhookId>,
-    /// How long the claim lasts. If the attempt has not been noted by then, whoever claims it next makes another one.
+    /// How long the claim lasts. If the attempt has not been recorded by then, the node that claims it next makes another one.
     pub lasts: Duration,
 }
 

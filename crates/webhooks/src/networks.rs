@@ -1,6 +1,6 @@
 //! Addresses that requests may go to.
 //!
-//! Whoever names an endpoint makes a node send requests. So nodes must not reach what only they can reach: their own machine, the
+//! An endpoint makes a node send requests where its owner wants. So nodes must not reach what only they can reach: their own machine, the
 //! network of the cluster, and the services that cloud platforms offer to machines.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -121,7 +121,7 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Claims deliveries that wait, whose time has come, and that are the first in their order where there is one. Paused webhooks give none.
     async fn claim(&self, claim: &DeliveryClaim) -> Result<Vec<DueDelivery>, Error>;
 
-    /// Keeps what an attempt came to. Pauses the webhook if all its attempts have failed for `pause_after`.
+    /// Stores the outcome of an attempt. Pauses the webhook if all its attempts have failed for `pause_after`.
     async fn note_attempt(
         &self,
         tenant: &TenantName,

@@ -130,7 +130,7 @@ pub(crate) struct Fill<'a> {
     pub(crate) cost: Duration,
 }
 
-/// What came of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filled {
     Written,

@@ -48,7 +48,7 @@ impl OwnSession {
         }
     }
 
-    /// Returns when the connection has ended, by whoever's fault.
+    /// Waits until the connection has ended, for any reason.
     pub async fn ended(&mut self) {
         self.session.ended().await;
     }

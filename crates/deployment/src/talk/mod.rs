@@ -47,7 +47,7 @@ pub struct Talk {
     left: Vec<History>,
 }
 
-/// What came of the talk.
+/// The result of the talk.
 pub struct Outcome {
     /// What each client did and saw.
     pub histories: Vec<History>,

@@ -138,7 +138,7 @@ impl Table {
         }
     }
 
-    /// Delivers what came of a channel in this turn.
+    /// Delivers the events of a channel that came in this turn.
     fn flush_channel(&mut self, id: ChannelId, env: &Env) {
         let Table { channels, conns, dirty, tick, .. } = self;
         let Some(channel) = channels.get_mut(&id) else { return };

@@ -77,7 +77,7 @@ impl Running {
         Running { id, work: Work::Connect(future) }
     }
 
-    /// Polls the command. Returns its id and what it came to.
+    /// Polls the command. Returns its id and its result.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(u64, Outcome)> {
         let done = match &mut self.work {
             Work::Command { began, future } => future.as_mut().poll(cx).map(|answer| {

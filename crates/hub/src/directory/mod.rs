@@ -103,7 +103,7 @@ impl Directory {
         room.filter(|room| room.is_member(user)).ok_or_else(CommandError::no_such_conversation)
     }
 
-    /// Returns the room of a conversation, whoever its members are. If it is not cached, the look-up counts as a read of `reader`.
+    /// Returns the room of a conversation, without a check of membership. If it is not cached, the look-up counts as a read of `reader`.
     pub async fn room(
         &self,
         tenant: &TenantName,

@@ -94,7 +94,7 @@ impl Running {
         Some(self.note(ended))
     }
 
-    /// Takes note of an end.
+    /// Records the end of an attempt.
     fn note(&mut self, ended: Ended) -> Ended {
         if let Some(busy) = self.busy.get_mut(&ended.crew) {
             *busy = busy.saturating_sub(1);

@@ -159,7 +159,7 @@ impl LimitOf<'_> {
         Ok((most, 0))
     }
 
-    /// Takes note that jobs have begun.
+    /// Records that jobs have begun.
     pub fn charge(
         &self,
         connection: &Connection,

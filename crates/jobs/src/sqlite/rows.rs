@@ -123,7 +123,7 @@ impl Moving {
         self.count(connection, state, 1)
     }
 
-    /// Keeps what came of the attempt that ends.
+    /// Stores the outcome of the attempt that ends.
     pub fn note_attempt(
         &self,
         connection: &Connection,

@@ -60,20 +60,20 @@ pub struct Acknowledged {
 }
 
 impl Record {
-    /// Takes note of a join: from here on every message after `after` is owed. A second join changes nothing.
+    /// Records a join: from here on every message after `after` is owed. A second join changes nothing.
     pub fn joined(&mut self, conversation: &str, after: u64) {
         let track = self.conversations.entry(conversation.to_owned()).or_insert_with(|| Track::from(after));
         track.ended = false;
     }
 
-    /// Takes note that nothing more is owed: the user left or was removed.
+    /// Records that nothing more is owed: the user left or was removed.
     pub fn left(&mut self, conversation: &str) {
         if let Some(track) = self.conversations.get_mut(conversation) {
             track.ended = true;
         }
     }
 
-    /// Takes note of a `message` event, or of an entry of `history` given as one with its `conversation`, that came just now.
+    /// Records a `message` event, or of an entry of `history` given as one with its `conversation`, that came just now.
     ///
     /// # Errors
     /// When a field is missing.
@@ -97,7 +97,7 @@ impl Record {
         Ok(())
     }
 
-    /// Takes note that everything seen beyond this number will come once more: another socket was asked to go on from there
+    /// Records that everything seen beyond this number will come once more: another socket was asked to go on from there
     /// while the older one was still read.
     pub fn comes_again(&mut self, conversation: &str, after: u64) {
         if let Some(track) = self.conversations.get_mut(conversation) {
@@ -105,7 +105,7 @@ impl Record {
         }
     }
 
-    /// Takes note of a reply to `send`.
+    /// Records a reply to `send`.
     pub fn acknowledged(&mut self, acknowledged: Acknowledged) {
         self.acknowledged.push(acknowledged);
     }

@@ -83,7 +83,7 @@ struct Following {
 }
 
 impl WebhookService {
-    /// Takes note that a session of a user was attached to this node or is gone from it. Waits for nothing.
+    /// Records that a session of a user was attached to this node or is gone from it. Waits for nothing.
     pub fn note_sessions(&self, tenant: &TenantName, user: &UserName) {
         if self.wanted.follows(tenant) {
             self.notes.changed.lock().insert((tenant.clone(), user.clone()));
@@ -255,7 +255,7 @@ impl WebhookService {
         Ok(following.buries)
     }
 
-    /// Takes note of deliveries that were recorded.
+    /// Counts deliveries that were recorded, and wakes the deliverer.
     fn recorded(&self, deliveries: u64) {
         if deliveries > 0 {
             METRICS.recorded.increment(deliveries);

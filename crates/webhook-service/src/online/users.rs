@@ -37,7 +37,7 @@ impl Users {
         Self { linger, standings: HashMap::new(), coming: VecDeque::new(), lingering: VecDeque::new() }
     }
 
-    /// Takes note whether a user has sessions here.
+    /// Records whether a user has sessions here.
     pub fn observe(&mut self, user: User, is_here: bool, now: Instant) {
         let next = match (self.standings.get(&user), is_here) {
             (None, true) => {

@@ -35,7 +35,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// hook has a *breaker*: after some failures in a row its backend is not asked for a while, and then one question tells whether it works
 /// again.
 ///
-/// It keeps no order: whoever needs one asks the next question after the answer to the one before.
+/// It keeps no order: a caller that needs one asks the next question after the answer to the one before.
 pub struct AskingClient {
     client: Client,
     bulkheads: Arc<Bulkheads>,

@@ -8,7 +8,7 @@ use super::secret;
 use crate::hook::of_columns;
 use crate::{Error, Events, Hook, HookPoint, Registry, Secret, WebhookId};
 
-/// A statement that changes the registry is one with this one, which follows the change. So whoever sees the version sees the change.
+/// A statement that changes the registry is one with this one, which follows the change. So a node that sees the version sees the change.
 macro_rules! counted {
     ($change:literal) => {
         concat!("WITH counted AS (UPDATE webhook_registry SET version = version + 1)", $change)

@@ -78,7 +78,7 @@ impl Hub {
         self.webhooks.as_ref()?.decider(tenant, point)
     }
 
-    /// Asks whoever decides about what is about to happen. Returns when it may happen; the future is dropped with the command.
+    /// Asks the hook about what is about to happen. Returns when it may happen; the future is dropped with the command.
     pub(super) async fn ask(
         &self,
         decider: &Arc<Decider>,

@@ -150,7 +150,7 @@ impl Hub {
         jobs.extend(lease, by).await?.map(Timestamp).ok_or_else(lease_is_over)
     }
 
-    /// Takes note that a worker has done a job, with this result as compact JSON. Returns the job's state.
+    /// Records that a worker has done a job, with this result as compact JSON. Returns the job's state.
     pub async fn finish_job(
         &self,
         identity: &Identity,
@@ -169,7 +169,7 @@ impl Hub {
         }
     }
 
-    /// Takes note that a worker's attempt has failed. Returns the job's state, and when it is tried again.
+    /// Records that a worker's attempt has failed. Returns the job's state, and when it is tried again.
     pub async fn fail_job(
         &self,
         identity: &Identity,

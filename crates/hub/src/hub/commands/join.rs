@@ -127,7 +127,7 @@ impl Hub {
         Answer::Join(PreparedJoin { hub: self, session, room, start })
     }
 
-    /// Asks whoever decides about joins, if the user is a member.
+    /// Asks the hook for joins, if the user is a member.
     async fn ask_about_join(
         &self,
         session: &Session,

@@ -54,7 +54,7 @@ impl Hub {
     }
 
     /// Appends a message to a conversation that its sender is a member of, and waits until it is committed. The sender's allowance is
-    /// charged first, since an unknown name costs a query. Whoever decides about messages is asked last, so that only what may happen is asked about.
+    /// charged first, since an unknown name costs a query. The hook for messages is asked last, so that only what may happen is asked about.
     pub async fn send(
         &self,
         tenant: &TenantName,

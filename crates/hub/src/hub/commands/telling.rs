@@ -77,7 +77,7 @@ impl Hub {
         self.is_wanted(&room.key.tenant, kind)
     }
 
-    /// Takes note that a change of members was committed.
+    /// Records that a change of members was committed.
     pub(super) fn note_announced_member(&self, announced: bool) {
         if let Some(webhooks) = self.webhooks.as_ref().filter(|_| announced) {
             webhooks.note_announced();

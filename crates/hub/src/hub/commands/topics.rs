@@ -189,7 +189,7 @@ impl Hub {
         self.publish_if_allowed(&identity.tenant, &identity.user, topic, data).await
     }
 
-    /// Publishes within the user's allowance, if whoever decides about publications allows it.
+    /// Publishes within the user's allowance, if the hook for publications allows it.
     async fn publish_if_allowed(
         &self,
         tenant: &TenantName,
