@@ -105,7 +105,7 @@ impl Admission {
 }
 
 impl Arrival {
-    /// Says that the session has begun.
+    /// Records that the session has begun.
     pub fn served(mut self) {
         self.is_served = true;
     }

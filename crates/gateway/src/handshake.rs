@@ -39,20 +39,20 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limit on a request's head, bytes.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// Makes WebSockets out of connections, and answers their other requests.
+/// Upgrades connections to WebSockets and answers other HTTP requests.
 pub(crate) struct Front {
     pub gate: Gate,
     pub tls: Option<TlsAcceptor>,
-    /// Answers all that is not the WebSocket; `None`: every path is the WebSocket's.
+    /// Answers requests for other paths than the WebSocket's. `None`: every path is the WebSocket's.
     pub http: Option<HttpService>,
 }
 
-/// One connection before it is a WebSocket.
+/// A connection that is not yet a WebSocket.
 struct Handshake {
     front: Arc<Front>,
     shard: Rc<Shard>,
     peer: IpAddr,
-    /// What its HTTP requests may still cost.
+    /// The connection's allowance of HTTP requests.
     allowance: ConnectionAllowance,
     agreed: RefCell<Option<Agreed>>,
     /// How long the connection waited for its first turn. Only its first request is judged by that.

@@ -27,7 +27,7 @@ impl Lifecycle {
         self.started.elapsed()
     }
 
-    /// Says that the drain has begun.
+    /// Records that the drain has begun.
     pub fn begin_drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
     }
@@ -37,7 +37,7 @@ impl Lifecycle {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Takes no new WebSockets from now on.
+    /// Refuses new WebSockets from now on.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
     }

@@ -47,7 +47,7 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Takes connections until `stop` is over.
+/// Accepts connections until `stop` completes.
 pub(crate) async fn accept(
     listener: TcpListener,
     inboxes: Arc<Inboxes>,

@@ -54,7 +54,7 @@ pub struct Bridges {
     pub working: usize,
 }
 
-/// Says how many bridges of the node work.
+/// A function that returns how many bridges of the node work.
 pub type BridgesNow = Arc<dyn Fn() -> Bridges + Send + Sync>;
 
 /// Something that the node depends on.

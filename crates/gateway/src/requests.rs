@@ -98,14 +98,14 @@ impl RequestAccounts<'_> {
         self.user = Some((tenant, user));
     }
 
-    /// Takes one request of the connection, or of the address. `Err`: how long to wait, microseconds.
+    /// Charges one request to the connection, or to the address. `Err`: how long to wait, microseconds.
     pub fn take_for_source(&self) -> Result<(), u64> {
         let Some(rate) = Rate::per_second(self.requests.limits.connection_per_second) else { return Ok(()) };
         let now_us = self.requests.now_us();
         self.with_source(now_us, |allowance| allowance.take(now_us, rate))
     }
 
-    /// Takes one request of the user. `Err`: how long to wait, microseconds.
+    /// Charges one request to the user. `Err`: how long to wait, microseconds.
     pub fn take_for_user(&self) -> Result<(), u64> {
         let Some(rate) = Rate::per_second(self.requests.limits.user_per_second) else { return Ok(()) };
         let now_us = self.requests.now_us();

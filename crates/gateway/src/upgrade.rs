@@ -43,7 +43,7 @@ pub(crate) struct Agreed {
     pub deflate: Option<Params>,
     /// Who the token of the request says the client is.
     pub identity: Option<Identity>,
-    /// Counts the client that a load balancer speaks for.
+    /// Counts the client for which a load balancer forwards the handshake.
     pub client: Option<AddressGuard>,
     pub traceparent: Option<Box<str>>,
 }
@@ -103,7 +103,7 @@ fn check_request<B>(upgrade: &Upgrade<'_, B>) -> Result<String, Refused> {
 }
 
 impl Gate {
-    /// Lets a handshake through the limits. Returns what counts the client that a load balancer speaks for.
+    /// Applies the limits to a handshake. Returns what counts the client for which a load balancer forwards it.
     fn admit<B>(&self, upgrade: &Upgrade<'_, B>) -> Result<Option<AddressGuard>, Refused> {
         if self.lifecycle.is_closed() {
             let error = CommandError::unavailable("this node is stopping; connect again");

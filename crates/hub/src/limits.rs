@@ -40,7 +40,7 @@ impl WriteLimits {
         self.config.limits_of(tenant).user_writes_per_minute > 0
     }
 
-    /// Takes one write from the allowance of a user who changes a conversation or its members. Admins are not limited, nor are the messages
+    /// Charges one write to the allowance of a user who changes a conversation or its members. Admins are not limited, nor are the messages
     /// that they post.
     pub async fn take_change(&self, identity: &Identity) -> Result<(), CommandError> {
         if identity.scopes.is_admin() {
@@ -49,7 +49,7 @@ impl WriteLimits {
         self.take(&identity.tenant, &identity.user).await
     }
 
-    /// Takes one write from a user's allowance.
+    /// Charges one write to a user's allowance.
     pub async fn take(&self, tenant: &TenantName, user: &UserName) -> Result<(), CommandError> {
         let count = self.config.limits_of(tenant).user_writes_per_minute;
         let Some(rate) = Rate::new(count, PERIOD) else { return Ok(()) };

@@ -102,7 +102,7 @@ impl Reads {
         })
     }
 
-    /// Takes one read from a user's allowance.
+    /// Charges one read to a user's allowance.
     ///
     /// # Errors
     /// `rate_limited`. Each refused read gets a later time to retry than the one before, so that retries come at the allowed rate.
@@ -126,7 +126,7 @@ impl Reads {
         Err(CommandError::rate_limited(message, retry_after_ms))
     }
 
-    /// Takes reads from a user's allowance, and waits until they are available.
+    /// Charges reads to a user's allowance, and waits until they are available.
     ///
     /// # Errors
     /// `rate_limited`, if the wait would be too long. Then nothing is taken.

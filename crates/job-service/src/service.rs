@@ -138,7 +138,7 @@ impl JobService {
         self.notice_wanted.notify_one();
     }
 
-    /// Lets workers wait no longer, and the node's own worker hand back its jobs, because the node leaves.
+    /// Ends the waits of workers, and makes the node's own worker hand back its jobs, because the node leaves.
     pub fn drain(&self) {
         self.draining.send_replace(true);
         self.waiters.wake_all();

@@ -59,7 +59,7 @@ pub trait JobStore: Send + Sync + 'static {
     /// Returns the workers but this one whose locks are gone. Such a worker may still live, if it has just lost its connection.
     async fn lost_locks(&self, besides: WorkerId) -> Result<Vec<LostLock>, Error>;
 
-    /// Takes the jobs of these workers away from them, except of those that have locked again.
+    /// Gives the jobs of these workers back to their queues, except those of workers that have taken their lock again.
     async fn bury_unlocked(&self, lost: &[LostLock]) -> Result<Burial, Error>;
 
     /// Takes the jobs of workers that have sent no beat for `silence` away from them (`None`: of no worker), and jobs whose lease is over.

@@ -136,7 +136,7 @@ async fn run(
     Ok(())
 }
 
-/// Says how many bridges work, for the node's health.
+/// Returns the function that counts the bridges that work, for the node's health.
 fn bridges_now(bridge: Arc<Bridge>) -> BridgesNow {
     Arc::new(move || {
         let BridgeHealth { bridges, working } = bridge.health();

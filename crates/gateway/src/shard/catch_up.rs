@@ -127,7 +127,7 @@ impl CatchUp {
         }
     }
 
-    /// Says that the log could not be read. After a while the connection is closed.
+    /// Handles a log that could not be read. After a while the connection is closed.
     fn failed(&mut self, step: &mut Step<'_>) {
         let unreadable = self.unreadable.get_or_insert_with(Unreadable::begin);
         unreadable.failures += 1;

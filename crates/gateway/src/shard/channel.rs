@@ -57,7 +57,7 @@ struct JoinedFrames {
 }
 
 impl Channel {
-    /// Takes out what came in this turn, if anything did.
+    /// Removes and returns the events that came in this turn, if there are any.
     pub fn take_turn(&mut self) -> Option<Turn> {
         let events = std::mem::take(&mut self.pending);
         let (first, last) = (events.first()?, events.last()?);

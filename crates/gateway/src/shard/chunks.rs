@@ -47,7 +47,7 @@ impl Chunks {
         }
     }
 
-    /// Takes the first chunk out.
+    /// Removes and returns the first chunk.
     pub fn pop_front(&mut self) -> Option<Chunk> {
         if let Chunks::Many(chunks) = self {
             return chunks.pop_front();

@@ -57,7 +57,7 @@ impl Client {
         }
     }
 
-    /// Says that `connect` has succeeded.
+    /// Records that `connect` has succeeded.
     pub fn connected(&mut self, session: Arc<Session>) {
         self.login = Login::Connected(session);
     }

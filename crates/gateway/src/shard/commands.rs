@@ -25,7 +25,7 @@ impl Step<'_> {
         true
     }
 
-    /// Lets the commands of the queue go on as far as they may. Returns whether any did.
+    /// Begins, polls and answers the commands of the queue as far as their order allows. Returns whether anything was done.
     pub(super) fn begin_commands(&mut self) -> bool {
         let outbox_bytes_max = self.env.settings.outbox_bytes_soft();
         let mut any = false;

@@ -15,7 +15,7 @@ use super::table::Table;
 use crate::metrics::METRICS;
 
 impl Table {
-    /// Takes one item of the inbox.
+    /// Handles one item of the inbox.
     pub(super) fn take(&mut self, item: ShardItem, env: &Env) {
         match item {
             ShardItem::Message { channel, seq, event } => self.message(channel, seq.get(), event, env),

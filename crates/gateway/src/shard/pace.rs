@@ -17,13 +17,13 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Takes one command. `Err`: how long to wait, milliseconds.
+    /// Charges one command. `Err`: how long to wait, milliseconds.
     pub fn command(&mut self, now_us: u64, limits: PaceLimits) -> Result<(), u64> {
         let Some(rate) = limits.commands else { return Ok(()) };
         self.commands.take(now_us, rate).map_err(|us| us.div_ceil(1_000))
     }
 
-    /// Takes some bytes. Bytes that have come can't be refused, so it returns how long to read no further, microseconds.
+    /// Charges some bytes. Bytes that have come can't be refused, so it returns for how long nothing more must be read, microseconds.
     pub fn bytes(&mut self, now_us: u64, bytes: usize, limits: PaceLimits) -> u64 {
         limits.bytes.map_or(0, |rate| self.bytes.charge(now_us, bytes as u64, rate))
     }

@@ -74,7 +74,7 @@ impl Socket {
         }
     }
 
-    /// Says that nothing more will be written.
+    /// Shuts down the sending side.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),

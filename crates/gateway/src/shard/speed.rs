@@ -29,12 +29,12 @@ impl Default for Speed {
 }
 
 impl Speed {
-    /// Says that the client has read so many bytes.
+    /// Records that the client has read this number of bytes.
     pub fn note_read(&mut self, bytes: u64) {
         self.taken = self.taken.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
-    /// Says that a second is over, and whether frames wait because the client's socket is full. Returns the limit on a page if it has
+    /// Records that a second has passed, and whether frames wait because the client's socket is full. Returns the limit on a page if it has
     /// changed.
     pub fn tick(&mut self, waits: bool, heartbeat_s: u32) -> Option<usize> {
         let page_bytes = if waits {

@@ -33,7 +33,7 @@ impl Table {
         }
     }
 
-    /// Lets a topic's subscription go live after a position, with what was held back meanwhile.
+    /// Makes a topic's subscription live after a position, and sends what was held back meanwhile.
     pub(super) fn release(&mut self, key: u32, channel: ChannelId, epoch: &str, offset: u64) {
         let tick = self.tick;
         let Some(conn) = self.conns.get_mut(key as usize) else { return };

@@ -137,7 +137,7 @@ impl Subscriptions {
         true
     }
 
-    /// Takes back what was queued for a subscription from the number `first` on: the log has it. Nothing happens where the subscription
+    /// Removes what was queued for a subscription from the number `first` on: the log has it. Nothing happens where the subscription
     /// has ended.
     pub fn rewind(&mut self, slot: usize, first: u64) {
         let Some(sub) = self.all.get_mut(slot) else { return };
@@ -149,7 +149,7 @@ impl Subscriptions {
         }
     }
 
-    /// Lets a topic's subscription go live after a position. Returns what was held back meanwhile and is new: publications of another
+    /// Makes a topic's subscription live after a position. Returns what was held back meanwhile and is new: publications of another
     /// numbering were made after that one ended, or before it began, and can't be had otherwise.
     pub fn release(&mut self, channel: ChannelId, epoch: &str, offset: u64, tick: u32) -> Vec<Arc<Encoded>> {
         let Some(slot) = self.slot(channel) else { return Vec::new() };

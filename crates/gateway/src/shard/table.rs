@@ -95,7 +95,7 @@ impl Table {
         self.conns.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect()
     }
 
-    /// Has a connection written to at the end of the turn.
+    /// Marks a connection, so that it is written to after the turn.
     pub(super) fn mark(&mut self, key: u32) {
         if let Some(conn) = self.conns.get_mut(key as usize) {
             conn.mark(key, &mut self.dirty);

@@ -34,7 +34,7 @@ impl ConnTask {
         ConnTask { shard, key, reader, catch_up: CatchUp::default() }
     }
 
-    /// Does all that can be done now. Returns `false` if the connection is over.
+    /// Reads, runs commands, serves from the log and writes until nothing more can be done now. Returns `false` if the connection is over.
     fn go_on(reader: &mut Reader, catch_up: &mut CatchUp, step: &mut Step<'_>, cx: &mut Context<'_>) -> bool {
         let tick = step.table.tick;
         let Some(conn) = step.conn() else { return false };

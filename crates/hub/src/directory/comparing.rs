@@ -23,7 +23,7 @@ const COMPARE: Duration = Duration::from_secs(60);
 const LISTEN: Duration = Duration::from_millis(100);
 
 impl Directory {
-    /// Has the conversations of a partition compared with the database, once and soon.
+    /// Requests a comparison of a partition's conversations with the database. Requests before it begins count as one.
     pub fn reload(&self, partition: u16) {
         self.to_reload.insert(partition);
     }

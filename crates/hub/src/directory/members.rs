@@ -83,7 +83,7 @@ impl Directory {
         }
     }
 
-    /// Has a conversation's members read again, once and soon.
+    /// Requests that a conversation's members are read again. Requests before that begins count as one.
     pub fn reload_members(&self, room: &Arc<Room>) {
         if room.begin_members_read() && self.member_reads.try_send(room.clone()).is_err() {
             room.end_members_read();

@@ -82,7 +82,7 @@ impl Hub {
         }
     }
 
-    /// Has everything read again, once and soon, that a partition (`None`: any partition) may have missed.
+    /// Requests that everything is read again that a partition (`None`: any partition) may have missed.
     pub(super) fn reload(&self, partition: Option<u16>) {
         let partitions = partition.map_or(0..PARTITIONS, |partition| partition..partition + 1);
         for partition in partitions {

@@ -43,7 +43,7 @@ impl Repairs {
         repairs
     }
 
-    /// Has the missing messages of a room read from the log, once and soon.
+    /// Requests that the missing messages of a room are read from the log. Requests before that begins count as one.
     pub fn request(&self, room: &Arc<Room>) {
         if room.begin_repair() && self.queue.try_send(room.clone()).is_err() {
             // The next tick finds the room by its hole.

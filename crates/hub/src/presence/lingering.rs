@@ -104,7 +104,7 @@ impl Lingering {
         self.inner.lock().remove(session)
     }
 
-    /// Takes a session out of its rooms of a partition, unless it was attached later than `before`. It stays in the rooms of other
+    /// Removes a session from its rooms of a partition, unless it was attached later than `before`. It stays in the rooms of other
     /// partitions.
     fn take_partition(&self, session: &str, partition: u16, before: Option<Stamp>) -> Option<Lingerer> {
         let mut inner = self.inner.lock();

@@ -20,12 +20,12 @@ const ROOMS_PER_READ: usize = 500;
 const PROLONG_EVERY: Duration = Duration::from_secs(20 * 60);
 
 impl Presence {
-    /// Has the presence in the rooms of a partition read again, soon and once.
+    /// Requests that the presence in a partition's rooms is read again.
     pub fn reload(&self, partition: u16) {
         self.to_reload.insert(partition);
     }
 
-    /// Has the presence in all rooms read again, soon and once.
+    /// Requests that the presence in all rooms is read again.
     pub fn reload_all(&self) {
         self.to_reload.insert_all();
     }

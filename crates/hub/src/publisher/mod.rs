@@ -220,7 +220,7 @@ impl Publisher {
         self.queue.depth()
     }
 
-    /// Has changes of this node's interest announced as soon as there are some. What changes while a batch is under way is announced with
+    /// Announces changes of this node's interest as soon as there are some. What changes while a batch is under way is announced with
     /// the next one.
     async fn announce_interest_forever(self: Arc<Self>) {
         loop {

@@ -21,7 +21,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Takes the members that were read from the database.
+    /// Creates it from the members that were read from the database.
     pub(super) fn of(conversation: &Conversation) -> Membership {
         Membership {
             members: members_of(conversation),
@@ -112,7 +112,7 @@ impl Membership {
         self.version.known()
     }
 
-    /// Replaces the members by those that were read from the database. Returns the earlier ones. `None`: a later version was heard of
+    /// Creates it from the members that were read from the database. Returns the earlier ones. `None`: a later version was heard of
     /// during the read, so the members must be read again.
     pub fn replace(&mut self, known_before: u64, read: &Conversation) -> Option<Set<UserName>> {
         if !self.version.read(known_before, read.members_version) {

@@ -74,7 +74,7 @@ impl<T: Named> ByName<T> {
         self.0.iter()
     }
 
-    /// Takes out all entries.
+    /// Removes and returns all entries.
     pub fn take(&mut self) -> Vec<Arc<T>> {
         std::mem::take(&mut self.0)
     }

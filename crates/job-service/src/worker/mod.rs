@@ -96,7 +96,7 @@ impl NodeWorker {
 }
 
 impl JobService {
-    /// Does the jobs that this node has handlers for, if it is a worker. Returns after a drain.
+    /// Runs the jobs that this node has handlers for, if it is a worker. Returns after a drain.
     pub async fn work(self: Arc<Self>) {
         let Some(worker) = &self.worker else { return };
         worker.working.send_replace(true);
@@ -139,7 +139,7 @@ impl JobService {
         METRICS.locked.set(0.0);
     }
 
-    /// Says that the worker is alive, and stops cancelled jobs. Returns when the worker was taken for dead.
+    /// Sends the worker's beats, and stops cancelled jobs. Returns when the worker was treated as dead.
     async fn beat(&self, id: WorkerId, stops: &Stops) {
         let mut tick = interval(BEAT_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
