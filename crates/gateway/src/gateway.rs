@@ -12,7 +12,7 @@ use crate::access::Access;
 use crate::admission::{Admission, AdmissionLimits};
 use crate::config::GatewayConfig;
 use crate::drain::Drain;
-use crate::handshake::{self, Front};
+use crate::handshake::{self, ConnectionService};
 use crate::http::service::HttpService;
 use crate::http::{self, ApiState};
 use crate::lifecycle::Lifecycle;
@@ -109,8 +109,9 @@ impl Gateway {
         let router = http::router(ApiState { hub: hub.clone(), lifecycle: lifecycle.clone(), bridges });
         let http = HttpService::new(router, requests.clone(), access.clone(), hub.clone());
         let settings = ShardSettings::new(config.clone(), &service, gate.admission.clone());
-        let front = Arc::new(Front { gate, tls: certificate.map(tls::acceptor), http: Some(http) });
-        start_shards(&service, &settings, &front, ends, threads).await?;
+        let connections =
+            Arc::new(ConnectionService { gate, tls: certificate.map(tls::acceptor), http: Some(http) });
+        start_shards(&service, &settings, &connections, ends, threads).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         // Dropping the sender is the signal.
         let stopped = async move { _ = stopped.await };
@@ -139,9 +140,10 @@ impl Gateway {
         let (gate, service) = (gate(&config), Service::Echo);
         let access = gate.access.clone();
         let settings = ShardSettings::new(config, &service, gate.admission.clone());
-        let front = Arc::new(Front { gate, tls: certificate.map(tls::acceptor), http: None });
+        let connections =
+            Arc::new(ConnectionService { gate, tls: certificate.map(tls::acceptor), http: None });
         let (inboxes, ends) = Inboxes::new(1);
-        start_shards(&service, &settings, &front, ends, ShardThreads::Own).await?;
+        start_shards(&service, &settings, &connections, ends, ShardThreads::Own).await?;
         listener::accept(listener, inboxes, access, std::future::pending()).await;
         Ok(())
     }
@@ -164,15 +166,15 @@ pub(crate) fn gate(config: &GatewayConfig) -> Gate {
 async fn start_shards(
     service: &Service,
     settings: &ShardSettings,
-    front: &Arc<Front>,
+    connections: &Arc<ConnectionService>,
     ends: Vec<Inbox>,
     threads: ShardThreads,
 ) -> Result<(), Error> {
     let mut starts = Vec::with_capacity(ends.len());
     for (index, inbox) in ends.into_iter().enumerate() {
-        let (service, settings, front) = (service.clone(), settings.clone(), front.clone());
+        let (service, settings, connections) = (service.clone(), settings.clone(), connections.clone());
         let index = u16::try_from(index).unwrap_or(u16::MAX);
-        let serve = move |shard, accepted| handshake::serve(shard, front.clone(), accepted);
+        let serve = move |shard, accepted| handshake::serve(shard, connections.clone(), accepted);
         let shard = move || shard::run(index, inbox, service, settings, serve);
         match threads {
             ShardThreads::Shared => _ = tokio::task::spawn_local(shard()),

@@ -40,7 +40,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// Upgrades connections to WebSockets and answers other HTTP requests.
-pub(crate) struct Front {
+pub(crate) struct ConnectionService {
     pub gate: Gate,
     pub tls: Option<TlsAcceptor>,
     /// Answers requests for other paths than the WebSocket's. `None`: every path is the WebSocket's.
@@ -49,7 +49,7 @@ pub(crate) struct Front {
 
 /// A connection that is not yet a WebSocket.
 struct Handshake {
-    front: Arc<Front>,
+    connections: Arc<ConnectionService>,
     shard: Rc<Shard>,
     peer: IpAddr,
     /// The connection's allowance of HTTP requests.
@@ -60,12 +60,12 @@ struct Handshake {
 }
 
 /// Serves a connection from its first byte until it is a WebSocket or over.
-pub(crate) async fn serve(shard: Rc<Shard>, front: Arc<Front>, accepted: Accepted) {
+pub(crate) async fn serve(shard: Rc<Shard>, connections: Arc<ConnectionService>, accepted: Accepted) {
     let began = Instant::now();
     let Accepted { stream, peer, guard, at } = accepted;
-    let Some(socket) = secure(&front, stream).await else { return };
+    let Some(socket) = secure(&connections, stream).await else { return };
     let handshake = Rc::new(Handshake {
-        front,
+        connections,
         shard: shard.clone(),
         peer,
         allowance: ConnectionAllowance::default(),
@@ -87,9 +87,9 @@ fn opening(socket: Socket, agreed: Agreed, peer: Option<AddressGuard>, early: By
     Opening { socket, encoding, deflate, identity, traceparent, address: client.or(peer), early }
 }
 
-async fn secure(front: &Front, stream: std::net::TcpStream) -> Option<Socket> {
+async fn secure(connections: &ConnectionService, stream: std::net::TcpStream) -> Option<Socket> {
     let stream = tokio::net::TcpStream::from_std(stream).ok()?;
-    let Some(acceptor) = &front.tls else { return Some(Socket::Plain(stream)) };
+    let Some(acceptor) = &connections.tls else { return Some(Socket::Plain(stream)) };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(Socket::Tls(Box::new(stream))),
         _ => {
@@ -131,9 +131,9 @@ impl Handshake {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let waited = self.waited.take();
-        let access = &self.front.gate.access;
+        let access = &self.connections.gate.access;
         // For the echo, which has no HTTP, every path is the WebSocket's.
-        let http = self.front.http.as_ref().filter(|_| request.uri().path() != WEBSOCKET_PATH);
+        let http = self.connections.http.as_ref().filter(|_| request.uri().path() != WEBSOCKET_PATH);
         let target = access.target(self.peer, &request);
         let page = access.pages.page(request.headers(), target.unwrap_or_default());
         access.pages.log_refused(page, request.headers(), target.unwrap_or_default(), http.is_none());
@@ -148,7 +148,7 @@ impl Handshake {
             (Ok(_), Some(http)) => http.answer(self.peer, &self.allowance, page, request).await,
             (Ok(target), None) => {
                 let upgrade = Upgrade { request: &request, peer: self.peer, target, page, waited };
-                match upgrade::agree(&self.front.gate, &self.shard.env, &upgrade).await {
+                match upgrade::agree(&self.connections.gate, &self.shard.env, &upgrade).await {
                     Ok((agreed, response)) => {
                         *self.agreed.borrow_mut() = Some(agreed);
                         return response;
