@@ -21,7 +21,13 @@ fn hub_and_gateway_have_the_rules_of_the_workspace_and_those_of_the_simulation()
     for banned in [
         "std::time::Instant",
         "std::time::SystemTime",
+        "std::collections::HashMap",
+        "std::collections::HashSet",
         "rand::random",
+        "rand::rng",
+        "uuid::Uuid::new_v4",
+        "uuid::Uuid::now_v7",
+        "tokio::sync::watch::channel",
         "metrics::counter",
         "tokio::spawn",
         "tokio::runtime::Handle::spawn",
