@@ -107,9 +107,9 @@ impl Bridge {
     /// Returns how many bridges work.
     #[must_use]
     pub fn health(&self) -> BridgeHealth {
-        let intakes = self.intakes.iter().map(|intake| &intake.keeper);
-        let keepers = intakes.chain(self.publishers.iter().map(|publisher| &publisher.keeper));
-        let working = keepers.filter(|keeper| keeper.works()).count();
+        let intakes = self.intakes.iter().map(|intake| &intake.reconnector);
+        let reconnectors = intakes.chain(self.publishers.iter().map(|publisher| &publisher.reconnector));
+        let working = reconnectors.filter(|reconnector| reconnector.works()).count();
         BridgeHealth { bridges: self.intakes.len() + self.publishers.len(), working }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::check::{Incoming, Outgoing, Plan};
-use crate::line::Line;
+use crate::connection::BrokerConnection;
 use crate::{Error, topology};
 
 /// What RabbitMQ shows to its operators meanwhile.
@@ -24,18 +24,18 @@ pub struct Examined {
 /// RabbitMQ can't be reached, or refuses the login.
 pub async fn examine(plan: &Plan) -> Result<Examined, Error> {
     let began = Instant::now();
-    let line = Line::open(&plan.address, NAME).await?;
+    let connection = BrokerConnection::open(&plan.address, NAME).await?;
     let took = began.elapsed();
     let mut bridges = Vec::new();
     for bridge in &plan.incoming {
-        let found = look(&line, Needs::Incoming(&Incoming { declare: false, ..bridge.clone() })).await;
+        let found = look(&connection, Needs::Incoming(&Incoming { declare: false, ..bridge.clone() })).await;
         bridges.push((format!("in.{}", bridge.name), lacks_only_what_it_declares(found, bridge.declare)));
     }
     for bridge in &plan.outgoing {
-        let found = look(&line, Needs::Outgoing(&Outgoing { declare: false, ..bridge.clone() })).await;
+        let found = look(&connection, Needs::Outgoing(&Outgoing { declare: false, ..bridge.clone() })).await;
         bridges.push((format!("out.{}", bridge.name), lacks_only_what_it_declares(found, bridge.declare)));
     }
-    line.close().await;
+    connection.close().await;
     Ok(Examined { took, bridges })
 }
 
@@ -44,9 +44,9 @@ enum Needs<'a> {
     Outgoing(&'a Outgoing),
 }
 
-async fn look(line: &Line, needs: Needs<'_>) -> Result<(), Error> {
+async fn look(connection: &BrokerConnection, needs: Needs<'_>) -> Result<(), Error> {
     // RabbitMQ closes a channel on which something was not found.
-    let channel = line.channel().await?;
+    let channel = connection.channel().await?;
     match needs {
         Needs::Incoming(bridge) => topology::of_incoming(&channel, bridge).await,
         Needs::Outgoing(bridge) => topology::of_outgoing(&channel, bridge).await,

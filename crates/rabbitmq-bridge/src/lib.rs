@@ -10,19 +10,19 @@
 //! Both directions are *at least once*: whatever dies, nothing is lost, and something may come twice, with the same id.
 //!
 //! Each bridge has a connection of its own, since RabbitMQ blocks connections that publish while it lacks memory or disk, and with them their
-//! acknowledgements. A connection that was lost is opened again with a back-off (`keep`).
+//! acknowledgements. A connection that was lost is opened again with a back-off (`reconnector`).
 
 mod address;
 mod bridge;
 mod check;
 mod config;
+mod connection;
 mod error;
 mod examination;
 mod incoming;
-mod keep;
-mod line;
 mod metrics;
 mod outgoing;
+mod reconnector;
 mod sink;
 mod template;
 mod topology;

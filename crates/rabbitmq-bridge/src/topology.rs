@@ -6,7 +6,7 @@ use lapin::{Channel, ExchangeKind};
 
 use crate::Error;
 use crate::check::{Incoming, Outgoing};
-use crate::line::within;
+use crate::connection::within;
 
 /// The argument of a queue that names its type.
 const QUEUE_TYPE: &str = "x-queue-type";

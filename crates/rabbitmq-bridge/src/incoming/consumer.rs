@@ -18,9 +18,9 @@ use super::dead_letters::DeadLetters;
 use super::message::{Message, Refusal};
 use crate::address::Address;
 use crate::check::Incoming;
-use crate::keep::{Keeper, Work};
-use crate::line::{Line, within};
+use crate::connection::{BrokerConnection, within};
 use crate::metrics::IncomingMetrics;
+use crate::reconnector::{Reconnector, Work};
 use crate::{Error, JobSink, topology};
 
 /// The most messages that become jobs in one transaction.
@@ -35,7 +35,7 @@ const DATABASE_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A bridge in.
 pub(crate) struct Intake {
     bridge: Incoming,
-    pub keeper: Keeper,
+    pub reconnector: Reconnector,
     metrics: IncomingMetrics,
 }
 
@@ -47,10 +47,14 @@ struct Consuming<'a> {
 
 #[async_trait]
 impl Work for Consuming<'_> {
-    async fn work(&self, line: Arc<Line>, mut ending: watch::Receiver<bool>) -> Result<(), Error> {
+    async fn work(
+        &self,
+        connection: Arc<BrokerConnection>,
+        mut ending: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
         tokio::select! {
-            ended = self.intake.consume(&line, self.sink, &mut ending) => ended,
-            error = line.lost() => Err(error),
+            ended = self.intake.consume(&connection, self.sink, &mut ending) => ended,
+            error = connection.lost() => Err(error),
         }
     }
 }
@@ -64,28 +68,28 @@ struct Received {
 impl Intake {
     pub fn new(bridge: Incoming, node: &str) -> Self {
         let metrics = IncomingMetrics::of(&bridge.name);
-        let keeper = Keeper::new(node, "in", &bridge.name, metrics.connected.clone());
-        Self { bridge, keeper, metrics }
+        let reconnector = Reconnector::new(node, "in", &bridge.name, metrics.connected.clone());
+        Self { bridge, reconnector, metrics }
     }
 
     /// Makes jobs of messages, until `ending` says that the node ends.
     pub async fn run(&self, address: &Address, sink: &dyn JobSink, ending: watch::Receiver<bool>) {
-        self.keeper.keep(address, ending, &Consuming { intake: self, sink }).await;
+        self.reconnector.run(address, ending, &Consuming { intake: self, sink }).await;
     }
 
     /// Consumes until the node ends: then it takes no further message, finishes what it has begun, and leaves the rest to others.
     async fn consume(
         &self,
-        line: &Line,
+        connection: &BrokerConnection,
         sink: &dyn JobSink,
         ending: &mut watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let channel = line.channel().await?;
+        let channel = connection.channel().await?;
         topology::of_incoming(&channel, &self.bridge).await?;
-        let dead_letters = DeadLetters::open(line, &self.bridge).await?;
+        let dead_letters = DeadLetters::open(connection, &self.bridge).await?;
         within(channel.basic_qos(self.bridge.prefetch, BasicQosOptions::default())).await?;
         let mut consumer = self.begin(&channel).await?;
-        self.keeper.set_works(true);
+        self.reconnector.set_works(true);
         tracing::info!(
             bridge = self.bridge.name,
             queue = self.bridge.source,

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::message::Refusal;
 use crate::Error;
 use crate::check::Incoming;
-use crate::line::{Line, within};
+use crate::connection::{BrokerConnection, within};
 use crate::topology::short;
 
 /// How long RabbitMQ may take to confirm a dead letter.
@@ -26,8 +26,8 @@ pub(super) struct DeadLetters<'a> {
 }
 
 impl<'a> DeadLetters<'a> {
-    pub async fn open(line: &Line, bridge: &'a Incoming) -> Result<Self, Error> {
-        let channel = line.channel().await?;
+    pub async fn open(connection: &BrokerConnection, bridge: &'a Incoming) -> Result<Self, Error> {
+        let channel = connection.channel().await?;
         within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(Self { channel, bridge })
     }

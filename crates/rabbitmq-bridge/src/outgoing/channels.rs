@@ -10,7 +10,7 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use parking_lot::Mutex;
 
 use crate::Error;
-use crate::line::{Line, within};
+use crate::connection::{BrokerConnection, within};
 
 /// The free channels of a connection.
 #[derive(Default)]
@@ -31,13 +31,13 @@ impl Channels {
     /// Publishes a message, and waits for the answer. There are as many channels as calls at the same time.
     pub async fn publish(
         &self,
-        line: &Line,
+        connection: &BrokerConnection,
         exchange: ShortString,
         routing_key: ShortString,
         body: &[u8],
         properties: BasicProperties,
     ) -> Result<Answer, Error> {
-        let channel = self.take(line).await?;
+        let channel = self.take(connection).await?;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let confirm = channel.basic_publish(exchange, routing_key, options, body, properties).await?;
         let answer = answer(confirm.await?);
@@ -46,14 +46,14 @@ impl Channels {
         Ok(answer)
     }
 
-    async fn take(&self, line: &Line) -> Result<Channel, Error> {
+    async fn take(&self, connection: &BrokerConnection) -> Result<Channel, Error> {
         loop {
             let Some(channel) = self.0.lock().pop() else { break };
             if channel.status().connected() {
                 return Ok(channel);
             }
         }
-        let channel = line.channel().await?;
+        let channel = connection.channel().await?;
         within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(channel)
     }

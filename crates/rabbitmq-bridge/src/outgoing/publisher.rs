@@ -15,9 +15,9 @@ use super::channels::{Answer, Channels};
 use super::message;
 use crate::address::Address;
 use crate::check::Outgoing;
-use crate::keep::{Keeper, Work};
-use crate::line::Line;
+use crate::connection::BrokerConnection;
 use crate::metrics::OutgoingMetrics;
+use crate::reconnector::{Reconnector, Work};
 use crate::{Error, topology};
 
 /// How long a node that ends waits for the confirmation of a message that it has published. Its jobs have two seconds.
@@ -26,25 +26,25 @@ const STOP_MAX: Duration = Duration::from_millis(1500);
 /// A bridge out.
 pub(crate) struct Publisher {
     bridge: Outgoing,
-    pub keeper: Keeper,
+    pub reconnector: Reconnector,
     metrics: OutgoingMetrics,
     /// The connection and its channels. `None`: nothing can be published.
-    way: RwLock<Option<Arc<Way>>>,
+    link: RwLock<Option<Arc<PublishLink>>>,
     /// Notified when the exchange is gone.
     exchange_gone: Notify,
 }
 
 /// A connection, for the time that it can be used.
-struct Way {
-    line: Arc<Line>,
+struct PublishLink {
+    connection: Arc<BrokerConnection>,
     channels: Channels,
 }
 
 impl Publisher {
     pub fn new(bridge: Outgoing, node: &str) -> Self {
         let metrics = OutgoingMetrics::of(&bridge.name);
-        let keeper = Keeper::new(node, "out", &bridge.name, metrics.connected.clone());
-        Self { bridge, keeper, metrics, way: RwLock::default(), exchange_gone: Notify::new() }
+        let reconnector = Reconnector::new(node, "out", &bridge.name, metrics.connected.clone());
+        Self { bridge, reconnector, metrics, link: RwLock::default(), exchange_gone: Notify::new() }
     }
 
     /// The queue whose jobs are published.
@@ -62,12 +62,12 @@ impl Publisher {
         self.bridge.at_once
     }
 
-    /// Keeps the way to RabbitMQ open, until `ending` says that the node ends.
+    /// Stays connected to RabbitMQ until `ending` says that the node ends.
     pub async fn run(&self, address: &Address, ending: watch::Receiver<bool>) {
-        self.keeper.keep(address, ending, self).await;
+        self.reconnector.run(address, ending, self).await;
     }
 
-    async fn publish(&self, way: &Way, job: &ClaimedJob) -> Report {
+    async fn publish(&self, link: &PublishLink, job: &ClaimedJob) -> Report {
         let (exchange, key) =
             match (topology::short(&self.bridge.exchange), message::routing_key(&self.bridge, job)) {
                 (Ok(exchange), Ok(key)) => (exchange, key),
@@ -75,8 +75,13 @@ impl Publisher {
                 (_, Err(error)) => return failed(error, Retry::Never),
             };
         let began = Instant::now();
-        let publish =
-            way.channels.publish(&way.line, exchange, key, job.payload.as_bytes(), message::properties(job));
+        let publish = link.channels.publish(
+            &link.connection,
+            exchange,
+            key,
+            job.payload.as_bytes(),
+            message::properties(job),
+        );
         match timeout(self.bridge.confirm_timeout, publish).await {
             Ok(Ok(Answer::Confirmed)) => {
                 self.metrics.confirm_took(began.elapsed());
@@ -91,7 +96,7 @@ impl Publisher {
                 self.metrics.refused.increment(1);
                 failed("RabbitMQ has refused the message".into(), Retry::Backoff)
             }
-            Ok(Err(error)) => self.report_error(way, &error),
+            Ok(Err(error)) => self.report_error(link, &error),
             // It may have it nevertheless.
             Err(_) => {
                 self.metrics.timed_out.increment(1);
@@ -102,14 +107,14 @@ impl Publisher {
     }
 
     /// What to do with a job whose message met an error.
-    fn report_error(&self, way: &Way, error: &Error) -> Report {
+    fn report_error(&self, link: &PublishLink, error: &Error) -> Report {
         if let Error::Refused(error) = error
             && error.is_amqp_soft_error()
-            && way.line.is_open()
+            && link.connection.is_open()
         {
             if Error::is_not_found(error) {
                 // Until it is there again no further jobs are claimed.
-                *self.way.write() = None;
+                *self.link.write() = None;
                 self.exchange_gone.notify_one();
             } else {
                 self.metrics.refused.increment(1);
@@ -129,10 +134,15 @@ fn failed(error: String, retry: Retry) -> Report {
 
 #[async_trait]
 impl Work for Publisher {
-    async fn work(&self, line: Arc<Line>, mut ending: watch::Receiver<bool>) -> Result<(), Error> {
-        topology::of_outgoing(&line.channel().await?, &self.bridge).await?;
-        *self.way.write() = Some(Arc::new(Way { line: line.clone(), channels: Channels::default() }));
-        self.keeper.set_works(true);
+    async fn work(
+        &self,
+        connection: Arc<BrokerConnection>,
+        mut ending: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
+        topology::of_outgoing(&connection.channel().await?, &self.bridge).await?;
+        *self.link.write() =
+            Some(Arc::new(PublishLink { connection: connection.clone(), channels: Channels::default() }));
+        self.reconnector.set_works(true);
         tracing::info!(
             bridge = self.bridge.name,
             queue = self.bridge.queue,
@@ -140,11 +150,11 @@ impl Work for Publisher {
             "jobs are published to RabbitMQ"
         );
         let ended = tokio::select! {
-            error = line.lost() => Err(error),
+            error = connection.lost() => Err(error),
             () = self.exchange_gone.notified() => Err(Error::ExchangeGone),
             _ = ending.wait_for(|ending| *ending) => Ok(()),
         };
-        *self.way.write() = None;
+        *self.link.write() = None;
         ended
     }
 }
@@ -152,18 +162,21 @@ impl Work for Publisher {
 #[async_trait]
 impl Handler for Publisher {
     fn is_ready(&self) -> bool {
-        self.way.read().as_ref().is_some_and(|way| way.line.is_open() && !way.line.is_blocked())
+        self.link
+            .read()
+            .as_ref()
+            .is_some_and(|link| link.connection.is_open() && !link.connection.is_blocked())
     }
 
     async fn run(&self, job: &ClaimedJob, mut stop: Stop) -> Report {
-        let way = self.way.read().clone();
-        let Some(way) = way else { return Report::HandedBack };
+        let link = self.link.read().clone();
+        let Some(link) = link else { return Report::HandedBack };
         let late = async {
             stop.wanted().await;
             sleep(STOP_MAX).await;
         };
         tokio::select! {
-            report = self.publish(&way, job) => report,
+            report = self.publish(&link, job) => report,
             () = late => {
                 self.metrics.interrupted.increment(1);
                 Report::HandedBack

@@ -24,14 +24,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const GOODBYE: u16 = 200;
 
 /// An open connection. It is cut when it is dropped; RabbitMQ then gives what was not acknowledged to others.
-pub(crate) struct Line {
+pub(crate) struct BrokerConnection {
     connection: Connection,
     cutter: Arc<Cutter>,
 }
 
-impl Line {
+impl BrokerConnection {
     /// Connects and logs in. The name is what RabbitMQ shows to its operators.
-    pub async fn open(address: &Address, name: &str) -> Result<Line, Error> {
+    pub async fn open(address: &Address, name: &str) -> Result<BrokerConnection, Error> {
         let cutter = Arc::new(Cutter::default());
         let (for_socket, to, runtime) = (cutter.clone(), address.clone(), Transport::current());
         let cutter = CutOnDrop(Some(cutter));
@@ -45,7 +45,7 @@ impl Line {
         let opening = Connection::connector(address.uri.clone(), Runtime::new(runtime), connect, properties);
         let connection =
             timeout(OPEN_MAX, opening).await.map_err(|_| Error::Silent(OPEN_MAX.as_secs()))??;
-        Ok(Line { connection, cutter: cutter.keep() })
+        Ok(BrokerConnection { connection, cutter: cutter.keep() })
     }
 
     /// Opens a channel.
@@ -94,7 +94,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for BrokerConnection {
     fn drop(&mut self) {
         self.cutter.cut();
     }

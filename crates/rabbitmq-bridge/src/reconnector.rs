@@ -1,4 +1,4 @@
-//! Keeping a bridge connected: one connection after another, with a back-off.
+//! Reconnects a bridge: one connection after another, with a back-off.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::Error;
 use crate::address::Address;
-use crate::line::Line;
+use crate::connection::BrokerConnection;
 
 /// The first time between two attempts to connect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -24,11 +24,15 @@ const WORKED: Duration = Duration::from_secs(10);
 #[async_trait]
 pub(crate) trait Work: Send + Sync {
     /// Uses a connection until it is lost, or `ending` says that the bridge ends.
-    async fn work(&self, line: Arc<Line>, ending: watch::Receiver<bool>) -> Result<(), Error>;
+    async fn work(
+        &self,
+        connection: Arc<BrokerConnection>,
+        ending: watch::Receiver<bool>,
+    ) -> Result<(), Error>;
 }
 
-/// A bridge's connection, as others see it.
-pub(crate) struct Keeper {
+/// Opens the connections of a bridge, one after another, and says whether it works.
+pub(crate) struct Reconnector {
     /// `in` or `out`, for people.
     pub direction: &'static str,
     /// The bridge's name.
@@ -40,8 +44,8 @@ pub(crate) struct Keeper {
     gauge: Gauge,
 }
 
-impl Keeper {
-    /// Keeps the connection of a bridge of this node.
+impl Reconnector {
+    /// Creates it for a bridge of this node.
     pub fn new(node: &str, direction: &'static str, bridge: &str, gauge: Gauge) -> Self {
         Self {
             direction,
@@ -52,19 +56,19 @@ impl Keeper {
         }
     }
 
-    /// Whether the bridge works now.
+    /// Returns whether the bridge works now.
     pub fn works(&self) -> bool {
         self.works.load(Ordering::Relaxed)
     }
 
-    /// Notes whether the bridge works: it is connected, and all that it needs is there.
+    /// Records whether the bridge works: it is connected, and all that it needs is there.
     pub fn set_works(&self, works: bool) {
         self.works.store(works, Ordering::Relaxed);
         self.gauge.set(f64::from(u8::from(works)));
     }
 
     /// Lets `work` use one connection after another, until `ending` says that the bridge ends.
-    pub async fn keep(&self, address: &Address, mut ending: watch::Receiver<bool>, work: &dyn Work) {
+    pub async fn run(&self, address: &Address, mut ending: watch::Receiver<bool>, work: &dyn Work) {
         let (direction, bridge) = (self.direction, self.bridge.as_str());
         let mut backoff = BACKOFF_FIRST;
         let mut told: Option<String> = None;
@@ -101,7 +105,7 @@ impl Keeper {
         work: &dyn Work,
     ) -> Result<(), Error> {
         let opened = tokio::select! {
-            opened = Line::open(address, &self.connection_name) => Arc::new(opened?),
+            opened = BrokerConnection::open(address, &self.connection_name) => Arc::new(opened?),
             _ = ending.wait_for(|ending| *ending) => return Ok(()),
         };
         let worked = work.work(opened.clone(), ending.clone()).await;
