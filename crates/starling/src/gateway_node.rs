@@ -66,7 +66,7 @@ impl GatewayNode {
         self.gateway.certificate()
     }
 
-    /// Serves until `drain` says to stop or an operator drains the node, then takes leave of clients and nodes.
+    /// Serves until `drain` says to stop or an operator drains the node, then moves the clients to other nodes and leaves the cluster.
     pub async fn run(
         self,
         config: HubConfig,

@@ -1,4 +1,4 @@
-//! `starling serve`: the story of a start. Open the ports, wait for what is needed, do the work of the roles, take leave.
+//! `starling serve`: the story of a start. Open the ports, wait for what is needed, do the work of the roles, leave the cluster.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,7 +17,7 @@ use crate::redis::Shared;
 /// How long the other nodes may take to be told that this one leaves.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
 
-/// Does the work of the role `worker` until `drain` says to stop or an operator drains the node, then takes leave of the other nodes.
+/// Does the work of the role `worker` until `drain` says to stop or an operator drains the node, then leaves the cluster.
 pub async fn run(
     config: HubConfig,
     conversations: Arc<dyn ConversationStore>,

@@ -1,4 +1,4 @@
-//! Nodes that have left. Publications that they sent on other partitions may arrive after their farewell, and the session store may list
+//! Nodes that have left. Publications that they sent on other partitions may arrive after they have left, and the session store may list
 //! their users until their leases have ended.
 
 use std::sync::Arc;
