@@ -35,7 +35,7 @@ fn keyed(number: usize, key: &str) -> NewJob {
     NewJob { concurrency_key: Some(key.to_owned()), ..job(number) }
 }
 
-/// Returns the keys of claimed jobs, as their payloads tell them.
+/// Returns the numbers of claimed jobs, as their payloads tell them.
 fn numbers(jobs: &[ClaimedJob]) -> Vec<usize> {
     let number = |job: &ClaimedJob| job.payload.chars().filter(char::is_ascii_digit).collect::<String>();
     jobs.iter().map(|job| number(job).parse().unwrap_or(usize::MAX)).collect()
