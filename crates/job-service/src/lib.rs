@@ -6,11 +6,14 @@
 //! It learns of new jobs in three ways: from this node when it adds them, from other nodes by a notice ([`JobService::hear_ready`]), and from a look
 //! into the database each second, which finds what no notice told.
 //!
+//! **Gathering.** Jobs that are added at the same time, and reports of workers outside, share transactions (`gather`).
+//!
 //! **Working.** A node with the role `worker` does the jobs of internal queues, whose names begin with `starling.`, and those of queues
 //! that go elsewhere, such as to RabbitMQ: [`Handlers`] says what it can do, and `worker` how.
 
 mod act;
 mod config;
+mod gather;
 mod gauges;
 mod lease;
 mod limits;

@@ -102,8 +102,8 @@ impl JobService {
         repeated: AttemptOutcome,
     ) -> Result<(Reported, bool), Error> {
         let ending = Ending { job: lease.job, generation: lease.generation, outcome };
-        if let Some(Some(state)) = self.store.finish(&[ending]).await?.first() {
-            return Ok((Reported::Now(*state), true));
+        if let Some(state) = self.endings.ask(ending).await? {
+            return Ok((Reported::Now(state), true));
         }
         let job = self.store.job(lease.job).await?;
         let attempts = job.iter().flat_map(|job| &job.attempts);

@@ -12,10 +12,11 @@ use starling_model::TenantName;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
+use crate::gather::{self, Additions, Endings};
 use crate::limits::KnownLimits;
 use crate::metrics::METRICS;
 use crate::ready::{Ready, ReadySince};
-use crate::take::seconds;
+use crate::take::{self, Takes, seconds};
 use crate::waiters::Waiters;
 use crate::worker::NodeWorker;
 use crate::{JobSettings, WorkerSetup};
@@ -31,6 +32,12 @@ pub struct JobService {
     pub(crate) waiters: Arc<Waiters>,
     /// The node's own worker. `None`: the node does no jobs itself.
     pub(crate) worker: Option<NodeWorker>,
+    /// Jobs that are being added.
+    additions: Additions,
+    /// Attempts that workers outside are ending.
+    pub(crate) endings: Endings,
+    /// Workers outside that are about to get jobs.
+    pub(crate) takes: Arc<Takes>,
     /// Notified when the node's own worker may have something to do.
     pub(crate) work_wanted: Notify,
     /// Notified when jobs may have become ready.
@@ -89,6 +96,9 @@ impl JobService {
         METRICS.internal.oldest_ready_seconds.set(0.0);
         Arc::new(Self {
             ready: Ready::new(store.clone()),
+            additions: gather::additions(&store, &runtime),
+            endings: gather::endings(&store, &runtime),
+            takes: take::takes(),
             store,
             settings,
             waiters: Arc::default(),
@@ -103,13 +113,14 @@ impl JobService {
         })
     }
 
-    /// Adds a job, which must have passed [`NewJob::check`].
+    /// Adds a job, which must have passed [`NewJob::check`], in one transaction with those that others add at the same time.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, Error> {
-        let answers = self.enqueue_all(&[job]).await?;
-        answers.first().copied().ok_or_else(|| Error::Refused("a job got no answer".into()))
+        let answer = self.additions.ask(job).await?;
+        self.note_added(u64::from(answer.added));
+        Ok(answer)
     }
 
     /// Adds jobs in one transaction, and answers in their order. They must have passed [`NewJob::check`].
@@ -118,12 +129,15 @@ impl JobService {
     /// Those of the store.
     pub async fn enqueue_all(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
         let answers = self.store.enqueue(jobs).await?;
-        let added = answers.iter().filter(|answer| answer.added).count();
-        if added > 0 {
-            METRICS.enqueued.increment(u64::try_from(added).unwrap_or(u64::MAX));
+        self.note_added(answers.iter().filter(|answer| answer.added).count() as u64);
+        Ok(answers)
+    }
+
+    fn note_added(&self, jobs: u64) {
+        if jobs > 0 {
+            METRICS.enqueued.increment(jobs);
             self.note_ready();
         }
-        Ok(answers)
     }
 
     /// Records that another node has made jobs ready, or has ended some of a queue with limits.

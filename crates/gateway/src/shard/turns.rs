@@ -41,7 +41,7 @@ where
     take_turns(shard, inbox, serve).await;
 }
 
-/// Does each second what a second brings.
+/// Runs the shard's tick once a second.
 pub(crate) async fn tick_forever(shard: Rc<Shard>) {
     let mut interval = tokio::time::interval(Duration::from_secs(1));
     // After a machine that stood still for some seconds the ticks that were missed would come at once, before a socket is

@@ -1,0 +1,289 @@
+//! Calls of many callers that go to the database together: while a call is under way, the next ones gather, and share one transaction.
+//!
+//! A caller that is alone waits for nobody. No timer is involved: the busier the database, the larger the batches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use starling_jobs::{Ending, Enqueued, Error, JobState, JobStore, NewJob, Outcome};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// The most calls to the database under way at once: one is committed while the next one is prepared.
+const CALLS_MAX: usize = 2;
+/// The most items of a call.
+const ITEMS_MAX: usize = 100;
+/// The bytes from which a call takes no further item.
+const BYTES_MAX: usize = 1 << 20;
+
+/// Jobs to be added.
+pub(crate) type Additions = Gather<NewJob, Enqueued>;
+/// Attempts to be ended.
+pub(crate) type Endings = Gather<Ending, Option<JobState>>;
+
+/// The answer to an item.
+pub(crate) type Answer<R> = Result<R, Error>;
+/// Items, each with its caller.
+pub(crate) type Batch<T, R> = Vec<(T, oneshot::Sender<Answer<R>>)>;
+type Call<T, R> = dyn Fn(Arc<[T]>) -> BoxFuture<'static, Answer<Vec<R>>> + Send + Sync;
+
+/// What many callers ask of one function, which takes many items at once.
+pub(crate) struct Gather<T, R> {
+    line: Arc<Line<T, R>>,
+    call: Arc<Call<T, R>>,
+    runtime: Handle,
+}
+
+/// Items that wait for a call.
+pub(crate) struct Line<T, R> {
+    /// The size of an item.
+    bytes: fn(&T) -> usize,
+    state: Mutex<State<T, R>>,
+}
+
+struct State<T, R> {
+    /// Each caller has an open request, so their number is limited by that of connections.
+    waiting: VecDeque<(T, oneshot::Sender<Answer<R>>)>,
+    under_way: usize,
+}
+
+/// Adds jobs to this store.
+pub(crate) fn additions(store: &Arc<dyn JobStore>, runtime: &Handle) -> Additions {
+    let store = store.clone();
+    let call = move |jobs: Arc<[NewJob]>| -> BoxFuture<'static, _> {
+        let store = store.clone();
+        Box::pin(async move { store.enqueue(&jobs).await })
+    };
+    Gather::new(call, |job| job.payload.len(), runtime)
+}
+
+/// Ends attempts in this store.
+pub(crate) fn endings(store: &Arc<dyn JobStore>, runtime: &Handle) -> Endings {
+    let store = store.clone();
+    let call = move |endings: Arc<[Ending]>| -> BoxFuture<'static, _> {
+        let store = store.clone();
+        Box::pin(async move { store.finish(&endings).await })
+    };
+    Gather::new(call, |ending| bytes_of(&ending.outcome), runtime)
+}
+
+impl<T, R> Gather<T, R>
+where
+    T: Clone + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    /// Gathers calls of this function, which answers each item in its place.
+    fn new(
+        call: impl Fn(Arc<[T]>) -> BoxFuture<'static, Answer<Vec<R>>> + Send + Sync + 'static,
+        bytes: fn(&T) -> usize,
+        runtime: &Handle,
+    ) -> Self {
+        Self { line: Arc::new(Line::new(bytes)), call: Arc::new(call), runtime: runtime.clone() }
+    }
+
+    /// Passes an item on, and returns its answer. It is passed on even if the caller has gone.
+    ///
+    /// # Errors
+    /// Those of the function.
+    pub async fn ask(&self, item: T) -> Answer<R> {
+        let (receiver, turn) = self.line.join(item);
+        if let Some(turn) = turn {
+            self.runtime.spawn(run(turn, self.call.clone()));
+        }
+        receiver.await.unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+/// What a caller is told whose item was not passed on.
+pub(crate) fn stopping() -> Error {
+    Error::Unavailable("the node is stopping".into())
+}
+
+impl<T, R> Line<T, R> {
+    /// An empty line. `bytes`: the size of an item.
+    pub fn new(bytes: fn(&T) -> usize) -> Self {
+        Self { bytes, state: Mutex::new(State { waiting: VecDeque::new(), under_way: 0 }) }
+    }
+
+    /// Adds an item. Returns where its answer comes, and a turn to be taken if another call may begin.
+    pub fn join(self: &Arc<Self>, item: T) -> (oneshot::Receiver<Answer<R>>, Option<Turn<T, R>>) {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state.lock();
+        state.waiting.push_back((item, sender));
+        let begins = state.under_way < CALLS_MAX;
+        state.under_way += usize::from(begins);
+        (receiver, begins.then(|| Turn { line: self.clone(), ended: false }))
+    }
+}
+
+/// One of the calls under way.
+pub(crate) struct Turn<T, R> {
+    line: Arc<Line<T, R>>,
+    ended: bool,
+}
+
+impl<T, R> Turn<T, R> {
+    /// Takes the items of the next call. `None` ends the turn: whoever comes now begins another one.
+    pub fn next_batch(&mut self) -> Option<Batch<T, R>> {
+        let mut state = self.line.state.lock();
+        let (mut items, mut bytes) = (0, 0);
+        while let Some((item, _)) =
+            state.waiting.get(items).filter(|_| items < ITEMS_MAX && bytes < BYTES_MAX)
+        {
+            bytes += (self.line.bytes)(item);
+            items += 1;
+        }
+        if items == 0 {
+            state.under_way -= 1;
+            self.ended = true;
+            return None;
+        }
+        Some(state.waiting.drain(..items).collect())
+    }
+}
+
+impl<T, R> Drop for Turn<T, R> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // The call has panicked, or the node is stopping. Nobody else may be left for those who wait: they are told.
+        let mut state = self.line.state.lock();
+        state.under_way -= 1;
+        if state.under_way == 0 {
+            state.waiting.clear();
+        }
+    }
+}
+
+/// Calls a function with what waits, until nothing does.
+async fn run<T: Clone, R>(mut turn: Turn<T, R>, call: Arc<Call<T, R>>) {
+    while let Some(batch) = turn.next_batch() {
+        let (items, callers): (Vec<T>, Vec<_>) = batch.into_iter().unzip();
+        for (caller, answer) in callers.into_iter().zip(answers(&*call, items).await) {
+            // A caller that has gone wants no answer.
+            let _ = caller.send(answer);
+        }
+    }
+}
+
+async fn answers<T: Clone, R>(call: &Call<T, R>, items: Vec<T>) -> Vec<Answer<R>> {
+    let items: Arc<[T]> = items.into();
+    let error = match call(items.clone()).await {
+        Ok(answers) if answers.len() == items.len() => return answers.into_iter().map(Ok).collect(),
+        Ok(answers) => Error::Refused(format!("{} answers to {} items", answers.len(), items.len())),
+        Err(error) => error,
+    };
+    if let Error::Unavailable(why) = &error {
+        return items.iter().map(|_| Err(Error::Unavailable(why.clone()))).collect();
+    }
+    if items.len() == 1 {
+        return vec![Err(error)];
+    }
+    // What is wrong with one item is no concern of the others.
+    let mut answers = Vec::with_capacity(items.len());
+    for item in items.iter() {
+        let answered = call(Arc::from([item.clone()])).await;
+        let missing = || Error::Refused("an item got no answer".into());
+        answers.push(answered.and_then(|answers| answers.into_iter().next().ok_or_else(missing)));
+    }
+    answers
+}
+
+fn bytes_of(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Done(result) => result.as_ref().map_or(0, String::len),
+        Outcome::Failed { error, .. } => error.len(),
+        Outcome::HandedBack | Outcome::Cancelled => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+
+    type Numbers = Gather<usize, usize>;
+
+    /// Doubles numbers. Says how many items each call has, and lets it go on when there is a permit.
+    fn doubling(gate: &Arc<Semaphore>, refused: usize) -> (Arc<Numbers>, mpsc::Receiver<usize>) {
+        let (calls, seen) = mpsc::channel(100);
+        let gate = gate.clone();
+        let call = move |items: Arc<[usize]>| -> BoxFuture<'static, _> {
+            let (gate, calls) = (gate.clone(), calls.clone());
+            Box::pin(async move {
+                calls.send(items.len()).await.unwrap();
+                gate.acquire().await.unwrap().forget();
+                assert!(!items.contains(&666), "a panic on purpose");
+                if items.contains(&refused) {
+                    return Err(Error::Refused("this number".into()));
+                }
+                Ok(items.iter().map(|number| number * 2).collect())
+            })
+        };
+        let gather = Gather::new(call, |_| 1, &Handle::current());
+        (Arc::new(gather), seen)
+    }
+
+    fn ask(gather: &Arc<Numbers>, number: usize) -> tokio::task::JoinHandle<Answer<usize>> {
+        let gather = gather.clone();
+        tokio::spawn(async move { gather.ask(number).await })
+    }
+
+    #[tokio::test]
+    async fn items_gather_while_calls_are_under_way_and_each_gets_its_own_answer() {
+        let gate = Arc::new(Semaphore::new(0));
+        let (gather, mut calls) = doubling(&gate, usize::MAX);
+        let mut callers = vec![ask(&gather, 0)];
+        assert_eq!(calls.recv().await, Some(1), "the first one waits for nobody");
+        callers.push(ask(&gather, 1));
+        assert_eq!(calls.recv().await, Some(1), "nor does the second one");
+        callers.extend((2..202).map(|number| ask(&gather, number)));
+        while gather.line.state.lock().waiting.len() < 200 {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(100);
+        assert_eq!(calls.recv().await, Some(ITEMS_MAX));
+        assert_eq!(calls.recv().await, Some(ITEMS_MAX));
+        for (number, caller) in callers.into_iter().enumerate() {
+            assert_eq!(caller.await.unwrap().unwrap(), number * 2);
+        }
+        assert_eq!(gather.line.state.lock().under_way, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_of_a_batch_is_no_concern_of_the_others() {
+        let gate = Arc::new(Semaphore::new(100));
+        let (gather, _calls) = doubling(&gate, 3);
+        let answers = join_all((0..6).map(|number| gather.ask(number))).await;
+        let refused: Vec<bool> = answers.iter().map(Result::is_err).collect();
+        assert_eq!(refused, [false, false, false, true, false, false]);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_does_not_keep_others_from_theirs() {
+        let gate = Arc::new(Semaphore::new(100));
+        let (gather, _calls) = doubling(&gate, usize::MAX);
+        for _ in 0..2 * CALLS_MAX {
+            assert!(matches!(gather.ask(666).await, Err(Error::Unavailable(_))));
+        }
+        assert_eq!(gather.ask(4).await.unwrap(), 8);
+    }
+
+    #[tokio::test]
+    async fn an_item_whose_caller_has_gone_is_passed_on() {
+        let gate = Arc::new(Semaphore::new(0));
+        let (gather, mut calls) = doubling(&gate, usize::MAX);
+        let caller = ask(&gather, 1);
+        assert_eq!(calls.recv().await, Some(1));
+        caller.abort();
+        assert!(caller.await.is_err());
+        gate.add_permits(2);
+        assert_eq!(gather.ask(2).await.unwrap(), 4);
+        assert_eq!(gate.available_permits(), 0, "both calls were made to their end");
+    }
+}
