@@ -4,15 +4,17 @@ use std::io::{IsTerminal, Write, stdout};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use starling_loadtest::client::{Address, Identities, Sources};
+use starling_loadtest::jobs::{self, JobPlan, JobReport, JobScenario};
 use starling_loadtest::measure::{Observer, Source};
 use starling_loadtest::report::{Report, page, text};
 use starling_loadtest::run::{self, Plan, Target};
-use starling_loadtest::scenario::{self, BUILT_IN, Scenario};
+use starling_loadtest::scenario::{self, BUILT_IN, Load, Scenario};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -45,7 +47,7 @@ enum Command {
 struct RunArguments {
     /// The name of a scenario, or the path of a file
     scenario: String,
-    /// A node or load balancer, ws://HOST:PORT or wss://HOST. May be given several times: sessions take turns
+    /// A node or load balancer, ws://HOST:PORT or wss://HOST; jobs speak HTTP with it. May be given several times: sessions take turns
     #[arg(long, value_name = "URL", required = true)]
     url: Vec<String>,
     /// The secret with which the nodes check tokens (`jwt_secret`)
@@ -104,7 +106,7 @@ fn main() -> ExitCode {
 
 fn list() -> Result<bool> {
     for (name, text) in BUILT_IN {
-        writeln!(stdout(), "{name:<10} {}", Scenario::parse(text, &[])?.about)?;
+        writeln!(stdout(), "{name:<10} {}", Load::parse(text, &[])?.about())?;
     }
     Ok(true)
 }
@@ -131,36 +133,73 @@ fn find(scenario: &str) -> Result<(String, String)> {
 
 /// Runs a scenario. Returns whether it passed.
 fn load(arguments: &RunArguments) -> Result<bool> {
-    let (name, scenario) = find(&arguments.scenario)?;
-    let scenario = Scenario::parse(&scenario, &arguments.set)?;
-    allow_files(scenario.sessions_max())?;
-    let run_name = run_name();
-    let target = target(arguments, &run_name, scenario.duration())?;
-    let threads = match arguments.threads {
-        Some(0) => bail!("--threads: must not be 0"),
-        Some(threads) => threads,
-        None => std::thread::available_parallelism()?.get(),
+    let (name, text) = find(&arguments.scenario)?;
+    let done = match Load::parse(&text, &arguments.set)? {
+        Load::Sessions(scenario) => load_sessions(arguments, &name, *scenario)?,
+        Load::Jobs(scenario) => load_jobs(arguments, &name, *scenario)?,
     };
-    let observer = Observer::new(sources(arguments)?);
-    let plan = Plan::new(scenario, target, &run_name, threads, arguments.keep)?;
-    end_on_interrupt(std::sync::Arc::downgrade(&plan))?;
-    let series = run::run(&plan, observer, !arguments.json)?;
-    let report = Report::new(&name, &plan, &series);
     if let Some(folder) = &arguments.report {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        std::fs::write(folder.join("report.html"), page(&report))?;
-        std::fs::write(folder.join("report.json"), serde_json::to_vec_pretty(&report.json())?)?;
+        std::fs::write(folder.join("report.html"), done.page)?;
+        std::fs::write(folder.join("report.json"), serde_json::to_vec_pretty(&done.json)?)?;
     }
     if arguments.json {
-        writeln!(stdout(), "{}", report.json())?;
+        writeln!(stdout(), "{}", done.json)?;
     } else {
-        let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        write!(stdout(), "{}", text(&report, colour))?;
+        write!(stdout(), "{}", done.text)?;
         if let Some(folder) = &arguments.report {
             writeln!(stdout(), "\n  {}", folder.join("report.html").display())?;
         }
     }
-    Ok(report.passed())
+    Ok(done.passed)
+}
+
+/// A run that has ended, in all its forms.
+struct Done {
+    passed: bool,
+    text: String,
+    json: serde_json::Value,
+    page: String,
+}
+
+fn load_sessions(arguments: &RunArguments, name: &str, scenario: Scenario) -> Result<Done> {
+    allow_files(scenario.sessions_max())?;
+    let run_name = run_name();
+    let target = target(arguments, &run_name, scenario.duration())?;
+    let observer = Observer::new(sources(arguments)?);
+    let plan = Plan::new(scenario, target, &run_name, threads(arguments)?, arguments.keep)?;
+    end_on_interrupt(Arc::downgrade(&plan), |plan| plan.stop())?;
+    let series = run::run(&plan, observer, !arguments.json)?;
+    let report = Report::new(name, &plan, &series);
+    let (passed, text) = (report.passed(), text(&report, is_coloured()));
+    Ok(Done { passed, text, json: report.json(), page: page(&report) })
+}
+
+fn load_jobs(arguments: &RunArguments, name: &str, scenario: JobScenario) -> Result<Done> {
+    let jobs = &scenario.jobs;
+    // A worker has a connection for what it takes, and one for each job that it has.
+    allow_files(jobs.workers * (1 + usize::from(jobs.take_max)) + jobs.adders)?;
+    let run_name = run_name();
+    let target = target(arguments, &run_name, scenario.duration())?;
+    let observer = Observer::new(sources(arguments)?);
+    let plan = JobPlan::new(scenario, target, &run_name, threads(arguments)?, arguments.keep)?;
+    end_on_interrupt(Arc::downgrade(&plan), |plan| plan.stop())?;
+    let series = jobs::run(&plan, observer)?;
+    let report = JobReport::new(name, &plan, &series);
+    let (passed, text) = (report.passed(), jobs::text(&report, is_coloured()));
+    Ok(Done { passed, text, json: report.json(), page: jobs::page(&report) })
+}
+
+fn threads(arguments: &RunArguments) -> Result<usize> {
+    Ok(match arguments.threads {
+        Some(0) => bail!("--threads: must not be 0"),
+        Some(threads) => threads,
+        None => std::thread::available_parallelism()?.get(),
+    })
+}
+
+fn is_coloured() -> bool {
+    stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 fn target(arguments: &RunArguments, run_name: &str, duration: Duration) -> Result<Target> {
@@ -195,13 +234,13 @@ fn sources(arguments: &RunArguments) -> Result<Vec<Source>> {
     processes.chain(arguments.metrics.iter().map(|text| Source::metrics(text))).collect()
 }
 
-/// Raises the limit on open files as far as the sessions need it.
-fn allow_files(sessions: usize) -> Result<()> {
-    let needed = sessions as u64 + 100;
+/// Raises the limit on open files as far as the connections need it.
+fn allow_files(connections: usize) -> Result<()> {
+    let needed = connections as u64 + 100;
     let reached = rlimit::increase_nofile_limit(needed)?;
     ensure!(
         reached >= needed,
-        "the scenario has {sessions} sessions, but this process may open only {reached} files: raise `ulimit -n`"
+        "the scenario has {connections} connections, but this process may open only {reached} files: raise `ulimit -n`"
     );
     Ok(())
 }
@@ -212,7 +251,10 @@ fn run_name() -> String {
 }
 
 /// Ends the run at Ctrl-C, so that it still reports. A second Ctrl-C ends the program.
-fn end_on_interrupt(plan: std::sync::Weak<Plan>) -> Result<()> {
+fn end_on_interrupt<P: Send + Sync + 'static>(
+    plan: Weak<P>,
+    stop: impl Fn(&P) + Send + 'static,
+) -> Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
@@ -220,7 +262,7 @@ fn end_on_interrupt(plan: std::sync::Weak<Plan>) -> Result<()> {
                 && let Some(plan) = plan.upgrade()
             {
                 eprintln!("Ending early; Ctrl-C again ends at once.");
-                plan.stop();
+                stop(&plan);
             }
             if tokio::signal::ctrl_c().await.is_ok() {
                 std::process::exit(130);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use starling_testkit::Folder;
 use starling_testkit::node::Node;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -99,13 +100,96 @@ async fn a_node_that_dies_for_good_fails_the_run() -> Result<()> {
     Ok(())
 }
 
+/// Stages of jobs for a test.
+const JOBS: [&str; 5] = [
+    "stages.0.seconds=1",
+    "stages.1.seconds=3",
+    "stages.1.jobs_per_second=40",
+    "jobs.workers=4",
+    "pass.start_p99_ms=100000",
+];
+
+#[tokio::test]
+async fn every_job_is_begun_and_finished_once_and_the_report_says_so() -> Result<()> {
+    let node = Node::builder().unlimited().start().await?;
+    for take_max in ["jobs.take_max=1", "jobs.take_max=5"] {
+        let (status, result) = run("jobs", &node, &[&JOBS[..], &[take_max]].concat()).await?;
+        ensure!(status == 0 && result["passed"] == true, "{result:#}");
+        let (measured, counts) = (&result["measured"], &result["measured"]["counts"]);
+        // The stage has 120; those that cross its beginning belong to both stages.
+        for name in ["sent", "added", "begun", "finished"] {
+            ensure!(
+                counts[name].as_u64().is_some_and(|count| count.abs_diff(120) <= 100),
+                "{name}: {counts}"
+            );
+        }
+        ensure!(counts["lost"] == 0 && counts["doubled"] == 0, "{counts}");
+        ensure!(counts["errors"].as_object().is_some_and(|errors| errors.is_empty()), "{counts}");
+        for time in ["add", "start", "finish"] {
+            for figure in ["p50_ms", "p90_ms", "p99_ms", "max_ms"] {
+                ensure!(measured[time][figure].as_f64() > Some(0.0), "{time}.{figure}: {measured}");
+            }
+        }
+        ensure!(result["finished_per_second"].as_f64() > Some(0.0), "{result:#}");
+    }
+    ensure!(
+        node.metric("starling_job_attempts_total", "outcome=\"done\"").await? >= 240.0,
+        "the node did the jobs"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_closed_loop_of_jobs_goes_on_as_jobs_are_finished() -> Result<()> {
+    let node = Node::builder().unlimited().start().await?;
+    let changes = [&JOBS[..], &["jobs.outstanding=8", "stages.1.jobs_per_second=0"]].concat();
+    let (status, result) = run("jobs", &node, &changes).await?;
+    let counts = &result["measured"]["counts"];
+    ensure!(status == 0 && counts["lost"] == 0 && counts["doubled"] == 0, "{result:#}");
+    ensure!(counts["finished"].as_u64() > Some(8), "no job was added after the first ones: {counts}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn jobs_that_are_refused_are_counted_and_the_run_fails() -> Result<()> {
+    let node =
+        Node::builder().unlimited().env("STARLING_LIMIT_USER_REQUESTS_PER_SECOND", "1").start().await?;
+    let changes = [&JOBS[..], &["jobs.adders=1", "stages.1.jobs_per_second=100"]].concat();
+    let (status, result) = run("jobs", &node, &changes).await?;
+    let counts = &result["measured"]["counts"];
+    ensure!(status == 1 && counts["errors"]["rate_limited"].as_u64() > Some(10), "{status}: {counts}");
+    ensure!(counts["lost"] == 0 && counts["doubled"] == 0, "{counts}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_page_of_a_run_of_jobs_shows_its_figures() -> Result<()> {
+    let node = Node::builder().unlimited().start().await?;
+    let folder = Folder::new("report")?;
+    let path = folder.path().to_str().context("a folder's name")?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_starling-loadtest"));
+    command.args(["run", "jobs", "--url", &node.http_url(), "--secret", node.secret(), "--report", path]);
+    command.args(JOBS.iter().flat_map(|change| ["--set", change])).kill_on_drop(true);
+    let output = timeout(LIMIT, command.output()).await.context("the run takes too long")??;
+    ensure!(output.status.success(), "{}", printed(&output));
+    for figure in ["finished", "lost", "start", "p90"] {
+        ensure!(printed(&output).contains(figure), "{figure}: {}", printed(&output));
+    }
+    let page = std::fs::read_to_string(folder.join("report.html"))?;
+    for figure in ["jobs finished a second", "start, p99", "lost · doubled", "<svg", "From due to begun"] {
+        ensure!(page.contains(figure), "{figure}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn mistakes_end_the_start_with_a_message_that_names_them() -> Result<()> {
     let secret = ["--secret", "0123456789abcdef0123456789abcdef"];
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["run", "nothing", "--url", "ws://127.0.0.1:1"], "hot-room"),
         (&["run", "baseline", "--url", "ftp://127.0.0.1:1"], "ftp"),
         (&["run", "baseline", "--url", "ws://127.0.0.1:1", "--set", "sessions.per_rom=1"], "per_rom"),
+        (&["run", "jobs", "--url", "ws://127.0.0.1:1", "--set", "jobs.wrokers=1"], "wrokers"),
         (&["run", "baseline", "--url", "ws://127.0.0.1:1", "--process", "node=0"], "--process node=0"),
         (&["run", "baseline", "--url", "ws://127.0.0.1:1", "--tokens", "/nowhere"], "/nowhere"),
     ];

@@ -79,7 +79,7 @@ impl Identities {
                 let mut claims = json!({
                     "sub": self.user(session),
                     "exp": expires_at,
-                    "scope": "conversations:create subscribe:* publish:*",
+                    "scope": "conversations:create subscribe:* publish:* jobs:lt-*",
                 });
                 if let Some(tenant) = tenant {
                     claims["tenant"] = json!(tenant);

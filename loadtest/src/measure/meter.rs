@@ -156,7 +156,8 @@ impl Meter {
     }
 }
 
-fn count_by_name(counts: &mut BTreeMap<String, u64>, name: &str, count: u64) {
+/// Counts under a name, or as `other` where there are too many names.
+pub(crate) fn count_by_name(counts: &mut BTreeMap<String, u64>, name: &str, count: u64) {
     let name = if counts.contains_key(name) || counts.len() < ERRORS_MAX { name } else { "other" };
     *counts.entry(name.to_owned()).or_default() += count;
 }

@@ -8,6 +8,7 @@ mod series;
 
 pub use criteria::{Criteria, Verdict};
 pub use histogram::Histogram;
+pub(crate) use meter::count_by_name;
 pub use meter::{Counts, Meter};
 pub use observer::{Observation, Observed, Observer, Source};
 pub use series::{Second, Series, StageResult};

@@ -1,6 +1,7 @@
 //! The result of a run: as text for the terminal, as JSON for programs, and as a page with charts.
 
 mod page;
+mod sheet;
 mod text;
 
 use std::time::Duration;
@@ -9,16 +10,18 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use page::page;
+pub(crate) use sheet::{Sheet, chart, usage_lines};
 pub use text::text;
+pub(crate) use text::{usage, verdict_line};
 
 use crate::measure::{Histogram, Meter, Series, Verdict};
 use crate::run::Plan;
 use crate::scenario::Scenario;
 
 /// Share of a processor from which a thread of the generator counts as busy.
-const BUSY: f64 = 0.85;
+pub(crate) const BUSY: f64 = 0.85;
 /// Lateness of the generator, in milliseconds, from which its times are doubtful.
-const LATE_MS: f64 = 10.0;
+pub(crate) const LATE_MS: f64 = 10.0;
 
 /// The result of a run.
 #[derive(Debug)]
@@ -35,7 +38,7 @@ pub struct Report<'a> {
 
 /// Percentiles of a histogram, in milliseconds.
 #[derive(Debug, Serialize)]
-struct Percentiles {
+pub(crate) struct Percentiles {
     count: u64,
     p50_ms: Option<f64>,
     p90_ms: Option<f64>,

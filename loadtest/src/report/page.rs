@@ -1,9 +1,8 @@
 //! The result as one page of HTML that needs nothing from outside.
 
-use std::fmt::Write;
-
 use starling_charts::{Chart, Line, Scale, escape};
 
+use super::sheet::{Sheet, chart, usage_lines};
 use super::{Report, in_short, per_second, text};
 use crate::measure::{Histogram, Observation, Second};
 
@@ -20,40 +19,24 @@ const PERCENTILES: [(f64, &str); 7] = [
 
 /// The page.
 pub fn page(report: &Report<'_>) -> String {
-    let verdict = if report.passed() { ("passed", "Passed") } else { ("failed", "Failed") };
-    let mut out = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{name} – Starling load test</title><style>{STYLE}{}</style><main><header><p class=\"kicker\">Starling load test</p>\
-         <h1>{name} <span class=\"{}\">{}</span></h1><p>{}</p><p class=\"short\">{}</p></header>",
-        starling_charts::STYLE,
-        verdict.0,
-        verdict.1,
-        escape(&report.plan.scenario().about),
-        escape(&in_short(report.plan.scenario())),
-        name = escape(report.name),
-    );
-    for doubt in report.doubts() {
-        let _ = write!(out, "<p class=\"doubt\">{}</p>", escape(&doubt));
+    let scenario = report.plan.scenario();
+    Sheet {
+        name: report.name,
+        about: &scenario.about,
+        in_short: &in_short(scenario),
+        passed: report.passed(),
+        doubts: &report.doubts(),
+        figures: &figures(report),
+        verdicts: &report.verdicts,
+        charts: &charts(report),
+        text: &text(report, false),
+        scenario: &toml::to_string_pretty(scenario).unwrap_or_default(),
     }
-    out.push_str(&figures(report));
-    out.push_str(&criteria(report));
-    out.push_str("<section class=\"charts\">");
-    for chart in charts(report) {
-        out.push_str(&chart.html());
-    }
-    out.push_str("</section>");
-    let scenario = toml::to_string_pretty(report.plan.scenario()).unwrap_or_default();
-    let _ = write!(
-        out,
-        "<details><summary>All figures</summary><pre>{}</pre></details><details><summary>The scenario</summary><pre>{}</pre></details></main></html>",
-        escape(&text(report, false)),
-        escape(&scenario)
-    );
-    out
+    .html()
 }
 
 /// The figures that matter most, in large type.
-fn figures(report: &Report<'_>) -> String {
+fn figures(report: &Report<'_>) -> Vec<(&'static str, String)> {
     let (measured, seconds) = (&report.series.measured, report.series.measured_seconds);
     let counts = &measured.counts;
     let milliseconds = |time: Option<f64>| time.map_or("–".to_owned(), |time| format!("{time:.1} ms"));
@@ -73,27 +56,7 @@ fn figures(report: &Report<'_>) -> String {
     if measured.resume.count() > 0 {
         figures.push(("resume, p99", milliseconds(measured.resume.percentile_ms(99.0))));
     }
-    let cells =
-        figures.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape(value)));
-    format!("<dl>{}</dl>", cells.collect::<String>())
-}
-
-fn criteria(report: &Report<'_>) -> String {
-    if report.verdicts.is_empty() {
-        return String::new();
-    }
-    let rows = report.verdicts.iter().map(|verdict| {
-        let (class, word) = if verdict.passed { ("passed", "ok") } else { ("failed", "failed") };
-        let measured = verdict.measured.map_or("not measured".to_owned(), |measured| format!("{measured:.2}"));
-        format!(
-            "<tr><td><code>{}</code><td class=\"number\">{}<td class=\"number\">{measured}<td class=\"{class}\">{word}",
-            verdict.criterion, verdict.limit
-        )
-    });
-    format!(
-        "<table><thead><tr><th>Criterion<th class=\"number\">At most<th class=\"number\">Measured<th></thead><tbody>{}</tbody></table>",
-        rows.collect::<String>()
-    )
+    figures.into_iter().map(|(name, value)| (name, escape(&value))).collect()
 }
 
 fn charts(report: &Report<'_>) -> Vec<Chart<'static>> {
@@ -107,13 +70,7 @@ fn charts(report: &Report<'_>) -> Vec<Chart<'static>> {
         [("p50", 50.0), ("p95", 95.0), ("p99", 99.0)]
             .map(|(name, percent)| line(name, &|second| histogram(second).percentile_ms(percent)))
     };
-    let used = |name: &str, value: fn(&Observation) -> f64| -> Vec<Line> {
-        let sources = report.series.observed.0.iter().map(|(source, seconds)| Line {
-            name: format!("{source}{name}"),
-            points: seconds.iter().map(|(at, one)| (f64::from(*at), value(one))).collect(),
-        });
-        sources.collect()
-    };
+    let used = |value: fn(&Observation) -> f64| usage_lines(&report.series.observed, value);
     let failures = |second: &Second| second.meter.counts.failures();
     vec![
         chart(
@@ -156,21 +113,12 @@ fn charts(report: &Report<'_>) -> Vec<Chart<'static>> {
             ],
         ),
         chart("Processor", "processors in use", Scale::Linear, {
-            let mut lines = used("", |one| one.processors);
+            let mut lines = used(|one| one.processors);
             lines.push(line("busiest thread of the generator", &|second| Some(second.busy)));
             lines
         }),
-        chart("Memory", "MiB", Scale::Linear, used("", |one| one.memory_bytes as f64 / 1_048_576.0)),
+        chart("Memory", "MiB", Scale::Linear, used(|one| one.memory_bytes as f64 / 1_048_576.0)),
     ]
-}
-
-fn chart(
-    title: &'static str,
-    unit: &'static str,
-    scale: Scale,
-    lines: impl IntoIterator<Item = Line>,
-) -> Chart<'static> {
-    Chart { title, unit, scale, labels: Vec::new(), marks: Vec::new(), lines: lines.into_iter().collect() }
 }
 
 /// Time by percentile. Each step to the right leaves a tenth of the slower ones.
@@ -204,19 +152,3 @@ fn by_percentile(report: &Report<'_>) -> Chart<'static> {
         lines,
     }
 }
-
-const STYLE: &str = "
-:root{color-scheme:light dark;--ink:#16202b;--soft:#5d6b7a;--paper:#fff;--card:#f5f7f9;--mark:#f4c95d44;--rule:#dde3e9;--good:#1a7f4b;--bad:#b42318;
---c0:#2563eb;--c1:#d97706;--c2:#b91c1c;--c3:#0f766e;--c4:#7c3aed;--c5:#475569}
-@media(prefers-color-scheme:dark){:root{--ink:#e6ebf0;--soft:#93a1b0;--paper:#11171d;--card:#1a222b;--mark:#f4c95d2b;--rule:#2b3641;--good:#4ade80;--bad:#f87171;
---c0:#60a5fa;--c1:#fbbf24;--c2:#f87171;--c3:#2dd4bf;--c4:#a78bfa;--c5:#94a3b8}}
-*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-main{max-width:1180px;margin:0 auto;padding:32px 20px 64px}h1{font-size:30px;margin:0 0 8px}.kicker{color:var(--soft);margin:0;font-size:14px}
-h1 span{font-size:15px;font-weight:600;vertical-align:middle;padding:3px 10px;border-radius:999px;border:1px solid currentColor;margin-left:8px}
-header p{margin:0}.short{color:var(--soft);font-weight:400}.passed{color:var(--good)}.failed{color:var(--bad)}
-.doubt{border-left:4px solid var(--c1);background:var(--card);padding:10px 14px;margin:20px 0 0}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:24px 0}
-dl div{background:var(--card);border-radius:10px;padding:12px 16px}dt{color:var(--soft);font-size:13px}dd{margin:0;font-size:22px;font-weight:600;font-variant-numeric:tabular-nums}
-table{border-collapse:collapse;width:100%;margin:0 0 24px}th,td{text-align:left;padding:6px 12px;border-bottom:1px solid var(--rule)}th{color:var(--soft);font-weight:500;font-size:13px}
-.number{text-align:right;font-variant-numeric:tabular-nums}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:20px}
-details{margin-top:20px}summary{cursor:pointer;color:var(--soft)}pre{overflow:auto;background:var(--card);border-radius:10px;padding:14px 16px;font-size:13px}";

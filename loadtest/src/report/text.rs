@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Report, in_short, per_second};
-use crate::measure::{Histogram, Verdict};
+use crate::measure::{Histogram, Observed, Verdict};
 
 /// The result in a few lines. With `colour` the verdicts are coloured.
 pub fn text(report: &Report<'_>, colour: bool) -> String {
@@ -51,7 +51,15 @@ pub fn text(report: &Report<'_>, colour: bool) -> String {
             let _ = writeln!(out, "  {name:<14} {}", percentiles(histogram));
         }
     }
-    observed(report, &mut out);
+    let is_measured = |number: u32| {
+        report.series.seconds.get(&number).is_some_and(|second| report.plan.is_measured(second.stage))
+    };
+    out.push_str(&usage(
+        &report.series.observed,
+        is_measured,
+        "message",
+        per_second(counts.acknowledged, seconds),
+    ));
     out.push('\n');
     for verdict in &report.verdicts {
         let _ = writeln!(out, "  {}", verdict_line(verdict, colour));
@@ -87,30 +95,30 @@ fn percentiles(histogram: &Histogram) -> String {
     )
 }
 
-fn observed(report: &Report<'_>, out: &mut String) {
-    let observed = &report.series.observed.0;
-    if observed.is_empty() {
-        return;
+/// What the servers used in the measured seconds. `rate`: how many of `unit` there were a second.
+pub fn usage(observed: &Observed, is_measured: impl Fn(u32) -> bool, unit: &str, rate: f64) -> String {
+    let mut out = String::new();
+    if observed.0.is_empty() {
+        return out;
     }
-    let messages = per_second(report.series.measured.counts.acknowledged, report.series.measured_seconds);
-    let _ = writeln!(out, "\n  {:<14} {:>9} {:>12} {:>14}", "used", "processors", "memory", "µs a message");
-    for (name, seconds) in observed {
-        let measured = seconds.iter().filter(|(number, _)| {
-            report.series.seconds.get(number).is_some_and(|second| report.plan.is_measured(second.stage))
-        });
+    let per = format!("µs a {unit}");
+    let _ = writeln!(out, "\n  {:<14} {:>9} {:>12} {per:>14}", "used", "processors", "memory");
+    for (name, seconds) in &observed.0 {
         let (mut sum, mut count, mut memory) = (0.0, 0_u32, 0);
-        for (_, one) in measured {
+        for (_, one) in seconds.iter().filter(|(number, _)| is_measured(**number)) {
             sum += one.processors;
             count += 1;
             memory = memory.max(one.memory_bytes);
         }
         let mean = sum / f64::from(count.max(1));
-        let cost = if messages > 0.0 { format!("{:.1}", mean * 1e6 / messages) } else { "–".to_owned() };
+        let cost = if rate > 0.0 { format!("{:.1}", mean * 1e6 / rate) } else { "–".to_owned() };
         let _ = writeln!(out, "  {name:<14} {mean:>9.2} {:>9.1} MiB {cost:>14}", memory as f64 / 1_048_576.0);
     }
+    out
 }
 
-fn verdict_line(verdict: &Verdict, colour: bool) -> String {
+/// A criterion, and how it turned out.
+pub fn verdict_line(verdict: &Verdict, colour: bool) -> String {
     let word = if verdict.passed { "ok    " } else { "failed" };
     let word = match (colour, verdict.passed) {
         (false, _) => word.to_owned(),

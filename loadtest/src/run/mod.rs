@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+pub(crate) use pace::Pace;
 pub use plan::{Plan, Target};
 pub use thread::Thread;
 

@@ -53,7 +53,7 @@ impl Target {
         self.identities.token(session)
     }
 
-    fn check(&self, sessions: usize) -> Result<()> {
+    pub(crate) fn check(&self, sessions: usize) -> Result<()> {
         let Some(count) = self.identities.count() else { return Ok(()) };
         ensure!(count >= sessions, "--tokens: the scenario has {sessions} sessions, the file {count} tokens");
         Ok(())

@@ -1,7 +1,7 @@
 //! The scenarios that come with the program.
 
 /// Name and text of each scenario, in the order in which they are listed.
-pub const BUILT_IN: [(&str, &str); 9] = [
+pub const BUILT_IN: [(&str, &str); 10] = [
     ("baseline", include_str!("../../scenarios/baseline.toml")),
     ("spike", include_str!("../../scenarios/spike.toml")),
     ("sustained", include_str!("../../scenarios/sustained.toml")),
@@ -11,6 +11,7 @@ pub const BUILT_IN: [(&str, &str); 9] = [
     ("idle", include_str!("../../scenarios/idle.toml")),
     ("storm", include_str!("../../scenarios/storm.toml")),
     ("hot-room", include_str!("../../scenarios/hot-room.toml")),
+    ("jobs", include_str!("../../scenarios/jobs.toml")),
 ];
 
 /// The text of a scenario by its name.

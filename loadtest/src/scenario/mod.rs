@@ -4,6 +4,7 @@
 //! time (`[[stages]]` or `[growth]`), what breaks (`[storm]`), and what a run must reach to pass (`[pass]`).
 
 mod built_in;
+mod load;
 mod overrides;
 mod stages;
 
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use built_in::{BUILT_IN, find};
+pub use load::Load;
 pub use stages::{Moment, Stage, StageOfRun};
 
 use crate::measure::Criteria;
@@ -21,7 +23,7 @@ use crate::measure::Criteria;
 pub const SESSIONS_MAX: usize = 1_000_000;
 
 /// The longest that a run may take.
-const RUN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const RUN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What a run does.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -154,10 +156,14 @@ impl Scenario {
     /// # Errors
     /// When the text is no scenario, a key is unknown, or a value is out of its range. The message names the key.
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self> {
-        let mut table: toml::Table = text.parse().context("the scenario is not valid TOML")?;
-        for assignment in overrides {
-            overrides::apply(&mut table, assignment)?;
-        }
+        Self::read(overrides::table(text, overrides)?)
+    }
+
+    /// Reads a scenario.
+    ///
+    /// # Errors
+    /// When a key is unknown, or a value is out of its range. The message names the key.
+    pub fn read(table: toml::Table) -> Result<Self> {
         let scenario: Self = table.try_into().context("the scenario has a wrong key or value")?;
         scenario.check()?;
         Ok(scenario)
@@ -257,14 +263,22 @@ impl Storm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::JobCriteria;
 
     const PLAIN: &str = "about = 'x'\n[[stages]]\nseconds = 5\nsessions = 10\nmessages_per_second = 2\n";
 
     #[test]
     fn every_built_in_scenario_is_valid_and_has_criteria() {
         for (name, text) in BUILT_IN {
-            let scenario = Scenario::parse(text, &[]).unwrap_or_else(|error| panic!("{name}: {error:#}"));
-            assert_ne!(scenario.pass, Criteria::default(), "{name} can't fail");
+            let load = Load::parse(text, &[]).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            match load {
+                Load::Sessions(scenario) => {
+                    assert_ne!(scenario.pass, Criteria::default(), "{name} can't fail")
+                }
+                Load::Jobs(scenario) => {
+                    assert_ne!(scenario.pass, JobCriteria::default(), "{name} can't fail")
+                }
+            }
         }
     }
 
@@ -287,6 +301,26 @@ mod tests {
             assert!(error.contains(named), "{text}: {error}");
         }
         assert!(Scenario::parse("about = 'x'", &[]).unwrap_err().to_string().contains("stages"));
+    }
+
+    #[test]
+    fn a_scenario_of_jobs_is_read_and_its_values_are_checked() {
+        let text = "about = 'x'\n[jobs]\nworkers = 3\n[[stages]]\nseconds = 5\njobs_per_second = 2\n";
+        let changed = |change: &str| Load::parse(text, &[change.to_owned()]);
+        assert!(matches!(changed("jobs.work_ms=4"), Ok(Load::Jobs(scenario)) if scenario.jobs.work_ms == 4));
+        for change in [
+            "jobs.workers=0",
+            "jobs.take_max=101",
+            "jobs.payload_bytes=3",
+            "stages.0.jobs_per_second=-1",
+            "jobs.wrokers=3",
+            "pass.delivery_p95_ms=3",
+            "sessions.per_room=3",
+        ] {
+            let key = change.split(['.', '=']).rfind(|part| part.parse::<f64>().is_err()).unwrap();
+            let error = format!("{:#}", changed(change).unwrap_err());
+            assert!(error.contains(key) || error.contains("sessions"), "{change}: {error}");
+        }
     }
 
     #[test]

@@ -3,11 +3,23 @@
 use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
+/// Reads a scenario's file, and replaces the values that the assignments name.
+///
+/// # Errors
+/// When it is not TOML, or as [`apply`].
+pub fn table(text: &str, assignments: &[String]) -> Result<Table> {
+    let mut table: Table = text.parse().context("the scenario is not valid TOML")?;
+    for assignment in assignments {
+        apply(&mut table, assignment)?;
+    }
+    Ok(table)
+}
+
 /// Sets what `KEY=VALUE` names. A key is a path such as `sessions.per_room` or `stages.0.seconds`.
 ///
 /// # Errors
 /// When it is no assignment, or the path leads nowhere.
-pub fn apply(scenario: &mut Table, assignment: &str) -> Result<()> {
+fn apply(scenario: &mut Table, assignment: &str) -> Result<()> {
     let (path, value) = assignment
         .split_once('=')
         .with_context(|| format!("--set {assignment}: write KEY=VALUE, such as sessions.per_room=50"))?;
