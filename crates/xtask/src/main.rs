@@ -55,7 +55,11 @@ enum Command {
     Peers(Tool),
     /// Measures how Starling's costs grow with members, sessions, load and nodes
     Growth(Tool),
-    /// Writes the tables and charts of docs/performance.md anew from the results of both
+    /// Runs Starling's jobs beside graphile-worker, pg-boss and BullMQ, and writes tables with ratios
+    Jobs(Tool),
+    /// Measures claims of jobs while another session holds an old snapshot
+    HeldSnapshot(Tool),
+    /// Writes the tables and charts of docs/performance.md anew from the results of all
     Performance(Tool),
     /// Feeds everything that parses bytes from strangers with the inputs of a fuzzer
     Fuzz(fuzz::Arguments),
@@ -108,6 +112,11 @@ fn run(command: Command) -> Result<bool> {
         }
         Command::Peers(tool) => tool.measure("compare"),
         Command::Growth(tool) => tool.measure("growth"),
+        Command::Jobs(tool) => tool.jobs(),
+        Command::HeldSnapshot(tool) => {
+            let program = workspace::build_inside()?;
+            tool.start_with("peers", "held-snapshot", &program)
+        }
         Command::Performance(tool) => {
             workspace::build_debug()?;
             let status = workspace::debug_command("peers")?.arg("pages").args(tool.arguments).status()?;
@@ -125,6 +134,25 @@ impl Tool {
         install::packages()?;
         workspace::build_load()?;
         self.run("peers", command, true)
+    }
+
+    /// Builds the program that does jobs inside a process as Starling is built, then does what [`Tool::run`] does with `peers`.
+    fn jobs(mut self) -> Result<bool> {
+        let inside = if self.arguments.iter().any(|argument| argument == "--debug") {
+            workspace::build_debug()?;
+            workspace::debug_program("peers-jobs")?
+        } else {
+            workspace::build_inside()?
+        };
+        self.arguments.splice(0..0, ["--inside".to_owned(), inside.display().to_string()]);
+        self.run("peers", "jobs", true)
+    }
+
+    /// Builds a tool, and lets it run a program that is built. Returns whether it succeeded.
+    fn start_with(self, tool: &str, command: &str, program: &Path) -> Result<bool> {
+        workspace::build_debug()?;
+        let mut tool = workspace::debug_command(tool)?;
+        Ok(tool.arg(command).arg("--program").arg(program).args(self.arguments).status()?.success())
     }
 
     /// Builds Starling and the tool, and runs the tool. Returns whether it succeeded.

@@ -49,6 +49,12 @@ pub fn build_load() -> Result<()> {
     build(&["--release", "--package", "starling-peers-load", "--bins"])
 }
 
+/// Builds the program that adds and does jobs inside one process as a release, and returns its path.
+pub fn build_inside() -> Result<PathBuf> {
+    build(&["--release", "--package", "starling-peers-inside", "--bins"])?;
+    Ok(target()?.join("release/peers-jobs"))
+}
+
 /// Builds a tool of the workspace as a release, and returns its path.
 pub fn release_program(name: &str) -> Result<PathBuf> {
     build(&["--release", "--package", &format!("starling-{name}"), "--bin", name])?;

@@ -71,7 +71,7 @@ pub fn install(peers: &[Peer], starling: &Path, release: &Path) -> Result<Progra
 }
 
 /// This crate's folder.
-fn own() -> &'static Path {
+pub fn own() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -153,7 +153,8 @@ fn largest(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
     Ok(best.map(|(_, path)| path))
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Result<()> {
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("run {command:?}"))?;
     ensure!(status.success(), "{command:?}: {status}");
     Ok(())

@@ -1,7 +1,8 @@
-//! Runs Starling beside other servers of its kind, and measures how its costs grow. `cargo xtask peers`, `cargo xtask growth` and
-//! `cargo xtask performance` build and run this program.
+//! Runs Starling beside other servers of its kind, and measures how its costs grow. `cargo xtask peers`, `cargo xtask growth`,
+//! `cargo xtask jobs`, `cargo xtask held-snapshot` and `cargo xtask performance` build and run this program.
 
 mod install;
+mod jobs;
 mod pages;
 mod peer;
 mod report;
@@ -18,6 +19,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use install::Programs;
+use jobs::{HeldArguments, JobsArguments, JobsComparison};
 use peer::Peer;
 use results::{About, Comparison, Growth, Run};
 use scenario::Scenario;
@@ -40,6 +42,10 @@ enum Command {
     Compare(Compare),
     /// Measures how Starling's costs grow with members, sessions, load and nodes
     Growth(GrowthArguments),
+    /// Runs Starling's jobs beside graphile-worker, pg-boss and BullMQ, and writes the tables
+    Jobs(JobsArguments),
+    /// Measures claims of jobs while another session holds an old snapshot
+    HeldSnapshot(HeldArguments),
     /// Writes the tables and charts of docs/performance.md anew from the results
     Pages(Pages),
 }
@@ -102,6 +108,9 @@ struct Pages {
     /// The results of the growth studies, instead of the kept ones. They are kept
     #[arg(long, value_name = "PATH")]
     growth: Option<PathBuf>,
+    /// The results of the comparison of jobs, instead of the kept ones. They are kept
+    #[arg(long, value_name = "PATH")]
+    jobs: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -109,6 +118,14 @@ async fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Compare(arguments) => compare(&arguments).await,
         Command::Growth(arguments) => growth(&arguments).await,
+        Command::Jobs(arguments) => match target() {
+            Ok(target) => jobs::compare(&arguments, &target).await,
+            Err(error) => Err(error),
+        },
+        Command::HeldSnapshot(arguments) => match target() {
+            Ok(target) => jobs::held_snapshot(&arguments, &target).await,
+            Err(error) => Err(error),
+        },
         Command::Pages(arguments) => write_pages(&arguments),
     };
     let done = done.and_then(|()| starling_testkit::remove_own());
@@ -266,8 +283,9 @@ async fn growth(arguments: &GrowthArguments) -> Result<()> {
 fn write_pages(arguments: &Pages) -> Result<()> {
     let comparison: Option<Comparison> = keep("peers", arguments.peers.as_deref())?;
     let growth: Option<Growth> = keep("growth", arguments.growth.as_deref())?;
+    let jobs: Option<JobsComparison> = keep("jobs", arguments.jobs.as_deref())?;
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-    pages::write(&docs, comparison.as_ref(), growth.as_ref())
+    pages::write(&docs, comparison.as_ref(), growth.as_ref(), jobs.as_ref())
 }
 
 /// Keeps results that are given, or reads the kept ones.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::jobs::{self, JobsComparison};
 use crate::report;
 use crate::results::{Comparison, Growth};
 
@@ -19,21 +20,32 @@ fn replace(page: &str, name: &str, text: &str) -> Result<String> {
 ///
 /// # Errors
 /// When the page lacks a mark.
-pub fn filled(page: &str, comparison: Option<&Comparison>, growth: Option<&Growth>) -> Result<String> {
+pub fn filled(
+    page: &str,
+    comparison: Option<&Comparison>,
+    growth: Option<&Growth>,
+    jobs: Option<&JobsComparison>,
+) -> Result<String> {
     let none = |command: &str| format!("No results are kept: `cargo xtask {command} --keep` measures.");
     let peers = comparison.map_or_else(|| none("peers"), report::comparison);
     let page = replace(page, "peers", &peers)?;
-    replace(&page, "growth", &growth.map_or_else(|| none("growth"), report::growth))
+    let page = replace(&page, "growth", &growth.map_or_else(|| none("growth"), report::growth))?;
+    replace(&page, "jobs", &jobs.map_or_else(|| none("jobs"), jobs::markdown))
 }
 
 /// Writes the tables into the page, and the charts into its folder of images.
 ///
 /// # Errors
 /// When the page lacks a mark, or a file can't be written.
-pub fn write(docs: &Path, comparison: Option<&Comparison>, growth: Option<&Growth>) -> Result<()> {
+pub fn write(
+    docs: &Path,
+    comparison: Option<&Comparison>,
+    growth: Option<&Growth>,
+    jobs: Option<&JobsComparison>,
+) -> Result<()> {
     let path = docs.join("performance.md");
     let page = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    std::fs::write(&path, filled(&page, comparison, growth)?)?;
+    std::fs::write(&path, filled(&page, comparison, growth, jobs)?)?;
     for (name, text) in report::charts(comparison, growth) {
         std::fs::write(docs.join("images").join(&name), text).context(name)?;
     }
@@ -60,9 +72,13 @@ mod tests {
         let docs = own.join("../../docs");
         let comparison: Option<Comparison> = results::kept("peers").unwrap();
         let growth: Option<Growth> = results::kept("growth").unwrap();
+        let jobs: Option<JobsComparison> = results::kept("jobs").unwrap();
         let (comparison, growth) = (comparison.as_ref(), growth.as_ref());
         let page = std::fs::read_to_string(docs.join("performance.md")).unwrap();
-        assert!(filled(&page, comparison, growth).unwrap() == page, "run `cargo xtask performance`");
+        assert!(
+            filled(&page, comparison, growth, jobs.as_ref()).unwrap() == page,
+            "run `cargo xtask performance`"
+        );
         for (name, text) in report::charts(comparison, growth) {
             let written = std::fs::read_to_string(docs.join("images").join(&name)).unwrap_or_default();
             assert!(written == text, "docs/images/{name} is old: run `cargo xtask performance`");

@@ -132,7 +132,7 @@ const CHARTS: [(Scenario, &str); 5] = [
 ];
 
 /// What was measured, where and how.
-fn about(about: &About) -> String {
+pub fn about(about: &About) -> String {
     format!(
         "{}, on {}. {} s for each run, {} of each.",
         about.date,

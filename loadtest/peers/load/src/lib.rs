@@ -18,3 +18,4 @@ pub use dialect::Dialect;
 pub use load::load;
 pub use outcome::Outcome;
 pub use plan::{Pace, Plan, Shape, Watched};
+pub use usage::processor_ns;

@@ -38,11 +38,11 @@ impl Usage {
     /// Reads all clocks and counters.
     pub fn now(watched: &Watched) -> Self {
         let (redis_commands, redis_output_bytes) = watched.redis_address.and_then(redis).unwrap_or_default();
-        let all = |pids: &[u32]| pids.iter().map(|pid| tree_ns(*pid)).sum();
+        let all = |pids: &[u32]| pids.iter().map(|pid| processor_ns(*pid)).sum();
         Self {
             nodes_ns: all(&watched.nodes),
-            redis_ns: watched.redis.map_or(0, tree_ns),
-            postgres_ns: watched.postgres.map_or(0, tree_ns),
+            redis_ns: watched.redis.map_or(0, processor_ns),
+            postgres_ns: watched.postgres.map_or(0, processor_ns),
             own_ns: clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(0, nanoseconds),
             redis_commands,
             redis_output_bytes,
@@ -61,13 +61,13 @@ pub fn resident_bytes(pids: &[u32]) -> u64 {
 }
 
 /// The processor time of a process, of its children, and of children that have ended.
-fn tree_ns(pid: u32) -> u64 {
+pub fn processor_ns(pid: u32) -> u64 {
     let own = clock_getcpuclockid(Pid::from_raw(pid as i32)).and_then(clock_gettime).map_or(0, nanoseconds);
     let stat = read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // `pid (name) state …`: the name may hold anything. Fields 16 and 17 are the times of ended children.
     let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').skip(13).take(2);
     let ended: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    own + ended * TICK_NS + children(pid).into_iter().map(tree_ns).sum::<u64>()
+    own + ended * TICK_NS + children(pid).into_iter().map(processor_ns).sum::<u64>()
 }
 
 fn children(pid: u32) -> Vec<u32> {
@@ -119,7 +119,7 @@ mod tests {
             .unwrap();
         let mut line = [0];
         child.stdout.take().unwrap().read_exact(&mut line).unwrap();
-        let used = tree_ns(child.id());
+        let used = processor_ns(child.id());
         assert!(used > 10_000_000, "{used} ns for a loop of 100,000 rounds in an ended child");
         assert!(resident_bytes(&[child.id()]) > 100_000);
         drop(child.stdin.take());
