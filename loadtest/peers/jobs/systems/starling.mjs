@@ -22,7 +22,7 @@ export async function open({ url, token, at_once, batch }) {
   }
 
   async function worker(ledger, signal) {
-    const wanted = { max: batch, wait_seconds: 30, lease_seconds: 60 };
+    const wanted = { max: batch, wait_seconds: 30, lease_seconds: 15 };
     while (!signal.aborted) {
       const taken = await call(`/v1/queues/${QUEUE}/take`, wanted, signal).catch((error) => {
         if (signal.aborted) return { jobs: [] };
@@ -42,6 +42,8 @@ export async function open({ url, token, at_once, batch }) {
       stop.abort();
       await Promise.all(working);
       working = [];
+      // A job that is added before the node knows that the worker has gone would wait for the end of its lease.
+      await new Promise((done) => setTimeout(done, 250));
     },
     async stop() {
       await this.pause();
