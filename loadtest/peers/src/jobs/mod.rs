@@ -110,7 +110,8 @@ pub async fn compare(arguments: &JobsArguments, target: &Path) -> Result<()> {
     let mut place = Place::start().await?;
     for round in 0..arguments.rounds {
         for scenario in &scenarios {
-            let mut order = systems.clone();
+            let mut order: Vec<System> =
+                systems.iter().copied().filter(|system| scenario.suits(*system)).collect();
             if round % 2 == 1 {
                 order.reverse();
             }

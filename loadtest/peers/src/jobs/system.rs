@@ -78,6 +78,11 @@ impl System {
 }
 
 impl JobsScenario {
+    /// Whether this system can do it. One that polls without a pause does not wait.
+    pub fn suits(self, system: System) -> bool {
+        self != Self::Idle || system != System::PgBoss
+    }
+
     /// Its name for the drivers.
     pub fn name(self) -> &'static str {
         match self {
