@@ -138,7 +138,11 @@ impl Tool {
 
     /// Builds the program that does jobs inside a process as Starling is built, then does what [`Tool::run`] does with `peers`.
     fn jobs(mut self) -> Result<bool> {
-        let inside = if self.arguments.iter().any(|argument| argument == "--debug") {
+        let given = |flag: &str| self.arguments.iter().any(|argument| argument == flag);
+        if given("--help") {
+            return self.run("peers", "jobs", true);
+        }
+        let inside = if given("--debug") {
             workspace::build_debug()?;
             workspace::debug_program("peers-jobs")?
         } else {
