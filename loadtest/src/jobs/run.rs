@@ -97,7 +97,7 @@ pub fn run(plan: &Arc<JobPlan>, observer: Observer) -> Result<JobSeries> {
     let start = Instant::now();
     // It ends at its first observation after the receiver is gone.
     std::thread::Builder::new().name("observer".into()).spawn(move || observer.run(start, &observations))?;
-    let run = Arc::new(Run::new(Arc::clone(plan), start));
+    let run = Arc::new(Run::new(plan, start));
     runtime.block_on(async {
         let seconds = tokio::spawn(note_seconds(Arc::clone(&run), observed));
         let workers: Vec<_> = (0..plan.scenario.jobs.workers)
@@ -141,10 +141,10 @@ fn used_seconds() -> f64 {
 }
 
 impl Run {
-    fn new(plan: Arc<JobPlan>, start: Instant) -> Self {
+    fn new(plan: &Arc<JobPlan>, start: Instant) -> Self {
         Self {
             places: Semaphore::new(plan.scenario.jobs.outstanding),
-            plan: Arc::clone(&plan),
+            plan: Arc::clone(plan),
             start,
             ledger: Ledger::default(),
             series: Mutex::default(),

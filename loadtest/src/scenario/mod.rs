@@ -273,10 +273,10 @@ mod tests {
             let load = Load::parse(text, &[]).unwrap_or_else(|error| panic!("{name}: {error:#}"));
             match load {
                 Load::Sessions(scenario) => {
-                    assert_ne!(scenario.pass, Criteria::default(), "{name} can't fail")
+                    assert_ne!(scenario.pass, Criteria::default(), "{name} can't fail");
                 }
                 Load::Jobs(scenario) => {
-                    assert_ne!(scenario.pass, JobCriteria::default(), "{name} can't fail")
+                    assert_ne!(scenario.pass, JobCriteria::default(), "{name} can't fail");
                 }
             }
         }

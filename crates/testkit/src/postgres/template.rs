@@ -71,7 +71,8 @@ fn remove_older(base: &Path, today: &str) {
 }
 
 async fn make(template: &Path, user: Option<&User>) -> Result<()> {
-    let folder = Folder::new("pg-template")?;
+    // A short name: the path of the server's Unix socket in it has a limit of 107 bytes.
+    let folder = Folder::new("pg")?;
     if let Some(user) = user {
         folder.give_to(user.uid, user.gid)?;
     }
