@@ -24,7 +24,8 @@ export class Person {
   /** `nodes` are further addresses in the link. */
   static async open(browser, url, token, { nodes = [], ...options } = {}) {
     const person = new Person();
-    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+    // Without a graphics card, animations would take most of the processor time of these tests.
+    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: "reduce", ...options });
     context.setDefaultTimeout(DEADLINE_MS);
     person.page = await context.newPage();
     person.page.on("pageerror", (error) => person.faults.push(error.stack));

@@ -20,10 +20,10 @@ use crate::place::{Place, connected};
 const BETWEEN: Duration = Duration::from_secs(2);
 
 /// How long a publisher waits between messages. A slow machine lengthens the faults: then more messages come, which have to be carried.
-const BETWEEN_MESSAGES: Duration = Duration::from_millis(20);
+const BETWEEN_MESSAGES: Duration = Duration::from_millis(30);
 /// How many jobs are added at a time, and the time between batches.
 const BATCH: usize = 10;
-const BETWEEN_BATCHES: Duration = Duration::from_millis(200);
+const BETWEEN_BATCHES: Duration = Duration::from_millis(400);
 
 pub const IN: &str = "[rabbitmq.in.orders]\nexchange = \"shop\"\nqueue = \"orders\"\n";
 pub const OUT: &str = "[rabbitmq.out.events]\nqueue = \"events\"\nexchange = \"starling\"\n";
@@ -144,7 +144,7 @@ async fn no_message_is_lost_or_becomes_two_jobs_when_everything_dies_in_turn() {
         jobs.len() - different.len()
     );
     assert_eq!((different.len(), jobs.len()), (sent, sent), "{waited:?}");
-    assert!(sent > 500, "{sent} messages show little");
+    assert!(sent > 300, "{sent} messages show little");
 }
 
 /// Adds numbered jobs until it is told to stop. Returns their ids.
@@ -199,5 +199,5 @@ async fn no_job_is_lost_when_everything_dies_in_turn() {
     let again: u32 = seen.values().map(|times| times - 1).sum();
     println!("{} jobs, {lost} lost, {again} messages came again", added.len());
     assert_eq!(lost, 0, "{waited:?}");
-    assert!(added.len() > 500, "{} jobs show little", added.len());
+    assert!(added.len() > 300, "{} jobs show little", added.len());
 }
