@@ -32,6 +32,9 @@ async fn unknown_paths_are_told_in_json() {
     let mut allowed: Vec<&str> = response.header("allow").expect("Allow").split(',').map(str::trim).collect();
     allowed.sort_unstable();
     assert_eq!(allowed, ["GET", "HEAD", "POST"]);
+    let response = call(&node, &ada, "POST", "/v1/ws").await;
+    refused(&response, 405, "bad_request");
+    assert_eq!(response.header("allow"), Some("GET"), "a WebSocket begins with GET");
 }
 
 #[tokio::test]
