@@ -159,6 +159,14 @@ impl Caller {
         self.job(id).await
     }
 
+    /// Returns the names of the queues that the caller is shown. An operator is also shown the queues that other scenarios have limited.
+    pub async fn queue_names(&self) -> Vec<String> {
+        let page = json_of(&self.get("/v1/queues?limit=100").await, 200);
+        assert_eq!(page["next"], Value::Null, "one page has them all");
+        let queues = page["queues"].as_array().unwrap().iter();
+        queues.map(|queue| queue["queue"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// Returns the ids of the jobs that a query finds, over all pages.
     pub async fn list(&self, query: &str) -> Vec<String> {
         let (mut ids, mut cursor) = (Vec::new(), String::new());
