@@ -46,7 +46,7 @@ pub use encoded::Encoded;
 pub use error::CommandError;
 pub use hub::commands::{
     Attachment, ConversationPage, ConversationView, HookRequest, JobsMatching, JobsTaken, NewJobRequest,
-    Posted, PreparedConnect, PreparedJoin, PreparedSubscribe, QueuesVisible, RunAt, ScheduleRequest,
+    Posted, PreparedConnect, PreparedJoin, PreparedSubscribe, QueuesVisible, ScheduleRequest,
     TakeRequest, TopicAttachment, UserPresence, WebhookRequest,
 };
 pub use hub::{Hub, HubParts, NodeGauges};

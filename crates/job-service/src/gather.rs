@@ -2,7 +2,9 @@
 //!
 //! A caller that is alone waits for nobody. No timer is involved: the busier the database, the larger the batches.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -11,8 +13,6 @@ use starling_jobs::{Ending, Enqueued, Error, JobState, JobStore, NewJob, Outcome
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// The most calls to the database under way at once. With more of them batches are smaller, and cost the database more.
-const CALLS_MAX: usize = 1;
 /// The most items of a call.
 const ITEMS_MAX: usize = 100;
 /// The bytes from which a call takes no further item.
@@ -31,23 +31,21 @@ type Call<T, R> = dyn Fn(Arc<[T]>) -> BoxFuture<'static, Answer<Vec<R>>> + Send 
 
 /// What many callers ask of one function, which takes many items at once.
 pub(crate) struct Gather<T, R> {
-    line: Arc<Line<T, R>>,
+    /// One line: with more calls under way batches are smaller, and cost the database more.
+    lines: Arc<Lines<(), T, R>>,
     call: Arc<Call<T, R>>,
     runtime: Handle,
 }
 
-/// Items that wait for a call.
-pub(crate) struct Line<T, R> {
+/// Items that wait for a call, in a line for each key. The calls of one line come one after the other; no line waits for another.
+pub(crate) struct Lines<K, T, R> {
     /// The size of an item.
     bytes: fn(&T) -> usize,
-    state: Mutex<State<T, R>>,
+    /// The lines with a call under way. Each item has a caller with an open request, so their number is limited by that of connections.
+    waiting: Mutex<HashMap<K, Waiting<T, R>>>,
 }
 
-struct State<T, R> {
-    /// Each caller has an open request, so their number is limited by that of connections.
-    waiting: VecDeque<(T, oneshot::Sender<Answer<R>>)>,
-    under_way: usize,
-}
+type Waiting<T, R> = VecDeque<(T, oneshot::Sender<Answer<R>>)>;
 
 /// Adds jobs to this store.
 pub(crate) fn additions(store: &Arc<dyn JobStore>, runtime: &Handle) -> Additions {
@@ -80,7 +78,7 @@ where
         bytes: fn(&T) -> usize,
         runtime: &Handle,
     ) -> Self {
-        Self { line: Arc::new(Line::new(bytes)), call: Arc::new(call), runtime: runtime.clone() }
+        Self { lines: Arc::new(Lines::new(bytes)), call: Arc::new(call), runtime: runtime.clone() }
     }
 
     /// Passes an item on, and returns its answer. It is passed on even if the caller has gone.
@@ -88,7 +86,7 @@ where
     /// # Errors
     /// Those of the function.
     pub async fn ask(&self, item: T) -> Answer<R> {
-        let (receiver, turn) = self.line.join(item);
+        let (receiver, turn) = self.lines.join((), item);
         if let Some(turn) = turn {
             self.runtime.spawn(run(turn, self.call.clone()));
         }
@@ -101,65 +99,71 @@ pub(crate) fn stopping() -> Error {
     Error::Unavailable("the node is stopping".into())
 }
 
-impl<T, R> Line<T, R> {
-    /// An empty line. `bytes`: the size of an item.
+impl<K: Clone + Eq + Hash, T, R> Lines<K, T, R> {
+    /// Lines without items. `bytes`: the size of an item.
     pub fn new(bytes: fn(&T) -> usize) -> Self {
-        Self { bytes, state: Mutex::new(State { waiting: VecDeque::new(), under_way: 0 }) }
+        Self { bytes, waiting: Mutex::default() }
     }
 
-    /// Adds an item. Returns where its answer comes, and a turn to be taken if another call may begin.
-    pub fn join(self: &Arc<Self>, item: T) -> (oneshot::Receiver<Answer<R>>, Option<Turn<T, R>>) {
+    /// Adds an item to the line of a key. Returns where its answer comes, and a turn to be taken if the line has no call under way.
+    pub fn join(
+        self: &Arc<Self>,
+        key: K,
+        item: T,
+    ) -> (oneshot::Receiver<Answer<R>>, Option<Turn<K, T, R>>) {
         let (sender, receiver) = oneshot::channel();
-        let mut state = self.state.lock();
-        state.waiting.push_back((item, sender));
-        let begins = state.under_way < CALLS_MAX;
-        state.under_way += usize::from(begins);
-        (receiver, begins.then(|| Turn { line: self.clone(), ended: false }))
+        let turn = match self.waiting.lock().entry(key) {
+            Entry::Occupied(mut line) => {
+                line.get_mut().push_back((item, sender));
+                None
+            }
+            Entry::Vacant(line) => {
+                let turn = Turn { lines: self.clone(), key: line.key().clone(), ended: false };
+                line.insert(VecDeque::from([(item, sender)]));
+                Some(turn)
+            }
+        };
+        (receiver, turn)
     }
 }
 
-/// One of the calls under way.
-pub(crate) struct Turn<T, R> {
-    line: Arc<Line<T, R>>,
+/// The calls of a line, one after the other.
+pub(crate) struct Turn<K: Eq + Hash, T, R> {
+    lines: Arc<Lines<K, T, R>>,
+    key: K,
     ended: bool,
 }
 
-impl<T, R> Turn<T, R> {
+impl<K: Eq + Hash, T, R> Turn<K, T, R> {
     /// Takes the items of the next call. `None` ends the turn: whoever comes now begins another one.
     pub fn next_batch(&mut self) -> Option<Batch<T, R>> {
-        let mut state = self.line.state.lock();
+        let mut lines = self.lines.waiting.lock();
+        let line = lines.get_mut(&self.key)?;
         let (mut items, mut bytes) = (0, 0);
-        while let Some((item, _)) =
-            state.waiting.get(items).filter(|_| items < ITEMS_MAX && bytes < BYTES_MAX)
-        {
-            bytes += (self.line.bytes)(item);
+        while let Some((item, _)) = line.get(items).filter(|_| items < ITEMS_MAX && bytes < BYTES_MAX) {
+            bytes += (self.lines.bytes)(item);
             items += 1;
         }
         if items == 0 {
-            state.under_way -= 1;
+            lines.remove(&self.key);
             self.ended = true;
             return None;
         }
-        Some(state.waiting.drain(..items).collect())
+        Some(line.drain(..items).collect())
     }
 }
 
-impl<T, R> Drop for Turn<T, R> {
+impl<K: Eq + Hash, T, R> Drop for Turn<K, T, R> {
     fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        // The call has panicked, or the node is stopping. Nobody else may be left for those who wait: they are told.
-        let mut state = self.line.state.lock();
-        state.under_way -= 1;
-        if state.under_way == 0 {
-            state.waiting.clear();
+        if !self.ended {
+            // The call has panicked, or the node is stopping. Those who wait are told, since their senders are dropped.
+            self.lines.waiting.lock().remove(&self.key);
         }
     }
 }
 
 /// Calls a function with what waits, until nothing does.
-async fn run<T: Clone, R>(mut turn: Turn<T, R>, call: Arc<Call<T, R>>) {
+async fn run<T: Clone, R>(mut turn: Turn<(), T, R>, call: Arc<Call<T, R>>) {
     while let Some(batch) = turn.next_batch() {
         let (items, callers): (Vec<T>, Vec<_>) = batch.into_iter().unzip();
         for (caller, answer) in callers.into_iter().zip(answers(&*call, items).await) {
@@ -241,7 +245,7 @@ mod tests {
         let mut callers = vec![ask(&gather, 0)];
         assert_eq!(calls.recv().await, Some(1), "the first one waits for nobody");
         callers.extend((1..201).map(|number| ask(&gather, number)));
-        while gather.line.state.lock().waiting.len() < 200 {
+        while gather.lines.waiting.lock().get(&()).is_none_or(|line| line.len() < 200) {
             tokio::task::yield_now().await;
         }
         gate.add_permits(100);
@@ -250,7 +254,26 @@ mod tests {
         for (number, caller) in callers.into_iter().enumerate() {
             assert_eq!(caller.await.unwrap().unwrap(), number * 2);
         }
-        assert_eq!(gather.line.state.lock().under_way, 0);
+        while !gather.lines.waiting.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn no_line_waits_for_another() {
+        let lines: Arc<Lines<&str, usize, ()>> = Arc::new(Lines::new(|_| 1));
+        let (_, busy) = lines.join("busy", 1);
+        let mut busy = busy.expect("the first one begins");
+        assert_eq!(busy.next_batch().map(|batch| batch.len()), Some(1));
+        let (_, again) = lines.join("busy", 2);
+        assert!(again.is_none(), "a call of this line is under way");
+        let (_, other) = lines.join("other", 3);
+        let mut other = other.expect("another line begins at once");
+        assert_eq!(other.next_batch().map(|batch| batch.len()), Some(1));
+        assert!(other.next_batch().is_none());
+        assert_eq!(busy.next_batch().map(|batch| batch.len()), Some(1));
+        assert!(busy.next_batch().is_none());
+        assert!(lines.waiting.lock().is_empty(), "lines without calls are forgotten");
     }
 
     #[tokio::test]
@@ -266,7 +289,7 @@ mod tests {
     async fn a_call_that_panics_does_not_keep_others_from_theirs() {
         let gate = Arc::new(Semaphore::new(100));
         let (gather, _calls) = doubling(&gate, usize::MAX);
-        for _ in 0..2 * CALLS_MAX {
+        for _ in 0..2 {
             assert!(matches!(gather.ask(666).await, Err(Error::Unavailable(_))));
         }
         assert_eq!(gather.ask(4).await.unwrap(), 8);

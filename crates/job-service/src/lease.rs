@@ -3,7 +3,7 @@
 use starling_jobs::JobId;
 
 /// The claim of a job, as a worker outside knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The job.
     pub job: JobId,

@@ -8,34 +8,36 @@
 //!
 //! **Gathering.** Jobs that are added at the same time, and reports of workers outside, share transactions (`gather`).
 //!
+//! **Parts.** [`JobService`] puts together the parts, each with its own file and private fields: `take` and `report` serve workers outside, `worker`
+//! is the node's own, `upkeep` does what comes again and again, and `notices` is what they tell one another.
+//!
 //! **Working.** A node with the role `worker` does the jobs of internal queues, whose names begin with `starling.`, and those of queues
 //! that go elsewhere, such as to RabbitMQ: [`Handlers`] says what it can do, and `worker` how.
 
-mod act;
+mod claims;
 mod config;
 mod gather;
-mod gauges;
 mod lease;
 mod limits;
 mod metrics;
-mod overview;
+mod notices;
 mod ready;
 mod report;
-mod schedules;
 mod service;
 mod take;
+mod time;
 mod upkeep;
 mod vigil;
 mod waiters;
 mod worker;
 
-pub use act::{Action, NotDone};
 pub use config::JobSettings;
 pub use lease::Lease;
-pub use overview::{JobSummaryPage, JobsCounted};
 pub use report::{Failed, Reported};
-pub use schedules::SCHEDULES_MAX;
-pub use service::{JobPage, JobService, JobServiceParts, QueueState};
+pub use service::{
+    Action, JobPage, JobService, JobServiceParts, JobSummaryPage, JobsCounted, NotDone, QueueState,
+    SCHEDULES_MAX,
+};
 pub use starling_jobs as jobs;
 pub use take::Take;
 pub use worker::{Handler, Handlers, Report, Retry, Stop, StopReason, WorkerSetup};

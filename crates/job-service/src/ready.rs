@@ -10,7 +10,7 @@ use starling_model::TenantName;
 use tokio::sync::{Notify, RwLock};
 
 use crate::metrics::METRICS;
-use crate::service::now_ms;
+use crate::time::now_ms;
 
 /// The most backlogs that one look asks about.
 const LOOK_MAX: usize = 256;

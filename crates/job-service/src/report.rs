@@ -1,13 +1,16 @@
 //! What workers outside report of their jobs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use starling_jobs::{AttemptOutcome, Ending, Error, JobStanding, JobState, Outcome};
+use starling_jobs::{AttemptOutcome, Ending, Error, JobStanding, JobState, JobStore, Outcome};
 
+use crate::Lease;
+use crate::claims::OutsideClaims;
+use crate::gather::Endings;
 use crate::metrics::METRICS;
-use crate::service::now_ms;
-use crate::take::seconds;
-use crate::{JobService, Lease};
+use crate::notices::Notices;
+use crate::time::{now_ms, seconds};
 
 /// The answer to a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,39 +30,46 @@ pub struct Failed {
     pub run_at_ms: Option<i64>,
 }
 
-impl JobService {
-    /// Makes a lease longer. Returns when it ends, Unix milliseconds by the database's clock; `None` if it is over.
-    ///
-    /// # Errors
-    /// Those of the store.
+/// Takes the reports of workers outside.
+pub(crate) struct Reports {
+    store: Arc<dyn JobStore>,
+    endings: Endings,
+    claims: Arc<OutsideClaims>,
+    notices: Arc<Notices>,
+}
+
+impl Reports {
+    pub fn new(
+        store: Arc<dyn JobStore>,
+        endings: Endings,
+        claims: Arc<OutsideClaims>,
+        notices: Arc<Notices>,
+    ) -> Self {
+        Self { store, endings, claims, notices }
+    }
+
+    /// See [`crate::JobService::extend`].
     pub async fn extend(&self, lease: Lease, by: Duration) -> Result<Option<i64>, Error> {
         self.store.extend(lease.job, lease.generation, by).await
     }
 
-    /// Notes that a job is done. A repeated call changes nothing. `standing`: where the job stood before.
-    ///
-    /// # Errors
-    /// Those of the store.
+    /// See [`crate::JobService::done`].
     pub async fn done(
         &self,
         lease: Lease,
         standing: &JobStanding,
         result: Option<String>,
     ) -> Result<Reported, Error> {
-        let reported = self.report(lease, Outcome::Done(result), AttemptOutcome::Done).await?;
-        if reported == (Reported::Now(JobState::Done), true) {
+        let (reported, is_new) = self.report(lease, Outcome::Done(result), AttemptOutcome::Done).await?;
+        // A job that was cancelled meanwhile is not done.
+        if is_new && reported == Reported::Now(JobState::Done) {
             METRICS.done.increment(1);
-            self.note_ended(&standing.backlog.queue);
-            note_duration(standing);
+            self.note_end(standing);
         }
-        Ok(reported.0)
+        Ok(reported)
     }
 
-    /// Notes that an attempt has failed. The job is tried again after its back-off if `retry` and an attempt is left. A repeated call changes
-    /// nothing. `standing`: where the job stood before.
-    ///
-    /// # Errors
-    /// Those of the store.
+    /// See [`crate::JobService::fail`].
     pub async fn fail(
         &self,
         lease: Lease,
@@ -78,11 +88,10 @@ impl JobService {
             } else {
                 METRICS.failed.increment(1);
             }
-            self.note_ended(&standing.backlog.queue);
-            note_duration(standing);
+            self.note_end(standing);
         }
         if reported == Reported::Now(JobState::Ready) {
-            self.note_ready();
+            self.notices.note_ready();
         }
         let run_at_ms = match reported {
             Reported::Now(JobState::Scheduled | JobState::Ready) => {
@@ -102,7 +111,9 @@ impl JobService {
         repeated: AttemptOutcome,
     ) -> Result<(Reported, bool), Error> {
         let ending = Ending { job: lease.job, generation: lease.generation, outcome };
-        if let Some(state) = self.endings.ask(ending).await? {
+        let ended = self.endings.ask(ending).await?;
+        self.claims.forget(lease);
+        if let Some(state) = ended {
             return Ok((Reported::Now(state), true));
         }
         let job = self.store.job(lease.job).await?;
@@ -117,10 +128,12 @@ impl JobService {
             }
         }
     }
-}
 
-fn note_duration(standing: &JobStanding) {
-    if let Some(running) = &standing.running {
-        METRICS.run_seconds.record(seconds(now_ms().saturating_sub(running.started_at_ms)));
+    /// Records that an attempt has ended. `standing`: where its job stood before.
+    fn note_end(&self, standing: &JobStanding) {
+        self.notices.note_ended(&standing.backlog.queue);
+        if let Some(running) = &standing.running {
+            METRICS.run_seconds.record(seconds(now_ms().saturating_sub(running.started_at_ms)));
+        }
     }
 }

@@ -3,26 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use starling_jobs::{Claimant, ClaimedJob, Ending, Error, Outcome};
+use futures_util::StreamExt;
+use futures_util::stream;
+use starling_jobs::{Claimant, ClaimedJob, Ending, Error, JobStore, Outcome, WorkerId};
 use starling_model::TenantName;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::JobService;
-use crate::gather::{Batch, Line, stopping};
+use crate::claims::OutsideClaims;
+use crate::gather::{Batch, Lines, stopping};
 use crate::metrics::METRICS;
-use crate::service::now_ms;
+use crate::notices::Notices;
+use crate::ready::Ready;
+use crate::time::{now_ms, seconds};
+use crate::waiters::{TenantQueue, Waiters};
 
 /// The most jobs that one claim gives to all workers that share it.
 const CLAIM_MAX: u16 = 100;
-
-/// Requests that wait for a claim.
-pub(crate) type Takes = Line<Take, Vec<ClaimedJob>>;
-
-/// Makes room for requests.
-pub(crate) fn takes() -> Arc<Takes> {
-    Arc::new(Line::new(|_| 0))
-}
+/// The most claims of one queue of a tenant under way at once. Workers of one name share a claim.
+const QUEUE_CLAIMS_MAX: usize = 4;
+/// The most claims of all workers outside under way at once, so that conversations find connections to the database.
+const CLAIMS_MAX: usize = 8;
 
 /// What a worker outside asks for.
 #[derive(Clone, Debug)]
@@ -41,12 +43,43 @@ pub struct Take {
     pub worker: String,
 }
 
-impl JobService {
-    /// Returns jobs of a queue, which the worker has for the time of its lease. Waits while there are none, and returns none after the wait, or
-    /// when the node drains.
-    ///
-    /// # Errors
-    /// Those of the store.
+/// Gives jobs to the workers outside that ask this node. Those that ask at the same time for the same queue share a claim.
+pub(crate) struct Takes {
+    store: Arc<dyn JobStore>,
+    ready: Arc<Ready>,
+    notices: Arc<Notices>,
+    waiters: Arc<Waiters>,
+    claims: Arc<OutsideClaims>,
+    lines: Arc<Lines<TenantQueue, Take, Vec<ClaimedJob>>>,
+    places: Semaphore,
+    /// The worker id of all claims. The jobs depend on their leases, not on beats.
+    claimer: WorkerId,
+    runtime: Handle,
+}
+
+impl Takes {
+    pub fn new(
+        store: Arc<dyn JobStore>,
+        ready: Arc<Ready>,
+        notices: Arc<Notices>,
+        waiters: Arc<Waiters>,
+        claims: Arc<OutsideClaims>,
+        runtime: Handle,
+    ) -> Self {
+        Self {
+            store,
+            ready,
+            notices,
+            waiters,
+            claims,
+            lines: Arc::new(Lines::new(|_| 0)),
+            places: Semaphore::new(CLAIMS_MAX),
+            claimer: WorkerId::new(),
+            runtime,
+        }
+    }
+
+    /// See [`crate::JobService::take`].
     pub async fn take(self: &Arc<Self>, take: Take) -> Result<Vec<ClaimedJob>, Error> {
         let deadline = Instant::now() + take.wait;
         let known = self.claim(&take).await?;
@@ -66,25 +99,25 @@ impl JobService {
                 }
                 return Ok(jobs);
             }
-            if self.is_draining() || timeout_at(deadline, woken).await.is_err() {
+            if self.notices.is_draining() || timeout_at(deadline, woken).await.is_err() {
                 return Ok(jobs);
             }
             woken = waiter.notify().notified();
         }
     }
 
-    /// Claims jobs to the end, even if the worker has gone: then nobody would know of them until their lease is over. Workers that ask at the same
-    /// time share a claim.
+    /// Claims jobs to the end, even if the worker has gone: then nobody would know of them until their lease is over.
     async fn claim(self: &Arc<Self>, take: &Take) -> Result<Vec<ClaimedJob>, Error> {
         if !self.ready.has(&take.tenant, &take.queue) {
             return Ok(Vec::new());
         }
-        let (receiver, turn) = self.takes.join(take.clone());
+        let (receiver, turn) = self.lines.join((take.tenant.clone(), take.queue.clone()), take.clone());
         if let Some(mut turn) = turn {
-            let service = self.clone();
+            let takes = self.clone();
             self.runtime.spawn(async move {
                 while let Some(batch) = turn.next_batch() {
-                    join_all(alike(batch).into_iter().map(|takes| service.claim_shared(takes))).await;
+                    let claims = stream::iter(alike(batch));
+                    claims.for_each_concurrent(QUEUE_CLAIMS_MAX, |batch| takes.claim_shared(batch)).await;
                 }
             });
         }
@@ -93,6 +126,7 @@ impl JobService {
         let now_ms = now_ms();
         for job in &jobs {
             METRICS.wait_seconds.record(seconds(now_ms.saturating_sub(job.ready_at_ms)));
+            self.claims.note(job, now_ms);
         }
         Ok(jobs)
     }
@@ -104,7 +138,11 @@ impl JobService {
         let wanted = |name: &str, of: &TenantName| *name == **queue && *of == *tenant;
         let limits: Vec<u16> = takes.iter().map(|(take, _)| take.jobs_max).collect();
         let all = limits.iter().fold(0_u16, |sum, limit| sum.saturating_add(*limit)).min(CLAIM_MAX);
-        let answers = match self.ready.claim(&claimant, wanted, all).await {
+        // Nobody closes the semaphore.
+        let place = self.places.acquire().await;
+        let claimed = self.ready.claim(&claimant, wanted, all).await;
+        drop(place);
+        let answers = match claimed {
             Ok(jobs) => shares(jobs, &limits).into_iter().map(Ok).collect(),
             Err(Error::Unavailable(why)) => {
                 limits.iter().map(|_| Err(Error::Unavailable(why.clone()))).collect()
@@ -135,16 +173,16 @@ impl JobService {
             return;
         }
         METRICS.handed_back.increment(endings.len() as u64);
-        self.note_ended_somewhere();
-        self.note_ready();
+        self.notices.note_ended_somewhere();
+        self.notices.note_ready();
     }
 }
 
-/// Divides requests into those that one claim can serve, each in the order of their arrival.
+/// Divides the requests of a line into those that one claim can serve, each in the order of their arrival.
 fn alike(batch: Batch<Take, Vec<ClaimedJob>>) -> Vec<Batch<Take, Vec<ClaimedJob>>> {
     let mut groups: Vec<Batch<Take, Vec<ClaimedJob>>> = Vec::new();
     for (take, caller) in batch {
-        let key = |take: &Take| (take.tenant.clone(), take.queue.clone(), take.lease, take.worker.clone());
+        let key = |take: &Take| (take.lease, take.worker.clone());
         let own = key(&take);
         match groups.iter_mut().find(|group| group.first().is_some_and(|(first, _)| key(first) == own)) {
             Some(group) => group.push((take, caller)),
@@ -168,12 +206,6 @@ fn shares(jobs: Vec<ClaimedJob>, limits: &[u16]) -> Vec<Vec<ClaimedJob>> {
         turn = place + 1;
     }
     shares
-}
-
-/// Returns a time in milliseconds as seconds; a negative one as 0, since the database has a clock of its own.
-#[expect(clippy::cast_precision_loss, reason = "waiting times have few digits")]
-pub(crate) fn seconds(ms: i64) -> f64 {
-    ms.max(0) as f64 / 1e3
 }
 
 #[cfg(test)]
@@ -210,23 +242,17 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_shared_by_workers_of_one_queue_name_and_lease() {
-        let take = |queue: &str, worker: &str, lease| Take {
+    fn a_claim_is_shared_by_workers_of_one_name_and_lease() {
+        let take = |worker: &str, lease| Take {
             tenant: "t".into(),
-            queue: queue.into(),
+            queue: "q".into(),
             jobs_max: 1,
             wait: Duration::ZERO,
             lease: Duration::from_secs(lease),
             worker: worker.into(),
         };
-        let takes = [
-            take("a", "w", 30),
-            take("b", "w", 30),
-            take("a", "w", 30),
-            take("a", "x", 30),
-            take("a", "w", 60),
-        ];
+        let takes = [take("w", 30), take("w", 30), take("x", 30), take("w", 60), take("w", 30)];
         let groups = alike(takes.into_iter().map(|take| (take, oneshot::channel().0)).collect());
-        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 1]);
+        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [3, 1, 1]);
     }
 }

@@ -199,6 +199,18 @@ pub struct UniqueKey {
     pub held: KeyHeld,
 }
 
+/// When a job may run, by the database's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunAt {
+    /// At once.
+    #[default]
+    Now,
+    /// So long after it was added.
+    After(Duration),
+    /// At this moment, Unix milliseconds.
+    At(i64),
+}
+
 /// A job to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {
@@ -214,8 +226,8 @@ pub struct NewJob {
     pub payload: String,
     /// Jobs of a higher priority are claimed earlier. See [`crate::Backlogs`] for how priorities age.
     pub priority: i16,
-    /// When it may run, Unix milliseconds by the database's clock; `None` for at once.
-    pub run_at_ms: Option<i64>,
+    /// When it may run.
+    pub run_at: RunAt,
     /// Maximum number of attempts, 1 to [`ATTEMPTS_MAX`].
     pub attempts_max: u16,
     /// The delay between its attempts.
@@ -265,7 +277,7 @@ impl NewJob {
             kind: kind.to_owned(),
             payload,
             priority: 0,
-            run_at_ms: None,
+            run_at: RunAt::Now,
             attempts_max: 3,
             backoff: Backoff::default(),
             unique: None,

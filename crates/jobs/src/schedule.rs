@@ -3,7 +3,7 @@
 use starling_model::{NAME_RULE, TenantName, is_name};
 use uuid::Uuid;
 
-use crate::{Backoff, CronTimes, InvalidJob, InvalidTimes, KeyHeld, NewJob, UniqueKey};
+use crate::{Backoff, CronTimes, InvalidJob, InvalidTimes, KeyHeld, NewJob, RunAt, UniqueKey};
 
 /// The largest payload of a schedule's jobs, bytes: lists show it.
 pub const SCHEDULE_PAYLOAD_BYTES_MAX: usize = 16 << 10;
@@ -182,7 +182,7 @@ impl Schedule {
         let ScheduledJob { queue, kind, payload, priority, attempts_max, backoff } = self.job.clone();
         NewJob {
             priority,
-            run_at_ms: Some(moment_ms),
+            run_at: RunAt::At(moment_ms),
             attempts_max,
             backoff,
             unique: Some(UniqueKey { key: key_at(&self.name, moment_ms), held: KeyHeld::UntilTrimmed }),

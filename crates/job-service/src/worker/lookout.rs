@@ -6,9 +6,9 @@ use std::time::Duration;
 use starling_jobs::{Error, LostLock, WorkerId};
 use tokio::time::{Instant, sleep};
 
-use crate::JobService;
+use super::NodeWorker;
 use crate::metrics::METRICS;
-use crate::upkeep::about;
+use crate::time::about;
 use crate::vigil::Vigil;
 
 /// How often a worker looks at the locks of the others, on average.
@@ -39,7 +39,7 @@ impl Suspects {
     }
 }
 
-impl JobService {
+impl NodeWorker {
     /// Looks at the locks of other workers, and gives the jobs of the dead to the living.
     pub(super) async fn look_out(&self, id: WorkerId) -> Infallible {
         let mut suspects = Suspects::default();
@@ -60,7 +60,7 @@ impl JobService {
         }
         let burial = self.store.bury_unlocked(&dead).await?;
         METRICS.killed.increment(burial.workers);
-        self.note_lost(burial.attempts);
+        self.notices.note_lost(burial.attempts);
         Ok(())
     }
 }

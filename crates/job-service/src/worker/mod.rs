@@ -6,6 +6,7 @@
 mod handler;
 mod handlers;
 mod lookout;
+mod outcomes;
 mod running;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use starling_jobs::{Beat, Claimant, JobState, Outcome, WorkerId};
+use starling_jobs::{Beat, Claimant, JobState, JobStore, Outcome, WorkerId};
 use starling_model::TenantName;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -22,13 +23,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 pub use handler::{Handler, Report, Retry, Stop, StopReason};
 use handlers::Crew;
 pub use handlers::Handlers;
-use running::{Ended, Running, Stops};
+use outcomes::{Outcomes, Written};
+use running::{Running, Stops};
 
-use crate::JobService;
 use crate::metrics::METRICS;
-use crate::service::now_ms;
-use crate::take::seconds;
-use crate::upkeep::about;
+use crate::notices::Notices;
+use crate::ready::Ready;
+use crate::time::{about, now_ms, seconds};
 
 /// Time from one beat of a worker to the next.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -59,11 +60,22 @@ pub(crate) struct NodeWorker {
     resting: Mutex<HashMap<String, Instant>>,
     /// Whether it works.
     working: watch::Sender<bool>,
+    store: Arc<dyn JobStore>,
+    ready: Arc<Ready>,
+    notices: Arc<Notices>,
+    /// See [`crate::JobSettings::at_once`].
+    at_once: u16,
 }
 
 impl NodeWorker {
     /// Makes a worker; `None` if it can't do anything.
-    pub fn new(setup: WorkerSetup) -> Option<Self> {
+    pub fn new(
+        setup: WorkerSetup,
+        at_once: u16,
+        store: Arc<dyn JobStore>,
+        ready: Arc<Ready>,
+        notices: Arc<Notices>,
+    ) -> Option<Self> {
         let WorkerSetup { node, handlers } = setup;
         if handlers.is_empty() {
             return None;
@@ -71,7 +83,8 @@ impl NodeWorker {
         // The series are there from the start.
         METRICS.running_here.set(0.0);
         METRICS.locked.set(0.0);
-        Some(Self { node, handlers, resting: Mutex::default(), working: watch::channel(false).0 })
+        let (resting, working) = (Mutex::default(), watch::channel(false).0);
+        Some(Self { node, handlers, resting, working, store, ready, notices, at_once })
     }
 
     /// Whether it takes jobs of this queue and tenant now.
@@ -93,23 +106,19 @@ impl NodeWorker {
         );
         self.resting.lock().insert(queue.to_owned(), Instant::now() + REST);
     }
-}
 
-impl JobService {
-    /// Runs the jobs that this node has handlers for, if it is a worker. Returns after a drain.
-    pub async fn work(self: Arc<Self>) {
-        let Some(worker) = &self.worker else { return };
-        worker.working.send_replace(true);
-        while !self.is_draining() {
-            self.live(worker).await;
+    /// Does jobs. Returns after a drain.
+    pub async fn work(&self) {
+        self.working.send_replace(true);
+        while !self.notices.is_draining() {
+            self.live().await;
         }
-        worker.working.send_replace(false);
+        self.working.send_replace(false);
     }
 
-    /// Returns when the node's worker has handed back what it had, after a drain was begun, or could not in time.
+    /// Returns when it has handed back what it had, after a drain was begun, or could not in time.
     pub async fn work_ended(&self) {
-        let Some(worker) = &self.worker else { return };
-        let mut working = worker.working.subscribe();
+        let mut working = self.working.subscribe();
         let ended = timeout(END_MAX, working.wait_for(|working| !working)).await;
         if ended.is_err() {
             tracing::warn!(
@@ -119,9 +128,9 @@ impl JobService {
     }
 
     /// Works under one id, until the drain, or until this worker is taken for dead.
-    async fn live(&self, worker: &NodeWorker) {
+    async fn live(&self) {
         let id = WorkerId::new();
-        if let Err(error) = self.store.register(id, &worker.node).await {
+        if let Err(error) = self.store.register(id, &self.node).await {
             tracing::debug!(%error, "the worker could not be listed");
             sleep(about(PAUSE)).await;
             return;
@@ -129,7 +138,7 @@ impl JobService {
         let stops = Stops::default();
         let running = Running::new(stops.clone());
         tokio::select! {
-            () = self.do_jobs(worker, id, running) => {}
+            () = self.do_jobs(id, running) => {}
             () = self.beat(id, &stops) => {
                 tracing::warn!("this worker was taken for dead; what it was doing is done by others, and it starts again");
             }
@@ -178,59 +187,57 @@ impl JobService {
     }
 
     /// Claims and does jobs. Returns after a drain, when all are handed back.
-    async fn do_jobs(&self, worker: &NodeWorker, id: WorkerId, mut running: Running) {
-        let mut ended: Vec<Ended> = Vec::new();
-        let mut all_noted = true;
+    async fn do_jobs(&self, id: WorkerId, mut running: Running) {
+        let mut outcomes = Outcomes::new(self.store.clone());
         let unanswered = self.ready.unanswered();
         loop {
-            while let Some(next) = running.try_next() {
-                ended.push(next);
+            while let Some(ended) = running.try_next() {
+                outcomes.add(ended);
             }
-            let answers = self.note_endings(&mut ended, &mut all_noted).await;
+            self.count_all(outcomes.try_next());
+            outcomes.write();
             // The database may have given this worker jobs of which it does not know. It finishes what it has, and goes on under another id without
             // leaving: then they are taken away from this one.
             let is_certain = self.ready.unanswered() == unanswered;
-            if self.is_draining() {
+            let is_idle = running.len() == 0 && outcomes.is_empty();
+            if self.notices.is_draining() {
                 running.stop_all(StopReason::Draining);
-                if running.len() == 0 && ended.is_empty() {
-                    self.leave(id, all_noted && is_certain).await;
+                if is_idle {
+                    self.leave(id, outcomes.all_written() && is_certain).await;
                     return;
                 }
             } else if !is_certain {
-                if running.len() == 0 && ended.is_empty() {
+                if is_idle {
                     sleep(about(PAUSE)).await;
                     return;
                 }
-            } else if answers {
-                for (crew, places) in worker.handlers.crews(self.settings.at_once) {
-                    let not_noted = ended.iter().filter(|ended| ended.crew == crew).count();
-                    let free = usize::from(places).saturating_sub(running.busy(crew) + not_noted);
-                    self.claim_for(worker, crew, id, &mut running, free).await;
+            } else if outcomes.respond() {
+                for (crew, places) in self.handlers.crews(self.at_once) {
+                    let places = usize::from(places);
+                    // An attempt that has ended needs no place, unless the database is behind.
+                    if outcomes.of(crew) < places {
+                        let free = places.saturating_sub(running.busy(crew));
+                        self.claim_for(crew, id, &mut running, free).await;
+                    }
                 }
             }
             tokio::select! {
-                Some(next) = running.next() => ended.push(next),
-                () = self.work_wanted.notified() => {}
-                () = sleep(PAUSE), if !answers || self.ready.unanswered() != unanswered => {}
+                Some(ended) = running.next() => outcomes.add(ended),
+                written = outcomes.next() => self.count_all(written),
+                () = self.notices.work_wanted() => {}
+                () = sleep(PAUSE), if self.ready.unanswered() != unanswered => {}
             }
         }
     }
 
     /// Claims jobs for a crew's free places, and begins them.
-    async fn claim_for(
-        &self,
-        worker: &NodeWorker,
-        crew: Crew,
-        id: WorkerId,
-        running: &mut Running,
-        free: usize,
-    ) {
-        let wanted = |queue: &str, tenant: &TenantName| worker.crew_wants(crew, queue, tenant);
+    async fn claim_for(&self, crew: Crew, id: WorkerId, running: &mut Running, free: usize) {
+        let wanted = |queue: &str, tenant: &TenantName| self.crew_wants(crew, queue, tenant);
         let free = u16::try_from(free).unwrap_or(u16::MAX);
         if free == 0 || !self.ready.has_any(wanted) {
             return;
         }
-        let claimant = Claimant { worker: id, name: worker.node.clone(), lease: None };
+        let claimant = Claimant { worker: id, name: self.node.clone(), lease: None };
         let jobs = match self.ready.claim(&claimant, wanted, free).await {
             Ok(jobs) => jobs,
             // They are looked for again within a second.
@@ -239,44 +246,20 @@ impl JobService {
         let now_ms = now_ms();
         for job in jobs {
             METRICS.wait_seconds.record(seconds(now_ms.saturating_sub(job.ready_at_ms)));
-            let handler = worker.handlers.of(crew, &job.backlog.queue, &job.kind);
+            let handler = self.handlers.of(crew, &job.backlog.queue, &job.kind);
             if handler.is_none() {
-                worker.rest(&job.backlog.queue, &job.kind);
+                self.rest(&job.backlog.queue, &job.kind);
             }
             running.begin(crew, handler, job);
         }
     }
 
-    /// Writes the outcomes of attempts to the database, in one call. Returns whether the database responds; otherwise they are written later.
-    /// Sets `all_noted` to false if the database rejected them for good.
-    async fn note_endings(&self, ended: &mut Vec<Ended>, all_noted: &mut bool) -> bool {
-        if ended.is_empty() {
-            return true;
-        }
-        let endings: Vec<_> = ended.iter().map(|ended| ended.ending.clone()).collect();
-        match self.store.finish(&endings).await {
-            Ok(states) => {
-                for (ended, state) in ended.drain(..).zip(states) {
-                    self.count(&ended, state);
-                }
-                true
-            }
-            Err(error) if error.is_transient() => {
-                tracing::debug!(%error, "job outcomes could not be written; trying again");
-                false
-            }
-            Err(error) => {
-                // Their jobs count as running until this worker ends without unregistering.
-                tracing::error!(%error, jobs = ended.len(), "the database rejected job outcomes");
-                ended.clear();
-                *all_noted = false;
-                true
-            }
-        }
+    fn count_all(&self, written: Vec<Written>) {
+        written.iter().for_each(|written| self.count(written));
     }
 
-    /// Counts the end of an attempt. `state`: the state that its job has now; `None`: it came too late.
-    fn count(&self, ended: &Ended, state: Option<JobState>) {
+    /// Counts the end of an attempt.
+    fn count(&self, (ended, state): &Written) {
         METRICS.run_seconds.record(ended.took.as_secs_f64());
         match (state, &ended.ending.outcome) {
             (None, _) => METRICS.late.increment(1),
@@ -286,17 +269,17 @@ impl JobService {
             (_, Outcome::Failed { retry_in: None, .. }) => METRICS.failed.increment(1),
             (_, Outcome::HandedBack) => METRICS.handed_back.increment(1),
         }
-        if state == Some(JobState::Ready) {
-            self.note_ready();
+        if *state == Some(JobState::Ready) {
+            self.notices.note_ready();
         }
         if state.is_some() {
-            self.note_ended(&ended.queue);
+            self.notices.note_ended(&ended.queue);
         }
     }
 
     /// Unregisters the worker, unless an outcome could not be written: then the worker is treated as dead, and its jobs are given to others.
-    async fn leave(&self, id: WorkerId, all_noted: bool) {
-        if all_noted && let Err(error) = self.store.leave(id).await {
+    async fn leave(&self, id: WorkerId, all_written: bool) {
+        if all_written && let Err(error) = self.store.leave(id).await {
             tracing::debug!(%error, "the worker could not be unregistered; it will be treated as dead");
         }
     }

@@ -6,11 +6,19 @@ use starling_database::postgres::{Parameter, Pool, Statement, column, to_time};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::{Enqueued, Error, JobId, NewJob};
+use crate::{Enqueued, Error, JobId, NewJob, RunAt};
 
 const ENQUEUE: &str =
     "
     SELECT item, job, added FROM starling_jobs_enqueue_with_keys($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+
+/// The same with delays, to which the database adds its own time.
+const ENQUEUE_LATER: &str =
+    "
+    SELECT item, job, added FROM starling_jobs_enqueue_with_keys($1, $2, $3, $4, $5, $6,
+        ARRAY(SELECT coalesce(given.run_at, clock_timestamp() + given.delay_ms * interval '1 millisecond')
+              FROM unnest($7::timestamptz[], $14::bigint[]) WITH ORDINALITY AS given (run_at, delay_ms, item) ORDER BY given.item),
+        $8, $9, $10, $11, $12, $13)";
 
 /// Adds jobs in a transaction of their own.
 pub(super) async fn enqueue(database: &Pool, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Error> {
@@ -20,7 +28,7 @@ pub(super) async fn enqueue(database: &Pool, jobs: &[NewJob]) -> Result<Vec<Enqu
     let columns = EnqueueColumns::of(jobs)?;
     let parameters = columns.parameters();
     let rows =
-        database.transaction(&[Statement { sql: EnqueueColumns::SQL, parameters: &parameters }]).await?;
+        database.transaction(&[Statement { sql: columns.sql(), parameters: &parameters }]).await?;
     EnqueueColumns::answers(rows.first().map_or(&[][..], Vec::as_slice), jobs.len())
 }
 
@@ -33,6 +41,8 @@ pub struct EnqueueColumns<'a> {
     payloads: Vec<&'a str>,
     priorities: Vec<i16>,
     run_ats: Vec<Option<SystemTime>>,
+    /// Delays in milliseconds. Empty if there are none.
+    delays: Vec<Option<i64>>,
     attempts_maxs: Vec<i16>,
     backoff_firsts: Vec<i32>,
     backoff_maxs: Vec<i32>,
@@ -42,8 +52,11 @@ pub struct EnqueueColumns<'a> {
 }
 
 impl<'a> EnqueueColumns<'a> {
-    /// The SQL of the statement.
-    pub const SQL: &'static str = ENQUEUE;
+    /// Returns the SQL of the statement.
+    #[must_use]
+    pub fn sql(&self) -> &'static str {
+        if self.delays.is_empty() { ENQUEUE } else { ENQUEUE_LATER }
+    }
 
     /// Makes the columns. The jobs must have passed [`NewJob::check`].
     ///
@@ -60,8 +73,16 @@ impl<'a> EnqueueColumns<'a> {
             priorities: jobs.iter().map(|job| job.priority).collect(),
             run_ats: jobs
                 .iter()
-                .map(|job| job.run_at_ms.map(to_time).transpose())
+                .map(|job| match job.run_at {
+                    RunAt::At(moment_ms) => to_time(moment_ms).map(Some),
+                    RunAt::Now | RunAt::After(_) => Ok(None),
+                })
                 .collect::<Result<_, _>>()?,
+            delays: if jobs.iter().any(|job| matches!(job.run_at, RunAt::After(_))) {
+                jobs.iter().map(delay_ms).collect()
+            } else {
+                Vec::new()
+            },
             attempts_maxs: jobs
                 .iter()
                 .map(|job| i16::try_from(job.attempts_max).unwrap_or(i16::MAX))
@@ -79,8 +100,8 @@ impl<'a> EnqueueColumns<'a> {
 
     /// Returns the parameters of the statement.
     #[must_use]
-    pub fn parameters(&self) -> [Parameter<'_>; 13] {
-        [
+    pub fn parameters(&self) -> Vec<Parameter<'_>> {
+        let mut parameters: Vec<Parameter<'_>> = vec![
             (&self.ids, Type::UUID_ARRAY),
             (&self.tenants, Type::TEXT_ARRAY),
             (&self.queues, Type::TEXT_ARRAY),
@@ -94,7 +115,11 @@ impl<'a> EnqueueColumns<'a> {
             (&self.keys, Type::TEXT_ARRAY),
             (&self.helds, Type::INT2_ARRAY),
             (&self.concurrency_keys, Type::TEXT_ARRAY),
-        ]
+        ];
+        if !self.delays.is_empty() {
+            parameters.push((&self.delays, Type::INT8_ARRAY));
+        }
+        parameters
     }
 
     /// Reads the answer of the statement.
@@ -111,5 +136,12 @@ impl<'a> EnqueueColumns<'a> {
                 Some(Enqueued { job: JobId::from_uuid(column(row, 1)?), added: column(row, 2)? });
         }
         answers.into_iter().collect::<Option<Vec<_>>>().ok_or_else(incomplete)
+    }
+}
+
+fn delay_ms(job: &NewJob) -> Option<i64> {
+    match job.run_at {
+        RunAt::After(delay) => Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)),
+        RunAt::Now | RunAt::At(_) => None,
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{Moving, ms, now_ms};
-use crate::{BacklogName, Enqueued, Error, JobId, NewJob};
+use crate::{BacklogName, Enqueued, Error, JobId, NewJob, RunAt};
 
 const ADD: &str = "
     INSERT INTO jobs (id, tenant, queue, kind, payload, priority, attempts_max, backoff_first_ms, backoff_max_ms, key, held, run_at_ms, created_at_ms,
@@ -35,6 +35,11 @@ fn enqueue_one(connection: &Connection, job: &NewJob) -> Result<Enqueued, Error>
         connection.prepare_cached(HOLD)?.execute(held)?;
     }
     let now_ms = now_ms();
+    let run_at_ms = match job.run_at {
+        RunAt::Now => now_ms,
+        RunAt::After(delay) => now_ms.saturating_add(ms(delay)),
+        RunAt::At(moment_ms) => moment_ms,
+    };
     connection.prepare_cached(ADD)?.execute(params![
         job.id.bytes(),
         &*job.tenant,
@@ -47,16 +52,17 @@ fn enqueue_one(connection: &Connection, job: &NewJob) -> Result<Enqueued, Error>
         ms(job.backoff.max),
         job.unique.as_ref().map(|unique| &unique.key),
         job.unique.as_ref().map(|unique| unique.held.number()),
-        job.run_at_ms.unwrap_or(now_ms),
+        run_at_ms,
         now_ms,
         job.concurrency_key
     ])?;
     let backlog =
         BacklogName { queue: job.queue.clone(), tenant: job.tenant.clone(), priority: job.priority };
     let moving = Moving { job: job.id, backlog, attempt: 0, generation: 0 };
-    match job.run_at_ms {
-        Some(run_at_ms) if run_at_ms > now_ms => moving.schedule(connection, run_at_ms)?,
-        _ => moving.make_ready(connection)?,
+    if run_at_ms > now_ms {
+        moving.schedule(connection, run_at_ms)?;
+    } else {
+        moving.make_ready(connection)?;
     }
     Ok(Enqueued { job: job.id, added: true })
 }

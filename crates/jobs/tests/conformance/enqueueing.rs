@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use starling_jobs::{Backoff, JobState, KeyHeld, NewJob, Outcome, UniqueKey};
+use starling_jobs::{Backoff, JobState, KeyHeld, NewJob, Outcome, RunAt, UniqueKey};
 use tokio::task::JoinSet;
 
 use crate::place::{Place, ending, job};
@@ -145,10 +145,25 @@ pub async fn a_key_added_from_many_callers_at_once_is_held_by_one(place: &Place)
     Ok(())
 }
 
+pub async fn a_delay_counts_from_when_the_job_was_added(place: &Place) -> Result<()> {
+    let store = place.store();
+    let hour = Duration::from_secs(3600);
+    let later = NewJob { run_at: RunAt::After(hour), ..job(0) };
+    let (now, fixed) = (job(1), NewJob { run_at: RunAt::At(FAR_MS), ..job(2) });
+    store.enqueue(&[later.clone(), now.clone(), fixed.clone()]).await?;
+    let found = async |new: &NewJob| store.job(new.id).await?.context("the job is gone");
+    let waiting = found(&later).await?;
+    let delay_ms = waiting.run_at_ms - waiting.created_at_ms;
+    ensure!(waiting.state == JobState::Scheduled && (3_540_000..=3_600_000).contains(&delay_ms), "{waiting:?}");
+    ensure!(found(&now).await?.state == JobState::Ready);
+    ensure!(found(&fixed).await?.run_at_ms == FAR_MS);
+    Ok(())
+}
+
 pub async fn a_job_waits_for_its_time(place: &Place) -> Result<()> {
     let (store, worker) = (place.store(), place.worker().await?);
     let (past, later) =
-        (NewJob { run_at_ms: Some(1), ..job(0) }, NewJob { run_at_ms: Some(FAR_MS), ..job(1) });
+        (NewJob { run_at: RunAt::At(1), ..job(0) }, NewJob { run_at: RunAt::At(FAR_MS), ..job(1) });
     store.enqueue(&[past.clone(), later.clone()]).await?;
     let claimed = place.claim(worker, 10).await?;
     ensure!(claimed.len() == 1 && claimed[0].id == past.id, "{claimed:?}");

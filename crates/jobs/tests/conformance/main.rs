@@ -39,6 +39,7 @@ conformance! {
         a_key_is_held_for_as_long_as_it_was_asked,
         a_retried_job_takes_its_key_again_unless_another_job_has_it,
         a_key_added_from_many_callers_at_once_is_held_by_one,
+        a_delay_counts_from_when_the_job_was_added,
         a_job_waits_for_its_time;
     claims:
         jobs_of_a_backlog_are_claimed_in_order,

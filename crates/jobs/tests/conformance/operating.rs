@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use starling_jobs::{Beat, FoundJob, JobFilter, JobId, JobState, JobStore, Mark, NewJob, Outcome};
+use starling_jobs::{Beat, FoundJob, JobFilter, JobId, JobState, JobStore, Mark, NewJob, Outcome, RunAt};
 
 use crate::place::{self, Place, ending, job};
 
@@ -22,7 +22,7 @@ async fn counts(place: &Place) -> Result<BTreeMap<&'static str, u64>> {
 pub async fn a_waiting_job_is_cancelled_at_once_and_a_running_one_is_asked(place: &Place) -> Result<()> {
     let (store, worker) = (place.store(), place.worker().await?);
     let (running, ready) = (job(0), job(1));
-    let scheduled = NewJob { run_at_ms: Some(4_000_000_000_000), ..job(2) };
+    let scheduled = NewJob { run_at: RunAt::At(4_000_000_000_000), ..job(2) };
     store.enqueue(&[running.clone(), ready.clone(), scheduled.clone()]).await?;
     let claimed = place.claim_one(worker).await?;
     let mut states = store.cancel(&[running.id, ready.id, scheduled.id, JobId::new()]).await?;
@@ -68,7 +68,7 @@ pub async fn an_ended_job_is_tried_again_or_discarded(place: &Place) -> Result<(
 pub async fn counts_follow_every_change(place: &Place) -> Result<()> {
     let (store, worker) = (place.store(), place.worker().await?);
     ensure!(counts(place).await?.is_empty());
-    let far = NewJob { run_at_ms: Some(4_000_000_000_000), ..job(9) };
+    let far = NewJob { run_at: RunAt::At(4_000_000_000_000), ..job(9) };
     let mut jobs: Vec<NewJob> = (0..6).map(job).collect();
     jobs.push(far.clone());
     store.enqueue(&jobs).await?;
@@ -133,7 +133,7 @@ pub async fn what_is_done_to_a_queue_concerns_one_tenant(place: &Place) -> Resul
 
 pub async fn a_waiting_job_is_discarded(place: &Place) -> Result<()> {
     let store = place.store();
-    let far = NewJob { run_at_ms: Some(4_000_000_000_000), ..job(1) };
+    let far = NewJob { run_at: RunAt::At(4_000_000_000_000), ..job(1) };
     store.enqueue(&[job(0), far.clone(), job(2)]).await?;
     let found = store.find(&all()).await?;
     let mut discarded = store.discard(&[found[0].id, far.id]).await?;
@@ -167,7 +167,7 @@ pub async fn jobs_are_found_newest_first_by_queue_state_and_kind(place: &Place) 
     jobs[1].queue = "r".into();
     jobs[2].kind = "other".into();
     jobs[3].tenant = "other".into();
-    jobs[4].run_at_ms = Some(4_000_000_000_000);
+    jobs[4].run_at = RunAt::At(4_000_000_000_000);
     store.enqueue(&jobs).await?;
     // Queues and tenants take turns.
     let claimed = place.claim(worker, 30).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use starling_jobs::{AttemptOutcome, JobId, JobState, NewJob, Outcome};
+use starling_jobs::{AttemptOutcome, JobId, JobState, NewJob, Outcome, RunAt};
 
 use crate::place::{Place, ending, job};
 
@@ -12,7 +12,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub async fn a_summary_shows_the_newest_attempt_and_reads_no_payload(place: &Place) -> Result<()> {
     let (store, worker) = (place.store(), place.worker().await?);
-    let (tried, waiting) = (job(0), NewJob { run_at_ms: Some(4_000_000_000_000), ..job(1) });
+    let (tried, waiting) = (job(0), NewJob { run_at: RunAt::At(4_000_000_000_000), ..job(1) });
     store.enqueue(std::slice::from_ref(&tried)).await?;
     for error in ["first", "second"] {
         let claimed = place.claim_one(worker).await?;

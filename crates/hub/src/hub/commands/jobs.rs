@@ -6,7 +6,7 @@ use std::time::Duration;
 use starling_auth::Identity;
 use starling_job_service::jobs::{
     Backoff, ClaimedJob, Enqueued, INTERNAL_QUEUES, InvalidJob, JobDetails, JobFilter, JobId, JobStanding,
-    JobState, KeyHeld, NewJob, PAYLOAD_BYTES_MAX, UniqueKey, is_internal,
+    JobState, KeyHeld, NewJob, PAYLOAD_BYTES_MAX, RunAt, UniqueKey, is_internal,
 };
 use starling_job_service::{
     Action, Failed, JobPage, JobService, JobSummaryPage, JobsCounted, Lease, NotDone, QueueState, Reported,
@@ -15,18 +15,7 @@ use starling_job_service::{
 use starling_wire::protocol::{ErrorCode, Timestamp};
 
 use crate::hub::Hub;
-use crate::{CommandError, clock};
-
-/// When a job may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunAt {
-    /// At once.
-    Now,
-    /// After this time.
-    After(Duration),
-    /// At this moment, Unix milliseconds.
-    At(i64),
-}
+use crate::CommandError;
 
 /// A job to be added.
 #[derive(Clone, Debug)]
@@ -95,17 +84,9 @@ impl Hub {
         new: NewJobRequest,
     ) -> Result<Enqueued, CommandError> {
         let jobs = self.jobs_of(identity, &new.queue)?;
-        let run_at_ms = match new.run_at {
-            RunAt::Now => None,
-            RunAt::After(delay) => {
-                let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-                Some(clock::now_ms().saturating_add(delay_ms))
-            }
-            RunAt::At(at_ms) => Some(at_ms),
-        };
         let job = NewJob {
             priority: new.priority,
-            run_at_ms,
+            run_at: new.run_at,
             attempts_max: new.attempts,
             backoff: Backoff { first: new.backoff, ..Backoff::default() },
             unique: new.key.map(|key| UniqueKey { key, held: KeyHeld::UntilEnded }),
@@ -145,8 +126,7 @@ impl Hub {
         lease: &str,
         by: Duration,
     ) -> Result<Timestamp, CommandError> {
-        let (jobs, _) = self.standing_of(identity, job).await?;
-        let lease = Lease::parse(job, lease).ok_or_else(lease_is_over)?;
+        let (jobs, lease, _) = self.leased(identity, job, lease).await?;
         jobs.extend(lease, by).await?.map(Timestamp).ok_or_else(lease_is_over)
     }
 
@@ -161,8 +141,7 @@ impl Hub {
         if result.as_ref().is_some_and(|result| result.len() > PAYLOAD_BYTES_MAX) {
             return Err(CommandError::too_large(format!("`result` has at most {PAYLOAD_BYTES_MAX} bytes")));
         }
-        let (jobs, standing) = self.standing_of(identity, job).await?;
-        let lease = Lease::parse(job, lease).ok_or_else(lease_is_over)?;
+        let (jobs, lease, standing) = self.leased(identity, job, lease).await?;
         match jobs.done(lease, &standing, result).await? {
             Reported::Now(state) => Ok(state),
             Reported::TooLate => Err(lease_is_over()),
@@ -178,8 +157,7 @@ impl Hub {
         error: String,
         retry: bool,
     ) -> Result<(JobState, Option<Timestamp>), CommandError> {
-        let (jobs, standing) = self.standing_of(identity, job).await?;
-        let lease = Lease::parse(job, lease).ok_or_else(lease_is_over)?;
+        let (jobs, lease, standing) = self.leased(identity, job, lease).await?;
         let Failed { reported, run_at_ms } = jobs.fail(lease, &standing, error, retry).await?;
         match reported {
             Reported::Now(state) => Ok((state, run_at_ms.map(Timestamp))),
@@ -345,6 +323,26 @@ impl Hub {
         let standing = jobs.standing(&identity.tenant, id).await?.ok_or_else(no_such_job)?;
         need_queue(identity, &standing.backlog.queue)?;
         Ok((jobs, standing))
+    }
+
+    /// Returns the jobs, and a lease of one of them with where that one stands, if the token covers its queue.
+    async fn leased(
+        &self,
+        identity: &Identity,
+        id: JobId,
+        lease: &str,
+    ) -> Result<(&Arc<JobService>, Lease, JobStanding), CommandError> {
+        let lease = Lease::parse(id, lease);
+        let jobs = self.job_service()?;
+        if let Some(lease) = lease
+            && let Some(standing) = jobs.claimed_here(&identity.tenant, lease)
+        {
+            need_queue(identity, &standing.backlog.queue)?;
+            return Ok((jobs, lease, standing));
+        }
+        // Another node has given the job to the worker, or this one was started since.
+        let (jobs, standing) = self.standing_of(identity, id).await?;
+        Ok((jobs, lease.ok_or_else(lease_is_over)?, standing))
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use connect::PreparedConnect;
 pub use conversation::{ConversationPage, ConversationView, Posted};
 pub use hooks::HookRequest;
-pub use jobs::{JobsMatching, JobsTaken, NewJobRequest, QueuesVisible, RunAt, TakeRequest};
+pub use jobs::{JobsMatching, JobsTaken, NewJobRequest, QueuesVisible, TakeRequest};
 pub use join::{Attachment, PreparedJoin};
 pub use operate::UserPresence;
 pub use schedules::ScheduleRequest;

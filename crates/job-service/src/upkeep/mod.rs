@@ -1,16 +1,24 @@
 //! What a node does about jobs all the time: it looks for ready ones, tells the other nodes, and keeps the queues in order.
 
+mod firing;
+mod gauges;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_jobs::{Error, JobState, Mark};
+use starling_jobs::{Error, JobState, JobStore, Mark, QueueLimits};
 use tokio::time::{Instant, sleep};
 
-use crate::JobService;
-use crate::gauges::AllQueues;
+use self::gauges::AllQueues;
+use crate::JobSettings;
 use crate::metrics::METRICS;
-use crate::service::now_ms;
+use crate::notices::Notices;
+use crate::ready::Ready;
+use crate::time::{about, now_ms};
 use crate::vigil::Vigil;
+use crate::waiters::Waiters;
+use crate::worker::NodeWorker;
 
 /// How often a node looks for ready jobs of which no notice told it, on average.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -25,12 +33,37 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How often numbers are added up, shown and trimmed, on average.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-impl JobService {
-    /// Wakes workers when jobs are ready. Never returns.
-    pub async fn watch_forever(self: Arc<Self>) {
+/// What the upkeep needs.
+pub(crate) struct UpkeepParts {
+    pub store: Arc<dyn JobStore>,
+    pub ready: Arc<Ready>,
+    pub notices: Arc<Notices>,
+    pub waiters: Arc<Waiters>,
+    pub worker: Option<Arc<NodeWorker>>,
+    pub settings: JobSettings,
+}
+
+/// The upkeep of jobs by a node. Every node does it, so that none is needed.
+pub(crate) struct Upkeep {
+    store: Arc<dyn JobStore>,
+    ready: Arc<Ready>,
+    notices: Arc<Notices>,
+    waiters: Arc<Waiters>,
+    worker: Option<Arc<NodeWorker>>,
+    settings: JobSettings,
+}
+
+impl Upkeep {
+    pub fn new(parts: UpkeepParts) -> Self {
+        let UpkeepParts { store, ready, notices, waiters, worker, settings } = parts;
+        Self { store, ready, notices, waiters, worker, settings }
+    }
+
+    /// See [`crate::JobService::watch_forever`].
+    pub async fn watch_forever(&self) {
         loop {
             tokio::select! {
-                () = self.refresh_wanted.notified() => {
+                () = self.notices.refresh_wanted() => {
                     // A worker that begins to wait looks for itself first.
                     if !self.has_waiting() {
                         continue;
@@ -48,7 +81,7 @@ impl JobService {
                     if let Some(worker) = &self.worker
                         && self.ready.has_any(|queue, tenant| worker.wants(queue, tenant))
                     {
-                        self.work_wanted.notify_one();
+                        self.notices.note_work();
                     }
                 }
                 Err(error) => {
@@ -71,18 +104,17 @@ impl JobService {
         }
     }
 
-    /// Calls `tell` when this node has made jobs ready, at most each few milliseconds. Never returns.
-    pub async fn tell_forever(self: Arc<Self>, tell: impl Fn() + Send) {
+    /// See [`crate::JobService::tell_forever`].
+    pub async fn tell_forever(&self, tell: impl Fn() + Send) {
         loop {
-            self.notice_wanted.notified().await;
+            self.notices.others_wait().await;
             tell();
             sleep(NOTICE_EVERY).await;
         }
     }
 
-    /// Adds the jobs of schedules, makes scheduled jobs ready when their time has come, and gives the jobs of dead workers to others. Every
-    /// node does it, so that none is needed. Never returns.
-    pub async fn keep_time_forever(self: Arc<Self>) {
+    /// See [`crate::JobService::keep_time_forever`].
+    pub async fn keep_time_forever(&self) {
         let (mut scheduled_since_ms, mut leases_since_ms) = (0, 0);
         let mut vigil = Vigil::default();
         loop {
@@ -109,7 +141,7 @@ impl JobService {
             let promoted;
             (promoted, *since_ms) = self.store.promote(*since_ms, PROMOTE_MAX).await?;
             if promoted > 0 {
-                self.note_ready();
+                self.notices.note_ready();
             }
             if promoted < u64::from(PROMOTE_MAX) {
                 return Ok(());
@@ -124,21 +156,12 @@ impl JobService {
         *leases_since_ms = mark;
         vigil.go_on(Instant::now());
         METRICS.silent.increment(burial.workers);
-        self.note_lost(burial.attempts);
+        self.notices.note_lost(burial.attempts);
         Ok(())
     }
 
-    /// Records attempts that were lost, whose jobs are ready again.
-    pub(crate) fn note_lost(&self, attempts: u64) {
-        if attempts > 0 {
-            METRICS.lost.increment(attempts);
-            self.note_ended_somewhere();
-            self.note_ready();
-        }
-    }
-
-    /// Adds up the numbers of jobs, shows them in the metrics, and removes old jobs that have ended. Never returns.
-    pub async fn keep_counts_forever(self: Arc<Self>) {
+    /// See [`crate::JobService::keep_counts_forever`].
+    pub async fn keep_counts_forever(&self) {
         let (mut mark, mut shown) = (Mark::default(), AllQueues::default());
         loop {
             sleep(about(COUNT_EVERY)).await;
@@ -149,6 +172,14 @@ impl JobService {
         }
     }
 
+    /// Learns which queues have limits, and removes what limits do not need any more.
+    async fn keep_limits(&self) -> Result<(), Error> {
+        let limits: BTreeMap<String, QueueLimits> = self.store.limits().await?.into_iter().collect();
+        let is_empty = limits.is_empty();
+        self.notices.limits().replace(limits);
+        if is_empty { Ok(()) } else { self.store.tidy_limits().await }
+    }
+
     async fn keep_counts(&self, mark: &mut Mark, shown: &mut AllQueues) -> Result<(), Error> {
         *mark = self.store.fold_counts(*mark).await?;
         self.keep_limits().await?;
@@ -156,7 +187,7 @@ impl JobService {
         let ready = self.ready.look(None).await?;
         let mut pauses = if ready.is_empty() { Vec::new() } else { self.store.pauses().await? };
         // What a rate holds back waits for nobody, either.
-        let by_rate = ready.iter().filter(|ready| self.limits.has_rate(&ready.queue));
+        let by_rate = ready.iter().filter(|ready| self.notices.limits().has_rate(&ready.queue));
         pauses.extend(by_rate.map(|ready| (ready.tenant.clone(), ready.queue.clone())));
         let all = AllQueues::new(&counts, &ready, &pauses, now_ms());
         all.show(shown);
@@ -174,9 +205,4 @@ impl JobService {
         }
         Ok(())
     }
-}
-
-/// Returns a time that is up to a quarter shorter or longer, so that nodes that started together do not ask together.
-pub(crate) fn about(time: Duration) -> Duration {
-    time.mul_f64(0.75 + rand::random::<f64>() / 2.0)
 }

@@ -7,7 +7,7 @@ use starling_model::TenantName;
 
 use crate::metrics::METRICS;
 use crate::ready::ReadySince;
-use crate::take::seconds;
+use crate::time::seconds;
 
 /// How long a job has to be ready until its queue counts as one that nobody takes jobs from.
 const NOBODY_AFTER_MS: i64 = 60_000;
@@ -16,7 +16,7 @@ const NAMED_MAX: usize = 10;
 
 /// All queues at one moment.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct AllQueues {
+pub(super) struct AllQueues {
     /// The number of jobs in each state, in the order of [`JobState::ALL`].
     jobs: [u64; JobState::ALL.len()],
     internal: Waiting,

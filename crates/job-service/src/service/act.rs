@@ -2,7 +2,7 @@
 
 use starling_jobs::{Error, JobFilter, JobId, JobState};
 
-use crate::JobService;
+use super::JobService;
 
 /// The most jobs that one step of an action on many changes.
 const STEP: u16 = 200;
@@ -58,7 +58,7 @@ impl JobService {
         let now = match action {
             Action::Retry => {
                 let retried = self.store.retry(&[job]).await?;
-                self.note_ready();
+                self.notices.note_ready();
                 (!retried.is_empty()).then_some(JobState::Ready)
             }
             // A job that has ended since is not cancelled.
@@ -72,8 +72,8 @@ impl JobService {
             Action::Discard => (!self.store.discard(&[job]).await?.is_empty()).then_some(state),
         };
         if action == Action::Cancel {
-            self.note_ended_somewhere();
-            self.note_ready();
+            self.notices.note_ended_somewhere();
+            self.notices.note_ready();
         }
         if let Some(now) = now {
             return Ok(Ok(now));
@@ -113,8 +113,8 @@ impl JobService {
             }
         }
         if action != Action::Discard {
-            self.note_ended_somewhere();
-            self.note_ready();
+            self.notices.note_ended_somewhere();
+            self.notices.note_ready();
         }
         Ok(count)
     }

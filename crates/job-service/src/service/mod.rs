@@ -1,54 +1,56 @@
-//! The service of a node: adding jobs, looking at them, pausing queues.
+//! The service of a node: it puts the parts together, adds jobs, and looks at them.
+
+mod act;
+mod limits;
+mod overview;
+mod schedules;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 
 use starling_jobs::{
-    Enqueued, Error, JobDetails, JobFilter, JobId, JobStanding, JobState, JobStore, NewJob, QueueLimits,
-    WorkerId,
+    ClaimedJob, Enqueued, Error, JobDetails, JobFilter, JobId, JobStanding, JobState, JobStore, NewJob,
+    QueueLimits,
 };
 use starling_model::TenantName;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
 
-use crate::gather::{self, Additions, Endings};
-use crate::limits::KnownLimits;
+pub use self::act::{Action, NotDone};
+pub use self::overview::{JobSummaryPage, JobsCounted};
+pub use self::schedules::SCHEDULES_MAX;
+use crate::claims::OutsideClaims;
+use crate::gather::{self, Additions};
 use crate::metrics::METRICS;
+use crate::notices::Notices;
 use crate::ready::{Ready, ReadySince};
-use crate::take::{self, Takes, seconds};
+use crate::report::{Failed, Reported, Reports};
+use crate::take::{Take, Takes};
+use crate::time::{now_ms, seconds};
+use crate::upkeep::{Upkeep, UpkeepParts};
 use crate::waiters::Waiters;
 use crate::worker::NodeWorker;
-use crate::{JobSettings, WorkerSetup};
+use crate::{JobSettings, Lease, WorkerSetup};
 
 /// The most bytes of payloads and results in a page of jobs.
 const PAGE_BYTES_MAX: u64 = 1 << 20;
 
 /// What a node does with jobs.
 pub struct JobService {
-    pub(crate) store: Arc<dyn JobStore>,
-    pub(crate) settings: JobSettings,
-    pub(crate) ready: Ready,
-    pub(crate) waiters: Arc<Waiters>,
-    /// The node's own worker. `None`: the node does no jobs itself.
-    pub(crate) worker: Option<NodeWorker>,
+    store: Arc<dyn JobStore>,
+    ready: Arc<Ready>,
+    notices: Arc<Notices>,
+    waiters: Arc<Waiters>,
     /// Jobs that are being added.
     additions: Additions,
-    /// Attempts that workers outside are ending.
-    pub(crate) endings: Endings,
-    /// Workers outside that are about to get jobs.
-    pub(crate) takes: Arc<Takes>,
-    /// Notified when the node's own worker may have something to do.
-    pub(crate) work_wanted: Notify,
-    /// Notified when jobs may have become ready.
-    pub(crate) refresh_wanted: Notify,
-    /// Notified when this node has made jobs ready, of which the others have not been told.
-    pub(crate) notice_wanted: Notify,
-    /// The worker id under which external workers' jobs are claimed. Those jobs depend on their leases, not on beats.
-    pub(crate) claimer: WorkerId,
-    pub(crate) limits: KnownLimits,
-    pub(crate) draining: watch::Sender<bool>,
-    pub(crate) runtime: Handle,
+    takes: Arc<Takes>,
+    claims: Arc<OutsideClaims>,
+    reports: Reports,
+    /// The node's own worker. `None`: the node does no jobs itself.
+    worker: Option<Arc<NodeWorker>>,
+    upkeep: Upkeep,
+    /// See [`JobSettings::kept_done`].
+    kept_done: u32,
 }
 
 /// What the service of a node consists of.
@@ -92,24 +94,46 @@ impl JobService {
     #[must_use]
     pub fn new(parts: JobServiceParts) -> Arc<Self> {
         let JobServiceParts { store, settings, worker, runtime } = parts;
+        let kept_done = settings.kept_done;
         // The series are there from the start.
         METRICS.internal.oldest_ready_seconds.set(0.0);
-        Arc::new(Self {
-            ready: Ready::new(store.clone()),
-            additions: gather::additions(&store, &runtime),
-            endings: gather::endings(&store, &runtime),
-            takes: take::takes(),
-            store,
+        let ready = Arc::new(Ready::new(store.clone()));
+        let notices = Arc::new(Notices::new(ready.clone()));
+        let waiters = Arc::<Waiters>::default();
+        let claims = Arc::new(OutsideClaims::new());
+        let worker = worker.and_then(|setup| {
+            NodeWorker::new(setup, settings.at_once, store.clone(), ready.clone(), notices.clone())
+        });
+        let worker = worker.map(Arc::new);
+        let upkeep = Upkeep::new(UpkeepParts {
+            store: store.clone(),
+            ready: ready.clone(),
+            notices: notices.clone(),
+            waiters: waiters.clone(),
+            worker: worker.clone(),
             settings,
-            waiters: Arc::default(),
-            worker: worker.and_then(NodeWorker::new),
-            work_wanted: Notify::new(),
-            refresh_wanted: Notify::new(),
-            notice_wanted: Notify::new(),
-            claimer: WorkerId::new(),
-            limits: KnownLimits::default(),
-            draining: watch::channel(false).0,
-            runtime,
+        });
+        let takes = Takes::new(
+            store.clone(),
+            ready.clone(),
+            notices.clone(),
+            waiters.clone(),
+            claims.clone(),
+            runtime.clone(),
+        );
+        let endings = gather::endings(&store, &runtime);
+        Arc::new(Self {
+            additions: gather::additions(&store, &runtime),
+            takes: Arc::new(takes),
+            reports: Reports::new(store.clone(), endings, claims.clone(), notices.clone()),
+            store,
+            ready,
+            notices,
+            waiters,
+            claims,
+            worker,
+            upkeep,
+            kept_done,
         })
     }
 
@@ -136,37 +160,111 @@ impl JobService {
     fn note_added(&self, jobs: u64) {
         if jobs > 0 {
             METRICS.enqueued.increment(jobs);
-            self.note_ready();
+            self.notices.note_ready();
         }
+    }
+
+    /// Returns jobs of a queue, which the worker has for the time of its lease. Waits while there are none, and returns none after the wait, or
+    /// when the node drains.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn take(&self, take: Take) -> Result<Vec<ClaimedJob>, Error> {
+        self.takes.take(take).await
+    }
+
+    /// Makes a lease longer. Returns when it ends, Unix milliseconds by the database's clock; `None` if it is over.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn extend(&self, lease: Lease, by: Duration) -> Result<Option<i64>, Error> {
+        self.reports.extend(lease, by).await
+    }
+
+    /// Notes that a job is done. A repeated call changes nothing. `standing`: where the job stood before.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn done(
+        &self,
+        lease: Lease,
+        standing: &JobStanding,
+        result: Option<String>,
+    ) -> Result<Reported, Error> {
+        self.reports.done(lease, standing, result).await
+    }
+
+    /// Notes that an attempt has failed. The job is tried again after its back-off if `retry` and an attempt is left. A repeated call changes
+    /// nothing. `standing`: where the job stood before.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn fail(
+        &self,
+        lease: Lease,
+        standing: &JobStanding,
+        error: String,
+        retry: bool,
+    ) -> Result<Failed, Error> {
+        self.reports.fail(lease, standing, error, retry).await
+    }
+
+    /// Returns where a tenant's job stood when a worker outside got it from this node under this lease. `None` if this node does not know; the
+    /// database may.
+    #[must_use]
+    pub fn claimed_here(&self, tenant: &TenantName, lease: Lease) -> Option<JobStanding> {
+        self.claims.get(tenant, lease)
     }
 
     /// Records that another node has made jobs ready, or has ended some of a queue with limits.
     pub fn hear_ready(&self) {
-        self.note_ended_somewhere();
-        self.refresh_wanted.notify_one();
-    }
-
-    /// Records that this node has made jobs ready.
-    pub(crate) fn note_ready(&self) {
-        self.refresh_wanted.notify_one();
-        self.notice_wanted.notify_one();
+        self.notices.hear_ready();
     }
 
     /// Ends the waits of workers, and makes the node's own worker hand back its jobs, because the node leaves.
     pub fn drain(&self) {
-        self.draining.send_replace(true);
+        self.notices.drain();
         self.waiters.wake_all();
-        self.work_wanted.notify_one();
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
     }
 
     /// Returns when the node has begun to leave.
     pub async fn drain_begun(&self) {
-        // An error would say that this service is gone, which it is not.
-        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+        self.notices.drain_begun().await;
+    }
+
+    /// Runs the jobs that this node has handlers for, if it is a worker. Returns after a drain.
+    pub async fn work(self: Arc<Self>) {
+        if let Some(worker) = &self.worker {
+            worker.work().await;
+        }
+    }
+
+    /// Returns when the node's worker has handed back what it had, after a drain was begun, or could not in time.
+    pub async fn work_ended(&self) {
+        if let Some(worker) = &self.worker {
+            worker.work_ended().await;
+        }
+    }
+
+    /// Wakes workers when jobs are ready. Never returns.
+    pub async fn watch_forever(self: Arc<Self>) {
+        self.upkeep.watch_forever().await;
+    }
+
+    /// Calls `tell` when this node has made jobs ready, at most each few milliseconds. Never returns.
+    pub async fn tell_forever(self: Arc<Self>, tell: impl Fn() + Send) {
+        self.upkeep.tell_forever(tell).await;
+    }
+
+    /// Adds the jobs of schedules, makes scheduled jobs ready when their time has come, and gives the jobs of dead workers to others. Every
+    /// node does it, so that none is needed. Never returns.
+    pub async fn keep_time_forever(self: Arc<Self>) {
+        self.upkeep.keep_time_forever().await;
+    }
+
+    /// Adds up the numbers of jobs, shows them in the metrics, and removes old jobs that have ended. Never returns.
+    pub async fn keep_counts_forever(self: Arc<Self>) {
+        self.upkeep.keep_counts_forever().await;
     }
 
     /// Returns where a job of a tenant stands. Another tenant's job does not exist.
@@ -254,14 +352,8 @@ impl JobService {
     pub async fn pause(&self, tenant: &TenantName, queue: &str, paused: bool) -> Result<(), Error> {
         self.store.pause(tenant, queue, paused).await?;
         if !paused {
-            self.note_ready();
+            self.notices.note_ready();
         }
         Ok(())
     }
-}
-
-/// Returns the present time, Unix milliseconds.
-pub(crate) fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use starling_jobs::{DoneLately, Error, JobFilter, JobId, JobState, JobSummary};
 use starling_model::TenantName;
 
-use crate::{JobService, QueueState};
+use super::{JobService, QueueState};
 
 /// The time whose jobs say how many are done per second.
 const PACE_WINDOW: Duration = Duration::from_secs(60);
@@ -66,7 +66,7 @@ impl JobService {
     }
 
     /// Adds to queues how many of their jobs are done per second.
-    pub(crate) async fn add_pace(
+    pub(super) async fn add_pace(
         &self,
         tenant: &TenantName,
         queues: &mut BTreeMap<String, QueueState>,
@@ -78,7 +78,7 @@ impl JobService {
         }
         for lately in self.store.done_lately(tenant, &names, PACE_WINDOW, PACE_JOBS).await? {
             if let Some(queue) = queues.get_mut(&lately.queue) {
-                queue.done_per_second = per_second(&lately, self.settings.kept_done);
+                queue.done_per_second = per_second(&lately, self.kept_done);
             }
         }
         Ok(())
