@@ -17,6 +17,7 @@
 mod claims;
 mod config;
 mod gather;
+mod known_queues;
 mod lease;
 mod limits;
 mod metrics;
@@ -32,6 +33,7 @@ mod waiters;
 mod worker;
 
 pub use config::JobSettings;
+pub use known_queues::TENANT_QUEUES_MAX;
 pub use lease::Lease;
 pub use report::{Failed, Reported};
 pub use service::{

@@ -5,15 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use starling_jobs::{BacklogLeft, Backlogs, Claimant, ClaimedJob, Error, Hold, JobStore, Mark};
+use starling_jobs::{BacklogClaim, BacklogLeft, Backlogs, Claimant, ClaimedJob, Error, Hold, JobStore, Mark};
 use starling_model::TenantName;
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use crate::metrics::METRICS;
 use crate::time::now_ms;
 
 /// The most backlogs that one look asks about.
 const LOOK_MAX: usize = 256;
+/// The jobs that the first call of a claim asks for at most. Each further one asks for twice as many as there are.
+const FIRST_CALL_MAX: u16 = 32;
+/// The bytes of payloads from which a claim goes no further.
+const BYTES_MAX: usize = 4 << 20;
 /// The most calls in a row that give no job. Each may set jobs aside whose keys have no place.
 const EMPTY_MAX: usize = 64;
 
@@ -25,19 +29,37 @@ pub(crate) struct ReadySince {
     pub since_ms: i64,
 }
 
-/// The backlogs with jobs, as far as this node knows.
+/// What a claim has given.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    /// The jobs.
+    pub jobs: Vec<ClaimedJob>,
+    /// Why it ended early. The database may have given further jobs, of which nobody here knows.
+    pub error: Option<Error>,
+}
+
+impl Claims {
+    /// Returns how many jobs to ask for next, if `jobs` are wanted in all. Large payloads end a claim early, so that no answer takes much memory.
+    fn wanted(&self, jobs: u16) -> u16 {
+        let bytes: usize = self.jobs.iter().map(|job| job.payload.len()).sum();
+        if bytes >= BYTES_MAX {
+            return 0;
+        }
+        let count = u16::try_from(self.jobs.len()).unwrap_or(u16::MAX);
+        jobs.saturating_sub(count).min(FIRST_CALL_MAX.max(count.saturating_mul(2)))
+    }
+}
+
+/// The backlogs with jobs, as far as this node knows. Neither claims nor refreshes wait for one another.
 pub(crate) struct Ready {
     store: Arc<dyn JobStore>,
     backlogs: Mutex<Backlogs>,
-    /// Where the next refresh begins. Claims hold the lock shared: a claim that began before a refresh must not remove a backlog in which the
-    /// refresh has seen new jobs.
-    mark: RwLock<Mark>,
+    /// Where the next refresh begins.
+    mark: AsyncMutex<Mark>,
     /// Refreshes that were asked for.
     asked: AtomicU64,
     /// How many of them are served.
     served: AtomicU64,
-    /// Claims without an answer: the database may have made them nevertheless.
-    unanswered: AtomicU64,
     /// Notified when a claim has learned that limits hold jobs back, or when somebody waits for such jobs.
     held: Notify,
 }
@@ -47,10 +69,9 @@ impl Ready {
         Ready {
             store,
             backlogs: Mutex::default(),
-            mark: RwLock::default(),
+            mark: AsyncMutex::default(),
             asked: AtomicU64::new(0),
             served: AtomicU64::new(0),
-            unanswered: AtomicU64::new(0),
             held: Notify::new(),
         }
     }
@@ -58,7 +79,7 @@ impl Ready {
     /// Learns which jobs have become ready before this call. Callers that wait for one another share one query.
     pub async fn refresh(&self) -> Result<(), Error> {
         let ticket = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut mark = self.mark.write().await;
+        let mut mark = self.mark.lock().await;
         if self.served.load(Ordering::Relaxed) >= ticket {
             return Ok(());
         }
@@ -67,7 +88,7 @@ impl Ready {
         if arrivals.mark < *mark {
             // The database was restored to an earlier state, and no mark is valid any more.
             tracing::info!("the database has gone back; looking for ready jobs from the beginning");
-            *self.backlogs.lock() = Backlogs::default();
+            self.backlogs.lock().forget_all();
             arrivals = self.store.arrivals(Mark::default()).await?;
         }
         *mark = arrivals.mark;
@@ -76,39 +97,59 @@ impl Ready {
         Ok(())
     }
 
-    /// Claims at most `jobs` jobs of the queues and tenants that `wanted` accepts, from what is known to be ready.
-    pub async fn claim(
+    /// Claims at most `jobs` jobs of a queue, from what is known to be ready. `wanted`: the tenants.
+    pub async fn claim_of(
         &self,
         claimant: &Claimant,
+        queue: &str,
+        wanted: impl Fn(&TenantName) -> bool,
+        jobs: u16,
+    ) -> Claims {
+        let plan = |backlogs: &Backlogs, jobs: u16| {
+            backlogs.plan([queue], jobs, now_ms(), |_, tenant: &TenantName| wanted(tenant))
+        };
+        self.claim(claimant, plan, jobs).await
+    }
+
+    /// Claims at most `jobs` jobs of these queues, from what is known to be ready. `wanted`: which queues and tenants among them.
+    pub async fn claim_any(
+        &self,
+        claimant: &Claimant,
+        queues: &[&str],
         wanted: impl Fn(&str, &TenantName) -> bool,
         jobs: u16,
-    ) -> Result<Vec<ClaimedJob>, Error> {
-        let _claiming = self.mark.read().await;
-        let mut claimed_jobs: Vec<ClaimedJob> = Vec::new();
+    ) -> Claims {
+        let plan =
+            |backlogs: &Backlogs, jobs: u16| backlogs.plan(queues.iter().copied(), jobs, now_ms(), &wanted);
+        self.claim(claimant, plan, jobs).await
+    }
+
+    async fn claim(
+        &self,
+        claimant: &Claimant,
+        plan: impl Fn(&Backlogs, u16) -> Vec<BacklogClaim>,
+        jobs: u16,
+    ) -> Claims {
+        let mut claims = Claims::default();
         let mut empty = 0;
         // A plan names the backlog of one priority for all jobs while that is the most urgent one, so there may have to be several.
         loop {
-            let left = jobs.saturating_sub(u16::try_from(claimed_jobs.len()).unwrap_or(u16::MAX));
-            let plan = self.backlogs.lock().plan(left, now_ms(), &wanted);
-            if plan.is_empty() {
-                return Ok(claimed_jobs);
-            }
-            let answer = self.store.claim(claimant, &plan).await;
-            if answer.is_err() {
-                self.unanswered.fetch_add(1, Ordering::Relaxed);
-            }
-            let claimed = match answer {
-                Ok(claimed) => claimed,
-                Err(error) if claimed_jobs.is_empty() => return Err(error),
-                Err(error) => {
-                    tracing::debug!(%error, "a claim gives less than was asked for");
-                    return Ok(claimed_jobs);
-                }
+            let wanted = claims.wanted(jobs);
+            let (plan, planned) = {
+                let backlogs = self.backlogs.lock();
+                (plan(&backlogs, wanted), backlogs.moment())
             };
-            self.backlogs.lock().claimed(&plan, &claimed, now_ms());
+            if plan.is_empty() {
+                return claims;
+            }
+            let claimed = match self.store.claim(claimant, &plan).await {
+                Ok(claimed) => claimed,
+                Err(error) => return Claims { error: Some(error), ..claims },
+            };
+            self.backlogs.lock().claimed(&plan, &claimed, now_ms(), planned);
             let is_empty = claimed.jobs.is_empty();
             empty = if is_empty { empty + 1 } else { 0 };
-            claimed_jobs.extend(claimed.jobs);
+            claims.jobs.extend(claimed.jobs);
             self.note_holds(&claimed.left);
             // A backlog that gave nothing and is neither forgotten nor resting is paused, or others hold its jobs.
             let goes_on = |left: &BacklogLeft| {
@@ -116,14 +157,9 @@ impl Ready {
             };
             let went = plan.iter().zip(&claimed.left).any(|(_, left)| goes_on(left));
             if is_empty && (!went || empty >= EMPTY_MAX) {
-                return Ok(claimed_jobs);
+                return claims;
             }
         }
-    }
-
-    /// Returns the number of claims without an answer, whose jobs a worker may have without knowing it.
-    pub fn unanswered(&self) -> u64 {
-        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// Whether a queue is known to have jobs that may begin.
@@ -131,9 +167,10 @@ impl Ready {
         self.backlogs.lock().has(queue, tenant, now_ms())
     }
 
-    /// Whether any of the queues and tenants that `wanted` accepts is known to have jobs that may begin.
-    pub fn has_any(&self, wanted: impl Fn(&str, &TenantName) -> bool) -> bool {
-        self.backlogs.lock().has_any(now_ms(), wanted)
+    /// Whether any of these queues is known to have jobs that may begin. `wanted`: which queues and tenants among them.
+    pub fn has_any(&self, queues: &[&str], wanted: impl Fn(&str, &TenantName) -> bool) -> bool {
+        let (backlogs, now_ms) = (self.backlogs.lock(), now_ms());
+        queues.iter().any(|queue| backlogs.has_of(queue, now_ms, |tenant| wanted(queue, tenant)))
     }
 
     /// Records that a job of a queue has ended, so that another one may begin.
@@ -179,9 +216,11 @@ impl Ready {
     /// Asks which of the known backlogs of a tenant (`None`: of all tenants) are empty by now, and forgets those. If there are many, it asks
     /// about those that have waited longest. Returns the queues that have jobs.
     pub async fn look(&self, tenant: Option<&TenantName>) -> Result<Vec<ReadySince>, Error> {
-        let _claiming = self.mark.read().await;
         let wanted = |_: &str, of: &TenantName| tenant.is_none_or(|tenant| of == tenant);
-        let look = self.backlogs.lock().look(LOOK_MAX, wanted);
+        let (look, planned) = {
+            let backlogs = self.backlogs.lock();
+            (backlogs.look(LOOK_MAX, wanted), backlogs.moment())
+        };
         if !look.is_empty() {
             let nobody = Claimant {
                 worker: starling_jobs::WorkerId::new(),
@@ -189,7 +228,7 @@ impl Ready {
                 lease: Some(Duration::ZERO),
             };
             let looked = self.store.claim(&nobody, &look).await?;
-            self.backlogs.lock().claimed(&look, &looked, now_ms());
+            self.backlogs.lock().claimed(&look, &looked, now_ms(), planned);
         }
         let backlogs = self.backlogs.lock();
         let since = backlogs.ready_since().filter(|(_, of, _)| tenant.is_none_or(|tenant| *of == tenant));

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::claims::OutsideClaims;
-use crate::gather::{Batch, Lines, stopping};
+use crate::gather::{Answer, Batch, Lines, stopping};
 use crate::metrics::METRICS;
 use crate::notices::Notices;
 use crate::ready::Ready;
@@ -25,6 +25,8 @@ const CLAIM_MAX: u16 = 100;
 const QUEUE_CLAIMS_MAX: usize = 4;
 /// The most claims of all workers outside under way at once, so that conversations find connections to the database.
 const CLAIMS_MAX: usize = 8;
+/// The most of them from queues with limits, besides. Such claims wait for one another in the database, and must not keep others waiting.
+const LIMITED_CLAIMS_MAX: usize = 4;
 
 /// What a worker outside asks for.
 #[derive(Clone, Debug)]
@@ -52,6 +54,7 @@ pub(crate) struct Takes {
     claims: Arc<OutsideClaims>,
     lines: Arc<Lines<TenantQueue, Take, Vec<ClaimedJob>>>,
     places: Semaphore,
+    limited_places: Semaphore,
     /// The worker id of all claims. The jobs depend on their leases, not on beats.
     claimer: WorkerId,
     runtime: Handle,
@@ -74,6 +77,7 @@ impl Takes {
             claims,
             lines: Arc::new(Lines::new(|_| 0)),
             places: Semaphore::new(CLAIMS_MAX),
+            limited_places: Semaphore::new(LIMITED_CLAIMS_MAX),
             claimer: WorkerId::new(),
             runtime,
         }
@@ -135,22 +139,25 @@ impl Takes {
     async fn claim_shared(&self, takes: Batch<Take, Vec<ClaimedJob>>) {
         let Some((Take { tenant, queue, lease, worker, .. }, _)) = takes.first() else { return };
         let claimant = Claimant { worker: self.claimer, name: worker.clone(), lease: Some(*lease) };
-        let wanted = |name: &str, of: &TenantName| *name == **queue && *of == *tenant;
+        let wanted = |of: &TenantName| *of == *tenant;
         let limits: Vec<u16> = takes.iter().map(|(take, _)| take.jobs_max).collect();
         let all = limits.iter().fold(0_u16, |sum, limit| sum.saturating_add(*limit)).min(CLAIM_MAX);
+        let is_limited = self.notices.limits().has(queue);
+        let places = if is_limited { &self.limited_places } else { &self.places };
         // Nobody closes the semaphore.
-        let place = self.places.acquire().await;
-        let claimed = self.ready.claim(&claimant, wanted, all).await;
+        let place = places.acquire().await;
+        let claimed = self.ready.claim_of(&claimant, queue, wanted, all).await;
         drop(place);
-        let answers = match claimed {
-            Ok(jobs) => shares(jobs, &limits).into_iter().map(Ok).collect(),
-            Err(Error::Unavailable(why)) => {
+        // Jobs without an answer of the database wait for the end of their lease.
+        let answers: Vec<Answer<Vec<ClaimedJob>>> = match claimed.error {
+            Some(Error::Unavailable(why)) if claimed.jobs.is_empty() => {
                 limits.iter().map(|_| Err(Error::Unavailable(why.clone()))).collect()
             }
-            Err(error) => {
+            Some(error) if claimed.jobs.is_empty() => {
                 let why = error.to_string();
-                limits.iter().map(|_| Err(Error::Refused(why.clone()))).collect::<Vec<_>>()
+                limits.iter().map(|_| Err(Error::Refused(why.clone()))).collect()
             }
+            _ => shares(claimed.jobs, &limits).into_iter().map(Ok).collect(),
         };
         for ((_, worker), answer) in takes.into_iter().zip(answers) {
             if let Err(Ok(jobs)) = worker.send(answer) {

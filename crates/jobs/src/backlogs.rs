@@ -44,7 +44,12 @@ impl Weights {
 pub struct Backlogs {
     weights: Weights,
     queues: BTreeMap<String, Queue>,
+    moment: Moment,
 }
+
+/// A moment in the life of [`Backlogs`]. An answer that a claim gets may be older than arrivals that were noted meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -65,6 +70,8 @@ struct Backlog {
     mark: Mark,
     ready_since_ms: i64,
     rest: Option<Rest>,
+    /// When jobs were last seen to arrive.
+    noted: Moment,
 }
 
 /// A time in which a backlog gives no jobs, Unix milliseconds.
@@ -78,7 +85,18 @@ impl Backlogs {
     /// Makes an empty list.
     #[must_use]
     pub fn new(weights: Weights) -> Self {
-        Self { weights, queues: BTreeMap::new() }
+        Self { weights, queues: BTreeMap::new(), moment: Moment::default() }
+    }
+
+    /// Forgets all backlogs, because the database was restored to an earlier state.
+    pub fn forget_all(&mut self) {
+        self.queues.clear();
+    }
+
+    /// Returns the present moment. Whoever claims takes it with the plan.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        self.moment
     }
 
     /// Whether no backlog is known to have jobs.
@@ -94,11 +112,15 @@ impl Backlogs {
         tenant.is_some_and(|tenant| tenant.is_awake(now_ms))
     }
 
-    /// Whether any tenant's queue that `wanted` accepts is known to have jobs that may begin. `now_ms`: the present time, Unix milliseconds.
+    /// Returns the names of the queues that are known to have jobs.
+    pub fn queues(&self) -> impl Iterator<Item = &str> {
+        self.queues.keys().map(String::as_str)
+    }
+
+    /// Whether a queue is known to have jobs that may begin, of a tenant that `wanted` accepts. `now_ms`: the present time, Unix milliseconds.
     #[must_use]
-    pub fn has_any(&self, now_ms: i64, wanted: impl Fn(&str, &TenantName) -> bool) -> bool {
-        let mut queues = self.queues.iter();
-        queues.any(|(name, queue)| queue.awake(now_ms).any(|(tenant, _)| wanted(name, tenant)))
+    pub fn has_of(&self, queue: &str, now_ms: i64, wanted: impl Fn(&TenantName) -> bool) -> bool {
+        self.queues.get(queue).is_some_and(|queue| queue.awake(now_ms).any(|(tenant, _)| wanted(tenant)))
     }
 
     /// Whether a tenant is known to have jobs in a queue of which limits let none begin now.
@@ -161,6 +183,8 @@ impl Backlogs {
 
     /// Records backlogs in which jobs have become ready.
     pub fn note(&mut self, arrivals: Arrivals) {
+        self.moment.0 += 1;
+        let noted = self.moment;
         for arrival in arrivals.backlogs {
             let queue = self.queues.entry(arrival.backlog.queue).or_default();
             let time = queue.time;
@@ -169,51 +193,62 @@ impl Backlogs {
                 .tenants
                 .entry(arrival.backlog.tenant)
                 .or_insert_with(|| Tenant { time, backlogs: BTreeMap::new() });
-            let new = Backlog { mark: arrival.mark, ready_since_ms: arrival.ready_since_ms, rest: None };
+            let new =
+                Backlog { mark: arrival.mark, ready_since_ms: arrival.ready_since_ms, rest: None, noted };
+            let backlog = tenant.backlogs.entry(arrival.backlog.priority).or_insert(new);
             // The mark of a backlog that is known lies before all that arrived since. The new jobs may have other keys than those that wait
             // for a place.
-            tenant.backlogs.entry(arrival.backlog.priority).and_modify(Backlog::wake_soon).or_insert(new);
+            backlog.noted = noted;
+            backlog.wake_soon();
         }
     }
 
-    /// Returns the backlogs to claim `jobs` jobs from, whose queues and tenants `wanted` accepts. `now_ms`: the present time, Unix milliseconds.
-    pub fn plan(
-        &mut self,
+    /// Returns the backlogs of these queues to claim `jobs` jobs from, of tenants that `wanted` accepts. `now_ms`: the present time, Unix
+    /// milliseconds.
+    #[must_use]
+    pub fn plan<'q>(
+        &self,
+        queues: impl IntoIterator<Item = &'q str>,
         jobs: u16,
         now_ms: i64,
         wanted: impl Fn(&str, &TenantName) -> bool,
     ) -> Vec<BacklogClaim> {
+        // Each queue with its tenants, and their times as they would be after the claim. What was really claimed is counted later.
+        let candidates = queues.into_iter().filter_map(|name| {
+            let tenants = self.queues.get(name)?.awake(now_ms).filter(|(tenant, _)| wanted(name, tenant));
+            let tenants: Vec<_> = tenants.map(|(tenant, state)| (tenant, state, state.time)).collect();
+            (!tenants.is_empty()).then_some((name, tenants))
+        });
+        let mut candidates: Vec<_> = candidates.collect();
+        let count = candidates.len().max(1);
         let mut plan: Vec<BacklogClaim> = Vec::new();
-        // Times as they would be after the claim. What was really claimed is counted later.
-        let mut times: HashMap<(&str, &TenantName), f64> = HashMap::new();
-        for turn in 0..jobs {
+        for turn in 0..usize::from(jobs) {
             // Queues take turns one after another; within a queue the lowest time is next.
-            let wanted_tenants =
-                |name: &str, queue: &Queue| queue.awake(now_ms).any(|(tenant, _)| wanted(name, tenant));
-            let queues: Vec<_> =
-                self.queues.iter().filter(|(name, queue)| wanted_tenants(name, queue)).collect();
-            let Some((name, queue)) = queues.get(usize::from(turn) % queues.len().max(1)) else { break };
-            let time_of = |tenant: &TenantName, state: &Tenant| {
-                times.get(&(name.as_str(), tenant)).copied().unwrap_or(state.time)
-            };
-            let tenants = queue.awake(now_ms).filter(|(tenant, _)| wanted(name, tenant));
-            let next = tenants.min_by(|a, b| time_of(a.0, a.1).total_cmp(&time_of(b.0, b.1)));
-            let Some((tenant, state)) = next else { continue };
+            let Some((name, tenants)) = candidates.get_mut(turn % count) else { break };
+            let next = tenants.iter_mut().min_by(|a, b| a.2.total_cmp(&b.2));
+            let Some((tenant, state, time)) = next else { continue };
             let Some((priority, Backlog { mark, .. })) = state.most_urgent(now_ms) else { continue };
-            let time = time_of(tenant, state) + 1.0 / self.weights.of(tenant);
-            times.insert((name.as_str(), tenant), time);
-            let backlog = BacklogName { queue: (*name).clone(), tenant: tenant.clone(), priority };
-            match plan.iter().position(|claim| claim.backlog == backlog) {
+            *time += 1.0 / self.weights.of(tenant);
+            let is_of = |claim: &BacklogClaim| {
+                let backlog = &claim.backlog;
+                backlog.priority == priority && backlog.queue == *name && backlog.tenant == **tenant
+            };
+            match plan.iter().position(is_of) {
                 Some(place) => plan[place].limit += 1,
-                None if plan.len() < BACKLOGS_MAX => plan.push(BacklogClaim { backlog, mark, limit: 1 }),
+                None if plan.len() < BACKLOGS_MAX => {
+                    let backlog =
+                        BacklogName { queue: (*name).to_owned(), tenant: (*tenant).clone(), priority };
+                    plan.push(BacklogClaim { backlog, mark, limit: 1 });
+                }
                 None => break,
             }
         }
         plan
     }
 
-    /// Records what a claim returned, and forgets backlogs that are empty. `now_ms`: the present time, Unix milliseconds.
-    pub fn claimed(&mut self, plan: &[BacklogClaim], claimed: &Claimed, now_ms: i64) {
+    /// Records what a claim returned, and forgets backlogs that are empty. `now_ms`: the present time, Unix milliseconds. `planned`: the moment
+    /// at which the claim was planned.
+    pub fn claimed(&mut self, plan: &[BacklogClaim], claimed: &Claimed, now_ms: i64, planned: Moment) {
         for (claim, left) in plan.iter().zip(&claimed.left) {
             let backlog = &claim.backlog;
             let Some(queue) = self.queues.get_mut(&backlog.queue) else { continue };
@@ -223,14 +258,25 @@ impl Backlogs {
             #[expect(clippy::cast_precision_loss, reason = "a claim has few jobs")]
             let turns = jobs as f64;
             tenant.time += turns / self.weights.of(&backlog.tenant);
+            let known = tenant.backlogs.get(&backlog.priority);
+            // The claim may not have seen jobs that have arrived since it was planned.
+            let arrived = known.map(|known| known.noted).filter(|noted| *noted > planned);
             match left.ready_since_ms {
                 Some(ready_since_ms) => {
-                    let known = tenant.backlogs.get(&backlog.priority).and_then(|backlog| backlog.rest);
                     // Who has asked for nothing has learned nothing of limits.
-                    let rest = if claim.limit == 0 { known } else { Rest::of(left, now_ms) };
-                    let left = Backlog { mark: left.mark, ready_since_ms, rest };
+                    let rest = if claim.limit == 0 {
+                        known.and_then(|known| known.rest)
+                    } else {
+                        Rest::of(left, now_ms)
+                    };
+                    let noted = arrived.unwrap_or(planned);
+                    let mut left = Backlog { mark: left.mark, ready_since_ms, rest, noted };
+                    if arrived.is_some() {
+                        left.wake_soon();
+                    }
                     tenant.backlogs.insert(backlog.priority, left);
                 }
+                None if arrived.is_some() => {}
                 None => {
                     tenant.backlogs.remove(&backlog.priority);
                 }
@@ -331,7 +377,7 @@ mod tests {
     fn run(backlogs: &mut Backlogs, rounds: usize, jobs: u16) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
         for _ in 0..rounds {
-            let plan = backlogs.plan(jobs, 0, |_, _| true);
+            let plan = backlogs.plan(["q"], jobs, 0, |_, _| true);
             let mut claimed = Claimed::default();
             for claim in &plan {
                 claimed.jobs.extend((0..claim.limit).map(|_| job(&claim.backlog)));
@@ -342,7 +388,7 @@ mod tests {
                 });
                 *counts.entry(claim.backlog.tenant.to_string()).or_default() += usize::from(claim.limit);
             }
-            backlogs.claimed(&plan, &claimed, 0);
+            backlogs.claimed(&plan, &claimed, 0, backlogs.moment());
         }
         counts
     }
@@ -374,11 +420,11 @@ mod tests {
     fn a_higher_priority_is_first_until_the_lower_one_has_waited() {
         let mut backlogs = Backlogs::default();
         backlogs.note(arrivals(&[("t", 0, 0), ("t", 5, 0)]));
-        assert_eq!(backlogs.plan(1, 0, |_, _| true)[0].backlog, backlog("t", 5));
+        assert_eq!(backlogs.plan(["q"], 1, 0, |_, _| true)[0].backlog, backlog("t", 5));
         let mut backlogs = Backlogs::default();
         backlogs.note(arrivals(&[("t", 0, 0), ("t", 5, 100_000)]));
         assert_eq!(
-            backlogs.plan(1, 100_000, |_, _| true)[0].backlog,
+            backlogs.plan(["q"], 1, 100_000, |_, _| true)[0].backlog,
             backlog("t", 0),
             "a hundred seconds are ten priorities"
         );
@@ -396,29 +442,46 @@ mod tests {
     fn an_empty_backlog_is_forgotten_until_jobs_arrive() {
         let mut backlogs = Backlogs::default();
         backlogs.note(arrivals(&[("t", 0, 0)]));
-        assert!(backlogs.plan(4, 0, |queue, _| queue == "other").is_empty());
-        assert!(backlogs.plan(4, 0, |_, tenant| **tenant == *"other").is_empty());
+        assert!(backlogs.plan(["other"], 4, 0, |_, _| true).is_empty());
+        assert!(backlogs.plan(["q"], 4, 0, |_, tenant| **tenant == *"other").is_empty());
         let look = backlogs.look(9, |_, _| true);
         assert_eq!((look.len(), look[0].limit, backlogs.has("q", &"t".into(), 0)), (1, 0, true));
-        let plan = backlogs.plan(4, 0, |_, _| true);
+        let plan = backlogs.plan(["q"], 4, 0, |_, _| true);
         assert_eq!((plan.len(), plan[0].limit), (1, 4));
         let left = vec![BacklogLeft { mark: Mark { transaction: 7, position: 0 }, ..BacklogLeft::default() }];
-        backlogs.claimed(&plan, &Claimed { jobs: vec![job(&plan[0].backlog)], left }, 0);
+        backlogs.claimed(&plan, &Claimed { jobs: vec![job(&plan[0].backlog)], left }, 0, backlogs.moment());
         assert!(backlogs.is_empty());
-        assert!(backlogs.plan(4, 0, |_, _| true).is_empty());
+        assert!(backlogs.plan(["q"], 4, 0, |_, _| true).is_empty());
         backlogs.note(arrivals(&[("t", 0, 0)]));
         assert!(!backlogs.is_empty());
+    }
+
+    #[test]
+    fn a_claim_that_was_planned_before_jobs_arrived_does_not_forget_them() {
+        let mut backlogs = Backlogs::default();
+        backlogs.note(arrivals(&[("t", 0, 0)]));
+        let empty = || Claimed { jobs: Vec::new(), left: vec![BacklogLeft::default()] };
+        let (plan, planned) = (backlogs.plan(["q"], 4, 0, |_, _| true), backlogs.moment());
+        backlogs.note(arrivals(&[("t", 0, 0)]));
+        backlogs.claimed(&plan, &empty(), 0, planned);
+        assert!(backlogs.has("q", &"t".into(), 0), "they may have arrived after the claim had looked");
+        let full = BacklogLeft { ready_since_ms: Some(0), hold: Some(Hold::Full), ..BacklogLeft::default() };
+        backlogs.claimed(&plan, &Claimed { jobs: Vec::new(), left: vec![full] }, 0, planned);
+        assert_eq!(backlogs.next_waking(0), Some(REST_LEAST_MS), "their keys may have a place");
+        backlogs.claimed(&plan, &empty(), 0, backlogs.moment());
+        assert!(backlogs.is_empty());
     }
 
     /// Claims from a backlog of `tenant` at this time, which gives nothing because of a limit.
     fn hold(backlogs: &mut Backlogs, tenant: &str, hold: Hold, now_ms: i64) {
         let plan = [BacklogClaim { backlog: backlog(tenant, 0), mark: Mark::default(), limit: 1 }];
         let left = BacklogLeft { ready_since_ms: Some(0), hold: Some(hold), ..BacklogLeft::default() };
-        backlogs.claimed(&plan, &Claimed { jobs: Vec::new(), left: vec![left] }, now_ms);
+        let claimed = Claimed { jobs: Vec::new(), left: vec![left] };
+        backlogs.claimed(&plan, &claimed, now_ms, backlogs.moment());
     }
 
     fn next(backlogs: &mut Backlogs, now_ms: i64) -> Option<String> {
-        let plan = backlogs.plan(1, now_ms, |_, _| true);
+        let plan = backlogs.plan(["q"], 1, now_ms, |_, _| true);
         plan.first().map(|claim| claim.backlog.tenant.to_string())
     }
 
@@ -433,14 +496,14 @@ mod tests {
         assert!(backlogs.has("q", &"a".into(), 300) && !backlogs.rests("q", &"a".into(), 300));
         hold(&mut backlogs, "b", Hold::Full, 0);
         assert_eq!((next(&mut backlogs, 299), backlogs.next_waking(299)), (None, Some(300)));
-        assert!(!backlogs.has_any(299, |_, _| true) && !backlogs.is_empty(), "they are not forgotten");
+        assert!(!backlogs.has_of("q", 299, |_| true) && !backlogs.is_empty(), "they are not forgotten");
         assert_eq!(
             (next(&mut backlogs, 300).as_deref(), backlogs.next_waking(300)),
             (Some("a"), Some(1_000))
         );
         let look = backlogs.look(9, |_, _| true);
         let left = vec![BacklogLeft { ready_since_ms: Some(0), ..BacklogLeft::default() }; 2];
-        backlogs.claimed(&look, &Claimed { jobs: Vec::new(), left }, 300);
+        backlogs.claimed(&look, &Claimed { jobs: Vec::new(), left }, 300, backlogs.moment());
         assert!(!backlogs.has("q", &"b".into(), 300), "a look that asks for no job wakes none");
     }
 

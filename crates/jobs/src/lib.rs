@@ -41,7 +41,7 @@ pub mod sqlite;
 mod store;
 mod worker_lock;
 
-pub use backlogs::{Backlogs, Weights};
+pub use backlogs::{Backlogs, Moment, Weights};
 pub use backoff::Backoff;
 pub use cron_times::{CronTimes, InvalidTimes};
 pub use failure::JobFailure;

@@ -804,7 +804,7 @@ pub const PROCESS: Section = Section {
 const FANOUT_KINDS: &str = "`lane` (to all nodes), `nodes` (to those that a conversation concerns), `topic`, `direct` (a message to one node)";
 const QUEUES: (&str, &str) = (
     "queues",
-    "`internal` (those of Starling, for nodes with the role `worker`), `outside` (those of applications)",
+    "`internal` (those whose jobs nodes with the role `worker` do: of Starling itself, and of bridges as the nodes see them that carry these), `outside` (those of applications)",
 );
 const CACHE: (&str, &str) = ("cache", "the name of the cache");
 const CACHE_LEVEL: (&str, &str) = ("level", "`process`, `redis`");

@@ -185,6 +185,7 @@ pub(super) struct JobsChanged {
     request_body = NewJob,
     responses(
         (status = 201, description = "The job has been added", body = EnqueuedJob),
+        (status = 409, description = "The tenant has jobs in 1,000 other queues, which is the most", body = ErrorResponse),
         (status = 200, description = "A job with this key has not ended", body = EnqueuedJob),
         (status = 403, description = "The token does not cover this queue", body = ErrorResponse),
         (status = 413, description = "The payload or the body is too large", body = ErrorResponse),

@@ -21,6 +21,7 @@ pub use self::overview::{JobSummaryPage, JobsCounted};
 pub use self::schedules::SCHEDULES_MAX;
 use crate::claims::OutsideClaims;
 use crate::gather::{self, Additions};
+use crate::known_queues::KnownQueues;
 use crate::metrics::METRICS;
 use crate::notices::Notices;
 use crate::ready::{Ready, ReadySince};
@@ -41,6 +42,7 @@ pub struct JobService {
     ready: Arc<Ready>,
     notices: Arc<Notices>,
     waiters: Arc<Waiters>,
+    known_queues: Arc<KnownQueues>,
     /// Jobs that are being added.
     additions: Additions,
     takes: Arc<Takes>,
@@ -101,6 +103,7 @@ impl JobService {
         let notices = Arc::new(Notices::new(ready.clone()));
         let waiters = Arc::<Waiters>::default();
         let claims = Arc::new(OutsideClaims::new());
+        let known_queues = Arc::<KnownQueues>::default();
         let worker = worker.and_then(|setup| {
             NodeWorker::new(setup, settings.at_once, store.clone(), ready.clone(), notices.clone())
         });
@@ -110,6 +113,7 @@ impl JobService {
             ready: ready.clone(),
             notices: notices.clone(),
             waiters: waiters.clone(),
+            known_queues: known_queues.clone(),
             worker: worker.clone(),
             settings,
         });
@@ -130,11 +134,18 @@ impl JobService {
             ready,
             notices,
             waiters,
+            known_queues,
             claims,
             worker,
             upkeep,
             kept_done,
         })
+    }
+
+    /// Whether a tenant may add jobs to a queue. It may not if it has [`TENANT_QUEUES_MAX`](crate::TENANT_QUEUES_MAX) others.
+    #[must_use]
+    pub fn admits_queue(&self, tenant: &TenantName, queue: &str) -> bool {
+        self.known_queues.admits(tenant, queue)
     }
 
     /// Adds a job, which must have passed [`NewJob::check`], in one transaction with those that others add at the same time.

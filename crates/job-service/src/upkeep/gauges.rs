@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use starling_jobs::{INTERNAL_QUEUES, JobCount, JobState};
+use starling_jobs::{JobCount, JobState};
 use starling_model::TenantName;
 
 use crate::metrics::METRICS;
@@ -33,11 +33,13 @@ struct Waiting {
 }
 
 impl AllQueues {
-    /// Adds up what is known. A queue that somebody has paused waits for nobody.
+    /// Adds up what is known. A queue that somebody has paused waits for nobody. `serves`: whether nodes do the jobs of a queue and tenant
+    /// themselves.
     pub fn new(
         counts: &[JobCount],
         ready: &[ReadySince],
         pauses: &[(TenantName, String)],
+        serves: impl Fn(&str, &TenantName) -> bool,
         now_ms: i64,
     ) -> Self {
         let mut all = Self::default();
@@ -54,8 +56,7 @@ impl AllQueues {
             if pauses.contains(&(tenant, queue)) {
                 continue;
             }
-            let is_internal = queue.starts_with(INTERNAL_QUEUES);
-            let waiting = if is_internal { &mut all.internal } else { &mut all.outside };
+            let waiting = if serves(queue, tenant) { &mut all.internal } else { &mut all.outside };
             let waited_ms = now_ms.saturating_sub(*since_ms);
             waiting.oldest_ms = waiting.oldest_ms.max(waited_ms);
             if waited_ms >= NOBODY_AFTER_MS && !busy.contains(&(tenant, queue)) {
@@ -85,6 +86,11 @@ impl AllQueues {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use starling_jobs::is_internal;
+
+    fn serves(queue: &str, _tenant: &TenantName) -> bool {
+        is_internal(queue) || queue == "bridged"
+    }
 
     fn count(queue: &str, state: JobState, jobs: u64) -> JobCount {
         JobCount { queue: queue.into(), tenant: "t".into(), state, jobs }
@@ -98,7 +104,7 @@ mod tests {
     fn states_are_added_up_over_all_queues() {
         let counts =
             [count("a", JobState::Ready, 2), count("b", JobState::Ready, 3), count("b", JobState::Failed, 1)];
-        let all = AllQueues::new(&counts, &[], &[], 0);
+        let all = AllQueues::new(&counts, &[], &[], serves, 0);
         assert_eq!(all.jobs, [0, 5, 0, 0, 1, 0]);
         assert_eq!((all.internal, all.outside), Default::default());
     }
@@ -107,7 +113,7 @@ mod tests {
     fn a_queue_has_no_worker_when_a_job_has_waited_for_a_minute_and_none_is_running() {
         let counts = [count("busy", JobState::Running, 1)];
         let queues = [ready("new", 60_001), ready("left", 60_000), ready("busy", 0), ready("starling.x", 0)];
-        let all = AllQueues::new(&counts, &queues, &[], 120_000);
+        let all = AllQueues::new(&counts, &queues, &[], serves, 120_000);
         assert_eq!(all.outside, Waiting { oldest_ms: 120_000, without_worker: 1 });
         assert_eq!(all.internal, Waiting { oldest_ms: 120_000, without_worker: 1 });
         let named: Vec<&str> = all.without_worker.iter().map(|(_, queue)| queue.as_str()).collect();
@@ -115,11 +121,18 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_goes_elsewhere_counts_as_one_of_the_nodes() {
+        let all = AllQueues::new(&[], &[ready("bridged", 0)], &[], serves, 120_000);
+        assert_eq!(all.internal, Waiting { oldest_ms: 120_000, without_worker: 1 });
+        assert_eq!(all.outside, Waiting::default());
+    }
+
+    #[test]
     fn a_paused_queue_waits_for_nobody_and_only_that_of_its_tenant_is_paused() {
         let pause = |tenant: &str| [(tenant.into(), "q".to_owned())];
-        let paused = AllQueues::new(&[], &[ready("q", 0)], &pause("t"), 120_000);
+        let paused = AllQueues::new(&[], &[ready("q", 0)], &pause("t"), serves, 120_000);
         assert_eq!(paused, AllQueues::default());
-        let other = AllQueues::new(&[], &[ready("q", 0)], &pause("u"), 120_000);
+        let other = AllQueues::new(&[], &[ready("q", 0)], &pause("u"), serves, 120_000);
         assert_eq!(other.outside, Waiting { oldest_ms: 120_000, without_worker: 1 });
     }
 }

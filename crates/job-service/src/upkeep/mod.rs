@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_jobs::{Error, JobState, JobStore, Mark, QueueLimits};
-use tokio::time::{Instant, sleep};
+use starling_jobs::{Error, JobState, JobStore, Mark, QueueLimits, is_internal};
+use starling_model::TenantName;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use self::gauges::AllQueues;
 use crate::JobSettings;
+use crate::known_queues::KnownQueues;
 use crate::metrics::METRICS;
 use crate::notices::Notices;
 use crate::ready::Ready;
@@ -39,6 +41,7 @@ pub(crate) struct UpkeepParts {
     pub ready: Arc<Ready>,
     pub notices: Arc<Notices>,
     pub waiters: Arc<Waiters>,
+    pub known_queues: Arc<KnownQueues>,
     pub worker: Option<Arc<NodeWorker>>,
     pub settings: JobSettings,
 }
@@ -49,18 +52,21 @@ pub(crate) struct Upkeep {
     ready: Arc<Ready>,
     notices: Arc<Notices>,
     waiters: Arc<Waiters>,
+    known_queues: Arc<KnownQueues>,
     worker: Option<Arc<NodeWorker>>,
     settings: JobSettings,
 }
 
 impl Upkeep {
     pub fn new(parts: UpkeepParts) -> Self {
-        let UpkeepParts { store, ready, notices, waiters, worker, settings } = parts;
-        Self { store, ready, notices, waiters, worker, settings }
+        let UpkeepParts { store, ready, notices, waiters, known_queues, worker, settings } = parts;
+        Self { store, ready, notices, waiters, known_queues, worker, settings }
     }
 
     /// See [`crate::JobService::watch_forever`].
     pub async fn watch_forever(&self) {
+        // Whatever else happens, a look is due each second: a notice of another node may be lost.
+        let mut look_at = Instant::now();
         loop {
             tokio::select! {
                 () = self.notices.refresh_wanted() => {
@@ -69,18 +75,17 @@ impl Upkeep {
                         continue;
                     }
                 }
-                () = sleep(about(LOOK_EVERY)) => {}
+                () = sleep_until(look_at) => {}
                 // A job that a limit held back may begin.
                 () = self.next_waking(), if self.has_waiting() => {}
                 // The time may be another one now.
                 () = self.ready.held() => continue,
             }
+            look_at = Instant::now() + about(LOOK_EVERY);
             match self.ready.refresh().await {
                 Ok(()) => {
                     self.waiters.wake(|(tenant, queue)| self.ready.has(tenant, queue));
-                    if let Some(worker) = &self.worker
-                        && self.ready.has_any(|queue, tenant| worker.wants(queue, tenant))
-                    {
+                    if self.worker.as_ref().is_some_and(|worker| worker.has_work()) {
                         self.notices.note_work();
                     }
                 }
@@ -184,12 +189,16 @@ impl Upkeep {
         *mark = self.store.fold_counts(*mark).await?;
         self.keep_limits().await?;
         let counts = self.store.counts(None).await?;
+        self.known_queues.replace(&counts);
         let ready = self.ready.look(None).await?;
         let mut pauses = if ready.is_empty() { Vec::new() } else { self.store.pauses().await? };
         // What a rate holds back waits for nobody, either.
         let by_rate = ready.iter().filter(|ready| self.notices.limits().has_rate(&ready.queue));
         pauses.extend(by_rate.map(|ready| (ready.tenant.clone(), ready.queue.clone())));
-        let all = AllQueues::new(&counts, &ready, &pauses, now_ms());
+        let serves = |queue: &str, tenant: &TenantName| {
+            is_internal(queue) || self.worker.as_ref().is_some_and(|worker| worker.serves(queue, tenant))
+        };
+        let all = AllQueues::new(&counts, &ready, &pauses, serves, now_ms());
         all.show(shown);
         *shown = all;
         for count in counts {

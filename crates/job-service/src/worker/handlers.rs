@@ -25,6 +25,12 @@ struct QueueHandler {
     handler: Arc<dyn Handler>,
 }
 
+impl QueueHandler {
+    fn is_for(&self, queue: &str, tenant: &TenantName) -> bool {
+        self.queue == queue && self.tenant.as_ref().is_none_or(|only| only == tenant)
+    }
+}
+
 /// Jobs that share a number of places in a worker, so that one queue does not take those of another: those of all internal queues, or those
 /// of one handler of a whole queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,15 +93,28 @@ impl Handlers {
         std::iter::once((Crew::Internal, internal)).chain(queues)
     }
 
+    /// Returns the queues of a crew.
+    pub(super) fn queues_of(&self, crew: Crew) -> impl Iterator<Item = &str> {
+        let (internal, queue) = match crew {
+            Crew::Internal => (Some(self.internal.keys().copied()), None),
+            Crew::Queue(place) => (None, self.queues.get(place).map(|handler| handler.queue.as_str())),
+        };
+        internal.into_iter().flatten().chain(queue)
+    }
+
+    /// Whether there is a handler for jobs of this queue and tenant.
+    pub(super) fn serve(&self, queue: &str, tenant: &TenantName) -> bool {
+        self.internal.contains_key(queue) || self.queues.iter().any(|handler| handler.is_for(queue, tenant))
+    }
+
     /// Whether the crew does jobs of this queue and tenant, and can do so now.
     pub(super) fn wants(&self, crew: Crew, queue: &str, tenant: &TenantName) -> bool {
         match crew {
             Crew::Internal => self.internal.contains_key(queue),
-            Crew::Queue(place) => self.queues.get(place).is_some_and(|handler| {
-                handler.queue == queue
-                    && handler.tenant.as_ref().is_none_or(|only| only == tenant)
-                    && handler.handler.is_ready()
-            }),
+            Crew::Queue(place) => self
+                .queues
+                .get(place)
+                .is_some_and(|handler| handler.is_for(queue, tenant) && handler.handler.is_ready()),
         }
     }
 

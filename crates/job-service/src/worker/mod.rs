@@ -87,9 +87,17 @@ impl NodeWorker {
         Some(Self { node, handlers, resting, working, store, ready, notices, at_once })
     }
 
-    /// Whether it takes jobs of this queue and tenant now.
-    pub fn wants(&self, queue: &str, tenant: &TenantName) -> bool {
-        self.handlers.crews(0).any(|(crew, _)| self.crew_wants(crew, queue, tenant))
+    /// Whether there are jobs that it takes now.
+    pub fn has_work(&self) -> bool {
+        self.handlers.crews(0).any(|(crew, _)| {
+            let queues: Vec<&str> = self.handlers.queues_of(crew).collect();
+            self.ready.has_any(&queues, |queue, tenant| self.crew_wants(crew, queue, tenant))
+        })
+    }
+
+    /// Whether it has a handler for the jobs of this queue and tenant.
+    pub fn serves(&self, queue: &str, tenant: &TenantName) -> bool {
+        self.handlers.serve(queue, tenant)
     }
 
     fn crew_wants(&self, crew: Crew, queue: &str, tenant: &TenantName) -> bool {
@@ -189,16 +197,13 @@ impl NodeWorker {
     /// Claims and does jobs. Returns after a drain, when all are handed back.
     async fn do_jobs(&self, id: WorkerId, mut running: Running) {
         let mut outcomes = Outcomes::new(self.store.clone());
-        let unanswered = self.ready.unanswered();
+        let mut is_certain = true;
         loop {
             while let Some(ended) = running.try_next() {
                 outcomes.add(ended);
             }
             self.count_all(outcomes.try_next());
             outcomes.write();
-            // The database may have given this worker jobs of which it does not know. It finishes what it has, and goes on under another id without
-            // leaving: then they are taken away from this one.
-            let is_certain = self.ready.unanswered() == unanswered;
             let is_idle = running.len() == 0 && outcomes.is_empty();
             if self.notices.is_draining() {
                 running.stop_all(StopReason::Draining);
@@ -207,6 +212,7 @@ impl NodeWorker {
                     return;
                 }
             } else if !is_certain {
+                // It finishes what it has, and goes on under another id without leaving: then all others are taken away from this one.
                 if is_idle {
                     sleep(about(PAUSE)).await;
                     return;
@@ -217,7 +223,7 @@ impl NodeWorker {
                     // An attempt that has ended needs no place, unless the database is behind.
                     if outcomes.of(crew) < places {
                         let free = places.saturating_sub(running.busy(crew));
-                        self.claim_for(crew, id, &mut running, free).await;
+                        is_certain &= self.claim_for(crew, id, &mut running, free).await;
                     }
                 }
             }
@@ -225,32 +231,36 @@ impl NodeWorker {
                 Some(ended) = running.next() => outcomes.add(ended),
                 written = outcomes.next() => self.count_all(written),
                 () = self.notices.work_wanted() => {}
-                () = sleep(PAUSE), if self.ready.unanswered() != unanswered => {}
+                () = sleep(PAUSE), if !is_certain => {}
             }
         }
     }
 
-    /// Claims jobs for a crew's free places, and begins them.
-    async fn claim_for(&self, crew: Crew, id: WorkerId, running: &mut Running, free: usize) {
+    /// Claims jobs for a crew's free places, and begins them. Returns false if the database may have given this worker jobs of which it does not know.
+    async fn claim_for(&self, crew: Crew, id: WorkerId, running: &mut Running, free: usize) -> bool {
         let wanted = |queue: &str, tenant: &TenantName| self.crew_wants(crew, queue, tenant);
+        let queues: Vec<&str> = self.handlers.queues_of(crew).collect();
         let free = u16::try_from(free).unwrap_or(u16::MAX);
-        if free == 0 || !self.ready.has_any(wanted) {
-            return;
+        if free == 0 || !self.ready.has_any(&queues, wanted) {
+            return true;
         }
         let claimant = Claimant { worker: id, name: self.node.clone(), lease: None };
-        let jobs = match self.ready.claim(&claimant, wanted, free).await {
-            Ok(jobs) => jobs,
-            // They are looked for again within a second.
-            Err(error) => return tracing::debug!(%error, "jobs could not be claimed"),
-        };
+        let claims = self.ready.claim_any(&claimant, &queues, wanted, free).await;
         let now_ms = now_ms();
-        for job in jobs {
+        for job in claims.jobs {
             METRICS.wait_seconds.record(seconds(now_ms.saturating_sub(job.ready_at_ms)));
             let handler = self.handlers.of(crew, &job.backlog.queue, &job.kind);
             if handler.is_none() {
                 self.rest(&job.backlog.queue, &job.kind);
             }
             running.begin(crew, handler, job);
+        }
+        match claims.error {
+            Some(error) => {
+                tracing::debug!(%error, "jobs could not be claimed");
+                false
+            }
+            None => true,
         }
     }
 

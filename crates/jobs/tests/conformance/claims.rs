@@ -47,9 +47,9 @@ pub async fn many_workers_claim_each_job_once(place: &Place) -> Result<()> {
                 let arrivals = store.arrivals(mark).await?;
                 mark = arrivals.mark;
                 backlogs.note(arrivals);
-                let plan = backlogs.plan(7, 0, |_, _| true);
+                let plan = backlogs.plan(backlogs.queues(), 7, 0, |_, _| true);
                 let claimed = store.claim(&place::by(worker, None), &plan).await?;
-                backlogs.claimed(&plan, &claimed, 0);
+                backlogs.claimed(&plan, &claimed, 0, backlogs.moment());
                 idle = if claimed.jobs.is_empty() { idle + 1 } else { 0 };
                 claimed_ids.extend(claimed.jobs.iter().map(|job| job.id));
             }

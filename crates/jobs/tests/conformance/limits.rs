@@ -90,7 +90,7 @@ async fn work_through(place: &Place, jobs: Vec<NewJob>, limits: &QueueLimits) ->
             while left.load(Ordering::SeqCst) > 0 {
                 let mut backlogs = Backlogs::default();
                 backlogs.note(store.arrivals(Mark::default()).await?);
-                let plan = backlogs.plan(3, 0, |_, _| true);
+                let plan = backlogs.plan(backlogs.queues(), 3, 0, |_, _| true);
                 let claimed = store.claim(&by(worker, None), &plan).await?.jobs;
                 let of = || claimed.iter().flat_map(|job| what.get(&job.id).into_iter().flatten());
                 of().for_each(|of| gauge.begin(of));

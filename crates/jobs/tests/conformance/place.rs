@@ -91,7 +91,7 @@ impl Place {
     pub async fn claim(&self, worker: WorkerId, limit: u16) -> Result<Vec<ClaimedJob>> {
         let mut backlogs = Backlogs::default();
         backlogs.note(self.store.arrivals(Mark::default()).await?);
-        let plan = backlogs.plan(limit, 0, |_, _| true);
+        let plan = backlogs.plan(backlogs.queues(), limit, 0, |_, _| true);
         Ok(self.store.claim(&by(worker, None), &plan).await?.jobs)
     }
 

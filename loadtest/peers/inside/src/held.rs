@@ -154,7 +154,8 @@ async fn work(store: Arc<dyn JobStore>, times: Arc<Mutex<Times>>, stopped: Arc<A
         mark = arrivals.mark;
         backlogs.note(arrivals);
         times.lock().looks.push(ms(start));
-        let plan = backlogs.plan(CLAIM_MAX, now_ms()?, |_, _| true);
+        let plan = backlogs.plan(backlogs.queues(), CLAIM_MAX, now_ms()?, |_, _| true);
+        let planned = backlogs.moment();
         if plan.is_empty() {
             if ending {
                 return Ok(backlogs.ready_since().count());
@@ -166,7 +167,7 @@ async fn work(store: Arc<dyn JobStore>, times: Arc<Mutex<Times>>, stopped: Arc<A
         let claimed = store.claim(&claimant, &plan).await?;
         let took_ms = ms(start);
         let now_ms = now_ms()?;
-        backlogs.claimed(&plan, &claimed, now_ms);
+        backlogs.claimed(&plan, &claimed, now_ms, planned);
         let waits = claimed.jobs.iter().map(|job| (now_ms - job.ready_at_ms) as f64);
         {
             let mut times = times.lock();

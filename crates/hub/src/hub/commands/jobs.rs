@@ -10,12 +10,12 @@ use starling_job_service::jobs::{
 };
 use starling_job_service::{
     Action, Failed, JobPage, JobService, JobSummaryPage, JobsCounted, Lease, NotDone, QueueState, Reported,
-    Take,
+    TENANT_QUEUES_MAX, Take,
 };
 use starling_wire::protocol::{ErrorCode, Timestamp};
 
-use crate::hub::Hub;
 use crate::CommandError;
+use crate::hub::Hub;
 
 /// A job to be added.
 #[derive(Clone, Debug)]
@@ -97,6 +97,10 @@ impl Hub {
             InvalidJob::PayloadTooLarge(_) => CommandError::too_large(invalid.to_string()),
             _ => CommandError::bad_request(invalid.to_string()),
         })?;
+        if !jobs.admits_queue(&job.tenant, &job.queue) {
+            let why = format!("the tenant has jobs in {TENANT_QUEUES_MAX} other queues, which is the most");
+            return Err(CommandError::conflict(why));
+        }
         Ok(jobs.enqueue(job).await?)
     }
 
