@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+/// The longest key, bytes.
+pub(crate) const KEY_BYTES_MAX: usize = 512;
+
 /// Settings of a [`Cache`](crate::Cache). Every value has a meaning: a lifetime of zero keeps nothing.
 #[derive(Clone, Debug)]
 pub struct CacheConfig {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::KEY_BYTES_MAX;
+use crate::config::KEY_BYTES_MAX;
 
 /// Why a lookup failed. An unavailable Redis is never the reason.
 #[derive(Debug, thiserror::Error)]

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Loaded;
-use crate::cache::{Answer, Answered, Inner};
 use crate::config::Mechanism;
 use crate::entry::{self, Entry, Versioned};
 use crate::error::Error;
+use crate::levels::Levels;
 use crate::metrics::LoadOutcome;
 use crate::process::{FLOOR_LIFE, Outdated};
 use crate::redis::{Ask, Fill, Filled, RedisLevel, Seen, State};
@@ -24,10 +24,37 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// The most time for a load, shorter than changes are remembered.
 const LOAD_MAX: Duration = FLOOR_LIFE.saturating_sub(Duration::from_secs(5));
 
+/// How a lookup ends.
+pub(crate) type Answer<S> = Result<Answered<<S as Source>::Value>, Error<<S as Source>::Error>>;
+
+/// What a lookup finds: a value, or that the source has nothing.
+#[derive(Debug)]
+pub(crate) struct Answered<V> {
+    pub(crate) known: Option<Versioned<V>>,
+    /// Whether a change was heard of meanwhile, so that it is not kept.
+    pub(crate) is_outdated: bool,
+}
+
+impl<V> Clone for Answered<V> {
+    fn clone(&self) -> Self {
+        Self { known: self.known.clone(), is_outdated: self.is_outdated }
+    }
+}
+
+/// Why a lookup begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// The process has nothing.
+    Miss,
+    /// What the process has ends soon.
+    Soon,
+}
+
 /// One lookup.
 pub(crate) struct Filling<S: Source> {
-    inner: Arc<Inner<S>>,
+    levels: Arc<Levels<S>>,
     key: Box<str>,
+    occasion: Occasion,
     /// The key in Redis; empty without Redis.
     redis_key: String,
     /// The token with which this lookup takes leases.
@@ -53,16 +80,16 @@ enum Brought<V> {
 }
 
 impl<S: Source> Filling<S> {
-    pub(crate) fn new(inner: Arc<Inner<S>>, key: &str) -> Self {
+    pub(crate) fn new(levels: Arc<Levels<S>>, key: &str, occasion: Occasion) -> Self {
         let redis_key =
-            inner.redis.as_ref().map(|redis| redis.key(inner.config.name, key)).unwrap_or_default();
-        Self { inner, key: key.into(), redis_key, token: token() }
+            levels.redis.as_ref().map(|redis| redis.key(levels.config.name, key)).unwrap_or_default();
+        Self { levels, key: key.into(), occasion, redis_key, token: token() }
     }
 
     /// Looks the key up, and keeps what it finds.
     pub(crate) async fn run(self) -> Answer<S> {
         let mut newest = None;
-        for _ in 0..TRIES_MAX {
+        for attempt in 0..TRIES_MAX {
             let is_leased = match self.look().await {
                 Found::Entry(entry) => return Ok(kept(entry.known.clone())),
                 Found::Soon(entry) => {
@@ -71,6 +98,9 @@ impl<S: Source> Filling<S> {
                 }
                 Found::Load { is_leased } => is_leased,
             };
+            if attempt == 0 && self.occasion == Occasion::Soon {
+                self.levels.metrics.early.increment(1);
+            }
             match self.load(is_leased).await? {
                 Brought::Kept(known) => return Ok(kept(known)),
                 Brought::Outdated(known) => newest = known,
@@ -82,11 +112,11 @@ impl<S: Source> Filling<S> {
 
     /// Loads the value anew while others use the one that ends soon. The lease lets one node alone do this.
     async fn load_early(self) {
-        let Ok(permit) = Arc::clone(&self.inner.early_loads).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.levels.early_loads).try_acquire_owned() else {
             self.give_back().await;
             return;
         };
-        self.inner.metrics.early.increment(1);
+        self.levels.metrics.early.increment(1);
         tokio::spawn(async move {
             let _permit = permit;
             // An error is met by those who have to wait for a value.
@@ -96,7 +126,7 @@ impl<S: Source> Filling<S> {
 
     /// Looks in Redis, and waits for a value that another node loads.
     async fn look(&self) -> Found<S::Value> {
-        let Some(redis) = &self.inner.redis else { return Found::Load { is_leased: false } };
+        let Some(redis) = &self.levels.redis else { return Found::Load { is_leased: false } };
         let begun = Instant::now();
         let (mut pause, mut must_load) = (PAUSE_MIN, false);
         loop {
@@ -105,21 +135,21 @@ impl<S: Source> Filling<S> {
                 key: &self.redis_key,
                 token: &self.token,
                 loaded_since: self.loaded_since(redis),
-                earliness: entry::earliness(self.inner.config.early, entry::random()),
+                earliness: entry::earliness(self.levels.config.early, entry::random()),
                 must_load,
             };
             let Ok(seen) = redis.read(ask).await else {
-                self.inner.metrics.redis.misses.increment(1);
+                self.levels.metrics.redis.misses.increment(1);
                 return Found::Load { is_leased: false };
             };
             let (is_leased, wait) = (seen.is_leased, seen.wait);
             if let Some(known) = self.decode(&seen) {
                 let entry = self.entry(known, &seen, sent);
-                if self.inner.keep(&self.key, &entry).is_ok() {
-                    self.inner.metrics.redis.hits.increment(1);
+                if self.levels.keep(&self.key, &entry).is_ok() {
+                    self.levels.metrics.redis.hits.increment(1);
                     return if is_leased { Found::Soon(entry) } else { Found::Entry(entry) };
                 }
-                self.inner.metrics.redis.outdated.increment(1);
+                self.levels.metrics.redis.outdated.increment(1);
             }
             let holds_something = !matches!(seen.state, State::Nothing);
             if holds_something && !is_leased && !must_load {
@@ -127,9 +157,9 @@ impl<S: Source> Filling<S> {
                 must_load = true;
                 continue;
             }
-            let waits = !is_leased && !wait.is_zero() && begun.elapsed() < self.inner.config.cluster_wait;
-            if !waits || !self.inner.config.has(Mechanism::Leases) {
-                self.inner.metrics.redis.misses.increment(1);
+            let waits = !is_leased && !wait.is_zero() && begun.elapsed() < self.levels.config.cluster_wait;
+            if !waits || !self.levels.config.has(Mechanism::Leases) {
+                self.levels.metrics.redis.misses.increment(1);
                 return Found::Load { is_leased };
             }
             sleep(wait.min(entry::with_jitter(pause, entry::random()))).await;
@@ -141,8 +171,8 @@ impl<S: Source> Filling<S> {
 
     /// Returns the time before which loads in Redis may have missed a change.
     fn loaded_since(&self, redis: &RedisLevel) -> Option<Instant> {
-        let failure = redis.last_failure().filter(|_| self.inner.config.has(Mechanism::Distrust));
-        failure.max(self.inner.process.last_gap())
+        let failure = redis.last_failure().filter(|_| self.levels.config.has(Mechanism::Distrust));
+        failure.max(self.levels.process.last_gap())
     }
 
     /// Returns what Redis knows, if it can be read.
@@ -155,8 +185,8 @@ impl<S: Source> Filling<S> {
         match rmp_serde::from_slice(bytes) {
             Ok(value) => Some(Some(Versioned { version, value: Arc::new(value) })),
             Err(error) => {
-                self.inner.metrics.malformed.increment(1);
-                tracing::debug!(%error, cache = self.inner.config.name, "an entry in Redis can't be read");
+                self.levels.metrics.malformed.increment(1);
+                tracing::debug!(%error, cache = self.levels.config.name, "an entry in Redis can't be read");
                 None
             }
         }
@@ -166,17 +196,17 @@ impl<S: Source> Filling<S> {
     fn entry(&self, known: Option<Versioned<S::Value>>, seen: &Seen, sent: Instant) -> Arc<Entry<S::Value>> {
         let cost = sent.elapsed();
         if known.is_some() {
-            return self.inner.entry(known, sent, seen.left.min(self.inner.config.process_ttl), cost);
+            return self.levels.entry(known, sent, seen.left.min(self.levels.config.process_ttl), cost);
         }
         // It has no version, so its time must tell whether it is older than a change.
-        let loaded = seen.loaded.unwrap_or(self.inner.process.opened());
+        let loaded = seen.loaded.unwrap_or(self.levels.process.opened());
         let ttl = sent.saturating_duration_since(loaded) + seen.left;
-        self.inner.entry(None, loaded, ttl.min(self.inner.config.absent_ttl), cost)
+        self.levels.entry(None, loaded, ttl.min(self.levels.config.absent_ttl), cost)
     }
 
     /// Loads the value and keeps it. Under a lease, the other nodes get it, too.
     async fn load(&self, is_leased: bool) -> Result<Brought<S::Value>, Error<S::Error>> {
-        let redis = self.inner.redis.as_ref().filter(|_| is_leased);
+        let redis = self.levels.redis.as_ref().filter(|_| is_leased);
         let begun = Instant::now();
         let loaded = match redis {
             Some(redis) => tokio::select! {
@@ -200,13 +230,13 @@ impl<S: Source> Filling<S> {
             None => false,
         };
         if is_outdated {
-            self.inner.metrics.redis.outdated.increment(1);
+            self.levels.metrics.redis.outdated.increment(1);
             return Ok(Brought::Outdated(known));
         }
-        match self.inner.keep(&self.key, &self.inner.loaded(known.clone(), begun)) {
+        match self.levels.keep(&self.key, &self.levels.loaded(known.clone(), begun)) {
             Ok(()) => Ok(Brought::Kept(known)),
             Err(Outdated) => {
-                self.inner.metrics.process.outdated.increment(1);
+                self.levels.metrics.process.outdated.increment(1);
                 Ok(Brought::Outdated(known))
             }
         }
@@ -214,8 +244,8 @@ impl<S: Source> Filling<S> {
 
     async fn call_source(&self) -> Result<Loaded<S::Value>, Error<S::Error>> {
         let begun = Instant::now();
-        let limit = self.inner.config.load_timeout.min(LOAD_MAX);
-        let loaded = match timeout(limit, self.inner.source.load(&self.key)).await {
+        let limit = self.levels.config.load_timeout.min(LOAD_MAX);
+        let loaded = match timeout(limit, self.levels.source.load(&self.key)).await {
             Ok(loaded) => loaded.map_err(|error| Error::Source(Arc::new(error))),
             Err(_) => Err(Error::TimedOut(limit)),
         };
@@ -225,7 +255,7 @@ impl<S: Source> Filling<S> {
             Err(Error::TimedOut(_)) => LoadOutcome::TimedOut,
             Err(_) => LoadOutcome::Failed,
         };
-        self.inner.metrics.loaded(outcome, begun.elapsed());
+        self.levels.metrics.loaded(outcome, begun.elapsed());
         loaded
     }
 
@@ -240,7 +270,7 @@ impl<S: Source> Filling<S> {
 
     /// Gives the lease back. If that fails, it ends by itself.
     async fn give_back(&self) {
-        if let Some(redis) = &self.inner.redis {
+        if let Some(redis) = &self.levels.redis {
             let _ = redis.release(&self.redis_key, &self.token).await;
         }
     }
@@ -253,12 +283,12 @@ impl<S: Source> Filling<S> {
         begun: Instant,
     ) -> bool {
         let cost = begun.elapsed();
-        let bytes = known.map(|found| self.inner.encode(&found.value));
+        let bytes = known.map(|found| self.levels.encode(&found.value));
         let (found, ttl) = match (known, &bytes) {
             (Some(found), Some(Some(bytes))) => {
-                (Some((found.version, &bytes[..])), self.inner.config.redis_ttl)
+                (Some((found.version, &bytes[..])), self.levels.config.redis_ttl)
             }
-            (None, _) => (None, self.inner.config.absent_ttl),
+            (None, _) => (None, self.levels.config.absent_ttl),
             // Too large for Redis.
             _ => {
                 self.give_back().await;

@@ -38,6 +38,7 @@ mod error;
 mod filling;
 mod flights;
 mod invalidation;
+mod levels;
 mod metrics;
 mod pending;
 mod process;

@@ -10,7 +10,7 @@ use starling_testkit::wait;
 use crate::world::{PATIENCE, World, config};
 
 /// So eager that every read is early.
-const EAGER: f64 = 1e12;
+pub const EAGER: f64 = 1e12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_early_load_keeps_no_reader_waiting() -> Result<()> {
