@@ -1,6 +1,7 @@
 //! The way out: jobs become messages.
 
 mod channels;
+mod current;
 mod message;
 mod publisher;
 

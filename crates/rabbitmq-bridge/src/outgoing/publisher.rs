@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::RwLock;
 use starling_job_service::{Handler, Report, Retry, Stop};
 use starling_jobs::ClaimedJob;
 use starling_model::TenantName;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::channels::{Answer, Channels};
+use super::current::{Current, Used};
 use super::message;
 use crate::address::Address;
 use crate::check::Outgoing;
@@ -28,10 +28,8 @@ pub(crate) struct Publisher {
     bridge: Outgoing,
     pub reconnector: Reconnector,
     metrics: OutgoingMetrics,
-    /// The connection and its channels. `None`: nothing can be published.
-    link: RwLock<Option<Arc<PublishLink>>>,
-    /// Notified when the exchange is gone.
-    exchange_gone: Notify,
+    /// The connection and its channels, while the exchange is there.
+    current: Current<PublishLink>,
 }
 
 /// A connection, for the time that it can be used.
@@ -44,7 +42,7 @@ impl Publisher {
     pub fn new(bridge: Outgoing, node: &str) -> Self {
         let metrics = OutgoingMetrics::of(&bridge.name);
         let reconnector = Reconnector::new(node, "out", &bridge.name, metrics.connected.clone());
-        Self { bridge, reconnector, metrics, link: RwLock::default(), exchange_gone: Notify::new() }
+        Self { bridge, reconnector, metrics, current: Current::default() }
     }
 
     /// The queue whose jobs are published.
@@ -67,7 +65,7 @@ impl Publisher {
         self.reconnector.run(address, ending, self).await;
     }
 
-    async fn publish(&self, link: &PublishLink, job: &ClaimedJob) -> Report {
+    async fn publish(&self, used: &Arc<Used<PublishLink>>, job: &ClaimedJob) -> Report {
         let (exchange, key) =
             match (topology::short(&self.bridge.exchange), message::routing_key(&self.bridge, job)) {
                 (Ok(exchange), Ok(key)) => (exchange, key),
@@ -75,8 +73,8 @@ impl Publisher {
                 (_, Err(error)) => return failed(error, Retry::Never),
             };
         let began = Instant::now();
-        let publish = link.channels.publish(
-            &link.connection,
+        let publish = used.link.channels.publish(
+            &used.link.connection,
             exchange,
             key,
             job.payload.as_bytes(),
@@ -96,7 +94,7 @@ impl Publisher {
                 self.metrics.refused.increment(1);
                 failed("RabbitMQ has refused the message".into(), Retry::Backoff)
             }
-            Ok(Err(error)) => self.report_error(link, &error),
+            Ok(Err(error)) => self.report_error(used, &error),
             // It may have it nevertheless.
             Err(_) => {
                 self.metrics.timed_out.increment(1);
@@ -107,15 +105,14 @@ impl Publisher {
     }
 
     /// What to do with a job whose message met an error.
-    fn report_error(&self, link: &PublishLink, error: &Error) -> Report {
+    fn report_error(&self, used: &Arc<Used<PublishLink>>, error: &Error) -> Report {
         if let Error::Refused(error) = error
             && error.is_amqp_soft_error()
-            && link.connection.is_open()
+            && used.link.connection.is_open()
         {
             if Error::is_not_found(error) {
                 // Until it is there again no further jobs are claimed.
-                *self.link.write() = None;
-                self.exchange_gone.notify_one();
+                self.current.give_up(used);
             } else {
                 self.metrics.refused.increment(1);
                 return failed(format!("RabbitMQ has refused the message: {error}"), Retry::Backoff);
@@ -140,8 +137,8 @@ impl Work for Publisher {
         mut ending: watch::Receiver<bool>,
     ) -> Result<(), Error> {
         topology::of_outgoing(&connection.channel().await?, &self.bridge).await?;
-        *self.link.write() =
-            Some(Arc::new(PublishLink { connection: connection.clone(), channels: Channels::default() }));
+        let used =
+            self.current.begin(PublishLink { connection: connection.clone(), channels: Channels::default() });
         self.reconnector.set_works(true);
         tracing::info!(
             bridge = self.bridge.name,
@@ -151,10 +148,10 @@ impl Work for Publisher {
         );
         let ended = tokio::select! {
             error = connection.lost() => Err(error),
-            () = self.exchange_gone.notified() => Err(Error::ExchangeGone),
+            () = used.given_up() => Err(Error::ExchangeGone),
             _ = ending.wait_for(|ending| *ending) => Ok(()),
         };
-        *self.link.write() = None;
+        self.current.end(&used);
         ended
     }
 }
@@ -162,21 +159,20 @@ impl Work for Publisher {
 #[async_trait]
 impl Handler for Publisher {
     fn is_ready(&self) -> bool {
-        self.link
-            .read()
-            .as_ref()
-            .is_some_and(|link| link.connection.is_open() && !link.connection.is_blocked())
+        let is_usable = |used: Arc<Used<PublishLink>>| {
+            used.link.connection.is_open() && !used.link.connection.is_blocked()
+        };
+        self.current.get().is_some_and(is_usable)
     }
 
     async fn run(&self, job: &ClaimedJob, mut stop: Stop) -> Report {
-        let link = self.link.read().clone();
-        let Some(link) = link else { return Report::HandedBack };
+        let Some(used) = self.current.get() else { return Report::HandedBack };
         let late = async {
             stop.wanted().await;
             sleep(STOP_MAX).await;
         };
         tokio::select! {
-            report = self.publish(&link, job) => report,
+            report = self.publish(&used, job) => report,
             () = late => {
                 self.metrics.interrupted.increment(1);
                 Report::HandedBack
