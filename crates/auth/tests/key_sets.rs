@@ -21,6 +21,7 @@ use keys::{NOW, NOW_MS, TestKey};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use starling_auth::{Algorithm, KeySource, TokenError, Verifier, VerifierOptions};
+use starling_trust::install_provider;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -253,8 +254,7 @@ enum Answer {
 
 impl Issuer {
     async fn start(set: Value) -> Issuer {
-        // Another test in this process may have installed it already.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        install_provider();
         let state = Arc::new(Mutex::new(Served { answer: Answer::Body(set.to_string()), fetches: 0 }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

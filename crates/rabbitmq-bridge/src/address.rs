@@ -5,18 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use starling_settings::Url;
+use starling_trust::{Authorities, Trust, client_config};
 
 /// How often both sides say that they are alive, seconds. One that is silent for twice that time is taken for gone.
 const HEARTBEAT_SECONDS: u16 = 10;
 /// The largest frame, bytes. Larger messages come in several. The connection keeps 32 frames in each direction.
 const FRAME_BYTES_MAX: u32 = 32 << 10;
-/// The variables that replace the system's authorities in OpenSSL and many other programs.
-const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// Where RabbitMQ is. `Debug` shows no password.
 #[derive(Clone)]
@@ -56,7 +53,7 @@ impl Address {
             AMQPScheme::AMQPS => {
                 let name = ServerName::try_from(host.clone())
                     .map_err(|_| bad("has a host that no certificate can name"))?;
-                Some((Arc::new(trust(ca_file)?), name))
+                Some((Arc::new(tls(ca_file)?), name))
             }
         };
         Ok(Self { port: uri.authority.port, uri, host, tls })
@@ -70,37 +67,11 @@ impl fmt::Debug for Address {
     }
 }
 
-/// How the certificate of the server is checked.
-fn trust(ca_file: Option<&Path>) -> Result<ClientConfig, (&'static str, String)> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ("rabbitmq_url", error.to_string()))?;
-    let roots = match ca_file {
-        Some(path) => authorities_in(path).map_err(|why| ("rabbitmq_ca_file", why))?,
-        None => authorities(),
-    };
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// The authorities of the system and of browsers, or those that the variables name.
-fn authorities() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    // The system's store often holds some that can't be read.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if !VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    roots
-}
-
-fn authorities_in(path: &Path) -> Result<RootCertStore, String> {
-    let unusable = |why: String| format!("{}: {why}", path.display());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))? {
-        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
-        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-    }
-    if roots.is_empty() { Err(unusable("holds no certificate".into())) } else { Ok(roots) }
+/// Returns the configuration of TLS: the certificate must be for the server's name, and of an authority in the file, if there is one.
+fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, (&'static str, String)> {
+    let key = if ca_file.is_some() { "rabbitmq_ca_file" } else { "rabbitmq_url" };
+    let trust = Trust::AuthorityAndName(Authorities::in_file_or_system(ca_file));
+    client_config(trust).map_err(|error| (key, error.to_string()))
 }
 
 #[cfg(test)]
@@ -146,6 +117,6 @@ mod tests {
     fn a_file_without_authorities_is_named() {
         let (key, why) =
             Address::parse(&Url::new("amqps://h"), Some(Path::new("/missing.pem"))).map(|_| ()).unwrap_err();
-        assert!(key == "rabbitmq_ca_file" && why.starts_with("/missing.pem: "), "{why}");
+        assert!(key == "rabbitmq_ca_file" && why.contains("/missing.pem: "), "{why}");
     }
 }

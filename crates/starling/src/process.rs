@@ -55,12 +55,6 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(CONTROL_THREADS_MAX, usize::from)
 }
 
-/// Installs the one provider of cryptography for everything that speaks TLS.
-pub fn use_crypto() {
-    // An error means that one is installed already, which is as good.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
 /// Raises the limit of open files as far as the system allows.
 pub fn raise_file_limit() {
     if let Ok((_, hard)) = rlimit::Resource::NOFILE.get()

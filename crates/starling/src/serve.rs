@@ -10,6 +10,7 @@ use starling_job_service::{Handlers, JobService, JobServiceParts, WorkerSetup};
 use starling_rabbitmq_bridge::{Bridge, BridgeHealth};
 use starling_settings::BadConfig;
 use starling_telemetry::{Metrics, Telemetry};
+use starling_trust::install_provider;
 use starling_webhook_service::{NoSessions, WebhookService};
 use tokio::runtime::Handle;
 
@@ -17,7 +18,7 @@ use crate::config::Values;
 use crate::failure::Failure;
 use crate::gateway_node::{GatewayNode, Services};
 use crate::probes::Probes;
-use crate::process::{Threads, raise_file_limit, use_crypto};
+use crate::process::{Threads, raise_file_limit};
 use crate::reload::{ReadAgain, Reload};
 use crate::setup::Setup;
 use crate::signals::Signals;
@@ -41,7 +42,7 @@ async fn run(
     read_again: ReadAgain,
     layers: &Layers,
 ) -> Result<(), Failure> {
-    use_crypto();
+    install_provider();
     let Signals { mut drain, reload } = Signals::listen()?;
     let telemetry = Telemetry::install(&setup.telemetry).map_err(|error| BadConfig(error.to_string()))?;
     let metrics = Metrics::install(&setup.hub.version).map_err(|error| anyhow!("metrics: {error}"))?;

@@ -13,7 +13,7 @@ use starling_testkit::collector::Collector;
 /// One test for everything that can only be installed once per process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn traces_reach_the_collector_and_metrics_are_served() {
-    rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
+    starling_trust::install_provider();
     let collector = Collector::start().await.unwrap();
     let config = TelemetryConfig {
         log_format: LogFormat::Json,

@@ -5,9 +5,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use starling_trust::{Authorities, Trust, client_config};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsConnector;
@@ -54,11 +54,8 @@ impl Certificates {
     /// # Errors
     /// When the authority's certificate can't be read.
     pub fn client(&self) -> Result<Arc<ClientConfig>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.authority.as_bytes())?)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+        let file = self.folder.join("ca.crt");
+        Ok(Arc::new(client_config(Trust::AuthorityAndName(Authorities::File(&file)))?))
     }
 }
 

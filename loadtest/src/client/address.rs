@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use rustls_pki_types::ServerName;
+use starling_trust::{Authorities, Trust, client_config};
 use tokio::net::{TcpSocket, lookup_host};
 use tokio_rustls::TlsConnector;
 use url::Url;
@@ -110,13 +111,6 @@ impl Address {
 }
 
 fn connector() -> Result<TlsConnector> {
-    let mut roots = rustls::RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    let config =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    let config = client_config(Trust::AuthorityAndName(Authorities::System))?;
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -8,16 +8,16 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::error::chain;
 use super::hosts::HOSTS_MAX;
+use super::ssl_mode::Demand;
 use super::tls;
 use super::tls_stream::Tls;
-use super::trust::Trust;
 use crate::Error;
 
 /// A parsed URL.
 #[derive(Debug)]
 pub(super) struct Dsn {
     pub(super) config: tokio_postgres::Config,
-    pub(super) trust: Trust,
+    pub(super) demand: Demand,
     /// The URL's `sslrootcert`.
     pub(super) ca_file: Option<PathBuf>,
 }
@@ -70,14 +70,14 @@ impl Dsn {
 
         let only_sockets = config.get_hostaddrs().is_empty()
             && config.get_hosts().iter().all(|host| !matches!(host, Host::Tcp(_)));
-        let (mode, mut trust) = match ssl_mode {
-            "disable" => (SslMode::Disable, Trust::Plain),
-            "allow" | "prefer" => (SslMode::Prefer, Trust::AnyCertificate),
+        let (mode, mut demand) = match ssl_mode {
+            "disable" => (SslMode::Disable, Demand::Plain),
+            "allow" | "prefer" => (SslMode::Prefer, Demand::AnyCertificate),
             // As in libpq: if the URL names an authority, the chain is verified.
-            "require" if ca_file.is_some() => (SslMode::Require, Trust::Authority),
-            "require" => (SslMode::Require, Trust::AnyCertificate),
-            "verify-ca" => (SslMode::Require, Trust::Authority),
-            "verify-full" => (SslMode::Require, Trust::AuthorityAndName),
+            "require" if ca_file.is_some() => (SslMode::Require, Demand::Authority),
+            "require" => (SslMode::Require, Demand::AnyCertificate),
+            "verify-ca" => (SslMode::Require, Demand::Authority),
+            "verify-full" => (SslMode::Require, Demand::AuthorityAndName),
             other => return Err(Error::Address(format!("sslmode={other} is unknown"))),
         };
         if only_sockets && mode == SslMode::Require {
@@ -85,9 +85,9 @@ impl Dsn {
         }
         config.ssl_mode(if only_sockets { SslMode::Disable } else { mode });
         if only_sockets {
-            trust = Trust::Plain;
+            demand = Demand::Plain;
         }
-        Ok(Self { config, trust, ca_file })
+        Ok(Self { config, demand, ca_file })
     }
 
     /// Returns the connector for the URL's `sslmode`; `None` without TLS. `ca_file` applies if the URL names no file of authorities.
@@ -95,10 +95,7 @@ impl Dsn {
     /// # Errors
     /// [`Error::Address`] if the file can't be used.
     pub(super) fn tls(&self, ca_file: Option<&Path>) -> Result<Option<Tls>, Error> {
-        match self.trust {
-            Trust::Plain => Ok(None),
-            trust => tls::connector(trust, self.ca_file.as_deref().or(ca_file)).map(Some),
-        }
+        tls::connector(self.demand, self.ca_file.as_deref().or(ca_file))
     }
 }
 
@@ -127,19 +124,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ssl_modes_say_what_is_trusted() {
-        for (query, trust, mode) in [
-            ("", Trust::AnyCertificate, SslMode::Prefer),
-            ("?sslmode=disable", Trust::Plain, SslMode::Disable),
-            ("?sslmode=require", Trust::AnyCertificate, SslMode::Require),
-            ("?sslmode=require&sslrootcert=%2Fca.pem", Trust::Authority, SslMode::Require),
-            ("?sslrootcert=system", Trust::AuthorityAndName, SslMode::Require),
-            ("?sslrootcert=system&sslmode=verify-full", Trust::AuthorityAndName, SslMode::Require),
-            ("?sslmode=verify-ca", Trust::Authority, SslMode::Require),
-            ("?connect_timeout=9&sslmode=verify-full", Trust::AuthorityAndName, SslMode::Require),
+    fn ssl_modes_say_what_is_demanded() {
+        for (query, demand, mode) in [
+            ("", Demand::AnyCertificate, SslMode::Prefer),
+            ("?sslmode=disable", Demand::Plain, SslMode::Disable),
+            ("?sslmode=require", Demand::AnyCertificate, SslMode::Require),
+            ("?sslmode=require&sslrootcert=%2Fca.pem", Demand::Authority, SslMode::Require),
+            ("?sslrootcert=system", Demand::AuthorityAndName, SslMode::Require),
+            ("?sslrootcert=system&sslmode=verify-full", Demand::AuthorityAndName, SslMode::Require),
+            ("?sslmode=verify-ca", Demand::Authority, SslMode::Require),
+            ("?connect_timeout=9&sslmode=verify-full", Demand::AuthorityAndName, SslMode::Require),
         ] {
             let dsn = Dsn::parse(&format!("postgres://u:p@db.example:6432/d{query}")).unwrap();
-            assert_eq!((dsn.trust, dsn.config.get_ssl_mode()), (trust, mode), "{query}");
+            assert_eq!((dsn.demand, dsn.config.get_ssl_mode()), (demand, mode), "{query}");
         }
         let dsn = Dsn::parse("postgres://u@h/d?sslrootcert=/a%20b.pem&sslmode=verify-full").unwrap();
         assert_eq!(dsn.ca_file, Some("/a b.pem".into()));
@@ -154,7 +151,7 @@ mod tests {
     #[test]
     fn a_unix_socket_needs_no_tls() {
         let dsn = Dsn::parse("postgres:///d?host=/run/postgresql&user=u").unwrap();
-        assert_eq!((dsn.trust, dsn.config.get_ssl_mode()), (Trust::Plain, SslMode::Disable));
+        assert_eq!((dsn.demand, dsn.config.get_ssl_mode()), (Demand::Plain, SslMode::Disable));
         let error = Dsn::parse("postgres:///d?host=/run/postgresql&sslmode=require").unwrap_err();
         assert!(error.to_string().contains("Unix socket"), "{error}");
     }

@@ -15,10 +15,10 @@ mod row;
 mod schema;
 mod server;
 mod session;
+mod ssl_mode;
 mod statement;
 mod tls;
 mod tls_stream;
-mod trust;
 
 pub use config::{PoolConfig, PreparedStatements};
 pub use dsn::check_url;

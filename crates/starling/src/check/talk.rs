@@ -3,6 +3,7 @@
 use anyhow::{Context, anyhow};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use starling_trust::{Authorities, Trust};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -10,7 +11,7 @@ use super::STEP_LIMIT;
 use super::progress::{Progress, Wrong};
 use super::session::Session;
 use crate::failure::Failure;
-use crate::outbound::{Answer, NodeAddress, Request, Stream, Trust, connect, secure};
+use crate::outbound::{Answer, NodeAddress, Request, Stream, connect, secure};
 
 /// What the names of a check's conversations begin with.
 const CONVERSATION: &str = "starling-check";
@@ -71,7 +72,8 @@ async fn reached(address: &NodeAddress) -> Result<(TcpStream, String), Wrong> {
 }
 
 async fn secured(stream: TcpStream, address: &NodeAddress) -> Result<(Box<dyn Stream>, String), Wrong> {
-    let stream = secure(stream, address, Trust::Authorities).await.map_err(|error| {
+    let trust = Trust::AuthorityAndName(Authorities::System);
+    let stream = secure(stream, address, trust).await.map_err(|error| {
         Wrong::new(format!("{error:#}"), "for an authority of your own, set SSL_CERT_FILE to its certificate")
     })?;
     Ok((stream, format!("the certificate is good for {}", address.host)))

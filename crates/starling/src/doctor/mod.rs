@@ -18,10 +18,12 @@ mod secrets;
 use std::io::stdout;
 use std::path::PathBuf;
 
+use starling_trust::install_provider;
+
 use crate::config::Values;
 use crate::failure::Failure;
 use crate::output::print;
-use crate::process::{runtime, use_crypto};
+use crate::process::runtime;
 use crate::terminal::Paint;
 use clock::Clocks;
 use examination::Examination;
@@ -38,7 +40,7 @@ pub struct DoctorRequest {
 /// Examines everything, and prints what was found. Fails if there is a problem.
 pub fn doctor(values: &Values, request: &DoctorRequest) -> Result<(), Failure> {
     let examination = runtime()?.block_on(async {
-        use_crypto();
+        install_provider();
         examine(values, request).await
     });
     match request.json {

@@ -3,9 +3,7 @@
 mod address;
 mod request;
 mod stream;
-mod trust;
 
 pub use address::NodeAddress;
 pub use request::{Answer, Request};
 pub use stream::{Stream, connect, secure};
-pub use trust::Trust;

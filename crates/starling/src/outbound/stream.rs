@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use rustls::pki_types::ServerName;
+use starling_trust::{Trust, client_config};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::address::NodeAddress;
-use super::trust::Trust;
 
 /// A connection to a node, with or without TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -28,12 +28,12 @@ pub async fn connect(address: &NodeAddress) -> io::Result<TcpStream> {
 pub async fn secure(
     stream: TcpStream,
     address: &NodeAddress,
-    trust: Trust,
+    trust: Trust<'_>,
 ) -> anyhow::Result<Box<dyn Stream>> {
     if !address.tls {
         return Ok(Box::new(stream));
     }
     let name = ServerName::try_from(address.host.clone()).context("a certificate can't name this host")?;
-    let connector = TlsConnector::from(Arc::new(trust.config()?));
+    let connector = TlsConnector::from(Arc::new(client_config(trust)?));
     Ok(Box::new(connector.connect(name, stream).await?))
 }

@@ -1,6 +1,6 @@
-/// How the server is verified.
+/// What a URL's `sslmode` demands of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(super) enum Demand {
     /// No TLS.
     Plain,
     /// TLS with any certificate: the connection is encrypted, but the server is not verified.
