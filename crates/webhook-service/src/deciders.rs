@@ -6,9 +6,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use starling_model::TenantName;
-use starling_webhooks::{HookPoint, Registry};
+use starling_webhooks::{Hook, HookPoint, Registry, Secret};
 
-use crate::Decider;
+/// A hook with its secret, as a node asks it.
+pub struct Decider {
+    hook: Hook,
+    secret: Secret,
+}
+
+impl Decider {
+    /// Returns the hook.
+    pub(crate) fn hook(&self) -> &Hook {
+        &self.hook
+    }
+
+    /// Returns the secret that signs the questions.
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+}
 
 /// The hooks of a tenant, by the place of their point in [`HookPoint::ALL`].
 type OfTenant = [Option<Arc<Decider>>; HookPoint::ALL.len()];
@@ -47,7 +63,7 @@ impl Deciders {
 mod tests {
     use std::time::Duration;
 
-    use starling_webhooks::{Endpoint, Hook, OnFailure, Secret};
+    use starling_webhooks::{Endpoint, OnFailure};
 
     use super::*;
 

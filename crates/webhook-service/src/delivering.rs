@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use starling_webhooks::{
-    AttemptEnd, Delivered, Delivery, DeliveryClaim, DeliveryState, DueDelivery, Error, Kept, Noted, Outcome,
-    Retries, WebhookId,
+    AttemptEnd, Client, Delivered, Delivery, DeliveryClaim, DeliveryState, DueDelivery, Error, Noted,
+    Outcome, Retries, WebhookId, WebhookStore,
 };
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep};
 
-use crate::WebhookService;
+use crate::knowledge::Knowledge;
 use crate::metrics::METRICS;
-use crate::service::about;
+use crate::recorder::Recorder;
+use crate::time::about;
 
 /// The most attempts of a node that are under way.
 const UNDER_WAY_MAX: usize = 64;
@@ -24,8 +25,6 @@ const OF_EACH_MAX: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a claim lasts beyond the time of an attempt. A node that has not recorded the end by then is taken for dead.
 const CLAIM_MARGIN: Duration = Duration::from_secs(10);
-/// How often deliveries that are too many are removed, on average.
-const TRIM_EVERY: Duration = Duration::from_secs(60);
 
 /// The attempts of a node that are under way.
 #[derive(Default)]
@@ -35,9 +34,9 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn begin(&mut self, service: &Arc<WebhookService>, due: DueDelivery) {
-        let (service, webhook) = (service.clone(), due.webhook);
-        let task = self.attempts.spawn(async move { service.attempt(due).await });
+    fn begin(&mut self, deliverer: &Arc<Deliverer>, due: DueDelivery) {
+        let (deliverer, webhook) = (deliverer.clone(), due.webhook);
+        let task = self.attempts.spawn(async move { deliverer.attempt(due).await });
         self.webhooks.insert(task.id(), webhook);
     }
 
@@ -69,15 +68,43 @@ impl UnderWay {
     }
 }
 
-impl WebhookService {
+/// The times of attempts.
+#[derive(Clone, Copy)]
+pub(crate) struct DeliveryTimes {
+    /// See [`crate::WebhookSettings::timeout`].
+    pub timeout: Duration,
+    /// See [`crate::WebhookSettings::pause_after`].
+    pub pause_after: Duration,
+}
+
+/// Claims deliveries that are due, and makes attempts.
+pub(crate) struct Deliverer {
+    store: Arc<dyn WebhookStore>,
+    client: Client,
+    knowledge: Arc<Knowledge>,
+    recorder: Arc<Recorder>,
+    times: DeliveryTimes,
+}
+
+impl Deliverer {
+    pub fn new(
+        store: Arc<dyn WebhookStore>,
+        client: Client,
+        knowledge: Arc<Knowledge>,
+        recorder: Arc<Recorder>,
+        times: DeliveryTimes,
+    ) -> Self {
+        Self { store, client, knowledge, recorder, times }
+    }
+
     /// Delivers events. Never returns. Attempts that are under way when it is dropped are made again by others.
-    pub async fn deliver_forever(self: Arc<Self>) {
+    pub async fn run_forever(self: Arc<Self>) {
         let mut under_way = UnderWay::default();
-        let lasts = self.timeout + CLAIM_MARGIN;
+        let lasts = self.times.timeout + CLAIM_MARGIN;
         loop {
             let mut may_be_more = false;
             // Without webhooks there are no deliveries.
-            if self.wanted.any()
+            if self.knowledge.wanted().any()
                 && let Some(claim) = under_way.claim(lasts)
             {
                 match self.store.claim(&claim).await {
@@ -97,27 +124,8 @@ impl WebhookService {
             }
             tokio::select! {
                 () = under_way.ended() => {}
-                () = self.due_wanted.notified() => {}
+                () = self.recorder.woken() => {}
                 () = sleep(about(LOOK_EVERY)) => {}
-            }
-        }
-    }
-
-    /// Removes deliveries that are too many. Never returns.
-    pub async fn trim_forever(self: Arc<Self>) {
-        loop {
-            sleep(about(TRIM_EVERY)).await;
-            for (tenant, webhook) in self.wanted.webhooks() {
-                loop {
-                    match self.store.trim(&tenant, webhook, Kept::default()).await {
-                        Ok(0) => break,
-                        Ok(_) => {}
-                        Err(error) => {
-                            tracing::debug!(%error, "deliveries could not be trimmed");
-                            break;
-                        }
-                    }
-                }
             }
         }
     }
@@ -127,7 +135,7 @@ impl WebhookService {
         let began = Instant::now();
         let (id, body) = (due.event.0.to_string(), Bytes::from(due.body.clone()));
         let delivery = Delivery { endpoint: &due.endpoint, id: &id, secrets: &due.secrets, body: &body };
-        let delivered = self.client.deliver(delivery, self.timeout).await;
+        let delivered = self.client.deliver(delivery, self.times.timeout).await;
         METRICS.attempt_seconds.record(began.elapsed());
         if let Err(error) = self.note(&due, delivered).await {
             // The claim runs out, and another attempt follows.
@@ -147,7 +155,7 @@ impl WebhookService {
                 METRICS.gone.increment(1);
                 tracing::info!(tenant = &**tenant, %webhook, "a backend wants no more events; its webhook is removed");
                 self.store.remove(tenant, webhook).await?;
-                self.learn_of_own().await;
+                self.knowledge.learn_of_own().await;
                 return Ok(());
             }
             Outcome::Failed { reason, retry_after } => {
@@ -166,7 +174,7 @@ impl WebhookService {
             }
         };
         let end = AttemptEnd { state, status, reason, answer, again_after };
-        let noted = self.store.note_attempt(tenant, webhook, due.event, &end, self.pause_after).await?;
+        let noted = self.store.note_attempt(tenant, webhook, due.event, &end, self.times.pause_after).await?;
         if noted == Noted::Paused {
             tracing::warn!(tenant = &**tenant, %webhook, "a webhook has failed for too long and is paused");
         }

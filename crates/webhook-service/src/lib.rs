@@ -1,6 +1,8 @@
 //! What a node does with webhooks and hooks: it tells backends what has happened, and asks them what may happen.
 //!
-//! [`WebhookService`] stands over a [`starling_webhooks::WebhookStore`], and knows neither tokens nor HTTP. There is one per node.
+//! [`WebhookService`] stands over a [`starling_webhooks::WebhookStore`], and knows neither tokens nor HTTP. There is one per node. It puts parts
+//! together that each have a file: `knowledge` knows all webhooks and hooks, `registrar` sets them, `asking` asks first, `recorder` records
+//! deliveries of what `announcing` and `online` find and of what it is told, and `delivering` makes attempts.
 //!
 //! **Knowing.** A command must not wait for the database to learn that nobody wants to decide about it. So each node has all hooks in its memory
 //! ([`WebhookService::decider`]), from before it serves. It learns of changes in three ways: from itself when it makes them, from other nodes by a
@@ -17,22 +19,24 @@
 //! **Asking.** Requests to backends run on the node's control threads, never on a shard's. Each tenant has its own places for them.
 
 mod announcing;
+mod asking;
 mod config;
 mod deciders;
 mod delivering;
-mod failures;
-mod hooks;
+mod knowledge;
 mod metrics;
 mod online;
 mod overview;
+mod recorder;
+mod registrar;
 mod service;
-mod set;
-mod telling;
+mod time;
+mod trimming;
 mod wanted;
 
 pub use config::{AllowedNetworks, WebhookSettings};
-pub use hooks::Decider;
+pub use deciders::Decider;
 pub use online::{NoSessions, Sessions};
+pub use registrar::WEBHOOKS_MAX;
 pub use service::WebhookService;
-pub use set::WEBHOOKS_MAX;
 pub use starling_webhooks as webhooks;

@@ -3,23 +3,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_webhooks::WebhookOverview;
+use starling_webhooks::{WebhookOverview, WebhookStore};
 use tokio::time::sleep;
 
-use crate::WebhookService;
+use crate::asking::Asking;
+use crate::knowledge::Knowledge;
 use crate::metrics::METRICS;
-use crate::service::about;
+use crate::time::about;
 
 /// How often a node looks, on average.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-impl WebhookService {
-    /// Keeps the metrics of all webhooks, and of the breakers of this node. Never returns.
-    pub async fn show_forever(self: Arc<Self>) {
+/// Keeps the metrics of all webhooks, and of the breakers of this node.
+pub(crate) struct Overview {
+    store: Arc<dyn WebhookStore>,
+    knowledge: Arc<Knowledge>,
+    asking: Arc<Asking>,
+}
+
+impl Overview {
+    pub fn new(store: Arc<dyn WebhookStore>, knowledge: Arc<Knowledge>, asking: Arc<Asking>) -> Self {
+        Self { store, knowledge, asking }
+    }
+
+    /// Sets the metrics every few seconds. Never returns.
+    pub async fn run_forever(&self) {
         loop {
             METRICS.breakers_open.set(self.asking.open_breakers() as f64);
             // Without webhooks there are no deliveries.
-            let overview = match self.wanted.any() {
+            let overview = match self.knowledge.wanted().any() {
                 true => self.store.overview().await,
                 false => Ok(WebhookOverview::default()),
             };

@@ -1,166 +1,347 @@
-//! The service of a node, and how it keeps knowing all hooks.
+//! The service of a node, put together from its parts.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use starling_conversation_store::ConversationStore;
 use starling_jobs::JobStore;
-use starling_model::TenantName;
+use starling_model::{TenantName, UserName};
+use starling_trust::{Authorities, Error as TrustError, Trust, client_config};
 use starling_webhooks::{
-    AskingClient, AskingLimits, Client, ClientConfiguration, Error, EventType, Events, Networks, Registry,
-    SystemResolver, TlsError, WebhookStore, system_tls,
+    Client, ClientConfiguration, DeliveryDetails, DeliveryStatus, Endpoint, Error, EventId, EventType,
+    Events, Hook, HookPoint, Networks, Question, RefusedAddress, Rotated, Secret, SystemResolver, Verdict,
+    Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookStore,
 };
+use starling_wire::protocol::Timestamp;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Notify};
-use tokio::time::sleep;
 
-use crate::WebhookSettings;
-use crate::deciders::Deciders;
-use crate::metrics::METRICS;
-use crate::online::Notes;
-use crate::wanted::Wanted;
+use crate::announcing::{FailureAnnouncer, LogAnnouncer};
+use crate::asking::Asking;
+use crate::config::WebhookSettings;
+use crate::deciders::Decider;
+use crate::delivering::{Deliverer, DeliveryTimes};
+use crate::knowledge::Knowledge;
+use crate::online::{Online, Sessions};
+use crate::overview::Overview;
+use crate::recorder::Recorder;
+use crate::registrar::Registrar;
+use crate::trimming::Trimmer;
 
 /// The time to connect to a backend. A question has less, by the time of its hook.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a node looks for changes of which no notice told it, on average.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The least time between two looks. Changes in between are found together.
-const LOOKS_APART: Duration = Duration::from_millis(20);
-/// How long a node waits at its start until it asks the database again.
-const START_PAUSE: Duration = Duration::from_millis(200);
 
-/// What a node does with hooks.
+/// What a node does with webhooks and hooks.
 pub struct WebhookService {
-    pub(crate) store: Arc<dyn WebhookStore>,
-    /// Jobs, which webhooks are told of when they fail.
-    pub(crate) jobs: Arc<dyn JobStore>,
-    pub(crate) networks: Networks,
-    pub(crate) asking: Arc<AskingClient>,
-    pub(crate) client: Client,
-    pub(crate) deciders: Deciders,
-    pub(crate) wanted: Wanted,
-    /// Users whose sessions have come or gone.
-    pub(crate) notes: Notes,
-    /// See [`WebhookSettings::timeout`].
-    pub(crate) timeout: Duration,
-    /// See [`WebhookSettings::pause_after`].
-    pub(crate) pause_after: Duration,
-    /// Notified when this node has added messages to the log that webhooks want.
-    pub(crate) announced_wanted: Notify,
-    /// Notified when deliveries may have become due.
-    pub(crate) due_wanted: Notify,
-    /// The version of what this node knows. Held while it learns.
-    version: Mutex<i64>,
-    /// Notified when another node has changed something.
-    look_wanted: Notify,
-    /// Requests to backends run here.
-    pub(crate) runtime: Handle,
+    networks: Networks,
+    knowledge: Arc<Knowledge>,
+    asking: Arc<Asking>,
+    recorder: Arc<Recorder>,
+    registrar: Registrar,
+    log_announcer: LogAnnouncer,
+    failure_announcer: FailureAnnouncer,
+    online: Online,
+    deliverer: Arc<Deliverer>,
+    trimmer: Trimmer,
+    overview: Overview,
 }
 
 impl WebhookService {
-    /// Makes the service of a node. It knows nothing before [`Self::learn_all`].
+    /// Makes the service of a node. It knows nothing before [`Self::learn_all`]. `jobs` are those that webhooks are told of when they fail.
     ///
     /// # Errors
-    /// [`TlsError`] if the authorities that vouch for backends can't be read.
+    /// [`TrustError`] if the authorities that may sign the certificates of backends can't be read.
     pub fn new(
         store: Arc<dyn WebhookStore>,
         jobs: Arc<dyn JobStore>,
         settings: &WebhookSettings,
         runtime: Handle,
-    ) -> Result<Arc<Self>, TlsError> {
-        // The series are there from the start.
-        METRICS.hooks.set(0.0);
+    ) -> Result<Arc<Self>, TrustError> {
         let networks = settings.allowed_networks.networks();
         let client = Client::new(ClientConfiguration {
             networks: networks.clone(),
             resolver: Arc::new(SystemResolver::default()),
-            tls: system_tls()?,
+            tls: client_config(Trust::AuthorityAndName(Authorities::System))?,
             connect_timeout: CONNECT_TIMEOUT,
         });
+        let asking = Arc::new(Asking::new(client.clone(), runtime));
+        let knowledge = Arc::new(Knowledge::new(store.clone(), jobs.clone(), asking.clone()));
+        let recorder = Arc::new(Recorder::new(store.clone()));
+        let times = DeliveryTimes { timeout: settings.timeout, pause_after: settings.pause_after };
+        let deliverer = Deliverer::new(store.clone(), client, knowledge.clone(), recorder.clone(), times);
         Ok(Arc::new(Self {
-            store,
-            jobs,
             networks,
-            asking: Arc::new(AskingClient::new(client.clone(), AskingLimits::default())),
-            client,
-            deciders: Deciders::default(),
-            wanted: Wanted::default(),
-            notes: Notes::default(),
-            timeout: settings.timeout,
-            pause_after: settings.pause_after,
-            announced_wanted: Notify::new(),
-            due_wanted: Notify::new(),
-            version: Mutex::new(0),
-            look_wanted: Notify::new(),
-            runtime,
+            registrar: Registrar::new(store.clone(), knowledge.clone(), recorder.clone()),
+            log_announcer: LogAnnouncer::new(knowledge.clone(), recorder.clone()),
+            failure_announcer: FailureAnnouncer::new(knowledge.clone(), recorder.clone(), jobs),
+            online: Online::new(store.clone(), knowledge.clone(), recorder.clone()),
+            deliverer: Arc::new(deliverer),
+            trimmer: Trimmer::new(store.clone(), knowledge.clone()),
+            overview: Overview::new(store, knowledge.clone(), asking.clone()),
+            knowledge,
+            asking,
+            recorder,
         }))
     }
+}
 
+/// Knowing.
+impl WebhookService {
     /// Learns of all hooks, before the node serves anybody. Waits as long as the database does not answer.
     pub async fn learn_all(&self) {
-        while let Err(error) = self.learn().await {
-            tracing::warn!(%error, "waiting for the database, to know the hooks");
-            sleep(START_PAUSE).await;
-        }
+        self.knowledge.learn_all().await;
     }
 
     /// Records that another node has changed something.
     pub fn hear_changed(&self) {
-        self.look_wanted.notify_one();
+        self.knowledge.hear_changed();
     }
 
     /// Keeps knowing what others change. Never returns.
     pub async fn watch_forever(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                () = self.look_wanted.notified() => {}
-                () = sleep(about(LOOK_EVERY)) => {}
-            }
-            if let Err(error) = self.learn().await {
-                tracing::debug!(%error, "changes of hooks could not be looked for");
-            }
-            sleep(LOOKS_APART).await;
-        }
+        self.knowledge.watch_forever().await;
     }
 
-    /// Learns of everything that was changed before this call.
-    pub(crate) async fn learn(&self) -> Result<(), Error> {
-        let mut version = self.version.lock().await;
-        if let Some(registry) = self.store.registry(*version).await? {
-            self.jobs.note_failures_of(&listeners(&registry), registry.version).await?;
-            *version = registry.version;
-            let (hooks, webhooks) = (registry.hooks.len(), registry.wanted.len());
-            self.wanted.replace(&registry);
-            self.asking.keep(registry.hooks.iter().map(|(hook, _)| hook));
-            self.deciders.replace(registry);
-            // Who sees these figures can rely on them.
-            METRICS.hooks.set(hooks as f64);
-            METRICS.webhooks.set(webhooks as f64);
-            self.notes.wanted.notify_one();
-        }
-        Ok(())
+    /// Whether a webhook of the tenant wants events of this type. Waits for nothing.
+    pub fn wants(&self, tenant: &TenantName, kind: EventType) -> bool {
+        self.knowledge.wanted().has(tenant, kind)
+    }
+
+    /// Returns the hook at a point of a tenant, if there is one. Waits for nothing.
+    pub fn decider(&self, tenant: &TenantName, point: HookPoint) -> Option<Arc<Decider>> {
+        self.knowledge.decider(tenant, point)
     }
 }
 
-/// Returns the tenants with webhooks that want to know of failed jobs, each once.
-fn listeners(registry: &Registry) -> Vec<TenantName> {
-    let listens = |events: &Events| match events {
-        Events::All => true,
-        Events::Types(types) => types.contains(&EventType::JobFailed),
-    };
-    let wanted = registry.wanted.iter().filter(|(_, _, events)| listens(events));
-    let mut tenants: Vec<TenantName> = wanted.map(|(tenant, _, _)| tenant.clone()).collect();
-    tenants.sort_unstable();
-    tenants.dedup();
-    tenants
+/// Asking.
+impl WebhookService {
+    /// Asks a backend, within the time of its hook. The question is given up if its caller stops waiting.
+    pub async fn ask(&self, decider: &Arc<Decider>, question: &Question<'_>) -> Verdict {
+        self.asking.ask(decider, question).await
+    }
 }
 
-/// Returns the time, Unix milliseconds.
-pub(crate) fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+/// Telling.
+impl WebhookService {
+    /// Records an event that has happened at `at`, with details as JSON, for all webhooks that want it. Events with the same `order_key`
+    /// keep their order at webhooks that ask for it.
+    pub async fn tell(
+        &self,
+        tenant: &TenantName,
+        kind: EventType,
+        at: Timestamp,
+        order_key: Option<&str>,
+        data: &str,
+    ) {
+        self.recorder.tell(tenant, kind, at, order_key, data).await;
+    }
+
+    /// Records a test event for one webhook, whatever that wants. Returns the event, or `None` if the tenant has no such webhook.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn test(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        at: Timestamp,
+    ) -> Result<Option<EventId>, Error> {
+        self.recorder.test(tenant, webhook, at).await
+    }
+
+    /// Records that this node has added a message to the log that webhooks want.
+    pub fn note_announced(&self) {
+        self.log_announcer.wake();
+    }
+
+    /// Records the deliveries of messages and changes of members that were noted with their commits. Several nodes may do so at the same
+    /// time: each event is recorded once. Never returns.
+    pub async fn announce_forever(self: Arc<Self>, log: Arc<dyn ConversationStore>) {
+        self.log_announcer.run_forever(&*log).await;
+    }
+
+    /// Records the deliveries of jobs that have failed for good. Several nodes may do so at the same time: each event is recorded once.
+    /// Never returns.
+    pub async fn announce_failures_forever(self: Arc<Self>) {
+        self.failure_announcer.run_forever().await;
+    }
+
+    /// Records that a session of a user was attached to this node or is gone from it. Waits for nothing.
+    pub fn note_sessions(&self, tenant: &TenantName, user: &UserName) {
+        self.online.note(tenant, user);
+    }
+
+    /// Tells the database who is here, for tenants with webhooks that want to know. A user counts as here for `linger` after the last
+    /// session. Never returns.
+    pub async fn follow_users_forever(self: Arc<Self>, sessions: Arc<dyn Sessions>, linger: Duration) {
+        self.online.follow_forever(sessions, linger).await;
+    }
+
+    /// Delivers events. Never returns. Attempts that are under way when it is dropped are made again by others.
+    pub async fn deliver_forever(self: Arc<Self>) {
+        self.deliverer.clone().run_forever().await;
+    }
+
+    /// Removes deliveries that are too many. Never returns.
+    pub async fn trim_forever(self: Arc<Self>) {
+        self.trimmer.run_forever().await;
+    }
+
+    /// Keeps the metrics of all webhooks, and of the breakers of this node. Never returns.
+    pub async fn show_forever(self: Arc<Self>) {
+        self.overview.run_forever().await;
+    }
 }
 
-/// Returns about this time, so that nodes do not do the same at the same moment.
-pub(crate) fn about(time: Duration) -> Duration {
-    time.mul_f64(0.8 + 0.4 * rand::random::<f64>())
+/// Setting hooks. This node knows of a change when a call returns, others within about a second.
+impl WebhookService {
+    /// Checks an address that a URL contains in the place of a name.
+    ///
+    /// # Errors
+    /// [`RefusedAddress`] if no request may go there.
+    pub fn check(&self, endpoint: &Endpoint) -> Result<(), RefusedAddress> {
+        endpoint.check(&self.networks)
+    }
+
+    /// Sets a hook, which must have passed [`Hook::check`]. Returns its secret if it is new.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn put_hook(&self, hook: &Hook) -> Result<Option<Secret>, Error> {
+        self.registrar.put_hook(hook).await
+    }
+
+    /// Returns the hooks of a tenant.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn hooks(&self, tenant: &TenantName) -> Result<Vec<Hook>, Error> {
+        self.registrar.hooks(tenant).await
+    }
+
+    /// Removes a hook. Returns whether there was one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn remove_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<bool, Error> {
+        self.registrar.remove_hook(tenant, point).await
+    }
+}
+
+/// Setting webhooks, and looking at what was delivered.
+impl WebhookService {
+    /// Adds a webhook, and returns it with its secret; `None` if the tenant has [`crate::WEBHOOKS_MAX`] already.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn add(
+        &self,
+        tenant: &TenantName,
+        endpoint: Endpoint,
+        events: Events,
+        ordered: bool,
+    ) -> Result<Option<(Webhook, Secret)>, Error> {
+        self.registrar.add(tenant, endpoint, events, ordered).await
+    }
+
+    /// Returns a webhook.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn webhook(&self, tenant: &TenantName, id: WebhookId) -> Result<Option<Webhook>, Error> {
+        self.registrar.webhook(tenant, id).await
+    }
+
+    /// Returns webhooks of a tenant, oldest first, those that come after `after`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn webhooks(
+        &self,
+        tenant: &TenantName,
+        after: Option<WebhookId>,
+        limit: u16,
+    ) -> Result<Vec<Webhook>, Error> {
+        self.registrar.webhooks(tenant, after, limit).await
+    }
+
+    /// Changes a webhook, and returns it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn change(
+        &self,
+        tenant: &TenantName,
+        id: WebhookId,
+        change: &WebhookChange,
+    ) -> Result<Option<Webhook>, Error> {
+        self.registrar.change(tenant, id, change).await
+    }
+
+    /// Removes a webhook with its deliveries. Returns whether there was one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn remove(&self, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
+        self.registrar.remove(tenant, id).await
+    }
+
+    /// Gives a webhook a new secret, and returns the secret with the result.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn rotate(&self, tenant: &TenantName, id: WebhookId) -> Result<(Rotated, Secret), Error> {
+        self.registrar.rotate(tenant, id).await
+    }
+
+    /// Returns the activity of these webhooks of a tenant, in their order.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn activity(
+        &self,
+        tenant: &TenantName,
+        webhooks: &[WebhookId],
+    ) -> Result<Vec<WebhookActivity>, Error> {
+        self.registrar.activity(tenant, webhooks).await
+    }
+
+    /// Returns a delivery with what is sent.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn delivery(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        event: EventId,
+    ) -> Result<Option<DeliveryDetails>, Error> {
+        self.registrar.delivery(tenant, webhook, event).await
+    }
+
+    /// Returns deliveries of a webhook, the newest first, beginning before the position `before`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn deliveries(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        before: Option<i64>,
+        limit: u16,
+    ) -> Result<Vec<DeliveryStatus>, Error> {
+        self.registrar.deliveries(tenant, webhook, before, limit).await
+    }
+
+    /// Sends an event again whose delivery has ended, or at once one that waits. Returns whether there is such a delivery.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn resend(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        event: EventId,
+    ) -> Result<bool, Error> {
+        self.registrar.resend(tenant, webhook, event).await
+    }
 }

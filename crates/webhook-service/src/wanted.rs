@@ -1,11 +1,12 @@
 //! Which events of which tenants are wanted, in this node's memory.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use starling_model::TenantName;
 use starling_webhooks::{EventType, Events, Registry, WebhookId};
+use tokio::sync::watch;
 
 /// A set of types of events, one bit for each.
 type Types = u16;
@@ -21,8 +22,8 @@ pub(crate) struct Wanted {
     /// Whether there is any webhook. While there is none, an event costs a look at this flag.
     any: AtomicBool,
     tenants: RwLock<HashMap<TenantName, Types>>,
-    /// Rises with each change.
-    version: AtomicU64,
+    /// A number that rises with each change.
+    version: watch::Sender<u64>,
     webhooks: RwLock<Vec<(TenantName, WebhookId)>>,
 }
 
@@ -48,9 +49,9 @@ impl Wanted {
         self.any() && self.tenants.read().values().any(|types| types & bit(kind) != 0)
     }
 
-    /// Returns a number that rises with each change.
-    pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
+    /// Returns what tells of changes. Its number rises with each one.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 
     /// Whether there is any webhook.
@@ -77,7 +78,7 @@ impl Wanted {
         *self.webhooks.write() =
             registry.wanted.iter().map(|(tenant, id, _)| (tenant.clone(), *id)).collect();
         self.any.store(any, Ordering::Relaxed);
-        self.version.fetch_add(1, Ordering::Release);
+        self.version.send_modify(|version| *version += 1);
     }
 }
 
@@ -93,6 +94,7 @@ mod tests {
     fn what_any_webhook_of_a_tenant_wants_is_wanted() {
         let (t, u) = ("t".into(), "u".into());
         let wanted = Wanted::default();
+        let changes = wanted.changes();
         assert!(!wanted.has(&t, EventType::MessageCreated));
         let of = |tenant: &str, events| (tenant.into(), WebhookId::new(), events);
         let some = |kind| Events::Types(vec![kind]);
@@ -113,7 +115,7 @@ mod tests {
         assert!(wanted.follows(&u) && !wanted.follows(&t), "all events include those of users");
         assert_eq!(wanted.followed(), HashSet::from([u.clone()]));
         assert!(wanted.has_any(EventType::JobFailed) && wanted.has_any(EventType::TurnFailed));
-        assert_eq!((wanted.webhooks().len(), wanted.version()), (3, 1));
+        assert_eq!((wanted.webhooks().len(), *changes.borrow()), (3, 1));
         wanted.replace(&Registry::default());
         assert!(!wanted.has(&u, EventType::MessageCreated));
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connector::{Connector, Used};
 use crate::retry_after;
-use crate::{Endpoint, Networks, RefusedAddress, Resolver, Secret, SignedHeaders};
+use crate::{Endpoint, Failure, Networks, Resolver, Secret, SignedHeaders};
 
 /// How long a connection stays open without a request. Node's servers close theirs after 5 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -42,7 +42,7 @@ pub struct ClientConfiguration {
     pub networks: Networks,
     /// Looks up names.
     pub resolver: Arc<dyn Resolver>,
-    /// The authorities that it trusts; see [`crate::system_tls`].
+    /// Whom it trusts.
     pub tls: ClientConfig,
     /// The time to look a name up, connect, and agree on TLS.
     pub connect_timeout: Duration,
@@ -73,36 +73,6 @@ pub(crate) struct Answer {
     pub body: Bytes,
     /// Why that is not all of the body.
     pub incomplete: Option<Failure>,
-}
-
-/// Why a request got no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Failure {
-    /// The host's name can't be looked up.
-    #[error("the host is not found: {0}")]
-    Resolve(String),
-    /// The address is one that requests must not go to.
-    #[error("{0}")]
-    Refused(RefusedAddress),
-    /// The URL has no TLS, and the address is not in a network that the operator allows.
-    #[error("http:// is only allowed in networks that the operator allows; use https://")]
-    NotEncrypted,
-    /// There is no connection.
-    #[error("no connection: {0}")]
-    Connect(String),
-    /// The backend's certificate is not valid for its host, or there is another fault of TLS.
-    #[error("TLS: {0}")]
-    Tls(String),
-    /// It took too long.
-    #[error("no answer in time")]
-    Timeout,
-    /// The connection ended early, or the answer is not HTTP.
-    #[error("no valid answer: {0}")]
-    Answer(String),
-    /// The body of the answer is too long.
-    #[error("the answer is longer than {0} bytes")]
-    TooLong(usize),
 }
 
 impl Client {

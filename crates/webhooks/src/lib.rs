@@ -24,6 +24,7 @@ mod connector;
 mod delivery;
 mod endpoint;
 mod event;
+mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hook;
@@ -39,23 +40,23 @@ mod secret;
 mod signature;
 pub mod sqlite;
 mod store;
-mod trust;
 
 pub use activity::{AnsweredAttempt, WebhookActivity};
 pub use asking::{
     AskFailure, Asked, AskingClient, AskingLimits, BreakerSettings, HOOK_ANSWER_BYTES_MAX, Question, Rewrite,
     Verdict, WrittenQuestion,
 };
-pub use client::{Client, ClientConfiguration, Failure};
+pub use client::{Client, ClientConfiguration};
 pub use delivery::{ANSWER_BYTES_MAX, Delivered, Delivery, Outcome};
 pub use endpoint::{Endpoint, InvalidEndpoint, URL_BYTES_MAX};
 pub use event::{
     BODY_BYTES_MAX, EventId, EventType, Events, InvalidEvent, InvalidEvents, NewEvent, ORDER_KEY_BYTES_MAX,
 };
+pub use failure::Failure;
 pub use hook::{HOOK_TIMEOUT_DEFAULT, HOOK_TIMEOUT_MAX, Hook, HookPoint, InvalidTimeout, OnFailure};
 pub use model::*;
 pub use networks::{Networks, RefusedAddress};
-pub use online::{Beaten, LeftUser, Moved, NodeRun, UserMove};
+pub use online::{BeatOutcome, MoveOutcome, NodeRun, OrphanedUser, UserMove};
 pub use resolver::{Resolver, SystemResolver};
 pub use retries::Retries;
 pub use schema::SCHEMA;
@@ -63,4 +64,3 @@ pub use secret::{InvalidSecret, ROTATION_OVERLAP, Secret};
 pub use signature::{NotVerified, SignedHeaders, TOLERANCE};
 pub use starling_database::{Error, SchemaStatus};
 pub use store::WebhookStore;
-pub use trust::{TlsError, system_tls};

@@ -265,14 +265,14 @@ pub enum Noted {
 
 /// How many deliveries of a webhook are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct Retention {
     /// Those that have ended.
     pub ended: u32,
     /// Those that wait. Older ones fail.
     pub waiting: u32,
 }
 
-impl Default for Kept {
+impl Default for Retention {
     fn default() -> Self {
         Self { ended: 500, waiting: 10_000 }
     }

@@ -55,29 +55,29 @@ impl UserMove {
     }
 }
 
-/// What a beat of a run came to.
+/// The answer to a beat of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beaten {
-    /// It is alive, and may take other runs for dead: it has sent beats for long enough to know that the silence is theirs.
-    Watching,
+pub enum BeatOutcome {
+    /// It is alive, and may reap other runs: it has sent beats for long enough to know that the silence is theirs.
+    MayReap,
     /// It is alive, and has not been for long.
     Alive,
     /// It was taken for dead, or is not listed.
     Dead,
 }
 
-/// What a move of users came to.
+/// The answer to users who have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
-    /// It is kept. The number of deliveries that were recorded.
-    Kept(u64),
+pub enum MoveOutcome {
+    /// They count as being on the node of the run. The number of deliveries that were recorded.
+    Recorded(u64),
     /// The run was taken for dead, or is not listed. Nothing has changed.
     Dead,
 }
 
-/// A user of a dead run.
+/// A user who was on the node of a dead run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftUser {
+pub struct OrphanedUser {
     /// The dead run.
     pub run: NodeRun,
     /// The user's tenant.

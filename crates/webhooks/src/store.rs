@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use starling_model::TenantName;
 
 use crate::{
-    AttemptEnd, Beaten, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
-    HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
-    SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
+    AttemptEnd, BeatOutcome, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId,
+    Hook, HookPoint, MoveOutcome, NewEvent, NewWebhook, NodeRun, Noted, OrphanedUser, Recorded, Registry,
+    Retention, Rotated, SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId,
+    WebhookOverview,
 };
 
 /// A store of webhooks, of their deliveries, and of hooks that ask first.
@@ -136,7 +137,8 @@ pub trait WebhookStore: Send + Sync + 'static {
 
     /// Removes some deliveries of a webhook that are more than those to be kept: the oldest. Those that wait and are too many fail. Returns
     /// the number of deliveries concerned; zero if there is nothing left to do.
-    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error>;
+    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, retention: Retention)
+    -> Result<u64, Error>;
 
     /// Returns what stands at the webhooks of all tenants. Takes a few steps for each webhook, however many deliveries wait.
     async fn overview(&self) -> Result<WebhookOverview, Error>;
@@ -146,21 +148,23 @@ pub trait WebhookStore: Send + Sync + 'static {
 
     /// Notes that a run is alive, by the database's clock. It may take others for dead once it has sent beats for `silence` without a break
     /// of that length.
-    async fn beat_run(&self, run: NodeRun, silence: Duration) -> Result<Beaten, Error>;
+    async fn beat_run(&self, run: NodeRun, silence: Duration) -> Result<BeatOutcome, Error>;
 
     /// Removes a run that has no users from the list.
     async fn unlist_run(&self, run: NodeRun) -> Result<(), Error>;
 
     /// Notes that users have come to the node of this run, each given once. The event of a user who is on no node yet is recorded in the
     /// same transaction.
-    async fn users_came(&self, run: NodeRun, moves: &[UserMove]) -> Result<Moved, Error>;
+    async fn users_came(&self, run: NodeRun, moves: &[UserMove]) -> Result<MoveOutcome, Error>;
 
     /// Notes that users are no longer on the node of this run, each given once. The event of a user who is on no other node is recorded in the same
     /// transaction. Returns the number of deliveries that were recorded.
     async fn users_went(&self, run: NodeRun, moves: &[UserMove]) -> Result<u64, Error>;
 
-    /// Takes runs but `by` for dead that have sent no beat for `silence`. Returns users of dead runs, at most `limit`, for [`Self::users_went`].
-    async fn bury_runs(&self, by: NodeRun, silence: Duration, limit: u16) -> Result<Vec<LeftUser>, Error>;
+    /// Reaps runs other than `by` that have sent no beat for `silence`: they count as dead. Returns users of dead runs, at most `limit`, for
+    /// [`Self::users_went`].
+    async fn reap_runs(&self, by: NodeRun, silence: Duration, limit: u16)
+    -> Result<Vec<OrphanedUser>, Error>;
 
     /// Adds a hook or changes the one of its point. The hook must have passed [`Hook::check`]. A hook that is new gets the secret, another
     /// one keeps its own. Returns whether it is new.

@@ -1,8 +1,8 @@
 //! Telling webhooks who comes online and goes offline.
 //!
 //! A node tells the database which users have come to it and gone from it, and the database decides what that means over all nodes. Nobody
-//! waits for it: who connects leaves a note ([`WebhookService::note_sessions`]), and one task tells the database of all notes together
-//! ([`WebhookService::follow_users_forever`]). Only tenants with a webhook that wants to know are followed.
+//! waits for it: who connects leaves a note ([`Online::note`]), and one task tells the database of all notes together
+//! ([`Online::follow_forever`]). Only tenants with a webhook that wants to know are followed.
 //!
 //! A node shows by beats that it lives. The others remove the users of one that is silent. A node that ends leaves its users to them, which is when
 //! those must have come back elsewhere.
@@ -15,15 +15,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use starling_model::{TenantName, UserName};
-use starling_webhooks::{Beaten, Error, Moved, NodeRun, UserMove};
+use starling_webhooks::{BeatOutcome, Error, MoveOutcome, NodeRun, UserMove, WebhookStore};
 use starling_wire::protocol::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use users::{User, Users};
 
-use crate::WebhookService;
+use crate::knowledge::Knowledge;
 use crate::metrics::METRICS;
-use crate::service::{about, now_ms};
+use crate::recorder::Recorder;
+use crate::time::{about, now_ms};
 
 /// How long a node may send no beat until it is taken for dead. Its users have so long to come back, as after a lost connection.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -58,12 +59,15 @@ impl Sessions for NoSessions {
     }
 }
 
-/// Notes about users whose sessions have changed.
-#[derive(Default)]
-pub(crate) struct Notes {
+/// Tells the database which users have come to this node and gone from it.
+pub(crate) struct Online {
+    store: Arc<dyn WebhookStore>,
+    knowledge: Arc<Knowledge>,
+    recorder: Arc<Recorder>,
+    /// Users whose sessions have changed.
     changed: Mutex<HashSet<User>>,
-    /// Notified when there are notes, or when other tenants are to be followed.
-    pub wanted: Notify,
+    /// Notified when there are such users.
+    noted: Notify,
 }
 
 /// What the task knows that follows users.
@@ -72,41 +76,50 @@ struct Following {
     users: Users,
     /// The run of this node that the database lists.
     run: Option<NodeRun>,
-    /// The tenants that are followed, and the version of what is wanted to which that belongs.
+    /// Tells when other tenants may have to be followed.
+    changes: watch::Receiver<u64>,
+    /// The tenants that are followed, and the number of the change to which that belongs.
     tenants: HashSet<TenantName>,
     version: u64,
     beat_at: Instant,
     /// Whether there may be users of dead nodes.
-    buries: bool,
+    may_reap: bool,
     /// When there was last a tenant to follow.
     followed_at: Option<Instant>,
 }
 
-impl WebhookService {
+impl Online {
+    pub fn new(store: Arc<dyn WebhookStore>, knowledge: Arc<Knowledge>, recorder: Arc<Recorder>) -> Self {
+        Self { store, knowledge, recorder, changed: Mutex::default(), noted: Notify::new() }
+    }
+
     /// Records that a session of a user was attached to this node or is gone from it. Waits for nothing.
-    pub fn note_sessions(&self, tenant: &TenantName, user: &UserName) {
-        if self.wanted.follows(tenant) {
-            self.notes.changed.lock().insert((tenant.clone(), user.clone()));
-            self.notes.wanted.notify_one();
+    pub fn note(&self, tenant: &TenantName, user: &UserName) {
+        if self.knowledge.wanted().follows(tenant) {
+            self.changed.lock().insert((tenant.clone(), user.clone()));
+            self.noted.notify_one();
         }
     }
 
     /// Tells the database who is here, for tenants with webhooks that want to know. A user counts as here for `linger` after the last
     /// session. Never returns.
-    pub async fn follow_users_forever(self: Arc<Self>, sessions: Arc<dyn Sessions>, linger: Duration) {
+    pub async fn follow_forever(&self, sessions: Arc<dyn Sessions>, linger: Duration) {
         let mut following = Following {
             sessions,
             users: Users::new(linger),
             run: None,
+            changes: self.knowledge.wanted().changes(),
             tenants: HashSet::new(),
             version: 0,
             beat_at: Instant::now(),
-            buries: false,
+            may_reap: false,
             followed_at: None,
         };
         loop {
             tokio::select! {
-                () = self.notes.wanted.notified() => {}
+                () = self.noted.notified() => {}
+                // What tells of changes lives as long as this.
+                _ = following.changes.changed() => {}
                 () = sleep(about(LOOK_EVERY)) => {}
             }
             if let Err(error) = self.follow(&mut following).await {
@@ -125,7 +138,7 @@ impl WebhookService {
             following.followed_at = Some(now);
         }
         // In a statement of its own, so that nobody who connects waits for the lock.
-        let changed = std::mem::take(&mut *self.notes.changed.lock());
+        let changed = std::mem::take(&mut *self.changed.lock());
         for (tenant, user) in changed {
             if following.tenants.contains(&tenant) {
                 let is_here = following.sessions.has_session(&tenant, &user);
@@ -142,8 +155,8 @@ impl WebhookService {
             self.beat(following).await?;
             let some_came = self.tell_coming(following).await?;
             let some_went = self.tell_gone(following).await?;
-            let some_were_buried = self.bury(following).await?;
-            if !some_came && !some_went && !some_were_buried {
+            let some_were_reaped = self.reap(following).await?;
+            if !some_came && !some_went && !some_were_reaped {
                 return Ok(());
             }
         }
@@ -151,11 +164,11 @@ impl WebhookService {
 
     /// Follows the tenants that want it now.
     fn choose_tenants(&self, following: &mut Following, now: Instant) {
-        let version = self.wanted.version();
+        let version = *following.changes.borrow_and_update();
         if version == following.version {
             return;
         }
-        let tenants = self.wanted.followed();
+        let tenants = self.knowledge.wanted().followed();
         following.users.dismiss(|tenant| tenants.contains(tenant), now);
         let is_new = |tenant: &TenantName| tenants.contains(tenant) && !following.tenants.contains(tenant);
         if tenants.iter().any(is_new) {
@@ -174,8 +187,8 @@ impl WebhookService {
         };
         let beaten = self.store.beat_run(run, SILENCE).await?;
         following.beat_at = now + about(BEAT_EVERY);
-        following.buries = beaten == Beaten::Watching;
-        if beaten == Beaten::Dead {
+        following.may_reap = beaten == BeatOutcome::MayReap;
+        if beaten == BeatOutcome::Dead {
             self.was_taken_for_dead(following);
         }
         self.begin_run(following).await
@@ -194,7 +207,7 @@ impl WebhookService {
     fn was_taken_for_dead(&self, following: &mut Following) {
         tracing::warn!("this node was taken for dead; webhooks are told again who is online here");
         following.run = None;
-        following.users.start_again();
+        following.users.reset();
     }
 
     /// Tells of some users who have come. Returns whether there may be more.
@@ -206,13 +219,13 @@ impl WebhookService {
         }
         let moves: Vec<UserMove> = users.iter().cloned().map(|(t, u)| UserMove::came(t, u, at())).collect();
         match self.store.users_came(run, &moves).await {
-            Ok(Moved::Kept(recorded)) => {
-                following.users.have_come(&users);
-                self.recorded(recorded);
+            Ok(MoveOutcome::Recorded(recorded)) => {
+                following.users.confirm_coming(&users);
+                self.recorder.recorded(recorded);
             }
-            Ok(Moved::Dead) => self.was_taken_for_dead(following),
+            Ok(MoveOutcome::Dead) => self.was_taken_for_dead(following),
             Err(error) => {
-                following.users.come_again(users);
+                following.users.retry_coming(users);
                 return Err(error);
             }
         }
@@ -229,38 +242,30 @@ impl WebhookService {
         let moves: Vec<UserMove> = users.iter().cloned().map(|(t, u)| UserMove::went(t, u, at())).collect();
         match self.store.users_went(run, &moves).await {
             Ok(recorded) => {
-                following.users.have_gone(&users);
-                self.recorded(recorded);
+                following.users.confirm_gone(&users);
+                self.recorder.recorded(recorded);
                 Ok(true)
             }
             Err(error) => {
-                following.users.go_again(users, Instant::now());
+                following.users.retry_gone(users, Instant::now());
                 Err(error)
             }
         }
     }
 
     /// Removes some users of dead nodes. Returns whether there may be more. Between two batches this node sends its own beats.
-    async fn bury(&self, following: &mut Following) -> Result<bool, Error> {
-        let Some(by) = following.run.filter(|_| following.buries) else { return Ok(false) };
-        let left = self.store.bury_runs(by, SILENCE, BATCH).await?;
-        following.buries = !left.is_empty();
+    async fn reap(&self, following: &mut Following) -> Result<bool, Error> {
+        let Some(by) = following.run.filter(|_| following.may_reap) else { return Ok(false) };
+        let left = self.store.reap_runs(by, SILENCE, BATCH).await?;
+        following.may_reap = !left.is_empty();
         let mut of_runs: BTreeMap<NodeRun, Vec<UserMove>> = BTreeMap::new();
         for user in left {
             of_runs.entry(user.run).or_default().push(UserMove::went(user.tenant, user.user, at()));
         }
         for (run, moves) in of_runs {
-            self.recorded(self.store.users_went(run, &moves).await?);
+            self.recorder.recorded(self.store.users_went(run, &moves).await?);
         }
-        Ok(following.buries)
-    }
-
-    /// Counts deliveries that were recorded, and wakes the deliverer.
-    fn recorded(&self, deliveries: u64) {
-        if deliveries > 0 {
-            METRICS.recorded.increment(deliveries);
-            self.due_wanted.notify_one();
-        }
+        Ok(following.may_reap)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// A user of a tenant.
 pub(super) type User = (TenantName, UserName);
 
-/// Where a user stands.
+/// What this node and the database know of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// The user is here, and the database must be told. Perhaps it has been, and the answer got lost.
@@ -87,8 +87,8 @@ impl Users {
         taken
     }
 
-    /// The database knows that these users have come.
-    pub fn have_come(&mut self, users: &[User]) {
+    /// Notes that the database knows that these users have come.
+    pub fn confirm_coming(&mut self, users: &[User]) {
         for user in users {
             if let Some(standing @ Standing::Coming { .. }) = self.standings.get_mut(user) {
                 *standing = Standing::Here;
@@ -96,8 +96,8 @@ impl Users {
         }
     }
 
-    /// The database could not be told that these users have come. It will be told again.
-    pub fn come_again(&mut self, users: Vec<User>) {
+    /// Takes back users whose coming the database could not be told. It will be told again.
+    pub fn retry_coming(&mut self, users: Vec<User>) {
         for user in users.into_iter().rev() {
             self.coming.push_front(user);
         }
@@ -120,22 +120,22 @@ impl Users {
         taken
     }
 
-    /// The database knows that these users are gone.
-    pub fn have_gone(&mut self, users: &[User]) {
+    /// Notes that the database knows that these users are gone.
+    pub fn confirm_gone(&mut self, users: &[User]) {
         for user in users {
             self.standings.remove(user);
         }
     }
 
-    /// The database could not be told that these users are gone. It will be told again.
-    pub fn go_again(&mut self, users: Vec<User>, now: Instant) {
+    /// Takes back users whose going the database could not be told. It will be told again.
+    pub fn retry_gone(&mut self, users: Vec<User>, now: Instant) {
         for user in users.into_iter().rev() {
             self.lingering.push_front((now, user));
         }
     }
 
-    /// This node was taken for dead, so the database knows of nobody here.
-    pub fn start_again(&mut self) {
+    /// Begins anew after this node was taken for dead: the database knows of nobody here.
+    pub fn reset(&mut self) {
         self.standings.retain(|_, standing| !matches!(standing, Standing::Lingering { .. }));
         self.lingering.clear();
         for standing in self.standings.values_mut() {
@@ -173,7 +173,7 @@ mod tests {
             users.observe(user(name), true, now);
         }
         assert_eq!(users.take_coming(10), [user("ann"), user("bob")]);
-        users.have_come(&[user("ann"), user("bob")]);
+        users.confirm_coming(&[user("ann"), user("bob")]);
         users
     }
 
@@ -186,7 +186,7 @@ mod tests {
         users.observe(user("ann"), true, now + LINGER / 2);
         assert!(users.take_gone(10, now + LINGER / 2).is_empty());
         assert_eq!(users.take_gone(10, now + LINGER), [user("bob")]);
-        users.have_gone(&[user("bob")]);
+        users.confirm_gone(&[user("bob")]);
         assert!(users.take_coming(10).is_empty());
         assert_eq!(users.len(), 1);
         // The next time counts anew.
@@ -215,16 +215,16 @@ mod tests {
         let mut users = Users::new(LINGER);
         users.observe(user("ann"), true, now);
         let coming = users.take_coming(10);
-        users.come_again(coming);
+        users.retry_coming(coming);
         // The answer may have got lost, so the database may know the user.
         users.observe(user("ann"), false, now);
         assert!(users.take_coming(10).is_empty());
         let gone = users.take_gone(10, now + LINGER);
         assert_eq!(gone, [user("ann")]);
-        users.go_again(gone, now + LINGER);
+        users.retry_gone(gone, now + LINGER);
         assert_eq!(users.take_gone(10, now + LINGER), [user("ann")]);
         // The database may have forgotten the user.
-        users.go_again(vec![user("ann")], now + LINGER);
+        users.retry_gone(vec![user("ann")], now + LINGER);
         users.observe(user("ann"), true, now + LINGER);
         assert!(users.take_gone(10, now + LINGER).is_empty());
         assert_eq!(users.take_coming(10), [user("ann")]);
@@ -235,7 +235,7 @@ mod tests {
         let now = Instant::now();
         let mut users = two(now);
         users.observe(user("bob"), false, now);
-        users.start_again();
+        users.reset();
         assert_eq!(users.take_coming(10), [user("ann")]);
         assert!(users.take_gone(10, now + LINGER).is_empty());
     }
@@ -265,7 +265,7 @@ mod tests {
             if batch.is_empty() {
                 break;
             }
-            users.have_come(&batch);
+            users.confirm_coming(&batch);
             batches.push(batch.len());
         }
         assert_eq!(batches, [400, 400, 200]);

@@ -2,24 +2,15 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use starling_wire::protocol::{Json, decode_send};
+use starling_wire::protocol::decode_send;
 
-use super::Verdict;
+use super::verdict::{Rewrite, Verdict};
 use crate::model::cut;
 
 /// The longest message of a refusal, bytes. The rest is cut off.
 const MESSAGE_BYTES_MAX: usize = 1024;
 /// The message of a refusal without one.
 const REFUSED: &str = "the application does not allow this";
-
-/// The changes of a backend to a message. `None` leaves a field as it is.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rewrite {
-    /// The text.
-    pub content: Option<String>,
-    /// The metadata, a JSON object.
-    pub metadata: Option<Json>,
-}
 
 /// An answer as it was sent. Other fields are ignored.
 #[derive(Deserialize)]
@@ -59,6 +50,8 @@ fn rewrite(content: Option<&RawValue>, metadata: Option<&RawValue>) -> Result<Re
 
 #[cfg(test)]
 mod tests {
+    use starling_wire::protocol::Json;
+
     use super::*;
 
     fn allowed(content: Option<&str>, metadata: Option<&str>) -> Result<Verdict, String> {

@@ -4,24 +4,24 @@ mod answer;
 mod breaker;
 mod bulkhead;
 mod question;
+mod verdict;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use starling_wire::protocol::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::client::{Client, Post};
-use crate::{Failure, Hook, HookPoint, OnFailure, Secret};
+use crate::{Hook, HookPoint, OnFailure, Secret};
 
 use breaker::Breakers;
 use bulkhead::Bulkheads;
 
-pub use answer::Rewrite;
 pub(crate) use answer::read;
 pub use breaker::BreakerSettings;
 pub use question::{Question, WrittenQuestion};
+pub use verdict::{AskFailure, Asked, Rewrite, Verdict};
 
 /// The longest answer of a backend, bytes. A message with all its characters escaped fits.
 pub const HOOK_ANSWER_BYTES_MAX: usize = 512 << 10;
@@ -57,47 +57,6 @@ impl Default for AskingLimits {
     fn default() -> Self {
         Self { under_way_max: 64, waiting_max: 1024, breaker: BreakerSettings::default() }
     }
-}
-
-/// What a question came to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Asked {
-    /// What follows.
-    pub verdict: Verdict,
-    /// Why the backend did not decide, for logs and metrics.
-    pub failure: Option<AskFailure>,
-}
-
-/// What follows from a question.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
-    /// It may happen, with these changes.
-    Allow(Rewrite),
-    /// It must not happen: the error `forbidden`, with this message.
-    Refuse(String),
-    /// It must not happen now: the error `unavailable`, with this time to retry.
-    Unavailable(Duration),
-}
-
-/// Why a backend did not decide.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AskFailure {
-    /// It gave no answer.
-    #[error("{0}")]
-    Request(Failure),
-    /// It answered with another status than 200.
-    #[error("the answer was {0}")]
-    Status(u16),
-    /// What it answered is no decision, or a message that nobody may send.
-    #[error("the answer can't be used: {0}")]
-    Answer(String),
-    /// It was not asked, since it has failed several times in a row.
-    #[error("the backend has failed and is not asked at present")]
-    Open,
-    /// It was not asked, since too many questions of its tenant are under way.
-    #[error("too many questions are under way")]
-    Busy,
 }
 
 impl AskingClient {
@@ -176,9 +135,4 @@ impl AskingClient {
         }
         read(&answer.body, hook.point == HookPoint::Send).map_err(AskFailure::Answer)
     }
-}
-
-fn now() -> Timestamp {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,11 +1,12 @@
 //! What backends are asked.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use serde::Serialize;
 use starling_model::{ConversationName, TopicName, UserName};
-use starling_wire::protocol::Json;
+use starling_wire::protocol::{Json, Timestamp};
 
-use super::now;
 use crate::event::body;
 use crate::{Hook, HookPoint};
 
@@ -100,6 +101,11 @@ impl Question<'_> {
             Self::Subscribe { .. } => HookPoint::Subscribe,
         }
     }
+}
+
+fn now() -> Timestamp {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

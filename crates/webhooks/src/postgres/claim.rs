@@ -6,7 +6,7 @@ use starling_database::postgres::{Parameter, Pool, column};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{ms, secret};
+use super::values::{ms, secret};
 use crate::{DeliveryClaim, DueDelivery, Endpoint, Error, EventId, WebhookId};
 
 /// Looks at each webhook for itself, so that the backlog of one hides nothing of the others.

@@ -7,11 +7,11 @@ use starling_model::TenantName;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::ms;
+use super::values::ms;
 use crate::model::cut;
 use crate::{
-    AttemptEnd, DeliveryDetails, DeliveryState, DeliveryStatus, Error, EventId, Kept, NewEvent, Noted,
-    REASON_BYTES_MAX, Recorded, WebhookId,
+    AttemptEnd, DeliveryDetails, DeliveryState, DeliveryStatus, Error, EventId, NewEvent, Noted,
+    REASON_BYTES_MAX, Recorded, Retention, WebhookId,
 };
 
 const RECORD: &str = "
@@ -247,9 +247,9 @@ pub(super) async fn trim(
     database: &Pool,
     tenant: &TenantName,
     webhook: WebhookId,
-    kept: Kept,
+    retention: Retention,
 ) -> Result<u64, Error> {
-    let (waiting, ended) = (i64::from(kept.waiting), i64::from(kept.ended));
+    let (waiting, ended) = (i64::from(retention.waiting), i64::from(retention.ended));
     let tenant = &**tenant;
     let (tenant, webhook): (Parameter<'_>, Parameter<'_>) = ((&tenant, Type::TEXT), (&webhook.0, Type::UUID));
     let most: Parameter<'_> = (&TRIM_MAX, Type::INT8);

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::registry::counted;
-use super::secret;
+use super::values::secret;
 use crate::hook::of_columns;
 use crate::{Error, Hook, HookPoint, Secret};
 

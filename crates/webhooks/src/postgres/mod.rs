@@ -7,6 +7,7 @@ mod hooks;
 mod online;
 mod overview;
 mod registry;
+mod values;
 mod webhooks;
 
 use std::time::Duration;
@@ -17,10 +18,10 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, Beaten, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
-    HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
-    SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
-    WebhookStore,
+    AttemptEnd, BeatOutcome, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId,
+    Hook, HookPoint, MoveOutcome, NewEvent, NewWebhook, NodeRun, Noted, OrphanedUser, Recorded, Registry,
+    Retention, Rotated, SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId,
+    WebhookOverview, WebhookStore,
 };
 
 /// Webhooks in PostgreSQL.
@@ -34,16 +35,6 @@ impl PostgresWebhooks {
     pub fn new(database: Pool) -> Self {
         Self { database }
     }
-}
-
-/// Returns a duration as whole milliseconds.
-fn ms(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Reads a secret that the database keeps.
-fn secret(text: &str) -> Result<Secret, Error> {
-    Secret::parse(text).map_err(|error| Error::Refused(error.to_string()))
 }
 
 #[async_trait]
@@ -177,8 +168,13 @@ impl WebhookStore for PostgresWebhooks {
         deliveries::resend(&self.database, tenant, webhook, event).await
     }
 
-    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error> {
-        deliveries::trim(&self.database, tenant, webhook, kept).await
+    async fn trim(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        retention: Retention,
+    ) -> Result<u64, Error> {
+        deliveries::trim(&self.database, tenant, webhook, retention).await
     }
 
     async fn overview(&self) -> Result<WebhookOverview, Error> {
@@ -189,7 +185,7 @@ impl WebhookStore for PostgresWebhooks {
         online::list(&self.database, run).await
     }
 
-    async fn beat_run(&self, run: NodeRun, silence: Duration) -> Result<Beaten, Error> {
+    async fn beat_run(&self, run: NodeRun, silence: Duration) -> Result<BeatOutcome, Error> {
         online::beat(&self.database, run, silence).await
     }
 
@@ -197,7 +193,7 @@ impl WebhookStore for PostgresWebhooks {
         online::unlist(&self.database, run).await
     }
 
-    async fn users_came(&self, run: NodeRun, moves: &[UserMove]) -> Result<Moved, Error> {
+    async fn users_came(&self, run: NodeRun, moves: &[UserMove]) -> Result<MoveOutcome, Error> {
         online::came(&self.database, run, moves).await
     }
 
@@ -205,8 +201,13 @@ impl WebhookStore for PostgresWebhooks {
         online::went(&self.database, run, moves).await
     }
 
-    async fn bury_runs(&self, by: NodeRun, silence: Duration, limit: u16) -> Result<Vec<LeftUser>, Error> {
-        online::bury(&self.database, by, silence, limit).await
+    async fn reap_runs(
+        &self,
+        by: NodeRun,
+        silence: Duration,
+        limit: u16,
+    ) -> Result<Vec<OrphanedUser>, Error> {
+        online::reap(&self.database, by, silence, limit).await
     }
 
     async fn put_hook(&self, hook: &Hook, secret: &Secret) -> Result<bool, Error> {

@@ -6,8 +6,8 @@ use starling_database::postgres::{Parameter, Pool, Statement, column};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::ms;
-use crate::{Beaten, Error, LeftUser, Moved, NodeRun, UserMove};
+use super::values::ms;
+use crate::{BeatOutcome, Error, MoveOutcome, NodeRun, OrphanedUser, UserMove};
 
 const LIST: &str = "INSERT INTO webhook_online_nodes (node) VALUES ($1) ON CONFLICT DO NOTHING";
 /// After a silence the run has to prove itself again: perhaps it was the database that was away.
@@ -59,7 +59,7 @@ const TELL_OFFLINE: &str = "
     SELECT w.id, e.id, e.type, e.order_key, e.body FROM gone e
     JOIN webhooks w ON w.tenant = e.tenant AND (w.events = '*' OR e.type = ANY (string_to_array(w.events, ' ')))
     ORDER BY e.place, w.id ON CONFLICT DO NOTHING RETURNING event";
-const BURY: &str = "
+const REAP: &str = "
     WITH silent AS (
         SELECT node FROM webhook_online_nodes
         WHERE NOT is_dead AND node <> $1 AND seen_at < clock_timestamp() - $2 * interval '1 millisecond'
@@ -78,12 +78,12 @@ pub(super) async fn list(database: &Pool, run: NodeRun) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) async fn beat(database: &Pool, run: NodeRun, silence: Duration) -> Result<Beaten, Error> {
+pub(super) async fn beat(database: &Pool, run: NodeRun, silence: Duration) -> Result<BeatOutcome, Error> {
     let rows = database.write(BEAT, &[(&run.0, Type::UUID), (&ms(silence), Type::INT8)]).await?;
     Ok(match rows.first().map(|row| column(row, 0)).transpose()? {
-        Some(true) => Beaten::Watching,
-        Some(false) => Beaten::Alive,
-        None => Beaten::Dead,
+        Some(true) => BeatOutcome::MayReap,
+        Some(false) => BeatOutcome::Alive,
+        None => BeatOutcome::Dead,
     })
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn unlist(database: &Pool, run: NodeRun) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) async fn came(database: &Pool, run: NodeRun, moves: &[UserMove]) -> Result<Moved, Error> {
+pub(super) async fn came(database: &Pool, run: NodeRun, moves: &[UserMove]) -> Result<MoveOutcome, Error> {
     let columns = Columns::of(moves);
     let all = columns.parameters(&run);
     let statements = [
@@ -103,8 +103,8 @@ pub(super) async fn came(database: &Pool, run: NodeRun, moves: &[UserMove]) -> R
     ];
     let answers = database.transaction(&statements).await?;
     Ok(match &answers[..] {
-        [alive, _, told, _] if !alive.is_empty() => Moved::Kept(told.len() as u64),
-        _ => Moved::Dead,
+        [alive, _, told, _] if !alive.is_empty() => MoveOutcome::Recorded(told.len() as u64),
+        _ => MoveOutcome::Dead,
     })
 }
 
@@ -120,21 +120,21 @@ pub(super) async fn went(database: &Pool, run: NodeRun, moves: &[UserMove]) -> R
     Ok(answers.last().map_or(0, |told| told.len() as u64))
 }
 
-pub(super) async fn bury(
+pub(super) async fn reap(
     database: &Pool,
     by: NodeRun,
     silence: Duration,
     limit: u16,
-) -> Result<Vec<LeftUser>, Error> {
+) -> Result<Vec<OrphanedUser>, Error> {
     let (silence, limit) = (ms(silence), i64::from(limit));
     let statements = [
-        Statement { sql: BURY, parameters: &[(&by.0, Type::UUID), (&silence, Type::INT8)] },
+        Statement { sql: REAP, parameters: &[(&by.0, Type::UUID), (&silence, Type::INT8)] },
         Statement { sql: FORGET, parameters: &[] },
         Statement { sql: LEFT, parameters: &[(&limit, Type::INT8)] },
     ];
     let answers = database.transaction(&statements).await?;
     let left = |row: &Row| {
-        Ok(LeftUser {
+        Ok(OrphanedUser {
             run: NodeRun(column(row, 0)?),
             tenant: column::<&str>(row, 1)?.into(),
             user: column::<&str>(row, 2)?.into(),

@@ -4,7 +4,7 @@ use starling_database::postgres::{Pool, column};
 use starling_model::TenantName;
 use tokio_postgres::Row;
 
-use super::secret;
+use super::values::secret;
 use crate::hook::of_columns;
 use crate::{Error, Events, Hook, HookPoint, Registry, Secret, WebhookId};
 

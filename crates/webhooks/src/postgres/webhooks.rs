@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::registry::{COUNT, counted};
-use super::{ms, secret};
+use super::values::{ms, secret};
 use crate::{
     Endpoint, Error, Events, NewWebhook, ROTATION_OVERLAP, Rotated, SECRETS_MAX, Secret, Webhook,
     WebhookChange, WebhookId,

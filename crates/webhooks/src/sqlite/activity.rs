@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use starling_model::TenantName;
 
-use super::blob;
+use super::values::blob;
 use crate::activity::{NEWEST_DELIVERIES, OLDEST_WAITING};
 use crate::{AnsweredAttempt, DeliveryState, Error, EventId, WebhookActivity, WebhookId};
 

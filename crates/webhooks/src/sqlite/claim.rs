@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Row, params};
 
+use super::values::{blob, ms, now_ms};
 use super::webhooks::secrets;
-use super::{blob, ms, now_ms};
 use crate::{DeliveryClaim, DueDelivery, Endpoint, Error, EventId, WebhookId};
 
 const ACTIVE: &str = "SELECT id FROM webhooks WHERE NOT paused ORDER BY id";

@@ -5,12 +5,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use starling_model::TenantName;
 
-use super::{blob, ms, now_ms};
+use super::values::{blob, ms, now_ms};
 use crate::model::cut;
 use crate::store::TOO_MANY_WAITED;
 use crate::{
-    AttemptEnd, DeliveryDetails, DeliveryState, DeliveryStatus, Error, EventId, Kept, NewEvent, Noted,
-    REASON_BYTES_MAX, Recorded, WebhookId,
+    AttemptEnd, DeliveryDetails, DeliveryState, DeliveryStatus, Error, EventId, NewEvent, Noted,
+    REASON_BYTES_MAX, Recorded, Retention, WebhookId,
 };
 
 const RECORD: &str = "
@@ -224,18 +224,22 @@ pub(super) fn trim(
     connection: &Connection,
     tenant: &TenantName,
     webhook: WebhookId,
-    kept: Kept,
+    retention: Retention,
 ) -> Result<u64, Error> {
     let (tenant, webhook) = (&**tenant, blob(webhook.0));
     let failed = connection.prepare_cached(TRIM_WAITING)?.execute(params![
         tenant,
         webhook,
-        kept.waiting,
+        retention.waiting,
         TRIM_MAX,
         TOO_MANY_WAITED
     ])?;
-    let removed =
-        connection.prepare_cached(TRIM_ENDED)?.execute(params![tenant, webhook, kept.ended, TRIM_MAX])?;
+    let removed = connection.prepare_cached(TRIM_ENDED)?.execute(params![
+        tenant,
+        webhook,
+        retention.ended,
+        TRIM_MAX
+    ])?;
     Ok((failed + removed) as u64)
 }
 

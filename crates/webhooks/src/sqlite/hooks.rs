@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use starling_model::TenantName;
 
-use super::{registry, secret};
+use super::registry;
+use super::values::secret;
 use crate::hook::of_columns;
 use crate::{Error, Hook, HookPoint, Secret};
 

@@ -7,10 +7,11 @@ mod hooks;
 mod online;
 mod overview;
 mod registry;
+mod values;
 mod webhooks;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use starling_database::sqlite::SqliteDatabase;
@@ -18,10 +19,10 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, Beaten, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
-    HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
-    SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
-    WebhookStore,
+    AttemptEnd, BeatOutcome, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId,
+    Hook, HookPoint, MoveOutcome, NewEvent, NewWebhook, NodeRun, Noted, OrphanedUser, Recorded, Registry,
+    Retention, Rotated, SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId,
+    WebhookOverview, WebhookStore,
 };
 
 /// Webhooks in an SQLite file.
@@ -35,26 +36,6 @@ impl SqliteWebhooks {
     pub fn new(database: Arc<SqliteDatabase>) -> Self {
         Self { database }
     }
-}
-
-/// Returns the time, Unix milliseconds. The database is on this machine, so its clock is the database's.
-fn now_ms() -> i64 {
-    ms(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
-}
-
-/// Returns a duration as whole milliseconds.
-fn ms(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Reads a secret that the database keeps.
-fn secret(text: &str) -> Result<Secret, Error> {
-    Secret::parse(text).map_err(|error| Error::Refused(error.to_string()))
-}
-
-/// Returns an id as the database keeps it.
-fn blob(id: uuid::Uuid) -> [u8; 16] {
-    id.into_bytes()
 }
 
 #[async_trait]
@@ -219,9 +200,14 @@ impl WebhookStore for SqliteWebhooks {
         self.database.write(move |connection| deliveries::resend(connection, &tenant, webhook, event)).await
     }
 
-    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error> {
+    async fn trim(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        retention: Retention,
+    ) -> Result<u64, Error> {
         let tenant = tenant.clone();
-        self.database.write(move |connection| deliveries::trim(connection, &tenant, webhook, kept)).await
+        self.database.write(move |connection| deliveries::trim(connection, &tenant, webhook, retention)).await
     }
 
     async fn overview(&self) -> Result<WebhookOverview, Error> {
@@ -232,7 +218,7 @@ impl WebhookStore for SqliteWebhooks {
         self.database.write(move |connection| online::list(connection, run)).await
     }
 
-    async fn beat_run(&self, run: NodeRun, silence: Duration) -> Result<Beaten, Error> {
+    async fn beat_run(&self, run: NodeRun, silence: Duration) -> Result<BeatOutcome, Error> {
         self.database.write(move |connection| online::beat(connection, run, silence)).await
     }
 
@@ -240,7 +226,7 @@ impl WebhookStore for SqliteWebhooks {
         self.database.write(move |connection| online::unlist(connection, run)).await
     }
 
-    async fn users_came(&self, run: NodeRun, moves: &[UserMove]) -> Result<Moved, Error> {
+    async fn users_came(&self, run: NodeRun, moves: &[UserMove]) -> Result<MoveOutcome, Error> {
         let moves = moves.to_vec();
         self.database.write(move |connection| online::came(connection, run, &moves)).await
     }
@@ -250,8 +236,13 @@ impl WebhookStore for SqliteWebhooks {
         self.database.write(move |connection| online::went(connection, run, &moves)).await
     }
 
-    async fn bury_runs(&self, by: NodeRun, silence: Duration, limit: u16) -> Result<Vec<LeftUser>, Error> {
-        self.database.write(move |connection| online::bury(connection, by, silence, limit)).await
+    async fn reap_runs(
+        &self,
+        by: NodeRun,
+        silence: Duration,
+        limit: u16,
+    ) -> Result<Vec<OrphanedUser>, Error> {
+        self.database.write(move |connection| online::reap(connection, by, silence, limit)).await
     }
 
     async fn put_hook(&self, hook: &Hook, secret: &Secret) -> Result<bool, Error> {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{blob, deliveries, ms, now_ms};
-use crate::{Beaten, Error, LeftUser, Moved, NodeRun, UserMove};
+use super::deliveries;
+use super::values::{blob, ms, now_ms};
+use crate::{BeatOutcome, Error, MoveOutcome, NodeRun, OrphanedUser, UserMove};
 
 const LIST: &str = "
     INSERT INTO webhook_online_nodes (node, alive_since_ms, seen_at_ms) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING";
@@ -25,7 +26,7 @@ const GO: &str = "DELETE FROM webhook_online_places WHERE tenant = ?1 AND user_n
 const BECOME_OFFLINE: &str = "
     DELETE FROM webhook_online_users WHERE tenant = ?1 AND user_name = ?2
         AND NOT EXISTS (SELECT 1 FROM webhook_online_places WHERE tenant = ?1 AND user_name = ?2)";
-const BURY: &str =
+const REAP: &str =
     "UPDATE webhook_online_nodes SET is_dead = 1 WHERE NOT is_dead AND node <> ?1 AND seen_at_ms < ?2";
 const FORGET: &str = "
     DELETE FROM webhook_online_nodes
@@ -39,14 +40,14 @@ pub(super) fn list(connection: &Connection, run: NodeRun) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn beat(connection: &Connection, run: NodeRun, silence: Duration) -> Result<Beaten, Error> {
+pub(super) fn beat(connection: &Connection, run: NodeRun, silence: Duration) -> Result<BeatOutcome, Error> {
     let watching = connection
         .prepare_cached(BEAT)?
         .query_row(params![blob(run.0), now_ms(), ms(silence)], |row| row.get(0));
     Ok(match watching.optional()? {
-        Some(true) => Beaten::Watching,
-        Some(false) => Beaten::Alive,
-        None => Beaten::Dead,
+        Some(true) => BeatOutcome::MayReap,
+        Some(false) => BeatOutcome::Alive,
+        None => BeatOutcome::Dead,
     })
 }
 
@@ -55,9 +56,9 @@ pub(super) fn unlist(connection: &Connection, run: NodeRun) -> Result<(), Error>
     Ok(())
 }
 
-pub(super) fn came(connection: &Connection, run: NodeRun, moves: &[UserMove]) -> Result<Moved, Error> {
+pub(super) fn came(connection: &Connection, run: NodeRun, moves: &[UserMove]) -> Result<MoveOutcome, Error> {
     if !connection.prepare_cached(ALIVE)?.exists([blob(run.0)])? {
-        return Ok(Moved::Dead);
+        return Ok(MoveOutcome::Dead);
     }
     let mut told = 0;
     for moved in moves {
@@ -67,7 +68,7 @@ pub(super) fn came(connection: &Connection, run: NodeRun, moves: &[UserMove]) ->
             told += deliveries::record_one(connection, &moved.event)?;
         }
     }
-    Ok(Moved::Kept(told))
+    Ok(MoveOutcome::Recorded(told))
 }
 
 pub(super) fn went(connection: &Connection, run: NodeRun, moves: &[UserMove]) -> Result<u64, Error> {
@@ -82,20 +83,20 @@ pub(super) fn went(connection: &Connection, run: NodeRun, moves: &[UserMove]) ->
     Ok(told)
 }
 
-pub(super) fn bury(
+pub(super) fn reap(
     connection: &Connection,
     by: NodeRun,
     silence: Duration,
     limit: u16,
-) -> Result<Vec<LeftUser>, Error> {
+) -> Result<Vec<OrphanedUser>, Error> {
     let silent_since_ms = now_ms().saturating_sub(ms(silence));
-    connection.prepare_cached(BURY)?.execute(params![blob(by.0), silent_since_ms])?;
+    connection.prepare_cached(REAP)?.execute(params![blob(by.0), silent_since_ms])?;
     connection.prepare_cached(FORGET)?.execute([])?;
     let mut statement = connection.prepare_cached(LEFT)?;
     let left = statement.query_map([limit], |row| {
         let run = NodeRun(uuid::Uuid::from_bytes(row.get(0)?));
         let (tenant, user): (String, String) = (row.get(1)?, row.get(2)?);
-        Ok(LeftUser { run, tenant: tenant.into(), user: user.into() })
+        Ok(OrphanedUser { run, tenant: tenant.into(), user: user.into() })
     })?;
     Ok(left.collect::<Result<_, _>>()?)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Row, params};
 
-use super::now_ms;
+use super::values::now_ms;
 use crate::{Error, WebhookOverview};
 
 /// Looks at the first deliveries of each webhook only, however many wait. What may be attempted is as in the claim, among the first hundred that are

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::secret;
+use super::values::secret;
 use crate::hook::of_columns;
 use crate::{Error, Events, Hook, HookPoint, Registry, Secret, WebhookId};
 

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use starling_model::TenantName;
 
-use super::{blob, ms, now_ms, registry, secret};
+use super::registry;
+use super::values::{blob, ms, now_ms, secret};
 use crate::{
     Endpoint, Error, Events, NewWebhook, ROTATION_OVERLAP, Rotated, SECRETS_MAX, Secret, Webhook,
     WebhookChange, WebhookId,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use starling_webhooks::{Client, Outcome, system_tls};
+use starling_webhooks::{Client, Outcome};
 
-use crate::backend::{Backend, Names, client, client_with, deliver};
+use crate::backend::{Backend, Names, client, client_with, deliver, system_tls};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 

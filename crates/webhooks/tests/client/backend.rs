@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
+use starling_trust::{Authorities, Trust, client_config};
 use starling_webhooks::{
     Client, ClientConfiguration, Delivered, Delivery, Endpoint, Networks, Resolver, Secret, SystemResolver,
-    system_tls,
 };
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -146,6 +146,11 @@ impl Resolver for Names {
         let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
         Ok(answer.unwrap_or_default())
     }
+}
+
+/// A configuration that trusts the authorities of the system and of browsers.
+pub fn system_tls() -> Result<ClientConfig> {
+    Ok(client_config(Trust::AuthorityAndName(Authorities::System))?)
 }
 
 /// A client that may use these networks besides the Internet.

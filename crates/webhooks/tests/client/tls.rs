@@ -8,10 +8,10 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use starling_testkit::tls::Certificates;
-use starling_webhooks::{Client, Outcome, system_tls};
+use starling_webhooks::{Client, Outcome};
 use tokio_rustls::TlsAcceptor;
 
-use crate::backend::{Backend, Names, answer_all, client_with, deliver, local_client};
+use crate::backend::{Backend, Names, answer_all, client_with, deliver, local_client, system_tls};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use starling_webhooks::{
-    AttemptEnd, DeliveryClaim, DeliveryState, EventId, EventType, Events, Kept, Noted, REASON_BYTES_MAX,
+    AttemptEnd, DeliveryClaim, DeliveryState, EventId, EventType, Events, Noted, REASON_BYTES_MAX, Retention,
     WebhookChange, WebhookId,
 };
 
@@ -217,9 +217,9 @@ pub async fn trimming_keeps_the_newest(place: &Place) -> Result<()> {
     for event in &events[..5] {
         store.note_attempt(&tenant, id, event.id, &delivered(), DAY).await?;
     }
-    ensure!(store.trim(&tenant, id, Kept { ended: 5, waiting: 4 }).await? == 0);
+    ensure!(store.trim(&tenant, id, Retention { ended: 5, waiting: 4 }).await? == 0);
     // Two that wait fail, and then three too many have ended.
-    let kept = Kept { ended: 4, waiting: 2 };
+    let kept = Retention { ended: 4, waiting: 2 };
     let trimmed = store.trim(&tenant, id, kept).await?;
     ensure!(trimmed == 5, "{trimmed}");
     ensure!(store.trim(&tenant, id, kept).await? == 0);

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use starling_webhooks::{Beaten, EventType, Events, LeftUser, Moved, NodeRun, UserMove, WebhookId};
+use starling_webhooks::{
+    BeatOutcome, EventType, Events, MoveOutcome, NodeRun, OrphanedUser, UserMove, WebhookId,
+};
 use starling_wire::protocol::Timestamp;
 
 use crate::place::{Place, new_webhook};
@@ -47,13 +49,13 @@ pub async fn a_user_is_told_once_over_all_nodes(place: &Place) -> Result<()> {
     let none = place.webhook(webhook_of(&[EventType::MessageCreated])).await?.id;
     let other = place.added(&new_webhook("u", Events::All)).await?.id;
     let (a, b) = (run(place).await?, run(place).await?);
-    ensure!(store.users_came(a, &[came("ann"), came("bob")]).await? == Moved::Kept(2));
-    ensure!(store.users_came(b, &[came("ann")]).await? == Moved::Kept(0), "she is online already");
-    ensure!(store.users_came(a, &[came("ann")]).await? == Moved::Kept(0), "an answer was lost");
+    ensure!(store.users_came(a, &[came("ann"), came("bob")]).await? == MoveOutcome::Recorded(2));
+    ensure!(store.users_came(b, &[came("ann")]).await? == MoveOutcome::Recorded(0), "she is online already");
+    ensure!(store.users_came(a, &[came("ann")]).await? == MoveOutcome::Recorded(0), "an answer was lost");
     ensure!(store.users_went(a, &[went("ann"), went("bob")]).await? == 2, "bob, at two webhooks");
     ensure!(store.users_went(a, &[went("ann")]).await? == 0);
     ensure!(store.users_went(b, &[went("ann"), went("eve")]).await? == 2);
-    ensure!(store.users_came(b, &[came("ann")]).await? == Moved::Kept(1));
+    ensure!(store.users_came(b, &[came("ann")]).await? == MoveOutcome::Recorded(1));
     let expected =
         ["user.online ann", "user.online bob", "user.offline bob", "user.offline ann", "user.online ann"];
     let found = told(place, all).await?;
@@ -69,46 +71,46 @@ pub async fn users_of_a_dead_run_go_offline_unless_they_are_elsewhere(place: &Pl
     let (dead, living) = (run(place).await?, run(place).await?);
     store.users_came(dead, &[came("ann"), came("bob")]).await?;
     store.users_came(living, &[came("ann")]).await?;
-    ensure!(store.bury_runs(living, DAY, 10).await?.is_empty(), "it is not silent");
+    ensure!(store.reap_runs(living, DAY, 10).await?.is_empty(), "it is not silent");
     // Time passes.
     tokio::time::sleep(Duration::from_millis(5)).await;
-    let first = store.bury_runs(living, Duration::ZERO, 1).await?;
+    let first = store.reap_runs(living, Duration::ZERO, 1).await?;
     ensure!(first.len() == 1 && first[0].run == dead, "{first:?}");
     // It lives after all, and is told that nobody counts it any more.
-    ensure!(store.beat_run(dead, DAY).await? == Beaten::Dead);
-    ensure!(store.users_came(dead, &[came("eve")]).await? == Moved::Dead);
-    let mut left = store.bury_runs(living, DAY, 10).await?;
+    ensure!(store.beat_run(dead, DAY).await? == BeatOutcome::Dead);
+    ensure!(store.users_came(dead, &[came("eve")]).await? == MoveOutcome::Dead);
+    let mut left = store.reap_runs(living, DAY, 10).await?;
     left.sort_by(|one, other| one.user.cmp(&other.user));
-    let of = |user: &str| LeftUser { run: dead, tenant: "t".into(), user: user.into() };
+    let of = |user: &str| OrphanedUser { run: dead, tenant: "t".into(), user: user.into() };
     ensure!(left == [of("ann"), of("bob")], "{left:?}");
     // Two nodes may do that at the same time.
     for told in [1, 0] {
         ensure!(store.users_went(dead, &[went("ann"), went("bob")]).await? == told);
     }
-    ensure!(store.bury_runs(living, DAY, 10).await?.is_empty());
+    ensure!(store.reap_runs(living, DAY, 10).await?.is_empty());
     let nodes = "SELECT count(*) FROM webhook_online_nodes";
     ensure!(place.run(nodes, nodes).await? == 1, "the dead one is forgotten");
     ensure!(told(place, all).await? == ["user.online ann", "user.online bob", "user.offline bob"]);
     // It comes back as another run.
     let again = run(place).await?;
-    ensure!(store.users_came(again, &[came("bob")]).await? == Moved::Kept(1));
+    ensure!(store.users_came(again, &[came("bob")]).await? == MoveOutcome::Recorded(1));
     Ok(())
 }
 
 pub async fn a_run_watches_others_once_it_has_sent_beats_for_long_enough(place: &Place) -> Result<()> {
     let (store, one) = (place.store(), run(place).await?);
-    ensure!(store.beat_run(one, DAY).await? == Beaten::Alive);
-    ensure!(store.beat_run(one, Duration::ZERO).await? == Beaten::Watching);
+    ensure!(store.beat_run(one, DAY).await? == BeatOutcome::Alive);
+    ensure!(store.beat_run(one, Duration::ZERO).await? == BeatOutcome::MayReap);
     // A beat after a silence begins anew.
     tokio::time::sleep(Duration::from_millis(30)).await;
-    ensure!(store.beat_run(one, Duration::from_millis(20)).await? == Beaten::Alive);
-    ensure!(store.beat_run(NodeRun::new(), DAY).await? == Beaten::Dead);
+    ensure!(store.beat_run(one, Duration::from_millis(20)).await? == BeatOutcome::Alive);
+    ensure!(store.beat_run(NodeRun::new(), DAY).await? == BeatOutcome::Dead);
     store.users_came(one, &[came("ann")]).await?;
     store.unlist_run(one).await?;
-    ensure!(store.beat_run(one, DAY).await? == Beaten::Alive, "it has a user");
+    ensure!(store.beat_run(one, DAY).await? == BeatOutcome::Alive, "it has a user");
     store.users_went(one, &[went("ann")]).await?;
     store.unlist_run(one).await?;
-    ensure!(store.beat_run(one, DAY).await? == Beaten::Dead);
+    ensure!(store.beat_run(one, DAY).await? == BeatOutcome::Dead);
     Ok(())
 }
 
@@ -122,7 +124,7 @@ pub async fn online_and_offline_alternate_although_nodes_race(place: &Place) -> 
                 // In any order: the store must not deadlock.
                 let mut users = ["ann", "bob", "cid"];
                 users.rotate_left(number % 3);
-                ensure!(store.users_came(run, &users.map(came)).await? != Moved::Dead);
+                ensure!(store.users_came(run, &users.map(came)).await? != MoveOutcome::Dead);
                 users.reverse();
                 store.users_went(run, &users.map(went)).await?;
             }
@@ -158,7 +160,7 @@ pub async fn many_users_come_and_go_in_few_transactions(place: &Place) -> Result
         for users in names.chunks(BATCH) {
             if let Some(to) = to {
                 let moves: Vec<UserMove> = users.iter().map(|user| came(user)).collect();
-                let Moved::Kept(recorded) = store.users_came(to, &moves).await? else {
+                let MoveOutcome::Recorded(recorded) = store.users_came(to, &moves).await? else {
                     bail!("{to:?} is dead")
                 };
                 told += recorded;

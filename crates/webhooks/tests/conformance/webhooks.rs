@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use starling_webhooks::{
-    AttemptEnd, DeliveryState, Endpoint, EventType, Events, Kept, NewWebhook, Noted, Rotated, Secret,
+    AttemptEnd, DeliveryState, Endpoint, EventType, Events, NewWebhook, Noted, Retention, Rotated, Secret,
     WebhookChange, WebhookId,
 };
 
@@ -116,7 +116,7 @@ pub async fn nothing_of_another_tenant_is_reached(place: &Place) -> Result<()> {
     ensure!(store.delivery(&other, id, event.id).await?.is_none());
     ensure!(store.first_in_order(&other, id, "c").await?.is_none());
     ensure!(store.note_attempt(&other, id, event.id, &failed, zero).await? == Noted::NotWaiting);
-    ensure!(store.trim(&other, id, Kept { ended: 0, waiting: 0 }).await? == 0);
+    ensure!(store.trim(&other, id, Retention { ended: 0, waiting: 0 }).await? == 0);
     ensure!(!store.remove(&other, id).await?);
     // Nothing has changed, and its own tenant reaches all of it.
     let own = webhook.tenant.clone();

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use starling_jobs::{Attempt, JobDetails, JobFailure, JobId, JobState};
+use starling_jobs::{Attempt, JobDetails, JobFailure, JobId, JobState, JobStore};
 use starling_webhooks::{Error, EventId, EventType, NewEvent};
 use starling_wire::protocol::{Json, Timestamp};
 use tokio::time::sleep;
 
-use crate::WebhookService;
-use crate::announcing::with_id;
-use crate::service::about;
+use crate::knowledge::Knowledge;
+use crate::recorder::{Recorder, with_id};
+use crate::time::about;
 
 /// How often a node looks for failures, on average.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -62,15 +62,26 @@ struct ToldAttempt<'a> {
     error: Option<&'a str>,
 }
 
-impl WebhookService {
-    /// Records the deliveries of jobs that have failed for good. Several nodes may do so at the same time: each event is recorded once.
+/// Records the deliveries of jobs that have failed for good.
+pub(crate) struct FailureAnnouncer {
+    knowledge: Arc<Knowledge>,
+    recorder: Arc<Recorder>,
+    jobs: Arc<dyn JobStore>,
+}
+
+impl FailureAnnouncer {
+    pub fn new(knowledge: Arc<Knowledge>, recorder: Arc<Recorder>, jobs: Arc<dyn JobStore>) -> Self {
+        Self { knowledge, recorder, jobs }
+    }
+
+    /// Records the failures that the store of jobs has noted. Several nodes may do so at the same time: each event is recorded once.
     /// Never returns.
-    pub async fn announce_failures_forever(self: Arc<Self>) {
+    pub async fn run_forever(&self) {
         let mut looks: u32 = 0;
         loop {
             looks = looks.wrapping_add(1);
-            let is_due = self.wanted.has_any(EventType::JobFailed) || looks % LOOKS_WITHOUT == 1;
-            let announced = if is_due { self.announce_failures().await } else { Ok(0) };
+            let is_due = self.knowledge.wanted().has_any(EventType::JobFailed) || looks % LOOKS_WITHOUT == 1;
+            let announced = if is_due { self.announce().await } else { Ok(0) };
             match announced {
                 Ok(announced) if announced == usize::from(BATCH) => continue,
                 Ok(_) => {}
@@ -81,7 +92,7 @@ impl WebhookService {
     }
 
     /// Announces some failures. Returns their number.
-    async fn announce_failures(&self) -> Result<usize, Error> {
+    async fn announce(&self) -> Result<usize, Error> {
         let failures = self.jobs.failures(BATCH).await?;
         if failures.is_empty() {
             return Ok(0);
@@ -91,7 +102,7 @@ impl WebhookService {
         let jobs: HashMap<JobId, &JobDetails> = jobs.iter().map(|job| (job.id, job)).collect();
         let events: Vec<NewEvent> =
             failures.iter().filter_map(|failure| event(failure, jobs.get(&failure.job).copied())).collect();
-        self.record_all(&events).await?;
+        self.recorder.record(&events).await?;
         let positions: Vec<i64> = failures.iter().map(|failure| failure.position).collect();
         self.jobs.forget_failures(&positions).await?;
         Ok(positions.len())

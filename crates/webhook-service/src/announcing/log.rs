@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde::Serialize;
 use starling_conversation_store::{Announced, AnnouncedMember, ConversationStore};
 use starling_model::{ConversationName, UserName};
-use starling_webhooks::{Error, EventId, EventType, InvalidEvent, NewEvent};
+use starling_webhooks::{Error, EventId, EventType, NewEvent};
 use starling_wire::protocol::{self, Json, Timestamp};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::WebhookService;
-use crate::metrics::METRICS;
-use crate::service::about;
+use crate::knowledge::Knowledge;
+use crate::recorder::{Recorder, with_id};
+use crate::time::about;
 
 /// How often a node looks for what other nodes have noted, on average.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -28,19 +29,35 @@ struct ToldMember<'a> {
     user: &'a UserName,
 }
 
-impl WebhookService {
-    /// Records the deliveries of messages and changes of members that were noted with their commits. Several nodes may do so at the same
-    /// time: each event is recorded once. Never returns.
-    pub async fn announce_forever(self: Arc<Self>, log: Arc<dyn ConversationStore>) {
+/// Records the deliveries of what the log has noted with its commits.
+pub(crate) struct LogAnnouncer {
+    knowledge: Arc<Knowledge>,
+    recorder: Arc<Recorder>,
+    /// Notified when this node has added to the log what webhooks want.
+    noted: Notify,
+}
+
+impl LogAnnouncer {
+    pub fn new(knowledge: Arc<Knowledge>, recorder: Arc<Recorder>) -> Self {
+        Self { knowledge, recorder, noted: Notify::new() }
+    }
+
+    /// Looks at once, because this node has added something to the log that webhooks want.
+    pub fn wake(&self) {
+        self.noted.notify_one();
+    }
+
+    /// Records what the log has noted. Several nodes may do so at the same time: each event is recorded once. Never returns.
+    pub async fn run_forever(&self, log: &dyn ConversationStore) {
         let mut looks: u32 = 0;
         loop {
             looks = looks.wrapping_add(1);
-            let is_due = self.wanted.any() || looks % LOOKS_WITHOUT == 1;
-            let announced = if is_due { self.announce(&*log).await } else { Ok(0) };
+            let is_due = self.knowledge.wanted().any() || looks % LOOKS_WITHOUT == 1;
+            let announced = if is_due { self.announce(log).await } else { Ok(0) };
             match announced {
                 Ok(announced) if announced == usize::from(BATCH) => {}
                 Ok(_) => tokio::select! {
-                    () = self.announced_wanted.notified() => {}
+                    () = self.noted.notified() => {}
                     () = sleep(about(LOOK_EVERY)) => {}
                 },
                 Err(error) => {
@@ -63,7 +80,7 @@ impl WebhookService {
             return Ok(0);
         }
         let events: Vec<NewEvent> = announced.iter().filter_map(member_event).collect();
-        self.record_all(&events).await?;
+        self.recorder.record(&events).await?;
         let positions: Vec<i64> = announced.iter().map(|member| member.position).collect();
         log.forget_announced_members(&positions).await?;
         Ok(positions.len())
@@ -76,17 +93,9 @@ impl WebhookService {
         }
         let positions: Vec<i64> = announced.iter().map(|message| message.position).collect();
         let events: Vec<NewEvent> = announced.into_iter().filter_map(event).collect();
-        self.record_all(&events).await?;
+        self.recorder.record(&events).await?;
         log.forget_announced(&positions).await?;
         Ok(positions.len())
-    }
-
-    /// Records events that are noted elsewhere. If they can't be forgotten there, they are recorded again, which changes nothing.
-    pub(crate) async fn record_all(&self, events: &[NewEvent]) -> Result<(), Error> {
-        let recorded = self.store.record(events).await?;
-        METRICS.recorded.increment(recorded.len() as u64);
-        self.due_wanted.notify_one();
-        Ok(())
     }
 }
 
@@ -98,18 +107,6 @@ fn member_event(announced: &AnnouncedMember) -> Option<NewEvent> {
     let data = serde_json::to_string(&ToldMember { conversation, user }).unwrap_or_default();
     let new = NewEvent::new(tenant.clone(), kind, Timestamp(*at_ms), Some(conversation.to_string()), &data);
     with_id(new, EventId(*event))
-}
-
-/// Gives an event an id, if it can be told.
-pub(crate) fn with_id(event: Result<NewEvent, InvalidEvent>, id: EventId) -> Option<NewEvent> {
-    match event {
-        Ok(event) => Some(event.with_id(id)),
-        Err(error) => {
-            METRICS.lost.increment(1);
-            tracing::error!(%error, %id, "an event can't be told to webhooks");
-            None
-        }
-    }
 }
 
 /// Makes the event of a message. Its id is that of the message, so that it is recorded once.

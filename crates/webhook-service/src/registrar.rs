@@ -1,23 +1,34 @@
-//! Setting webhooks, and looking at their deliveries.
+//! Setting webhooks and hooks, and looking at what was delivered.
+
+use std::sync::Arc;
 
 use starling_model::TenantName;
 use starling_webhooks::{
-    DeliveryDetails, DeliveryStatus, Endpoint, Error, EventId, Events, NewWebhook, Rotated, Secret, Webhook,
-    WebhookActivity, WebhookChange, WebhookId,
+    DeliveryDetails, DeliveryStatus, Endpoint, Error, EventId, Events, Hook, HookPoint, NewWebhook, Rotated,
+    Secret, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookStore,
 };
 
-use crate::WebhookService;
+use crate::knowledge::Knowledge;
+use crate::recorder::Recorder;
 
 /// The most webhooks of a tenant.
 pub const WEBHOOKS_MAX: u32 = 20;
 /// The most attempts that are shown with a webhook.
 const ATTEMPTS_SHOWN: u16 = 10;
 
-impl WebhookService {
+/// Sets the webhooks and hooks of tenants. This node knows of a change when a call returns, others within about a second.
+pub(crate) struct Registrar {
+    store: Arc<dyn WebhookStore>,
+    knowledge: Arc<Knowledge>,
+    recorder: Arc<Recorder>,
+}
+
+impl Registrar {
+    pub fn new(store: Arc<dyn WebhookStore>, knowledge: Arc<Knowledge>, recorder: Arc<Recorder>) -> Self {
+        Self { store, knowledge, recorder }
+    }
+
     /// Adds a webhook, and returns it with its secret; `None` if the tenant has [`WEBHOOKS_MAX`] already.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub async fn add(
         &self,
         tenant: &TenantName,
@@ -28,22 +39,16 @@ impl WebhookService {
         let (id, secret) = (WebhookId::new(), Secret::generate());
         let new = NewWebhook { id, tenant: tenant.clone(), endpoint, events, ordered };
         let added = self.store.add(&new, &secret, WEBHOOKS_MAX).await?;
-        self.learn_of_own().await;
+        self.knowledge.learn_of_own().await;
         Ok(added.map(|webhook| (webhook, secret)))
     }
 
     /// Returns a webhook.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub async fn webhook(&self, tenant: &TenantName, id: WebhookId) -> Result<Option<Webhook>, Error> {
         self.store.webhook(tenant, id).await
     }
 
     /// Returns webhooks of a tenant, oldest first, those that come after `after`.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub async fn webhooks(
         &self,
         tenant: &TenantName,
@@ -54,9 +59,6 @@ impl WebhookService {
     }
 
     /// Changes a webhook, and returns it.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub async fn change(
         &self,
         tenant: &TenantName,
@@ -64,34 +66,25 @@ impl WebhookService {
         change: &WebhookChange,
     ) -> Result<Option<Webhook>, Error> {
         let changed = self.store.change(tenant, id, change).await?;
-        self.learn_of_own().await;
-        self.due_wanted.notify_one();
+        self.knowledge.learn_of_own().await;
+        self.recorder.wake();
         Ok(changed)
     }
 
     /// Removes a webhook with its deliveries. Returns whether there was one.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub async fn remove(&self, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
         let was_there = self.store.remove(tenant, id).await?;
-        self.learn_of_own().await;
+        self.knowledge.learn_of_own().await;
         Ok(was_there)
     }
 
     /// Gives a webhook a new secret, and returns the secret with the result.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub async fn rotate(&self, tenant: &TenantName, id: WebhookId) -> Result<(Rotated, Secret), Error> {
         let secret = Secret::generate();
         Ok((self.store.rotate(tenant, id, &secret).await?, secret))
     }
 
     /// Returns the activity of these webhooks of a tenant, in their order.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub async fn activity(
         &self,
         tenant: &TenantName,
@@ -101,9 +94,6 @@ impl WebhookService {
     }
 
     /// Returns a delivery with what is sent.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub async fn delivery(
         &self,
         tenant: &TenantName,
@@ -114,9 +104,6 @@ impl WebhookService {
     }
 
     /// Returns deliveries of a webhook, the newest first, beginning before the position `before`.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub async fn deliveries(
         &self,
         tenant: &TenantName,
@@ -128,9 +115,6 @@ impl WebhookService {
     }
 
     /// Sends an event again whose delivery has ended, or at once one that waits. Returns whether there is such a delivery.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub async fn resend(
         &self,
         tenant: &TenantName,
@@ -138,7 +122,27 @@ impl WebhookService {
         event: EventId,
     ) -> Result<bool, Error> {
         let again = self.store.resend(tenant, webhook, event).await?;
-        self.due_wanted.notify_one();
+        self.recorder.wake();
         Ok(again || self.store.delivery(tenant, webhook, event).await?.is_some())
+    }
+
+    /// Sets a hook, which must have passed [`Hook::check`]. Returns its secret if it is new.
+    pub async fn put_hook(&self, hook: &Hook) -> Result<Option<Secret>, Error> {
+        let secret = Secret::generate();
+        let is_new = self.store.put_hook(hook, &secret).await?;
+        self.knowledge.learn_of_own().await;
+        Ok(is_new.then_some(secret))
+    }
+
+    /// Returns the hooks of a tenant.
+    pub async fn hooks(&self, tenant: &TenantName) -> Result<Vec<Hook>, Error> {
+        self.store.hooks(tenant).await
+    }
+
+    /// Removes a hook. Returns whether there was one.
+    pub async fn remove_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<bool, Error> {
+        let was_there = self.store.remove_hook(tenant, point).await?;
+        self.knowledge.learn_of_own().await;
+        Ok(was_there)
     }
 }
