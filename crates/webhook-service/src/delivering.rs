@@ -23,6 +23,12 @@ const UNDER_WAY_MAX: usize = 64;
 const OF_EACH_MAX: usize = 8;
 /// How often a node looks for deliveries whose time has come, on average.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The most failing webhooks with an order that one claim looks at. It may read all deliveries that wait there, up to 10,000 of each.
+const FAILING_IN_ORDER_MAX: u16 = 20;
+/// How much longer than such a claim the pause until the next one is, so that they take a tenth of a connection at most.
+const FAILING_PAUSE: u32 = 10;
+/// The least pause between two such claims, shorter than the time between two looks for what is due.
+const FAILING_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// How long a claim lasts beyond the time of an attempt. A node that has not recorded the end by then is taken for dead.
 const CLAIM_MARGIN: Duration = Duration::from_secs(10);
 
@@ -51,7 +57,7 @@ impl UnderWay {
     }
 
     /// Returns which deliveries may be claimed; `None` if there are enough.
-    fn claim(&self, lasts: Duration) -> Option<DeliveryClaim> {
+    fn claim(&self, lasts: Duration, failing_in_order: u16) -> Option<DeliveryClaim> {
         let left = UNDER_WAY_MAX.saturating_sub(self.webhooks.len());
         let mut counts: HashMap<WebhookId, usize> = HashMap::new();
         for id in self.webhooks.values() {
@@ -63,8 +69,29 @@ impl UnderWay {
             limit: u16::try_from(left).ok().filter(|left| *left > 0)?,
             of_each: u16::try_from(of_each).unwrap_or(1),
             except: counts.iter().filter(|(_, count)| **count >= OF_EACH_MAX).map(|(id, _)| *id).collect(),
+            failing_in_order,
             lasts,
         })
+    }
+}
+
+/// When claims look at failing webhooks with an order. Claims are made whenever an event is recorded or an attempt has ended, which must not
+/// cost a look at all that waits for backends that are down.
+struct FailingLooks {
+    next: Instant,
+}
+
+impl FailingLooks {
+    /// Returns how many failing webhooks with an order a claim looks at now.
+    fn failing_in_order(&self, now: Instant) -> u16 {
+        if now >= self.next { FAILING_IN_ORDER_MAX } else { 0 }
+    }
+
+    /// Notes a claim that took from `began` to `ended`.
+    fn note(&mut self, began: Instant, ended: Instant) {
+        if began >= self.next {
+            self.next = ended + ((ended - began) * FAILING_PAUSE).max(FAILING_PAUSE_MIN);
+        }
     }
 }
 
@@ -100,12 +127,14 @@ impl Deliverer {
     /// Delivers events. Never returns. Attempts that are under way when it is dropped are made again by others.
     pub async fn run_forever(self: Arc<Self>) {
         let mut under_way = UnderWay::default();
+        let mut failing_looks = FailingLooks { next: Instant::now() };
         let lasts = self.times.timeout + CLAIM_MARGIN;
         loop {
             let mut may_be_more = false;
+            let began = Instant::now();
             // Without webhooks there are no deliveries.
             if self.knowledge.wanted().any()
-                && let Some(claim) = under_way.claim(lasts)
+                && let Some(claim) = under_way.claim(lasts, failing_looks.failing_in_order(began))
             {
                 match self.store.claim(&claim).await {
                     Ok(due) => {
@@ -116,6 +145,7 @@ impl Deliverer {
                     }
                     Err(error) => tracing::debug!(%error, "deliveries could not be claimed"),
                 }
+                failing_looks.note(began, Instant::now());
             }
             METRICS.attempts_under_way.set(under_way.webhooks.len() as f64);
             if may_be_more && under_way.webhooks.len() < UNDER_WAY_MAX {
@@ -196,18 +226,36 @@ mod tests {
                 under_way.webhooks.insert(task.id(), id);
             }
         };
-        let claim = under_way.claim(LOOK_EVERY).unwrap();
+        let claim = under_way.claim(LOOK_EVERY, 0).unwrap();
         assert_eq!((claim.limit, claim.of_each, claim.except), (64, 8, vec![]));
         add(&mut under_way, one, 5);
-        let claim = under_way.claim(LOOK_EVERY).unwrap();
+        let claim = under_way.claim(LOOK_EVERY, 0).unwrap();
         assert_eq!((claim.limit, claim.of_each, claim.except), (59, 3, vec![]));
         add(&mut under_way, one, 3);
         add(&mut under_way, other, 1);
-        let claim = under_way.claim(LOOK_EVERY).unwrap();
+        let claim = under_way.claim(LOOK_EVERY, 0).unwrap();
         assert_eq!((claim.limit, claim.of_each, claim.except), (55, 7, vec![one]));
         for _ in 0..55 {
             add(&mut under_way, WebhookId::new(), 1);
         }
-        assert!(under_way.claim(LOOK_EVERY).is_none());
+        assert!(under_way.claim(LOOK_EVERY, 0).is_none());
+    }
+
+    #[test]
+    fn failing_webhooks_with_an_order_are_looked_at_for_a_tenth_of_the_time() {
+        let start = Instant::now();
+        let mut looks = FailingLooks { next: start };
+        assert_eq!(looks.failing_in_order(start), FAILING_IN_ORDER_MAX);
+        let took = Duration::from_secs(3);
+        looks.note(start, start + took);
+        assert_eq!(looks.failing_in_order(start + took * 10), 0);
+        // Claims that do not look at them change nothing.
+        looks.note(start + took * 2, start + took * 9);
+        assert_eq!(looks.failing_in_order(start + took * 11), FAILING_IN_ORDER_MAX);
+        // However fast it is, there is a pause.
+        let later = start + took * 11;
+        looks.note(later, later);
+        assert_eq!(looks.failing_in_order(later + FAILING_PAUSE_MIN / 2), 0);
+        assert_eq!(looks.failing_in_order(later + FAILING_PAUSE_MIN), FAILING_IN_ORDER_MAX);
     }
 }

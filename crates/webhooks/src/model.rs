@@ -227,6 +227,9 @@ pub struct DeliveryClaim {
     pub of_each: u16,
     /// Webhooks that get none, because enough of their deliveries are under way.
     pub except: Vec<WebhookId>,
+    /// The most webhooks that keep an order and are failing: as many of them, chosen at random, may get some. Behind their deliveries that are
+    /// tried again thousands of others may wait, all of which a claim has to read.
+    pub failing_in_order: u16,
     /// How long the claim lasts. If the attempt has not been recorded by then, the node that claims it next makes another one.
     pub lasts: Duration,
 }

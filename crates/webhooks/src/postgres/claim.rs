@@ -11,8 +11,15 @@ use crate::{DeliveryClaim, DueDelivery, Endpoint, Error, EventId, WebhookId};
 
 /// Looks at each webhook for itself, so that the backlog of one hides nothing of the others.
 const CLAIM: &str = "
-    WITH chosen AS (
-        SELECT w.id, d.event FROM webhooks w CROSS JOIN LATERAL (
+    WITH looked_at AS (
+        SELECT id, ordered FROM webhooks
+        WHERE NOT paused AND id <> ALL ($3) AND NOT (ordered AND failing_since IS NOT NULL)
+        UNION ALL (
+            SELECT id, ordered FROM webhooks
+            WHERE NOT paused AND id <> ALL ($3) AND ordered AND failing_since IS NOT NULL ORDER BY random() LIMIT $5
+        )
+    ), chosen AS (
+        SELECT w.id, d.event FROM looked_at w CROSS JOIN LATERAL (
             SELECT d.event, d.due_at FROM webhook_deliveries d
             WHERE d.webhook = w.id AND d.state = 0 AND d.due_at <= statement_timestamp()
                 AND (NOT w.ordered OR d.order_key IS NULL OR NOT EXISTS (
@@ -20,7 +27,7 @@ const CLAIM: &str = "
                     WHERE e.webhook = d.webhook AND e.order_key = d.order_key AND e.state = 0 AND e.position < d.position))
             ORDER BY d.due_at, d.position LIMIT $2 FOR UPDATE SKIP LOCKED
         ) d
-        WHERE NOT w.paused AND w.id <> ALL ($3) ORDER BY d.due_at LIMIT $1
+        ORDER BY d.due_at LIMIT $1
     )
     UPDATE webhook_deliveries d SET due_at = clock_timestamp() + $4 * interval '1 millisecond'
     FROM chosen JOIN webhooks w ON w.id = chosen.id WHERE d.webhook = chosen.id AND d.event = chosen.event
@@ -32,8 +39,14 @@ const CLAIM: &str = "
 pub(super) async fn claim(database: &Pool, claim: &DeliveryClaim) -> Result<Vec<DueDelivery>, Error> {
     let except: Vec<uuid::Uuid> = claim.except.iter().map(|id| id.0).collect();
     let (limit, of_each, lasts) = (i64::from(claim.limit), i64::from(claim.of_each), ms(claim.lasts));
-    let parameters: [Parameter<'_>; 4] =
-        [(&limit, Type::INT8), (&of_each, Type::INT8), (&except, Type::UUID_ARRAY), (&lasts, Type::INT8)];
+    let failing = i64::from(claim.failing_in_order);
+    let parameters: [Parameter<'_>; 5] = [
+        (&limit, Type::INT8),
+        (&of_each, Type::INT8),
+        (&except, Type::UUID_ARRAY),
+        (&lasts, Type::INT8),
+        (&failing, Type::INT8),
+    ];
     database.write(CLAIM, &parameters).await?.iter().map(due).collect()
 }
 

@@ -8,7 +8,11 @@ use super::values::{blob, ms, now_ms};
 use super::webhooks::secrets;
 use crate::{DeliveryClaim, DueDelivery, Endpoint, Error, EventId, WebhookId};
 
-const ACTIVE: &str = "SELECT id FROM webhooks WHERE NOT paused ORDER BY id";
+const LOOKED_AT: &str = "
+    SELECT id FROM (
+        SELECT id FROM webhooks WHERE NOT paused AND NOT (ordered AND failing_since_ms IS NOT NULL) ORDER BY id)
+    UNION ALL SELECT id FROM (
+        SELECT id FROM webhooks WHERE NOT paused AND ordered AND failing_since_ms IS NOT NULL ORDER BY random() LIMIT ?1)";
 const DUE: &str = "
     SELECT w.tenant, d.event, w.url, d.attempts, d.body, d.first_attempt_at_ms
     FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook
@@ -23,8 +27,9 @@ pub(super) fn claim(connection: &Connection, claim: &DeliveryClaim) -> Result<Ve
     let now_ms = now_ms();
     let until_ms = now_ms.saturating_add(ms(claim.lasts));
     let mut claimed: Vec<DueDelivery> = Vec::new();
-    let mut active = connection.prepare_cached(ACTIVE)?;
-    let webhooks: Vec<[u8; 16]> = active.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut looked_at = connection.prepare_cached(LOOKED_AT)?;
+    let webhooks: Vec<[u8; 16]> =
+        looked_at.query_map([claim.failing_in_order], |row| row.get(0))?.collect::<Result<_, _>>()?;
     for webhook in webhooks.into_iter().map(|id| WebhookId(uuid::Uuid::from_bytes(id))) {
         let left = usize::from(claim.limit).saturating_sub(claimed.len());
         if left == 0 || claim.except.contains(&webhook) {

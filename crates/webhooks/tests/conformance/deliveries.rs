@@ -238,7 +238,7 @@ pub async fn trimming_keeps_the_newest(place: &Place) -> Result<()> {
 
 /// A claim of everything that is due.
 fn all(lasts: Duration) -> DeliveryClaim {
-    DeliveryClaim { limit: 100, of_each: 100, except: Vec::new(), lasts }
+    DeliveryClaim { limit: 100, of_each: 100, except: Vec::new(), failing_in_order: 100, lasts }
 }
 
 /// Claims deliveries, and returns their webhooks and events.
@@ -314,5 +314,48 @@ pub async fn a_claim_keeps_the_order_where_it_is_wanted(place: &Place) -> Result
     ensure!(claimed(place, &all(DAY)).await?.is_empty(), "it waits while the first is tried again");
     store.note_attempt(&tenant, id, first.id, &delivered(), DAY).await?;
     ensure!(claimed(place, &all(DAY)).await? == [(id, second.id)]);
+    Ok(())
+}
+
+pub async fn a_claim_looks_at_as_many_failing_webhooks_with_an_order_as_it_may(place: &Place) -> Result<()> {
+    let (store, tenant) = (place.store(), "t".into());
+    let ordered = WebhookChange { ordered: Some(true), ..WebhookChange::default() };
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(place.webhook(Events::All).await?.id);
+    }
+    for id in &ids[..3] {
+        store.change(&tenant, *id, &ordered).await?;
+    }
+    let (failing, well, failing_without_order) = ([ids[0], ids[1]], ids[2], ids[3]);
+    let [first, other, later] = ["c", "d", "e"]
+        .map(|order_key| event_of("t", EventType::MessageCreated, order_key).expect("an event"));
+    store.record(&[first.clone(), other.clone()]).await?;
+    for id in [failing[0], failing[1], failing_without_order] {
+        let again = AttemptEnd { again_after: DAY, ..failed(DeliveryState::Waiting) };
+        store.note_attempt(&tenant, id, first.id, &again, DAY).await?;
+    }
+    let claim = |failing_in_order| DeliveryClaim { failing_in_order, ..all(DAY) };
+    let mut expected = [(well, first.id), (well, other.id), (failing_without_order, other.id)];
+    expected.sort_unstable();
+    ensure!(claimed(place, &claim(0)).await? == expected);
+    let except = DeliveryClaim { except: failing.to_vec(), ..claim(2) };
+    ensure!(claimed(place, &except).await?.is_empty());
+    let mut both = failing.map(|id| (id, other.id));
+    both.sort_unstable();
+    let one = claimed(place, &DeliveryClaim { limit: 1, ..claim(2) }).await?;
+    ensure!(one.len() == 1 && both.contains(&one[0]), "{one:?}");
+    store.note_attempt(&tenant, one[0].0, other.id, &delivered(), DAY).await?;
+    // One of the two has recovered.
+    store.record(std::slice::from_ref(&later)).await?;
+    let found = claimed(place, &claim(0)).await?;
+    let mut expected = [one[0].0, well, failing_without_order].map(|id| (id, later.id));
+    expected.sort_unstable();
+    ensure!(found == expected, "{found:?}");
+    let found = claimed(place, &claim(1)).await?;
+    let still = both.iter().find(|(id, _)| *id != one[0].0).context("the other one")?.0;
+    let mut expected = [(still, other.id), (still, later.id)];
+    expected.sort_unstable();
+    ensure!(found == expected, "{found:?}");
     Ok(())
 }

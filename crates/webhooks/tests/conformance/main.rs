@@ -55,6 +55,7 @@ conformance! {
         a_claim_gives_what_is_due_once,
         a_claim_gives_no_more_of_a_webhook_than_it_may,
         a_claim_keeps_the_order_where_it_is_wanted,
+        a_claim_looks_at_as_many_failing_webhooks_with_an_order_as_it_may,
         a_delivery_is_sent_again,
         trimming_keeps_the_newest;
     activity:
