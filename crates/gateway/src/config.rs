@@ -12,7 +12,7 @@ use starling_wire::protocol::CLIENT_FRAME_BYTES_MAX;
 pub use crate::addresses::AddressLimits;
 pub use crate::requests::RequestLimits;
 
-use crate::Error;
+use crate::error::Error;
 use crate::origin::Origins;
 use crate::proxies::Proxies;
 

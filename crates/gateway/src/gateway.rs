@@ -12,6 +12,7 @@ use crate::access::Access;
 use crate::admission::{Admission, AdmissionLimits};
 use crate::config::GatewayConfig;
 use crate::drain::Drain;
+use crate::error::Error;
 use crate::handshake::{self, ConnectionService};
 use crate::http::service::HttpService;
 use crate::http::{self, ApiState};
@@ -22,29 +23,6 @@ use crate::shard::{self, Inbox, Inboxes, Service, ShardSettings};
 use crate::tls::Certificate;
 use crate::upgrade::Gate;
 use crate::{listener, rebalance, tls};
-
-/// The reason why the gateway can't start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The public port can't be opened. The operator has to act.
-    #[error("listen: can't listen on {address}: {source}")]
-    Listen {
-        /// The address that was configured.
-        address: SocketAddr,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// The certificate or its key can't be used. The operator has to act.
-    #[error("{0}")]
-    Tls(String),
-    /// A shard's thread can't be started.
-    #[error("a shard's thread can't be started: {0}")]
-    Thread(std::io::Error),
-    /// A shard's runtime can't be created: most often, no file descriptors are left.
-    #[error("a shard can't be started: {0}")]
-    Runtime(std::io::Error),
-}
 
 /// Where the shards run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

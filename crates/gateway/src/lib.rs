@@ -10,6 +10,7 @@ mod admission;
 mod config;
 mod drain;
 mod echo;
+mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
@@ -34,7 +35,8 @@ mod tls;
 mod upgrade;
 
 pub use config::{AddressLimits, GatewayConfig, RequestLimits, TlsConfig};
-pub use gateway::{Error, Gateway, ShardThreads};
+pub use error::Error;
+pub use gateway::{Gateway, ShardThreads};
 pub use listener::BACKLOG;
 pub use origin::{NoOrigin, OriginPattern, Origins};
 pub use proxies::{NoNetwork, Proxies};

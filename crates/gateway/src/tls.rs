@@ -12,8 +12,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::Error;
 use crate::config::TlsConfig;
+use crate::error::Error;
 
 /// The certificate that is presented to new connections. It can be replaced while the port serves; open connections keep theirs.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use starling_hub::{
 };
 use starling_wire::protocol::{CloseReason, ErrorCode};
 
+use super::chunks::Kind;
 use super::close_text::close_text;
-use super::outbox::Kind;
 use super::running::{Outcome, Resumption, Running, TopicSubscribed};
 use super::step::Step;
 

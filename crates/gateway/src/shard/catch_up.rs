@@ -13,7 +13,7 @@ use starling_model::Seq;
 use starling_wire::protocol::CloseReason;
 use tokio::time::Instant;
 
-use super::outbox::Kind;
+use super::chunks::Kind;
 use super::settings::Service;
 use super::step::Step;
 use super::subscriptions::NeededPage;

@@ -1,8 +1,31 @@
-//! The chunks that wait in an outbox, in order.
+//! The chunks that wait in an outbox: what kinds there are, and their order.
 
 use std::collections::VecDeque;
 
-use super::outbox::Chunk;
+use bytes::Bytes;
+
+/// The kind of a chunk, which decides whether it may be dropped when the socket is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A reply, a control frame, or an event for this connection alone: never dropped.
+    Reply,
+    /// Messages of a conversation: dropped as the second, since the log has them.
+    Durable {
+        /// The subscription's slot.
+        sub: usize,
+        /// The number of the first message.
+        first: u64,
+    },
+    /// An event that may be lost: dropped first.
+    Ephemeral,
+}
+
+/// Finished frames that are written, or dropped, together.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub bytes: Bytes,
+    pub kind: Kind,
+}
 
 /// Chunks in order. Almost always there is none, or one for a moment. One alone is kept in place, so that a delivery allocates nothing.
 #[derive(Debug, Default)]

@@ -8,11 +8,12 @@ use starling_hub::{CommandError, Encoded, Reply, SocketId};
 use starling_wire::protocol::CloseReason;
 use starling_wire::websocket;
 
+use super::chunks::Kind;
 use super::client::Client;
 use super::deadlines::Deadlines;
 use super::early::EarlyEvents;
 use super::framing::Framing;
-use super::outbox::{Flushed, Kind, Outbox};
+use super::outbox::{Flushed, Outbox};
 use super::pace::Pace;
 use super::queue::CommandQueue;
 use super::running::Running;

@@ -7,8 +7,8 @@ use starling_hub::{ChannelId, CommandError, Encoded, Reply, ShardItem, SocketId,
 use starling_wire::protocol::CloseReason;
 
 use super::channel::Pending;
+use super::chunks::Kind;
 use super::close_text::close_text;
-use super::outbox::Kind;
 use super::settings::Env;
 use super::subscriptions::Share;
 use super::table::Table;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use starling_hub::Encoded;
 
-use super::outbox::Kind;
+use super::chunks::Kind;
 use crate::metrics::METRICS;
 
 /// Limit on the events that are held back. Of those that must not be lost, as many again may wait.

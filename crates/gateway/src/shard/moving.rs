@@ -10,9 +10,9 @@ use starling_hub::Encoded;
 use starling_wire::protocol;
 use tokio::time::Instant;
 
+use super::chunks::Kind;
 use super::conn::Conn;
 use super::move_requests::MoveRequests;
-use super::outbox::Kind;
 use super::table::Table;
 use crate::metrics::METRICS;
 

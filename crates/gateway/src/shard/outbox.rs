@@ -6,34 +6,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::chunks::Chunks;
+use super::chunks::{Chunk, Chunks, Kind};
 use super::socket::Socket;
 
 /// Limit on the slices that one system call writes.
 const SLICES_MAX: usize = 64;
-
-/// The kind of a chunk, which decides whether it may be dropped when the socket is slow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A reply, a control frame, or an event for this connection alone: never dropped.
-    Reply,
-    /// Messages of a conversation: dropped as the second, since the log has them.
-    Durable {
-        /// The subscription's slot.
-        sub: usize,
-        /// The number of the first message.
-        first: u64,
-    },
-    /// An event that may be lost: dropped first.
-    Ephemeral,
-}
-
-/// Finished frames that are written, or dropped, together.
-#[derive(Debug)]
-pub(super) struct Chunk {
-    bytes: Bytes,
-    kind: Kind,
-}
 
 /// Frames that wait to be written to a socket. An empty outbox owns no memory.
 ///

@@ -10,8 +10,8 @@ use starling_wire::websocket::deflate::Params;
 use starling_wire::websocket::{self, Decoder, DecoderConfig, Incoming};
 use tokio::time::Sleep;
 
+use super::chunks::Kind;
 use super::conn::{Conn, Phase};
-use super::outbox::Kind;
 use super::settings::{Env, Service, ShardSettings};
 use super::step::Step;
 use super::table::SCRATCH_BYTES;

@@ -3,7 +3,7 @@
 use starling_hub::{Attachment, ChannelId};
 
 use super::channel::{Channel, SubRef};
-use super::outbox::Kind;
+use super::chunks::Kind;
 use super::table::Table;
 
 impl Table {
