@@ -1,4 +1,4 @@
-//! The time of day, and the interval of work that is done each second. Only this module asks the system for the time.
+//! The time of day, durations in milliseconds, and the interval of work that is done each second. Only this module asks the system for the time.
 
 use std::time::Duration;
 
@@ -15,6 +15,11 @@ pub fn now_ms() -> i64 {
 /// Returns the current time, Unix microseconds.
 pub fn now_us() -> u64 {
     u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Returns a duration in milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Makes an interval of a second. The first tick comes at once.

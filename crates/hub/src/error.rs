@@ -69,7 +69,7 @@ impl CommandError {
     /// Returns the same error with another time to retry.
     #[must_use]
     pub fn retry_after(mut self, after: std::time::Duration) -> CommandError {
-        self.retry_after_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+        self.retry_after_ms = Some(crate::clock::millis(after).max(1));
         self
     }
     /// Returns the error as it is sent to clients.

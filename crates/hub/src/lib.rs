@@ -8,6 +8,7 @@ mod append;
 #[doc(hidden)]
 pub mod benchmarks;
 pub mod clock;
+mod completion;
 mod config;
 mod directory;
 mod encoded;
@@ -45,16 +46,16 @@ pub use config::{HubConfig, OwnLimits, PAGE_BYTES_MAX, TICKET_DAYS, TenantLimits
 pub use encoded::Encoded;
 pub use error::CommandError;
 pub use hub::commands::{
-    Attachment, ConversationPage, ConversationView, HookRequest, JobsMatching, JobsTaken, NewJobRequest,
-    Posted, PreparedConnect, PreparedJoin, PreparedSubscribe, QueuesVisible, ScheduleRequest, TakeRequest,
-    TopicAttachment, UserPresence, WebhookRequest,
+    Answer, Attachment, ConversationPage, ConversationView, Handling, HookRequest, JobsMatching, JobsTaken,
+    NewJobRequest, Posted, PreparedConnect, PreparedJoin, PreparedSubscribe, QueuesVisible,
+    ScheduleRequest, TakeRequest, TopicAttachment, UserPresence, WebhookRequest,
 };
 pub use hub::{Hub, HubParts, NodeGauges};
 pub use latency::LatencyWindow;
 pub use log::LogPage;
 pub use neighbours::{LoadsUnknown, NodeHealth, Worker, WorkerParts};
 pub use random::Seeds;
-pub use reply::{Answer, Handling, Reply};
+pub use reply::Reply;
 pub use room::{Room, RoomKey};
 pub use sessions::Session;
 pub use shards::{ChannelId, ShardItem, Shards, SocketId};

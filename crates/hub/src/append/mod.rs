@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::clock::every_second;
+use crate::completion::Completion;
 use crate::directory::Directory;
 use crate::encoded::Encoded;
 use crate::lane::{self, Bound, Lane, Pace, Weigh};
@@ -26,7 +27,6 @@ use crate::metrics::{self, METRICS};
 use crate::neighbours::Lifetime;
 use crate::node_message::{MessageHeader, encode_message};
 use crate::publisher::Publisher;
-use crate::reply::Completion;
 use crate::room::Room;
 use crate::room::sequencer::Fed;
 use crate::shards::Shards;

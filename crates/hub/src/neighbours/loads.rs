@@ -9,34 +9,7 @@ use starling_session_store::NodeRecord;
 use tokio::time::Instant;
 
 use super::Neighbours;
-
-/// Why the number of sessions on the other nodes is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadsUnknown {
-    /// This node does not hear the others.
-    Deaf,
-    /// The session store has not responded lately.
-    Stale,
-    /// A node came, went or began to drain a moment ago, or this node has just begun to hear the others again.
-    Changed,
-    /// A node with a lease has not been heard lately and may be dead.
-    Silent,
-    /// A node does not report its number of sessions, since it runs another version.
-    Unreported,
-}
-
-impl LoadsUnknown {
-    /// Returns the reason as one word, for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LoadsUnknown::Deaf => "deaf",
-            LoadsUnknown::Stale => "stale",
-            LoadsUnknown::Changed => "changed",
-            LoadsUnknown::Silent => "silent",
-            LoadsUnknown::Unreported => "unsaid",
-        }
-    }
-}
+use super::registry::LoadsUnknown;
 
 impl Neighbours {
     /// Returns the number of sessions on each of the other nodes, except those that drain. They are unknown for `settle` after a node came,

@@ -16,11 +16,11 @@ mod worker;
 use std::sync::Arc;
 
 pub(crate) use lifetime::Lifetime;
-pub use loads::LoadsUnknown;
 use node_health::HealthReports;
 pub use node_health::NodeHealth;
 use peers::Peers;
 use probes::Probes;
+pub use registry::LoadsUnknown;
 use registry::Registry;
 use starling_conversation_store::ConversationStore;
 use starling_fanout::{Fanout, LinkStatus};

@@ -4,20 +4,14 @@
 //! is deaf alone should get no new clients. It can't ask the others through Redis, so it asks through the database: a deaf node reports
 //! there that it is deaf, and the nodes that hear each other then report that they do.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use starling_conversation_store::LinkReports;
-use tokio::time::{Instant, timeout};
-
-use super::Neighbours;
-use crate::clock::every_second;
+use tokio::time::Instant;
 
 /// How often a node that is not deaf checks whether another one is.
 const ASK_EVERY: Duration = Duration::from_secs(3);
-/// Longest time that the database may take to respond.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// How long a node must have been deaf before it judges by the others' reports. This is longer than another node needs to notice that it is
 /// deaf, too, and than a node that hears needs to report so.
 const JUDGE_AFTER: Duration = Duration::from_secs(7);
@@ -77,13 +71,36 @@ struct Known {
 
 /// What a node must do about the reports in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Report {
+pub(super) enum Report {
     /// Do nothing now.
     Nothing,
     /// Read the others' reports.
     Ask,
     /// Report whether this node hears, and read the others' reports.
     Say(bool),
+}
+
+impl HealthReports {
+    /// Records whether the node hears the others, and when it last heard its own probe. Returns what it must do about the reports in the
+    /// database, and notes that it does so now.
+    pub fn observe(&self, now: Instant, hears: bool, probed: Option<Instant>) -> Report {
+        let mut known = self.known.lock();
+        let report = known.observe(now, hears, probed);
+        if report != Report::Nothing {
+            known.asked = Some(now);
+        }
+        report
+    }
+
+    /// Records the reports that the database has now.
+    pub fn learn(&self, reports: LinkReports) {
+        self.known.lock().learn(Instant::now(), reports);
+    }
+
+    /// Returns how well the node can serve its clients now, if it does not hear the others.
+    pub fn judge(&self) -> NodeHealth {
+        self.known.lock().judge(Instant::now())
+    }
 }
 
 impl Known {
@@ -133,39 +150,6 @@ impl Known {
             NodeHealth::Deaf
         } else {
             NodeHealth::Degraded
-        }
-    }
-}
-
-impl Neighbours {
-    /// Returns how well this node can serve its clients now.
-    pub fn node_health(&self) -> NodeHealth {
-        if self.hears() {
-            NodeHealth::Healthy
-        } else {
-            self.health_reports.known.lock().judge(Instant::now())
-        }
-    }
-
-    /// Exchanges reports through the database, so that nodes learn who hears and who is deaf.
-    pub(super) async fn compare_links_forever(self: Arc<Self>) {
-        let mut interval = every_second();
-        while self.lifetime.next_tick(&mut interval).await {
-            let (hears, probed, now) = (self.hears(), self.probes.heard_at(), Instant::now());
-            let says = match self.health_reports.known.lock().observe(now, hears, probed) {
-                Report::Nothing => continue,
-                Report::Ask => None,
-                Report::Say(hears) => Some(hears),
-            };
-            self.health_reports.known.lock().asked = Some(now);
-            let answer = timeout(ANSWER_LIMIT, self.conversations.compare_links(&self.node, says)).await;
-            match answer {
-                Ok(Ok(reports)) => self.health_reports.known.lock().learn(Instant::now(), reports),
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "the database did not report which nodes hear each other");
-                }
-                Err(_) => tracing::debug!("the database did not report in time which nodes hear each other"),
-            }
         }
     }
 }

@@ -7,7 +7,6 @@ use starling_session_store::NodeRecord;
 use tokio::time::Instant;
 
 use super::changes::Changes;
-use super::loads::LoadsUnknown;
 
 /// Maximum age of the session store's last list. Each node asks for it every second.
 const FRESH: Duration = Duration::from_secs(3);
@@ -30,6 +29,34 @@ struct Inner {
 struct Freshness {
     read: Option<Instant>,
     changed: Option<Instant>,
+}
+
+/// Why the number of sessions on the other nodes is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadsUnknown {
+    /// This node does not hear the others.
+    Deaf,
+    /// The session store has not responded lately.
+    Stale,
+    /// A node came, went or began to drain a moment ago, or this node has just begun to hear the others again.
+    Changed,
+    /// A node with a lease has not been heard lately and may be dead.
+    Silent,
+    /// A node does not report its number of sessions, since it runs another version.
+    Unreported,
+}
+
+impl LoadsUnknown {
+    /// Returns the reason as one word, for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LoadsUnknown::Deaf => "deaf",
+            LoadsUnknown::Stale => "stale",
+            LoadsUnknown::Changed => "changed",
+            LoadsUnknown::Silent => "silent",
+            LoadsUnknown::Unreported => "unsaid",
+        }
+    }
 }
 
 impl Registry {

@@ -111,9 +111,10 @@ impl Presence {
         change: OnlineChange,
         last_seen_ms: Option<i64>,
     ) {
+        let name = &room.key.name;
         match change {
-            OnlineChange::CameOnline => state.tell_presence(room, &*self.shards, user, true, None),
-            OnlineChange::WentOffline => state.tell_presence(room, &*self.shards, user, false, last_seen_ms),
+            OnlineChange::CameOnline => state.tell_presence(name, &*self.shards, user, true, None),
+            OnlineChange::WentOffline => state.tell_presence(name, &*self.shards, user, false, last_seen_ms),
             OnlineChange::None => {}
         }
     }

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use starling_model::{TenantName, UserName};
+use starling_model::UserName;
 use starling_session_store::Stamp;
 use tokio::time::Instant;
 
-use super::Presence;
 use crate::room::Room;
 use crate::{Map, clock};
 
@@ -17,12 +16,12 @@ pub(crate) const LINGER: Duration = Duration::from_secs(10);
 
 /// A session whose connection dropped a moment ago.
 pub(crate) struct Lingerer {
-    user: UserName,
+    pub(super) user: UserName,
     /// The rooms in which the user still counts as online.
-    rooms: Vec<Arc<Room>>,
+    pub(super) rooms: Vec<Arc<Room>>,
     until: Instant,
     /// When the connection dropped, Unix milliseconds.
-    dropped_at_ms: i64,
+    pub(super) dropped_at_ms: i64,
     /// The stamp of the attach that ended with the connection.
     stamp: Stamp,
 }
@@ -35,54 +34,6 @@ impl Lingerer {
     }
 }
 
-impl Presence {
-    /// Makes a session linger after its connection dropped. Returns an earlier lingerer of the same session, which the caller must release.
-    #[must_use]
-    pub fn linger(&self, tenant: &TenantName, session: Arc<str>, lingerer: Lingerer) -> Option<Lingerer> {
-        self.last_seen.note(tenant, &lingerer.user, lingerer.dropped_at_ms);
-        self.lingering.add(session, lingerer)
-    }
-
-    /// Ends the lingering of a session that continues elsewhere or has ended.
-    pub fn stop_lingering(&self, session: &str) {
-        if let Some(lingerer) = self.lingering.take(session) {
-            self.release(&lingerer);
-        }
-    }
-
-    /// Ends the lingering of a session in the rooms of a partition. It continues on another node, by an attach with this stamp, and that
-    /// node's presence in these rooms has been heard.
-    pub fn stop_lingering_in(&self, partition: u16, session: &str, stamp: Option<Stamp>) {
-        if let Some(lingerer) = self.lingering.take_partition(session, partition, stamp) {
-            self.release(&lingerer);
-        }
-    }
-
-    /// Releases the lingerers whose time is over.
-    pub fn end_lingering(&self) {
-        for lingerer in self.lingering.take_expired(Instant::now()) {
-            self.release(&lingerer);
-        }
-    }
-
-    /// Counts the user of a lingering session out of its rooms.
-    pub fn release(&self, lingerer: &Lingerer) {
-        for room in &lingerer.rooms {
-            self.count_out(room, &lingerer.user, lingerer.dropped_at_ms);
-        }
-    }
-
-    /// Whether a session lingers on this node.
-    pub fn lingers(&self, session: &str) -> bool {
-        self.lingering.inner.lock().contains_key(session)
-    }
-
-    /// Returns the number of sessions that linger on this node.
-    pub fn lingering_count(&self) -> usize {
-        self.lingering.inner.lock().len()
-    }
-}
-
 /// The lingering sessions, by session id.
 #[derive(Default)]
 pub(super) struct Lingering {
@@ -91,7 +42,7 @@ pub(super) struct Lingering {
 
 impl Lingering {
     /// Adds a lingerer, and returns an earlier one of the same session.
-    fn add(&self, session: Arc<str>, lingerer: Lingerer) -> Option<Lingerer> {
+    pub fn add(&self, session: Arc<str>, lingerer: Lingerer) -> Option<Lingerer> {
         let mut inner = self.inner.lock();
         // A session that was already detached has no rooms left to count out of. They belong to the earlier lingerer.
         if lingerer.rooms.is_empty() && inner.contains_key(&session) {
@@ -100,13 +51,24 @@ impl Lingering {
         inner.insert(session, lingerer)
     }
 
-    fn take(&self, session: &str) -> Option<Lingerer> {
+    /// Whether a session lingers.
+    pub fn contains(&self, session: &str) -> bool {
+        self.inner.lock().contains_key(session)
+    }
+
+    /// Returns the number of sessions that linger.
+    pub fn count(&self) -> usize {
+        self.inner.lock().len()
+    }
+
+    /// Removes a session.
+    pub fn take(&self, session: &str) -> Option<Lingerer> {
         self.inner.lock().remove(session)
     }
 
     /// Removes a session from its rooms of a partition, unless it was attached later than `before`. It stays in the rooms of other
     /// partitions.
-    fn take_partition(&self, session: &str, partition: u16, before: Option<Stamp>) -> Option<Lingerer> {
+    pub fn take_partition(&self, session: &str, partition: u16, before: Option<Stamp>) -> Option<Lingerer> {
         let mut inner = self.inner.lock();
         let lingerer = inner.get_mut(session)?;
         if before.is_some_and(|stamp| stamp < lingerer.stamp) {
@@ -120,7 +82,8 @@ impl Lingering {
         Some(taken)
     }
 
-    fn take_expired(&self, now: Instant) -> Vec<Lingerer> {
+    /// Removes the sessions whose time is over.
+    pub fn take_expired(&self, now: Instant) -> Vec<Lingerer> {
         let mut inner = self.inner.lock();
         inner.extract_if(|_, lingerer| lingerer.until <= now).map(|(_, lingerer)| lingerer).collect()
     }

@@ -14,7 +14,9 @@ pub(crate) use last_seen::LastSeenTimes;
 use left::LeftNodes;
 use lingering::Lingering;
 pub(crate) use lingering::{LINGER, Lingerer};
-use starling_session_store::SessionStore;
+use starling_model::TenantName;
+use starling_session_store::{SessionStore, Stamp};
+use tokio::time::Instant;
 pub(crate) use typing::Typing;
 
 use crate::publisher::PartitionSet;
@@ -71,5 +73,51 @@ impl Presence {
             left: LeftNodes::default(),
             to_reload: PartitionSet::default(),
         })
+    }
+
+    /// Makes a session linger after its connection dropped. Returns an earlier lingerer of the same session, which the caller must release.
+    #[must_use]
+    pub fn linger(&self, tenant: &TenantName, session: Arc<str>, lingerer: Lingerer) -> Option<Lingerer> {
+        self.last_seen.note(tenant, &lingerer.user, lingerer.dropped_at_ms);
+        self.lingering.add(session, lingerer)
+    }
+
+    /// Ends the lingering of a session that continues elsewhere or has ended.
+    pub fn stop_lingering(&self, session: &str) {
+        if let Some(lingerer) = self.lingering.take(session) {
+            self.release(&lingerer);
+        }
+    }
+
+    /// Ends the lingering of a session in the rooms of a partition. It continues on another node, by an attach with this stamp, and that
+    /// node's presence in these rooms has been heard.
+    pub fn stop_lingering_in(&self, partition: u16, session: &str, stamp: Option<Stamp>) {
+        if let Some(lingerer) = self.lingering.take_partition(session, partition, stamp) {
+            self.release(&lingerer);
+        }
+    }
+
+    /// Releases the lingerers whose time is over.
+    pub fn end_lingering(&self) {
+        for lingerer in self.lingering.take_expired(Instant::now()) {
+            self.release(&lingerer);
+        }
+    }
+
+    /// Counts the user of a lingering session out of its rooms.
+    pub fn release(&self, lingerer: &Lingerer) {
+        for room in &lingerer.rooms {
+            self.count_out(room, &lingerer.user, lingerer.dropped_at_ms);
+        }
+    }
+
+    /// Whether a session lingers on this node.
+    pub fn lingers(&self, session: &str) -> bool {
+        self.lingering.contains(session)
+    }
+
+    /// Returns the number of sessions that linger on this node.
+    pub fn lingering_count(&self) -> usize {
+        self.lingering.count()
     }
 }

@@ -145,10 +145,10 @@ impl Presence {
             return ended.again;
         }
         for user in state.presence.online().users().filter(|user| !before.contains(*user)) {
-            state.tell_presence(room, &*self.shards, user, true, None);
+            state.tell_presence(&room.key.name, &*self.shards, user, true, None);
         }
         for user in before.iter().filter(|user| state.presence.online().devices(user) == 0) {
-            state.tell_presence(room, &*self.shards, user, false, Some(clock::now_ms()));
+            state.tell_presence(&room.key.name, &*self.shards, user, false, Some(clock::now_ms()));
         }
         ended.again
     }

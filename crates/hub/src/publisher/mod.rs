@@ -18,7 +18,7 @@ use bytes::Bytes;
 use heads::CommittedHeads;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use partitions::PartitionSet;
-use routing::Routing;
+use routing::{INTEREST_PARTITION, Routing};
 use starling_fanout::{Destination, Error, Fanout, Publication};
 use starling_model::Seq;
 use starling_session_store::NodeRecord;
@@ -39,8 +39,6 @@ use crate::trace::belong_to;
 const QUEUE: Bound = Bound { items: 65_536, bytes: 64 << 20 };
 /// Limit of the publications in one call.
 const BATCH_MAX: Bound = Bound { items: 512, bytes: 4 << 20 };
-/// The partition of what nodes tell of their interest.
-const INTEREST_PARTITION: u16 = 0;
 
 /// Publications of this node to the others.
 pub(crate) struct Publisher {

@@ -9,12 +9,14 @@ use tokio::time::Instant;
 
 use super::heads::CommittedHeads;
 use super::outgoing::Outgoing;
+use super::partitions::PartitionSet;
 use super::recent::Recent;
-use super::{INTEREST_PARTITION, PartitionSet};
 use crate::Map;
 use crate::interest::{InterestKey, NewRooms, OtherNodes, OwnInterest, Router};
 use crate::node_message::{Head, NodeMessage};
 
+/// The partition of what nodes tell of their interest.
+pub(super) const INTEREST_PARTITION: u16 = 0;
 /// Most heads in one publication. Each takes at most some 350 bytes.
 const HEADS_PER_PUBLICATION: usize = 1_000;
 

@@ -1,15 +1,14 @@
 //! The part of a room that changes.
 
 use starling_conversation_store::Conversation;
-use starling_model::{Seq, UserName};
+use starling_model::{ConversationName, Seq, UserName};
 use starling_wire::protocol::{self, Event, Timestamp};
 
 use super::delivery::Delivery;
 use super::membership::Membership;
 use super::presence::RoomPresence;
-use super::{ChannelId, Room};
 use crate::Set;
-use crate::shards::Shards;
+use crate::shards::{ChannelId, Shards};
 
 /// The part of a room that changes.
 pub struct RoomState {
@@ -120,14 +119,14 @@ impl RoomState {
     /// Tells everybody but the user that the user came online or went offline.
     pub fn tell_presence(
         &self,
-        room: &Room,
+        conversation: &ConversationName,
         shards: &dyn Shards,
         user: &UserName,
         online: bool,
         last_seen_ms: Option<i64>,
     ) {
         let event = protocol::Presence {
-            conversation: room.key.name.clone(),
+            conversation: conversation.clone(),
             user: user.clone(),
             online,
             last_seen: if online { None } else { last_seen_ms.map(Timestamp) },

@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use super::encode_publication;
+use crate::completion::Completion;
 use crate::lane::{self, Bound, Lane, Weigh};
-use crate::reply::Completion;
 use crate::shards::Shards;
 use crate::trace::{Origin, belong_to};
 use crate::{CommandError, clock};

@@ -10,7 +10,6 @@ use starling_wire::protocol::{Cursor, Joined};
 use crate::CommandError;
 use crate::hub::Hub;
 use crate::metrics::METRICS;
-use crate::reply::Answer;
 use crate::room::Room;
 use crate::sessions::Session;
 use crate::shards::ChannelId;
@@ -98,14 +97,9 @@ impl Hub {
         session: Arc<Session>,
         name: &ConversationName,
         cursor: Option<Cursor>,
-    ) -> Answer {
-        if let Err(error) = self.ask_about_join(&session, name).await {
-            return Err(error).into();
-        }
-        let (room, start) = match self.room_and_start(&session, name, None, cursor.as_ref()).await {
-            Ok(found) => found,
-            Err(error) => return Err(error).into(),
-        };
+    ) -> Result<PreparedJoin, CommandError> {
+        self.ask_about_join(&session, name).await?;
+        let (room, start) = self.room_and_start(&session, name, None, cursor.as_ref()).await?;
         {
             let state = session.state();
             if state.joined.len() >= self.config.joins_per_session_max
@@ -116,15 +110,12 @@ impl Hub {
                 return Err(CommandError::rate_limited(
                     format!("a session joins at most {max} conversations"),
                     1_000,
-                ))
-                .into();
+                ));
             }
         }
-        if let Err(error) = self.reads.wait(&session.tenant, &session.user, 1).await {
-            return Err(error).into();
-        }
+        self.reads.wait(&session.tenant, &session.user, 1).await?;
         self.presence.know(&room).await;
-        Answer::Join(PreparedJoin { hub: self, session, room, start })
+        Ok(PreparedJoin { hub: self, session, room, start })
     }
 
     /// Asks the hook for joins, if the user is a member.

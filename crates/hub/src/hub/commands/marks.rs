@@ -6,10 +6,10 @@ use starling_conversation_store::ReadMark;
 use starling_model::{ConversationName, Seq, TenantName, UserName};
 use starling_wire::protocol::{PresenceList, PresenceUser, Timestamp};
 
-use crate::CommandError;
+use super::answer::{Answer, Handling};
 use crate::hub::Hub;
-use crate::reply::{Answer, Handling, Reply};
 use crate::sessions::Session;
+use crate::{CommandError, Reply};
 
 impl Hub {
     /// `read`: raises the user's read mark, in the database and for everybody who joined.

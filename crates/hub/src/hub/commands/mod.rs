@@ -1,5 +1,6 @@
 //! The commands, one function each. The WebSocket side, HTTP and tests call the same functions.
 
+mod answer;
 mod connect;
 mod conversation;
 mod hooks;
@@ -8,14 +9,16 @@ mod join;
 mod limits;
 mod marks;
 mod operate;
+mod publish;
 mod schedules;
 mod send;
+mod subscribe;
 mod telling;
-mod topics;
 mod webhooks;
 
 use std::sync::Arc;
 
+pub use answer::{Answer, Handling};
 pub use connect::PreparedConnect;
 pub use conversation::{ConversationPage, ConversationView, Posted};
 pub use hooks::HookRequest;
@@ -25,14 +28,13 @@ pub use operate::UserPresence;
 pub use schedules::ScheduleRequest;
 use starling_model::{Seq, TopicName};
 use starling_wire::protocol::{Command, Cursor, Refreshed, Timestamp};
+pub use subscribe::{PreparedSubscribe, TopicAttachment};
 use tokio::sync::OwnedSemaphorePermit;
-pub use topics::{PreparedSubscribe, TopicAttachment};
 pub use webhooks::WebhookRequest;
 
-use crate::CommandError;
 use crate::hub::Hub;
-use crate::reply::{Answer, Handling, Reply};
 use crate::sessions::Session;
+use crate::{CommandError, Reply};
 
 /// After how many milliseconds to ask again for an action on many jobs.
 const BULK_RETRY_MS: u64 = 5_000;
@@ -59,7 +61,9 @@ impl Hub {
                     }
                 })),
             },
-            Command::Unsubscribe { topic } => Handling::Now(hub.unsubscribe(&session, &topic)),
+            Command::Unsubscribe { topic } => {
+                Handling::Now(Answer::Leave(hub.attachments.unsubscribe(&session, &topic)))
+            }
             Command::Typing { conversation, typing } => hub.handle_typing(session, conversation, typing),
             Command::Create(create) => Handling::Async(Box::pin(async move {
                 let identity = session.identity();
@@ -69,9 +73,10 @@ impl Hub {
             Command::Join { conversation, after, log } => {
                 // A log id means nothing without a seq.
                 let cursor = after.map(|seq| Cursor { seq, log });
-                Handling::Async(Box::pin(
-                    async move { hub.prepare_join(session, &conversation, cursor).await },
-                ))
+                Handling::Async(Box::pin(async move {
+                    let joined = hub.prepare_join(session, &conversation, cursor).await;
+                    joined.map_or_else(|error| Err(error).into(), Answer::Join)
+                }))
             }
             Command::History(history) => Handling::Async(Box::pin(async move {
                 let page = hub.history(&session.tenant, &session.user, &history, session.page_bytes()).await;
@@ -85,9 +90,10 @@ impl Hub {
                 let list = hub.presence(&session.tenant, &session.user, &conversation).await;
                 Answer::Reply(list.map(Reply::Presence))
             })),
-            Command::Subscribe { topic, since } => {
-                Handling::Async(Box::pin(async move { hub.prepare_subscribe(session, topic, since).await }))
-            }
+            Command::Subscribe { topic, since } => Handling::Async(Box::pin(async move {
+                let subscribed = hub.prepare_subscribe(session, topic, since).await;
+                subscribed.map_or_else(|error| Err(error).into(), Answer::Subscribe)
+            })),
             Command::Refresh { token } => {
                 Handling::Async(Box::pin(async move { hub.refresh_token(&session, &token).await }))
             }

@@ -9,12 +9,13 @@ use starling_wire::protocol::{self, History, HistoryPage, Sent};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::answer::{Answer, Handling};
 use super::hooks::rewrite;
 use crate::CommandError;
+use crate::completion::Completion;
 use crate::hub::Hub;
 use crate::log::stored;
 use crate::reads::further_reads;
-use crate::reply::{Answer, Completion, Handling};
 use crate::room::Room;
 use crate::sessions::Session;
 

@@ -6,7 +6,6 @@ mod rank;
 mod resume;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use attaching::Attaching;
 use base64::Engine;
@@ -18,10 +17,10 @@ use starling_webhook_service::webhooks::{HookPoint, Question};
 use starling_wire::protocol::{CloseReason, Connect, ErrorCode, Resume};
 use tokio::time::Instant;
 
+use super::answer::{Answer, Handling};
 use crate::config::TICKET_DAYS;
 use crate::hub::Hub;
 use crate::metrics::METRICS;
-use crate::reply::{Answer, Handling};
 use crate::sessions::Session;
 use crate::shards::SocketId;
 use crate::{CommandError, clock};
@@ -178,7 +177,7 @@ impl Hub {
             waited: began.at.elapsed(),
             after: began.after,
             again: false,
-            window_ms: millis(self.config.resume_window),
+            window_ms: clock::millis(self.config.resume_window),
         }
     }
 
@@ -195,10 +194,6 @@ impl Hub {
             issued_at_ms,
         })
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use starling_model::ConversationName;
 use starling_wire::protocol::{CloseReason, Connected, ErrorCode, ResumedConversation, Timestamp};
 
 use super::super::join::{Attachment, Replay, Start};
-use super::super::topics::PreparedSubscribe;
+use super::super::subscribe::PreparedSubscribe;
 use super::attaching::Attaching;
-use super::millis;
+use crate::clock::millis;
 use crate::hub::Hub;
 use crate::node_message::NodeMessage;
 use crate::publisher::Outgoing;

@@ -8,10 +8,10 @@ use starling_session_store::{Attach, Attached, Held, Hold, JoinedConversation, R
 use starling_wire::protocol::CloseReason;
 
 use super::attaching::Attaching;
-use super::{Began, NotConnected, millis};
-use crate::CommandError;
+use super::{Began, NotConnected};
 use crate::hub::Hub;
 use crate::sessions::Session;
+use crate::{CommandError, clock};
 
 /// What a resume knows about its session at the start.
 pub(super) struct Ranked {
@@ -125,7 +125,7 @@ impl Hub {
             stamp: attaching.stamp(),
             created_at_ms: session.created_at_ms,
             now_ms,
-            window_ms: millis(self.config.resume_window),
+            window_ms: clock::millis(self.config.resume_window),
         };
         match self.session_store.hold(&hold).await {
             Ok(Held::Held { previous_node }) => {

@@ -10,7 +10,7 @@ use starling_session_store::JoinedConversation;
 use starling_wire::protocol::{Cursor, ErrorCode, Resume, TopicPosition};
 
 use super::super::join::Start;
-use super::super::topics::PreparedSubscribe;
+use super::super::subscribe::PreparedSubscribe;
 use super::attaching::Attaching;
 use super::prepared::PreparedConnect;
 use super::rank::Ranked;

@@ -18,7 +18,7 @@ use starling_wire::protocol::{Connect, Connected, ErrorCode, Resume};
 use tokio::sync::Notify;
 
 use crate::hub::Hub;
-use crate::reply::{Answer, Handling};
+use crate::hub::commands::answer::{Answer, Handling};
 use crate::shards::SocketId;
 use crate::testing;
 
