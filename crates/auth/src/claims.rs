@@ -8,7 +8,8 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use starling_model::{TenantName, UserName};
 
-use crate::{Scopes, TokenError, VerifierOptions, user_name};
+use crate::options::{ClaimNames, VerifierOptions};
+use crate::{Scopes, TokenError, user_name};
 
 /// Leeway for `nbf` in milliseconds, because the issuer's clock may run ahead.
 ///
@@ -27,30 +28,6 @@ pub struct Identity {
     pub scopes: Arc<Scopes>,
     /// Expiry (`exp`) in Unix milliseconds; at most the end of the year 9999.
     pub expires_at_ms: i64,
-}
-
-/// Names of the claims that contain the user, the tenant and the scopes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimNames {
-    /// User claim (`jwt_user_claim`).
-    pub user: String,
-    /// Tenant claim (`jwt_tenant_claim`).
-    pub tenant: String,
-    /// Scope claim (`jwt_scope_claim`): a string separated by spaces, or a list.
-    pub scope: String,
-}
-
-impl ClaimNames {
-    /// Returns the claims for a token with this user, tenant and scope. If two of them have the same name, the user wins.
-    pub fn of<'a>(&'a self, user: &'a str, tenant: &'a str, scope: &'a str) -> [(&'a str, &'a str); 3] {
-        [(&self.scope, scope), (&self.tenant, tenant), (&self.user, user)]
-    }
-}
-
-impl Default for ClaimNames {
-    fn default() -> ClaimNames {
-        ClaimNames { user: "sub".to_owned(), tenant: "tenant".to_owned(), scope: "scope".to_owned() }
-    }
 }
 
 /// Claims that Starling uses. Others are ignored, including `iat` (RFC 7519 gives it no influence on validity). `null` is the same as

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::Algorithm;
-
 /// Reason why a verifier or a ticket key could not be set up. The operator is at fault; each message names the setting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,8 +15,8 @@ pub enum SetupError {
     /// The algorithm does not match the kind of key source.
     #[error("jwt_algorithm is {algorithm}, which does not match {key}: {advice}")]
     AlgorithmMismatch {
-        /// Configured algorithm.
-        algorithm: Algorithm,
+        /// Name of the configured algorithm.
+        algorithm: &'static str,
         /// Setting that names the key source.
         key: &'static str,
         /// Advice for the operator.

@@ -1,7 +1,6 @@
 //! Verification of tokens.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::cache::{TokenHash, VerifiedTokens};
 use crate::claims::Claims;
@@ -9,7 +8,7 @@ use crate::jwks::{Jwks, KeySet, Lookup};
 use crate::key::VerifyingKey;
 use crate::recent::Recent;
 use crate::token::Parts;
-use crate::{Algorithm, ClaimNames, Identity, SetupError, TOKEN_BYTES_MAX, TokenError};
+use crate::{Algorithm, Identity, SetupError, TOKEN_BYTES_MAX, TokenError, VerifierOptions};
 
 /// Source of the key.
 #[derive(Clone)]
@@ -23,30 +22,6 @@ pub enum KeySource {
         /// HTTPS URL. Plain HTTP is only allowed to this machine.
         url: String,
     },
-}
-
-/// Options besides the key.
-#[derive(Clone, Debug)]
-pub struct VerifierOptions {
-    /// Accepted issuers. If there are any, `iss` must be exactly one of them; otherwise `iss` is ignored.
-    pub issuers: Vec<String>,
-    /// Accepted audiences. If there are any, `aud` must be or contain one of them; otherwise `aud` is ignored.
-    pub audiences: Vec<String>,
-    /// Names of the claims for the user, the tenant and the scopes.
-    pub claims: ClaimNames,
-    /// Interval between fetches of the key set.
-    pub jwks_refresh: Duration,
-}
-
-impl Default for VerifierOptions {
-    fn default() -> VerifierOptions {
-        VerifierOptions {
-            issuers: Vec::new(),
-            audiences: Vec::new(),
-            claims: ClaimNames::default(),
-            jwks_refresh: Duration::from_secs(300),
-        }
-    }
 }
 
 /// Verifier of tokens with one algorithm and one source of keys. Created once and shared by all threads.
@@ -207,5 +182,5 @@ fn check_match(algorithm: Algorithm, source: &KeySource) -> Result<(), SetupErro
         KeySource::Jwks { .. } if symmetric => ("jwt_jwks_url", "a key set is for RS256, ES256 or EdDSA"),
         _ => return Ok(()),
     };
-    Err(SetupError::AlgorithmMismatch { algorithm, key, advice })
+    Err(SetupError::AlgorithmMismatch { algorithm: algorithm.name(), key, advice })
 }

@@ -3,7 +3,7 @@
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::TRACE_TARGET;
-use crate::telemetry::TelemetryError;
+use crate::error::TelemetryError;
 
 /// Log levels, from the fewest lines to the most.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

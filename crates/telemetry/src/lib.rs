@@ -4,6 +4,7 @@
 //! load and a branch.
 
 pub mod catalogue;
+mod error;
 mod error_reports;
 mod filter;
 mod last_words;
@@ -14,11 +15,12 @@ mod telemetry;
 mod trace_context;
 mod traces;
 
+pub use error::TelemetryError;
 pub use error_reports::check_dsn;
 pub use filter::{LogFilter, check_filter};
 pub use last_words::flush_before_abort;
 pub use logs::LogFormat;
 pub use metrics::{Metrics, MetricsError};
-pub use telemetry::{Telemetry, TelemetryConfig, TelemetryError, TelemetryGuard};
+pub use telemetry::{Telemetry, TelemetryConfig, TelemetryGuard};
 pub use trace_context::{current_traceparent, link_to, set_parent};
 pub use traces::TRACE_TARGET;

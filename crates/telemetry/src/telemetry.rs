@@ -7,10 +7,11 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-use crate::error_reports::ErrorReports;
+use crate::error::TelemetryError;
+use crate::error_reports::{self, ErrorLayer, ErrorReports};
 use crate::filter::{self, LogFilter};
 use crate::last_words;
 use crate::logs::{LogFormat, LogWriter, log_layer};
@@ -31,33 +32,6 @@ pub struct TelemetryConfig {
     pub node: String,
     /// Version of the program: `service.version` in traces.
     pub version: String,
-}
-
-/// Reason why telemetry could not be installed. The operator can fix the first two; their messages start with the setting's key.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TelemetryError {
-    /// The filter is invalid, or would log nothing because a level is misspelt.
-    #[error("log: {0}")]
-    Filter(String),
-    /// The endpoint is not a URL that traces can be exported to.
-    #[error("otlp_endpoint: {problem}")]
-    Endpoint {
-        /// What is wrong with it, without the URL, which may contain a password.
-        problem: String,
-    },
-    /// Error reports can't be sent as they are set up. The message does not contain the address, which holds a key.
-    #[error("sentry_dsn: {0}")]
-    ErrorReports(String),
-    /// The exporter of traces could not be set up.
-    #[error("can't set up the export of traces: {0}")]
-    Exporter(String),
-    /// The thread that writes the log could not be started.
-    #[error("can't start the thread that writes the log: {0}")]
-    Thread(#[from] io::Error),
-    /// The process already has a subscriber for logs.
-    #[error("logs are installed already: {0}")]
-    Installed(#[from] TryInitError),
 }
 
 /// Entry point for installing logs and traces.
@@ -85,7 +59,7 @@ impl Telemetry {
         let (subscriber, guard) = subscriber(config, Box::new(io::stdout()))?;
         subscriber.try_init()?;
         if let Some(reports) = &guard.reports {
-            reports.report_panics();
+            error_reports::report_panics(reports.clone());
         }
         last_words::keep(guard.writer.clone(), guard.reports.clone());
         Ok(guard)
@@ -143,7 +117,7 @@ fn subscriber(
         // Whatever the log shows: an error is reported although the log was turned off.
         // But the client of RabbitMQ reports each broken connection as one.
         let own = Targets::new().with_default(LevelFilter::ERROR).with_target("lapin", LevelFilter::OFF);
-        layers.push(reports.layer().with_filter(own).boxed());
+        layers.push(ErrorLayer::new(reports.clone()).with_filter(own).boxed());
     }
     let subscriber = Registry::default().with(layers);
     Ok((subscriber, TelemetryGuard { writer, tracer, reports, filter: LogFilter::new(handle) }))

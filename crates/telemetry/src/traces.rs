@@ -13,7 +13,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::TelemetryError;
+use crate::error::TelemetryError;
 
 /// Target of spans that are exported as traces: handshakes, commands and batches, but never single frames.
 pub const TRACE_TARGET: &str = "starling::trace";

@@ -1,5 +1,6 @@
 //! Numbering and inserting a batch of messages.
 
+mod columns;
 mod fresh;
 
 use std::collections::BTreeSet;
@@ -9,23 +10,11 @@ use starling_database::postgres::{Cause, Failed, Pool, Statement, column, to_ms}
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use columns::Columns;
+
 use super::announced::ToAnnounce;
 use crate::batch::{Parts, Refusals, seq_from_database};
 use crate::{Append, AppendError, Appended, Error};
-
-/// One plan fits all batches, since every look-up has a fitting index. It is made once per connection: making it anew for each small batch,
-/// as the planner would, costs more than the batch. Statistics from when the tables were empty must not make it one that reads a whole table.
-pub(super) const PLANNER: &[(&str, &str)] = &[
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-];
-
-/// Appends messages none of which is in the log yet, to conversations that exist. Answers nothing otherwise.
-const APPEND_FRESH: &str =
-    "SELECT bases, times FROM starling_append_fresh($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 /// Appends any messages. A changed function would get another name, so that old and new nodes can run side by side.
 const APPEND: &str = "SELECT item, seq, id, at, duplicate FROM starling_append($1, $2, $3, $4, $5, $6, $7)";
@@ -151,29 +140,6 @@ async fn append_any(
     let answers = database.transaction(&statements).await?;
     let rows = answers.first().map_or(&[][..], Vec::as_slice);
     Ok(in_order(rows, batch.len())?)
-}
-
-/// The messages of a batch as one array per column.
-struct Columns<'a> {
-    ids: Vec<uuid::Uuid>,
-    senders: Vec<&'a str>,
-    keys: Vec<&'a str>,
-    roles: Vec<&'static str>,
-    contents: Vec<&'a str>,
-    metadatas: Vec<Option<&'a str>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(messages: &[&'a Append]) -> Self {
-        Self {
-            ids: messages.iter().map(|message| message.id).collect(),
-            senders: messages.iter().map(|message| &*message.sender).collect(),
-            keys: messages.iter().map(|message| &*message.key).collect(),
-            roles: messages.iter().map(|message| message.role.as_str()).collect(),
-            contents: messages.iter().map(|message| &*message.content).collect(),
-            metadatas: messages.iter().map(|message| message.metadata.as_deref()).collect(),
-        }
-    }
 }
 
 /// Returns the answers in the order of the batch. Each row contains the position of its message.

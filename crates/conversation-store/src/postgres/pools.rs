@@ -5,6 +5,16 @@ use tokio_postgres::Row;
 use super::config::PostgresConfig;
 use crate::{Error, PoolStatus};
 
+/// One plan fits all batches, since every look-up has a fitting index. It is made once per connection: making it anew for each small batch,
+/// as the planner would, costs more than the batch. Statistics from when the tables were empty must not make it one that reads a whole table.
+const PLANNER: &[(&str, &str)] = &[
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
+
 /// The pools of connections to the servers.
 pub(super) struct Pools {
     /// Only for messages, so that reads don't take the connections that sends need.
@@ -21,7 +31,7 @@ impl Pools {
         let appends_max = config.append_pool_size();
         let primary_max = config.pool_size_max.saturating_sub(appends_max);
         let primary = Pool::new("primary", &config.url, &config.pool, primary_max)?;
-        let of_appends = PoolConfig { settings: super::append::PLANNER, ..config.pool.clone() };
+        let of_appends = PoolConfig { settings: PLANNER, ..config.pool.clone() };
         let appends = Pool::new("appends", &config.url, &of_appends, appends_max)?.beside(&primary);
         let replica = match &config.read_url {
             Some(url) => Some(Pool::new("replica", url, &config.pool, config.pool_size_max)?),

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use starling_redis_link::{Command, Connection, Pool, PoolConfig, PoolMetrics, Resend};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::RedisConfig;
+use super::config::RedisConfig;
 use super::keys::Keys;
 use super::script::Scripts;
 use crate::Error;

@@ -8,6 +8,7 @@
 //! fail at once. It is tried four times a second until it is back.
 
 mod beginning;
+mod config;
 #[doc(hidden)]
 pub mod fuzzing;
 mod keys;
@@ -21,21 +22,21 @@ mod server_clock;
 mod sessions;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use fred::types::Value;
 use starling_model::{TenantName, UserName};
 use starling_rate::Rate;
-use starling_redis_link::{Connection, RedisAddress, Resend, VERSION_MIN, check_version, version};
+use starling_redis_link::{Connection, Resend, VERSION_MIN, check_version, version};
 
 use crate::clock::system_now_us;
 use crate::{
-    Attach, Attached, Beat, ConversationKey, Dropped, Ended, Error, Held, Hold, LEASE_MS, NodeRecord,
-    PresenceChange, PresenceEntry, Restored, SessionChange, SessionList, SessionRecord, SessionStore,
-    Verdict,
+    Attach, Attached, Beat, ConversationKey, Dropped, Ended, Error, Held, Hold, NodeRecord, PresenceChange,
+    PresenceEntry, Restored, SessionChange, SessionList, SessionRecord, SessionStore, Verdict,
 };
 use beginning::Beginning;
+pub use config::RedisConfig;
 use link::Link;
 use presence::Presence;
 use registry::Registry;
@@ -43,34 +44,6 @@ use sessions::Sessions;
 
 /// How long a node's number of a tenant's connections is kept, milliseconds.
 const CONNECTIONS_MS: i64 = 60_000;
-
-/// Settings of a [`RedisStore`].
-#[derive(Clone, Debug)]
-pub struct RedisConfig {
-    /// Where Redis is.
-    pub address: RedisAddress,
-    /// Number of connections to each server. Each is a task that writes and reads.
-    pub connections: usize,
-    /// The time that a call may take.
-    pub command_timeout: Duration,
-    /// How long a node's lease runs after its last beat.
-    pub lease: Duration,
-    /// The prefix of all keys.
-    pub prefix: String,
-}
-
-impl RedisConfig {
-    /// Returns the default settings for a Redis at this address.
-    pub fn new(address: RedisAddress) -> Self {
-        Self {
-            address,
-            connections: 3,
-            command_timeout: Duration::from_secs(2),
-            lease: Duration::from_millis(LEASE_MS),
-            prefix: "starling:v1:".into(),
-        }
-    }
-}
 
 /// The session store in Redis.
 #[derive(Debug)]

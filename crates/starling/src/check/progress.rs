@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use tokio::time::timeout;
 
-use super::STEP_LIMIT;
 use crate::failure::Failure;
 use crate::output::print;
 use crate::terminal::{Look, Paint};
+
+/// How long each step may take. Far more than any needs, and less than a person waits.
+pub const STEP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a step failed.
 #[derive(Debug)]

@@ -7,8 +7,7 @@ use starling_trust::{Authorities, Trust};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::STEP_LIMIT;
-use super::progress::{Progress, Wrong};
+use super::progress::{Progress, STEP_LIMIT, Wrong};
 use super::session::Session;
 use crate::failure::Failure;
 use crate::outbound::{Answer, NodeAddress, Request, Stream, connect, secure};

@@ -2,7 +2,7 @@
 
 use starling_settings::BadConfig;
 
-use super::CheckRequest;
+use super::request::CheckRequest;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::token::{self, TokenRequest};

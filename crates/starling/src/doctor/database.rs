@@ -1,19 +1,15 @@
 //! The database, of either kind.
 
 use std::path::Path;
-use std::time::Duration;
 
 use starling_database::{DatabaseAddress, SchemaStatus};
 use tokio::time::timeout;
 
 use super::clock::Clocks;
 use super::examination::Examination;
-use super::postgres;
+use super::postgres::{self, PATIENCE};
 use crate::config::Config;
 use crate::database::{Database, address};
-
-/// How long each question to the database may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Examines the database.
 pub async fn examine(examination: &mut Examination, config: &Config, clocks: &mut Clocks) {

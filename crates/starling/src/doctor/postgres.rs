@@ -7,7 +7,6 @@ use starling_database::postgres::{Pool, PoolConfig, PreparedStatements, column};
 use tokio::time::timeout;
 
 use super::clock::Clocks;
-use super::database::PATIENCE;
 use super::examination::Examination;
 use super::quantity::{median, time};
 use crate::config::Config;
@@ -19,6 +18,8 @@ const ASK: &str = "SELECT current_setting('server_version'), current_setting('se
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
     (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()),
     coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), clock_timestamp(), current_database()";
+/// How long each question to the database may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the way to the server and back is measured.
 const PINGS: usize = 5;
 /// A way there and back that is long for a message to wait.

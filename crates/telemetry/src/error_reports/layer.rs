@@ -4,7 +4,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::ErrorReports;
+use super::queue::ErrorReports;
 
 /// Reports events of level `ERROR`.
 pub(crate) struct ErrorLayer {
@@ -12,7 +12,8 @@ pub(crate) struct ErrorLayer {
 }
 
 impl ErrorLayer {
-    pub(super) fn new(reports: ErrorReports) -> ErrorLayer {
+    /// Makes the layer, which hands its reports to these.
+    pub(crate) fn new(reports: ErrorReports) -> ErrorLayer {
         ErrorLayer { reports }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::panic::{self, PanicHookInfo};
 
-use super::ErrorReports;
+use super::queue::ErrorReports;
 
 /// Reports panics of this process from now on, after the hook that is there already.
-pub(super) fn install(reports: ErrorReports) {
+pub(crate) fn report_panics(reports: ErrorReports) {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         before(info);

@@ -9,7 +9,7 @@ use sentry_types::Dsn;
 use sentry_types::protocol::v7::{Envelope, Event};
 use tokio::runtime::Runtime;
 
-use crate::TelemetryError;
+use crate::error::TelemetryError;
 
 /// How long one report may take.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);

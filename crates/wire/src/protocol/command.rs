@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use starling_model::{ConversationName, TopicName, UserName};
 
-use super::Json;
 use super::decode::build;
 use super::decode::fields::Fields;
 use super::operation::commands;
+use super::{Cursor, Json, TopicPosition};
 
 /// A client's frame: a command, with an id that the client chose.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,24 +137,6 @@ pub struct Resume {
     pub cursors: BTreeMap<ConversationName, Cursor>,
     /// The last position that the client has, per topic.
     pub topics: BTreeMap<TopicName, TopicPosition>,
-}
-
-/// A client's cursor in the log of a conversation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cursor {
-    /// The highest seq that the client has.
-    pub seq: u64,
-    /// The id of the log that `seq` belongs to, if the client knows it.
-    pub log: Option<String>,
-}
-
-/// A position in a topic.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct TopicPosition {
-    /// The topic's epoch.
-    pub epoch: String,
-    /// The offset of a publication in this epoch.
-    pub offset: u64,
 }
 
 /// The fields of `create`, over WebSocket and HTTP.

@@ -13,6 +13,7 @@ mod msgpack_reader;
 mod msgpack_writer;
 mod object_writer;
 mod operation;
+mod position;
 mod reader;
 mod reply;
 mod timestamp;
@@ -26,6 +27,7 @@ pub use encode::{encode_error_frame, encode_event_frame, encode_ok_frame, frame,
 pub use error::{ErrorBody, ErrorCode};
 pub use event::*;
 pub use json::Json;
+pub use position::{Cursor, TopicPosition};
 pub use reader::DEPTH_MAX;
 pub use reply::*;
 pub use timestamp::Timestamp;

@@ -2,7 +2,7 @@
 
 use super::deflate::{Inflater, Params};
 use super::header::{HEADER_BYTES_MAX, Header, is_control};
-use super::{DecodeError, Feed, Incoming, OpCode};
+use super::{DecodeError, Incoming, OpCode};
 
 /// Most bytes that are reserved at the start of a fragmented message. More is only allocated as bytes arrive.
 const FIRST_ROOM_BYTES_MAX: u64 = 16 * 1024;
@@ -77,12 +77,6 @@ impl Decoder {
             inflater: config.deflate.map(|params| Box::new(Inflater::new(params))),
             pending: None,
         }
-    }
-
-    /// Decodes bytes read from the socket, which are unmasked in place. The caller must iterate the [`Feed`] to its end or
-    /// [stop](Feed::stop) it. If it is dropped earlier, the decoder has ended.
-    pub fn feed<'a>(&'a mut self, input: &'a mut [u8]) -> Feed<'a> {
-        Feed { decoder: self, input, at: 0, inflated: 0 }
     }
 
     /// Whether no part of a frame or message is kept between reads.

@@ -8,11 +8,19 @@ use super::{CONTROL_PAYLOAD_BYTES_MAX, DecodeError, OpCode, unmask};
 /// Lending iterator over the messages in the bytes of one read. Each message must be used before the next one is requested.
 #[derive(Debug)]
 pub struct Feed<'a> {
-    pub(super) decoder: &'a mut Decoder,
-    pub(super) input: &'a mut [u8],
-    pub(super) at: usize,
+    decoder: &'a mut Decoder,
+    input: &'a mut [u8],
+    at: usize,
     /// Bytes produced by the inflater.
-    pub(super) inflated: usize,
+    inflated: usize,
+}
+
+impl Decoder {
+    /// Decodes bytes read from the socket, which are unmasked in place. The caller must iterate the [`Feed`] to its end or
+    /// [stop](Feed::stop) it. If it is dropped earlier, the decoder has ended.
+    pub fn feed<'a>(&'a mut self, input: &'a mut [u8]) -> Feed<'a> {
+        Feed { decoder: self, input, at: 0, inflated: 0 }
+    }
 }
 
 impl Feed<'_> {

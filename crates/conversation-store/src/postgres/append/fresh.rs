@@ -7,10 +7,14 @@ use starling_database::postgres::{Failed, Pool, Statement, column, to_ms};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{APPEND_FRESH, Columns};
+use super::columns::Columns;
 use crate::batch::seq_from_database;
 use crate::postgres::announced::ToAnnounce;
 use crate::{Append, AppendError, Appended, Error};
+
+/// Appends messages none of which is in the log yet, to conversations that exist. Answers nothing otherwise.
+const APPEND_FRESH: &str =
+    "SELECT bases, times FROM starling_append_fresh($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 /// The answers to the messages of a batch, in its order.
 type Answers = Vec<Result<Appended, AppendError>>;

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use fred::types::Value;
 
 use super::older_nodes::Look;
-use super::{Piece, Place, new_epoch, text};
+use super::piece::{Piece, Place};
 use crate::redis::clients::Clients;
 use crate::redis::frame::{OLDER_TOPICS_HEADER, TOPICS_HEADER, put_topic_names};
 use crate::redis::shared::Shared;
@@ -149,4 +149,14 @@ fn have_repeated_topic<'a>(mut publications: impl ExactSizeIterator<Item = &'a T
 
 fn word(word: &'static str) -> Value {
     Value::Bytes(Bytes::from_static(word.as_bytes()))
+}
+
+/// Returns the name of an epoch that no other has.
+pub(super) fn new_epoch() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+/// Returns a text as an argument.
+pub(super) fn text(text: String) -> Value {
+    Value::Bytes(text.into())
 }

@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use fred::types::Value;
 use starling_model::{TenantName, TopicName};
 
+use super::arguments::{new_epoch, text};
 use super::scripts::{Task, ask_run, read_run};
-use super::{is_unknown_script, new_epoch, text, too_long, unexpected};
+use super::{is_unknown_script, too_long, unexpected};
 use crate::redis::clients::{Answer, Clients, of_client};
 use crate::redis::frame::{Items, put_topic_names};
 use crate::redis::shared::Shared;

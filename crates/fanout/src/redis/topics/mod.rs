@@ -4,6 +4,7 @@
 mod arguments;
 mod history;
 mod older_nodes;
+mod piece;
 mod scripts;
 
 use std::sync::atomic::Ordering;
@@ -17,6 +18,7 @@ pub(super) use self::scripts::Scripts;
 
 use self::arguments::{fits, for_older, for_this};
 use self::older_nodes::Look;
+use self::piece::{Piece, Place};
 use self::scripts::{Task, ask_run, read_run};
 use super::batches::batches;
 use super::clients::{Answer, Clients, of_client};
@@ -37,19 +39,6 @@ const STAMP_BYTES: usize = size_of::<u64>();
 
 /// The most tries. A server may know neither the script nor the one for older nodes.
 const TRIES: usize = 4;
-
-/// A publication in a batch.
-#[derive(Clone, Copy)]
-struct Place {
-    index: usize,
-    partition: u16,
-}
-
-/// The publications for one group of partitions in one command.
-struct Piece {
-    group: usize,
-    places: Vec<Place>,
-}
 
 /// The outcome of a script that publishes.
 #[derive(Debug, PartialEq, Eq)]
@@ -221,14 +210,6 @@ pub(super) fn read_positions(answer: Value, count: usize) -> Result<Numbered, Er
 
 fn is_unknown_script(answer: &Answer) -> bool {
     answer.as_ref().is_err_and(|error| Fault::of(error) == Fault::UnknownScript)
-}
-
-fn new_epoch() -> String {
-    format!("{:016x}", rand::random::<u64>())
-}
-
-fn text(text: String) -> Value {
-    Value::Bytes(text.into())
 }
 
 fn too_long() -> Error {
