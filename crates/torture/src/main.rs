@@ -3,10 +3,10 @@
 //! `cargo xtask torture`, `cargo xtask storm`, `cargo xtask race` and `cargo xtask upgrade` build and run this program.
 
 mod faults;
+mod program;
 mod race;
 mod storm;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -51,13 +51,5 @@ async fn run(command: Command) -> Result<bool> {
         Command::Storm(arguments) => storm::run(&arguments).await,
         Command::Race(arguments) => race::run(&arguments).await,
         Command::Upgrade(arguments) => faults::upgrade::run(&arguments).await,
-    }
-}
-
-/// The program to run: the one that was named, or the one beside this program.
-async fn program(named: Option<&PathBuf>) -> Result<PathBuf> {
-    match named {
-        Some(program) => Ok(std::path::absolute(program)?),
-        None => tokio::task::spawn_blocking(starling_testkit::node::program).await?,
     }
 }

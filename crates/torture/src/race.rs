@@ -36,7 +36,7 @@ pub struct Arguments {
 
 /// Runs the rounds. Returns whether the right connection remained each time.
 pub async fn run(arguments: &Arguments) -> Result<bool> {
-    let program = crate::program(arguments.program.as_ref()).await?;
+    let program = crate::program::program(arguments.program.as_ref()).await?;
     let began = Instant::now();
     let cluster = Cluster::builder(arguments.nodes.into()).program(program).unlimited();
     let cluster = arguments.node_env.iter().fold(cluster, |cluster, (name, value)| cluster.env(name, value));

@@ -58,7 +58,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
     let (clients, left) = (arguments.clients as usize, usize::from(arguments.left));
     let newcomers = arguments.newcomers as usize;
     ensure!(clients + newcomers <= SOCKETS_MAX, "at most {SOCKETS_MAX} clients and newcomers together");
-    let program = crate::program(arguments.program.as_ref()).await?;
+    let program = crate::program::program(arguments.program.as_ref()).await?;
     let cluster = Cluster::builder(left + 1)
         .program(program)
         .unlimited()

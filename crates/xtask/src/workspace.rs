@@ -6,6 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+/// The version of all parts.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The root of the workspace.
 pub fn root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use starling_testkit::client::{Encoding, Failure, RecordingClient};
 
-use super::Shared;
+use super::shared::Shared;
 
 /// The longest wait for a reply, after which the client considers its connection dead.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);

@@ -1,42 +1,24 @@
 //! Clients that talk all the time, and the comparison of what they saw with the log.
 
 mod client;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::json;
-use starling_testkit::client::{Client, Encoding, Failure, Log, Verdict};
-use starling_testkit::token::Token;
+use starling_testkit::client::{Encoding, Failure, Log, Verdict};
 use tokio::task::JoinSet;
 
 pub use client::{History, Interruption, Role};
 
 use client::Talker;
+use shared::{CONVERSATIONS, LIMIT, Shared, conversation};
 
-/// How many conversations there are. Each client is in two.
-const CONVERSATIONS: usize = 10;
-/// Validity of tokens: longer than any run.
-const TOKENS_HOLD: Duration = Duration::from_secs(24 * 3600);
-/// The longest time for everybody to connect, and for a client to receive what it lacks after the last send.
-const LIMIT: Duration = Duration::from_secs(120);
 /// How long all clients listen for messages that should not come.
 const REST: Duration = Duration::from_millis(500);
-/// Messages in one page of a history.
-const PAGE: u64 = 200;
-
-/// State that all clients share.
-#[derive(Debug)]
-struct Shared {
-    /// Where they connect, `ws://HOST/v1/ws`.
-    url: String,
-    secret: String,
-    over: AtomicBool,
-    dismissed: AtomicBool,
-    entered: AtomicUsize,
-}
 
 /// The running talk.
 pub struct Talk {
@@ -179,71 +161,6 @@ impl Talk {
     }
 }
 
-impl Shared {
-    /// Whether the talk is over.
-    fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
-    }
-
-    /// Whether the listeners may leave.
-    fn listeners_may_go(&self) -> bool {
-        self.dismissed.load(Ordering::Relaxed)
-    }
-
-    /// A token of a user.
-    fn token(&self, user: &str) -> String {
-        Token::of(user).ttl(TOKENS_HOLD).sign(&self.secret)
-    }
-
-    /// A connection of the user who owns the conversations.
-    async fn owner(&self) -> Result<Client> {
-        let connected = async || match Client::connect(&self.url, &self.token("owner"), Encoding::Json).await
-        {
-            Ok(client) => Ok(Some(client)),
-            Err(failure) => Err(failure.into()),
-        };
-        // An ingress may need a moment until it knows the service.
-        starling_testkit::wait::until(LIMIT, "the first connection", connected).await
-    }
-
-    /// Reads all conversations page by page, as the owner.
-    async fn read_log(&self) -> Result<Log> {
-        let mut owner = self.owner().await?;
-        let mut log = Log::default();
-        for number in 0..CONVERSATIONS {
-            let name = conversation(number);
-            let mut after = 0;
-            loop {
-                let page = json!({ "conversation": name, "after": after, "limit": PAGE });
-                let page = match owner.command("history", page).await {
-                    Ok(page) => page,
-                    // A connection may give 50 commands in a second.
-                    Err(Failure::Refused(reply)) if reply.code == "rate_limited" => {
-                        tokio::time::sleep(Duration::from_millis(reply.retry_after_ms.unwrap_or(1_000)))
-                            .await;
-                        continue;
-                    }
-                    // The balancing may ask anybody to move; the owner just connects again.
-                    Err(Failure::Closed(_)) => {
-                        owner = self.owner().await?;
-                        continue;
-                    }
-                    Err(failure) => bail!("read the history of {name}: {failure}"),
-                };
-                let messages = page["messages"].as_array().context("a history without messages")?;
-                let Some(last) = messages.last() else { break };
-                for message in messages {
-                    let text = |field: &str| message[field].as_str().with_context(|| format!("no {field}"));
-                    let seq = message["seq"].as_u64().context("no seq")?;
-                    log.insert(&name, seq, text("id")?, text("sender")?, text("content")?);
-                }
-                after = last["seq"].as_u64().context("no seq")?;
-            }
-        }
-        Ok(log)
-    }
-}
-
 /// Listens until a client has everything in the log, or a limit has passed, and a little longer.
 async fn catch_up(shared: &Shared, mut history: History, log: &Log) -> Result<History> {
     let urls = [shared.url.clone()];
@@ -265,10 +182,6 @@ async fn catch_up(shared: &Shared, mut history: History, log: &Log) -> Result<Hi
         let _ = history.client.listen(REST).await;
     }
     Ok(history)
-}
-
-fn conversation(number: usize) -> String {
-    format!("talk-{number}")
 }
 
 fn role(number: usize, sends: bool) -> Role {

@@ -5,8 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::record::Acknowledged;
-
 /// Messages that were read from the database.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
@@ -23,6 +21,21 @@ pub struct Log {
 pub(super) struct Entry {
     id: String,
     pub(super) print: u64,
+}
+
+/// A `send` that a node answered with `ok`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Where it was sent.
+    pub conversation: String,
+    /// The idempotency key.
+    pub key: String,
+    /// The number that the node gave.
+    pub seq: u64,
+    /// The message's id.
+    pub id: String,
+    /// Whether the node knew the key already.
+    pub duplicate: bool,
 }
 
 impl Log {

@@ -25,8 +25,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 pub use encoding::Encoding;
 pub use error::{Closed, ErrorReply, Failure};
-pub use log::{Log, content_digest};
-pub use record::{Acknowledged, Record, Verdict};
+pub use log::{Acknowledged, Log, content_digest};
+pub use record::{Record, Verdict};
 pub use recording::{RecordingClient, Resumed};
 pub use upgrade::Upgrade;
 
@@ -67,26 +67,6 @@ pub fn without_logs(conversations: &Value) -> Value {
 }
 
 impl Client {
-    /// Opens a socket to `ws://HOST:PORT/v1/ws` and sends `connect` with the token.
-    ///
-    /// # Errors
-    /// When the node can't be reached, or refuses.
-    pub async fn connect(url: &str, token: &str, encoding: Encoding) -> Result<Self, Failure> {
-        let mut client = Upgrade::to(url).encoding(encoding).open().await?;
-        client.hello(json!({ "token": token })).await?;
-        Ok(client)
-    }
-
-    /// Opens a socket and sends `connect` with the token and a `resume`.
-    ///
-    /// # Errors
-    /// When the node can't be reached, or refuses.
-    pub async fn resume(url: &str, token: &str, encoding: Encoding, resume: Value) -> Result<Self, Failure> {
-        let mut client = Upgrade::to(url).encoding(encoding).open().await?;
-        client.hello(json!({ "token": token, "resume": resume })).await?;
-        Ok(client)
-    }
-
     /// Sends `connect` with these fields, and remembers the answer.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::log::{Entry, Log, content_digest, fingerprint};
+use super::log::{Acknowledged, Entry, Log, content_digest, fingerprint};
 
 /// Everything that one user was shown, over all its sockets.
 #[derive(Clone, Debug, Default)]
@@ -42,21 +42,6 @@ struct Seen {
     print: u64,
     /// When it was shown first.
     at: Instant,
-}
-
-/// A `send` that a node answered with `ok`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acknowledged {
-    /// Where it was sent.
-    pub conversation: String,
-    /// The idempotency key.
-    pub key: String,
-    /// The number that the node gave.
-    pub seq: u64,
-    /// The message's id.
-    pub id: String,
-    /// Whether the node knew the key already.
-    pub duplicate: bool,
 }
 
 impl Record {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::client_async_with_config;
@@ -101,5 +102,27 @@ impl Upgrade {
             headers.append(name, HeaderValue::from_str(value).context("a header's value")?);
         }
         Ok(request)
+    }
+}
+
+impl Client {
+    /// Opens a socket to `ws://HOST:PORT/v1/ws` and sends `connect` with the token.
+    ///
+    /// # Errors
+    /// When the node can't be reached, or refuses.
+    pub async fn connect(url: &str, token: &str, encoding: Encoding) -> Result<Self, Failure> {
+        let mut client = Upgrade::to(url).encoding(encoding).open().await?;
+        client.hello(json!({ "token": token })).await?;
+        Ok(client)
+    }
+
+    /// Opens a socket and sends `connect` with the token and a `resume`.
+    ///
+    /// # Errors
+    /// When the node can't be reached, or refuses.
+    pub async fn resume(url: &str, token: &str, encoding: Encoding, resume: Value) -> Result<Self, Failure> {
+        let mut client = Upgrade::to(url).encoding(encoding).open().await?;
+        client.hello(json!({ "token": token, "resume": resume })).await?;
+        Ok(client)
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::clients::{self, Clients};
 use super::combination::draw;
 use super::fault::{Case, Fault, Promise};
 use super::injection::{self, Injection};
@@ -15,7 +16,7 @@ use super::outcome::{Memory, Outcome};
 use super::progress::Progress;
 use super::single_sender::{SingleSenderReport, SingleSenders};
 use super::testbed::Testbed;
-use super::workload::{self, Clients, RETRY_LIMIT};
+use super::workload::{self, RETRY_LIMIT};
 
 /// A round is at full speed if it takes at most this many times as long as before the fault, or less than this time: a busy machine
 /// is slower for a while.
@@ -69,7 +70,7 @@ pub async fn run(case: Case, testbed: &mut Testbed, schedule: &Schedule, number:
         None => None,
     };
     let logs = Arc::new(workload::read_logs(&testbed.postgres, &workload).await?);
-    let histories = workload::catch_up(&workload, histories, &logs).await?;
+    let histories = clients::catch_up(&workload, histories, &logs).await?;
     let single_sender: Option<SingleSenderReport> = match finished_senders {
         Some(finished_senders) => Some(finished_senders.listen(&logs[0]).await?),
         None => None,

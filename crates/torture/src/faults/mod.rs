@@ -2,6 +2,7 @@
 
 mod case;
 mod client;
+mod clients;
 mod combination;
 mod disk;
 mod fault;
@@ -107,7 +108,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 async fn inject_all(arguments: &Arguments) -> Result<bool> {
-    let program = crate::program(arguments.program.as_ref()).await?;
+    let program = crate::program::program(arguments.program.as_ref()).await?;
     let cases = cases(arguments);
     let seed = match arguments.seed {
         Some(seed) => seed,

@@ -9,12 +9,13 @@ use anyhow::{Context, Result};
 use starling_testkit::client::Log;
 use starling_testkit::node::Node;
 
+use super::clients::{Clients, catch_up};
 use super::fault::{DatabaseKind, Fault, RedisKind, Topology};
 use super::injection::drain;
 use super::measure::{FaultWindow, measure};
 use super::outcome::Outcome;
 use super::testbed::{NodeSettings, Testbed};
-use super::workload::{Clients, RETRY_LIMIT, catch_up, read_logs};
+use super::workload::{RETRY_LIMIT, read_logs};
 use super::{stop_signals, table};
 
 /// Duration of a drain.
@@ -80,7 +81,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool> {
 async fn upgrade(arguments: &Arguments) -> Result<Outcome> {
     let begun = Instant::now();
     let previous = std::path::absolute(&arguments.previous).context("the previous program")?;
-    let present = crate::program(arguments.program.as_ref()).await?;
+    let present = crate::program::program(arguments.program.as_ref()).await?;
     let nodes = usize::from(arguments.nodes);
     let drain = if arguments.seconds <= SHORT { DRAIN_SHORT } else { DRAIN };
     let settings = NodeSettings { program: previous.clone(), nodes, drain, env: arguments.node_env.clone() };

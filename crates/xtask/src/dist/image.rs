@@ -7,9 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::VERSION;
 use super::platform::Platform;
-use crate::workspace;
+use crate::workspace::{self, VERSION};
 
 /// The certificates of authorities on Debian, and on Fedora.
 const AUTHORITIES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];

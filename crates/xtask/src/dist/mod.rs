@@ -14,11 +14,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::workspace;
+use crate::workspace::{self, VERSION};
 use platform::Platform;
-
-/// The version of all parts.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Makes everything that a release consists of, in one folder.
 #[derive(clap::Args)]

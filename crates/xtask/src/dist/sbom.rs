@@ -7,9 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::VERSION;
 use super::platform::Platform;
-use crate::workspace;
+use crate::workspace::{self, VERSION};
 
 /// What cargo says about all crates of the workspace and their dependencies.
 pub struct Components(Value);

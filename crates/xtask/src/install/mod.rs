@@ -1,14 +1,14 @@
 //! What the tests need besides Rust: Debian's packages, and tools from Python and npm packages in the build folder.
 
+mod command;
 mod debian;
 mod npm;
 mod python;
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 
 use crate::workspace;
 
@@ -36,10 +36,4 @@ pub fn tools() -> Result<PathBuf> {
     python::link_valkey(&folder)?;
     python::install_nextest(&folder)?;
     Ok(folder.join("bin"))
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.stdin(Stdio::null()).status().with_context(|| format!("run {command:?}"))?;
-    ensure!(status.success(), "{command:?}: {status}");
-    Ok(())
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::run;
+use super::command::run;
 
 /// The files that say what is installed.
 const FILES: [(&str, &str); 3] = [

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::run;
+use super::command::run;
 use crate::workspace::cargo;
 
 /// A virtual environment.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use starling_testkit::wait;
 
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::databases::Databases;
 use crate::tools::Tool;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use starling_deployment::repository;
 use starling_testkit::{Folder, wait};
 
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::cluster::Cluster;
 use crate::release;
 

@@ -6,47 +6,17 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use starling_deployment::talk::Talk;
 
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::autoscaling::{self, Timeline};
 use crate::cluster::{Cluster, ensure_all};
 use crate::examples;
 use crate::kustomize;
+use crate::phase::Phases;
 use crate::release::{self, Release};
 use crate::report::Report;
 
 /// The Job in which the chart migrates the database.
 const MIGRATE: &str = "starling-migrate";
-
-/// A phase, and what there is to say about it.
-#[derive(Clone, Debug)]
-pub struct Phase {
-    pub name: &'static str,
-    pub from: Instant,
-    pub to: Instant,
-    pub note: String,
-}
-
-/// The phases so far.
-pub struct Phases {
-    pub begun: Instant,
-    pub list: Vec<Phase>,
-}
-
-impl Phases {
-    /// Carries out a phase, which returns its note.
-    async fn run(&mut self, name: &'static str, phase: impl Future<Output = Result<String>>) -> Result<()> {
-        let from = Instant::now();
-        let note = phase.await.context(name)?;
-        let to = Instant::now();
-        println!(
-            "{:>7.1} s  {name}: {note} ({:.1} s)",
-            self.begun.elapsed().as_secs_f64(),
-            (to - from).as_secs_f64()
-        );
-        self.list.push(Phase { name, from, to, note });
-        Ok(())
-    }
-}
 
 /// Runs all phases, and prints the report. Returns whether all held.
 pub async fn run(arguments: &Arguments, cluster: &Cluster) -> Result<bool> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use starling_testkit::Folder;
 
-use crate::Arguments;
+use crate::arguments::Arguments;
 use crate::cluster::Cluster;
 
 /// Name of the release, and so of its objects.

@@ -8,7 +8,7 @@ use starling_deployment::talk::{History, Outcome};
 use starling_testkit::client::Verdict;
 
 use crate::autoscaling::Timeline;
-use crate::phases::{Phase, Phases};
+use crate::phase::{Phase, Phases};
 
 /// The report of a run.
 pub struct Report {

@@ -14,7 +14,7 @@ use starling_conversation_store::{
 use starling_model::{ConversationName, TenantName, UserName};
 use tokio_postgres::NoTls;
 
-use crate::Sabotage;
+use crate::sabotage::Sabotage;
 
 /// The time from the answer until the message is written, if the answer comes first: so long that at any moment some senders have read the
 /// answers of messages that are not written, even on a busy machine.

@@ -9,7 +9,7 @@ use starling_hub::{ChannelId, Encoded, ShardItem, Shards};
 use starling_model::Seq;
 use starling_wire::protocol::{self, CloseReason};
 
-use crate::Sabotage;
+use crate::sabotage::Sabotage;
 
 /// One message in this many is mistreated.
 const EVERY: u64 = 20;
