@@ -93,7 +93,9 @@ impl From<starling_conversation_store::Error> for CommandError {
 impl From<starling_fanout::Error> for CommandError {
     fn from(error: starling_fanout::Error) -> CommandError {
         tracing::debug!(%error, "the fan-out did not respond");
-        CommandError::unavailable("topics are not available for the moment; nothing was accepted")
+        CommandError::unavailable(
+            "topics are not available for the moment, or did not confirm this; try again",
+        )
     }
 }
 
@@ -103,7 +105,9 @@ impl From<starling_session_store::Error> for CommandError {
             return CommandError::bad_request("`cursor` must be what `next` of the page before said");
         }
         tracing::debug!(%error, "the session store did not respond");
-        CommandError::unavailable("sessions are not available for the moment; nothing was accepted")
+        CommandError::unavailable(
+            "sessions are not available for the moment, or did not confirm this; try again",
+        )
     }
 }
 
@@ -113,5 +117,24 @@ impl From<starling_auth::TokenError> for CommandError {
             return CommandError::unavailable(error.to_string());
         }
         CommandError::unauthorized(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_confirmed_is_not_said_to_have_been_refused() {
+        let why = || "no answer in time".to_owned();
+        let errors: [CommandError; 3] = [
+            starling_conversation_store::Error::Unavailable(why()).into(),
+            starling_fanout::Error::Unavailable(why()).into(),
+            starling_session_store::Error::Unavailable(why()).into(),
+        ];
+        for error in errors {
+            assert_eq!(error.code, ErrorCode::Unavailable);
+            assert!(error.message.contains("or did not confirm this"), "{error}");
+        }
     }
 }
