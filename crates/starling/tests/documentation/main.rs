@@ -2,10 +2,12 @@
 //! pages name (pages, settings, metrics, configurations of load balancers) is looked up.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod circles;
 mod compare;
 mod described;
 mod errors;
 mod exchange;
+mod file_uses;
 mod lints;
 mod operating;
 mod pages;
