@@ -47,8 +47,8 @@ pub use encoded::Encoded;
 pub use error::CommandError;
 pub use hub::commands::{
     Answer, Attachment, ConversationPage, ConversationView, Handling, HookRequest, JobsMatching, JobsTaken,
-    NewJobRequest, Posted, PreparedConnect, PreparedJoin, PreparedSubscribe, QueuesVisible,
-    ScheduleRequest, TakeRequest, TopicAttachment, UserPresence, WebhookRequest,
+    NewJobRequest, Posted, PreparedConnect, PreparedJoin, PreparedSubscribe, QueuesVisible, ScheduleRequest,
+    TakeRequest, TopicAttachment, UserPresence, WebhookRequest,
 };
 pub use hub::{Hub, HubParts, NodeGauges};
 pub use latency::LatencyWindow;
