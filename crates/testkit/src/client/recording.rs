@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use serde_json::{Map, Value, json};
 
-use super::record::{Acknowledged, Record};
+use super::log::Acknowledged;
+use super::record::Record;
 use super::{Client, Encoding, Failure, Upgrade};
 
 /// How many events other than messages and publications are kept for who does not fetch them.
