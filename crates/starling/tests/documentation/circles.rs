@@ -25,48 +25,9 @@ const ACCEPTED: &[(&str, &[&str], &str)] = &[
             "postgres/schedules.rs",
             "postgres/upkeep.rs",
         ],
-        "older than this rule: what `mod.rs` has for reading columns belongs into a file of its own",
+        "older than this rule: what `mod.rs` has for reading columns belongs in a file of its own",
     ),
     ("jobs", &["sqlite/claim.rs", "sqlite/limited.rs"], "older than this rule: both begin jobs with `start`"),
-    (
-        "webhook-service",
-        &["deciders.rs", "hooks.rs", "online/mod.rs", "service.rs"],
-        "older than this rule: `now_ms`, `about` and `Decider` belong into files of their own",
-    ),
-    (
-        "webhooks",
-        &["asking/answer.rs", "asking/mod.rs", "asking/question.rs"],
-        "older than this rule: `Verdict`",
-    ),
-    ("webhooks", &["client.rs", "connector.rs"], "older than this rule: `Failure`"),
-    (
-        "webhooks",
-        &[
-            "postgres/claim.rs",
-            "postgres/deliveries.rs",
-            "postgres/hooks.rs",
-            "postgres/mod.rs",
-            "postgres/online.rs",
-            "postgres/registry.rs",
-            "postgres/webhooks.rs",
-        ],
-        "older than this rule: what `mod.rs` has for reading columns belongs into a file of its own",
-    ),
-    (
-        "webhooks",
-        &[
-            "sqlite/activity.rs",
-            "sqlite/claim.rs",
-            "sqlite/deliveries.rs",
-            "sqlite/hooks.rs",
-            "sqlite/mod.rs",
-            "sqlite/online.rs",
-            "sqlite/overview.rs",
-            "sqlite/registry.rs",
-            "sqlite/webhooks.rs",
-        ],
-        "older than this rule: what `mod.rs` has for reading columns belongs into a file of its own",
-    ),
 ];
 
 /// Returns the files that a file uses, also through others, and for each the file that uses it on a shortest way.
