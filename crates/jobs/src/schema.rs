@@ -41,5 +41,12 @@ pub static SCHEMA: Schema = Schema {
             sqlite: include_str!("../migrations/sqlite/0005_limits.sql"),
             compatibility: Compatibility::Additive,
         },
+        Migration {
+            version: 6,
+            name: "bounds",
+            postgres: include_str!("../migrations/postgres/0006_bounds.sql"),
+            sqlite: include_str!("../migrations/sqlite/0006_bounds.sql"),
+            compatibility: Compatibility::Additive,
+        },
     ],
 };

@@ -62,12 +62,16 @@ pub trait JobStore: Send + Sync + 'static {
     /// Gives the jobs of these workers back to their queues, except those of workers that have taken their lock again.
     async fn bury_unlocked(&self, lost: &[LostLock]) -> Result<Burial, Error>;
 
-    /// Takes the jobs of workers that have sent no beat for `silence` away from them (`None`: of no worker), and jobs whose lease is over.
-    /// `leases_since_ms` is where to begin: what the call before returned, or 0. Returns where the next call begins, too.
-    async fn bury(&self, silence: Option<Duration>, leases_since_ms: i64) -> Result<(Burial, i64), Error>;
+    /// Takes the jobs of at most `limit` workers that have sent no beat for `silence` away from them.
+    async fn bury_silent(&self, silence: Duration, limit: u16) -> Result<Burial, Error>;
+
+    /// Takes at most `limit` jobs away whose lease is over. `since_ms` is where to begin: what the call before returned, or 0. Returns the
+    /// number of jobs, and where the next call begins. A lease that takes more than a minute to be committed may end before that; a call
+    /// that begins at 0 finds it.
+    async fn expire_leases(&self, since_ms: i64, limit: u16) -> Result<(u64, i64), Error>;
 
     /// Makes at most `limit` jobs ready whose time has come. `since_ms` is where to begin: what the call before returned, or 0. Returns the
-    /// number of jobs, and where the next call begins.
+    /// number of jobs, and where the next call begins. As with leases, only a call that begins at 0 finds all.
     async fn promote(&self, since_ms: i64, limit: u16) -> Result<(u64, i64), Error>;
 
     /// Cancels jobs that have not ended. Those that run with a lease lose it; those that run without are asked to stop. Returns the states that

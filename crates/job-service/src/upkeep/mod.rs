@@ -30,6 +30,10 @@ const NOTICE_EVERY: Duration = Duration::from_millis(5);
 const CLOCK_EVERY: Duration = Duration::from_millis(500);
 /// The most scheduled jobs that one call makes ready.
 const PROMOTE_MAX: u16 = 1000;
+/// The most leases that one call ends.
+const EXPIRE_MAX: u16 = 1000;
+/// The most silent workers that one call buries, each with all its jobs.
+const BURY_MAX: u16 = 8;
 /// How long a worker inside a node may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How often numbers are added up, shown and trimmed, on average.
@@ -130,7 +134,8 @@ impl Upkeep {
             }
             let kept = async {
                 self.promote(&mut scheduled_since_ms).await?;
-                self.bury(&mut leases_since_ms, &mut vigil).await
+                self.expire_leases(&mut leases_since_ms, &mut vigil).await?;
+                self.bury_silent(&mut vigil).await
             };
             if let Err(error) = kept.await {
                 tracing::debug!(%error, "scheduled jobs and leases could not be looked at");
@@ -154,14 +159,29 @@ impl Upkeep {
         }
     }
 
-    async fn bury(&self, leases_since_ms: &mut i64, vigil: &mut Vigil) -> Result<(), Error> {
+    async fn expire_leases(&self, since_ms: &mut i64, vigil: &mut Vigil) -> Result<(), Error> {
+        loop {
+            let expired;
+            (expired, *since_ms) = self.store.expire_leases(*since_ms, EXPIRE_MAX).await?;
+            vigil.go_on(Instant::now());
+            self.notices.note_lost(expired);
+            if expired < u64::from(EXPIRE_MAX) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn bury_silent(&self, vigil: &mut Vigil) -> Result<(), Error> {
         // Workers whose beats the database could not take are not dead.
-        let silence = vigil.has_lasted(SILENCE_MAX).then_some(SILENCE_MAX);
-        let (burial, mark) = self.store.bury(silence, *leases_since_ms).await?;
-        *leases_since_ms = mark;
-        vigil.go_on(Instant::now());
-        METRICS.silent.increment(burial.workers);
-        self.notices.note_lost(burial.attempts);
+        while vigil.has_lasted(SILENCE_MAX) {
+            let burial = self.store.bury_silent(SILENCE_MAX, BURY_MAX).await?;
+            vigil.go_on(Instant::now());
+            METRICS.silent.increment(burial.workers);
+            self.notices.note_lost(burial.attempts);
+            if burial.workers < u64::from(BURY_MAX) {
+                break;
+            }
+        }
         Ok(())
     }
 

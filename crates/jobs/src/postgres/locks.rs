@@ -13,7 +13,10 @@ const LOCK: &str = "
     WHERE id = $1 AND pg_try_advisory_lock($2) RETURNING id";
 const UNLOCK: &str = "UPDATE job_workers SET lock = NULL WHERE id = $1";
 const LOST: &str = "SELECT worker, lock FROM starling_jobs_lost_locks($1)";
-const BURY: &str = "SELECT workers, lost FROM starling_jobs_bury_unlocked($1, $2)";
+const BURY: &str = "SELECT workers, lost FROM starling_jobs_bury_unlocked_6($1, $2)";
+
+/// The most workers that one call buries.
+const BURY_MAX: usize = 8;
 
 pub(super) async fn lock(database: &Pool, worker: WorkerId) -> Result<Option<WorkerLock>, Error> {
     let locked = match database.own_session().await {
@@ -44,9 +47,14 @@ pub(super) async fn lost(database: &Pool, besides: WorkerId) -> Result<Vec<LostL
 }
 
 pub(super) async fn bury(database: &Pool, lost: &[LostLock]) -> Result<Burial, Error> {
-    let workers: Vec<Uuid> = lost.iter().map(|lost| lost.worker.uuid()).collect();
-    let locks: Vec<i64> = lost.iter().map(|lost| lost.lock).collect();
-    let rows = database.write(BURY, &[(&workers, Type::UUID_ARRAY), (&locks, Type::INT8_ARRAY)]).await?;
-    let row = only(&rows)?;
-    Ok(Burial { workers: count(row, 0)?, attempts: count(row, 1)? })
+    let mut burial = Burial::default();
+    for lost in lost.chunks(BURY_MAX) {
+        let workers: Vec<Uuid> = lost.iter().map(|lost| lost.worker.uuid()).collect();
+        let locks: Vec<i64> = lost.iter().map(|lost| lost.lock).collect();
+        let rows = database.write(BURY, &[(&workers, Type::UUID_ARRAY), (&locks, Type::INT8_ARRAY)]).await?;
+        let row = only(&rows)?;
+        burial.workers += count(row, 0)?;
+        burial.attempts += count(row, 1)?;
+    }
+    Ok(burial)
 }

@@ -114,8 +114,12 @@ impl JobStore for PostgresJobs {
         locks::bury(&self.database, lost).await
     }
 
-    async fn bury(&self, silence: Option<Duration>, leases_since_ms: i64) -> Result<(Burial, i64), Error> {
-        upkeep::bury(&self.database, silence, leases_since_ms).await
+    async fn bury_silent(&self, silence: Duration, limit: u16) -> Result<Burial, Error> {
+        upkeep::bury_silent(&self.database, silence, limit).await
+    }
+
+    async fn expire_leases(&self, since_ms: i64, limit: u16) -> Result<(u64, i64), Error> {
+        upkeep::expire_leases(&self.database, since_ms, limit).await
     }
 
     async fn promote(&self, since_ms: i64, limit: u16) -> Result<(u64, i64), Error> {

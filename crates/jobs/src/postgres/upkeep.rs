@@ -18,7 +18,8 @@ const BEAT: &str = "
     WITH seen AS (UPDATE job_workers SET seen_at = clock_timestamp() WHERE id = $1 RETURNING id)
     SELECT NULL::uuid, NULL::integer FROM seen
     UNION ALL SELECT c.job, c.generation FROM job_cancellations c WHERE c.worker = $1";
-const BURY: &str = "SELECT workers, lost, mark FROM starling_jobs_bury($1, $2)";
+const BURY: &str = "SELECT workers, lost FROM starling_jobs_bury_silent_6($1, $2)";
+const EXPIRE: &str = "SELECT lost, mark FROM starling_jobs_expire_leases_6($1, $2)";
 const PROMOTE: &str = "SELECT promoted, mark FROM starling_jobs_promote($1, $2)";
 const TRIM: &str = "SELECT discarded, mark FROM starling_jobs_trim($1, $2, $3, $4, $5, $6)";
 const FOLD: &str = "SELECT mark FROM starling_jobs_fold($1, $2)";
@@ -45,22 +46,25 @@ pub(super) async fn beat(database: &Pool, worker: WorkerId) -> Result<Beat, Erro
     Ok(if listed { Beat::Alive(stopped) } else { Beat::Buried })
 }
 
-pub(super) async fn bury(
-    database: &Pool,
-    silence: Option<Duration>,
-    leases_since_ms: i64,
-) -> Result<(Burial, i64), Error> {
-    let since = to_time(leases_since_ms)?;
-    // Nobody is silent for longer than null.
-    let silence = silence.map(ms);
-    let rows = database.write(BURY, &[(&silence, Type::INT8), (&since, Type::TIMESTAMPTZ)]).await?;
+pub(super) async fn bury_silent(database: &Pool, silence: Duration, limit: u16) -> Result<Burial, Error> {
+    let parameters = &[(&ms(silence) as _, Type::INT8), (&i32::from(limit) as _, Type::INT4)];
+    let rows = database.write(BURY, parameters).await?;
     let row = only(&rows)?;
-    Ok((Burial { workers: count(row, 0)?, attempts: count(row, 1)? }, time(row, 2)?))
+    Ok(Burial { workers: count(row, 0)?, attempts: count(row, 1)? })
+}
+
+pub(super) async fn expire_leases(database: &Pool, since_ms: i64, limit: u16) -> Result<(u64, i64), Error> {
+    since(database, EXPIRE, since_ms, limit).await
 }
 
 pub(super) async fn promote(database: &Pool, since_ms: i64, limit: u16) -> Result<(u64, i64), Error> {
+    since(database, PROMOTE, since_ms, limit).await
+}
+
+/// Runs a function that begins at a time and deals with so many jobs at most. Returns their number, and where the next call begins.
+async fn since(database: &Pool, sql: &str, since_ms: i64, limit: u16) -> Result<(u64, i64), Error> {
     let parameters = &[(&to_time(since_ms)? as _, Type::TIMESTAMPTZ), (&i32::from(limit) as _, Type::INT4)];
-    let rows = database.write(PROMOTE, parameters).await?;
+    let rows = database.write(sql, parameters).await?;
     let row = only(&rows)?;
     Ok((count(row, 0)?, time(row, 1)?))
 }

@@ -112,9 +112,13 @@ impl JobStore for SqliteJobs {
         self.database.write(move |connection| upkeep::bury_unlocked(connection, &lost)).await
     }
 
-    async fn bury(&self, silence: Option<Duration>, leases_since_ms: i64) -> Result<(Burial, i64), Error> {
-        let burial = self.database.write(move |connection| upkeep::bury(connection, silence)).await?;
-        Ok((burial, leases_since_ms))
+    async fn bury_silent(&self, silence: Duration, limit: u16) -> Result<Burial, Error> {
+        self.database.write(move |connection| upkeep::bury_silent(connection, silence, limit)).await
+    }
+
+    async fn expire_leases(&self, since_ms: i64, limit: u16) -> Result<(u64, i64), Error> {
+        let expired = self.database.write(move |connection| upkeep::expire_leases(connection, limit)).await?;
+        Ok((expired, since_ms))
     }
 
     async fn promote(&self, since_ms: i64, limit: u16) -> Result<(u64, i64), Error> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Params, params};
 
 use super::finish::{discard, finish_one};
 use super::rows::{Moving, backlog, ms, now_ms};
@@ -13,11 +13,15 @@ const REGISTER: &str = "
     INSERT INTO job_workers (id, node, seen_at_ms) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET seen_at_ms = excluded.seen_at_ms";
 const BEAT: &str = "UPDATE job_workers SET seen_at_ms = ?2 WHERE id = ?1";
 const SHALL_STOP: &str = "SELECT job, generation FROM job_cancellations WHERE worker = ?1";
-const SILENT_GONE: &str = "DELETE FROM job_workers WHERE seen_at_ms < ?1";
+const SILENT_GONE: &str = "
+    DELETE FROM job_workers WHERE id IN (SELECT id FROM job_workers WHERE seen_at_ms < ?1 LIMIT ?2)";
 const UNLOCKED_GONE: &str = "DELETE FROM job_workers WHERE id = ?1";
 const LOST: &str = "
     SELECT r.job, r.generation, r.attempt < j.attempts_max FROM job_running r JOIN jobs j ON j.id = r.job
-    WHERE r.lease_until_ms IS NULL AND NOT EXISTS (SELECT 1 FROM job_workers w WHERE w.id = r.worker) OR r.lease_until_ms < ?1";
+    WHERE r.lease_until_ms IS NULL AND NOT EXISTS (SELECT 1 FROM job_workers w WHERE w.id = r.worker)";
+const EXPIRED: &str = "
+    SELECT r.job, r.generation, r.attempt < j.attempts_max FROM job_running r JOIN jobs j ON j.id = r.job
+    WHERE r.lease_until_ms < ?1 ORDER BY r.lease_until_ms LIMIT ?2";
 const DUE: &str = "
     SELECT job, queue, tenant, priority, attempt, generation FROM job_scheduled WHERE run_at_ms <= ?1 ORDER BY run_at_ms, job LIMIT ?2";
 const TO_TRIM: &str = "
@@ -38,13 +42,14 @@ pub(super) fn beat(connection: &Connection, worker: WorkerId) -> Result<Beat, Er
     Ok(Beat::Alive(jobs.collect::<Result<_, _>>()?))
 }
 
-pub(super) fn bury(connection: &Connection, silence: Option<Duration>) -> Result<Burial, Error> {
-    let mut workers = 0;
-    if let Some(silence) = silence {
-        let silent_since_ms = now_ms().saturating_sub(ms(silence));
-        workers = connection.prepare_cached(SILENT_GONE)?.execute([silent_since_ms])?;
-    }
-    Ok(Burial { workers: workers as u64, attempts: lose(connection)? })
+pub(super) fn bury_silent(connection: &Connection, silence: Duration, limit: u16) -> Result<Burial, Error> {
+    let silent_since_ms = now_ms().saturating_sub(ms(silence));
+    let workers = connection.prepare_cached(SILENT_GONE)?.execute(params![silent_since_ms, limit])?;
+    Ok(Burial { workers: workers as u64, attempts: lose(connection, LOST, [])? })
+}
+
+pub(super) fn expire_leases(connection: &Connection, limit: u16) -> Result<u64, Error> {
+    lose(connection, EXPIRED, params![now_ms(), limit])
 }
 
 pub(super) fn bury_unlocked(connection: &Connection, lost: &[LostLock]) -> Result<Burial, Error> {
@@ -52,14 +57,14 @@ pub(super) fn bury_unlocked(connection: &Connection, lost: &[LostLock]) -> Resul
     for lost in lost {
         workers += connection.prepare_cached(UNLOCKED_GONE)?.execute([lost.worker.bytes()])?;
     }
-    Ok(Burial { workers: workers as u64, attempts: lose(connection)? })
+    Ok(Burial { workers: workers as u64, attempts: lose(connection, LOST, [])? })
 }
 
-/// Takes jobs away from workers that are not listed any more, and jobs whose lease is over. Returns their number.
-fn lose(connection: &Connection) -> Result<u64, Error> {
+/// Takes the jobs away that a statement finds. Returns their number.
+fn lose(connection: &Connection, which: &str, parameters: impl Params) -> Result<u64, Error> {
     let lost = connection
-        .prepare_cached(LOST)?
-        .query_map([now_ms()], |row| Ok((JobId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?)))?
+        .prepare_cached(which)?
+        .query_map(parameters, |row| Ok((JobId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?)))?
         .collect::<Result<Vec<(JobId, i32, bool)>, _>>()?;
     let mut attempts = 0;
     for (job, generation, again) in lost {

@@ -74,14 +74,15 @@ pub async fn a_job_whose_last_worker_died_is_noted(place: &Place) -> Result<()> 
     ensure!(store.claim(&lease, &[from_the_start(&leased, 1)]).await?.jobs.len() == 1);
     ensure!(store.claim(&by(silent, None), &[from_the_start(&buried, 1)]).await?.jobs.len() == 1);
     tokio::time::sleep(Duration::from_millis(30)).await;
-    ensure!(store.bury(Some(Duration::from_millis(20)), 0).await?.0.attempts == 2);
+    ensure!(store.bury_silent(Duration::from_millis(20), 10).await?.attempts == 1);
+    ensure!(store.expire_leases(0, 10).await?.0 == 1);
     let mut found = noted(place).await?;
     found.sort_unstable();
     let mut expected = [buried.id, leased.id];
     expected.sort_unstable();
     ensure!(found == expected, "{found:?}");
     // The worker was only frozen. Its report is refused, and tells of nothing.
-    store.bury(Some(Duration::from_millis(20)), 0).await?;
+    store.bury_silent(Duration::from_millis(20), 10).await?;
     ensure!(noted(place).await?.len() == 2);
     Ok(())
 }

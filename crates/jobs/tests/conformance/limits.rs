@@ -232,7 +232,7 @@ pub async fn the_place_of_a_dead_worker_is_free_again(place: &Place) -> Result<(
     ensure!(place.claim(alive, 10).await?.is_empty());
     tokio::time::sleep(Duration::from_millis(50)).await;
     store.beat(alive).await?;
-    let (burial, _) = store.bury(Some(Duration::from_millis(40)), 0).await?;
+    let burial = store.bury_silent(Duration::from_millis(40), 10).await?;
     ensure!(burial.attempts == 1, "{burial:?}");
     let alive = place.worker().await?;
     let claimed = place.claim(alive, 10).await?;

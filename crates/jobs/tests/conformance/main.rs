@@ -63,7 +63,8 @@ conformance! {
         a_lease_that_is_over_is_given_to_others,
         the_jobs_of_a_worker_whose_lock_is_gone_are_given_to_others,
         a_worker_that_has_locked_again_keeps_its_jobs,
-        nobody_is_buried_for_silence_that_was_not_asked_for;
+        silent_workers_are_buried_a_few_at_a_time,
+        many_leases_that_end_together_are_taken_back;
     operating:
         a_waiting_job_is_cancelled_at_once_and_a_running_one_is_asked,
         an_ended_job_is_tried_again_or_discarded,

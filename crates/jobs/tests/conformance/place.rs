@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A database of the case's own.
 pub struct Place {
     store: Arc<dyn JobStore>,
+    /// The address that the store works through, if it is PostgreSQL.
+    url: Option<String>,
     /// The address of the server itself, if it is PostgreSQL.
     server: Option<String>,
     bouncer: Option<Box<PgBouncer>>,
@@ -50,7 +52,7 @@ impl Place {
         };
         let store = Arc::new(PostgresJobs::new(Pool::new("primary", url, &config, 8)?));
         store.migrate().await?;
-        Ok(Self { store, server: Some(server), bouncer, _folder: None })
+        Ok(Self { store, url: Some(url.to_owned()), server: Some(server), bouncer, _folder: None })
     }
 
     pub async fn sqlite() -> Result<Self> {
@@ -59,11 +61,17 @@ impl Place {
         let store =
             Arc::new(SqliteJobs::new(Arc::new(SqliteDatabase::open(&folder.join("starling.db"), config)?)));
         store.migrate().await?;
-        Ok(Self { store, server: None, bouncer: None, _folder: Some(folder) })
+        Ok(Self { store, url: None, server: None, bouncer: None, _folder: Some(folder) })
     }
 
     pub fn store(&self) -> Arc<dyn JobStore> {
         Arc::clone(&self.store)
+    }
+
+    /// Returns a store over the same database that waits for a statement no longer than nodes do.
+    pub fn impatient_store(&self) -> Result<Arc<dyn JobStore>> {
+        let Some(url) = &self.url else { return Ok(self.store()) };
+        Ok(Arc::new(PostgresJobs::new(Pool::new("primary", url, &PoolConfig::default(), 2)?)))
     }
 
     /// Returns a connection to the database, for what the store does not offer, if it is PostgreSQL.

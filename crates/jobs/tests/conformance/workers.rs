@@ -19,7 +19,7 @@ async fn bury_all_but(place: &Place, alive: starling_jobs::WorkerId) -> Result<u
     // The silent one's last beat is older by one beat of the other one, at least.
     tokio::time::sleep(Duration::from_millis(30)).await;
     store.register(alive, "node").await?;
-    Ok(store.bury(Some(Duration::from_millis(20)), 0).await?.0.attempts)
+    Ok(store.bury_silent(Duration::from_millis(20), 10).await?.attempts)
 }
 
 pub async fn the_jobs_of_a_silent_worker_are_given_to_others(place: &Place) -> Result<()> {
@@ -28,7 +28,7 @@ pub async fn the_jobs_of_a_silent_worker_are_given_to_others(place: &Place) -> R
     store.enqueue(&[again.clone(), last.clone()]).await?;
     let claimed = place.claim(silent, 10).await?;
     ensure!(claimed.len() == 2);
-    ensure!(store.bury(Some(LONG), 0).await?.0.attempts == 0, "a worker that beats keeps its jobs");
+    ensure!(store.bury_silent(LONG, 10).await?.attempts == 0, "a worker that beats keeps its jobs");
     let other = place.worker().await?;
     ensure!(bury_all_but(place, other).await? == 2);
     let second = place.claim_one(place.worker().await?).await?;
@@ -70,7 +70,7 @@ pub async fn a_lease_that_is_over_is_given_to_others(place: &Place) -> Result<()
     );
     let late = [ending(&short.jobs[0], Outcome::Done(None))];
     ensure!(store.finish(&late).await? == [None], "a lease is over even while nobody else has the job");
-    ensure!(store.bury(Some(LONG), 0).await?.0.attempts == 1);
+    ensure!(store.expire_leases(0, 10).await?.0 == 1);
     ensure!(
         bury_all_but(place, place.worker().await?).await? == 0,
         "a lease outlives the worker that gave it"
@@ -130,12 +130,51 @@ pub async fn a_worker_that_has_locked_again_keeps_its_jobs(place: &Place) -> Res
     Ok(())
 }
 
-pub async fn nobody_is_buried_for_silence_that_was_not_asked_for(place: &Place) -> Result<()> {
-    let (store, silent) = (place.store(), place.worker().await?);
-    store.enqueue(&[job(0)]).await?;
-    let claimed = place.claim_one(silent).await?;
+pub async fn silent_workers_are_buried_a_few_at_a_time(place: &Place) -> Result<()> {
+    let store = place.store();
+    store.enqueue(&(0..5).map(job).collect::<Vec<_>>()).await?;
+    for _ in 0..5 {
+        ensure!(place.claim(place.worker().await?, 1).await?.len() == 1);
+    }
     tokio::time::sleep(Duration::from_millis(30)).await;
-    ensure!(store.bury(None, 0).await?.0.workers == 0);
-    ensure!(store.finish(&[ending(&claimed, Outcome::Done(None))]).await? == [Some(JobState::Done)]);
+    let mut buried = Vec::new();
+    for _ in 0..4 {
+        let burial = store.bury_silent(Duration::from_millis(20), 2).await?;
+        buried.push((burial.workers, burial.attempts));
+    }
+    ensure!(buried == [(2, 2), (2, 2), (1, 1), (0, 0)], "{buried:?}");
+    ensure!(place.claim(place.worker().await?, 10).await?.len() == 5);
+    Ok(())
+}
+
+/// So many that one call which compares each with each takes far longer than a node waits.
+pub async fn many_leases_that_end_together_are_taken_back(place: &Place) -> Result<()> {
+    const JOBS: u16 = 20_000;
+    let (store, worker) = (place.impatient_store()?, place.worker().await?);
+    if place.is_pooled() {
+        return Ok(());
+    }
+    let jobs: Vec<NewJob> = (0..usize::from(JOBS)).map(job).collect();
+    for batch in jobs.chunks(1000) {
+        store.enqueue(batch).await?;
+    }
+    let mut claim = from_the_start(&jobs[0], 1000);
+    for _ in 0..JOBS / 1000 {
+        let claimed = store
+            .claim(&place::by(worker, Some(Duration::from_millis(1))), std::slice::from_ref(&claim))
+            .await?;
+        ensure!(claimed.jobs.len() == 1000, "{} jobs", claimed.jobs.len());
+        claim.mark = claimed.left[0].mark;
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let (mut taken_back, mut since_ms) = (Vec::new(), 0);
+    while taken_back.last() != Some(&0) {
+        let expired;
+        (expired, since_ms) = store.expire_leases(since_ms, 1000).await?;
+        taken_back.push(expired);
+    }
+    ensure!(taken_back.iter().sum::<u64>() == u64::from(JOBS), "{taken_back:?}");
+    ensure!(taken_back.iter().all(|expired| *expired <= 1000), "{taken_back:?}");
+    ensure!(place.claim_one(worker).await?.attempt == 2);
     Ok(())
 }

@@ -81,7 +81,7 @@ async fn a_frozen_worker_finishes_nothing_that_another_has_and_without_the_fence
     assert_eq!(jobs["jobs"][0]["result"], "second");
     assert_eq!(jobs["jobs"][0]["attempts"][0]["outcome"], "lost");
     // The control: a completion that is not fenced.
-    let (postgres, function) = (cluster.postgres().unwrap(), "'starling_jobs_finish'::regproc");
+    let (postgres, function) = (cluster.postgres().unwrap(), "'starling_jobs_finish_6'::regproc");
     let name = cluster.database_url().rsplit('/').next().unwrap().split('?').next().unwrap();
     let fenced = postgres.psql_in(name, &format!("SELECT pg_get_functiondef({function})")).await.unwrap();
     let unfenced = fenced.replace("r.generation = g.generation AND", "");

@@ -193,7 +193,7 @@ async fn finish_what_another_has(has_fence: bool) -> Verdict {
     store.migrate().await.unwrap();
     if !has_fence {
         let fence = "r.generation = g.generation AND";
-        replace_function(&postgres, "starling_jobs_finish", |sound| sound.replace(fence, "")).await;
+        replace_function(&postgres, "starling_jobs_finish_6", |sound| sound.replace(fence, "")).await;
     }
     let jobs: Vec<NewJob> = (0..4).map(|_| job("wait", "[600, 5, 0]")).collect();
     store.enqueue(&jobs).await.unwrap();
@@ -237,8 +237,8 @@ async fn without_detection_the_jobs_of_a_killed_worker_are_never_done_and_the_co
     let (postgres, redis) = tokio::try_join!(Postgres::start(), Redis::start()).unwrap();
     let store = place::store(&postgres.url());
     store.migrate().await.unwrap();
-    for name in ["starling_jobs_bury", "starling_jobs_bury_unlocked"] {
-        replace_function(&postgres, name, |sound| sound.replace("FOR UPDATE", "AND false FOR UPDATE")).await;
+    for name in ["starling_jobs_bury_silent_6", "starling_jobs_bury_unlocked_6"] {
+        replace_function(&postgres, name, |sound| sound.replace("WHERE w.", "WHERE false AND w.")).await;
     }
     let killed = worker(&redis, &postgres.url()).start().await.unwrap();
     let added = jobs_of(&store, &killed).await;

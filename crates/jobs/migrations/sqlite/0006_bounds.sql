@@ -1,0 +1,1 @@
+-- Calls that take a bounded time, however many jobs, leases, schedules and keys there are, as in PostgreSQL.
