@@ -135,7 +135,7 @@ pub trait JobStore: Send + Sync + 'static {
     /// Returns the limits of all queues that have some, in the order of their names.
     async fn limits(&self) -> Result<Vec<(String, QueueLimits)>, Error>;
 
-    /// Removes what is kept for limits and not needed any more.
+    /// Removes what is kept for limits and not needed any more, and lets some of the blocked jobs begin that nothing would wake.
     async fn tidy_limits(&self) -> Result<(), Error>;
 
     /// Discards some jobs of a tenant's queue that ended in this state before all but the newest `kept`. `since_ms` is where to begin: what the

@@ -170,3 +170,351 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+
+-- As `starling_limits_claim`. A turn that is noted while a claim is under way stays: it is that of a job whose place the claim has not seen.
+CREATE FUNCTION starling_limits_claim_6(
+    l job_limits, claimer uuid, claimer_name text, until timestamptz, of_tenant text, of_priority smallint, from_xid bigint, from_position bigint, want integer)
+RETURNS TABLE (
+    job uuid, generation integer, attempt smallint, xid bigint, "position" bigint, ready_at timestamptz, set_aside integer, retry_in_ms bigint)
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    now_us bigint := floor(extract(epoch FROM clock_timestamp()) * 1000000);
+    has_keys boolean := l.key_concurrency IS NOT NULL OR l.key_rate IS NOT NULL;
+    free bigint := want;
+    most bigint;
+    begun integer := 0;
+    again_us bigint;
+    key_places integer;
+    key_next_us bigint;
+    places jsonb := '{}';
+    aside tid[] := '{}';
+    a record;
+    turn record;
+    next_job record;
+BEGIN
+    IF l.total_concurrency IS NOT NULL THEN
+        free := least(free, l.total_concurrency - (SELECT count(*) FROM job_running r
+            WHERE r.queue = l.queue AND r.limited_xid >= l.running_since));
+    END IF;
+    IF l.tenant_concurrency IS NOT NULL AND free > 0 THEN
+        free := least(free, l.tenant_concurrency - (SELECT count(*) FROM job_running r
+            WHERE r.queue = l.queue AND r.tenant = of_tenant COLLATE "C" AND r.limited_xid >= l.running_since));
+    END IF;
+    IF l.total_rate IS NOT NULL AND free > 0 THEN
+        SELECT * INTO a FROM starling_limits_allowance(l.queue, 0::smallint, '', '', l.total_rate, l.total_burst, now_us);
+        free := least(free, a.allowed);
+    END IF;
+    IF l.tenant_rate IS NOT NULL AND free > 0 THEN
+        SELECT * INTO a FROM starling_limits_allowance(l.queue, 1::smallint, of_tenant, '', l.tenant_rate, l.tenant_burst, now_us);
+        free := least(free, a.allowed);
+    END IF;
+    free := greatest(free, 0);
+    most := free;
+
+    -- Blocked jobs come first: they have waited longer. A key's turns go when it has no blocked jobs or no place; with its next end or time there is another one.
+    -- Only the turns go that were there before the places were counted: one that comes later may be that of the next end.
+    IF free > 0 THEN
+        DELETE FROM job_key_turns u
+        WHERE u.queue = l.queue AND u.tenant = of_tenant COLLATE "C" AND u.xid >= l.turns_since AND u.due_us <= now_us AND NOT EXISTS (
+            SELECT FROM job_blocked b WHERE b.queue = u.queue AND b.tenant = u.tenant AND b.key = u.key);
+        FOR turn IN
+            SELECT u.key, min(u.position) AS first, array_agg(u.position) AS positions FROM job_key_turns u
+            WHERE u.queue = l.queue AND u.tenant = of_tenant COLLATE "C" AND u.xid >= l.turns_since AND u.due_us <= now_us AND EXISTS (
+                SELECT FROM job_blocked b WHERE b.queue = u.queue AND b.tenant = u.tenant AND b.key = u.key AND b.priority = of_priority)
+            GROUP BY u.key ORDER BY first LIMIT 100
+        LOOP
+            EXIT WHEN free <= 0;
+            SELECT p.places INTO key_places FROM starling_limits_key_places(l, of_tenant, turn.key, now_us) p;
+            FOR next_job IN
+                SELECT b.job, b.attempt, b.generation, b.ready_xid, b.ready_position, b.ready_at FROM job_blocked b
+                WHERE b.queue = l.queue AND b.tenant = of_tenant COLLATE "C" AND b.key = turn.key AND b.priority = of_priority
+                ORDER BY b.ready_xid, b.ready_position LIMIT greatest(least(free, key_places), 0)
+            LOOP
+                DELETE FROM job_blocked b WHERE b.job = next_job.job;
+                -- Somebody else may have cancelled it.
+                IF FOUND THEN
+                    PERFORM starling_limits_begin(l, next_job.job, next_job.generation + 1, (next_job.attempt + 1)::smallint, of_tenant, of_priority,
+                        CASE WHEN has_keys THEN turn.key END, claimer, claimer_name, until, now_us);
+                    job := next_job.job;
+                    generation := next_job.generation + 1;
+                    attempt := next_job.attempt + 1;
+                    xid := next_job.ready_xid;
+                    "position" := next_job.ready_position;
+                    ready_at := next_job.ready_at;
+                    RETURN NEXT;
+                    free := free - 1;
+                    begun := begun + 1;
+                    key_places := key_places - 1;
+                END IF;
+            END LOOP;
+            IF key_places <= 0 THEN
+                DELETE FROM job_key_turns u WHERE u.position = ANY (turn.positions);
+                SELECT p.next_us INTO key_next_us FROM starling_limits_key_places(l, of_tenant, turn.key, now_us) p;
+                IF key_next_us IS NOT NULL THEN
+                    INSERT INTO job_key_turns (queue, tenant, key, due_us) VALUES (l.queue, of_tenant, turn.key, key_next_us);
+                END IF;
+            END IF;
+        END LOOP;
+    END IF;
+
+    IF free > 0 THEN
+        -- `places`: how many jobs of each key may still begin; below 0: it has none, and its time is noted.
+        FOR next_job IN
+            SELECT r.ctid AS spot, r.job, r.attempt, r.generation, r.ready_at, r.xid, r.position, CASE WHEN has_keys THEN j.concurrency_key END AS key
+            FROM job_ready r JOIN jobs j ON j.id = r.job
+            WHERE r.queue = l.queue AND r.tenant = of_tenant COLLATE "C" AND r.priority = of_priority
+              AND (r.xid, r.position) >= (from_xid, from_position)
+            ORDER BY r.xid, r.position LIMIT 500 FOR UPDATE OF r SKIP LOCKED
+        LOOP
+            IF next_job.key IS NOT NULL THEN
+                key_places := coalesce((places ->> next_job.key)::integer, 0);
+                IF key_places = 0 THEN
+                    SELECT p.places, p.next_us INTO key_places, key_next_us
+                    FROM starling_limits_key_places(l, of_tenant, next_job.key, now_us) p;
+                    IF key_next_us IS NOT NULL THEN
+                        INSERT INTO job_key_turns (queue, tenant, key, due_us) VALUES (l.queue, of_tenant, next_job.key, key_next_us);
+                    END IF;
+                    IF key_places <= 0 THEN
+                        places := places || jsonb_build_object(next_job.key, -1);
+                    END IF;
+                END IF;
+                IF key_places <= 0 THEN
+                    aside := aside || next_job.spot;
+                    CONTINUE;
+                END IF;
+                places := places || jsonb_build_object(next_job.key, key_places - 1);
+            END IF;
+            DELETE FROM job_ready r WHERE r.ctid = next_job.spot;
+            PERFORM starling_limits_begin(l, next_job.job, next_job.generation + 1, (next_job.attempt + 1)::smallint, of_tenant, of_priority,
+                next_job.key, claimer, claimer_name, until, now_us);
+            job := next_job.job;
+            generation := next_job.generation + 1;
+            attempt := next_job.attempt + 1;
+            xid := next_job.xid;
+            "position" := next_job.position;
+            ready_at := next_job.ready_at;
+            RETURN NEXT;
+            free := free - 1;
+            begun := begun + 1;
+            EXIT WHEN free <= 0;
+        END LOOP;
+        WITH gone AS (
+            DELETE FROM job_ready r WHERE r.ctid = ANY (aside)
+            RETURNING r.queue, r.tenant, r.priority, r.xid, r.position, r.job, r.attempt, r.generation, r.ready_at
+        )
+        INSERT INTO job_blocked (queue, tenant, key, priority, ready_xid, ready_position, job, attempt, generation, ready_at)
+        SELECT g.queue, g.tenant, j.concurrency_key, g.priority, g.xid, g.position, g.job, g.attempt, g.generation, g.ready_at
+        FROM gone g JOIN jobs j ON j.id = g.job;
+    END IF;
+
+    IF begun > 0 THEN
+        IF l.total_rate IS NOT NULL THEN
+            PERFORM starling_limits_charge(l.queue, 0::smallint, '', '', l.total_rate, l.total_burst, now_us, begun);
+        END IF;
+        IF l.tenant_rate IS NOT NULL THEN
+            PERFORM starling_limits_charge(l.queue, 1::smallint, of_tenant, '', l.tenant_rate, l.tenant_burst, now_us, begun);
+        END IF;
+        INSERT INTO job_count_deltas (queue, tenant, state, jobs) VALUES (l.queue, of_tenant, 1, -begun), (l.queue, of_tenant, 2, begun);
+    END IF;
+
+    job := NULL;
+    generation := NULL;
+    attempt := NULL;
+    xid := NULL;
+    "position" := NULL;
+    ready_at := NULL;
+    set_aside := cardinality(aside);
+    IF begun < want AND begun = most THEN
+        -- The queue or the tenant may begin no more: until a rate allows it, or until a job ends.
+        again_us := 0;
+        IF l.total_rate IS NOT NULL THEN
+            SELECT * INTO a FROM starling_limits_allowance(l.queue, 0::smallint, '', '', l.total_rate, l.total_burst, now_us);
+            again_us := greatest(again_us, CASE WHEN a.allowed <= 0 THEN a.next_us END);
+        END IF;
+        IF l.tenant_rate IS NOT NULL THEN
+            SELECT * INTO a FROM starling_limits_allowance(l.queue, 1::smallint, of_tenant, '', l.tenant_rate, l.tenant_burst, now_us);
+            again_us := greatest(again_us, CASE WHEN a.allowed <= 0 THEN a.next_us END);
+        END IF;
+    ELSIF begun = 0 AND cardinality(aside) = 0 THEN
+        -- What there is waits for its keys.
+        again_us := coalesce((SELECT min(u.due_us) FROM job_key_turns u
+            WHERE u.queue = l.queue AND u.tenant = of_tenant COLLATE "C" AND u.xid >= l.turns_since AND u.due_us > now_us), 0);
+    END IF;
+    retry_in_ms := CASE WHEN again_us > now_us THEN (again_us - now_us + 999) / 1000 WHEN again_us IS NOT NULL THEN 0 END;
+    RETURN NEXT;
+END
+$$;
+
+-- As `starling_jobs_claim_within_limits`.
+CREATE FUNCTION starling_jobs_claim_6(
+    claimer uuid, claimer_name text, lease_ms bigint, queues text[], tenants text[], priorities smallint[], xids bigint[], positions bigint[], limits integer[])
+RETURNS TABLE (
+    backlog integer, job uuid, generation integer, attempt smallint, kind text, payload text, attempts_max smallint,
+    backoff_first_ms integer, backoff_max_ms integer, xid bigint, "position" bigint, ready_at timestamptz, lease_until timestamptz,
+    set_aside integer, retry_in_ms bigint)
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    until timestamptz(3) := clock_timestamp() + lease_ms * interval '1 millisecond';
+    any_limits boolean;
+    l job_limits;
+    locked job_limits;
+    awaited text;
+    c record;
+BEGIN
+    IF lease_ms IS NULL THEN
+        -- Holds off a burial of this worker until this transaction ends. A worker that was buried gets an empty answer.
+        PERFORM FROM job_workers w WHERE w.id = claimer FOR KEY SHARE;
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    any_limits := EXISTS (SELECT FROM job_limits o WHERE o.queue = ANY (queues));
+    FOR place IN 1 .. coalesce(array_length(queues, 1), 0) LOOP
+        IF any_limits THEN
+            set_aside := NULL;
+            retry_in_ms := NULL;
+            SELECT o.* INTO l FROM job_limits o WHERE o.queue = queues[place] COLLATE "C";
+        END IF;
+        IF NOT EXISTS (SELECT FROM job_pauses p WHERE p.tenant = tenants[place] COLLATE "C" AND p.queue = queues[place] COLLATE "C") THEN
+            IF l.queue IS NULL THEN
+                RETURN QUERY
+                WITH picked AS MATERIALIZED (
+                    SELECT r.ctid AS spot, r.job, r.attempt, r.generation, r.ready_at, r.xid, r.position FROM job_ready r
+                    WHERE r.queue = queues[place] COLLATE "C" AND r.tenant = tenants[place] COLLATE "C" AND r.priority = priorities[place]
+                      AND (r.xid, r.position) >= (xids[place], positions[place])
+                    ORDER BY r.xid, r.position LIMIT limits[place] FOR UPDATE SKIP LOCKED
+                ), gone AS (
+                    DELETE FROM job_ready r USING picked p WHERE r.ctid = p.spot
+                ), running AS (
+                    INSERT INTO job_running (job, generation, attempt, queue, tenant, priority, worker, worker_name, lease_until, started_at)
+                    SELECT p.job, p.generation + 1, p.attempt + 1, queues[place], tenants[place], priorities[place], claimer, claimer_name,
+                           until, clock_timestamp()
+                    FROM picked p
+                ), unlocked AS (
+                    DELETE FROM job_keys k USING picked p WHERE k.job = p.job AND k.held = 0
+                ), counted AS (
+                    INSERT INTO job_count_deltas (queue, tenant, state, jobs)
+                    SELECT queues[place], tenants[place], c.state, c.sign * (SELECT count(*) FROM picked)
+                    FROM (VALUES (1::smallint, -1), (2::smallint, 1)) AS c (state, sign) WHERE EXISTS (SELECT FROM picked)
+                )
+                SELECT place, p.job, p.generation + 1, (p.attempt + 1)::smallint, j.kind, j.payload, j.attempts_max,
+                       j.backoff_first_ms, j.backoff_max_ms, p.xid, p.position, p.ready_at, until, NULL::integer, NULL::bigint
+                FROM picked p JOIN jobs j ON j.id = p.job ORDER BY p.xid, p.position;
+            ELSIF limits[place] > 0 THEN
+                -- Waits for one queue at most, and holds no other one meanwhile, so that claims can't deadlock.
+                IF coalesce(awaited, l.queue) = l.queue THEN
+                    awaited := l.queue;
+                    SELECT o.* INTO locked FROM job_limits o WHERE o.queue = queues[place] COLLATE "C" FOR UPDATE;
+                ELSE
+                    SELECT o.* INTO locked FROM job_limits o WHERE o.queue = queues[place] COLLATE "C" FOR UPDATE SKIP LOCKED;
+                    IF NOT FOUND THEN
+                        retry_in_ms := 20;
+                    END IF;
+                END IF;
+                IF greatest(locked.running_since, locked.turns_since) > pg_snapshot_xmin(pg_current_snapshot())::text::bigint THEN
+                    -- The database was restored elsewhere, where transactions have lower numbers, and no mark is valid any more.
+                    locked.running_since := 0;
+                    locked.turns_since := 0;
+                END IF;
+                IF locked.queue IS NOT NULL THEN
+                    FOR c IN
+                        SELECT g.*, j.kind, j.payload, j.attempts_max, j.backoff_first_ms, j.backoff_max_ms
+                        FROM starling_limits_claim_6(
+                            locked, claimer, claimer_name, until, tenants[place], priorities[place], xids[place], positions[place], limits[place]) g
+                        LEFT JOIN jobs j ON j.id = g.job
+                    LOOP
+                        IF c.job IS NULL THEN
+                            set_aside := c.set_aside;
+                            retry_in_ms := c.retry_in_ms;
+                        ELSE
+                            RETURN QUERY SELECT place, c.job, c.generation, c.attempt, c.kind, c.payload, c.attempts_max, c.backoff_first_ms,
+                                c.backoff_max_ms, c.xid, c.position, c.ready_at, until::timestamptz, NULL::integer, NULL::bigint;
+                        END IF;
+                    END LOOP;
+                END IF;
+            END IF;
+        END IF;
+
+        -- A statement of its own, which does not see the rows that were just deleted. It does see rows that another worker is deleting, since
+        -- that worker may still roll back.
+        IF l.queue IS NULL THEN
+            RETURN QUERY
+            SELECT place, NULL::uuid, NULL::integer, NULL::smallint, NULL::text, NULL::text, NULL::smallint, NULL::integer, NULL::integer,
+                   least(f.xid, s.xmin), CASE WHEN f.xid <= s.xmin THEN f.position ELSE 0 END, f.ready_at, NULL::timestamptz, NULL::integer, NULL::bigint
+            FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin) s
+            LEFT JOIN LATERAL (
+                SELECT r.xid, r.position, r.ready_at FROM job_ready r
+                WHERE r.queue = queues[place] COLLATE "C" AND r.tenant = tenants[place] COLLATE "C" AND r.priority = priorities[place]
+                  AND (r.xid, r.position) >= (xids[place], positions[place])
+                ORDER BY r.xid, r.position LIMIT 1
+            ) f ON true;
+        ELSE
+            -- Blocked jobs are ready, too.
+            RETURN QUERY
+            SELECT place, NULL::uuid, NULL::integer, NULL::smallint, NULL::text, NULL::text, NULL::smallint, NULL::integer, NULL::integer,
+                   least(f.xid, s.xmin), CASE WHEN f.xid <= s.xmin THEN f.position ELSE 0 END, least(f.ready_at, b.ready_at), NULL::timestamptz,
+                   set_aside, retry_in_ms
+            FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin) s
+            LEFT JOIN LATERAL (
+                SELECT r.xid, r.position, r.ready_at FROM job_ready r
+                WHERE r.queue = queues[place] COLLATE "C" AND r.tenant = tenants[place] COLLATE "C" AND r.priority = priorities[place]
+                  AND (r.xid, r.position) >= (xids[place], positions[place])
+                ORDER BY r.xid, r.position LIMIT 1
+            ) f ON true
+            LEFT JOIN LATERAL (
+                SELECT o.ready_at FROM job_blocked o
+                WHERE o.queue = queues[place] COLLATE "C" AND o.tenant = tenants[place] COLLATE "C" AND o.priority = priorities[place]
+                ORDER BY o.ready_xid, o.ready_position LIMIT 1
+            ) b ON true;
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- As `starling_limits_tidy`, and adds a turn for keys that have blocked jobs, no running ones, and no turn.
+CREATE FUNCTION starling_limits_tidy_6(at_most integer)
+RETURNS void
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    now_us bigint := floor(extract(epoch FROM clock_timestamp()) * 1000000);
+    free text[];
+BEGIN
+    -- While nobody claims from these queues: a claim sets jobs aside that can't be seen yet.
+    SELECT coalesce(array_agg(o.queue), '{}') INTO free FROM (SELECT l.queue FROM job_limits l ORDER BY l.queue FOR UPDATE SKIP LOCKED) o;
+    DELETE FROM job_rates r WHERE r.ctid = ANY (ARRAY(
+        SELECT o.ctid FROM job_rates o WHERE o.queue = ANY (free) AND o.due_us <= now_us LIMIT at_most));
+    DELETE FROM job_key_turns u WHERE u.position = ANY (ARRAY(
+        SELECT o.position FROM job_key_turns o WHERE o.queue = ANY (free) AND o.due_us <= now_us AND NOT EXISTS (
+            SELECT FROM job_blocked b WHERE b.queue = o.queue AND b.tenant = o.tenant AND b.key = o.key) LIMIT at_most));
+    -- A turn may be missing: programs of the version before lose one when a job ends while they claim. Some of the blocked jobs are looked at, chosen by chance.
+    INSERT INTO job_key_turns (queue, tenant, key)
+    SELECT k.queue, k.tenant, k.key
+    FROM (SELECT DISTINCT b.queue, b.tenant, b.key
+          FROM job_blocked b TABLESAMPLE SYSTEM (least(100, 100 * 64 / greatest(pg_relation_size('job_blocked') / 8192.0, 1))::real)
+          WHERE b.queue = ANY (free)) k
+    WHERE NOT EXISTS (SELECT FROM job_running r
+              WHERE r.queue = k.queue AND r.tenant = k.tenant AND r.concurrency_key = k.key AND r.limited_xid IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM job_key_turns u WHERE u.queue = k.queue AND u.tenant = k.tenant AND u.key = k.key)
+    LIMIT at_most;
+    UPDATE job_limits l SET running_since = 0, turns_since = 0
+    WHERE l.queue = ANY (free) AND greatest(l.running_since, l.turns_since) > pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+    -- No transaction below the lowest one that runs can add a row any more. A step of some size, so that the limits of a quiet queue stay as they are.
+    UPDATE job_limits l SET running_since = m.running, turns_since = m.turns
+    FROM (SELECT o.queue,
+                 least(pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+                       (SELECT min(r.limited_xid) FROM job_running r WHERE r.queue = o.queue AND r.limited_xid >= o.running_since)) AS running,
+                 least(pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+                       (SELECT min(u.xid) FROM job_key_turns u WHERE u.queue = o.queue AND u.xid >= o.turns_since)) AS turns
+          FROM job_limits o WHERE o.queue = ANY (free)) m
+    WHERE l.queue = m.queue AND (m.running > l.running_since + 500 OR m.turns > l.turns_since + 500);
+END
+$$;

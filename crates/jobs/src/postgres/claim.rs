@@ -17,7 +17,7 @@ const ARRIVALS: &str =
 const CLAIM: &str = "
     SELECT backlog, job, generation, attempt, kind, payload, attempts_max, backoff_first_ms, backoff_max_ms, xid, position, ready_at, lease_until,
            set_aside, retry_in_ms
-    FROM starling_jobs_claim_within_limits($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    FROM starling_jobs_claim_6($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 const EXTEND: &str = "
     UPDATE job_running SET lease_until = clock_timestamp() + $3 * interval '1 millisecond'
     WHERE job = $1 AND generation = $2 AND lease_until >= clock_timestamp() RETURNING lease_until";

@@ -11,7 +11,7 @@ const LIMITS: &str = "
     FROM job_limits ORDER BY queue";
 const PUT: &str = "SELECT starling_limits_put($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const REMOVE: &str = "SELECT starling_limits_remove($1, $2)";
-const TIDY: &str = "SELECT FROM starling_limits_tidy($1)";
+const TIDY: &str = "SELECT FROM starling_limits_tidy_6($1)";
 
 /// The most blocked jobs that one call makes ready, and the most rows that one call tidies up.
 const STEP: i32 = 5_000;

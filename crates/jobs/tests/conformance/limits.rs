@@ -9,7 +9,9 @@ use anyhow::{Result, ensure};
 use starling_jobs::{
     Backlogs, ClaimedJob, Hold, JobState, Limit, Mark, NewJob, Outcome, QueueLimits, StartRate,
 };
+use starling_testkit::wait::until;
 use tokio::task::JoinSet;
+use tokio_postgres::Client;
 
 use crate::place::{Place, by, ending, from_the_start, job};
 
@@ -146,21 +148,24 @@ pub async fn without_limits_the_same_work_exceeds_them(place: &Place) -> Result<
     Ok(())
 }
 
+/// Changes the text of a function.
+async fn change(session: &Client, function: &str, from: &str, to: &str) -> Result<()> {
+    let definition = format!("SELECT pg_get_functiondef('{function}'::regproc)");
+    let text: String = session.query_one(&definition, &[]).await?.get(0);
+    ensure!(text.contains(from), "{function} has no {from}");
+    Ok(session.batch_execute(&text.replace(from, to)).await?)
+}
+
 /// Claims that count and then wait a moment: with their lock the limit holds, without it they exceed it.
 pub async fn it_is_the_lock_of_the_limits_that_lets_them_hold(place: &Place) -> Result<()> {
     // SQLite has one writer, and needs no lock.
     let Some(session) = place.session().await? else { return Ok(()) };
-    let change = async |function: &str, from: &str, to: &str| -> Result<()> {
-        let definition = format!("SELECT pg_get_functiondef('{function}'::regproc)");
-        let text: String = session.query_one(&definition, &[]).await?.get(0);
-        ensure!(text.contains(from), "{function} has no {from}");
-        Ok(session.batch_execute(&text.replace(from, to)).await?)
-    };
-    change("starling_limits_claim", "most := free;", "most := free; PERFORM pg_sleep(0.01);").await?;
+    let slow = "most := free; PERFORM pg_sleep(0.01);";
+    change(&session, "starling_limits_claim_6", "most := free;", slow).await?;
     let limits = total(at_once(2));
     let with_lock = work_through(place, (0..40).map(job).collect(), &limits).await?.most("");
     ensure!(with_lock <= 2, "{with_lock} at once");
-    change("starling_jobs_claim_within_limits", "FOR UPDATE;", ";").await?;
+    change(&session, "starling_jobs_claim_6", "FOR UPDATE;", ";").await?;
     let without_lock = work_through(place, (40..160).map(job).collect(), &limits).await?.most("");
     ensure!(without_lock > 2, "{without_lock} at once");
     Ok(())
@@ -381,6 +386,54 @@ pub async fn tidying_loses_no_turn(place: &Place) -> Result<()> {
     ensure!(numbers(&claimed) == [0, 2], "{claimed:?}");
     store.finish(&claimed.iter().map(|job| ending(job, DONE)).collect::<Vec<_>>()).await?;
     tokio::time::sleep(Duration::from_millis(20)).await;
+    store.tidy_limits().await?;
+    ensure!(numbers(&place.claim(worker, 10).await?) == [1]);
+    Ok(())
+}
+
+/// A claim finds no place for a key. The last job of that key ends before the claim takes note of it.
+pub async fn a_job_that_ends_while_a_claim_counts_wakes_the_next_one(place: &Place) -> Result<()> {
+    // SQLite has one writer: nothing ends while a claim counts.
+    let (Some(gate), Some(session)) = (place.session().await?, place.session().await?) else { return Ok(()) };
+    let (store, worker) = (place.store(), place.worker().await?);
+    store.put_limits("q", &per_key(at_once(1))).await?;
+    store.enqueue(&[keyed(0, "k"), keyed(1, "k")]).await?;
+    let running = place.claim(worker, 10).await?;
+    ensure!(numbers(&running) == [0] && place.claim(worker, 10).await?.is_empty());
+    // Limits that are set anew make every key with blocked jobs be looked at.
+    store.put_limits("q", &per_key(at_once(1))).await?;
+    let counted = "FROM starling_limits_key_places(l, of_tenant, turn.key, now_us) p;";
+    let waits = format!("{counted} PERFORM pg_advisory_xact_lock(77);");
+    change(&session, "starling_limits_claim_6", counted, &waits).await?;
+    gate.batch_execute("SELECT pg_advisory_lock(77)").await?;
+    let (store_of_claim, claim) = (place.store(), from_the_start(&job(0), 10));
+    let claiming = tokio::spawn(async move { store_of_claim.claim(&by(worker, None), &[claim]).await });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    until(Duration::from_secs(60), "the claim to count", async || {
+        Ok((session.query_one(waiting, &[]).await?.get::<_, i64>(0) > 0).then_some(()))
+    })
+    .await?;
+    store.finish(&[ending(&running[0], DONE)]).await?;
+    gate.batch_execute("SELECT pg_advisory_unlock(77)").await?;
+    ensure!(claiming.await??.jobs.is_empty(), "the key had no place when it was looked at");
+    ensure!(numbers(&place.claim(worker, 10).await?) == [1], "its blocked job waits for ever");
+    Ok(())
+}
+
+pub async fn tidying_wakes_a_key_that_nothing_else_would_wake(place: &Place) -> Result<()> {
+    let Some(session) = place.session().await? else { return Ok(()) };
+    let (store, worker) = (place.store(), place.worker().await?);
+    let lose_turns = async || session.execute("DELETE FROM job_key_turns", &[]).await;
+    store.put_limits("q", &per_key(at_once(1))).await?;
+    store.enqueue(&[keyed(0, "k"), keyed(1, "k")]).await?;
+    let running = place.claim(worker, 10).await?;
+    ensure!(numbers(&running) == [0] && place.claim(worker, 10).await?.is_empty());
+    store.tidy_limits().await?;
+    ensure!(lose_turns().await? == 0, "the job that runs will wake the next one");
+    store.finish(&[ending(&running[0], DONE)]).await?;
+    ensure!(lose_turns().await? == 1);
+    ensure!(place.claim(worker, 10).await?.is_empty(), "nobody knows of it");
     store.tidy_limits().await?;
     ensure!(numbers(&place.claim(worker, 10).await?) == [1]);
     Ok(())

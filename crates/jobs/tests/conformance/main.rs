@@ -89,7 +89,9 @@ conformance! {
         jobs_that_run_when_limits_are_set_are_counted,
         blocked_jobs_are_ready_for_everybody_else,
         limits_are_kept_as_they_were_given,
-        tidying_loses_no_turn;
+        tidying_loses_no_turn,
+        a_job_that_ends_while_a_claim_counts_wakes_the_next_one,
+        tidying_wakes_a_key_that_nothing_else_would_wake;
     schedules:
         a_schedule_is_kept_as_it_was_given,
         a_replaced_schedule_goes_on_where_it_was_unless_its_times_change,
