@@ -11,6 +11,8 @@ pub const SCHEDULE_PAYLOAD_BYTES_MAX: usize = 16 << 10;
 const LATE_MAX_MS: i64 = 30_000;
 /// The most missed firings that are made up for.
 const MISSED_MAX: usize = 100;
+/// The most schedules among which tenants take turns, those that are most overdue.
+pub(crate) const DUE_READ_MAX: u16 = 10_000;
 /// When to look again at a schedule whose expression this program can't read.
 const UNREADABLE_MS: i64 = 3_600_000;
 
@@ -227,7 +229,7 @@ pub struct DueSchedule {
 /// Schedules whose moments have come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DueSchedules {
-    /// The schedules, the most overdue first.
+    /// The schedules. Tenants take turns, each with its most overdue one first.
     pub schedules: Vec<DueSchedule>,
     /// The present time by the database's clock, Unix milliseconds.
     pub now_ms: i64,

@@ -518,3 +518,101 @@ BEGIN
     WHERE l.queue = m.queue AND (m.running > l.running_since + 500 OR m.turns > l.turns_since + 500);
 END
 $$;
+
+-- As `starling_jobs_enqueue_with_keys`, in a time that grows with the number of jobs, not with its square.
+CREATE FUNCTION starling_jobs_enqueue_6(
+    ids uuid[], tenants text[], queues text[], kinds text[], payloads text[], priorities smallint[], run_ats timestamptz[],
+    attempts_maxs smallint[], backoff_firsts integer[], backoff_maxs integer[], keys text[], helds smallint[], concurrency_keys text[])
+RETURNS TABLE (item bigint, job uuid, added boolean)
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    added_at timestamptz(3);
+BEGIN
+    -- In one order, so that two callers with the same keys can't deadlock. This waits for a caller that is inserting the same key.
+    INSERT INTO job_keys (tenant, queue, key, job, held)
+    SELECT DISTINCT ON (g.tenant COLLATE "C", g.queue COLLATE "C", g.key COLLATE "C") g.tenant, g.queue, g.key, g.id, g.held
+    FROM unnest(ids, tenants, queues, keys, helds) WITH ORDINALITY AS g (id, tenant, queue, key, held, item)
+    WHERE g.key IS NOT NULL AND NOT EXISTS (SELECT FROM jobs j WHERE j.id = g.id)
+    ORDER BY g.tenant COLLATE "C", g.queue COLLATE "C", g.key COLLATE "C", g.item
+    ON CONFLICT DO NOTHING;
+    added_at := clock_timestamp();
+
+    -- A statement of its own, which sees the keys that were inserted while the first one waited.
+    RETURN QUERY
+    WITH given AS MATERIALIZED (
+        SELECT g.*, CASE WHEN g.key IS NULL OR EXISTS (SELECT FROM jobs j WHERE j.id = g.id) THEN g.id ELSE coalesce(holder.job, g.id) END AS holder
+        FROM unnest(ids, tenants, queues, kinds, payloads, priorities, run_ats, attempts_maxs, backoff_firsts, backoff_maxs, keys, helds, concurrency_keys)
+             WITH ORDINALITY AS g (
+                id, tenant, queue, kind, payload, priority, run_at, attempts_max, backoff_first, backoff_max, key, held, concurrency_key, item)
+        LEFT JOIN LATERAL (
+            SELECT k.job FROM job_keys k
+            WHERE k.tenant = g.tenant COLLATE "C" AND k.queue = g.queue COLLATE "C" AND k.key = g.key COLLATE "C" LIMIT 1
+        ) holder ON true
+    ), added AS (
+        -- The rows come back in the order in which they were inserted. A job is due if it may run when it is added.
+        INSERT INTO jobs (id, tenant, queue, kind, payload, priority, attempts_max, backoff_first_ms, backoff_max_ms, key, held, run_at, created_at,
+                          concurrency_key)
+        SELECT g.id, g.tenant, g.queue, g.kind, g.payload, g.priority, g.attempts_max, g.backoff_first, g.backoff_max, g.key, g.held,
+               coalesce(g.run_at, added_at), added_at, g.concurrency_key
+        FROM given g WHERE g.holder = g.id ORDER BY g.item
+        ON CONFLICT DO NOTHING
+        RETURNING id, tenant, queue, priority, run_at, run_at <= created_at AS due
+    ), ready AS (
+        INSERT INTO job_ready (queue, tenant, priority, job, attempt, generation)
+        SELECT a.queue, a.tenant, a.priority, a.id, 0, 0 FROM added a WHERE a.due
+    ), scheduled AS (
+        INSERT INTO job_scheduled (run_at, job, queue, tenant, priority, attempt, generation)
+        SELECT a.run_at, a.id, a.queue, a.tenant, a.priority, 0, 0 FROM added a WHERE NOT a.due
+    ), counted AS (
+        INSERT INTO job_count_deltas (queue, tenant, state, jobs)
+        SELECT a.queue, a.tenant, a.due::integer, count(*) FROM added a GROUP BY 1, 2, 3
+    )
+    SELECT g.item, g.holder, g.id IN (SELECT a.id FROM added a) FROM given g;
+END
+$$;
+
+-- As `starling_schedules_fire`, in a time that grows with the number of moments, not with its square.
+CREATE FUNCTION starling_schedules_fire_6(
+    tenants text[], names text[], revisions uuid[], expecteds timestamptz[], nexts timestamptz[],
+    places integer[], ids uuid[], moments timestamptz[], keys text[])
+RETURNS TABLE (job uuid)
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    f record;
+BEGIN
+    WITH picked AS MATERIALIZED (
+        SELECT s.tenant, s.name, g.next, g.place
+        FROM unnest(tenants, names, revisions, expecteds, nexts) WITH ORDINALITY AS g (tenant, name, revision, expected, next, place)
+        JOIN job_schedules s ON s.tenant = g.tenant COLLATE "C" AND s.name = g.name COLLATE "C" AND s.revision = g.revision AND s.next_at = g.expected
+        FOR UPDATE OF s SKIP LOCKED
+    ), given AS MATERIALIZED (
+        SELECT i.place, i.id, i.moment, i.key FROM unnest(places, ids, moments, keys) AS i (place, id, moment, key)
+    ), newest AS MATERIALIZED (
+        SELECT i.place, max(i.moment) AS moment FROM given i GROUP BY i.place
+    ), moved AS MATERIALIZED (
+        UPDATE job_schedules s SET next_at = p.next, last_at = coalesce(p.newest, s.last_at)
+        FROM (SELECT p.tenant, p.name, p.next, p.place, n.moment AS newest FROM picked p LEFT JOIN newest n ON n.place = p.place) p
+        WHERE s.tenant = p.tenant AND s.name = p.name
+        RETURNING p.place, s.tenant, s.queue, s.kind, s.payload, s.priority, s.attempts_max, s.backoff_first_ms, s.backoff_max_ms
+    )
+    SELECT array_agg(i.id ORDER BY i.moment, i.id) AS ids, array_agg(m.tenant ORDER BY i.moment, i.id) AS tenants,
+           array_agg(m.queue ORDER BY i.moment, i.id) AS queues, array_agg(m.kind ORDER BY i.moment, i.id) AS kinds,
+           array_agg(m.payload ORDER BY i.moment, i.id) AS payloads, array_agg(m.priority ORDER BY i.moment, i.id) AS priorities,
+           array_agg(i.moment ORDER BY i.moment, i.id) AS moments, array_agg(m.attempts_max ORDER BY i.moment, i.id) AS attempts,
+           array_agg(m.backoff_first_ms ORDER BY i.moment, i.id) AS firsts, array_agg(m.backoff_max_ms ORDER BY i.moment, i.id) AS longest,
+           array_agg(i.key ORDER BY i.moment, i.id) AS keys, array_agg(2::smallint ORDER BY i.moment, i.id) AS helds
+    INTO f FROM given i JOIN moved m ON m.place = i.place;
+    IF f.ids IS NOT NULL THEN
+        RETURN QUERY SELECT e.job FROM starling_jobs_enqueue_6(
+            f.ids, f.tenants, f.queues, f.kinds, f.payloads, f.priorities, f.moments, f.attempts, f.firsts, f.longest, f.keys, f.helds, NULL) e
+        WHERE e.added;
+    END IF;
+END
+$$;

@@ -10,12 +10,12 @@ use crate::{Enqueued, Error, JobId, NewJob, RunAt};
 
 const ENQUEUE: &str =
     "
-    SELECT item, job, added FROM starling_jobs_enqueue_with_keys($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    SELECT item, job, added FROM starling_jobs_enqueue_6($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
 /// The same with delays, to which the database adds its own time.
 const ENQUEUE_LATER: &str =
     "
-    SELECT item, job, added FROM starling_jobs_enqueue_with_keys($1, $2, $3, $4, $5, $6,
+    SELECT item, job, added FROM starling_jobs_enqueue_6($1, $2, $3, $4, $5, $6,
         ARRAY(SELECT coalesce(given.run_at, clock_timestamp() + given.delay_ms * interval '1 millisecond')
               FROM unnest($7::timestamptz[], $14::bigint[]) WITH ORDINALITY AS given (run_at, delay_ms, item) ORDER BY given.item),
         $8, $9, $10, $11, $12, $13)";

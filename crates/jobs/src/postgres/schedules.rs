@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::claim::delay;
 use super::ms;
 use super::upkeep::only;
-use crate::schedule::key_at;
+use crate::schedule::{DUE_READ_MAX, key_at};
 use crate::{
     Backoff, DueSchedule, DueSchedules, Error, Firing, JobId, Missed, PutSchedule, Revision, Schedule,
     ScheduleTimes, ScheduledJob,
@@ -23,14 +23,19 @@ const COLUMNS: &str = "tenant, name, revision, cron, zone, missed, next_at, queu
     backoff_max_ms, last_at";
 const DELETE: &str =
     "DELETE FROM job_schedules WHERE tenant = $1 AND name = $2 AND revision = $3 RETURNING name";
-/// Begins with a row without a schedule, which tells the time.
+/// Begins with a row without a schedule, which tells the time: that of the statement, since an index can be searched for it. Tenants take turns
+/// among those that are most overdue.
 const DUE: &str = "
-    SELECT NULL AS tenant, NULL AS name, NULL::uuid AS revision, NULL AS cron, NULL AS zone, NULL::smallint AS missed, clock_timestamp() AS next_at
+    SELECT NULL AS tenant, NULL AS name, NULL::uuid AS revision, NULL AS cron, NULL AS zone, NULL::smallint AS missed, statement_timestamp() AS next_at
     UNION ALL (
-        SELECT tenant, name, revision, cron, zone, missed, next_at FROM job_schedules
-        WHERE next_at <= clock_timestamp() ORDER BY next_at LIMIT $1
+        SELECT tenant, name, revision, cron, zone, missed, next_at FROM (
+            SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY next_at) AS turn FROM (
+                SELECT tenant, name, revision, cron, zone, missed, next_at FROM job_schedules
+                WHERE next_at <= statement_timestamp() ORDER BY next_at LIMIT $2
+            ) overdue
+        ) turns ORDER BY turn, next_at LIMIT $1
     )";
-const FIRE: &str = "SELECT job FROM starling_schedules_fire($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+const FIRE: &str = "SELECT job FROM starling_schedules_fire_6($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 pub(super) async fn put(
     database: &Pool,
@@ -108,7 +113,8 @@ pub(super) async fn delete(
 
 pub(super) async fn due(database: &Pool, limit: u16) -> Result<DueSchedules, Error> {
     let mut due = DueSchedules::default();
-    for row in &database.rows(DUE, &[(&i64::from(limit), Type::INT8)]).await? {
+    let parameters = &[(&i64::from(limit) as _, Type::INT8), (&i64::from(DUE_READ_MAX) as _, Type::INT8)];
+    for row in &database.rows(DUE, parameters).await? {
         let moment_ms = to_ms(column::<SystemTime>(row, 6)?);
         match column::<Option<&str>>(row, 0)? {
             None => due.now_ms = moment_ms,

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::enqueue::enqueue;
 use super::rows::{ms, now_ms};
+use crate::schedule::DUE_READ_MAX;
 use crate::{
     Backoff, DueSchedule, DueSchedules, Error, Firing, JobId, Missed, PutSchedule, Revision, Schedule,
     ScheduleTimes, ScheduledJob,
@@ -27,8 +28,12 @@ const EXISTS: &str = "SELECT 1 FROM job_schedules WHERE tenant = ?1 AND name = ?
 const COUNT: &str = "SELECT count(*) FROM job_schedules WHERE tenant = ?1";
 const DELETE: &str = "DELETE FROM job_schedules WHERE tenant = ?1 AND name = ?2 AND revision = ?3";
 const DUE: &str = "
-    SELECT tenant, name, revision, cron, zone, missed, next_at_ms FROM job_schedules
-    WHERE next_at_ms <= ?1 ORDER BY next_at_ms LIMIT ?2";
+    SELECT tenant, name, revision, cron, zone, missed, next_at_ms FROM (
+        SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY next_at_ms) AS turn FROM (
+            SELECT tenant, name, revision, cron, zone, missed, next_at_ms FROM job_schedules
+            WHERE next_at_ms <= ?1 ORDER BY next_at_ms LIMIT ?3
+        )
+    ) ORDER BY turn, next_at_ms LIMIT ?2";
 const MOVE: &str = "
     UPDATE job_schedules SET next_at_ms = ?5, last_at_ms = coalesce(?6, last_at_ms)
     WHERE tenant = ?1 AND name = ?2 AND revision = ?3 AND next_at_ms = ?4";
@@ -102,7 +107,7 @@ pub(super) fn delete(
 pub(super) fn due(connection: &Connection, limit: u16) -> Result<DueSchedules, Error> {
     let now_ms = now_ms();
     let mut statement = connection.prepare_cached(DUE)?;
-    let schedules = statement.query_map(params![now_ms, limit], |row| {
+    let schedules = statement.query_map(params![now_ms, limit, DUE_READ_MAX], |row| {
         Ok(DueSchedule {
             tenant: row.get::<_, String>(0)?.as_str().into(),
             name: row.get(1)?,

@@ -99,5 +99,6 @@ conformance! {
         a_due_schedule_is_found_and_fires_once,
         many_nodes_fire_each_moment_once,
         a_moment_that_comes_again_adds_no_second_job,
-        a_firing_of_an_earlier_version_or_without_moments_adds_nothing;
+        a_firing_of_an_earlier_version_or_without_moments_adds_nothing,
+        tenants_take_turns_when_many_schedules_are_due;
 }

@@ -169,3 +169,22 @@ pub async fn a_firing_of_an_earlier_version_or_without_moments_adds_nothing(plac
     ensure!(store.schedule(&"t".into(), "s").await?.context("it is there")?.next_ms.is_none());
     Ok(())
 }
+
+pub async fn tenants_take_turns_when_many_schedules_are_due(place: &Place) -> Result<()> {
+    let store = place.store();
+    let mut schedules: Vec<Schedule> = (0..5).map(|number| due(&format!("s{number}"))).collect();
+    for (schedule, earlier) in schedules.iter_mut().zip(1..) {
+        schedule.next_ms = schedule.next_ms.map(|next_ms| next_ms - earlier * 3_600_000);
+    }
+    // Those of another tenant have become due last.
+    schedules
+        .extend([Schedule { tenant: "u".into(), ..due("a") }, Schedule { tenant: "u".into(), ..due("b") }]);
+    for schedule in &schedules {
+        store.put_schedule(schedule, None, MANY).await?;
+    }
+    let found = store.due_schedules(4).await?.schedules;
+    let tenants: Vec<&str> = found.iter().map(|schedule| &*schedule.tenant).collect();
+    ensure!(tenants == ["t", "u", "t", "u"], "{found:?}");
+    ensure!((&*found[0].name, &*found[2].name) == ("s4", "s3"), "the most overdue ones: {found:?}");
+    Ok(())
+}
