@@ -616,3 +616,62 @@ BEGIN
     END IF;
 END
 $$;
+
+-- As `starling_jobs_arrivals_within_limits`. Where many jobs have become ready since the mark, such as when a node has just started, it does not read them, but
+-- goes from the first job of each backlog to that of the next one. No transaction that still runs can add a job before the mark of a backlog.
+CREATE FUNCTION starling_jobs_arrivals_6(since bigint)
+RETURNS TABLE (queue text, tenant text, priority smallint, xid bigint, "position" bigint, ready_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    horizon bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+    are_many boolean := true;
+BEGIN
+    IF since > 0 THEN
+        PERFORM FROM (
+            SELECT FROM job_ready r WHERE r.xid >= since UNION ALL SELECT FROM job_blocked b WHERE b.xid >= since
+        ) a OFFSET 2000 LIMIT 1;
+        are_many := FOUND;
+    END IF;
+    IF are_many THEN
+        RETURN QUERY
+        WITH RECURSIVE firsts AS (
+            (SELECT r.queue, r.tenant, r.priority, r.xid, r.position, r.ready_at FROM job_ready r
+             ORDER BY r.queue, r.tenant, r.priority, r.xid, r.position LIMIT 1)
+            UNION ALL
+            SELECT n.queue, n.tenant, n.priority, n.xid, n.position, n.ready_at
+            FROM firsts f CROSS JOIN LATERAL (
+                SELECT r.queue, r.tenant, r.priority, r.xid, r.position, r.ready_at FROM job_ready r
+                WHERE (r.queue, r.tenant, r.priority) > (f.queue, f.tenant, f.priority)
+                ORDER BY r.queue, r.tenant, r.priority, r.xid, r.position LIMIT 1
+            ) n
+        ), firsts_blocked AS (
+            (SELECT b.queue, b.tenant, b.priority, b.ready_at FROM job_blocked b
+             ORDER BY b.queue, b.tenant, b.priority, b.ready_xid, b.ready_position LIMIT 1)
+            UNION ALL
+            SELECT n.queue, n.tenant, n.priority, n.ready_at
+            FROM firsts_blocked f CROSS JOIN LATERAL (
+                SELECT b.queue, b.tenant, b.priority, b.ready_at FROM job_blocked b
+                WHERE (b.queue, b.tenant, b.priority) > (f.queue, f.tenant, f.priority)
+                ORDER BY b.queue, b.tenant, b.priority, b.ready_xid, b.ready_position LIMIT 1
+            ) n
+        )
+        SELECT DISTINCT ON (a.queue, a.tenant, a.priority) a.queue, a.tenant, a.priority,
+               least(a.xid, horizon), CASE WHEN a.xid <= horizon THEN a.position ELSE 0 END, a.ready_at
+        FROM (SELECT f.queue, f.tenant, f.priority, f.xid, f.position, f.ready_at FROM firsts f
+              UNION ALL SELECT f.queue, f.tenant, f.priority, since, 0, f.ready_at FROM firsts_blocked f) a
+        ORDER BY a.queue, a.tenant, a.priority, a.xid, a.position;
+    ELSE
+        RETURN QUERY
+        SELECT DISTINCT ON (a.queue, a.tenant, a.priority) a.queue, a.tenant, a.priority,
+               least(a.xid, horizon), CASE WHEN a.xid <= horizon THEN a.position ELSE 0 END, a.ready_at
+        FROM (SELECT r.queue, r.tenant, r.priority, r.xid, r.position, r.ready_at FROM job_ready r WHERE r.xid >= since
+              UNION ALL
+              SELECT b.queue, b.tenant, b.priority, since, 0, b.ready_at FROM job_blocked b WHERE b.xid >= since) a
+        ORDER BY a.queue, a.tenant, a.priority, a.xid, a.position;
+    END IF;
+    RETURN QUERY SELECT NULL::text, NULL::text, NULL::smallint, horizon, 0::bigint, NULL::timestamptz;
+END
+$$;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 const ARRIVALS: &str =
-    "SELECT queue, tenant, priority, xid, position, ready_at FROM starling_jobs_arrivals_within_limits($1)";
+    "SELECT queue, tenant, priority, xid, position, ready_at FROM starling_jobs_arrivals_6($1)";
 const CLAIM: &str = "
     SELECT backlog, job, generation, attempt, kind, payload, attempts_max, backoff_first_ms, backoff_max_ms, xid, position, ready_at, lease_until,
            set_aside, retry_in_ms

@@ -16,6 +16,26 @@ const ARRIVALS: &str = "
         SELECT queue, tenant, priority, position, ready_at_ms FROM job_ready WHERE position > ?1
         UNION ALL SELECT queue, tenant, priority, position, ready_at_ms FROM job_blocked WHERE position > ?1)
     GROUP BY queue, tenant, priority";
+/// As the statement above from the beginning, but it goes from the first job of each backlog to that of the next one.
+const ARRIVALS_OF_ALL: &str = "
+    WITH RECURSIVE firsts (position) AS (
+        SELECT (SELECT position FROM job_ready ORDER BY queue, tenant, priority, position LIMIT 1)
+        UNION ALL
+        SELECT (SELECT n.position FROM job_ready n WHERE (n.queue, n.tenant, n.priority) > (r.queue, r.tenant, r.priority)
+                ORDER BY n.queue, n.tenant, n.priority, n.position LIMIT 1)
+        FROM firsts f CROSS JOIN job_ready r ON r.position = f.position
+    ), firsts_blocked (position) AS (
+        SELECT (SELECT position FROM job_blocked ORDER BY queue, tenant, priority, position LIMIT 1)
+        UNION ALL
+        SELECT (SELECT n.position FROM job_blocked n WHERE (n.queue, n.tenant, n.priority) > (b.queue, b.tenant, b.priority)
+                ORDER BY n.queue, n.tenant, n.priority, n.position LIMIT 1)
+        FROM firsts_blocked f CROSS JOIN job_blocked b ON b.position = f.position
+    )
+    SELECT queue, tenant, priority, min(position), ready_at_ms FROM (
+        SELECT r.queue, r.tenant, r.priority, r.position, r.ready_at_ms FROM firsts f JOIN job_ready r ON r.position = f.position
+        UNION ALL
+        SELECT b.queue, b.tenant, b.priority, b.position, b.ready_at_ms FROM firsts_blocked f JOIN job_blocked b ON b.position = f.position)
+    WHERE position > ?1 GROUP BY queue, tenant, priority";
 const NEWEST: &str = "SELECT coalesce(max(position), ?1) FROM job_ready";
 const LISTED: &str = "SELECT 1 FROM job_workers WHERE id = ?1";
 const PAUSED: &str = "SELECT 1 FROM job_pauses WHERE tenant = ?1 AND queue = ?2";
@@ -31,7 +51,8 @@ const EXTEND: &str =
     "UPDATE job_running SET lease_until_ms = ?1 WHERE job = ?2 AND generation = ?3 AND lease_until_ms >= ?4";
 
 pub(super) fn arrivals(connection: &Connection, since: Mark) -> Result<Arrivals, Error> {
-    let mut statement = connection.prepare_cached(ARRIVALS)?;
+    let which = if since == Mark::default() { ARRIVALS_OF_ALL } else { ARRIVALS };
+    let mut statement = connection.prepare_cached(which)?;
     let backlogs = statement.query_map([since.position], |row| {
         let mark = Mark { transaction: 0, position: row.get(3)? };
         Ok(Arrival { backlog: backlog(row, 0)?, mark, ready_since_ms: row.get(4)? })

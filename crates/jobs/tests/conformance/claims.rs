@@ -1,9 +1,9 @@
 //! Claims: order, marks, and many workers at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
-use starling_jobs::{Backlogs, Mark, NewJob};
+use starling_jobs::{Arrival, Arrivals, BacklogClaim, Backlogs, Mark, NewJob};
 use tokio::task::JoinSet;
 
 use crate::place::{self, Place, from_the_start, job};
@@ -70,6 +70,15 @@ pub async fn many_workers_claim_each_job_once(place: &Place) -> Result<()> {
     Ok(())
 }
 
+/// Returns the statement that adds a job as [`job`] makes it.
+fn enqueue_sql(job: &NewJob) -> String {
+    format!(
+        "SELECT * FROM starling_jobs_enqueue(ARRAY['{}'::uuid], ARRAY['t'], ARRAY['q'], ARRAY['k'], ARRAY['{{}}'], ARRAY[0]::smallint[],
+         ARRAY[NULL]::timestamptz[], ARRAY[3]::smallint[], ARRAY[1], ARRAY[1], ARRAY[NULL]::text[], ARRAY[0]::smallint[])",
+        job.id
+    )
+}
+
 /// A transaction that began earlier may commit later. Its job must not be hidden by marks of scans in between.
 pub async fn marks_hide_no_job_that_is_committed_late(place: &Place) -> Result<()> {
     // SQLite has one writer, so there a later transaction commits later.
@@ -77,12 +86,7 @@ pub async fn marks_hide_no_job_that_is_committed_late(place: &Place) -> Result<(
     let (store, worker) = (place.store(), place.worker().await?);
     let early = job(0);
     late.batch_execute("BEGIN").await?;
-    late.batch_execute(&format!(
-        "SELECT * FROM starling_jobs_enqueue(ARRAY['{}'::uuid], ARRAY['t'], ARRAY['q'], ARRAY['k'], ARRAY['{{}}'], ARRAY[0]::smallint[],
-         ARRAY[NULL]::timestamptz[], ARRAY[3]::smallint[], ARRAY[1], ARRAY[1], ARRAY[NULL]::text[], ARRAY[0]::smallint[])",
-        early.id
-    ))
-    .await?;
+    late.batch_execute(&enqueue_sql(&early)).await?;
     let second = job(1);
     store.enqueue(std::slice::from_ref(&second)).await?;
     let mut arrivals = store.arrivals(Mark::default()).await?;
@@ -95,6 +99,31 @@ pub async fn marks_hide_no_job_that_is_committed_late(place: &Place) -> Result<(
     ensure!(arrivals.backlogs.len() == 1, "{arrivals:?}");
     let claimed = store.claim(&place::by(worker, None), &[claim]).await?;
     ensure!(claimed.jobs.len() == 1 && claimed.jobs[0].id == early.id, "{claimed:?}");
+    Ok(())
+}
+
+/// A node that has heard of a backlog before goes on where it was.
+pub async fn a_known_backlog_hides_no_job_that_is_committed_late(place: &Place) -> Result<()> {
+    let Some(late) = place.session().await? else { return Ok(()) };
+    let (store, worker) = (place.store(), place.worker().await?);
+    let (early, second) = (job(0), job(1));
+    late.batch_execute("BEGIN").await?;
+    late.batch_execute(&enqueue_sql(&early)).await?;
+    store.enqueue(std::slice::from_ref(&second)).await?;
+    let mut backlogs = Backlogs::default();
+    let arrivals = store.arrivals(Mark::default()).await?;
+    let mark = arrivals.mark;
+    backlogs.note(arrivals);
+    late.batch_execute("COMMIT").await?;
+    backlogs.note(store.arrivals(mark).await?);
+    let mut claimed_ids = BTreeSet::new();
+    while !backlogs.is_empty() {
+        let plan = backlogs.plan(1, 0, |_, _| true);
+        let claimed = store.claim(&place::by(worker, None), &plan).await?;
+        claimed_ids.extend(claimed.jobs.iter().map(|job| job.id));
+        backlogs.claimed(&plan, &claimed, 0);
+    }
+    ensure!(claimed_ids == [early.id, second.id].into(), "{claimed_ids:?}");
     Ok(())
 }
 
@@ -160,5 +189,44 @@ pub async fn arrivals_name_each_backlog(place: &Place) -> Result<()> {
     store.enqueue(&[of("v", "q", 0)]).await?;
     let second = store.arrivals(first.mark).await?;
     ensure!(second.backlogs.iter().any(|arrival| &*arrival.backlog.tenant == "v"), "{second:?}");
+    Ok(())
+}
+
+/// Many jobs, so that their backlogs are found without reading them.
+pub async fn arrivals_of_many_jobs_name_each_backlog_with_its_first_job(place: &Place) -> Result<()> {
+    let (store, worker) = (place.store(), place.worker().await?);
+    let mark = store.arrivals(Mark::default()).await?.mark;
+    let of = |number: usize| NewJob {
+        tenant: ["t", "u", "v"][number % 3].into(),
+        queue: ["p", "q"][number % 2].into(),
+        priority: i16::from(number % 5 == 0),
+        ..job(number)
+    };
+    let jobs: Vec<NewJob> = (0..2400).map(of).collect();
+    for batch in jobs.chunks(400) {
+        store.enqueue(batch).await?;
+    }
+    let mut expected: BTreeMap<_, _> = BTreeMap::new();
+    for job in &jobs {
+        expected.entry((&*job.queue, &*job.tenant, job.priority)).or_insert(job.id);
+    }
+    ensure!(expected.len() == 12);
+    let of_all = store.arrivals(Mark::default()).await?;
+    let since_then = store.arrivals(mark).await?;
+    // Marks also depend on what others do in the server.
+    let firsts = |arrivals: &Arrivals| {
+        let all = arrivals.backlogs.iter();
+        all.map(|first| (first.backlog.clone(), first.ready_since_ms)).collect::<Vec<_>>()
+    };
+    ensure!(firsts(&since_then) == firsts(&of_all), "nothing was there before: {since_then:?}");
+    let claim =
+        |arrival: &Arrival| BacklogClaim { backlog: arrival.backlog.clone(), mark: arrival.mark, limit: 1 };
+    let claims: Vec<BacklogClaim> = of_all.backlogs.iter().map(claim).collect();
+    let claimed = store.claim(&place::by(worker, None), &claims).await?.jobs;
+    let firsts: BTreeMap<_, _> = claimed
+        .iter()
+        .map(|job| ((&*job.backlog.queue, &*job.backlog.tenant, job.backlog.priority), job.id))
+        .collect();
+    ensure!(firsts == expected, "{firsts:?}");
     Ok(())
 }

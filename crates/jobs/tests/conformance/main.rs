@@ -45,9 +45,11 @@ conformance! {
         jobs_of_a_backlog_are_claimed_in_order,
         many_workers_claim_each_job_once,
         marks_hide_no_job_that_is_committed_late,
+        a_known_backlog_hides_no_job_that_is_committed_late,
         a_claim_that_is_rolled_back_is_found_again,
         a_paused_queue_gives_none,
-        arrivals_name_each_backlog;
+        arrivals_name_each_backlog,
+        arrivals_of_many_jobs_name_each_backlog_with_its_first_job;
     endings:
         a_failed_job_is_tried_again_and_then_fails,
         a_late_ending_changes_nothing,
