@@ -2,6 +2,7 @@
 
 mod firing;
 mod gauges;
+mod since;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use starling_model::TenantName;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::gauges::AllQueues;
+use self::since::Since;
 use crate::JobSettings;
 use crate::known_queues::KnownQueues;
 use crate::metrics::METRICS;
@@ -48,6 +50,13 @@ pub(crate) struct UpkeepParts {
     pub known_queues: Arc<KnownQueues>,
     pub worker: Option<Arc<NodeWorker>>,
     pub settings: JobSettings,
+}
+
+/// Where looks begin, Unix milliseconds.
+#[derive(Debug, Default)]
+struct Times {
+    scheduled_ms: i64,
+    leases_ms: i64,
 }
 
 /// The upkeep of jobs by a node. Every node does it, so that none is needed.
@@ -124,23 +133,24 @@ impl Upkeep {
 
     /// See [`crate::JobService::keep_time_forever`].
     pub async fn keep_time_forever(&self) {
-        let (mut scheduled_since_ms, mut leases_since_ms) = (0, 0);
+        let mut since: Since<Times> = Since::new(Instant::now());
         let mut vigil = Vigil::default();
         loop {
             sleep(about(CLOCK_EVERY)).await;
+            since.renew(Instant::now());
             // A schedule that this program can't read must not keep it from the rest.
             if let Err(error) = self.fire_schedules().await {
                 tracing::debug!(%error, "schedules could not be fired");
             }
             let kept = async {
-                self.promote(&mut scheduled_since_ms).await?;
-                self.expire_leases(&mut leases_since_ms, &mut vigil).await?;
+                self.promote(&mut since.times.scheduled_ms).await?;
+                self.expire_leases(&mut since.times.leases_ms, &mut vigil).await?;
                 self.bury_silent(&mut vigil).await
             };
             if let Err(error) = kept.await {
                 tracing::debug!(%error, "scheduled jobs and leases could not be looked at");
                 // The database may have been restored to an earlier state.
-                (scheduled_since_ms, leases_since_ms) = (0, 0);
+                since = Since::new(Instant::now());
                 vigil = Vigil::default();
             }
         }

@@ -143,7 +143,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 DECLARE
-    -- A variable, since an index can't be searched for what each row may see in another way.
+    -- A variable: an index is not searched for a function that may return another time for each row.
     now_is timestamptz := clock_timestamp();
     l record;
 BEGIN
@@ -673,5 +673,37 @@ BEGIN
         ORDER BY a.queue, a.tenant, a.priority, a.xid, a.position;
     END IF;
     RETURN QUERY SELECT NULL::text, NULL::text, NULL::smallint, horizon, 0::bigint, NULL::timestamptz;
+END
+$$;
+
+-- As `starling_jobs_promote`, and reads no job whose time has not come.
+CREATE FUNCTION starling_jobs_promote_6(since timestamptz, at_most integer)
+RETURNS TABLE (promoted bigint, mark timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    now_is timestamptz := clock_timestamp();
+BEGIN
+    WITH picked AS MATERIALIZED (
+        SELECT s.* FROM job_scheduled s WHERE s.run_at >= since AND s.run_at <= now_is
+        ORDER BY s.run_at, s.job LIMIT at_most FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM job_scheduled s USING picked p WHERE s.run_at = p.run_at AND s.job = p.job
+    ), ready AS (
+        INSERT INTO job_ready (queue, tenant, priority, job, attempt, generation)
+        SELECT p.queue, p.tenant, p.priority, p.job, p.attempt, p.generation FROM picked p ORDER BY p.run_at, p.job
+    ), counted AS (
+        INSERT INTO job_count_deltas (queue, tenant, state, jobs)
+        SELECT p.queue, p.tenant, c.state, c.sign * count(*)
+        FROM picked p CROSS JOIN (VALUES (0::smallint, -1), (1::smallint, 1)) AS c (state, sign) GROUP BY p.queue, p.tenant, c.state, c.sign
+    )
+    SELECT count(*) INTO promoted FROM picked;
+    -- Transactions that schedule a job may take a while to commit. Those that take longer than a minute are found by a caller that begins at the beginning again.
+    SELECT least(now_is - interval '1 minute', (SELECT s.run_at FROM job_scheduled s WHERE s.run_at >= since ORDER BY s.run_at LIMIT 1))
+    INTO mark;
+    RETURN NEXT;
 END
 $$;

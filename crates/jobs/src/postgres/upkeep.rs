@@ -20,7 +20,7 @@ const BEAT: &str = "
     UNION ALL SELECT c.job, c.generation FROM job_cancellations c WHERE c.worker = $1";
 const BURY: &str = "SELECT workers, lost FROM starling_jobs_bury_silent_6($1, $2)";
 const EXPIRE: &str = "SELECT lost, mark FROM starling_jobs_expire_leases_6($1, $2)";
-const PROMOTE: &str = "SELECT promoted, mark FROM starling_jobs_promote($1, $2)";
+const PROMOTE: &str = "SELECT promoted, mark FROM starling_jobs_promote_6($1, $2)";
 const TRIM: &str = "SELECT discarded, mark FROM starling_jobs_trim($1, $2, $3, $4, $5, $6)";
 const FOLD: &str = "SELECT mark FROM starling_jobs_fold($1, $2)";
 
