@@ -138,8 +138,9 @@ pub trait JobStore: Send + Sync + 'static {
     /// Removes what is kept for limits and not needed any more, and lets some of the blocked jobs begin that nothing would wake.
     async fn tidy_limits(&self) -> Result<(), Error>;
 
-    /// Discards some jobs of a tenant's queue that ended in this state before all but the newest `kept`. `since_ms` is where to begin: what the
-    /// call before returned, or 0. Returns the number of jobs, and where the next call begins.
+    /// Discards at most `limit` jobs of a tenant's queue that ended in this state before all but the newest `kept`; none while another call
+    /// does so. `since_ms` is where to begin: what the call before returned, or 0. Returns the number of jobs, and where the next call begins.
+    /// As with leases, only a call that begins at 0 finds all.
     async fn trim(
         &self,
         tenant: &TenantName,
@@ -147,6 +148,7 @@ pub trait JobStore: Send + Sync + 'static {
         state: JobState,
         kept: u32,
         since_ms: i64,
+        limit: u16,
     ) -> Result<(u64, i64), Error>;
 
     /// Adds up what [`Self::counts`] returns. `since` is where to begin: what the call before returned. Returns where the next call begins.

@@ -3,17 +3,19 @@
 mod firing;
 mod gauges;
 mod since;
+mod trimming;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use starling_jobs::{Error, JobState, JobStore, Mark, QueueLimits, is_internal};
+use starling_jobs::{Error, JobStore, Mark, QueueLimits, is_internal};
 use starling_model::TenantName;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::gauges::AllQueues;
 use self::since::Since;
+use self::trimming::{ROUND_MAX, Trimming};
 use crate::JobSettings;
 use crate::known_queues::KnownQueues;
 use crate::metrics::METRICS;
@@ -198,11 +200,13 @@ impl Upkeep {
     /// See [`crate::JobService::keep_counts_forever`].
     pub async fn keep_counts_forever(&self) {
         let (mut mark, mut shown) = (Mark::default(), AllQueues::default());
+        let mut trimming = Trimming::new(self.store.clone(), &self.settings);
         loop {
             sleep(about(COUNT_EVERY)).await;
-            if let Err(error) = self.keep_counts(&mut mark, &mut shown).await {
+            if let Err(error) = self.keep_counts(&mut mark, &mut shown, &mut trimming).await {
                 tracing::debug!(%error, "the numbers of jobs could not be added up");
                 mark = Mark::default();
+                trimming.begin_anew();
             }
         }
     }
@@ -215,7 +219,12 @@ impl Upkeep {
         if is_empty { Ok(()) } else { self.store.tidy_limits().await }
     }
 
-    async fn keep_counts(&self, mark: &mut Mark, shown: &mut AllQueues) -> Result<(), Error> {
+    async fn keep_counts(
+        &self,
+        mark: &mut Mark,
+        shown: &mut AllQueues,
+        trimming: &mut Trimming,
+    ) -> Result<(), Error> {
         *mark = self.store.fold_counts(*mark).await?;
         self.keep_limits().await?;
         let counts = self.store.counts(None).await?;
@@ -231,17 +240,6 @@ impl Upkeep {
         let all = AllQueues::new(&counts, &ready, &pauses, serves, now_ms());
         all.show(shown);
         *shown = all;
-        for count in counts {
-            let kept = match count.state {
-                JobState::Done => self.settings.kept_done,
-                JobState::Failed | JobState::Cancelled => self.settings.kept_failed,
-                _ => continue,
-            };
-            if count.jobs > u64::from(kept) {
-                // What one call leaves over, the next one takes a few seconds later.
-                self.store.trim(&count.tenant, &count.queue, count.state, kept, 0).await?;
-            }
-        }
-        Ok(())
+        trimming.round(&counts, ROUND_MAX).await
     }
 }

@@ -707,3 +707,33 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+
+-- As `starling_jobs_trim`, but if somebody else is at it, it leaves that queue and state to them.
+CREATE FUNCTION starling_jobs_trim_6(of_tenant text, of_queue text, of_state smallint, kept integer, at_most integer, since timestamptz)
+RETURNS TABLE (discarded bigint, mark timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off
+AS $$
+DECLARE
+    newest_to_go timestamptz;
+BEGIN
+    discarded := 0;
+    mark := since;
+    IF pg_try_advisory_xact_lock(hashtextextended(concat_ws(' ', 'starling_jobs_trim', of_state, of_tenant, of_queue), 0)) THEN
+        SELECT e.ended_at INTO newest_to_go FROM job_endings e
+        WHERE e.tenant = of_tenant COLLATE "C" AND e.queue = of_queue COLLATE "C" AND e.state = of_state AND e.ended_at >= since
+        ORDER BY e.ended_at DESC, e.job DESC OFFSET kept LIMIT 1;
+        IF newest_to_go IS NOT NULL THEN
+            SELECT count(*) INTO discarded FROM starling_jobs_discard(ARRAY(
+                SELECT e.job FROM job_endings e
+                WHERE e.tenant = of_tenant COLLATE "C" AND e.queue = of_queue COLLATE "C" AND e.state = of_state AND e.ended_at >= since
+                ORDER BY e.ended_at DESC, e.job DESC OFFSET kept LIMIT at_most));
+            -- As with leases, only a caller that begins at the beginning finds what took longer than a minute to be committed.
+            IF discarded < at_most THEN
+                mark := least(newest_to_go, clock_timestamp() - interval '1 minute');
+            END IF;
+        END IF;
+    END IF;
+    RETURN NEXT;
+END
+$$;

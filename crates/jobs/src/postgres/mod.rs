@@ -212,8 +212,9 @@ impl JobStore for PostgresJobs {
         state: JobState,
         kept: u32,
         since_ms: i64,
+        limit: u16,
     ) -> Result<(u64, i64), Error> {
-        upkeep::trim(&self.database, tenant, queue, state, kept, since_ms).await
+        upkeep::trim(&self.database, tenant, queue, state, kept, since_ms, limit).await
     }
 
     async fn fold_counts(&self, since: Mark) -> Result<Mark, Error> {

@@ -21,11 +21,9 @@ const BEAT: &str = "
 const BURY: &str = "SELECT workers, lost FROM starling_jobs_bury_silent_6($1, $2)";
 const EXPIRE: &str = "SELECT lost, mark FROM starling_jobs_expire_leases_6($1, $2)";
 const PROMOTE: &str = "SELECT promoted, mark FROM starling_jobs_promote_6($1, $2)";
-const TRIM: &str = "SELECT discarded, mark FROM starling_jobs_trim($1, $2, $3, $4, $5, $6)";
+const TRIM: &str = "SELECT discarded, mark FROM starling_jobs_trim_6($1, $2, $3, $4, $5, $6)";
 const FOLD: &str = "SELECT mark FROM starling_jobs_fold($1, $2)";
 
-/// The most jobs that one call discards.
-const TRIM_MAX: i32 = 1000;
 /// The most deltas that one call adds to the counts.
 const FOLD_MAX: i32 = 10_000;
 
@@ -76,6 +74,7 @@ pub(super) async fn trim(
     state: JobState,
     kept: u32,
     since_ms: i64,
+    limit: u16,
 ) -> Result<(u64, i64), Error> {
     let kept = i32::try_from(kept).unwrap_or(i32::MAX);
     let rows = database
@@ -86,7 +85,7 @@ pub(super) async fn trim(
                 (&queue, Type::TEXT),
                 (&state.number(), Type::INT2),
                 (&kept, Type::INT4),
-                (&TRIM_MAX, Type::INT4),
+                (&i32::from(limit), Type::INT4),
                 (&to_time(since_ms)?, Type::TIMESTAMPTZ),
             ],
         )

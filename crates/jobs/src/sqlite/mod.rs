@@ -221,9 +221,10 @@ impl JobStore for SqliteJobs {
         state: JobState,
         kept: u32,
         since_ms: i64,
+        limit: u16,
     ) -> Result<(u64, i64), Error> {
         let (tenant, queue) = (tenant.clone(), queue.to_owned());
-        let trim = move |connection: &_| upkeep::trim(connection, &tenant, &queue, state, kept);
+        let trim = move |connection: &_| upkeep::trim(connection, &tenant, &queue, state, kept, limit);
         let discarded = self.database.write(trim).await?;
         Ok((discarded, since_ms))
     }

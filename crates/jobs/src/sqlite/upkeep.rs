@@ -25,7 +25,7 @@ const EXPIRED: &str = "
 const DUE: &str = "
     SELECT job, queue, tenant, priority, attempt, generation FROM job_scheduled WHERE run_at_ms <= ?1 ORDER BY run_at_ms, job LIMIT ?2";
 const TO_TRIM: &str = "
-    SELECT job FROM job_endings WHERE tenant = ?1 AND queue = ?2 AND state = ?3 ORDER BY ended_at_ms DESC, job DESC LIMIT 1000 OFFSET ?4";
+    SELECT job FROM job_endings WHERE tenant = ?1 AND queue = ?2 AND state = ?3 ORDER BY ended_at_ms DESC, job DESC LIMIT ?5 OFFSET ?4";
 
 pub(super) fn register(connection: &Connection, worker: WorkerId, node: &str) -> Result<(), Error> {
     connection.prepare_cached(REGISTER)?.execute(params![worker.bytes(), node, now_ms()])?;
@@ -103,10 +103,13 @@ pub(super) fn trim(
     queue: &str,
     state: JobState,
     kept: u32,
+    limit: u16,
 ) -> Result<u64, Error> {
     let jobs = connection
         .prepare_cached(TO_TRIM)?
-        .query_map(params![tenant, queue, state.number(), kept], |row| Ok(JobId::from_bytes(row.get(0)?)))?
+        .query_map(params![tenant, queue, state.number(), kept, limit], |row| {
+            Ok(JobId::from_bytes(row.get(0)?))
+        })?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(discard(connection, &jobs)?.len() as u64)
 }

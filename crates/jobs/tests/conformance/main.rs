@@ -72,6 +72,7 @@ conformance! {
         an_ended_job_is_tried_again_or_discarded,
         counts_follow_every_change,
         trimming_keeps_the_newest,
+        who_comes_second_leaves_trimming_to_the_first,
         what_is_done_to_a_queue_concerns_one_tenant,
         a_waiting_job_is_discarded,
         a_cancelled_job_loses_its_lease,

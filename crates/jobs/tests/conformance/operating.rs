@@ -104,14 +104,35 @@ pub async fn trimming_keeps_the_newest(place: &Place) -> Result<()> {
         // The order is that of whole milliseconds.
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
-    ensure!(store.trim(&"t".into(), "q", JobState::Failed, 0, 0).await?.0 == 0);
-    ensure!(store.trim(&"t".into(), "other", JobState::Done, 0, 0).await?.0 == 0);
-    let (trimmed, since_ms) = store.trim(&"t".into(), "q", JobState::Done, 4, 0).await?;
-    ensure!(trimmed == 5, "{trimmed}");
-    ensure!(store.trim(&"t".into(), "q", JobState::Done, 4, since_ms).await?.0 == 0);
+    ensure!(store.trim(&"t".into(), "q", JobState::Failed, 0, 0, 9).await?.0 == 0);
+    ensure!(store.trim(&"t".into(), "other", JobState::Done, 0, 0, 9).await?.0 == 0);
+    let mut since_ms = 0;
+    for expected in [3, 2, 0] {
+        let trimmed;
+        (trimmed, since_ms) = store.trim(&"t".into(), "q", JobState::Done, 4, since_ms, 3).await?;
+        ensure!(trimmed == expected, "{trimmed}, not {expected}");
+    }
     for (place_in_order, job) in jobs.iter().enumerate() {
         ensure!(exists(&*store, job.id).await? == (place_in_order >= 5), "job {place_in_order}");
     }
+    Ok(())
+}
+
+pub async fn who_comes_second_leaves_trimming_to_the_first(place: &Place) -> Result<()> {
+    // SQLite has one writer.
+    let Some(first) = place.session().await? else { return Ok(()) };
+    let store = place.store();
+    store.enqueue(&[job(0), NewJob { queue: "r".into(), ..job(1) }]).await?;
+    let done: Vec<_> = place.claim(place.worker().await?, 2).await?;
+    store.finish(&done.iter().map(|job| ending(job, Outcome::Done(None))).collect::<Vec<_>>()).await?;
+    first.batch_execute("BEGIN; SELECT starling_jobs_trim_6('t', 'q', 3::smallint, 0, 9, 'epoch')").await?;
+    ensure!(
+        store.trim(&"t".into(), "q", JobState::Done, 0, 0, 9).await?.0 == 0,
+        "it would wait for the first"
+    );
+    ensure!(store.trim(&"t".into(), "r", JobState::Done, 0, 0, 9).await?.0 == 1, "another queue is free");
+    first.batch_execute("ROLLBACK").await?;
+    ensure!(store.trim(&"t".into(), "q", JobState::Done, 0, 0, 9).await?.0 == 1);
     Ok(())
 }
 
@@ -122,7 +143,7 @@ pub async fn what_is_done_to_a_queue_concerns_one_tenant(place: &Place) -> Resul
     let claimed = place.claim(worker, 2).await?;
     let done: Vec<_> = claimed.iter().map(|job| ending(job, Outcome::Done(None))).collect();
     store.finish(&done).await?;
-    ensure!(store.trim(&"t".into(), "q", JobState::Done, 0, 0).await?.0 == 1);
+    ensure!(store.trim(&"t".into(), "q", JobState::Done, 0, 0, 9).await?.0 == 1);
     ensure!(exists(&*store, other.id).await?);
     store.pause(&"other".into(), "q", true).await?;
     ensure!(store.paused(&"t".into()).await?.is_empty());
