@@ -151,7 +151,7 @@ pub trait JobStore: Send + Sync + 'static {
         limit: u16,
     ) -> Result<(u64, i64), Error>;
 
-    /// Adds up what [`Self::counts`] returns. `since` is where to begin: what the call before returned. Returns where the next call begins.
+    /// Adds up what [`Self::counts`] returns, and removes what has become zero. `since` is where to begin: what the call before returned. Returns where the next call begins.
     async fn fold_counts(&self, since: Mark) -> Result<Mark, Error>;
 
     /// Keeps a schedule in the place of the version that the caller has seen (`None`: of none), unless its tenant has `at_most` already.

@@ -737,3 +737,43 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+
+-- Numbers of nothing that earlier programs have left.
+DELETE FROM job_counts WHERE jobs = 0;
+
+-- As `starling_jobs_fold`, and removes the counts that become zero.
+CREATE FUNCTION starling_jobs_fold_6(since bigint, at_most integer)
+RETURNS TABLE (folded bigint, mark bigint)
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off
+AS $$
+DECLARE
+    z record;
+BEGIN
+    folded := 0;
+    IF pg_try_advisory_xact_lock(x'5374726c4a6f6273'::bigint) THEN
+        WITH gone AS (
+            DELETE FROM job_count_deltas d USING (
+                SELECT o.xid, o.position FROM job_count_deltas o WHERE o.xid >= since ORDER BY o.xid, o.position LIMIT at_most
+            ) o
+            WHERE d.xid = o.xid AND d.position = o.position
+            RETURNING d.queue, d.tenant, d.state, d.jobs
+        ), counted AS (
+            INSERT INTO job_counts AS c (queue, tenant, state, jobs)
+            SELECT g.queue, g.tenant, g.state, sum(g.jobs) FROM gone g GROUP BY 1, 2, 3
+            ON CONFLICT (queue, tenant, state) DO UPDATE SET jobs = c.jobs + excluded.jobs
+            RETURNING c.queue, c.tenant, c.state, c.jobs
+        )
+        SELECT (SELECT count(*) FROM gone) AS folded, array_agg(c.queue) AS queues, array_agg(c.tenant) AS tenants, array_agg(c.state) AS states
+        INTO z FROM counted c WHERE c.jobs = 0;
+        folded := z.folded;
+        -- Nobody else changes counts while this has the lock.
+        DELETE FROM job_counts c USING unnest(z.queues, z.tenants, z.states) AS o (queue, tenant, state)
+        WHERE c.queue = o.queue COLLATE "C" AND c.tenant = o.tenant COLLATE "C" AND c.state = o.state AND c.jobs = 0;
+    END IF;
+    SELECT least(pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+                 (SELECT d.xid FROM job_count_deltas d WHERE d.xid >= since ORDER BY d.xid, d.position LIMIT 1))
+    INTO mark;
+    RETURN NEXT;
+END
+$$;

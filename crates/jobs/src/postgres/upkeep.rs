@@ -22,10 +22,12 @@ const BURY: &str = "SELECT workers, lost FROM starling_jobs_bury_silent_6($1, $2
 const EXPIRE: &str = "SELECT lost, mark FROM starling_jobs_expire_leases_6($1, $2)";
 const PROMOTE: &str = "SELECT promoted, mark FROM starling_jobs_promote_6($1, $2)";
 const TRIM: &str = "SELECT discarded, mark FROM starling_jobs_trim_6($1, $2, $3, $4, $5, $6)";
-const FOLD: &str = "SELECT mark FROM starling_jobs_fold($1, $2)";
+const FOLD: &str = "SELECT folded, mark FROM starling_jobs_fold_6($1, $2)";
 
-/// The most deltas that one call adds to the counts.
+/// The most deltas that one statement adds to the counts.
 const FOLD_MAX: i32 = 10_000;
+/// The most statements of one call.
+const FOLDS_MAX: usize = 10;
 
 pub(super) async fn register(database: &Pool, worker: WorkerId, node: &str) -> Result<(), Error> {
     database.write(REGISTER, &[(&worker.uuid(), Type::UUID), (&node, Type::TEXT)]).await?;
@@ -95,8 +97,16 @@ pub(super) async fn trim(
 }
 
 pub(super) async fn fold(database: &Pool, since: Mark) -> Result<Mark, Error> {
-    let rows = database.write(FOLD, &[(&since.transaction, Type::INT8), (&FOLD_MAX, Type::INT4)]).await?;
-    Ok(Mark { transaction: column(only(&rows)?, 0)?, position: 0 })
+    let mut mark = since;
+    for _ in 0..FOLDS_MAX {
+        let rows = database.write(FOLD, &[(&mark.transaction, Type::INT8), (&FOLD_MAX, Type::INT4)]).await?;
+        let row = only(&rows)?;
+        mark = Mark { transaction: column(row, 1)?, position: 0 };
+        if column::<i64>(row, 0)? < i64::from(FOLD_MAX) {
+            break;
+        }
+    }
+    Ok(mark)
 }
 
 pub(super) fn only(rows: &[Row]) -> Result<&Row, Error> {

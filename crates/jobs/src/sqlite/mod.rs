@@ -230,6 +230,9 @@ impl JobStore for SqliteJobs {
     }
 
     async fn fold_counts(&self, since: Mark) -> Result<Mark, Error> {
+        if self.database.read(upkeep::has_zero_counts).await? {
+            self.database.write(upkeep::remove_zero_counts).await?;
+        }
         Ok(since)
     }
 

@@ -27,6 +27,9 @@ const DUE: &str = "
 const TO_TRIM: &str = "
     SELECT job FROM job_endings WHERE tenant = ?1 AND queue = ?2 AND state = ?3 ORDER BY ended_at_ms DESC, job DESC LIMIT ?5 OFFSET ?4";
 
+const ZERO_COUNTS: &str = "SELECT 1 FROM job_counts WHERE jobs = 0 LIMIT 1";
+const ZERO_COUNTS_GONE: &str = "DELETE FROM job_counts WHERE jobs = 0";
+
 pub(super) fn register(connection: &Connection, worker: WorkerId, node: &str) -> Result<(), Error> {
     connection.prepare_cached(REGISTER)?.execute(params![worker.bytes(), node, now_ms()])?;
     Ok(())
@@ -112,4 +115,14 @@ pub(super) fn trim(
         })?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(discard(connection, &jobs)?.len() as u64)
+}
+
+/// Whether counts have become zero.
+pub(super) fn has_zero_counts(connection: &Connection) -> Result<bool, Error> {
+    Ok(connection.prepare_cached(ZERO_COUNTS)?.exists([])?)
+}
+
+pub(super) fn remove_zero_counts(connection: &Connection) -> Result<(), Error> {
+    connection.prepare_cached(ZERO_COUNTS_GONE)?.execute([])?;
+    Ok(())
 }

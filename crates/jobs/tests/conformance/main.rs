@@ -71,6 +71,7 @@ conformance! {
         a_waiting_job_is_cancelled_at_once_and_a_running_one_is_asked,
         an_ended_job_is_tried_again_or_discarded,
         counts_follow_every_change,
+        nothing_is_kept_of_numbers_that_are_zero,
         trimming_keeps_the_newest,
         who_comes_second_leaves_trimming_to_the_first,
         what_is_done_to_a_queue_concerns_one_tenant,

@@ -94,6 +94,29 @@ pub async fn counts_follow_every_change(place: &Place) -> Result<()> {
     Ok(())
 }
 
+/// A queue that has been empty for long costs nothing.
+pub async fn nothing_is_kept_of_numbers_that_are_zero(place: &Place) -> Result<()> {
+    // Of SQLite only what the store shows can be seen.
+    let Some(session) = place.session().await? else { return Ok(()) };
+    let store = place.store();
+    let rows = async || -> Result<i64> {
+        Ok(session.query_one("SELECT count(*) FROM job_counts", &[]).await?.get(0))
+    };
+    let jobs: Vec<NewJob> =
+        (0..20).map(|number| NewJob { queue: format!("q{number}"), ..job(number) }).collect();
+    store.enqueue(&jobs).await?;
+    counts(place).await?;
+    ensure!(rows().await? == 20);
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    store.discard(&ids[1..]).await?;
+    ensure!(counts(place).await? == [("ready", 1)].into());
+    ensure!(rows().await? == 1, "{} rows", rows().await?);
+    store.discard(&ids).await?;
+    store.enqueue(&[job(20)]).await?;
+    ensure!(counts(place).await? == [("ready", 1)].into());
+    Ok(())
+}
+
 pub async fn trimming_keeps_the_newest(place: &Place) -> Result<()> {
     let (store, worker) = (place.store(), place.worker().await?);
     let jobs: Vec<NewJob> = (0..9).map(job).collect();
