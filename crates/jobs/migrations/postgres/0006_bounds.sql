@@ -777,3 +777,6 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+
+-- For lists of ended jobs, newest first: most jobs of a queue may be in another state.
+CREATE INDEX job_endings_by_job ON job_endings (tenant, queue, state, job);

@@ -2,3 +2,6 @@
 
 -- Numbers of nothing that earlier programs have left.
 DELETE FROM job_counts WHERE jobs = 0;
+
+-- For lists of ended jobs, newest first: most jobs of a queue may be in another state.
+CREATE INDEX job_endings_by_job ON job_endings (tenant, queue, state, job);

@@ -37,35 +37,68 @@ const COUNTS: &str = "
 const PAUSES: &str = "SELECT tenant, queue FROM job_pauses";
 const PAUSED: &str = "SELECT queue FROM job_pauses WHERE tenant = $1 COLLATE \"C\" ORDER BY queue";
 
-/// Makes the statement that finds jobs of each queue by itself, so that each search is a walk along an index. `state` chooses those of a state.
-macro_rules! find {
+/// Makes the statement that finds jobs of each queue by itself, so that each search is a walk along an index.
+macro_rules! of_each_queue {
+    ($($search:tt)*) => {
+        concat!(
+            "SELECT f.id, f.bytes FROM unnest($2::text[]) q (queue) CROSS JOIN LATERAL (",
+            $($search)*,
+            " LIMIT $5) f ORDER BY f.id DESC LIMIT $5"
+        )
+    };
+}
+
+/// Searches all jobs of a queue. `state` chooses those of a state.
+macro_rules! all {
     ($state:literal) => {
         concat!(
-            "SELECT f.id, f.bytes FROM unnest($2::text[]) q (queue) CROSS JOIN LATERAL (
-                SELECT j.id, octet_length(j.payload)::bigint + coalesce(octet_length(e.result), 0) AS bytes
-                FROM jobs j LEFT JOIN job_endings e ON e.job = j.id
-                WHERE j.tenant = $1 COLLATE \"C\" AND j.queue = q.queue COLLATE \"C\" AND j.id < $3
-                  AND ($4::text IS NULL OR j.kind = $4 COLLATE \"C\")",
+            "SELECT j.id, octet_length(j.payload)::bigint + coalesce(octet_length(e.result), 0) AS bytes
+             FROM jobs j LEFT JOIN job_endings e ON e.job = j.id
+             WHERE j.tenant = $1 COLLATE \"C\" AND j.queue = q.queue COLLATE \"C\" AND j.id < $3
+               AND ($4::text IS NULL OR j.kind = $4 COLLATE \"C\")",
             $state,
-            " ORDER BY j.id DESC LIMIT $5
-             ) f ORDER BY f.id DESC LIMIT $5"
+            " ORDER BY j.id DESC"
         )
+    };
+}
+
+/// Searches the jobs of a queue that have ended in a state: most others may wait.
+macro_rules! ended {
+    ($state:literal) => {
+        concat!(
+            "SELECT j.id, octet_length(j.payload)::bigint + coalesce(octet_length(e.result), 0) AS bytes
+             FROM job_endings e JOIN jobs j ON j.id = e.job
+             WHERE e.tenant = $1 COLLATE \"C\" AND e.queue = q.queue COLLATE \"C\" AND e.state = ",
+            $state,
+            " AND e.job < $3 AND ($4::text IS NULL OR j.kind = $4 COLLATE \"C\") ORDER BY e.job DESC"
+        )
+    };
+}
+
+/// Searches all running jobs, which are few.
+macro_rules! running {
+    () => {
+        "SELECT j.id, octet_length(j.payload)::bigint AS bytes FROM job_running r JOIN jobs j ON j.id = r.job
+         WHERE r.tenant = $1 COLLATE \"C\" AND r.queue = q.queue COLLATE \"C\" AND r.job < $3
+           AND ($4::text IS NULL OR j.kind = $4 COLLATE \"C\") ORDER BY r.job DESC"
     };
 }
 
 const fn find_of(state: Option<JobState>) -> &'static str {
     match state {
-        None => find!(""),
-        Some(JobState::Scheduled) => find!(" AND EXISTS (SELECT 1 FROM job_scheduled s WHERE s.job = j.id)"),
-        // A job is ready if it is nothing else. Only this can be looked up by the job.
-        Some(JobState::Ready) => find!(
+        None => of_each_queue!(all!("")),
+        Some(JobState::Scheduled) => {
+            of_each_queue!(all!(" AND EXISTS (SELECT 1 FROM job_scheduled s WHERE s.job = j.id)"))
+        }
+        // A job is ready if it is nothing else.
+        Some(JobState::Ready) => of_each_queue!(all!(
             " AND e.job IS NULL AND NOT EXISTS (SELECT 1 FROM job_running r WHERE r.job = j.id)
               AND NOT EXISTS (SELECT 1 FROM job_scheduled s WHERE s.job = j.id)"
-        ),
-        Some(JobState::Running) => find!(" AND EXISTS (SELECT 1 FROM job_running r WHERE r.job = j.id)"),
-        Some(JobState::Done) => find!(" AND e.state = 3"),
-        Some(JobState::Failed) => find!(" AND e.state = 4"),
-        Some(JobState::Cancelled) => find!(" AND e.state = 5"),
+        )),
+        Some(JobState::Running) => of_each_queue!(running!()),
+        Some(JobState::Done) => of_each_queue!(ended!("3")),
+        Some(JobState::Failed) => of_each_queue!(ended!("4")),
+        Some(JobState::Cancelled) => of_each_queue!(ended!("5")),
     }
 }
 

@@ -28,8 +28,8 @@ const ATTEMPTS: &str = "
 const COUNTS: &str = "
     SELECT queue, tenant, state, jobs FROM job_counts WHERE jobs > 0 AND (?1 IS NULL OR tenant = ?1) ORDER BY queue, tenant, state";
 
-/// Makes the statement that finds jobs of a queue. `state` chooses those of a state.
-macro_rules! find {
+/// Makes the statement that searches all jobs of a queue. `state` chooses those of a state.
+macro_rules! all {
     ($state:literal) => {
         concat!(
             "SELECT j.id, octet_length(j.payload) + coalesce(octet_length(e.result), 0)
@@ -41,19 +41,37 @@ macro_rules! find {
     };
 }
 
+/// Makes the statement that searches the jobs of a queue that have ended in a state: most others may wait.
+macro_rules! ended {
+    ($state:literal) => {
+        concat!(
+            "SELECT j.id, octet_length(j.payload) + coalesce(octet_length(e.result), 0)
+             FROM job_endings e INDEXED BY job_endings_by_job CROSS JOIN jobs j ON j.id = e.job
+             WHERE e.tenant = ?1 AND e.queue = ?2 AND e.state = ",
+            $state,
+            " AND e.job < ?3 AND (?4 IS NULL OR j.kind = ?4) ORDER BY e.job DESC LIMIT ?5"
+        )
+    };
+}
+
+/// Searches all running jobs, which are few.
+const RUNNING: &str = "
+    SELECT j.id, octet_length(j.payload) FROM job_running r CROSS JOIN jobs j ON j.id = r.job
+    WHERE r.tenant = ?1 AND r.queue = ?2 AND r.job < ?3 AND (?4 IS NULL OR j.kind = ?4) ORDER BY r.job DESC LIMIT ?5";
+
 const fn find_of(state: Option<JobState>) -> &'static str {
     match state {
-        None => find!(""),
-        Some(JobState::Scheduled) => find!(" AND EXISTS (SELECT 1 FROM job_scheduled s WHERE s.job = j.id)"),
-        // A job is ready if it is nothing else. Only this can be looked up by the job.
-        Some(JobState::Ready) => find!(
+        None => all!(""),
+        Some(JobState::Scheduled) => all!(" AND EXISTS (SELECT 1 FROM job_scheduled s WHERE s.job = j.id)"),
+        // A job is ready if it is nothing else.
+        Some(JobState::Ready) => all!(
             " AND e.job IS NULL AND NOT EXISTS (SELECT 1 FROM job_running r WHERE r.job = j.id)
               AND NOT EXISTS (SELECT 1 FROM job_scheduled s WHERE s.job = j.id)"
         ),
-        Some(JobState::Running) => find!(" AND EXISTS (SELECT 1 FROM job_running r WHERE r.job = j.id)"),
-        Some(JobState::Done) => find!(" AND e.state = 3"),
-        Some(JobState::Failed) => find!(" AND e.state = 4"),
-        Some(JobState::Cancelled) => find!(" AND e.state = 5"),
+        Some(JobState::Running) => RUNNING,
+        Some(JobState::Done) => ended!("3"),
+        Some(JobState::Failed) => ended!("4"),
+        Some(JobState::Cancelled) => ended!("5"),
     }
 }
 
