@@ -780,3 +780,104 @@ $$;
 
 -- For lists of ended jobs, newest first: most jobs of a queue may be in another state.
 CREATE INDEX job_endings_by_job ON job_endings (tenant, queue, state, job);
+
+-- Ready jobs by their ids, for those who cancel and discard them.
+CREATE INDEX job_ready_by_job ON job_ready (job);
+
+-- Whether any of these jobs waits.
+CREATE FUNCTION starling_jobs_wait_6(ids uuid[])
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off
+AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM job_scheduled s WHERE s.job = ANY (ids))
+        OR EXISTS (SELECT FROM job_ready r WHERE r.job = ANY (ids))
+        OR EXISTS (SELECT FROM job_blocked b WHERE b.job = ANY (ids));
+END
+$$;
+
+-- As `starling_jobs_cancel_with_blocked`, without reading the backlogs.
+CREATE FUNCTION starling_jobs_cancel_6(ids uuid[])
+RETURNS TABLE (job uuid, state smallint)
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    l record;
+BEGIN
+    -- A job that is made ready, set aside or tried again meanwhile is not where a statement looks for it, but where the next one does.
+    FOR look IN 1 .. 3 LOOP
+        WITH scheduled AS (
+            DELETE FROM job_scheduled s WHERE s.job = ANY (ids) RETURNING s.job, s.queue, s.tenant, 0::smallint AS state
+        ), ready AS (
+            DELETE FROM job_ready r WHERE r.job = ANY (ids) RETURNING r.job, r.queue, r.tenant, 1::smallint AS state
+        ), blocked AS (
+            DELETE FROM job_blocked b WHERE b.job = ANY (ids) RETURNING b.job, b.queue, b.tenant, 1::smallint AS state
+        ), gone AS MATERIALIZED (
+            SELECT * FROM scheduled UNION ALL SELECT * FROM ready UNION ALL SELECT * FROM blocked
+        ), endings AS (
+            INSERT INTO job_endings (job, queue, tenant, state, ended_at) SELECT g.job, g.queue, g.tenant, 5, clock_timestamp() FROM gone g
+        ), unlocked AS (
+            DELETE FROM job_keys k USING gone g WHERE k.job = g.job AND k.held <= 1
+        )
+        INSERT INTO job_count_deltas (queue, tenant, state, jobs)
+        SELECT c.queue, c.tenant, c.state, sum(c.jobs)
+        FROM (SELECT g.queue, g.tenant, g.state, -1 AS jobs FROM gone g UNION ALL SELECT g.queue, g.tenant, 5, 1 FROM gone g) c
+        GROUP BY 1, 2, 3;
+
+        -- In one order, as those who end attempts. An attempt ends before this, or learns of it.
+        PERFORM FROM job_running r WHERE r.job = ANY (ids) ORDER BY r.job FOR UPDATE;
+        SELECT array_agg(r.job) AS jobs, array_agg(r.generation) AS generations, count(*)::integer AS number INTO l
+        FROM job_running r WHERE r.job = ANY (ids) AND r.lease_until IS NOT NULL;
+        IF l.number > 0 THEN
+            PERFORM FROM starling_jobs_finish_6(
+                l.jobs, l.generations, array_fill(4::smallint, ARRAY[l.number]), array_fill(NULL::bigint, ARRAY[l.number]),
+                array_fill(NULL::text, ARRAY[l.number]), array_fill(NULL::text, ARRAY[l.number]));
+        END IF;
+        INSERT INTO job_cancellations (worker, job, generation)
+        SELECT r.worker, r.job, r.generation FROM job_running r WHERE r.job = ANY (ids)
+        ON CONFLICT (worker, job) DO UPDATE SET generation = excluded.generation;
+        EXIT WHEN NOT starling_jobs_wait_6(ids);
+    END LOOP;
+    RETURN QUERY SELECT s.job, s.state FROM starling_jobs_states(ids) s;
+END
+$$;
+
+-- As `starling_jobs_discard_waiting_with_blocked`, without reading the backlogs.
+CREATE FUNCTION starling_jobs_discard_waiting_6(ids uuid[])
+RETURNS TABLE (job uuid)
+LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    -- As in `starling_jobs_cancel_6`.
+    FOR look IN 1 .. 3 LOOP
+        RETURN QUERY
+        WITH scheduled AS (
+            DELETE FROM job_scheduled s WHERE s.job = ANY (ids) RETURNING s.job, s.queue, s.tenant, 0::smallint AS state
+        ), ready AS (
+            DELETE FROM job_ready r WHERE r.job = ANY (ids) RETURNING r.job, r.queue, r.tenant, 1::smallint AS state
+        ), blocked AS (
+            DELETE FROM job_blocked b WHERE b.job = ANY (ids) RETURNING b.job, b.queue, b.tenant, 1::smallint AS state
+        ), gone AS MATERIALIZED (
+            SELECT * FROM scheduled UNION ALL SELECT * FROM ready UNION ALL SELECT * FROM blocked
+        ), attempts AS (
+            DELETE FROM job_attempts a USING gone g WHERE a.job = g.job
+        ), unlocked AS (
+            DELETE FROM job_keys k USING gone g WHERE k.job = g.job
+        ), jobs_gone AS (
+            DELETE FROM jobs j USING gone g WHERE j.id = g.job
+        ), counted AS (
+            INSERT INTO job_count_deltas (queue, tenant, state, jobs)
+            SELECT g.queue, g.tenant, g.state, -count(*) FROM gone g GROUP BY 1, 2, 3
+        )
+        SELECT g.job FROM gone g;
+        EXIT WHEN NOT starling_jobs_wait_6(ids);
+    END LOOP;
+END
+$$;

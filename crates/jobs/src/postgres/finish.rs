@@ -8,7 +8,7 @@ use crate::ending::Parts;
 use crate::{Ending, Error, JobId, JobState};
 
 const FINISH: &str = "SELECT item, state FROM starling_jobs_finish_6($1, $2, $3, $4, $5, $6)";
-const CANCEL: &str = "SELECT job, state FROM starling_jobs_cancel_with_blocked($1)";
+const CANCEL: &str = "SELECT job, state FROM starling_jobs_cancel_6($1)";
 
 pub(super) async fn finish(database: &Pool, endings: &[Ending]) -> Result<Vec<Option<JobState>>, Error> {
     if endings.is_empty() {

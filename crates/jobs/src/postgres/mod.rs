@@ -135,7 +135,7 @@ impl JobStore for PostgresJobs {
     }
 
     async fn discard(&self, jobs: &[JobId]) -> Result<Vec<JobId>, Error> {
-        let waiting = "SELECT job FROM starling_jobs_discard_waiting_with_blocked($1)";
+        let waiting = "SELECT job FROM starling_jobs_discard_waiting_6($1)";
         let mut discarded = finish::change(&self.database, waiting, jobs).await?;
         let ended = finish::change(&self.database, "SELECT job FROM starling_jobs_discard($1)", jobs).await?;
         discarded.extend(ended);

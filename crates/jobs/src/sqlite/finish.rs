@@ -14,10 +14,7 @@ const STOPPED: &str = "DELETE FROM job_cancellations WHERE worker = ?1 AND job =
 const SCHEDULED_GONE: &str = "
     DELETE FROM job_scheduled WHERE job = ?1 RETURNING queue, tenant, priority, attempt, generation";
 const READY_GONE: &str = "
-    DELETE FROM job_ready WHERE position = (
-        SELECT r.position FROM jobs j JOIN job_ready r ON r.queue = j.queue AND r.tenant = j.tenant AND r.priority = j.priority
-        WHERE j.id = ?1 AND r.job = ?1)
-    RETURNING queue, tenant, priority, attempt, generation";
+    DELETE FROM job_ready WHERE job = ?1 RETURNING queue, tenant, priority, attempt, generation";
 const BLOCKED_GONE: &str = "
     DELETE FROM job_blocked WHERE job = ?1 RETURNING queue, tenant, priority, attempt, generation";
 const STOP: &str = "

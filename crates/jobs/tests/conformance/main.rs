@@ -77,6 +77,9 @@ conformance! {
         what_is_done_to_a_queue_concerns_one_tenant,
         a_waiting_job_is_discarded,
         a_cancelled_job_loses_its_lease,
+        a_job_that_is_made_ready_meanwhile_is_cancelled,
+        a_job_that_is_made_ready_meanwhile_is_discarded,
+        a_job_that_fails_meanwhile_is_cancelled_and_not_tried_again,
         jobs_are_found_newest_first_by_queue_state_and_kind;
     overview:
         a_summary_shows_the_newest_attempt_and_reads_no_payload,

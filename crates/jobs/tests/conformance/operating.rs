@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use starling_jobs::{Beat, FoundJob, JobFilter, JobId, JobState, JobStore, Mark, NewJob, Outcome, RunAt};
+use starling_testkit::wait::until;
 
 use crate::place::{self, Place, ending, job};
 
@@ -197,6 +198,71 @@ pub async fn a_cancelled_job_loses_its_lease(place: &Place) -> Result<()> {
     ensure!(store.finish(&[ending(&claimed[0], Outcome::Done(None))]).await? == [None]);
     ensure!(store.beat(worker).await? == Beat::Alive(Vec::new()), "nobody needs to stop it");
     ensure!(counts(place).await? == [("cancelled", 1)].into());
+    Ok(())
+}
+
+/// Does something to jobs while another transaction has moved them, but has not committed. Returns what came of it after it was.
+async fn while_moving<T: Send + 'static>(
+    place: &Place,
+    moves: &str,
+    act: impl Future<Output = Result<T, starling_jobs::Error>> + Send + 'static,
+) -> Result<Option<T>> {
+    // SQLite has one writer.
+    let (Some(mover), Some(session)) = (place.session().await?, place.session().await?) else {
+        return Ok(None);
+    };
+    mover.batch_execute("BEGIN").await?;
+    mover.batch_execute(moves).await?;
+    let acting = tokio::spawn(act);
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (
+        SELECT pid FROM pg_stat_activity WHERE datname = current_database())";
+    until(std::time::Duration::from_secs(60), "the call to wait", async || {
+        Ok((session.query_one(waiting, &[]).await?.get::<_, i64>(0) > 0).then_some(()))
+    })
+    .await?;
+    mover.batch_execute("COMMIT").await?;
+    Ok(Some(acting.await??))
+}
+
+const PROMOTION: &str =
+    "UPDATE job_scheduled SET run_at = 'epoch'; SELECT starling_jobs_promote_6('epoch', 9)";
+
+pub async fn a_job_that_is_made_ready_meanwhile_is_cancelled(place: &Place) -> Result<()> {
+    let store = place.store();
+    let scheduled = NewJob { run_at: RunAt::At(4_000_000_000_000), ..job(0) };
+    store.enqueue(std::slice::from_ref(&scheduled)).await?;
+    let (cancelling, id) = (place.store(), scheduled.id);
+    let states = while_moving(place, PROMOTION, async move { cancelling.cancel(&[id]).await }).await?;
+    let Some(states) = states else { return Ok(()) };
+    ensure!(states == [(id, JobState::Cancelled)], "{states:?}");
+    ensure!(counts(place).await? == [("cancelled", 1)].into());
+    Ok(())
+}
+
+pub async fn a_job_that_is_made_ready_meanwhile_is_discarded(place: &Place) -> Result<()> {
+    let store = place.store();
+    let scheduled = NewJob { run_at: RunAt::At(4_000_000_000_000), ..job(0) };
+    store.enqueue(std::slice::from_ref(&scheduled)).await?;
+    let (discarding, id) = (place.store(), scheduled.id);
+    let discarded = while_moving(place, PROMOTION, async move { discarding.discard(&[id]).await }).await?;
+    let Some(discarded) = discarded else { return Ok(()) };
+    ensure!(discarded == [id] && !exists(&*store, id).await?, "{discarded:?}");
+    ensure!(counts(place).await?.is_empty());
+    Ok(())
+}
+
+pub async fn a_job_that_fails_meanwhile_is_cancelled_and_not_tried_again(place: &Place) -> Result<()> {
+    let (store, worker) = (place.store(), place.worker().await?);
+    store.enqueue(&[job(0)]).await?;
+    let claimed = place.claim_one(worker).await?;
+    let (cancelling, id) = (place.store(), claimed.id);
+    let fails = format!(
+        "SELECT starling_jobs_finish_6(ARRAY['{id}'::uuid], ARRAY[1], ARRAY[1::smallint], ARRAY[0::bigint], NULL, NULL)"
+    );
+    let states = while_moving(place, &fails, async move { cancelling.cancel(&[id]).await }).await?;
+    let Some(states) = states else { return Ok(()) };
+    ensure!(states == [(id, JobState::Cancelled)], "{states:?}");
+    ensure!(store.beat(worker).await? == Beat::Alive(Vec::new()), "nobody needs to stop it");
     Ok(())
 }
 
