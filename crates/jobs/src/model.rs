@@ -14,6 +14,11 @@ pub const PAYLOAD_BYTES_MAX: usize = 256 << 10;
 pub const ERROR_BYTES_MAX: usize = 4 << 10;
 /// The most attempts that a job may have.
 pub const ATTEMPTS_MAX: u16 = 1000;
+/// The most attempts of a job that are shown, the newest.
+pub const ATTEMPTS_SHOWN_MAX: u16 = 100;
+/// The most attempts of a job that are kept, the newest. Those that are handed back do not count, so there may be more than
+/// [`ATTEMPTS_MAX`]. PostgreSQL's function that ends attempts has the same number.
+pub(crate) const ATTEMPTS_KEPT_MAX: i32 = 1000;
 /// What the names of queues begin with whose jobs nodes do themselves.
 pub const INTERNAL_QUEUES: &str = "starling.";
 
@@ -600,7 +605,7 @@ pub struct JobDetails {
     pub concurrency_key: Option<String>,
     /// See [`Outcome::Done`].
     pub result: Option<String>,
-    /// The attempts that have ended, in order.
+    /// The newest attempts that have ended, in order: at most [`ATTEMPTS_SHOWN_MAX`].
     pub attempts: Vec<Attempt>,
     /// The attempt that goes on.
     pub running: Option<RunningAttempt>,

@@ -92,7 +92,7 @@ pub(super) struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     concurrency_key: Option<String>,
-    /// Attempts, in order.
+    /// Newest attempts, in order: at most 100 that have ended, and the one that goes on.
     attempts: Vec<JobAttempt>,
 }
 

@@ -39,6 +39,8 @@ BEGIN
     ), noted AS (
         INSERT INTO job_attempts (job, generation, attempt, worker, worker_name, started_at, ended_at, outcome, error)
         SELECT e.job, e.generation, e.attempt, e.worker, e.worker_name, e.started_at, clock_timestamp(), e.outcome, e.error FROM ended e
+    ), forgotten AS (
+        DELETE FROM job_attempts a USING ended e WHERE e.generation > 1000 AND a.job = e.job AND a.generation <= e.generation - 1000
     ), scheduled AS (
         INSERT INTO job_scheduled (run_at, job, queue, tenant, priority, attempt, generation)
         SELECT clock_timestamp() + e.delay * interval '1 millisecond', e.job, e.queue, e.tenant, e.priority, e.attempt, e.generation

@@ -11,8 +11,8 @@ use tokio_postgres::types::Type;
 use super::claim::delay;
 use super::{unknown_state, uuids};
 use crate::{
-    Attempt, AttemptOutcome, BacklogName, Backoff, Error, FoundJob, JobCount, JobDetails, JobFilter, JobId,
-    JobStanding, JobState, RunningAttempt,
+    ATTEMPTS_SHOWN_MAX, Attempt, AttemptOutcome, BacklogName, Backoff, Error, FoundJob, JobCount, JobDetails,
+    JobFilter, JobId, JobStanding, JobState, RunningAttempt,
 };
 
 const JOBS: &str = "
@@ -28,8 +28,12 @@ const STANDING: &str = "
     FROM jobs j JOIN starling_jobs_states(ARRAY[$1]) s ON s.job = j.id
     LEFT JOIN job_scheduled w ON w.job = j.id LEFT JOIN job_running r ON r.job = j.id
     WHERE j.id = $1";
+/// Of each job the newest.
 const ATTEMPTS: &str = "
-    SELECT job, attempt, generation, worker_name, started_at, ended_at, outcome, error FROM job_attempts WHERE job = ANY ($1) ORDER BY job, generation";
+    SELECT n.job, n.attempt, n.generation, n.worker_name, n.started_at, n.ended_at, n.outcome, n.error
+    FROM unnest($1::uuid[]) g (id) CROSS JOIN LATERAL (
+        SELECT * FROM job_attempts a WHERE a.job = g.id ORDER BY a.generation DESC LIMIT $2
+    ) n ORDER BY n.job, n.generation";
 const COUNTS: &str = "
     SELECT queue, tenant, state, sum(jobs)::bigint FROM (
         SELECT queue, tenant, state, jobs FROM job_counts UNION ALL SELECT queue, tenant, state, jobs FROM job_count_deltas
@@ -126,7 +130,8 @@ pub(super) async fn jobs(database: &Pool, ids: &[JobId]) -> Result<Vec<JobDetail
         return Ok(Vec::new());
     }
     let mut attempts: HashMap<JobId, Vec<Attempt>> = HashMap::new();
-    for row in &database.rows(ATTEMPTS, &[(&ids, Type::UUID_ARRAY)]).await? {
+    let parameters = &[(&ids as _, Type::UUID_ARRAY), (&i64::from(ATTEMPTS_SHOWN_MAX) as _, Type::INT8)];
+    for row in &database.rows(ATTEMPTS, parameters).await? {
         attempts.entry(JobId::from_uuid(column(row, 0)?)).or_default().push(attempt(row, 1)?);
     }
     rows.iter().map(|row| details(row, &mut attempts)).collect()

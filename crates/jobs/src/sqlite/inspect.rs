@@ -9,8 +9,8 @@ use starling_model::TenantName;
 use super::finish::state;
 use super::rows::backlog;
 use crate::{
-    Attempt, AttemptOutcome, Backoff, Error, FoundJob, JobCount, JobDetails, JobFilter, JobId, JobStanding,
-    JobState, RunningAttempt,
+    ATTEMPTS_SHOWN_MAX, Attempt, AttemptOutcome, Backoff, Error, FoundJob, JobCount, JobDetails, JobFilter,
+    JobId, JobStanding, JobState, RunningAttempt,
 };
 
 const JOB: &str = "
@@ -24,7 +24,8 @@ const STANDING: &str = "
            r.attempt, r.generation, r.worker_name, r.started_at_ms
     FROM jobs j LEFT JOIN job_scheduled s ON s.job = j.id LEFT JOIN job_running r ON r.job = j.id WHERE j.id = ?1";
 const ATTEMPTS: &str = "
-    SELECT attempt, generation, worker_name, started_at_ms, ended_at_ms, outcome, error FROM job_attempts WHERE job = ?1 ORDER BY generation";
+    SELECT attempt, generation, worker_name, started_at_ms, ended_at_ms, outcome, error FROM job_attempts WHERE job = ?1
+    ORDER BY generation DESC LIMIT ?2";
 const COUNTS: &str = "
     SELECT queue, tenant, state, jobs FROM job_counts WHERE jobs > 0 AND (?1 IS NULL OR tenant = ?1) ORDER BY queue, tenant, state";
 
@@ -103,11 +104,12 @@ pub(super) fn jobs(connection: &Connection, ids: &[JobId]) -> Result<Vec<JobDeta
 
 fn job(connection: &Connection, id: JobId) -> Result<Option<JobDetails>, Error> {
     let Some(state) = state(connection, id)? else { return Ok(None) };
-    let attempts = connection
+    let mut attempts = connection
         .prepare_cached(ATTEMPTS)?
-        .query_map([id.bytes()], attempt)?
+        .query_map(params![id.bytes(), ATTEMPTS_SHOWN_MAX], attempt)?
         .collect::<Result<Option<Vec<_>>, _>>()?
         .ok_or_else(|| Error::Refused("an attempt has no known outcome".into()))?;
+    attempts.reverse();
     let details = |row: &Row<'_>| {
         Ok(JobDetails {
             id,

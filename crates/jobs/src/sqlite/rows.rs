@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, params};
 
+use crate::model::ATTEMPTS_KEPT_MAX;
 use crate::{AttemptOutcome, BacklogName, Claimant, Error, JobId, JobState};
 
 /// A job on its way between two states.
@@ -123,7 +124,7 @@ impl Moving {
         self.count(connection, state, 1)
     }
 
-    /// Stores the outcome of the attempt that ends.
+    /// Stores the outcome of the attempt that ends, and forgets the oldest one if there are too many.
     pub fn note_attempt(
         &self,
         connection: &Connection,
@@ -147,6 +148,11 @@ impl Moving {
                 outcome.number(),
                 error
             ])?;
+        if self.generation > ATTEMPTS_KEPT_MAX {
+            connection
+                .prepare_cached("DELETE FROM job_attempts WHERE job = ?1 AND generation <= ?2")?
+                .execute(params![self.job.bytes(), self.generation - ATTEMPTS_KEPT_MAX])?;
+        }
         Ok(())
     }
 

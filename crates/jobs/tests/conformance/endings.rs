@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use starling_jobs::{AttemptOutcome, Ending, JobState, NewJob, Outcome};
 use tokio::task::JoinSet;
 
-use crate::place::{Place, ending, job};
+use crate::place::{Place, by, ending, from_the_start, job};
 
 fn failed(retry_in: Option<Duration>) -> Outcome {
     Outcome::Failed { error: "it broke".into(), retry_in }
@@ -85,5 +85,31 @@ pub async fn many_endings_at_once_end_each_job_once(place: &Place) -> Result<()>
         done += states??.into_iter().flatten().count();
     }
     ensure!(done == 40, "{done} endings of 40 jobs");
+    Ok(())
+}
+
+/// A job that workers hand back again and again.
+pub async fn the_newest_attempts_are_shown_and_only_so_many_are_kept(place: &Place) -> Result<()> {
+    const ROUNDS: i32 = 1005;
+    if place.is_pooled() {
+        return Ok(());
+    }
+    let (store, worker) = (place.store(), place.worker().await?);
+    let given = NewJob { attempts_max: 1, ..job(0) };
+    store.enqueue(std::slice::from_ref(&given)).await?;
+    let mut claim = from_the_start(&given, 1);
+    for _ in 0..ROUNDS {
+        let claimed = store.claim(&by(worker, None), std::slice::from_ref(&claim)).await?;
+        claim.mark = claimed.left[0].mark;
+        let handed_back = claimed.jobs.first().map(|job| ending(job, Outcome::HandedBack));
+        store.finish(&[handed_back.context("it was handed back")?]).await?;
+    }
+    let attempts = store.job(given.id).await?.context("the job is gone")?.attempts;
+    let generations: Vec<i32> = attempts.iter().map(|attempt| attempt.generation).collect();
+    ensure!(generations == (ROUNDS - 99..=ROUNDS).collect::<Vec<_>>(), "{generations:?}");
+    if let Some(session) = place.session().await? {
+        let kept = session.query_one("SELECT count(*), min(generation) FROM job_attempts", &[]).await?;
+        ensure!((kept.get::<_, i64>(0), kept.get::<_, i32>(1)) == (1000, ROUNDS - 999), "{kept:?}");
+    }
     Ok(())
 }

@@ -54,7 +54,8 @@ conformance! {
         a_failed_job_is_tried_again_and_then_fails,
         a_late_ending_changes_nothing,
         a_job_that_is_handed_back_has_lost_no_attempt,
-        many_endings_at_once_end_each_job_once;
+        many_endings_at_once_end_each_job_once,
+        the_newest_attempts_are_shown_and_only_so_many_are_kept;
     failures:
         a_job_that_fails_for_good_is_noted_for_who_listens,
         a_job_whose_last_worker_died_is_noted,
