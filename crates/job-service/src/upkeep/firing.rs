@@ -2,7 +2,7 @@
 
 use starling_jobs::{DueSchedules, Error, Firing, Missed};
 
-use super::Upkeep;
+use super::{STEPS_MAX, Upkeep};
 use crate::metrics::METRICS;
 
 /// The most schedules that fire together.
@@ -43,12 +43,12 @@ impl Batch {
 }
 
 impl Upkeep {
-    /// Adds the jobs of schedules whose moments have come. Every node does it, and each moment counts once.
-    pub(super) async fn fire_schedules(&self) -> Result<(), Error> {
-        loop {
+    /// Adds the jobs of schedules whose moments have come. Every node does it, and each moment counts once. Returns whether there are more.
+    pub(super) async fn fire_schedules(&self) -> Result<bool, Error> {
+        for _ in 0..STEPS_MAX {
             let batch = Batch::of(self.store.due_schedules(FIRE_MAX).await?);
             if batch.firings.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             let added = self.store.fire(&batch.firings).await?.len();
             METRICS.enqueued.increment(added as u64);
@@ -59,9 +59,10 @@ impl Upkeep {
             }
             // If none of the jobs was added, another node is at it.
             if !batch.has_more || added == 0 && batch.moments > 0 {
-                return Ok(());
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 }
 

@@ -38,6 +38,8 @@ const PROMOTE_MAX: u16 = 1000;
 const EXPIRE_MAX: u16 = 1000;
 /// The most silent workers that one call buries, each with all its jobs.
 const BURY_MAX: u16 = 8;
+/// The most calls in a row that do one of these things, while there is more to do: the others must not wait for long.
+const STEPS_MAX: usize = 10;
 /// How long a worker inside a node may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How often numbers are added up, shown and trimmed, on average.
@@ -137,50 +139,65 @@ impl Upkeep {
     pub async fn keep_time_forever(&self) {
         let mut since: Since<Times> = Since::new(Instant::now());
         let mut vigil = Vigil::default();
+        let mut has_more = false;
         loop {
-            sleep(about(CLOCK_EVERY)).await;
+            if !has_more {
+                sleep(about(CLOCK_EVERY)).await;
+            }
             since.renew(Instant::now());
             // A schedule that this program can't read must not keep it from the rest.
-            if let Err(error) = self.fire_schedules().await {
-                tracing::debug!(%error, "schedules could not be fired");
-            }
+            has_more = match self.fire_schedules().await {
+                Ok(has_more) => {
+                    vigil.go_on(Instant::now());
+                    has_more
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "schedules could not be fired");
+                    false
+                }
+            };
             let kept = async {
-                self.promote(&mut since.times.scheduled_ms).await?;
-                self.expire_leases(&mut since.times.leases_ms, &mut vigil).await?;
+                has_more |= self.promote(&mut since.times.scheduled_ms).await?;
+                vigil.go_on(Instant::now());
+                has_more |= self.expire_leases(&mut since.times.leases_ms, &mut vigil).await?;
                 self.bury_silent(&mut vigil).await
             };
             if let Err(error) = kept.await {
                 tracing::debug!(%error, "scheduled jobs and leases could not be looked at");
                 // The database may have been restored to an earlier state.
                 since = Since::new(Instant::now());
-                vigil = Vigil::default();
+                (vigil, has_more) = (Vigil::default(), false);
             }
         }
     }
 
-    async fn promote(&self, since_ms: &mut i64) -> Result<(), Error> {
-        loop {
+    /// Makes jobs ready. Returns whether there are more.
+    async fn promote(&self, since_ms: &mut i64) -> Result<bool, Error> {
+        for _ in 0..STEPS_MAX {
             let promoted;
             (promoted, *since_ms) = self.store.promote(*since_ms, PROMOTE_MAX).await?;
             if promoted > 0 {
                 self.notices.note_ready();
             }
             if promoted < u64::from(PROMOTE_MAX) {
-                return Ok(());
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
-    async fn expire_leases(&self, since_ms: &mut i64, vigil: &mut Vigil) -> Result<(), Error> {
-        loop {
+    /// Takes jobs away whose lease is over. Returns whether there are more.
+    async fn expire_leases(&self, since_ms: &mut i64, vigil: &mut Vigil) -> Result<bool, Error> {
+        for _ in 0..STEPS_MAX {
             let expired;
             (expired, *since_ms) = self.store.expire_leases(*since_ms, EXPIRE_MAX).await?;
             vigil.go_on(Instant::now());
             self.notices.note_lost(expired);
             if expired < u64::from(EXPIRE_MAX) {
-                return Ok(());
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     async fn bury_silent(&self, vigil: &mut Vigil) -> Result<(), Error> {
