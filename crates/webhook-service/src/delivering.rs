@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use starling_model::TenantName;
 use starling_webhooks::{
     AttemptEnd, Delivered, Delivery, DeliveryClaim, DeliveryState, DueDelivery, Error, Kept, Noted, Outcome,
     Retries, WebhookId,
@@ -31,12 +32,12 @@ const TRIM_EVERY: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct UnderWay {
     attempts: JoinSet<()>,
-    webhooks: HashMap<Id, WebhookId>,
+    webhooks: HashMap<Id, (TenantName, WebhookId)>,
 }
 
 impl UnderWay {
     fn begin(&mut self, service: &Arc<WebhookService>, due: DueDelivery) {
-        let (service, webhook) = (service.clone(), due.webhook);
+        let (service, webhook) = (service.clone(), (due.tenant.clone(), due.webhook));
         let task = self.attempts.spawn(async move { service.attempt(due).await });
         self.webhooks.insert(task.id(), webhook);
     }
@@ -51,22 +52,34 @@ impl UnderWay {
         self.webhooks.remove(&id);
     }
 
-    /// Returns which deliveries may be claimed; `None` if there are enough.
+    /// Returns which deliveries may be claimed; `None` if there are enough. A tenant never has more attempts under way than there are free
+    /// places, so that the slow backends of some tenants leave places for the others: it has 32 if it is alone, and 24 beside a second one that
+    /// wants as many.
     fn claim(&self, lasts: Duration) -> Option<DeliveryClaim> {
-        let left = UNDER_WAY_MAX.saturating_sub(self.webhooks.len());
-        let mut counts: HashMap<WebhookId, usize> = HashMap::new();
-        for id in self.webhooks.values() {
-            *counts.entry(*id).or_default() += 1;
+        let free = UNDER_WAY_MAX.saturating_sub(self.webhooks.len());
+        if free == 0 {
+            return None;
         }
-        let busiest = counts.values().filter(|count| **count < OF_EACH_MAX).max();
-        let of_each = OF_EACH_MAX - busiest.copied().unwrap_or_default();
-        Some(DeliveryClaim {
-            limit: u16::try_from(left).ok().filter(|left| *left > 0)?,
-            of_each: u16::try_from(of_each).unwrap_or(1),
-            except: counts.iter().filter(|(_, count)| **count >= OF_EACH_MAX).map(|(id, _)| *id).collect(),
-            lasts,
-        })
+        let mut webhooks: HashMap<WebhookId, usize> = HashMap::new();
+        let mut tenants: HashMap<TenantName, usize> = HashMap::new();
+        for (tenant, webhook) in self.webhooks.values() {
+            *webhooks.entry(*webhook).or_default() += 1;
+            *tenants.entry(tenant.clone()).or_default() += 1;
+        }
+        let (of_each, except) = shares(webhooks, OF_EACH_MAX);
+        let (of_tenant, except_tenants) = shares(tenants, free);
+        let count = |count: usize| u16::try_from(count).unwrap_or(1);
+        // Half of what is free, so that as much is still free afterwards, for tenants that nobody knows of yet.
+        let (limit, of_tenant) = (count(free.div_ceil(2)), count(of_tenant.div_ceil(2)));
+        Some(DeliveryClaim { limit, of_each: count(of_each), of_tenant, except, except_tenants, lasts })
     }
+}
+
+/// Returns how many more each may have, and those that have `most` already.
+fn shares<K>(counts: HashMap<K, usize>, most: usize) -> (usize, Vec<K>) {
+    let busiest = counts.values().filter(|count| **count < most).max();
+    let left = most - busiest.copied().unwrap_or_default();
+    (left, counts.into_iter().filter(|(_, count)| *count >= most).map(|(of, _)| of).collect())
 }
 
 impl WebhookService {
@@ -182,24 +195,54 @@ mod tests {
     async fn one_webhook_never_has_more_than_its_places() {
         let mut under_way = UnderWay::default();
         let (one, other) = (WebhookId::new(), WebhookId::new());
-        let add = |under_way: &mut UnderWay, id, count| {
-            for _ in 0..count {
-                let task = under_way.attempts.spawn(std::future::pending());
-                under_way.webhooks.insert(task.id(), id);
-            }
-        };
         let claim = under_way.claim(LOOK_EVERY).unwrap();
-        assert_eq!((claim.limit, claim.of_each, claim.except), (64, 8, vec![]));
-        add(&mut under_way, one, 5);
+        assert_eq!((claim.limit, claim.of_each, claim.except), (32, 8, vec![]));
+        add(&mut under_way, "t", one, 5);
         let claim = under_way.claim(LOOK_EVERY).unwrap();
-        assert_eq!((claim.limit, claim.of_each, claim.except), (59, 3, vec![]));
-        add(&mut under_way, one, 3);
-        add(&mut under_way, other, 1);
+        assert_eq!((claim.limit, claim.of_each, claim.except), (30, 3, vec![]));
+        add(&mut under_way, "t", one, 3);
+        add(&mut under_way, "t", other, 1);
         let claim = under_way.claim(LOOK_EVERY).unwrap();
-        assert_eq!((claim.limit, claim.of_each, claim.except), (55, 7, vec![one]));
+        assert_eq!((claim.limit, claim.of_each, claim.except), (28, 7, vec![one]));
         for _ in 0..55 {
-            add(&mut under_way, WebhookId::new(), 1);
+            add(&mut under_way, "t", WebhookId::new(), 1);
         }
         assert!(under_way.claim(LOOK_EVERY).is_none());
+    }
+
+    #[tokio::test]
+    async fn however_many_a_tenant_wants_there_are_places_for_the_next_one() {
+        let mut under_way = UnderWay::default();
+        let mut shares = Vec::new();
+        // Each tenant takes all that it may have, before the next one wants anything.
+        for tenant in ["a", "b", "c", "d", "e", "f"] {
+            let mut taken = 0;
+            while let Some(claim) = under_way.claim(LOOK_EVERY)
+                && !claim.except_tenants.contains(&tenant.into())
+            {
+                assert!(claim.of_tenant > 0 && claim.of_tenant <= claim.limit, "{claim:?}");
+                add(&mut under_way, tenant, WebhookId::new(), claim.of_tenant);
+                taken += claim.of_tenant;
+            }
+            shares.push(taken);
+        }
+        assert_eq!(shares, [32, 16, 8, 4, 2, 1]);
+        // Two that want all they can get at the same time have the same.
+        let mut under_way = UnderWay::default();
+        while let Some(claim) = under_way.claim(LOOK_EVERY)
+            && claim.except_tenants.is_empty()
+        {
+            for tenant in ["a", "b"] {
+                add(&mut under_way, tenant, WebhookId::new(), claim.of_tenant.min(claim.limit / 2));
+            }
+        }
+        assert_eq!(under_way.webhooks.len(), 48);
+    }
+
+    fn add(under_way: &mut UnderWay, tenant: &str, id: WebhookId, count: u16) {
+        for _ in 0..count {
+            let task = under_way.attempts.spawn(std::future::pending());
+            under_way.webhooks.insert(task.id(), (tenant.into(), id));
+        }
     }
 }

@@ -225,8 +225,12 @@ pub struct DeliveryClaim {
     pub limit: u16,
     /// The most deliveries of one webhook.
     pub of_each: u16,
+    /// The most deliveries of one tenant.
+    pub of_tenant: u16,
     /// Webhooks that get none, because enough of their deliveries are under way.
     pub except: Vec<WebhookId>,
+    /// Tenants that get none, because enough of their deliveries are under way.
+    pub except_tenants: Vec<TenantName>,
     /// How long the claim lasts. If the attempt has not been recorded by then, the node that claims it next makes another one.
     pub lasts: Duration,
 }

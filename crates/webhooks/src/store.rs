@@ -119,6 +119,7 @@ pub trait WebhookStore: Send + Sync + 'static {
     ) -> Result<Option<EventId>, Error>;
 
     /// Claims deliveries that wait, whose time has come, and that are the first in their order where there is one. Paused webhooks give none.
+    /// Tenants take turns: the first delivery of each comes before the second of any.
     async fn claim(&self, claim: &DeliveryClaim) -> Result<Vec<DueDelivery>, Error>;
 
     /// Stores the outcome of an attempt. Pauses the webhook if all its attempts have failed for `pause_after`.

@@ -9,10 +9,10 @@ use tokio_postgres::types::Type;
 use super::{ms, secret};
 use crate::{DeliveryClaim, DueDelivery, Endpoint, Error, EventId, WebhookId};
 
-/// Looks at each webhook for itself, so that the backlog of one hides nothing of the others.
+/// Looks at each webhook for itself, so that the backlog of one hides nothing of the others. Then tenants take turns.
 const CLAIM: &str = "
-    WITH chosen AS (
-        SELECT w.id, d.event FROM webhooks w CROSS JOIN LATERAL (
+    WITH candidates AS (
+        SELECT w.id, w.tenant, d.event, d.due_at FROM webhooks w CROSS JOIN LATERAL (
             SELECT d.event, d.due_at FROM webhook_deliveries d
             WHERE d.webhook = w.id AND d.state = 0 AND d.due_at <= statement_timestamp()
                 AND (NOT w.ordered OR d.order_key IS NULL OR NOT EXISTS (
@@ -20,7 +20,11 @@ const CLAIM: &str = "
                     WHERE e.webhook = d.webhook AND e.order_key = d.order_key AND e.state = 0 AND e.position < d.position))
             ORDER BY d.due_at, d.position LIMIT $2 FOR UPDATE SKIP LOCKED
         ) d
-        WHERE NOT w.paused AND w.id <> ALL ($3) ORDER BY d.due_at LIMIT $1
+        WHERE NOT w.paused AND w.id <> ALL ($3) AND w.tenant <> ALL ($5)
+    ), turns AS (
+        SELECT id, event, due_at, row_number() OVER (PARTITION BY tenant ORDER BY due_at) AS turn FROM candidates
+    ), chosen AS (
+        SELECT id, event FROM turns WHERE turn <= $6 ORDER BY turn, due_at LIMIT $1
     )
     UPDATE webhook_deliveries d SET due_at = clock_timestamp() + $4 * interval '1 millisecond'
     FROM chosen JOIN webhooks w ON w.id = chosen.id WHERE d.webhook = chosen.id AND d.event = chosen.event
@@ -31,9 +35,17 @@ const CLAIM: &str = "
 
 pub(super) async fn claim(database: &Pool, claim: &DeliveryClaim) -> Result<Vec<DueDelivery>, Error> {
     let except: Vec<uuid::Uuid> = claim.except.iter().map(|id| id.0).collect();
-    let (limit, of_each, lasts) = (i64::from(claim.limit), i64::from(claim.of_each), ms(claim.lasts));
-    let parameters: [Parameter<'_>; 4] =
-        [(&limit, Type::INT8), (&of_each, Type::INT8), (&except, Type::UUID_ARRAY), (&lasts, Type::INT8)];
+    let except_tenants: Vec<&str> = claim.except_tenants.iter().map(|tenant| &**tenant).collect();
+    let [limit, of_each, of_tenant] = [claim.limit, claim.of_each, claim.of_tenant].map(i64::from);
+    let lasts = ms(claim.lasts);
+    let parameters: [Parameter<'_>; 6] = [
+        (&limit, Type::INT8),
+        (&of_each, Type::INT8),
+        (&except, Type::UUID_ARRAY),
+        (&lasts, Type::INT8),
+        (&except_tenants, Type::TEXT_ARRAY),
+        (&of_tenant, Type::INT8),
+    ];
     database.write(CLAIM, &parameters).await?.iter().map(due).collect()
 }
 

@@ -8,7 +8,7 @@ use starling_webhooks::{
     WebhookChange, WebhookId,
 };
 
-use crate::place::{Place, event, event_of, message};
+use crate::place::{Place, event, event_of, message, new_webhook};
 
 /// Longer than any test.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -238,7 +238,14 @@ pub async fn trimming_keeps_the_newest(place: &Place) -> Result<()> {
 
 /// A claim of everything that is due.
 fn all(lasts: Duration) -> DeliveryClaim {
-    DeliveryClaim { limit: 100, of_each: 100, except: Vec::new(), lasts }
+    DeliveryClaim {
+        limit: 100,
+        of_each: 100,
+        of_tenant: 100,
+        except: Vec::new(),
+        except_tenants: Vec::new(),
+        lasts,
+    }
 }
 
 /// Claims deliveries, and returns their webhooks and events.
@@ -295,6 +302,32 @@ pub async fn a_claim_gives_no_more_of_a_webhook_than_it_may(place: &Place) -> Re
     ensure!((count(&found, one), count(&found, other)) == (0, 2), "{found:?}");
     let few = DeliveryClaim { limit: 1, ..all(DAY) };
     ensure!(claimed(place, &few).await?.len() == 1 && claimed(place, &all(DAY)).await?.len() == 1);
+    Ok(())
+}
+
+pub async fn tenants_take_turns_and_none_gets_more_than_it_may(place: &Place) -> Result<()> {
+    let store = place.store();
+    // The one that was added first has the older deliveries, and more webhooks and deliveries.
+    let mut many = Vec::new();
+    for _ in 0..3 {
+        many.push(place.added(&new_webhook("many", Events::All)).await?.id);
+    }
+    let few = place.added(&new_webhook("few", Events::All)).await?.id;
+    for (tenant, count) in [("many", 4), ("few", 2)] {
+        let events = (0..count).map(|_| event_of(tenant, EventType::MessageCreated, "c"));
+        store.record(&events.collect::<Result<Vec<_>>>()?).await?;
+    }
+    let count = |found: &[(WebhookId, EventId)]| found.iter().filter(|(id, _)| *id == few).count();
+    let in_turn = DeliveryClaim { limit: 2, ..all(DAY) };
+    let found = claimed(place, &in_turn).await?;
+    ensure!((found.len(), count(&found)) == (2, 1), "one of each: {found:?}");
+    let some = DeliveryClaim { of_tenant: 5, ..all(DAY) };
+    let found = claimed(place, &some).await?;
+    ensure!((found.len(), count(&found)) == (6, 1), "{found:?}");
+    let except = DeliveryClaim { except_tenants: vec!["many".into()], ..all(DAY) };
+    ensure!(claimed(place, &except).await?.is_empty(), "the other one has nothing left");
+    let rest = claimed(place, &all(DAY)).await?;
+    ensure!(rest.len() == 6 && rest.iter().all(|(id, _)| many.contains(id)), "{rest:?}");
     Ok(())
 }
 

@@ -54,6 +54,7 @@ conformance! {
         deliveries_with_one_order_key_take_turns,
         a_claim_gives_what_is_due_once,
         a_claim_gives_no_more_of_a_webhook_than_it_may,
+        tenants_take_turns_and_none_gets_more_than_it_may,
         a_claim_keeps_the_order_where_it_is_wanted,
         a_delivery_is_sent_again,
         trimming_keeps_the_newest;

@@ -76,7 +76,14 @@ pub async fn a_delivery_behind_another_in_its_order_is_not_due(place: &Place) ->
     let (first, second) = (first?, second?);
     store.record(&[first.clone(), second]).await?;
     an_hour_passes(place).await?;
-    let claim = DeliveryClaim { limit: 9, of_each: 9, except: Vec::new(), lasts: 2 * HOUR };
+    let claim = DeliveryClaim {
+        limit: 9,
+        of_each: 9,
+        of_tenant: 9,
+        except: Vec::new(),
+        except_tenants: Vec::new(),
+        lasts: 2 * HOUR,
+    };
     ensure!(store.claim(&claim).await?.len() == 1);
     let overview = store.overview().await?;
     ensure!((hours(overview.oldest_waiting), overview.oldest_due) == (Some(1), None), "{overview:?}");
