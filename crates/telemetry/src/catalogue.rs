@@ -708,7 +708,7 @@ pub const HOOKS: Section = Section {
         gauge(
             "starling_webhook_oldest_due_seconds",
             Unit::Seconds,
-            "How long the first delivery whose time has come has waited for a node that makes it. Every node shows about the same.",
+            "How long the first delivery whose time has come has waited for a node that makes it, without those that wait for other attempts of their own webhook or tenant to end. Every node shows about the same.",
             &[],
         ),
         gauge(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use starling_model::TenantName;
 use starling_webhooks::{
-    AttemptEnd, Delivered, Delivery, DeliveryClaim, DeliveryState, DueDelivery, Error, Kept, Noted, Outcome,
+    AttemptEnd, Busy, Delivered, Delivery, DeliveryClaim, DeliveryState, DueDelivery, Error, Kept, Noted, Outcome,
     Retries, WebhookId,
 };
 use tokio::task::{Id, JoinSet};
@@ -21,6 +21,9 @@ use crate::service::about;
 const UNDER_WAY_MAX: usize = 64;
 /// The most of them that go to one webhook, so that a slow one leaves places for others.
 const OF_EACH_MAX: usize = 8;
+/// With so many claims, deliveries wait for the places of their own webhook or tenant: half of those of a webhook, since some have just ended
+/// when somebody looks, and a quarter of a node's, which each of three such tenants has.
+pub(crate) const BUSY: Busy = Busy { of_webhook: 4, of_tenant: 16 };
 /// How often a node looks for deliveries whose time has come, on average.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a claim lasts beyond the time of an attempt. A node that has not recorded the end by then is taken for dead.

@@ -7,6 +7,7 @@ use starling_webhooks::WebhookOverview;
 use tokio::time::sleep;
 
 use crate::WebhookService;
+use crate::delivering::BUSY;
 use crate::metrics::METRICS;
 use crate::service::about;
 
@@ -20,7 +21,7 @@ impl WebhookService {
             METRICS.breakers_open.set(self.asking.open_breakers() as f64);
             // Without webhooks there are no deliveries.
             let overview = match self.wanted.any() {
-                true => self.store.overview().await,
+                true => self.store.overview(BUSY).await,
                 false => Ok(WebhookOverview::default()),
             };
             match overview {

@@ -296,6 +296,17 @@ pub struct WebhookOverview {
     pub paused_by_hand: u64,
     /// How long ago the first event was recorded that waits, without webhooks that are paused. `None`: nothing waits.
     pub oldest_waiting: Option<Duration>,
-    /// How long the first delivery that may be attempted has been due. `None`: there is none.
+    /// How long the first delivery that may be attempted has been due, without those of webhooks and tenants that are [`Busy`]. `None`: there
+    /// is none.
     pub oldest_due: Option<Duration>,
+}
+
+/// From how many claims of its deliveries on a webhook or a tenant is busy: what else is due there waits for the ends of these, and not for a
+/// node. A claim counts as long as it was made for, also after the attempt has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// Of one webhook.
+    pub of_webhook: u16,
+    /// Of one tenant.
+    pub of_tenant: u16,
 }

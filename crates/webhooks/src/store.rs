@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use starling_model::TenantName;
 
 use crate::{
-    AttemptEnd, Beaten, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
+    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
     HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
     SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
 };
@@ -140,7 +140,7 @@ pub trait WebhookStore: Send + Sync + 'static {
     async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error>;
 
     /// Returns what stands at the webhooks of all tenants. Takes a few steps for each webhook, however many deliveries wait.
-    async fn overview(&self) -> Result<WebhookOverview, Error>;
+    async fn overview(&self, busy: Busy) -> Result<WebhookOverview, Error>;
 
     /// Lists a run of a node, whose users may come from now on. It must send beats.
     async fn list_run(&self, run: NodeRun) -> Result<(), Error>;

@@ -24,9 +24,10 @@ const CLAIM: &str = "
     ), turns AS (
         SELECT id, event, due_at, row_number() OVER (PARTITION BY tenant ORDER BY due_at) AS turn FROM candidates
     ), chosen AS (
-        SELECT id, event FROM turns WHERE turn <= $6 ORDER BY turn, due_at LIMIT $1
+        SELECT id, event, clock_timestamp() + $4 * interval '1 millisecond' AS until
+        FROM turns WHERE turn <= $6 ORDER BY turn, due_at LIMIT $1
     )
-    UPDATE webhook_deliveries d SET due_at = clock_timestamp() + $4 * interval '1 millisecond'
+    UPDATE webhook_deliveries d SET due_at = chosen.until, claimed_until = chosen.until
     FROM chosen JOIN webhooks w ON w.id = chosen.id WHERE d.webhook = chosen.id AND d.event = chosen.event
     RETURNING w.tenant, d.webhook, d.event, w.url, d.attempts, d.body,
         (extract(epoch FROM clock_timestamp() - d.first_attempt_at) * 1000)::bigint,

@@ -17,7 +17,7 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, Beaten, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
+    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
     HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
     SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
     WebhookStore,
@@ -181,8 +181,8 @@ impl WebhookStore for PostgresWebhooks {
         deliveries::trim(&self.database, tenant, webhook, kept).await
     }
 
-    async fn overview(&self) -> Result<WebhookOverview, Error> {
-        overview::overview(&self.database).await
+    async fn overview(&self, busy: Busy) -> Result<WebhookOverview, Error> {
+        overview::overview(&self.database, busy).await
     }
 
     async fn list_run(&self, run: NodeRun) -> Result<(), Error> {

@@ -22,7 +22,7 @@ const DUE: &str = "
 const CLAIMED: &str = "
     SELECT w.tenant, d.event, w.url, d.attempts, d.body, d.first_attempt_at_ms, w.id
     FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook WHERE d.position = ?1";
-const CLAIM: &str = "UPDATE webhook_deliveries SET due_at_ms = ?2 WHERE position = ?1";
+const CLAIM: &str = "UPDATE webhook_deliveries SET due_at_ms = ?2, claimed_until_ms = ?2 WHERE position = ?1";
 
 /// A delivery that may be claimed.
 struct Candidate {

@@ -18,7 +18,7 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, Beaten, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
+    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
     HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
     SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
     WebhookStore,
@@ -224,8 +224,8 @@ impl WebhookStore for SqliteWebhooks {
         self.database.write(move |connection| deliveries::trim(connection, &tenant, webhook, kept)).await
     }
 
-    async fn overview(&self) -> Result<WebhookOverview, Error> {
-        self.database.read(overview::overview).await
+    async fn overview(&self, busy: Busy) -> Result<WebhookOverview, Error> {
+        self.database.read(move |connection| overview::overview(connection, busy)).await
     }
 
     async fn list_run(&self, run: NodeRun) -> Result<(), Error> {

@@ -40,7 +40,8 @@ conformance! {
         a_webhook_that_is_removed_leaves_nothing;
     overview:
         what_waits_is_found_without_what_is_paused,
-        a_delivery_behind_another_in_its_order_is_not_due;
+        a_delivery_behind_another_in_its_order_is_not_due,
+        what_waits_for_its_own_backend_is_not_due;
     secrets:
         a_secret_that_was_replaced_signs_for_a_day,
         only_a_few_secrets_sign_at_a_time,
