@@ -94,7 +94,8 @@ pub struct WebhookChange {
     pub events: Option<Events>,
     /// See [`NewWebhook::ordered`].
     pub ordered: Option<bool>,
-    /// See [`Webhook::paused`]. Resuming a webhook also forgets that it was failing.
+    /// See [`Webhook::paused`]. Resuming a webhook also forgets that it was failing, makes all that waits due, and begins the time for retries
+    /// anew. For one that is not paused, what waits becomes due.
     pub paused: Option<bool>,
 }
 

@@ -27,11 +27,15 @@ const WEBHOOK: &str = "
 const WEBHOOKS: &str = "
     SELECT id, tenant, url, events, ordered, paused, failing_since, created_at FROM webhooks
     WHERE tenant = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3";
-/// What a webhook has missed is sent when it is resumed.
+/// What a webhook has missed is sent when it is resumed, and its time for retries begins anew. A claim in force stays: its delivery is being sent.
 const CHANGE: &str = counted!(
     ", due AS (
-        UPDATE webhook_deliveries d SET due_at = clock_timestamp() FROM webhooks w
+        UPDATE webhook_deliveries d SET due_at = clock_timestamp(),
+            attempts = CASE WHEN w.paused THEN 0 ELSE d.attempts END,
+            first_attempt_at = CASE WHEN w.paused THEN NULL ELSE d.first_attempt_at END
+        FROM webhooks w
         WHERE $6 = false AND w.id = $1 AND w.tenant = $2 AND d.webhook = w.id AND d.state = 0
+            AND (d.claimed_until IS DISTINCT FROM d.due_at OR d.due_at <= clock_timestamp())
     )
     UPDATE webhooks SET url = coalesce($3, url), events = coalesce($4, events), ordered = coalesce($5, ordered),
         paused = coalesce($6, paused), failing_since = CASE WHEN $6 = false THEN NULL ELSE failing_since END

@@ -175,6 +175,32 @@ pub async fn a_webhook_that_fails_for_long_is_paused_and_gets_later_what_it_miss
     Ok(())
 }
 
+pub async fn a_webhook_that_is_resumed_tries_for_a_day_again(place: &Place) -> Result<()> {
+    let (store, tenant, id) = (place.store(), "t".into(), place.webhook(Events::All).await?.id);
+    let events = [message()?, message()?];
+    store.record(&events).await?;
+    for event in &events {
+        store.note_attempt(&tenant, id, event.id, &failed(DeliveryState::Waiting), DAY).await?;
+    }
+    let postgres = "WITH aged AS (
+        UPDATE webhook_deliveries SET first_attempt_at = first_attempt_at - interval '25 hours' RETURNING 1
+    ) SELECT count(*) FROM aged";
+    let sqlite =
+        "UPDATE webhook_deliveries SET first_attempt_at_ms = first_attempt_at_ms - 25 * 3600000 RETURNING 1";
+    place.run(postgres, sqlite).await?;
+    // While it is not paused, nothing begins anew.
+    store.change(&tenant, id, &paused(false)).await?;
+    let one = DeliveryClaim { limit: 1, ..all(DAY) };
+    let under_way = store.claim(&one).await?;
+    ensure!(under_way.len() == 1 && under_way[0].attempts == 1 && under_way[0].since_first > DAY, "{under_way:?}");
+    store.change(&tenant, id, &paused(true)).await?;
+    store.change(&tenant, id, &paused(false)).await?;
+    let due = store.claim(&all(DAY)).await?;
+    ensure!(due.len() == 1 && due[0].event != under_way[0].event, "the other one is being sent: {due:?}");
+    ensure!((due[0].attempts, due[0].since_first) == (0, Duration::ZERO), "{due:?}");
+    Ok(())
+}
+
 pub async fn deliveries_with_one_order_key_take_turns(place: &Place) -> Result<()> {
     let (store, tenant, id) = (place.store(), "t".into(), place.webhook(Events::All).await?.id);
     let [first, other, second] = [("c", 0), ("d", 1), ("c", 2)]

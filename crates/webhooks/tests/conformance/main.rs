@@ -52,6 +52,7 @@ conformance! {
         deliveries_are_listed_page_by_page,
         a_delivery_that_has_ended_is_not_changed_by_a_late_attempt,
         a_webhook_that_fails_for_long_is_paused_and_gets_later_what_it_missed,
+        a_webhook_that_is_resumed_tries_for_a_day_again,
         deliveries_with_one_order_key_take_turns,
         a_claim_gives_what_is_due_once,
         a_claim_gives_no_more_of_a_webhook_than_it_may,
