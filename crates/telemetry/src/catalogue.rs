@@ -732,7 +732,7 @@ pub const HOOKS: Section = Section {
             "Attempts to deliver that this node made, by outcome.",
             &[(
                 "outcome",
-                "`delivered`, `retried` (failed, and another attempt follows), `failed` (failed for good), `gone` (status 410, which removes the webhook)",
+                "`delivered`, `retried` (failed, and another attempt follows), `failed` (failed for good), `gone` (status 410, which removes the webhook unless it has another address by then)",
             )],
         ),
         histogram(

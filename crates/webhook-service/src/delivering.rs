@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const CLAIM_MARGIN: Duration = Duration::from_secs(10);
 /// How often deliveries that are too many are removed, on average.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
+/// Why an attempt failed that was answered with 410 at an address that the webhook no longer has.
+const GONE_ELSEWHERE: &str = "the answer was 410, but the webhook has another address now";
 
 /// The attempts of a node that are under way.
 #[derive(Default)]
@@ -161,10 +163,13 @@ impl WebhookService {
             }
             Outcome::Gone => {
                 METRICS.gone.increment(1);
-                tracing::info!(tenant = &**tenant, %webhook, "a backend wants no more events; its webhook is removed");
-                self.store.remove(tenant, webhook).await?;
-                self.learn_of_own().await;
-                return Ok(());
+                if self.store.remove_gone(tenant, webhook, &due.endpoint).await? {
+                    tracing::info!(tenant = &**tenant, %webhook, "a backend wants no more events; its webhook is removed");
+                    self.learn_of_own().await;
+                    return Ok(());
+                }
+                // Its owner has given the webhook another address meanwhile, which gets the event.
+                (DeliveryState::Waiting, Some(GONE_ELSEWHERE.to_owned()), Duration::ZERO)
             }
             Outcome::Failed { reason, retry_after } => {
                 let attempts = due.attempts.saturating_add(1);

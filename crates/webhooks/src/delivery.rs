@@ -39,7 +39,7 @@ pub struct Delivered {
 pub enum Outcome {
     /// The backend has the event: it answered with 2xx.
     Delivered,
-    /// The backend wants no more events: it answered with 410. The webhook is to be removed.
+    /// The backend wants no more events: it answered with 410. The webhook is to be removed, unless it goes elsewhere by now.
     Gone,
     /// The backend does not have the event. It is to be tried again.
     Failed {

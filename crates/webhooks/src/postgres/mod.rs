@@ -17,7 +17,7 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
+    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error, EventId, Hook,
     HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
     SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
     WebhookStore,
@@ -93,6 +93,15 @@ impl WebhookStore for PostgresWebhooks {
 
     async fn remove(&self, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
         webhooks::remove(&self.database, tenant, id).await
+    }
+
+    async fn remove_gone(
+        &self,
+        tenant: &TenantName,
+        id: WebhookId,
+        endpoint: &Endpoint,
+    ) -> Result<bool, Error> {
+        webhooks::remove_gone(&self.database, tenant, id, endpoint).await
     }
 
     async fn rotate(&self, tenant: &TenantName, id: WebhookId, secret: &Secret) -> Result<Rotated, Error> {

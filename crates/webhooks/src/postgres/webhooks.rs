@@ -43,6 +43,8 @@ const CHANGE: &str = counted!(
     RETURNING id, tenant, url, events, ordered, paused, failing_since, created_at"
 );
 const REMOVE: &str = counted!(" DELETE FROM webhooks WHERE id = $1 AND tenant = $2 RETURNING id");
+const REMOVE_GONE: &str =
+    counted!(" DELETE FROM webhooks WHERE id = $1 AND tenant = $2 AND url = $3 RETURNING id");
 const LOCK_WEBHOOK: &str = "SELECT id FROM webhooks WHERE id = $1 AND tenant = $2 FOR UPDATE";
 const FORGET_OLD: &str = "
     DELETE FROM webhook_secrets s USING webhooks w
@@ -136,6 +138,17 @@ pub(super) async fn change(
 pub(super) async fn remove(database: &Pool, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
     let rows = database.write(REMOVE, &[(&id.0, Type::UUID), (&&**tenant, Type::TEXT)]).await?;
     Ok(!rows.is_empty())
+}
+
+pub(super) async fn remove_gone(
+    database: &Pool,
+    tenant: &TenantName,
+    id: WebhookId,
+    endpoint: &Endpoint,
+) -> Result<bool, Error> {
+    let parameters: [Parameter<'_>; 3] =
+        [(&id.0, Type::UUID), (&&**tenant, Type::TEXT), (&endpoint.as_str(), Type::TEXT)];
+    Ok(!database.write(REMOVE_GONE, &parameters).await?.is_empty())
 }
 
 pub(super) async fn rotate(

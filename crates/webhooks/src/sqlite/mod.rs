@@ -18,7 +18,7 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId, Hook,
+    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error, EventId, Hook,
     HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
     SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
     WebhookStore,
@@ -111,6 +111,18 @@ impl WebhookStore for SqliteWebhooks {
     async fn remove(&self, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
         let tenant = tenant.clone();
         self.database.write(move |connection| webhooks::remove(connection, &tenant, id)).await
+    }
+
+    async fn remove_gone(
+        &self,
+        tenant: &TenantName,
+        id: WebhookId,
+        endpoint: &Endpoint,
+    ) -> Result<bool, Error> {
+        let (tenant, endpoint) = (tenant.clone(), endpoint.clone());
+        self.database
+            .write(move |connection| webhooks::remove_gone(connection, &tenant, id, &endpoint))
+            .await
     }
 
     async fn rotate(&self, tenant: &TenantName, id: WebhookId, secret: &Secret) -> Result<Rotated, Error> {

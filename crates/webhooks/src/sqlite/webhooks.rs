@@ -29,6 +29,7 @@ const DUE: &str = "
     WHERE w.id = ?1 AND w.tenant = ?2 AND d.webhook = w.id AND d.state = 0
         AND (d.claimed_until_ms IS NOT d.due_at_ms OR d.due_at_ms <= ?3)";
 const REMOVE: &str = "DELETE FROM webhooks WHERE id = ?1 AND tenant = ?2";
+const REMOVE_GONE: &str = "DELETE FROM webhooks WHERE id = ?1 AND tenant = ?2 AND url = ?3";
 const FORGET_OLD: &str = "DELETE FROM webhook_secrets WHERE webhook = ?1 AND signs_until_ms <= ?2";
 const COUNT: &str = "SELECT count(*) FROM webhook_secrets WHERE webhook = ?1";
 const END_SECRET: &str =
@@ -109,6 +110,17 @@ pub(super) fn change(
 pub(super) fn remove(connection: &Connection, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
     registry::count(connection)?;
     Ok(connection.prepare_cached(REMOVE)?.execute(params![blob(id.0), &**tenant])? > 0)
+}
+
+pub(super) fn remove_gone(
+    connection: &Connection,
+    tenant: &TenantName,
+    id: WebhookId,
+    endpoint: &Endpoint,
+) -> Result<bool, Error> {
+    registry::count(connection)?;
+    let parameters = params![blob(id.0), &**tenant, endpoint.as_str()];
+    Ok(connection.prepare_cached(REMOVE_GONE)?.execute(parameters)? > 0)
 }
 
 pub(super) fn rotate(

@@ -37,7 +37,8 @@ conformance! {
         a_tenant_has_no_more_webhooks_than_it_may,
         a_change_changes_only_what_it_names,
         nothing_of_another_tenant_is_reached,
-        a_webhook_that_is_removed_leaves_nothing;
+        a_webhook_that_is_removed_leaves_nothing,
+        a_backend_that_is_gone_loses_no_webhook_that_goes_elsewhere;
     overview:
         what_waits_is_found_without_what_is_paused,
         a_delivery_behind_another_in_its_order_is_not_due,

@@ -138,3 +138,24 @@ pub async fn a_webhook_that_is_removed_leaves_nothing(place: &Place) -> Result<(
     ensure!(store.webhook(&tenant, kept.id).await? == Some(kept));
     Ok(())
 }
+
+pub async fn a_backend_that_is_gone_loses_no_webhook_that_goes_elsewhere(place: &Place) -> Result<()> {
+    let (store, tenant) = (place.store(), "t".into());
+    let given = NewWebhook {
+        endpoint: Endpoint::parse("https://bücher.example:8443/a?b=c%20d")?,
+        ..new_webhook("t", Events::All)
+    };
+    let webhook = place.added(&given).await?;
+    store.record(&[message()?]).await?;
+    let next = Endpoint::parse("https://other.example/")?;
+    let change = WebhookChange { endpoint: Some(next.clone()), ..WebhookChange::default() };
+    store.change(&tenant, webhook.id, &change).await?;
+    ensure!(!store.remove_gone(&tenant, webhook.id, &webhook.endpoint).await?);
+    ensure!(store.deliveries(&tenant, webhook.id, None, 10).await?.len() == 1);
+    ensure!(!store.remove_gone(&"u".into(), webhook.id, &next).await?, "it is another tenant's");
+    let back = WebhookChange { endpoint: Some(given.endpoint), ..WebhookChange::default() };
+    store.change(&tenant, webhook.id, &back).await?;
+    ensure!(store.remove_gone(&tenant, webhook.id, &webhook.endpoint).await?);
+    ensure!(store.webhook(&tenant, webhook.id).await?.is_none());
+    Ok(())
+}
