@@ -137,7 +137,8 @@ pub trait WebhookStore: Send + Sync + 'static {
         pause_after: Duration,
     ) -> Result<Noted, Error>;
 
-    /// Makes a delivery that has ended wait again, as if it had not been attempted. Its time is now. Returns whether there was one.
+    /// Makes a delivery that has ended wait again, as if it had not been attempted, and ends the wait of one for its next attempt. Its time is
+    /// now. Returns whether there was one; nothing is to be done for one that is due or under way.
     async fn resend(&self, tenant: &TenantName, webhook: WebhookId, event: EventId) -> Result<bool, Error>;
 
     /// Removes some deliveries of a webhook that are more than those to be kept: the oldest. Those that wait and are too many fail. Returns

@@ -74,12 +74,21 @@ const NOTE: &str = "
         RETURNING paused
     )
     SELECT EXISTS (SELECT 1 FROM noted), EXISTS (SELECT 1 FROM failing WHERE paused)";
+/// A delivery with a claim in force is being sent already.
 const RESEND: &str = "
-    UPDATE webhook_deliveries d
-    SET state = 0, attempts = 0, status = NULL, reason = NULL, answer = '', first_attempt_at = NULL, attempted_at = NULL,
-        due_at = clock_timestamp()
-    FROM webhooks w
-    WHERE w.tenant = $1 AND w.id = $2 AND d.webhook = w.id AND d.event = $3 AND d.state <> 0 RETURNING d.event";
+    WITH ended AS (
+        UPDATE webhook_deliveries d
+        SET state = 0, attempts = 0, status = NULL, reason = NULL, answer = '', first_attempt_at = NULL, attempted_at = NULL,
+            due_at = clock_timestamp()
+        FROM webhooks w
+        WHERE w.tenant = $1 AND w.id = $2 AND d.webhook = w.id AND d.event = $3 AND d.state <> 0 RETURNING d.event
+    ), waiting AS (
+        UPDATE webhook_deliveries d SET due_at = clock_timestamp() FROM webhooks w
+        WHERE w.tenant = $1 AND w.id = $2 AND d.webhook = w.id AND d.event = $3 AND d.state = 0
+            AND d.due_at > clock_timestamp() AND d.claimed_until IS DISTINCT FROM d.due_at
+        RETURNING d.event
+    )
+    SELECT event FROM ended UNION ALL SELECT event FROM waiting";
 const TRIM_WAITING: &str = "
     WITH surplus AS (
         SELECT d.event FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook

@@ -64,6 +64,11 @@ const RESEND: &str = "
     UPDATE webhook_deliveries SET state = 0, attempts = 0, status = NULL, reason = NULL, answer = '',
         first_attempt_at_ms = NULL, attempted_at_ms = NULL, due_at_ms = ?4
     WHERE webhook = ?2 AND event = ?3 AND state <> 0 AND EXISTS (SELECT 1 FROM webhooks WHERE id = ?2 AND tenant = ?1)";
+/// A delivery with a claim in force is being sent already.
+const SEND_NOW: &str = "
+    UPDATE webhook_deliveries SET due_at_ms = ?4
+    WHERE webhook = ?2 AND event = ?3 AND state = 0 AND due_at_ms > ?4 AND claimed_until_ms IS NOT due_at_ms
+        AND EXISTS (SELECT 1 FROM webhooks WHERE id = ?2 AND tenant = ?1)";
 const TRIM_WAITING: &str = "
     UPDATE webhook_deliveries SET state = 2, reason = ?5 WHERE position IN (
         SELECT d.position FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook
@@ -217,7 +222,9 @@ pub(super) fn resend(
     event: EventId,
 ) -> Result<bool, Error> {
     let names = params![&**tenant, blob(webhook.0), blob(event.0), now_ms()];
-    Ok(connection.prepare_cached(RESEND)?.execute(names)? > 0)
+    // Those that wait first: one that has ended waits after the second statement.
+    let waiting = connection.prepare_cached(SEND_NOW)?.execute(names)?;
+    Ok(waiting + connection.prepare_cached(RESEND)?.execute(names)? > 0)
 }
 
 pub(super) fn trim(

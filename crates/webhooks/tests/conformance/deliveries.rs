@@ -224,7 +224,6 @@ pub async fn a_delivery_is_sent_again(place: &Place) -> Result<()> {
     let (store, tenant, id) = (place.store(), "t".into(), place.webhook(Events::All).await?.id);
     let event = message()?;
     store.record(std::slice::from_ref(&event)).await?;
-    ensure!(!store.resend(&tenant, id, event.id).await?, "it is still waiting");
     store.note_attempt(&tenant, id, event.id, &failed(DeliveryState::Failed), DAY).await?;
     ensure!(store.waiting(&tenant, id, None, 10).await?.is_empty());
     ensure!(store.resend(&tenant, id, event.id).await?);
@@ -232,6 +231,15 @@ pub async fn a_delivery_is_sent_again(place: &Place) -> Result<()> {
     ensure!((again.status.state, again.status.attempts) == (DeliveryState::Waiting, 0), "{again:?}");
     ensure!(again.status.first_attempt_at_ms.is_none() && again.body == event.body(), "{again:?}");
     ensure!(!store.resend(&tenant, id, message()?.id).await?, "there is no such delivery");
+    // One that waits for its next attempt is sent at once, and only once.
+    let later = AttemptEnd { again_after: DAY, ..failed(DeliveryState::Waiting) };
+    store.note_attempt(&tenant, id, event.id, &later, DAY).await?;
+    ensure!(claimed(place, &all(DAY)).await?.is_empty());
+    ensure!(store.resend(&tenant, id, event.id).await?);
+    let due = store.claim(&all(DAY)).await?;
+    ensure!(due.len() == 1 && due[0].attempts == 1, "{due:?}");
+    ensure!(!store.resend(&tenant, id, event.id).await?, "it is under way");
+    ensure!(claimed(place, &all(DAY)).await?.is_empty());
     Ok(())
 }
 
