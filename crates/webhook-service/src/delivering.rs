@@ -186,10 +186,17 @@ impl WebhookService {
                 }
             }
         };
-        let end = AttemptEnd { state, status, reason, answer, again_after };
+        let claimed_until_ms = due.claimed_until_ms;
+        let end = AttemptEnd { claimed_until_ms, state, status, reason, answer, again_after };
         let noted = self.store.note_attempt(tenant, webhook, due.event, &end, self.pause_after).await?;
-        if noted == Noted::Paused {
-            tracing::warn!(tenant = &**tenant, %webhook, "a webhook has failed for too long and is paused");
+        match noted {
+            Noted::Paused => {
+                tracing::warn!(tenant = &**tenant, %webhook, "a webhook has failed for too long and is paused");
+            }
+            Noted::NotClaimed => {
+                tracing::debug!(tenant = &**tenant, %webhook, event = %due.event, "an attempt ended after its claim");
+            }
+            Noted::Kept => {}
         }
         Ok(())
     }

@@ -207,6 +207,8 @@ pub struct DeliveryDetails {
 /// The end of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptEnd {
+    /// The claim that the attempt was made under: [`DueDelivery::claimed_until_ms`].
+    pub claimed_until_ms: i64,
     /// The state of the delivery from now on: waiting if it will be tried again.
     pub state: DeliveryState,
     /// The HTTP status of the answer, if there was one.
@@ -255,6 +257,8 @@ pub struct DueDelivery {
     pub since_first: Duration,
     /// The body of the request.
     pub body: String,
+    /// Until when the claim lasts, Unix milliseconds by the database's clock. It tells the claim from all others of the delivery.
+    pub claimed_until_ms: i64,
 }
 
 /// The answer to the end of an attempt.
@@ -264,8 +268,8 @@ pub enum Noted {
     Kept,
     /// It is kept, and the webhook is paused now, because it has failed for too long.
     Paused,
-    /// The delivery does not wait any more, or does not exist. Nothing has changed.
-    NotWaiting,
+    /// The delivery does not wait any more, does not exist, or somebody else has claimed it or sent it again. Nothing has changed.
+    NotClaimed,
 }
 
 /// How many deliveries of a webhook are kept.

@@ -127,7 +127,8 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Tenants take turns: the first delivery of each comes before the second of any.
     async fn claim(&self, claim: &DeliveryClaim) -> Result<Vec<DueDelivery>, Error>;
 
-    /// Stores the outcome of an attempt. Pauses the webhook if all its attempts have failed for `pause_after`.
+    /// Stores the outcome of an attempt, if nothing has happened to the delivery since its claim: another claim, or a resend. Pauses the webhook if
+    /// all its attempts have failed for `pause_after`.
     async fn note_attempt(
         &self,
         tenant: &TenantName,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use starling_database::postgres::{Parameter, Pool, column};
+use starling_database::postgres::{Parameter, Pool, column, to_ms};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -32,7 +32,8 @@ const CLAIM: &str = "
     RETURNING w.tenant, d.webhook, d.event, w.url, d.attempts, d.body,
         (extract(epoch FROM clock_timestamp() - d.first_attempt_at) * 1000)::bigint,
         ARRAY(SELECT s.secret FROM webhook_secrets s
-              WHERE s.webhook = w.id AND (s.signs_until IS NULL OR s.signs_until > clock_timestamp()) ORDER BY s.created_at DESC)";
+              WHERE s.webhook = w.id AND (s.signs_until IS NULL OR s.signs_until > clock_timestamp()) ORDER BY s.created_at DESC),
+        d.due_at";
 
 pub(super) async fn claim(database: &Pool, claim: &DeliveryClaim) -> Result<Vec<DueDelivery>, Error> {
     let except: Vec<uuid::Uuid> = claim.except.iter().map(|id| id.0).collect();
@@ -62,5 +63,6 @@ fn due(row: &Row) -> Result<DueDelivery, Error> {
         attempts: u32::try_from(column::<i32>(row, 4)?).unwrap_or(0),
         since_first: Duration::from_millis(u64::try_from(since_first_ms).unwrap_or(0)),
         body: column(row, 5)?,
+        claimed_until_ms: to_ms(column(row, 8)?),
     })
 }

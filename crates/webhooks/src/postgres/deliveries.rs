@@ -54,7 +54,7 @@ const WAITING: &str = status_and!(
 const FIRST_IN_ORDER: &str = "
     SELECT d.event FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook
     WHERE w.tenant = $1 AND d.webhook = $2 AND d.order_key = $3 AND d.state = 0 ORDER BY d.position LIMIT 1";
-/// The row of the webhook is only written when it begins or stops to fail, or is paused.
+/// Whoever has claimed or resent the delivery since has set `due_at` to another time. The row of the webhook is only written when it begins or stops to fail, or is paused.
 const NOTE: &str = "
     WITH noted AS (
         UPDATE webhook_deliveries d SET state = $4, attempts = attempts + 1, status = $5, reason = $6, answer = $7,
@@ -62,6 +62,7 @@ const NOTE: &str = "
             due_at = clock_timestamp() + $9 * interval '1 millisecond'
         FROM webhooks w
         WHERE w.tenant = $1 AND w.id = $2 AND d.webhook = w.id AND d.event = $3 AND d.state = 0
+            AND d.due_at = timestamptz 'epoch' + $10 * interval '1 millisecond'
         RETURNING d.webhook
     ), well AS (
         UPDATE webhooks SET failing_since = NULL
@@ -220,7 +221,7 @@ pub(super) async fn note_attempt(
     let tenant = &**tenant;
     let [tenant, webhook, event] = names(&tenant, &webhook, &event);
     let again_after = ms(end.again_after);
-    let parameters: [Parameter<'_>; 9] = [
+    let parameters: [Parameter<'_>; 10] = [
         tenant,
         webhook,
         event,
@@ -230,6 +231,7 @@ pub(super) async fn note_attempt(
         (&end.answer, Type::TEXT),
         (&pause_after, Type::INT8),
         (&again_after, Type::INT8),
+        (&end.claimed_until_ms, Type::INT8),
     ];
     let rows = database.write(NOTE, &parameters).await?;
     let (noted, paused) = match rows.first() {
@@ -237,7 +239,7 @@ pub(super) async fn note_attempt(
         None => (false, false),
     };
     Ok(match (noted, paused) {
-        (false, _) => Noted::NotWaiting,
+        (false, _) => Noted::NotClaimed,
         (true, false) => Noted::Kept,
         (true, true) => Noted::Paused,
     })

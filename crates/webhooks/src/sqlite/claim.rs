@@ -39,7 +39,7 @@ pub(super) fn claim(connection: &Connection, claim: &DeliveryClaim) -> Result<Ve
     let mut claimed = Vec::new();
     for position in chosen(candidates(connection, claim, now_ms)?, claim) {
         let mut statement = connection.prepare_cached(CLAIMED)?;
-        let mut delivery = statement.query_row([position], |row| Ok(due(row, now_ms)))??;
+        let mut delivery = statement.query_row([position], |row| Ok(due(row, now_ms, until_ms)))??;
         connection.prepare_cached(CLAIM)?.execute(params![position, until_ms])?;
         delivery.secrets = secrets(connection, &delivery.tenant, delivery.webhook)?;
         claimed.push(delivery);
@@ -83,7 +83,7 @@ fn chosen(mut candidates: Vec<Candidate>, claim: &DeliveryClaim) -> impl Iterato
     candidates.into_iter().take(claim.limit.into()).map(|candidate| candidate.position)
 }
 
-fn due(row: &Row<'_>, now_ms: i64) -> Result<DueDelivery, Error> {
+fn due(row: &Row<'_>, now_ms: i64, until_ms: i64) -> Result<DueDelivery, Error> {
     let first_ms: Option<i64> = row.get(5)?;
     let since_first_ms = first_ms.map_or(0, |first_ms| now_ms.saturating_sub(first_ms));
     let url: String = row.get(2)?;
@@ -96,5 +96,6 @@ fn due(row: &Row<'_>, now_ms: i64) -> Result<DueDelivery, Error> {
         attempts: row.get(3)?,
         since_first: Duration::from_millis(u64::try_from(since_first_ms).unwrap_or(0)),
         body: row.get(4)?,
+        claimed_until_ms: until_ms,
     })
 }

@@ -50,11 +50,13 @@ const WAITING: &str = status_and!(
 const FIRST_IN_ORDER: &str = "
     SELECT d.event FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook
     WHERE w.tenant = ?1 AND d.webhook = ?2 AND d.order_key = ?3 AND d.state = 0 ORDER BY d.position LIMIT 1";
+/// Whoever has claimed or resent the delivery since has set `due_at_ms` to another time.
 const NOTE: &str = "
     UPDATE webhook_deliveries SET state = ?4, attempts = attempts + 1, status = ?5, reason = ?6, answer = ?7,
         first_attempt_at_ms = coalesce(first_attempt_at_ms, ?8), attempted_at_ms = ?8,
         due_at_ms = ?8 + ?9
-    WHERE webhook = ?2 AND event = ?3 AND state = 0 AND EXISTS (SELECT 1 FROM webhooks WHERE id = ?2 AND tenant = ?1)";
+    WHERE webhook = ?2 AND event = ?3 AND state = 0 AND due_at_ms = ?10
+        AND EXISTS (SELECT 1 FROM webhooks WHERE id = ?2 AND tenant = ?1)";
 const WELL: &str =
     "UPDATE webhooks SET failing_since_ms = NULL WHERE id = ?1 AND failing_since_ms IS NOT NULL";
 const FAILING: &str = "
@@ -200,10 +202,11 @@ pub(super) fn note_attempt(
         reason,
         end.answer,
         now_ms,
-        ms(end.again_after)
+        ms(end.again_after),
+        end.claimed_until_ms
     ])?;
     if noted == 0 {
-        return Ok(Noted::NotWaiting);
+        return Ok(Noted::NotClaimed);
     }
     if reason.is_none() {
         connection.prepare_cached(WELL)?.execute([webhook])?;

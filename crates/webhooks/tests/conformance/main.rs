@@ -52,6 +52,7 @@ conformance! {
         an_event_recorded_again_is_not_delivered_twice,
         deliveries_are_listed_page_by_page,
         a_delivery_that_has_ended_is_not_changed_by_a_late_attempt,
+        an_attempt_that_ends_after_its_claim_changes_nothing,
         a_webhook_that_fails_for_long_is_paused_and_gets_later_what_it_missed,
         a_webhook_that_is_resumed_tries_for_a_day_again,
         deliveries_with_one_order_key_take_turns,

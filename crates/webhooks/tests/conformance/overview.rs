@@ -30,6 +30,7 @@ fn hours(age: Option<Duration>) -> Option<u64> {
 
 fn failed(again_after: Duration) -> AttemptEnd {
     AttemptEnd {
+        claimed_until_ms: 0,
         state: DeliveryState::Waiting,
         status: None,
         reason: Some("no answer".into()),
@@ -52,7 +53,7 @@ pub async fn what_waits_is_found_without_what_is_paused(place: &Place) -> Result
     let event = message()?;
     store.record(std::slice::from_ref(&event)).await?;
     // Its only attempt fails, and that was for long enough.
-    store.note_attempt(&tenant, failing, event.id, &failed(Duration::ZERO), Duration::ZERO).await?;
+    place.note(failing, event.id, &failed(Duration::ZERO), Duration::ZERO).await?;
     an_hour_passes(place).await?;
     let overview = store.overview(BUSY).await?;
     ensure!((overview.paused_for_failures, overview.paused_by_hand) == (1, 1), "{overview:?}");
@@ -61,7 +62,7 @@ pub async fn what_waits_is_found_without_what_is_paused(place: &Place) -> Result
         "{overview:?}"
     );
     // A failed attempt: the event still waits, and nothing is to be done for two hours.
-    store.note_attempt(&tenant, working, event.id, &failed(2 * HOUR), 9 * HOUR).await?;
+    place.note(working, event.id, &failed(2 * HOUR), 9 * HOUR).await?;
     let overview = store.overview(BUSY).await?;
     ensure!((hours(overview.oldest_waiting), overview.oldest_due) == (Some(1), None), "{overview:?}");
     store.change(&tenant, working, &pause).await?;
@@ -82,7 +83,7 @@ pub async fn a_delivery_behind_another_in_its_order_is_not_due(place: &Place) ->
     let overview = store.overview(BUSY).await?;
     ensure!((hours(overview.oldest_waiting), overview.oldest_due) == (Some(1), None), "{overview:?}");
     let done = AttemptEnd { state: DeliveryState::Delivered, reason: None, ..failed(Duration::ZERO) };
-    store.note_attempt(&"t".into(), webhook, first.id, &done, HOUR).await?;
+    place.note(webhook, first.id, &done, HOUR).await?;
     ensure!(hours(store.overview(BUSY).await?.oldest_due) == Some(1), "the next one may be attempted");
     Ok(())
 }

@@ -95,6 +95,7 @@ pub async fn nothing_of_another_tenant_is_reached(place: &Place) -> Result<()> {
     let (id, event) = (webhook.id, message()?);
     store.record(std::slice::from_ref(&event)).await?;
     let failed = AttemptEnd {
+        claimed_until_ms: 0,
         state: DeliveryState::Failed,
         status: None,
         reason: Some("no".into()),
@@ -115,14 +116,16 @@ pub async fn nothing_of_another_tenant_is_reached(place: &Place) -> Result<()> {
     ensure!(store.waiting(&other, id, None, 10).await?.is_empty());
     ensure!(store.delivery(&other, id, event.id).await?.is_none());
     ensure!(store.first_in_order(&other, id, "c").await?.is_none());
-    ensure!(store.note_attempt(&other, id, event.id, &failed, zero).await? == Noted::NotWaiting);
+    let claimed_until_ms = place.claimed_until_ms(id, event.id).await?;
+    let foreign = AttemptEnd { claimed_until_ms, ..failed.clone() };
+    ensure!(store.note_attempt(&other, id, event.id, &foreign, zero).await? == Noted::NotClaimed);
     ensure!(store.trim(&other, id, Kept { ended: 0, waiting: 0 }).await? == 0);
     ensure!(!store.remove(&other, id).await?);
     // Nothing has changed, and its own tenant reaches all of it.
     let own = webhook.tenant.clone();
     ensure!(store.webhook(&own, id).await? == Some(webhook) && store.secrets(&own, id).await?.len() == 1);
     ensure!(store.first_in_order(&own, id, "c").await? == Some(event.id));
-    ensure!(store.note_attempt(&own, id, event.id, &failed, zero).await? == Noted::Paused);
+    ensure!(place.note(id, event.id, &failed, zero).await? == Noted::Paused);
     ensure!(!store.resend(&other, id, event.id).await? && store.resend(&own, id, event.id).await?);
     Ok(())
 }
