@@ -27,7 +27,7 @@ pub trait WebhookStore: Send + Sync + 'static {
     async fn schema_status(&self) -> Result<SchemaStatus, Error>;
 
     /// Returns all hooks, and the events that each tenant's webhooks want; `None` if nothing has changed since this version. 0 is the
-    /// version of nothing.
+    /// version of nothing. A hook that can't be read, as one that a newer version has written, is logged, and refuses.
     async fn registry(&self, known: i64) -> Result<Option<Registry>, Error>;
 
     /// Adds a webhook with its secret, and returns it; `None` if the tenant has `webhooks_max` already.
@@ -124,7 +124,8 @@ pub trait WebhookStore: Send + Sync + 'static {
     ) -> Result<Option<EventId>, Error>;
 
     /// Claims deliveries that wait, whose time has come, and that are the first in their order where there is one. Paused webhooks give none.
-    /// Tenants take turns: the first delivery of each comes before the second of any.
+    /// Tenants take turns: the first delivery of each comes before the second of any. A delivery that can't be read is logged and left out until its
+    /// claim is over.
     async fn claim(&self, claim: &DeliveryClaim) -> Result<Vec<DueDelivery>, Error>;
 
     /// Stores the outcome of an attempt, if nothing has happened to the delivery since its claim: another claim, or a resend. Pauses the webhook if

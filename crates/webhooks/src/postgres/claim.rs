@@ -48,7 +48,16 @@ pub(super) async fn claim(database: &Pool, claim: &DeliveryClaim) -> Result<Vec<
         (&except_tenants, Type::TEXT_ARRAY),
         (&of_tenant, Type::INT8),
     ];
-    database.write(CLAIM, &parameters).await?.iter().map(due).collect()
+    let rows = database.write(CLAIM, &parameters).await?;
+    let readable = |row: &Row| match due(row) {
+        Ok(due) => Some(due),
+        Err(error) => {
+            let webhook = column::<uuid::Uuid>(row, 1).unwrap_or_default();
+            tracing::error!(%webhook, %error, "a delivery can't be read and is left out");
+            None
+        }
+    };
+    Ok(rows.iter().filter_map(readable).collect())
 }
 
 fn due(row: &Row) -> Result<DueDelivery, Error> {

@@ -5,7 +5,7 @@ use starling_model::TenantName;
 use tokio_postgres::Row;
 
 use super::secret;
-use crate::hook::of_columns;
+use crate::hook::{of_columns, readable_or_refusing};
 use crate::{Error, Events, Hook, HookPoint, Registry, Secret, WebhookId};
 
 /// A statement that changes the registry is one with this one, which follows the change. So a node that sees the version sees the change.
@@ -39,13 +39,12 @@ pub(super) async fn registry(database: &Pool, known: i64) -> Result<Option<Regis
 
 /// Reads a hook; `None` if only a newer version knows its point.
 fn hook(row: &Row) -> Result<Option<(Hook, Secret)>, Error> {
-    let point: &str = column(row, 0)?;
-    if HookPoint::parse(point).is_none() {
-        return Ok(None);
-    }
-    let tenant = column::<&str>(row, 5)?.into();
-    let hook = of_columns(tenant, point, column(row, 1)?, column(row, 2)?, column(row, 3)?)?;
-    Ok(Some((hook, secret(column(row, 4)?)?)))
+    let name: &str = column(row, 0)?;
+    let Some(point) = HookPoint::parse(name) else { return Ok(None) };
+    let tenant: TenantName = column::<&str>(row, 5)?.into();
+    let hook = of_columns(tenant.clone(), name, column(row, 1)?, column(row, 2)?, column(row, 3)?);
+    let key = column(row, 4)?;
+    Ok(readable_or_refusing(tenant, point, hook.and_then(|hook| Ok((hook, secret(key)?)))))
 }
 
 fn events(row: &Row) -> Result<(TenantName, WebhookId, Events), Error> {

@@ -38,13 +38,29 @@ pub(super) fn claim(connection: &Connection, claim: &DeliveryClaim) -> Result<Ve
     let until_ms = now_ms.saturating_add(ms(claim.lasts));
     let mut claimed = Vec::new();
     for position in chosen(candidates(connection, claim, now_ms)?, claim) {
-        let mut statement = connection.prepare_cached(CLAIMED)?;
-        let mut delivery = statement.query_row([position], |row| Ok(due(row, now_ms, until_ms)))??;
         connection.prepare_cached(CLAIM)?.execute(params![position, until_ms])?;
-        delivery.secrets = secrets(connection, &delivery.tenant, delivery.webhook)?;
-        claimed.push(delivery);
+        match readable(connection, position, now_ms, until_ms) {
+            Ok(delivery) => claimed.push(delivery),
+            // The row can't be read. Another error is one of the database.
+            Err(Error::Refused(error)) => {
+                tracing::error!(position, error, "a delivery can't be read and is left out");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(claimed)
+}
+
+fn readable(
+    connection: &Connection,
+    position: i64,
+    now_ms: i64,
+    until_ms: i64,
+) -> Result<DueDelivery, Error> {
+    let mut statement = connection.prepare_cached(CLAIMED)?;
+    let mut delivery = statement.query_row([position], |row| Ok(due(row, now_ms, until_ms)))??;
+    delivery.secrets = secrets(connection, &delivery.tenant, delivery.webhook)?;
+    Ok(delivery)
 }
 
 /// Looks at each webhook for itself, so that the backlog of one hides nothing of the others.

@@ -1,9 +1,10 @@
 //! What the node knows of all webhooks and hooks.
 
 use rusqlite::{Connection, Row};
+use starling_model::TenantName;
 
 use super::secret;
-use crate::hook::of_columns;
+use crate::hook::{of_columns, readable_or_refusing};
 use crate::{Error, Events, Hook, HookPoint, Registry, Secret, WebhookId};
 
 const COUNT: &str = "UPDATE webhook_registry SET version = version + 1";
@@ -39,11 +40,10 @@ pub(super) fn registry(connection: &Connection, known: i64) -> Result<Option<Reg
 
 /// Reads a hook; `None` if only a newer version knows its point.
 fn hook(row: &Row<'_>) -> Result<Option<(Hook, Secret)>, Error> {
-    let (point, url, on_failure): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
-    if HookPoint::parse(&point).is_none() {
-        return Ok(None);
-    }
-    let tenant = row.get::<_, String>(5)?.as_str().into();
-    let hook = of_columns(tenant, &point, &url, row.get(2)?, &on_failure)?;
-    Ok(Some((hook, secret(&row.get::<_, String>(4)?)?)))
+    let (name, url, on_failure): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
+    let Some(point) = HookPoint::parse(&name) else { return Ok(None) };
+    let tenant = TenantName::from(row.get::<_, String>(5)?.as_str());
+    let hook = of_columns(tenant.clone(), &name, &url, row.get(2)?, &on_failure);
+    let key: String = row.get(4)?;
+    Ok(readable_or_refusing(tenant, point, hook.and_then(|hook| Ok((hook, secret(&key)?)))))
 }

@@ -406,6 +406,32 @@ pub async fn tenants_take_turns_and_none_gets_more_than_it_may(place: &Place) ->
     Ok(())
 }
 
+pub async fn a_delivery_that_cannot_be_read_holds_up_no_other(place: &Place) -> Result<()> {
+    let (store, mut ids) = (place.store(), Vec::new());
+    for tenant in ["url", "secret", "well"] {
+        ids.push(place.added(&new_webhook(tenant, Events::All)).await?.id);
+        store.record(&[event_of(tenant, EventType::MessageCreated, "c")?]).await?;
+    }
+    for (postgres, sqlite) in [
+        (
+            "WITH broken AS (UPDATE webhooks SET url = 'unix:/run/app.sock' WHERE tenant = 'url' RETURNING 1) SELECT count(*) FROM broken",
+            "UPDATE webhooks SET url = 'unix:/run/app.sock' WHERE tenant = 'url' RETURNING 1",
+        ),
+        (
+            "WITH broken AS (
+                UPDATE webhook_secrets s SET secret = 'v2:key' FROM webhooks w WHERE w.id = s.webhook AND w.tenant = 'secret' RETURNING 1
+            ) SELECT count(*) FROM broken",
+            "UPDATE webhook_secrets SET secret = 'v2:key' WHERE webhook IN (SELECT id FROM webhooks WHERE tenant = 'secret') RETURNING 1",
+        ),
+    ] {
+        ensure!(place.run(postgres, sqlite).await? == 1);
+    }
+    let found: Vec<WebhookId> = claimed(place, &all(DAY)).await?.iter().map(|(id, _)| *id).collect();
+    ensure!(found == ids[2..], "{found:?}");
+    ensure!(claimed(place, &all(DAY)).await?.is_empty(), "the others wait for the ends of their claims");
+    Ok(())
+}
+
 pub async fn a_claim_keeps_the_order_where_it_is_wanted(place: &Place) -> Result<()> {
     let (store, tenant) = (place.store(), "t".into());
     let id = place.webhook(Events::All).await?.id;

@@ -91,3 +91,25 @@ pub async fn every_change_is_in_the_next_registry(place: &Place) -> Result<()> {
     ensure!(next().await?.wanted.is_empty());
     Ok(())
 }
+
+pub async fn a_hook_that_cannot_be_read_refuses_and_hides_no_other(place: &Place) -> Result<()> {
+    let (store, secret) = (place.store(), Secret::generate());
+    let [broken, well] = [HookPoint::Join, HookPoint::Send]
+        .map(|point| Hook { on_failure: OnFailure::Allow, ..hook("t", point) });
+    for hook in [&broken, &well] {
+        store.put_hook(hook, &secret).await?;
+    }
+    for (column, value) in
+        [("url", "unix:/run/app.sock"), ("on_failure", "ask again"), ("secret", "v2:key")]
+    {
+        let update = format!("UPDATE webhook_hooks SET {column} = '{value}' WHERE point = 'join' RETURNING 1");
+        place.run(&format!("WITH broken AS ({update}) SELECT count(*) FROM broken"), &update).await?;
+        let registry = store.registry(0).await?.context("hooks")?;
+        let found = |point| registry.hooks.iter().find(|(hook, _)| hook.point == point);
+        ensure!(found(HookPoint::Send) == Some(&(well.clone(), secret.clone())), "{registry:?}");
+        let (refusing, _) = found(HookPoint::Join).context("nobody decides about joining")?;
+        ensure!(refusing.on_failure == OnFailure::Refuse, "{column}: {refusing:?}");
+        ensure!(refusing.endpoint != broken.endpoint && refusing.check().is_ok(), "{column}: {refusing:?}");
+    }
+    Ok(())
+}

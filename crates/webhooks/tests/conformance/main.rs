@@ -60,6 +60,7 @@ conformance! {
         a_claim_gives_no_more_of_a_webhook_than_it_may,
         tenants_take_turns_and_none_gets_more_than_it_may,
         a_claim_keeps_the_order_where_it_is_wanted,
+        a_delivery_that_cannot_be_read_holds_up_no_other,
         a_delivery_is_sent_again,
         trimming_keeps_the_newest;
     activity:
@@ -75,5 +76,6 @@ conformance! {
         a_hook_is_kept_as_it_was_given,
         a_hook_that_is_changed_keeps_its_secret,
         hooks_of_another_tenant_are_not_reached,
-        every_change_is_in_the_next_registry;
+        every_change_is_in_the_next_registry,
+        a_hook_that_cannot_be_read_refuses_and_hides_no_other;
 }
