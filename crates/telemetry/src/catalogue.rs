@@ -724,7 +724,7 @@ pub const HOOKS: Section = Section {
         ),
         counter(
             "starling_webhook_events_lost_total",
-            "Events that could not be recorded, so that no webhook is told of them.",
+            "Events that webhooks are not told of: they could not be recorded, or waited at one webhook when more than 10,000 did.",
             &[],
         ),
         counter(

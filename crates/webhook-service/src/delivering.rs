@@ -8,7 +8,7 @@ use bytes::Bytes;
 use starling_model::TenantName;
 use starling_webhooks::{
     AttemptEnd, Busy, Delivered, Delivery, DeliveryClaim, DeliveryState, DueDelivery, Error, Kept, Noted, Outcome,
-    Retries, WebhookId,
+    Retries, Trimmed, WebhookId,
 };
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -128,8 +128,8 @@ impl WebhookService {
             for (tenant, webhook) in self.wanted.webhooks() {
                 loop {
                     match self.store.trim(&tenant, webhook, Kept::default()).await {
-                        Ok(0) => break,
-                        Ok(_) => {}
+                        Ok(trimmed) if trimmed == Trimmed::default() => break,
+                        Ok(trimmed) => note_trimmed(&tenant, webhook, trimmed),
                         Err(error) => {
                             tracing::debug!(%error, "deliveries could not be trimmed");
                             break;
@@ -199,6 +199,14 @@ impl WebhookService {
             Noted::Kept => {}
         }
         Ok(())
+    }
+}
+
+fn note_trimmed(tenant: &TenantName, webhook: WebhookId, trimmed: Trimmed) {
+    if trimmed.failed > 0 {
+        METRICS.lost.increment(trimmed.failed);
+        let failed = trimmed.failed;
+        tracing::warn!(tenant = &**tenant, %webhook, failed, "events are lost to a webhook: too many wait");
     }
 }
 

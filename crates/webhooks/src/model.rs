@@ -281,6 +281,15 @@ pub struct Kept {
     pub waiting: u32,
 }
 
+/// What was trimmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Deliveries that waited and have failed, since they were too many.
+    pub failed: u64,
+    /// Deliveries that had ended and are removed.
+    pub removed: u64,
+}
+
 impl Default for Kept {
     fn default() -> Self {
         Self { ended: 500, waiting: 10_000 }

@@ -8,7 +8,7 @@ use starling_model::TenantName;
 use crate::{
     AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error, EventId, Hook,
     HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
-    SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
+    SchemaStatus, Secret, Trimmed, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
 };
 
 /// A store of webhooks, of their deliveries, and of hooks that ask first.
@@ -144,8 +144,8 @@ pub trait WebhookStore: Send + Sync + 'static {
     async fn resend(&self, tenant: &TenantName, webhook: WebhookId, event: EventId) -> Result<bool, Error>;
 
     /// Removes some deliveries of a webhook that are more than those to be kept: the oldest. Those that wait and are too many fail. Returns
-    /// the number of deliveries concerned; zero if there is nothing left to do.
-    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error>;
+    /// how many; none if there is nothing left to do.
+    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<Trimmed, Error>;
 
     /// Returns what stands at the webhooks of all tenants. Takes a few steps for each webhook, however many deliveries wait.
     async fn overview(&self, busy: Busy) -> Result<WebhookOverview, Error>;

@@ -11,7 +11,7 @@ use super::ms;
 use crate::model::cut;
 use crate::{
     AttemptEnd, DeliveryDetails, DeliveryState, DeliveryStatus, Error, EventId, Kept, NewEvent, Noted,
-    REASON_BYTES_MAX, Recorded, WebhookId,
+    REASON_BYTES_MAX, Recorded, Trimmed, WebhookId,
 };
 
 const RECORD: &str = "
@@ -259,7 +259,7 @@ pub(super) async fn trim(
     tenant: &TenantName,
     webhook: WebhookId,
     kept: Kept,
-) -> Result<u64, Error> {
+) -> Result<Trimmed, Error> {
     let (waiting, ended) = (i64::from(kept.waiting), i64::from(kept.ended));
     let tenant = &**tenant;
     let (tenant, webhook): (Parameter<'_>, Parameter<'_>) = ((&tenant, Type::TEXT), (&webhook.0, Type::UUID));
@@ -279,7 +279,8 @@ pub(super) async fn trim(
             Statement { sql: TRIM_ENDED, parameters: &[tenant, webhook, (&ended, Type::INT8), most] },
         ])
         .await?;
-    Ok(answers.iter().map(|rows| rows.len() as u64).sum())
+    let count = |statement: usize| answers.get(statement).map_or(0, |rows| rows.len() as u64);
+    Ok(Trimmed { failed: count(0), removed: count(1) })
 }
 
 fn names<'a>(tenant: &'a &'a str, webhook: &'a WebhookId, event: &'a EventId) -> [Parameter<'a>; 3] {

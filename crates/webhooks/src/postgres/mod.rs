@@ -19,7 +19,7 @@ use crate::schema::SCHEMA;
 use crate::{
     AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error, EventId, Hook,
     HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
-    SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
+    SchemaStatus, Secret, Trimmed, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
     WebhookStore,
 };
 
@@ -186,7 +186,7 @@ impl WebhookStore for PostgresWebhooks {
         deliveries::resend(&self.database, tenant, webhook, event).await
     }
 
-    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error> {
+    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<Trimmed, Error> {
         deliveries::trim(&self.database, tenant, webhook, kept).await
     }
 

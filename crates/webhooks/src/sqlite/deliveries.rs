@@ -10,7 +10,7 @@ use crate::model::cut;
 use crate::store::TOO_MANY_WAITED;
 use crate::{
     AttemptEnd, DeliveryDetails, DeliveryState, DeliveryStatus, Error, EventId, Kept, NewEvent, Noted,
-    REASON_BYTES_MAX, Recorded, WebhookId,
+    REASON_BYTES_MAX, Recorded, Trimmed, WebhookId,
 };
 
 const RECORD: &str = "
@@ -235,7 +235,7 @@ pub(super) fn trim(
     tenant: &TenantName,
     webhook: WebhookId,
     kept: Kept,
-) -> Result<u64, Error> {
+) -> Result<Trimmed, Error> {
     let (tenant, webhook) = (&**tenant, blob(webhook.0));
     let failed = connection.prepare_cached(TRIM_WAITING)?.execute(params![
         tenant,
@@ -246,7 +246,7 @@ pub(super) fn trim(
     ])?;
     let removed =
         connection.prepare_cached(TRIM_ENDED)?.execute(params![tenant, webhook, kept.ended, TRIM_MAX])?;
-    Ok((failed + removed) as u64)
+    Ok(Trimmed { failed: failed as u64, removed: removed as u64 })
 }
 
 fn status(row: &Row<'_>) -> Result<DeliveryStatus, Error> {

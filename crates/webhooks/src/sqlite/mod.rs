@@ -20,7 +20,7 @@ use crate::schema::SCHEMA;
 use crate::{
     AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error, EventId, Hook,
     HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
-    SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
+    SchemaStatus, Secret, Trimmed, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
     WebhookStore,
 };
 
@@ -231,7 +231,7 @@ impl WebhookStore for SqliteWebhooks {
         self.database.write(move |connection| deliveries::resend(connection, &tenant, webhook, event)).await
     }
 
-    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<u64, Error> {
+    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, kept: Kept) -> Result<Trimmed, Error> {
         let tenant = tenant.clone();
         self.database.write(move |connection| deliveries::trim(connection, &tenant, webhook, kept)).await
     }

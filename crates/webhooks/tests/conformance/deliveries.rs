@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use starling_webhooks::{
     AttemptEnd, DeliveryClaim, DeliveryState, EventId, EventType, Events, Kept, Noted, REASON_BYTES_MAX,
-    WebhookChange, WebhookId,
+    Trimmed, WebhookChange, WebhookId,
 };
 
 use crate::place::{Place, event, event_of, message, new_webhook};
@@ -292,12 +292,12 @@ pub async fn trimming_keeps_the_newest(place: &Place) -> Result<()> {
     for event in &events[..5] {
         place.note(id, event.id, &delivered(), DAY).await?;
     }
-    ensure!(store.trim(&tenant, id, Kept { ended: 5, waiting: 4 }).await? == 0);
+    ensure!(store.trim(&tenant, id, Kept { ended: 5, waiting: 4 }).await? == Trimmed::default());
     // Two that wait fail, and then three too many have ended.
     let kept = Kept { ended: 4, waiting: 2 };
     let trimmed = store.trim(&tenant, id, kept).await?;
-    ensure!(trimmed == 5, "{trimmed}");
-    ensure!(store.trim(&tenant, id, kept).await? == 0);
+    ensure!(trimmed == Trimmed { failed: 2, removed: 3 }, "{trimmed:?}");
+    ensure!(store.trim(&tenant, id, kept).await? == Trimmed::default());
     let left = store.deliveries(&tenant, id, None, 100).await?;
     let found: Vec<_> = left.iter().rev().map(|delivery| (delivery.event, delivery.state.as_str())).collect();
     let expected: Vec<_> = events[3..]

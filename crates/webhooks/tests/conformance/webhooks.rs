@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use starling_webhooks::{
-    AttemptEnd, DeliveryState, Endpoint, EventType, Events, Kept, NewWebhook, Noted, Rotated, Secret,
+    AttemptEnd, DeliveryState, Endpoint, EventType, Events, Kept, NewWebhook, Noted, Rotated, Secret, Trimmed,
     WebhookChange, WebhookId,
 };
 
@@ -119,7 +119,7 @@ pub async fn nothing_of_another_tenant_is_reached(place: &Place) -> Result<()> {
     let claimed_until_ms = place.claimed_until_ms(id, event.id).await?;
     let foreign = AttemptEnd { claimed_until_ms, ..failed.clone() };
     ensure!(store.note_attempt(&other, id, event.id, &foreign, zero).await? == Noted::NotClaimed);
-    ensure!(store.trim(&other, id, Kept { ended: 0, waiting: 0 }).await? == 0);
+    ensure!(store.trim(&other, id, Kept { ended: 0, waiting: 0 }).await? == Trimmed::default());
     ensure!(!store.remove(&other, id).await?);
     // Nothing has changed, and its own tenant reaches all of it.
     let own = webhook.tenant.clone();
