@@ -115,6 +115,6 @@ fn note(hook: &Hook, asked: &Asked, took: Duration) {
     METRICS.outcome(asked).increment(1);
     if let Some(failure) = &asked.failure {
         let (tenant, point) = (&*hook.tenant, hook.point.as_str());
-        tracing::debug!(tenant, point, url = hook.endpoint.as_str(), %failure, "a hook did not decide");
+        tracing::debug!(tenant, point, origin = hook.endpoint.origin(), %failure, "a hook did not decide");
     }
 }
