@@ -33,9 +33,9 @@ impl Deciders {
     /// Replaces all hooks.
     pub fn replace(&self, registry: Registry) {
         let mut tenants: HashMap<TenantName, OfTenant> = HashMap::new();
-        for (hook, secret) in registry.hooks {
+        for (hook, secrets) in registry.hooks {
             let (tenant, place) = (hook.tenant.clone(), hook.point as usize);
-            tenants.entry(tenant).or_default()[place] = Some(Arc::new(Decider { hook, secret }));
+            tenants.entry(tenant).or_default()[place] = Some(Arc::new(Decider { hook, secrets }));
         }
         let any = !tenants.is_empty();
         *self.tenants.write() = tenants;
@@ -59,7 +59,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             on_failure: OnFailure::Refuse,
         };
-        let hooks = hooks.iter().map(|given| (hook(given), Secret::generate())).collect();
+        let hooks = hooks.iter().map(|given| (hook(given), vec![Secret::generate()])).collect();
         Registry { hooks, ..Registry::default() }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use starling_model::TenantName;
-use starling_webhooks::{Asked, Endpoint, Error, Hook, HookPoint, Question, RefusedAddress, Secret, Verdict};
+use starling_webhooks::{Asked, Endpoint, Error, Hook, HookPoint, Question, RefusedAddress, Rotated, Secret, Verdict};
 use tokio::task::JoinSet;
 
 use crate::WebhookService;
@@ -13,10 +13,10 @@ use crate::metrics::METRICS;
 /// Time to retry for a client whose question was cancelled because the node is stopping.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A hook with its secret, as a node asks it.
+/// A hook with the secrets that sign, as a node asks it.
 pub struct Decider {
     pub(crate) hook: Hook,
-    pub(crate) secret: Secret,
+    pub(crate) secrets: Vec<Secret>,
 }
 
 impl WebhookService {
@@ -38,6 +38,18 @@ impl WebhookService {
         let is_new = self.store.put_hook(hook, &secret).await?;
         self.learn_of_own().await;
         Ok(is_new.then_some(secret))
+    }
+
+    /// Gives a hook a new secret, and returns the secret with the result. The one before signs as well for
+    /// [`starling_webhooks::ROTATION_OVERLAP`], or a little longer: until this node learns of the next change.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn rotate_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<(Rotated, Secret), Error> {
+        let secret = Secret::generate();
+        let rotated = self.store.rotate_hook(tenant, point, &secret).await?;
+        self.learn_of_own().await;
+        Ok((rotated, secret))
     }
 
     /// Returns the hooks of a tenant.
@@ -73,7 +85,7 @@ impl WebhookService {
         task.spawn_on(
             async move {
                 let _counted = UnderWay::begin();
-                let asked = asking.ask(&decider.hook, &decider.secret, written).await;
+                let asked = asking.ask(&decider.hook, &decider.secrets, written).await;
                 note(&decider.hook, &asked, began.elapsed());
                 asked.verdict
             },

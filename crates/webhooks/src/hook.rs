@@ -119,13 +119,13 @@ impl Hook {
 /// Where a hook asks that can't be read. Nobody ever answers there (RFC 2606).
 const UNREADABLE_URL: &str = "https://unreadable.invalid/";
 
-/// Puts a hook and its secret together from the columns of a row, for asking. If they can't be read, the hook is one whose backend never answers
+/// Puts a hook and its secrets together from the columns of a row, for asking. If they can't be read, the hook is one whose backend never answers
 /// and that refuses: what its owner wants to decide must not happen undecided.
 pub(crate) fn readable_or_refusing(
     tenant: TenantName,
     point: HookPoint,
-    hook: Result<(Hook, Secret), Error>,
-) -> Option<(Hook, Secret)> {
+    hook: Result<(Hook, Vec<Secret>), Error>,
+) -> Option<(Hook, Vec<Secret>)> {
     let error = match hook {
         Ok(hook) => return Some(hook),
         Err(error) => error,
@@ -134,7 +134,7 @@ pub(crate) fn readable_or_refusing(
     // The text is a URL, so this is always there.
     let endpoint = Endpoint::parse(UNREADABLE_URL).ok()?;
     let (timeout, on_failure) = (HOOK_TIMEOUT_DEFAULT, OnFailure::Refuse);
-    Some((Hook { tenant, point, endpoint, timeout, on_failure }, Secret::generate()))
+    Some((Hook { tenant, point, endpoint, timeout, on_failure }, vec![Secret::generate()]))
 }
 
 /// Puts a hook together from the columns of a row.

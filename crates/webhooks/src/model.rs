@@ -104,9 +104,9 @@ pub struct WebhookChange {
 pub enum Rotated {
     /// The new secret signs, and the one before it for [`crate::ROTATION_OVERLAP`].
     Rotated,
-    /// [`SECRETS_MAX`] secrets sign at present.
+    /// [`SECRETS_MAX`] secrets of a webhook sign at present, or two of a hook.
     TooMany,
-    /// There is no such webhook.
+    /// There is no such webhook or hook.
     NotFound,
 }
 
@@ -115,8 +115,8 @@ pub enum Rotated {
 pub struct Registry {
     /// It rises with each change. After a restore of the database it may be lower.
     pub version: i64,
-    /// All hooks, with their secrets. Those of points that this program does not know are left out.
-    pub hooks: Vec<(Hook, Secret)>,
+    /// All hooks, each with the secrets that sign, the newest first. Those of points that this program does not know are left out.
+    pub hooks: Vec<(Hook, Vec<Secret>)>,
     /// For each webhook its tenant and the events that it wants.
     pub wanted: Vec<(TenantName, WebhookId, Events)>,
 }

@@ -178,8 +178,17 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Returns the hooks of a tenant, in the order of [`HookPoint`]'s names.
     async fn hooks(&self, tenant: &TenantName) -> Result<Vec<Hook>, Error>;
 
-    /// Returns a hook with its secret, for asking; `None` if there is none.
-    async fn hook(&self, tenant: &TenantName, point: HookPoint) -> Result<Option<(Hook, Secret)>, Error>;
+    /// Returns a hook with the secrets that sign, the newest first; `None` if there is none.
+    async fn hook(&self, tenant: &TenantName, point: HookPoint)
+    -> Result<Option<(Hook, Vec<Secret>)>, Error>;
+
+    /// Replaces the secret of a hook. The old one still signs for [`crate::ROTATION_OVERLAP`], and the next one is not replaced before that.
+    async fn rotate_hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+        secret: &Secret,
+    ) -> Result<Rotated, Error>;
 
     /// Removes a hook. Returns whether there was one.
     async fn remove_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<bool, Error>;

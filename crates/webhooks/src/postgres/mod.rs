@@ -226,8 +226,21 @@ impl WebhookStore for PostgresWebhooks {
         hooks::hooks(&self.database, tenant).await
     }
 
-    async fn hook(&self, tenant: &TenantName, point: HookPoint) -> Result<Option<(Hook, Secret)>, Error> {
+    async fn hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+    ) -> Result<Option<(Hook, Vec<Secret>)>, Error> {
         hooks::hook(&self.database, tenant, point).await
+    }
+
+    async fn rotate_hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+        secret: &Secret,
+    ) -> Result<Rotated, Error> {
+        hooks::rotate(&self.database, tenant, point, secret).await
     }
 
     async fn remove_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<bool, Error> {

@@ -276,9 +276,23 @@ impl WebhookStore for SqliteWebhooks {
         self.database.read(move |connection| hooks::hooks(connection, &tenant)).await
     }
 
-    async fn hook(&self, tenant: &TenantName, point: HookPoint) -> Result<Option<(Hook, Secret)>, Error> {
+    async fn hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+    ) -> Result<Option<(Hook, Vec<Secret>)>, Error> {
         let tenant = tenant.clone();
         self.database.read(move |connection| hooks::hook(connection, &tenant, point)).await
+    }
+
+    async fn rotate_hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+        secret: &Secret,
+    ) -> Result<Rotated, Error> {
+        let (tenant, secret) = (tenant.clone(), secret.clone());
+        self.database.write(move |connection| hooks::rotate(connection, &tenant, point, &secret)).await
     }
 
     async fn remove_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<bool, Error> {

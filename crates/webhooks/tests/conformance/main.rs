@@ -75,6 +75,7 @@ conformance! {
     hooks:
         a_hook_is_kept_as_it_was_given,
         a_hook_that_is_changed_keeps_its_secret,
+        a_secret_that_was_replaced_signs_for_a_day_as_well,
         hooks_of_another_tenant_are_not_reached,
         every_change_is_in_the_next_registry,
         a_hook_that_cannot_be_read_refuses_and_hides_no_other;
