@@ -46,8 +46,8 @@ pub use encoded::Encoded;
 pub use error::CommandError;
 pub use hub::commands::{
     Attachment, ConversationPage, ConversationView, HookRequest, JobsMatching, JobsTaken, NewJobRequest,
-    Posted, PreparedConnect, PreparedJoin, PreparedSubscribe, QueuesVisible, ScheduleRequest,
-    TakeRequest, TopicAttachment, UserPresence, WebhookRequest,
+    Posted, PreparedConnect, PreparedJoin, PreparedSubscribe, QueuesVisible, ScheduleRequest, TakeRequest,
+    TopicAttachment, UserPresence, WebhookRequest,
 };
 pub use hub::{Hub, HubParts, NodeGauges};
 pub use latency::LatencyWindow;

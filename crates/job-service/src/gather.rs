@@ -106,11 +106,7 @@ impl<K: Clone + Eq + Hash, T, R> Lines<K, T, R> {
     }
 
     /// Adds an item to the line of a key. Returns where its answer comes, and a turn to be taken if the line has no call under way.
-    pub fn join(
-        self: &Arc<Self>,
-        key: K,
-        item: T,
-    ) -> (oneshot::Receiver<Answer<R>>, Option<Turn<K, T, R>>) {
+    pub fn join(self: &Arc<Self>, key: K, item: T) -> (oneshot::Receiver<Answer<R>>, Option<Turn<K, T, R>>) {
         let (sender, receiver) = oneshot::channel();
         let turn = match self.waiting.lock().entry(key) {
             Entry::Occupied(mut line) => {

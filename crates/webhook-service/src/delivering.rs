@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use starling_model::TenantName;
 use starling_webhooks::{
-    AttemptEnd, Busy, Delivered, Delivery, DeliveryClaim, DeliveryState, DueDelivery, Error, Kept, Noted, Outcome,
-    Retries, Trimmed, WebhookId,
+    AttemptEnd, Busy, Delivered, Delivery, DeliveryClaim, DeliveryState, DueDelivery, Error, Kept, Noted,
+    Outcome, Retries, Trimmed, WebhookId,
 };
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep};

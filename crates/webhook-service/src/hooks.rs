@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use starling_model::TenantName;
-use starling_webhooks::{Asked, Endpoint, Error, Hook, HookPoint, Question, RefusedAddress, Rotated, Secret, Verdict};
+use starling_webhooks::{
+    Asked, Endpoint, Error, Hook, HookPoint, Question, RefusedAddress, Rotated, Secret, Verdict,
+};
 use tokio::task::JoinSet;
 
 use crate::WebhookService;
@@ -45,7 +47,11 @@ impl WebhookService {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn rotate_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<(Rotated, Secret), Error> {
+    pub async fn rotate_hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+    ) -> Result<(Rotated, Secret), Error> {
         let secret = Secret::generate();
         let rotated = self.store.rotate_hook(tenant, point, &secret).await?;
         self.learn_of_own().await;

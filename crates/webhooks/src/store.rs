@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use starling_model::TenantName;
 
 use crate::{
-    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error, EventId, Hook,
-    HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
-    SchemaStatus, Secret, Trimmed, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
+    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error,
+    EventId, Hook, HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded,
+    Registry, Rotated, SchemaStatus, Secret, Trimmed, UserMove, Webhook, WebhookActivity, WebhookChange,
+    WebhookId, WebhookOverview,
 };
 
 /// A store of webhooks, of their deliveries, and of hooks that ask first.
@@ -62,8 +63,12 @@ pub trait WebhookStore: Send + Sync + 'static {
 
     /// Removes a webhook whose backend wants no more events, with its deliveries, if it still goes to the endpoint that said so. Returns whether it
     /// did.
-    async fn remove_gone(&self, tenant: &TenantName, id: WebhookId, endpoint: &Endpoint)
-    -> Result<bool, Error>;
+    async fn remove_gone(
+        &self,
+        tenant: &TenantName,
+        id: WebhookId,
+        endpoint: &Endpoint,
+    ) -> Result<bool, Error>;
 
     /// Replaces the secret of a webhook. The old one still signs for [`crate::ROTATION_OVERLAP`].
     async fn rotate(&self, tenant: &TenantName, id: WebhookId, secret: &Secret) -> Result<Rotated, Error>;

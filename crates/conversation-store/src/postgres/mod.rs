@@ -114,7 +114,9 @@ impl ConversationStore for PostgresStore {
     }
 
     async fn announced(&self, limit: u16) -> Result<Vec<Announced>, Error> {
-        self.metrics.call(Work::Read, announced::announced(&self.pools.primary, limit, &self.announced_from)).await
+        self.metrics
+            .call(Work::Read, announced::announced(&self.pools.primary, limit, &self.announced_from))
+            .await
     }
 
     async fn forget_announced(&self, positions: &[i64]) -> Result<(), Error> {
@@ -122,7 +124,9 @@ impl ConversationStore for PostgresStore {
     }
 
     async fn announced_members(&self, limit: u16) -> Result<Vec<AnnouncedMember>, Error> {
-        self.metrics.call(Work::Read, announced::members(&self.pools.primary, limit, &self.members_from)).await
+        self.metrics
+            .call(Work::Read, announced::members(&self.pools.primary, limit, &self.members_from))
+            .await
     }
 
     async fn forget_announced_members(&self, positions: &[i64]) -> Result<(), Error> {

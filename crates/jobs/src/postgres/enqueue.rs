@@ -27,8 +27,7 @@ pub(super) async fn enqueue(database: &Pool, jobs: &[NewJob]) -> Result<Vec<Enqu
     }
     let columns = EnqueueColumns::of(jobs)?;
     let parameters = columns.parameters();
-    let rows =
-        database.transaction(&[Statement { sql: columns.sql(), parameters: &parameters }]).await?;
+    let rows = database.transaction(&[Statement { sql: columns.sql(), parameters: &parameters }]).await?;
     EnqueueColumns::answers(rows.first().map_or(&[][..], Vec::as_slice), jobs.len())
 }
 

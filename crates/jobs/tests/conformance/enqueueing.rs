@@ -154,7 +154,10 @@ pub async fn a_delay_counts_from_when_the_job_was_added(place: &Place) -> Result
     let found = async |new: &NewJob| store.job(new.id).await?.context("the job is gone");
     let waiting = found(&later).await?;
     let delay_ms = waiting.run_at_ms - waiting.created_at_ms;
-    ensure!(waiting.state == JobState::Scheduled && (3_540_000..=3_600_000).contains(&delay_ms), "{waiting:?}");
+    ensure!(
+        waiting.state == JobState::Scheduled && (3_540_000..=3_600_000).contains(&delay_ms),
+        "{waiting:?}"
+    );
     ensure!(found(&now).await?.state == JobState::Ready);
     ensure!(found(&fixed).await?.run_at_ms == FAR_MS);
     Ok(())

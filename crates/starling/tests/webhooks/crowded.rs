@@ -60,7 +60,10 @@ async fn beside_silent_backends(node: &Node) {
         let list = json_of(&app.get(&format!("{path}/deliveries")).await, 200);
         let deliveries = list["deliveries"].as_array().unwrap();
         assert_eq!(deliveries.len(), MESSAGES);
-        assert!(deliveries.iter().all(|delivery| delivery["attempts"] == 0), "the silent ones still hang: {list}");
+        assert!(
+            deliveries.iter().all(|delivery| delivery["attempts"] == 0),
+            "the silent ones still hang: {list}"
+        );
     }
     assert_eq!(silent.requests().len(), 32);
 }

@@ -60,7 +60,11 @@ fn questions_are_signed_with_the_secret_before_and_after_a_rotation() {
         let stranger = place.stranger("root", "admin");
         refused(&stranger.post("/v1/hooks/publish/rotate", &json!({})).await, 404, "not_found");
         refused(&app.post("/v1/hooks/nothing/rotate", &json!({})).await, 400, "bad_request");
-        refused(&place.caller(0, "ada", "").post("/v1/hooks/publish/rotate", &json!({})).await, 403, "forbidden");
+        refused(
+            &place.caller(0, "ada", "").post("/v1/hooks/publish/rotate", &json!({})).await,
+            403,
+            "forbidden",
+        );
     });
 }
 

@@ -63,12 +63,8 @@ pub(super) async fn rotate(
     secret: &Secret,
 ) -> Result<Rotated, Error> {
     let (secret, overlap, point_name) = (secret.expose(), ms(ROTATION_OVERLAP), point.as_str());
-    let parameters: [Parameter<'_>; 4] = [
-        (&&**tenant, Type::TEXT),
-        (&point_name, Type::TEXT),
-        (&secret, Type::TEXT),
-        (&overlap, Type::INT8),
-    ];
+    let parameters: [Parameter<'_>; 4] =
+        [(&&**tenant, Type::TEXT), (&point_name, Type::TEXT), (&secret, Type::TEXT), (&overlap, Type::INT8)];
     if !database.write(ROTATE, &parameters).await?.is_empty() {
         return Ok(Rotated::Rotated);
     }

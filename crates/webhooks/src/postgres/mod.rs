@@ -17,10 +17,10 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error, EventId, Hook,
-    HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
-    SchemaStatus, Secret, Trimmed, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
-    WebhookStore,
+    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error,
+    EventId, Hook, HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded,
+    Registry, Rotated, SchemaStatus, Secret, Trimmed, UserMove, Webhook, WebhookActivity, WebhookChange,
+    WebhookId, WebhookOverview, WebhookStore,
 };
 
 /// Webhooks in PostgreSQL.

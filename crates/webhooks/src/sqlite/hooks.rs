@@ -64,8 +64,7 @@ pub(super) fn rotate(
         return Ok(Rotated::NotFound);
     }
     registry::count(connection)?;
-    let parameters =
-        params![&**tenant, point.as_str(), secret.expose(), now_ms(), ms(ROTATION_OVERLAP)];
+    let parameters = params![&**tenant, point.as_str(), secret.expose(), now_ms(), ms(ROTATION_OVERLAP)];
     let rotated = connection.prepare_cached(ROTATE)?.execute(parameters)? > 0;
     Ok(if rotated { Rotated::Rotated } else { Rotated::TooMany })
 }

@@ -18,10 +18,10 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error, EventId, Hook,
-    HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded, Registry, Rotated,
-    SchemaStatus, Secret, Trimmed, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
-    WebhookStore,
+    AttemptEnd, Beaten, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint, Error,
+    EventId, Hook, HookPoint, Kept, LeftUser, Moved, NewEvent, NewWebhook, NodeRun, Noted, Recorded,
+    Registry, Rotated, SchemaStatus, Secret, Trimmed, UserMove, Webhook, WebhookActivity, WebhookChange,
+    WebhookId, WebhookOverview, WebhookStore,
 };
 
 /// Webhooks in an SQLite file.
@@ -120,9 +120,7 @@ impl WebhookStore for SqliteWebhooks {
         endpoint: &Endpoint,
     ) -> Result<bool, Error> {
         let (tenant, endpoint) = (tenant.clone(), endpoint.clone());
-        self.database
-            .write(move |connection| webhooks::remove_gone(connection, &tenant, id, &endpoint))
-            .await
+        self.database.write(move |connection| webhooks::remove_gone(connection, &tenant, id, &endpoint)).await
     }
 
     async fn rotate(&self, tenant: &TenantName, id: WebhookId, secret: &Secret) -> Result<Rotated, Error> {

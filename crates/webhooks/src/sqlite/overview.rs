@@ -49,12 +49,15 @@ pub(super) fn overview(connection: &Connection, busy: Busy) -> Result<WebhookOve
         let age_ms = since_ms.map(|since_ms| u64::try_from(now_ms.saturating_sub(since_ms)).unwrap_or(0));
         Ok::<_, rusqlite::Error>(age_ms.map(Duration::from_millis))
     };
-    Ok(connection.prepare_cached(OVERVIEW)?.query_row(params![now_ms, busy.of_webhook, busy.of_tenant], |row| {
-        Ok(WebhookOverview {
-            paused_for_failures: count(row, 0)?,
-            paused_by_hand: count(row, 1)?,
-            oldest_waiting: age(row, 2)?,
-            oldest_due: age(row, 3)?,
-        })
-    })?)
+    Ok(connection.prepare_cached(OVERVIEW)?.query_row(
+        params![now_ms, busy.of_webhook, busy.of_tenant],
+        |row| {
+            Ok(WebhookOverview {
+                paused_for_failures: count(row, 0)?,
+                paused_by_hand: count(row, 1)?,
+                oldest_waiting: age(row, 2)?,
+                oldest_due: age(row, 3)?,
+            })
+        },
+    )?)
 }

@@ -103,11 +103,9 @@ async fn a_name_without_an_address_and_a_port_without_a_server_are_failures() ->
     let port = backend.address.port();
     drop(backend);
     let client = client_with(&["127.0.0.0/8"], names, system_tls()?);
-    for (host, expected) in [
-        ("unknown.test", NO_ADDRESS),
-        ("empty.test", NO_ADDRESS),
-        ("closed.test", "no connection"),
-    ] {
+    for (host, expected) in
+        [("unknown.test", NO_ADDRESS), ("empty.test", NO_ADDRESS), ("closed.test", "no connection")]
+    {
         let reason = failure(&client, &format!("http://{host}:{port}/")).await?;
         ensure!(reason.starts_with(expected), "{host}: {reason}");
     }

@@ -190,8 +190,8 @@ pub async fn a_webhook_that_fails_for_long_is_paused_and_gets_later_what_it_miss
     let (store, tenant, id) = (place.store(), "t".into(), place.webhook(Events::All).await?.id);
     let events = (0..3).map(|_| message()).collect::<Result<Vec<_>>>()?;
     store.record(&events).await?;
-    let note = |event: EventId, end: AttemptEnd, pause_after| {
-        async move { place.note(id, event, &end, pause_after).await }
+    let note = |event: EventId, end: AttemptEnd, pause_after| async move {
+        place.note(id, event, &end, pause_after).await
     };
     let webhook = || async { store.webhook(&tenant, id).await?.context("it is gone") };
     ensure!(note(events[0].id, failed(DeliveryState::Waiting), DAY).await? == Noted::Kept);
@@ -233,7 +233,10 @@ pub async fn a_webhook_that_is_resumed_tries_for_a_day_again(place: &Place) -> R
     store.change(&tenant, id, &paused(false)).await?;
     let one = DeliveryClaim { limit: 1, ..all(DAY) };
     let under_way = store.claim(&one).await?;
-    ensure!(under_way.len() == 1 && under_way[0].attempts == 1 && under_way[0].since_first > DAY, "{under_way:?}");
+    ensure!(
+        under_way.len() == 1 && under_way[0].attempts == 1 && under_way[0].since_first > DAY,
+        "{under_way:?}"
+    );
     store.change(&tenant, id, &paused(true)).await?;
     store.change(&tenant, id, &paused(false)).await?;
     let due = store.claim(&all(DAY)).await?;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use starling_webhooks::{
-    Endpoint, Events, Hook, HookPoint, NewWebhook, OnFailure, Registry, Rotated, Secret, WebhookChange, WebhookId,
+    Endpoint, Events, Hook, HookPoint, NewWebhook, OnFailure, Registry, Rotated, Secret, WebhookChange,
+    WebhookId,
 };
 
 use crate::place::Place;
@@ -123,10 +124,10 @@ pub async fn a_hook_that_cannot_be_read_refuses_and_hides_no_other(place: &Place
     for hook in [&broken, &well] {
         store.put_hook(hook, &secret).await?;
     }
-    for (column, value) in
-        [("url", "unix:/run/app.sock"), ("on_failure", "ask again"), ("secret", "v2:key")]
+    for (column, value) in [("url", "unix:/run/app.sock"), ("on_failure", "ask again"), ("secret", "v2:key")]
     {
-        let update = format!("UPDATE webhook_hooks SET {column} = '{value}' WHERE point = 'join' RETURNING 1");
+        let update =
+            format!("UPDATE webhook_hooks SET {column} = '{value}' WHERE point = 'join' RETURNING 1");
         place.run(&format!("WITH broken AS ({update}) SELECT count(*) FROM broken"), &update).await?;
         let registry = store.registry(0).await?.context("hooks")?;
         let found = |point| registry.hooks.iter().find(|(hook, _)| hook.point == point);

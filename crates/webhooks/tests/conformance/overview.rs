@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use starling_webhooks::{
-    AttemptEnd, Busy, DeliveryClaim, DeliveryState, EventType, Events, NewWebhook, WebhookChange, WebhookOverview,
+    AttemptEnd, Busy, DeliveryClaim, DeliveryState, EventType, Events, NewWebhook, WebhookChange,
+    WebhookOverview,
 };
 
 use crate::place::{Place, event_of, message, new_webhook};
@@ -100,8 +101,14 @@ pub async fn what_waits_for_its_own_backend_is_not_due(place: &Place) -> Result<
     store.record(&[message()?, message()?, message()?, message()?]).await?;
     an_hour_passes(place).await?;
     let due = async || -> Result<Option<u64>> { Ok(hours(store.overview(BUSY).await?.oldest_due)) };
-    ensure!(store.claim(&claim(1)).await?.len() == 1 && due().await? == Some(1), "a node may take another one");
-    ensure!(store.claim(&claim(1)).await?.len() == 1 && due().await?.is_none(), "it has the places that it gets");
+    ensure!(
+        store.claim(&claim(1)).await?.len() == 1 && due().await? == Some(1),
+        "a node may take another one"
+    );
+    ensure!(
+        store.claim(&claim(1)).await?.len() == 1 && due().await?.is_none(),
+        "it has the places that it gets"
+    );
     ensure!(hours(store.overview(BUSY).await?.oldest_waiting) == Some(1), "its events wait all the same");
     // Another webhook of the tenant waits for a node, until the tenant has the places that it gets.
     let other = place.added(&new_webhook("t", Events::All)).await?.id;

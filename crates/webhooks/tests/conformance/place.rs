@@ -12,8 +12,8 @@ use starling_testkit::postgres::{PgBouncer, Postgres};
 use starling_webhooks::postgres::PostgresWebhooks;
 use starling_webhooks::sqlite::SqliteWebhooks;
 use starling_webhooks::{
-    AttemptEnd, Endpoint, EventId, EventType, Events, NewEvent, NewWebhook, Noted, Secret, Webhook, WebhookId,
-    WebhookStore,
+    AttemptEnd, Endpoint, EventId, EventType, Events, NewEvent, NewWebhook, Noted, Secret, Webhook,
+    WebhookId, WebhookStore,
 };
 use starling_wire::protocol::Timestamp;
 use tokio_postgres::NoTls;
@@ -84,8 +84,8 @@ impl Place {
             }
             Database::Sqlite(database) => {
                 let sqlite = sqlite.to_owned();
-                let first =
-                    database.write(move |connection| Ok(connection.query_row(&sqlite, [], |row| row.get(0))?));
+                let first = database
+                    .write(move |connection| Ok(connection.query_row(&sqlite, [], |row| row.get(0))?));
                 Ok(first.await?)
             }
         }

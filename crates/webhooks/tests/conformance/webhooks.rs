@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use starling_webhooks::{
-    AttemptEnd, DeliveryState, Endpoint, EventType, Events, Kept, NewWebhook, Noted, Rotated, Secret, Trimmed,
-    WebhookChange, WebhookId,
+    AttemptEnd, DeliveryState, Endpoint, EventType, Events, Kept, NewWebhook, Noted, Rotated, Secret,
+    Trimmed, WebhookChange, WebhookId,
 };
 
 use crate::place::{Place, message, new_webhook};

@@ -73,7 +73,9 @@ impl Hub {
                 self.tell_of_webhooks();
                 Ok(secret)
             }
-            Rotated::TooMany => Err(CommandError::conflict("the secret before still signs; it does so for 24 h")),
+            Rotated::TooMany => {
+                Err(CommandError::conflict("the secret before still signs; it does so for 24 h"))
+            }
             Rotated::NotFound => Err(CommandError::new(ErrorCode::NotFound, "no such hook")),
         }
     }

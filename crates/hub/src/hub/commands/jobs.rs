@@ -14,8 +14,8 @@ use starling_job_service::{
 };
 use starling_wire::protocol::{ErrorCode, Timestamp};
 
-use crate::hub::Hub;
 use crate::CommandError;
+use crate::hub::Hub;
 
 /// A job to be added.
 #[derive(Clone, Debug)]
