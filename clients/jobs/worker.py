@@ -17,7 +17,11 @@ def do(kind, payload):  # Your own work. Whatever it raises is reported, and the
 
 def keep(job, done):  # Extends the lease while the work goes on.
     while not done.wait(10):
-        call(f"/v1/jobs/{job['job']}/extend", {"lease": job["lease"], "seconds": 30})
+        try:
+            call(f"/v1/jobs/{job['job']}/extend", {"lease": job["lease"], "seconds": 30}, timeout=10)
+        except OSError as error:
+            if getattr(error, "code", None) == 409:  # The lease is over. Anything else passes.
+                return
 
 while True:
     try:

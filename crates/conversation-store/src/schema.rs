@@ -31,5 +31,6 @@ pub static SCHEMA: Schema = Schema {
         migration!(7, "append fresh", "0007_append_fresh.sql"),
         migration!(8, "announced", "0008_announced.sql"),
         migration!(9, "announced members", "0009_announced_members.sql"),
+        migration!(10, "announced upkeep", "0010_announced_upkeep.sql"),
     ],
 };

@@ -708,7 +708,7 @@ pub const HOOKS: Section = Section {
         gauge(
             "starling_webhook_oldest_due_seconds",
             Unit::Seconds,
-            "How long the first delivery whose time has come has waited for a node that makes it. Every node shows about the same.",
+            "How long the first delivery whose time has come has waited for a node that makes it, without those that wait for other attempts of their own webhook or tenant to end. Every node shows about the same.",
             &[],
         ),
         gauge(
@@ -724,7 +724,7 @@ pub const HOOKS: Section = Section {
         ),
         counter(
             "starling_webhook_events_lost_total",
-            "Events that could not be recorded, so that no webhook is told of them.",
+            "Events that webhooks are not told of: they could not be recorded, or waited at one webhook when more than 10,000 did.",
             &[],
         ),
         counter(
@@ -732,7 +732,7 @@ pub const HOOKS: Section = Section {
             "Attempts to deliver that this node made, by outcome.",
             &[(
                 "outcome",
-                "`delivered`, `retried` (failed, and another attempt follows), `failed` (failed for good), `gone` (status 410, which removes the webhook)",
+                "`delivered`, `retried` (failed, and another attempt follows), `failed` (failed for good), `gone` (status 410, which removes the webhook unless it has another address by then)",
             )],
         ),
         histogram(

@@ -35,7 +35,7 @@ impl Asking {
         task.spawn_on(
             async move {
                 let _counted = UnderWay::begin();
-                let asked = client.ask(decider.hook(), decider.secret(), written).await;
+                let asked = client.ask(decider.hook(), decider.secrets(), written).await;
                 note(decider.hook(), &asked, began.elapsed());
                 asked.verdict
             },
@@ -79,6 +79,6 @@ fn note(hook: &Hook, asked: &Asked, took: Duration) {
     METRICS.outcome(asked).increment(1);
     if let Some(failure) = &asked.failure {
         let (tenant, point) = (&*hook.tenant, hook.point.as_str());
-        tracing::debug!(tenant, point, url = hook.endpoint.as_str(), %failure, "a hook did not decide");
+        tracing::debug!(tenant, point, origin = hook.endpoint.origin(), %failure, "a hook did not decide");
     }
 }

@@ -8,10 +8,10 @@ use parking_lot::RwLock;
 use starling_model::TenantName;
 use starling_webhooks::{Hook, HookPoint, Registry, Secret};
 
-/// A hook with its secret, as a node asks it.
+/// A hook with the secrets that sign, as a node asks it.
 pub struct Decider {
     hook: Hook,
-    secret: Secret,
+    secrets: Vec<Secret>,
 }
 
 impl Decider {
@@ -20,9 +20,9 @@ impl Decider {
         &self.hook
     }
 
-    /// Returns the secret that signs the questions.
-    pub(crate) fn secret(&self) -> &Secret {
-        &self.secret
+    /// Returns the secrets that sign the questions.
+    pub(crate) fn secrets(&self) -> &[Secret] {
+        &self.secrets
     }
 }
 
@@ -49,9 +49,9 @@ impl Deciders {
     /// Replaces all hooks.
     pub fn replace(&self, registry: Registry) {
         let mut tenants: HashMap<TenantName, OfTenant> = HashMap::new();
-        for (hook, secret) in registry.hooks {
+        for (hook, secrets) in registry.hooks {
             let (tenant, place) = (hook.tenant.clone(), hook.point as usize);
-            tenants.entry(tenant).or_default()[place] = Some(Arc::new(Decider { hook, secret }));
+            tenants.entry(tenant).or_default()[place] = Some(Arc::new(Decider { hook, secrets }));
         }
         let any = !tenants.is_empty();
         *self.tenants.write() = tenants;
@@ -75,7 +75,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             on_failure: OnFailure::Refuse,
         };
-        let hooks = hooks.iter().map(|given| (hook(given), Secret::generate())).collect();
+        let hooks = hooks.iter().map(|given| (hook(given), vec![Secret::generate()])).collect();
         Registry { hooks, ..Registry::default() }
     }
 

@@ -7,6 +7,7 @@ use starling_webhooks::{WebhookOverview, WebhookStore};
 use tokio::time::sleep;
 
 use crate::asking::Asking;
+use crate::delivering::BUSY;
 use crate::knowledge::Knowledge;
 use crate::metrics::METRICS;
 use crate::time::about;
@@ -32,7 +33,7 @@ impl Overview {
             METRICS.breakers_open.set(self.asking.open_breakers() as f64);
             // Without webhooks there are no deliveries.
             let overview = match self.knowledge.wanted().any() {
-                true => self.store.overview().await,
+                true => self.store.overview(BUSY).await,
                 false => Ok(WebhookOverview::default()),
             };
             match overview {

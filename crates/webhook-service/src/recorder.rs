@@ -47,20 +47,23 @@ impl Recorder {
     ) {
         let event = match NewEvent::new(tenant.clone(), kind, at, order_key.map(str::to_owned), data) {
             Ok(event) => event,
-            Err(error) => return tracing::error!(%error, kind = kind.as_str(), "an event can't be told"),
+            Err(error) => return self.note_lost(kind, &error),
         };
         let mut pause = PAUSE;
         for left in (0..TRIES).rev() {
             match self.record(std::slice::from_ref(&event)).await {
                 Ok(()) => return,
-                Err(error) if left == 0 || !error.is_transient() => {
-                    METRICS.lost.increment(1);
-                    return tracing::error!(%error, kind = kind.as_str(), "an event is lost to webhooks");
-                }
+                Err(error) if left == 0 || !error.is_transient() => return self.note_lost(kind, &error),
                 Err(_) => sleep(pause).await,
             }
             pause *= 2;
         }
+    }
+
+    /// Counts and logs an event that no webhook will be told of.
+    pub fn note_lost(&self, kind: EventType, error: &dyn std::error::Error) {
+        METRICS.lost.increment(1);
+        tracing::error!(%error, kind = kind.as_str(), "an event is lost to webhooks");
     }
 
     /// Records a test event for one webhook, whatever that wants. Returns the event, or `None` if the tenant has no such webhook.

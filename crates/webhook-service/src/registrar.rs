@@ -134,6 +134,18 @@ impl Registrar {
         Ok(is_new.then_some(secret))
     }
 
+    /// Gives a hook a new secret, and returns the secret with the result.
+    pub async fn rotate_hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+    ) -> Result<(Rotated, Secret), Error> {
+        let secret = Secret::generate();
+        let rotated = self.store.rotate_hook(tenant, point, &secret).await?;
+        self.knowledge.learn_of_own().await;
+        Ok((rotated, secret))
+    }
+
     /// Returns the hooks of a tenant.
     pub async fn hooks(&self, tenant: &TenantName) -> Result<Vec<Hook>, Error> {
         self.store.hooks(tenant).await

@@ -148,6 +148,11 @@ impl WebhookService {
         self.recorder.test(tenant, webhook, at).await
     }
 
+    /// Counts and logs an event that no webhook will be told of.
+    pub fn note_lost(&self, kind: EventType, error: &dyn std::error::Error) {
+        self.recorder.note_lost(kind, error);
+    }
+
     /// Records that this node has added a message to the log that webhooks want.
     pub fn note_announced(&self) {
         self.log_announcer.wake();
@@ -208,6 +213,19 @@ impl WebhookService {
     /// Those of the store.
     pub async fn put_hook(&self, hook: &Hook) -> Result<Option<Secret>, Error> {
         self.registrar.put_hook(hook).await
+    }
+
+    /// Gives a hook a new secret, and returns the secret with the result. The one before signs as well for
+    /// [`starling_webhooks::ROTATION_OVERLAP`], or a little longer: until this node learns of the next change.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn rotate_hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+    ) -> Result<(Rotated, Secret), Error> {
+        self.registrar.rotate_hook(tenant, point).await
     }
 
     /// Returns the hooks of a tenant.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use starling_model::TenantName;
-use starling_webhooks::{Retention, WebhookId, WebhookStore};
+use starling_webhooks::{Retention, Trimmed, WebhookId, WebhookStore};
 use tokio::time::sleep;
 
 use crate::knowledge::Knowledge;
+use crate::metrics::METRICS;
 use crate::time::about;
 
 /// How often deliveries that are too many are removed, on average.
@@ -37,10 +38,18 @@ impl Trimmer {
     async fn trim(&self, tenant: &TenantName, webhook: WebhookId) {
         loop {
             match self.store.trim(tenant, webhook, Retention::default()).await {
-                Ok(0) => return,
-                Ok(_) => {}
+                Ok(trimmed) if trimmed == Trimmed::default() => return,
+                Ok(trimmed) => note_trimmed(tenant, webhook, trimmed),
                 Err(error) => return tracing::debug!(%error, "deliveries could not be trimmed"),
             }
         }
+    }
+}
+
+fn note_trimmed(tenant: &TenantName, webhook: WebhookId, trimmed: Trimmed) {
+    if trimmed.failed > 0 {
+        METRICS.lost.increment(trimmed.failed);
+        let failed = trimmed.failed;
+        tracing::warn!(tenant = &**tenant, %webhook, failed, "events are lost to a webhook: too many wait");
     }
 }

@@ -9,6 +9,8 @@ use crate::{Endpoint, Failure, Secret};
 
 /// How much of an answer's body is read, bytes.
 pub const ANSWER_BYTES_MAX: usize = 1024;
+/// Why an attempt failed whose host is not found, or only at addresses that requests must not go to.
+const NO_ADDRESS: &str = "the host has no address that requests may go to";
 
 /// An event on its way to a webhook.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +41,7 @@ pub struct Delivered {
 pub enum Outcome {
     /// The backend has the event: it answered with 2xx.
     Delivered,
-    /// The backend wants no more events: it answered with 410. The webhook is to be removed.
+    /// The backend wants no more events: it answered with 410. The webhook is to be removed, unless it goes elsewhere by now.
     Gone,
     /// The backend does not have the event. It is to be tried again.
     Failed {
@@ -58,7 +60,7 @@ impl Client {
         let post = Post { endpoint, id, secrets, body: body.clone(), limit, answer_bytes_max };
         match self.post(&post).await {
             Ok(answer) => of_answer(&answer),
-            Err(failure) => of_failure(&failure),
+            Err(failure) => of_failure(endpoint, &failure),
         }
     }
 }
@@ -82,7 +84,13 @@ fn of_answer(answer: &Answer) -> Delivered {
     Delivered { outcome, status: Some(answer.status), answer: text }
 }
 
-fn of_failure(failure: &Failure) -> Delivered {
-    let outcome = Outcome::Failed { reason: failure.to_string(), retry_after: None };
+fn of_failure(endpoint: &Endpoint, failure: &Failure) -> Delivered {
+    // Else whoever may set webhooks could find out which names there are inside.
+    let hides = matches!(failure, Failure::Resolve(_) | Failure::Refused(_));
+    if hides {
+        tracing::debug!(origin = endpoint.origin(), %failure, "an event could not be sent");
+    }
+    let reason = if hides { NO_ADDRESS.to_owned() } else { failure.to_string() };
+    let outcome = Outcome::Failed { reason, retry_after: None };
     Delivered { outcome, status: None, answer: String::new() }
 }

@@ -82,6 +82,14 @@ impl Endpoint {
         &self.text
     }
 
+    /// Returns the scheme, the host and the port, for logs: the rest of the URL may contain secrets.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        format!("{scheme}://{authority}")
+    }
+
     /// Checks an address that the URL contains in the place of a name, so that its owner learns of a refusal at once. What a name leads to is checked
     /// when connecting.
     ///
@@ -136,6 +144,16 @@ mod tests {
             "https://example.com:99999/",
         ] {
             assert!(matches!(Endpoint::parse(text), Err(InvalidEndpoint::NotAUrl(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_has_nothing_of_the_path() {
+        for (text, origin) in [
+            ("https://example.com/hooks/key?token=a", "https://example.com"),
+            ("http://[::1]:8080/", "http://[::1]:8080"),
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap().origin(), origin);
         }
     }
 

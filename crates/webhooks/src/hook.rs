@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use starling_model::TenantName;
 
-use crate::Endpoint;
+use crate::{Endpoint, Error, Secret};
 
 /// The longest time that a backend may take to decide.
 pub const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(5);
@@ -116,6 +116,27 @@ impl Hook {
     }
 }
 
+/// Where a hook asks that can't be read. Nobody ever answers there (RFC 2606).
+const UNREADABLE_URL: &str = "https://unreadable.invalid/";
+
+/// Puts a hook and its secrets together from the columns of a row, for asking. If they can't be read, the hook is one whose backend never answers
+/// and that refuses: what its owner wants to decide must not happen undecided.
+pub(crate) fn readable_or_refusing(
+    tenant: TenantName,
+    point: HookPoint,
+    hook: Result<(Hook, Vec<Secret>), Error>,
+) -> Option<(Hook, Vec<Secret>)> {
+    let error = match hook {
+        Ok(hook) => return Some(hook),
+        Err(error) => error,
+    };
+    tracing::error!(tenant = &*tenant, point = point.as_str(), %error, "a hook can't be read; what it decides about is refused");
+    // The text is a URL, so this is always there.
+    let endpoint = Endpoint::parse(UNREADABLE_URL).ok()?;
+    let (timeout, on_failure) = (HOOK_TIMEOUT_DEFAULT, OnFailure::Refuse);
+    Some((Hook { tenant, point, endpoint, timeout, on_failure }, vec![Secret::generate()]))
+}
+
 /// Puts a hook together from the columns of a row.
 pub(crate) fn of_columns(
     tenant: TenantName,
@@ -123,8 +144,8 @@ pub(crate) fn of_columns(
     url: &str,
     timeout_ms: i32,
     on_failure: &str,
-) -> Result<Hook, crate::Error> {
-    let fault = |what: String| crate::Error::Refused(what);
+) -> Result<Hook, Error> {
+    let fault = |what: String| Error::Refused(what);
     Ok(Hook {
         tenant,
         point: HookPoint::parse(point).ok_or_else(|| fault(format!("{point} is no point of a hook")))?,
@@ -148,6 +169,14 @@ mod tests {
             assert_eq!(OnFailure::parse(choice.as_str()), Some(choice));
         }
         assert_eq!((HookPoint::parse("history"), OnFailure::parse("")), (None, None));
+    }
+
+    #[test]
+    fn a_hook_that_cannot_be_read_refuses() {
+        let unreadable = Err(Error::Refused("no url".into()));
+        let (hook, _) = readable_or_refusing("t".into(), HookPoint::Join, unreadable).unwrap();
+        assert_eq!((&*hook.tenant, hook.point, hook.on_failure), ("t", HookPoint::Join, OnFailure::Refuse));
+        assert!(hook.check().is_ok());
     }
 
     #[test]

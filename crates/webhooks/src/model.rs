@@ -94,7 +94,8 @@ pub struct WebhookChange {
     pub events: Option<Events>,
     /// See [`NewWebhook::ordered`].
     pub ordered: Option<bool>,
-    /// See [`Webhook::paused`]. Resuming a webhook also forgets that it was failing.
+    /// See [`Webhook::paused`]. Resuming a webhook also forgets that it was failing, makes all that waits due, and begins the time for retries
+    /// anew. For one that is not paused, what waits becomes due.
     pub paused: Option<bool>,
 }
 
@@ -103,9 +104,9 @@ pub struct WebhookChange {
 pub enum Rotated {
     /// The new secret signs, and the one before it for [`crate::ROTATION_OVERLAP`].
     Rotated,
-    /// [`SECRETS_MAX`] secrets sign at present.
+    /// [`SECRETS_MAX`] secrets of a webhook sign at present, or two of a hook.
     TooMany,
-    /// There is no such webhook.
+    /// There is no such webhook or hook.
     NotFound,
 }
 
@@ -114,8 +115,8 @@ pub enum Rotated {
 pub struct Registry {
     /// It rises with each change. After a restore of the database it may be lower.
     pub version: i64,
-    /// All hooks, with their secrets. Those of points that this program does not know are left out.
-    pub hooks: Vec<(Hook, Secret)>,
+    /// All hooks, each with the secrets that sign, the newest first. Those of points that this program does not know are left out.
+    pub hooks: Vec<(Hook, Vec<Secret>)>,
     /// For each webhook its tenant and the events that it wants.
     pub wanted: Vec<(TenantName, WebhookId, Events)>,
 }
@@ -206,6 +207,8 @@ pub struct DeliveryDetails {
 /// The end of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptEnd {
+    /// The claim that the attempt was made under: [`DueDelivery::claimed_until_ms`].
+    pub claimed_until_ms: i64,
     /// The state of the delivery from now on: waiting if it will be tried again.
     pub state: DeliveryState,
     /// The HTTP status of the answer, if there was one.
@@ -225,8 +228,12 @@ pub struct DeliveryClaim {
     pub limit: u16,
     /// The most deliveries of one webhook.
     pub of_each: u16,
+    /// The most deliveries of one tenant.
+    pub of_tenant: u16,
     /// Webhooks that get none, because enough of their deliveries are under way.
     pub except: Vec<WebhookId>,
+    /// Tenants that get none, because enough of their deliveries are under way.
+    pub except_tenants: Vec<TenantName>,
     /// The most webhooks that keep an order and are failing: as many of them, chosen at random, may get some. Behind their deliveries that are
     /// tried again thousands of others may wait, all of which a claim has to read.
     pub failing_in_order: u16,
@@ -253,6 +260,8 @@ pub struct DueDelivery {
     pub since_first: Duration,
     /// The body of the request.
     pub body: String,
+    /// Until when the claim lasts, Unix milliseconds by the database's clock. It tells the claim from all others of the delivery.
+    pub claimed_until_ms: i64,
 }
 
 /// The answer to the end of an attempt.
@@ -262,8 +271,8 @@ pub enum Noted {
     Kept,
     /// It is kept, and the webhook is paused now, because it has failed for too long.
     Paused,
-    /// The delivery does not wait any more, or does not exist. Nothing has changed.
-    NotWaiting,
+    /// The delivery does not wait any more, does not exist, or somebody else has claimed it or sent it again. Nothing has changed.
+    NotClaimed,
 }
 
 /// How many deliveries of a webhook are kept.
@@ -273,6 +282,15 @@ pub struct Retention {
     pub ended: u32,
     /// Those that wait. Older ones fail.
     pub waiting: u32,
+}
+
+/// What was trimmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Deliveries that waited and have failed, since they were too many.
+    pub failed: u64,
+    /// Deliveries that had ended and are removed.
+    pub removed: u64,
 }
 
 impl Default for Retention {
@@ -295,6 +313,17 @@ pub struct WebhookOverview {
     pub paused_by_hand: u64,
     /// How long ago the first event was recorded that waits, without webhooks that are paused. `None`: nothing waits.
     pub oldest_waiting: Option<Duration>,
-    /// How long the first delivery that may be attempted has been due. `None`: there is none.
+    /// How long the first delivery that may be attempted has been due, without those of webhooks and tenants that are [`Busy`]. `None`: there
+    /// is none.
     pub oldest_due: Option<Duration>,
+}
+
+/// From how many claims of its deliveries on a webhook or a tenant is busy: what else is due there waits for the ends of these, and not for a
+/// node. A claim counts as long as it was made for, also after the attempt has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// Of one webhook.
+    pub of_webhook: u16,
+    /// Of one tenant.
+    pub of_tenant: u16,
 }

@@ -20,5 +20,12 @@ pub static SCHEMA: Schema = Schema {
             sqlite: include_str!("../migrations/sqlite/0002_online.sql"),
             compatibility: Compatibility::Additive,
         },
+        Migration {
+            version: 3,
+            name: "claims",
+            postgres: include_str!("../migrations/postgres/0003_claims.sql"),
+            sqlite: include_str!("../migrations/sqlite/0003_claims.sql"),
+            compatibility: Compatibility::Additive,
+        },
     ],
 };

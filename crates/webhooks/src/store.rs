@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use starling_model::TenantName;
 
 use crate::{
-    AttemptEnd, BeatOutcome, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId,
-    Hook, HookPoint, MoveOutcome, NewEvent, NewWebhook, NodeRun, Noted, OrphanedUser, Recorded, Registry,
-    Retention, Rotated, SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId,
-    WebhookOverview,
+    AttemptEnd, BeatOutcome, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint,
+    Error, EventId, Hook, HookPoint, MoveOutcome, NewEvent, NewWebhook, NodeRun, Noted, OrphanedUser,
+    Recorded, Registry, Retention, Rotated, SchemaStatus, Secret, Trimmed, UserMove, Webhook,
+    WebhookActivity, WebhookChange, WebhookId, WebhookOverview,
 };
 
 /// A store of webhooks, of their deliveries, and of hooks that ask first.
@@ -28,7 +28,7 @@ pub trait WebhookStore: Send + Sync + 'static {
     async fn schema_status(&self) -> Result<SchemaStatus, Error>;
 
     /// Returns all hooks, and the events that each tenant's webhooks want; `None` if nothing has changed since this version. 0 is the
-    /// version of nothing.
+    /// version of nothing. A hook that can't be read, as one that a newer version has written, is logged, and refuses.
     async fn registry(&self, known: i64) -> Result<Option<Registry>, Error>;
 
     /// Adds a webhook with its secret, and returns it; `None` if the tenant has `webhooks_max` already.
@@ -60,6 +60,15 @@ pub trait WebhookStore: Send + Sync + 'static {
 
     /// Removes a webhook with its deliveries. Returns whether there was one.
     async fn remove(&self, tenant: &TenantName, id: WebhookId) -> Result<bool, Error>;
+
+    /// Removes a webhook whose backend wants no more events, with its deliveries, if it still goes to the endpoint that said so. Returns whether it
+    /// did.
+    async fn remove_gone(
+        &self,
+        tenant: &TenantName,
+        id: WebhookId,
+        endpoint: &Endpoint,
+    ) -> Result<bool, Error>;
 
     /// Replaces the secret of a webhook. The old one still signs for [`crate::ROTATION_OVERLAP`].
     async fn rotate(&self, tenant: &TenantName, id: WebhookId, secret: &Secret) -> Result<Rotated, Error>;
@@ -120,9 +129,12 @@ pub trait WebhookStore: Send + Sync + 'static {
     ) -> Result<Option<EventId>, Error>;
 
     /// Claims deliveries that wait, whose time has come, and that are the first in their order where there is one. Paused webhooks give none.
+    /// Tenants take turns: the first delivery of each comes before the second of any. A delivery that can't be read is logged and left out until its
+    /// claim is over.
     async fn claim(&self, claim: &DeliveryClaim) -> Result<Vec<DueDelivery>, Error>;
 
-    /// Stores the outcome of an attempt. Pauses the webhook if all its attempts have failed for `pause_after`.
+    /// Stores the outcome of an attempt, if nothing has happened to the delivery since its claim: another claim, or a resend. Pauses the webhook if
+    /// all its attempts have failed for `pause_after`.
     async fn note_attempt(
         &self,
         tenant: &TenantName,
@@ -132,16 +144,21 @@ pub trait WebhookStore: Send + Sync + 'static {
         pause_after: Duration,
     ) -> Result<Noted, Error>;
 
-    /// Makes a delivery that has ended wait again, as if it had not been attempted. Its time is now. Returns whether there was one.
+    /// Makes a delivery that has ended wait again, as if it had not been attempted, and ends the wait of one for its next attempt. Its time is
+    /// now. Returns whether there was one; nothing is to be done for one that is due or under way.
     async fn resend(&self, tenant: &TenantName, webhook: WebhookId, event: EventId) -> Result<bool, Error>;
 
     /// Removes some deliveries of a webhook that are more than those to be kept: the oldest. Those that wait and are too many fail. Returns
-    /// the number of deliveries concerned; zero if there is nothing left to do.
-    async fn trim(&self, tenant: &TenantName, webhook: WebhookId, retention: Retention)
-    -> Result<u64, Error>;
+    /// how many; none if there is nothing left to do.
+    async fn trim(
+        &self,
+        tenant: &TenantName,
+        webhook: WebhookId,
+        retention: Retention,
+    ) -> Result<Trimmed, Error>;
 
     /// Returns what stands at the webhooks of all tenants. Takes a few steps for each webhook, however many deliveries wait.
-    async fn overview(&self) -> Result<WebhookOverview, Error>;
+    async fn overview(&self, busy: Busy) -> Result<WebhookOverview, Error>;
 
     /// Lists a run of a node, whose users may come from now on. It must send beats.
     async fn list_run(&self, run: NodeRun) -> Result<(), Error>;
@@ -173,8 +190,17 @@ pub trait WebhookStore: Send + Sync + 'static {
     /// Returns the hooks of a tenant, in the order of [`HookPoint`]'s names.
     async fn hooks(&self, tenant: &TenantName) -> Result<Vec<Hook>, Error>;
 
-    /// Returns a hook with its secret, for asking; `None` if there is none.
-    async fn hook(&self, tenant: &TenantName, point: HookPoint) -> Result<Option<(Hook, Secret)>, Error>;
+    /// Returns a hook with the secrets that sign, the newest first; `None` if there is none.
+    async fn hook(&self, tenant: &TenantName, point: HookPoint)
+    -> Result<Option<(Hook, Vec<Secret>)>, Error>;
+
+    /// Replaces the secret of a hook. The old one still signs for [`crate::ROTATION_OVERLAP`], and the next one is not replaced before that.
+    async fn rotate_hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+        secret: &Secret,
+    ) -> Result<Rotated, Error>;
 
     /// Removes a hook. Returns whether there was one.
     async fn remove_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<bool, Error>;

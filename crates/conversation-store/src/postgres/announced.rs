@@ -1,6 +1,6 @@
 //! Messages and changes of members that backends are to be told of.
 
-use starling_database::postgres::{Parameter, Pool, Statement, column, to_ms};
+use starling_database::postgres::{LowWater, Parameter, Pool, Statement, column, to_ms};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -19,9 +19,11 @@ const NOTE: &str = "
 const ANNOUNCED: &str = "
     SELECT m.seq, m.id, m.sender, m.role, m.content, m.metadata, m.at, a.position, a.tenant, a.name
     FROM announced_messages a LEFT JOIN messages m ON m.conversation_id = a.conversation_id AND m.seq = a.seq
-    ORDER BY a.position LIMIT $1";
+    WHERE a.position >= $2 ORDER BY a.position LIMIT $1";
 const FORGET: &str = "DELETE FROM announced_messages WHERE position = ANY ($1)";
-const MEMBERS: &str = "SELECT position, event, tenant, name, user_name, is_member, at FROM announced_members ORDER BY position LIMIT $1";
+const MEMBERS: &str = "
+    SELECT position, event, tenant, name, user_name, is_member, at FROM announced_members
+    WHERE position >= $2 ORDER BY position LIMIT $1";
 const FORGET_MEMBERS: &str = "DELETE FROM announced_members WHERE position = ANY ($1)";
 
 /// The messages of a batch that are to be announced, as one array per column.
@@ -59,8 +61,13 @@ impl<'a> ToAnnounce<'a> {
     }
 }
 
-pub(super) async fn announced(database: &Pool, limit: u16) -> Result<Vec<Announced>, Error> {
-    let rows = database.rows(ANNOUNCED, &[(&i64::from(limit), Type::INT8)]).await?;
+pub(super) async fn announced(
+    database: &Pool,
+    limit: u16,
+    begin: &LowWater,
+) -> Result<Vec<Announced>, Error> {
+    let rows = first(database, ANNOUNCED, limit, begin.position()).await?;
+    begin.note(rows.first().map(|row| column(row, 7)).transpose()?);
     rows.iter()
         .map(|row| {
             Ok(Announced {
@@ -73,13 +80,22 @@ pub(super) async fn announced(database: &Pool, limit: u16) -> Result<Vec<Announc
         .collect()
 }
 
+async fn first(database: &Pool, sql: &str, limit: u16, begin: i64) -> Result<Vec<Row>, Error> {
+    database.rows(sql, &[(&i64::from(limit), Type::INT8), (&begin, Type::INT8)]).await
+}
+
 pub(super) async fn forget(database: &Pool, positions: &[i64]) -> Result<(), Error> {
     database.write(FORGET, &[(&positions, Type::INT8_ARRAY)]).await?;
     Ok(())
 }
 
-pub(super) async fn members(database: &Pool, limit: u16) -> Result<Vec<AnnouncedMember>, Error> {
-    let rows = database.rows(MEMBERS, &[(&i64::from(limit), Type::INT8)]).await?;
+pub(super) async fn members(
+    database: &Pool,
+    limit: u16,
+    begin: &LowWater,
+) -> Result<Vec<AnnouncedMember>, Error> {
+    let rows = first(database, MEMBERS, limit, begin.position()).await?;
+    begin.note(rows.first().map(|row| column(row, 0)).transpose()?);
     let member = |row: &Row| {
         Ok(AnnouncedMember {
             position: column(row, 0)?,

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use starling_database::Schema;
-use starling_database::postgres::{Pool, check, migrate, schema_status};
+use starling_database::postgres::{LowWater, Pool, check, migrate, schema_status};
 
 pub use config::PostgresConfig;
 
@@ -45,6 +45,10 @@ pub struct PostgresStore {
     metrics: Metrics,
     /// The migrations that this program knows.
     schema: &'static Schema,
+    /// Where messages begin that backends are to be told of.
+    announced_from: LowWater,
+    /// Where changes of members begin that they are to be told of.
+    members_from: LowWater,
 }
 
 impl PostgresStore {
@@ -59,7 +63,8 @@ impl PostgresStore {
         let metrics = Metrics::new("postgres");
         let pools = Arc::new(Pools::new(&config, metrics.replica_fallbacks.clone())?);
         let opening = Opening::new(pools.clone());
-        Ok(Self { pools, opening, metrics, schema: &SCHEMA })
+        let (announced_from, members_from) = (LowWater::default(), LowWater::default());
+        Ok(Self { pools, opening, metrics, schema: &SCHEMA, announced_from, members_from })
     }
 
     /// Takes these for the migrations that this program knows, instead of [`SCHEMA`].
@@ -109,7 +114,9 @@ impl ConversationStore for PostgresStore {
     }
 
     async fn announced(&self, limit: u16) -> Result<Vec<Announced>, Error> {
-        self.metrics.call(Work::Read, announced::announced(&self.pools.primary, limit)).await
+        self.metrics
+            .call(Work::Read, announced::announced(&self.pools.primary, limit, &self.announced_from))
+            .await
     }
 
     async fn forget_announced(&self, positions: &[i64]) -> Result<(), Error> {
@@ -117,7 +124,9 @@ impl ConversationStore for PostgresStore {
     }
 
     async fn announced_members(&self, limit: u16) -> Result<Vec<AnnouncedMember>, Error> {
-        self.metrics.call(Work::Read, announced::members(&self.pools.primary, limit)).await
+        self.metrics
+            .call(Work::Read, announced::members(&self.pools.primary, limit, &self.members_from))
+            .await
     }
 
     async fn forget_announced_members(&self, positions: &[i64]) -> Result<(), Error> {

@@ -149,7 +149,7 @@ pub(super) async fn test(
     Ok((StatusCode::ACCEPTED, JsonBody(TestSent { delivery: event.to_string() })))
 }
 
-/// Sends an event again.
+/// Sends an event again, or at once if it waits for its next attempt.
 #[utoipa::path(
     post, path = "/v1/webhooks/{webhook}/deliveries/{delivery}/resend", operation_id = "resend", tag = "webhooks",
     security(("bearer" = [])),

@@ -16,6 +16,7 @@ use super::body::WholeBody;
 use super::error::{ApiError, ErrorResponse, Failures};
 use super::fields::{BodyFields, required};
 use super::names::Names;
+use super::webhooks::NewSecret;
 
 /// Hook to set.
 #[derive(ToSchema)]
@@ -139,6 +140,28 @@ pub(super) async fn list(
 ) -> Result<JsonBody<HookList>, ApiError> {
     let hooks = hub.hooks(&identity).await?;
     Ok(JsonBody(HookList { hooks: hooks.iter().map(|hook| shown(hook, None)).collect(), next: None }))
+}
+
+/// Gives the hook of a point a new secret. The one before signs as well for 24 hours.
+#[utoipa::path(
+    post, path = "/v1/hooks/{point}/rotate", operation_id = "rotateHookSecret", tag = "hooks", security(("bearer" = [])),
+    params(("point" = HookPointName, Path, description = "What the backend decides about")),
+    responses(
+        (status = 200, description = "The new secret", body = NewSecret),
+        (status = 403, description = "The token lacks the scope `webhooks`", body = ErrorResponse),
+        (status = 404, description = "There is no hook at this point", body = ErrorResponse),
+        (status = 409, description = "The secret before still signs", body = ErrorResponse),
+        Failures,
+    ),
+)]
+pub(super) async fn rotate(
+    State(hub): State<Arc<Hub>>,
+    Caller(identity): Caller,
+    names: Names<(String,)>,
+) -> Result<JsonBody<NewSecret>, ApiError> {
+    let Names((point,)) = names;
+    let secret = hub.rotate_hook_secret(&identity, &point).await?;
+    Ok(JsonBody(NewSecret::of(&secret)))
 }
 
 /// Removes the hook of a point: nobody is asked any more.

@@ -75,6 +75,7 @@ fn api_of_webhooks() -> Router<ApiState> {
     Router::new()
         .route("/v1/hooks", get(hooks::list))
         .route("/v1/hooks/{point}", put(hooks::put).delete(hooks::remove))
+        .route("/v1/hooks/{point}/rotate", post(hooks::rotate))
         .route("/v1/webhooks", get(webhooks::list).post(webhooks::add))
         .route("/v1/webhooks/{webhook}", get(webhooks::show).patch(webhooks::change).delete(webhooks::remove))
         .route("/v1/webhooks/{webhook}/rotate", post(webhooks::rotate))

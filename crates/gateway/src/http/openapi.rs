@@ -79,6 +79,7 @@ pub(super) fn routes() -> Router {
         schedules::list,
         hooks::put,
         hooks::list,
+        hooks::rotate,
         hooks::remove,
         webhooks::add,
         webhooks::list,

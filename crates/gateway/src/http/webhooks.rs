@@ -125,11 +125,17 @@ pub(super) struct WebhookList {
     next: Option<String>,
 }
 
-/// New secret of a webhook.
+/// New secret of a webhook or a hook.
 #[derive(Serialize, ToSchema)]
 pub(super) struct NewSecret {
     /// Secret that signs from now on. The one before signs as well for 24 hours.
     secret: String,
+}
+
+impl NewSecret {
+    pub(super) fn of(secret: &Secret) -> Self {
+        Self { secret: secret.expose() }
+    }
 }
 
 /// Adds a webhook: from now on its backend is told of these events.
@@ -262,7 +268,7 @@ pub(super) async fn rotate(
     names: Names<(String,)>,
 ) -> Result<JsonBody<NewSecret>, ApiError> {
     let secret = hub.rotate_secret(&identity, id_of(names)?).await?;
-    Ok(JsonBody(NewSecret { secret: secret.expose() }))
+    Ok(JsonBody(NewSecret::of(&secret)))
 }
 
 fn request(body: &[u8]) -> Result<WebhookRequest, ApiError> {

@@ -29,3 +29,30 @@ fn the_workers_in_python_and_node_do_jobs_and_report_what_went_wrong() {
         }
     });
 }
+
+/// Runs `keep` of the worker in Python with these answers to its requests: a node that is away, one that answers, and one that says that the
+/// lease is over.
+const KEEP: &str = r#"
+import sys, urllib.error
+path, sys.argv = sys.argv[1], ["worker.py", "http://127.0.0.1:9", "token", "queue"]
+worker = {}
+exec(open(path).read().split("\nwhile True:")[0], worker)
+answers = [OSError("no node"), None, urllib.error.HTTPError("", 409, "over", {}, None), None]
+class Done:
+    def wait(self, seconds):
+        return not answers
+def call(*_, **__):
+    answer = answers.pop(0)
+    if answer:
+        raise answer
+worker["call"] = call
+worker["keep"]({"job": "1", "lease": "2"}, Done())
+assert len(answers) == 1, answers
+"#;
+
+#[tokio::test]
+async fn the_worker_in_python_extends_its_lease_until_that_is_over_and_after_a_failure() {
+    let path = format!("{}/../../clients/jobs/worker.py", env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("python3").args(["-c", KEEP, &path]).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -69,6 +69,33 @@ fn an_additive_migration_leaves_everything_that_older_programs_use_in_sqlite() {
     }
 }
 
+/// Each of their rows is removed or changed soon after it was written.
+const QUEUES: [&str; 7] = [
+    "announced_members",
+    "announced_messages",
+    "job_count_deltas",
+    "job_ready",
+    "job_running",
+    "job_scheduled",
+    "webhook_deliveries",
+];
+
+#[tokio::test]
+async fn tables_that_are_queues_are_cleaned_often_in_postgresql() {
+    let server = Postgres::shared().await.unwrap();
+    server.create_database("queues").await.unwrap();
+    for (_, schema) in SCHEMAS {
+        for migration in schema.migrations {
+            server.psql_in("queues", migration.postgres).await.unwrap();
+        }
+    }
+    let cleaned = "SELECT relname FROM pg_class WHERE 'autovacuum_vacuum_scale_factor=0' = ANY (reloptions) ORDER BY relname";
+    let cleaned = server.psql_in("queues", cleaned).await.unwrap();
+    for queue in QUEUES {
+        assert!(cleaned.lines().any(|table| table == queue), "{queue}: {cleaned}");
+    }
+}
+
 #[test]
 fn migrations_are_numbered_without_holes_and_name_a_program_that_exists() {
     for (owner, schema) in SCHEMAS {

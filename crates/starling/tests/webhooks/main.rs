@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod asking;
+mod crowded;
 mod examples;
 mod failed_jobs;
 mod failing;

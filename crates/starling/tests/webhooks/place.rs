@@ -94,8 +94,7 @@ impl Place {
     }
 
     fn caller_of(&self, node: usize, tenant: &str, user: &str, scope: &str) -> Caller {
-        let token = Token::of(user).tenant(tenant).scope(scope).sign(SECRET);
-        Caller { url: self.nodes[node].http_url(), token }
+        Caller::at(self.nodes[node], tenant, user, scope)
     }
 
     /// A user's connection to a node.
@@ -130,6 +129,12 @@ impl Place {
 }
 
 impl Caller {
+    /// Somebody with this scope, at a node.
+    pub fn at(node: &Node, tenant: &str, user: &str, scope: &str) -> Self {
+        let token = Token::of(user).tenant(tenant).scope(scope).sign(SECRET);
+        Self { url: node.http_url(), token }
+    }
+
     pub async fn get(&self, path: &str) -> Response {
         self.request("GET", path).send().await.unwrap()
     }

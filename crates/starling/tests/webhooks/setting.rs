@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use starling_testkit::backend::{Answer, Backend};
 use starling_testkit::wait;
+use starling_webhooks::Secret;
 
-use crate::place::{SOON, Talk, everywhere, json_of, message, refused};
+use crate::place::{SOON, Talk, assert_signed, everywhere, json_of, message, refused};
 
 #[test]
 fn hooks_are_set_listed_and_removed() {
@@ -38,6 +39,32 @@ fn hooks_are_set_listed_and_removed() {
         refused(&app.delete("/v1/hooks/send").await, 404, "not_found");
         assert_eq!(app.delete("/v1/hooks/connect").await.status, 204);
         assert_eq!(json_of(&app.get("/v1/hooks").await, 200), json!({"hooks": [], "next": null}));
+    });
+}
+
+#[test]
+fn questions_are_signed_with_the_secret_before_and_after_a_rotation() {
+    everywhere(async |place| {
+        let (backend, app) = (Backend::answering(Answer::allow()).await.unwrap(), place.application(0));
+        refused(&app.post("/v1/hooks/publish/rotate", &json!({})).await, 404, "not_found");
+        let old = place.set("publish", &backend).await;
+        let rotated = json_of(&app.post("/v1/hooks/publish/rotate", &json!({})).await, 200);
+        let new = Secret::parse(rotated["secret"].as_str().unwrap()).unwrap();
+        assert_ne!(old, new);
+        let mut ada = place.connect(0, "ada").await;
+        ada.ask("publish", json!({"topic": "t", "data": 1})).await;
+        let asked = backend.wait_for(SOON, 1).await.unwrap().remove(0);
+        assert_signed(&asked, &old);
+        assert_signed(&asked, &new);
+        refused(&app.post("/v1/hooks/publish/rotate", &json!({})).await, 409, "conflict");
+        let stranger = place.stranger("root", "admin");
+        refused(&stranger.post("/v1/hooks/publish/rotate", &json!({})).await, 404, "not_found");
+        refused(&app.post("/v1/hooks/nothing/rotate", &json!({})).await, 400, "bad_request");
+        refused(
+            &place.caller(0, "ada", "").post("/v1/hooks/publish/rotate", &json!({})).await,
+            403,
+            "forbidden",
+        );
     });
 }
 

@@ -278,6 +278,33 @@ fn a_test_is_sent_to_one_webhook_and_its_answer_is_shown() {
 }
 
 #[test]
+fn a_backend_that_is_gone_does_not_take_the_webhook_from_the_next_one() {
+    everywhere(async |place| {
+        // It says so once the webhook has another address.
+        let (moved, until) = tokio::sync::watch::channel(false);
+        let old = Backend::start(move |_| {
+            let mut until = until.clone();
+            async move {
+                until.wait_for(|moved| *moved).await.unwrap();
+                Answer::Status(410)
+            }
+        })
+        .await
+        .unwrap();
+        let (new, app) = (accepting().await, place.application(0));
+        let webhook = add(place, &old, json!({"events": ["conversation.created"]})).await;
+        let mut ada = place.connect(0, "ada").await;
+        ada.ask("create", json!({"conversation": "c"})).await;
+        let asked = old.wait_for(SOON, 1).await.unwrap().remove(0);
+        json_of(&app.patch(&path(&webhook), &json!({"url": new.url("/")})).await, 200);
+        moved.send_replace(true);
+        let told = new.wait_for(SOON, 1).await.unwrap().remove(0);
+        assert_eq!(told.signed[0], asked.signed[0], "the same event");
+        json_of(&app.get(&path(&webhook)).await, 200);
+    });
+}
+
+#[test]
 fn a_backend_that_answers_gone_loses_its_webhook() {
     everywhere(async |place| {
         let backend = Backend::answering(Answer::Status(410)).await.unwrap();

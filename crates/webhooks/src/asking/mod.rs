@@ -72,9 +72,9 @@ impl AskingClient {
 
     /// Asks the backend of a hook. Returns within the hook's time, whatever the backend does.
     ///
-    /// The question must have been written for this hook.
-    pub async fn ask(&self, hook: &Hook, secret: &Secret, question: WrittenQuestion) -> Asked {
-        let failure = match self.decided(hook, secret, question).await {
+    /// The question must have been written for this hook. It is signed with all of its secrets.
+    pub async fn ask(&self, hook: &Hook, secrets: &[Secret], question: WrittenQuestion) -> Asked {
+        let failure = match self.decided(hook, secrets, question).await {
             Ok(verdict) => return Asked { verdict, failure: None },
             Err(failure) => failure,
         };
@@ -99,13 +99,13 @@ impl AskingClient {
     async fn decided(
         &self,
         hook: &Hook,
-        secret: &Secret,
+        secrets: &[Secret],
         question: WrittenQuestion,
     ) -> Result<Verdict, AskFailure> {
         let deadline = Instant::now() + hook.timeout;
         let _place = self.bulkheads.enter(&hook.tenant, deadline).await.ok_or(AskFailure::Busy)?;
         let attempt = self.breakers.begin(hook, Instant::now()).ok_or(AskFailure::Open)?;
-        let decision = self.answered(hook, secret, question, deadline).await;
+        let decision = self.answered(hook, secrets, question, deadline).await;
         attempt.end(decision.is_ok(), Instant::now());
         decision
     }
@@ -113,7 +113,7 @@ impl AskingClient {
     async fn answered(
         &self,
         hook: &Hook,
-        secret: &Secret,
+        secrets: &[Secret],
         question: WrittenQuestion,
         deadline: Instant,
     ) -> Result<Verdict, AskFailure> {
@@ -121,7 +121,7 @@ impl AskingClient {
         let post = Post {
             endpoint: &hook.endpoint,
             id: &id,
-            secrets: std::slice::from_ref(secret),
+            secrets,
             body: question.body,
             limit: deadline.saturating_duration_since(Instant::now()),
             answer_bytes_max: HOOK_ANSWER_BYTES_MAX,

@@ -11,7 +11,7 @@ use super::values::ms;
 use crate::model::cut;
 use crate::{
     AttemptEnd, DeliveryDetails, DeliveryState, DeliveryStatus, Error, EventId, NewEvent, Noted,
-    REASON_BYTES_MAX, Recorded, Retention, WebhookId,
+    REASON_BYTES_MAX, Recorded, Retention, Trimmed, WebhookId,
 };
 
 const RECORD: &str = "
@@ -54,7 +54,7 @@ const WAITING: &str = status_and!(
 const FIRST_IN_ORDER: &str = "
     SELECT d.event FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook
     WHERE w.tenant = $1 AND d.webhook = $2 AND d.order_key = $3 AND d.state = 0 ORDER BY d.position LIMIT 1";
-/// The row of the webhook is only written when it begins or stops to fail, or is paused.
+/// Whoever has claimed or resent the delivery since has set `due_at` to another time. The row of the webhook is only written when it begins or stops to fail, or is paused.
 const NOTE: &str = "
     WITH noted AS (
         UPDATE webhook_deliveries d SET state = $4, attempts = attempts + 1, status = $5, reason = $6, answer = $7,
@@ -62,6 +62,7 @@ const NOTE: &str = "
             due_at = clock_timestamp() + $9 * interval '1 millisecond'
         FROM webhooks w
         WHERE w.tenant = $1 AND w.id = $2 AND d.webhook = w.id AND d.event = $3 AND d.state = 0
+            AND d.due_at = timestamptz 'epoch' + $10 * interval '1 millisecond'
         RETURNING d.webhook
     ), well AS (
         UPDATE webhooks SET failing_since = NULL
@@ -74,12 +75,21 @@ const NOTE: &str = "
         RETURNING paused
     )
     SELECT EXISTS (SELECT 1 FROM noted), EXISTS (SELECT 1 FROM failing WHERE paused)";
+/// A delivery with a claim in force is being sent already.
 const RESEND: &str = "
-    UPDATE webhook_deliveries d
-    SET state = 0, attempts = 0, status = NULL, reason = NULL, answer = '', first_attempt_at = NULL, attempted_at = NULL,
-        due_at = clock_timestamp()
-    FROM webhooks w
-    WHERE w.tenant = $1 AND w.id = $2 AND d.webhook = w.id AND d.event = $3 AND d.state <> 0 RETURNING d.event";
+    WITH ended AS (
+        UPDATE webhook_deliveries d
+        SET state = 0, attempts = 0, status = NULL, reason = NULL, answer = '', first_attempt_at = NULL, attempted_at = NULL,
+            due_at = clock_timestamp()
+        FROM webhooks w
+        WHERE w.tenant = $1 AND w.id = $2 AND d.webhook = w.id AND d.event = $3 AND d.state <> 0 RETURNING d.event
+    ), waiting AS (
+        UPDATE webhook_deliveries d SET due_at = clock_timestamp() FROM webhooks w
+        WHERE w.tenant = $1 AND w.id = $2 AND d.webhook = w.id AND d.event = $3 AND d.state = 0
+            AND d.due_at > clock_timestamp() AND d.claimed_until IS DISTINCT FROM d.due_at
+        RETURNING d.event
+    )
+    SELECT event FROM ended UNION ALL SELECT event FROM waiting";
 const TRIM_WAITING: &str = "
     WITH surplus AS (
         SELECT d.event FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook
@@ -211,7 +221,7 @@ pub(super) async fn note_attempt(
     let tenant = &**tenant;
     let [tenant, webhook, event] = names(&tenant, &webhook, &event);
     let again_after = ms(end.again_after);
-    let parameters: [Parameter<'_>; 9] = [
+    let parameters: [Parameter<'_>; 10] = [
         tenant,
         webhook,
         event,
@@ -221,6 +231,7 @@ pub(super) async fn note_attempt(
         (&end.answer, Type::TEXT),
         (&pause_after, Type::INT8),
         (&again_after, Type::INT8),
+        (&end.claimed_until_ms, Type::INT8),
     ];
     let rows = database.write(NOTE, &parameters).await?;
     let (noted, paused) = match rows.first() {
@@ -228,7 +239,7 @@ pub(super) async fn note_attempt(
         None => (false, false),
     };
     Ok(match (noted, paused) {
-        (false, _) => Noted::NotWaiting,
+        (false, _) => Noted::NotClaimed,
         (true, false) => Noted::Kept,
         (true, true) => Noted::Paused,
     })
@@ -248,7 +259,7 @@ pub(super) async fn trim(
     tenant: &TenantName,
     webhook: WebhookId,
     retention: Retention,
-) -> Result<u64, Error> {
+) -> Result<Trimmed, Error> {
     let (waiting, ended) = (i64::from(retention.waiting), i64::from(retention.ended));
     let tenant = &**tenant;
     let (tenant, webhook): (Parameter<'_>, Parameter<'_>) = ((&tenant, Type::TEXT), (&webhook.0, Type::UUID));
@@ -268,7 +279,8 @@ pub(super) async fn trim(
             Statement { sql: TRIM_ENDED, parameters: &[tenant, webhook, (&ended, Type::INT8), most] },
         ])
         .await?;
-    Ok(answers.iter().map(|rows| rows.len() as u64).sum())
+    let count = |statement: usize| answers.get(statement).map_or(0, |rows| rows.len() as u64);
+    Ok(Trimmed { failed: count(0), removed: count(1) })
 }
 
 fn names<'a>(tenant: &'a &'a str, webhook: &'a WebhookId, event: &'a EventId) -> [Parameter<'a>; 3] {

@@ -18,10 +18,10 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, BeatOutcome, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId,
-    Hook, HookPoint, MoveOutcome, NewEvent, NewWebhook, NodeRun, Noted, OrphanedUser, Recorded, Registry,
-    Retention, Rotated, SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId,
-    WebhookOverview, WebhookStore,
+    AttemptEnd, BeatOutcome, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint,
+    Error, EventId, Hook, HookPoint, MoveOutcome, NewEvent, NewWebhook, NodeRun, Noted, OrphanedUser,
+    Recorded, Registry, Retention, Rotated, SchemaStatus, Secret, Trimmed, UserMove, Webhook,
+    WebhookActivity, WebhookChange, WebhookId, WebhookOverview, WebhookStore,
 };
 
 /// Webhooks in PostgreSQL.
@@ -84,6 +84,15 @@ impl WebhookStore for PostgresWebhooks {
 
     async fn remove(&self, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
         webhooks::remove(&self.database, tenant, id).await
+    }
+
+    async fn remove_gone(
+        &self,
+        tenant: &TenantName,
+        id: WebhookId,
+        endpoint: &Endpoint,
+    ) -> Result<bool, Error> {
+        webhooks::remove_gone(&self.database, tenant, id, endpoint).await
     }
 
     async fn rotate(&self, tenant: &TenantName, id: WebhookId, secret: &Secret) -> Result<Rotated, Error> {
@@ -173,12 +182,12 @@ impl WebhookStore for PostgresWebhooks {
         tenant: &TenantName,
         webhook: WebhookId,
         retention: Retention,
-    ) -> Result<u64, Error> {
+    ) -> Result<Trimmed, Error> {
         deliveries::trim(&self.database, tenant, webhook, retention).await
     }
 
-    async fn overview(&self) -> Result<WebhookOverview, Error> {
-        overview::overview(&self.database).await
+    async fn overview(&self, busy: Busy) -> Result<WebhookOverview, Error> {
+        overview::overview(&self.database, busy).await
     }
 
     async fn list_run(&self, run: NodeRun) -> Result<(), Error> {
@@ -218,8 +227,21 @@ impl WebhookStore for PostgresWebhooks {
         hooks::hooks(&self.database, tenant).await
     }
 
-    async fn hook(&self, tenant: &TenantName, point: HookPoint) -> Result<Option<(Hook, Secret)>, Error> {
+    async fn hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+    ) -> Result<Option<(Hook, Vec<Secret>)>, Error> {
         hooks::hook(&self.database, tenant, point).await
+    }
+
+    async fn rotate_hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+        secret: &Secret,
+    ) -> Result<Rotated, Error> {
+        hooks::rotate(&self.database, tenant, point, secret).await
     }
 
     async fn remove_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<bool, Error> {

@@ -4,8 +4,8 @@ use starling_database::postgres::{Pool, column};
 use starling_model::TenantName;
 use tokio_postgres::Row;
 
-use super::values::secret;
-use crate::hook::of_columns;
+use super::values::secrets;
+use crate::hook::{of_columns, readable_or_refusing};
 use crate::{Error, Events, Hook, HookPoint, Registry, Secret, WebhookId};
 
 /// A statement that changes the registry is one with this one, which follows the change. So a node that sees the version sees the change.
@@ -19,7 +19,9 @@ pub(super) use counted;
 /// Counts a change that is made by other statements of the same transaction.
 pub(super) const COUNT: &str = "UPDATE webhook_registry SET version = version + 1";
 const VERSION: &str = "SELECT version FROM webhook_registry";
-const HOOKS: &str = "SELECT point, url, timeout_ms, on_failure, secret, tenant FROM webhook_hooks";
+const HOOKS: &str = "
+    SELECT point, url, timeout_ms, on_failure, tenant, secret, CASE WHEN previous_until > clock_timestamp() THEN previous_secret END
+    FROM webhook_hooks";
 const WANTED: &str = "SELECT tenant, events, id FROM webhooks";
 
 pub(super) async fn registry(database: &Pool, known: i64) -> Result<Option<Registry>, Error> {
@@ -38,14 +40,12 @@ pub(super) async fn registry(database: &Pool, known: i64) -> Result<Option<Regis
 }
 
 /// Reads a hook; `None` if only a newer version knows its point.
-fn hook(row: &Row) -> Result<Option<(Hook, Secret)>, Error> {
-    let point: &str = column(row, 0)?;
-    if HookPoint::parse(point).is_none() {
-        return Ok(None);
-    }
-    let tenant = column::<&str>(row, 5)?.into();
-    let hook = of_columns(tenant, point, column(row, 1)?, column(row, 2)?, column(row, 3)?)?;
-    Ok(Some((hook, secret(column(row, 4)?)?)))
+fn hook(row: &Row) -> Result<Option<(Hook, Vec<Secret>)>, Error> {
+    let name: &str = column(row, 0)?;
+    let Some(point) = HookPoint::parse(name) else { return Ok(None) };
+    let tenant: TenantName = column::<&str>(row, 4)?.into();
+    let hook = of_columns(tenant.clone(), name, column(row, 1)?, column(row, 2)?, column(row, 3)?);
+    Ok(readable_or_refusing(tenant, point, hook.and_then(|hook| Ok((hook, secrets(row, 5)?)))))
 }
 
 fn events(row: &Row) -> Result<(TenantName, WebhookId, Events), Error> {

@@ -27,11 +27,15 @@ const WEBHOOK: &str = "
 const WEBHOOKS: &str = "
     SELECT id, tenant, url, events, ordered, paused, failing_since, created_at FROM webhooks
     WHERE tenant = $1 AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3";
-/// What a webhook has missed is sent when it is resumed.
+/// What a webhook has missed is sent when it is resumed, and its time for retries begins anew. A claim in force stays: its delivery is being sent.
 const CHANGE: &str = counted!(
     ", due AS (
-        UPDATE webhook_deliveries d SET due_at = clock_timestamp() FROM webhooks w
+        UPDATE webhook_deliveries d SET due_at = clock_timestamp(),
+            attempts = CASE WHEN w.paused THEN 0 ELSE d.attempts END,
+            first_attempt_at = CASE WHEN w.paused THEN NULL ELSE d.first_attempt_at END
+        FROM webhooks w
         WHERE $6 = false AND w.id = $1 AND w.tenant = $2 AND d.webhook = w.id AND d.state = 0
+            AND (d.claimed_until IS DISTINCT FROM d.due_at OR d.due_at <= clock_timestamp())
     )
     UPDATE webhooks SET url = coalesce($3, url), events = coalesce($4, events), ordered = coalesce($5, ordered),
         paused = coalesce($6, paused), failing_since = CASE WHEN $6 = false THEN NULL ELSE failing_since END
@@ -39,6 +43,8 @@ const CHANGE: &str = counted!(
     RETURNING id, tenant, url, events, ordered, paused, failing_since, created_at"
 );
 const REMOVE: &str = counted!(" DELETE FROM webhooks WHERE id = $1 AND tenant = $2 RETURNING id");
+const REMOVE_GONE: &str =
+    counted!(" DELETE FROM webhooks WHERE id = $1 AND tenant = $2 AND url = $3 RETURNING id");
 const LOCK_WEBHOOK: &str = "SELECT id FROM webhooks WHERE id = $1 AND tenant = $2 FOR UPDATE";
 const FORGET_OLD: &str = "
     DELETE FROM webhook_secrets s USING webhooks w
@@ -132,6 +138,17 @@ pub(super) async fn change(
 pub(super) async fn remove(database: &Pool, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
     let rows = database.write(REMOVE, &[(&id.0, Type::UUID), (&&**tenant, Type::TEXT)]).await?;
     Ok(!rows.is_empty())
+}
+
+pub(super) async fn remove_gone(
+    database: &Pool,
+    tenant: &TenantName,
+    id: WebhookId,
+    endpoint: &Endpoint,
+) -> Result<bool, Error> {
+    let parameters: [Parameter<'_>; 3] =
+        [(&id.0, Type::UUID), (&&**tenant, Type::TEXT), (&endpoint.as_str(), Type::TEXT)];
+    Ok(!database.write(REMOVE_GONE, &parameters).await?.is_empty())
 }
 
 pub(super) async fn rotate(

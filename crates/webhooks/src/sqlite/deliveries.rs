@@ -10,7 +10,7 @@ use crate::model::cut;
 use crate::store::TOO_MANY_WAITED;
 use crate::{
     AttemptEnd, DeliveryDetails, DeliveryState, DeliveryStatus, Error, EventId, NewEvent, Noted,
-    REASON_BYTES_MAX, Recorded, Retention, WebhookId,
+    REASON_BYTES_MAX, Recorded, Retention, Trimmed, WebhookId,
 };
 
 const RECORD: &str = "
@@ -50,11 +50,13 @@ const WAITING: &str = status_and!(
 const FIRST_IN_ORDER: &str = "
     SELECT d.event FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook
     WHERE w.tenant = ?1 AND d.webhook = ?2 AND d.order_key = ?3 AND d.state = 0 ORDER BY d.position LIMIT 1";
+/// Whoever has claimed or resent the delivery since has set `due_at_ms` to another time.
 const NOTE: &str = "
     UPDATE webhook_deliveries SET state = ?4, attempts = attempts + 1, status = ?5, reason = ?6, answer = ?7,
         first_attempt_at_ms = coalesce(first_attempt_at_ms, ?8), attempted_at_ms = ?8,
         due_at_ms = ?8 + ?9
-    WHERE webhook = ?2 AND event = ?3 AND state = 0 AND EXISTS (SELECT 1 FROM webhooks WHERE id = ?2 AND tenant = ?1)";
+    WHERE webhook = ?2 AND event = ?3 AND state = 0 AND due_at_ms = ?10
+        AND EXISTS (SELECT 1 FROM webhooks WHERE id = ?2 AND tenant = ?1)";
 const WELL: &str =
     "UPDATE webhooks SET failing_since_ms = NULL WHERE id = ?1 AND failing_since_ms IS NOT NULL";
 const FAILING: &str = "
@@ -64,6 +66,11 @@ const RESEND: &str = "
     UPDATE webhook_deliveries SET state = 0, attempts = 0, status = NULL, reason = NULL, answer = '',
         first_attempt_at_ms = NULL, attempted_at_ms = NULL, due_at_ms = ?4
     WHERE webhook = ?2 AND event = ?3 AND state <> 0 AND EXISTS (SELECT 1 FROM webhooks WHERE id = ?2 AND tenant = ?1)";
+/// A delivery with a claim in force is being sent already.
+const SEND_NOW: &str = "
+    UPDATE webhook_deliveries SET due_at_ms = ?4
+    WHERE webhook = ?2 AND event = ?3 AND state = 0 AND due_at_ms > ?4 AND claimed_until_ms IS NOT due_at_ms
+        AND EXISTS (SELECT 1 FROM webhooks WHERE id = ?2 AND tenant = ?1)";
 const TRIM_WAITING: &str = "
     UPDATE webhook_deliveries SET state = 2, reason = ?5 WHERE position IN (
         SELECT d.position FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook
@@ -195,10 +202,11 @@ pub(super) fn note_attempt(
         reason,
         end.answer,
         now_ms,
-        ms(end.again_after)
+        ms(end.again_after),
+        end.claimed_until_ms
     ])?;
     if noted == 0 {
-        return Ok(Noted::NotWaiting);
+        return Ok(Noted::NotClaimed);
     }
     if reason.is_none() {
         connection.prepare_cached(WELL)?.execute([webhook])?;
@@ -217,7 +225,9 @@ pub(super) fn resend(
     event: EventId,
 ) -> Result<bool, Error> {
     let names = params![&**tenant, blob(webhook.0), blob(event.0), now_ms()];
-    Ok(connection.prepare_cached(RESEND)?.execute(names)? > 0)
+    // Those that wait first: one that has ended waits after the second statement.
+    let waiting = connection.prepare_cached(SEND_NOW)?.execute(names)?;
+    Ok(waiting + connection.prepare_cached(RESEND)?.execute(names)? > 0)
 }
 
 pub(super) fn trim(
@@ -225,7 +235,7 @@ pub(super) fn trim(
     tenant: &TenantName,
     webhook: WebhookId,
     retention: Retention,
-) -> Result<u64, Error> {
+) -> Result<Trimmed, Error> {
     let (tenant, webhook) = (&**tenant, blob(webhook.0));
     let failed = connection.prepare_cached(TRIM_WAITING)?.execute(params![
         tenant,
@@ -240,7 +250,7 @@ pub(super) fn trim(
         retention.ended,
         TRIM_MAX
     ])?;
-    Ok((failed + removed) as u64)
+    Ok(Trimmed { failed: failed as u64, removed: removed as u64 })
 }
 
 fn status(row: &Row<'_>) -> Result<DeliveryStatus, Error> {

@@ -4,9 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use starling_model::TenantName;
 
 use super::registry;
-use super::values::secret;
+use super::values::{ms, now_ms, secrets};
 use crate::hook::of_columns;
-use crate::{Error, Hook, HookPoint, Secret};
+use crate::{Error, Hook, HookPoint, ROTATION_OVERLAP, Rotated, Secret};
 
 /// A hook that is there keeps its secret, so its secret tells whether it is new.
 const PUT: &str = "
@@ -17,7 +17,11 @@ const PUT: &str = "
 const HOOKS: &str = "
     SELECT point, url, timeout_ms, on_failure FROM webhook_hooks WHERE tenant = ?1 ORDER BY point";
 const HOOK: &str = "
-    SELECT point, url, timeout_ms, on_failure, secret FROM webhook_hooks WHERE tenant = ?1 AND point = ?2";
+    SELECT point, url, timeout_ms, on_failure, secret, CASE WHEN previous_until_ms > ?3 THEN previous_secret END
+    FROM webhook_hooks WHERE tenant = ?1 AND point = ?2";
+const ROTATE: &str = "
+    UPDATE webhook_hooks SET previous_secret = secret, previous_until_ms = ?4 + ?5, secret = ?3
+    WHERE tenant = ?1 AND point = ?2 AND (previous_until_ms IS NULL OR previous_until_ms <= ?4)";
 const REMOVE: &str = "DELETE FROM webhook_hooks WHERE tenant = ?1 AND point = ?2";
 
 pub(super) fn put(connection: &Connection, hook: &Hook, secret: &Secret) -> Result<bool, Error> {
@@ -43,11 +47,27 @@ pub(super) fn hook(
     connection: &Connection,
     tenant: &TenantName,
     point: HookPoint,
-) -> Result<Option<(Hook, Secret)>, Error> {
+) -> Result<Option<(Hook, Vec<Secret>)>, Error> {
     let mut statement = connection.prepare_cached(HOOK)?;
-    let with_secret = |row: &Row<'_>| Ok((of_row(tenant, row)?, secret(&row.get::<_, String>(4)?)?));
-    let found = statement.query_row([&**tenant, point.as_str()], |row| Ok(with_secret(row))).optional()?;
+    let with_secrets = |row: &Row<'_>| Ok((of_row(tenant, row)?, secrets(row, 4)?));
+    let names = params![&**tenant, point.as_str(), now_ms()];
+    let found = statement.query_row(names, |row| Ok(with_secrets(row))).optional()?;
     found.transpose()
+}
+
+pub(super) fn rotate(
+    connection: &Connection,
+    tenant: &TenantName,
+    point: HookPoint,
+    secret: &Secret,
+) -> Result<Rotated, Error> {
+    if hook(connection, tenant, point)?.is_none() {
+        return Ok(Rotated::NotFound);
+    }
+    registry::count(connection)?;
+    let parameters = params![&**tenant, point.as_str(), secret.expose(), now_ms(), ms(ROTATION_OVERLAP)];
+    let rotated = connection.prepare_cached(ROTATE)?.execute(parameters)? > 0;
+    Ok(if rotated { Rotated::Rotated } else { Rotated::TooMany })
 }
 
 pub(super) fn remove(connection: &Connection, tenant: &TenantName, point: HookPoint) -> Result<bool, Error> {

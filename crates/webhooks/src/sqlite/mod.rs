@@ -19,10 +19,10 @@ use starling_model::TenantName;
 
 use crate::schema::SCHEMA;
 use crate::{
-    AttemptEnd, BeatOutcome, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Error, EventId,
-    Hook, HookPoint, MoveOutcome, NewEvent, NewWebhook, NodeRun, Noted, OrphanedUser, Recorded, Registry,
-    Retention, Rotated, SchemaStatus, Secret, UserMove, Webhook, WebhookActivity, WebhookChange, WebhookId,
-    WebhookOverview, WebhookStore,
+    AttemptEnd, BeatOutcome, Busy, DeliveryClaim, DeliveryDetails, DeliveryStatus, DueDelivery, Endpoint,
+    Error, EventId, Hook, HookPoint, MoveOutcome, NewEvent, NewWebhook, NodeRun, Noted, OrphanedUser,
+    Recorded, Registry, Retention, Rotated, SchemaStatus, Secret, Trimmed, UserMove, Webhook,
+    WebhookActivity, WebhookChange, WebhookId, WebhookOverview, WebhookStore,
 };
 
 /// Webhooks in an SQLite file.
@@ -92,6 +92,16 @@ impl WebhookStore for SqliteWebhooks {
     async fn remove(&self, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
         let tenant = tenant.clone();
         self.database.write(move |connection| webhooks::remove(connection, &tenant, id)).await
+    }
+
+    async fn remove_gone(
+        &self,
+        tenant: &TenantName,
+        id: WebhookId,
+        endpoint: &Endpoint,
+    ) -> Result<bool, Error> {
+        let (tenant, endpoint) = (tenant.clone(), endpoint.clone());
+        self.database.write(move |connection| webhooks::remove_gone(connection, &tenant, id, &endpoint)).await
     }
 
     async fn rotate(&self, tenant: &TenantName, id: WebhookId, secret: &Secret) -> Result<Rotated, Error> {
@@ -205,13 +215,13 @@ impl WebhookStore for SqliteWebhooks {
         tenant: &TenantName,
         webhook: WebhookId,
         retention: Retention,
-    ) -> Result<u64, Error> {
+    ) -> Result<Trimmed, Error> {
         let tenant = tenant.clone();
         self.database.write(move |connection| deliveries::trim(connection, &tenant, webhook, retention)).await
     }
 
-    async fn overview(&self) -> Result<WebhookOverview, Error> {
-        self.database.read(overview::overview).await
+    async fn overview(&self, busy: Busy) -> Result<WebhookOverview, Error> {
+        self.database.read(move |connection| overview::overview(connection, busy)).await
     }
 
     async fn list_run(&self, run: NodeRun) -> Result<(), Error> {
@@ -255,9 +265,23 @@ impl WebhookStore for SqliteWebhooks {
         self.database.read(move |connection| hooks::hooks(connection, &tenant)).await
     }
 
-    async fn hook(&self, tenant: &TenantName, point: HookPoint) -> Result<Option<(Hook, Secret)>, Error> {
+    async fn hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+    ) -> Result<Option<(Hook, Vec<Secret>)>, Error> {
         let tenant = tenant.clone();
         self.database.read(move |connection| hooks::hook(connection, &tenant, point)).await
+    }
+
+    async fn rotate_hook(
+        &self,
+        tenant: &TenantName,
+        point: HookPoint,
+        secret: &Secret,
+    ) -> Result<Rotated, Error> {
+        let (tenant, secret) = (tenant.clone(), secret.clone());
+        self.database.write(move |connection| hooks::rotate(connection, &tenant, point, &secret)).await
     }
 
     async fn remove_hook(&self, tenant: &TenantName, point: HookPoint) -> Result<bool, Error> {

@@ -1,14 +1,17 @@
 //! What the node knows of all webhooks and hooks.
 
 use rusqlite::{Connection, Row};
+use starling_model::TenantName;
 
-use super::values::secret;
-use crate::hook::of_columns;
+use super::values::{now_ms, secrets};
+use crate::hook::{of_columns, readable_or_refusing};
 use crate::{Error, Events, Hook, HookPoint, Registry, Secret, WebhookId};
 
 const COUNT: &str = "UPDATE webhook_registry SET version = version + 1";
 const VERSION: &str = "SELECT version FROM webhook_registry";
-const HOOKS: &str = "SELECT point, url, timeout_ms, on_failure, secret, tenant FROM webhook_hooks";
+const HOOKS: &str = "
+    SELECT point, url, timeout_ms, on_failure, tenant, secret, CASE WHEN previous_until_ms > ?1 THEN previous_secret END
+    FROM webhook_hooks";
 const WANTED: &str = "SELECT tenant, events, id FROM webhooks";
 
 /// Counts a change of the registry, in its transaction.
@@ -23,7 +26,7 @@ pub(super) fn registry(connection: &Connection, known: i64) -> Result<Option<Reg
         return Ok(None);
     }
     let (mut hooks, mut wanted) = (connection.prepare_cached(HOOKS)?, connection.prepare_cached(WANTED)?);
-    let hooks = hooks.query_map([], |row| Ok(hook(row)))?;
+    let hooks = hooks.query_map([now_ms()], |row| Ok(hook(row)))?;
     let hooks = hooks.filter_map(|found| found.map_err(Error::from).and_then(|hook| hook).transpose());
     let wanted = wanted.query_map([], |row| {
         let events = Events::of_stored(&row.get::<_, String>(1)?);
@@ -38,12 +41,10 @@ pub(super) fn registry(connection: &Connection, known: i64) -> Result<Option<Reg
 }
 
 /// Reads a hook; `None` if only a newer version knows its point.
-fn hook(row: &Row<'_>) -> Result<Option<(Hook, Secret)>, Error> {
-    let (point, url, on_failure): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
-    if HookPoint::parse(&point).is_none() {
-        return Ok(None);
-    }
-    let tenant = row.get::<_, String>(5)?.as_str().into();
-    let hook = of_columns(tenant, &point, &url, row.get(2)?, &on_failure)?;
-    Ok(Some((hook, secret(&row.get::<_, String>(4)?)?)))
+fn hook(row: &Row<'_>) -> Result<Option<(Hook, Vec<Secret>)>, Error> {
+    let (name, url, on_failure): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(3)?);
+    let Some(point) = HookPoint::parse(&name) else { return Ok(None) };
+    let tenant = TenantName::from(row.get::<_, String>(4)?.as_str());
+    let hook = of_columns(tenant.clone(), &name, &url, row.get(2)?, &on_failure);
+    Ok(readable_or_refusing(tenant, point, hook.and_then(|hook| Ok((hook, secrets(row, 5)?)))))
 }

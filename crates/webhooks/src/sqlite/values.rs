@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use rusqlite::Row;
+
 use crate::{Error, Secret};
 
 /// Returns the time, Unix milliseconds. The database is on this machine, so its clock is the database's.
@@ -22,4 +24,10 @@ pub(super) fn secret(text: &str) -> Result<Secret, Error> {
 /// Returns an id as the database keeps it.
 pub(super) fn blob(id: uuid::Uuid) -> [u8; 16] {
     id.into_bytes()
+}
+
+/// Reads the secrets that sign: the newest in this column, and perhaps the one before in the next.
+pub(super) fn secrets(row: &Row<'_>, position: usize) -> Result<Vec<Secret>, Error> {
+    let texts: [Option<String>; 2] = [row.get(position)?, row.get(position + 1)?];
+    texts.iter().flatten().map(|text| secret(text)).collect()
 }

@@ -22,11 +22,15 @@ const CHANGE: &str = "
     UPDATE webhooks SET url = coalesce(?3, url), events = coalesce(?4, events), ordered = coalesce(?5, ordered),
         paused = coalesce(?6, paused), failing_since_ms = CASE WHEN ?6 = 0 THEN NULL ELSE failing_since_ms END
     WHERE id = ?1 AND tenant = ?2";
-/// What a webhook has missed is sent when it is resumed.
+/// What a webhook has missed is sent when it is resumed, and its time for retries begins anew. A claim in force stays: its delivery is being sent.
 const DUE: &str = "
-    UPDATE webhook_deliveries SET due_at_ms = ?3
-    WHERE webhook = ?1 AND state = 0 AND EXISTS (SELECT 1 FROM webhooks WHERE id = ?1 AND tenant = ?2)";
+    UPDATE webhook_deliveries AS d SET due_at_ms = ?3, attempts = CASE WHEN w.paused THEN 0 ELSE d.attempts END,
+        first_attempt_at_ms = CASE WHEN w.paused THEN NULL ELSE d.first_attempt_at_ms END
+    FROM webhooks w
+    WHERE w.id = ?1 AND w.tenant = ?2 AND d.webhook = w.id AND d.state = 0
+        AND (d.claimed_until_ms IS NOT d.due_at_ms OR d.due_at_ms <= ?3)";
 const REMOVE: &str = "DELETE FROM webhooks WHERE id = ?1 AND tenant = ?2";
+const REMOVE_GONE: &str = "DELETE FROM webhooks WHERE id = ?1 AND tenant = ?2 AND url = ?3";
 const FORGET_OLD: &str = "DELETE FROM webhook_secrets WHERE webhook = ?1 AND signs_until_ms <= ?2";
 const COUNT: &str = "SELECT count(*) FROM webhook_secrets WHERE webhook = ?1";
 const END_SECRET: &str =
@@ -88,6 +92,10 @@ pub(super) fn change(
     id: WebhookId,
     change: &WebhookChange,
 ) -> Result<Option<Webhook>, Error> {
+    // Before the change, while it shows whether the webhook is paused.
+    if change.paused == Some(false) {
+        connection.prepare_cached(DUE)?.execute(params![blob(id.0), &**tenant, now_ms()])?;
+    }
     connection.prepare_cached(CHANGE)?.execute(params![
         blob(id.0),
         &**tenant,
@@ -97,15 +105,23 @@ pub(super) fn change(
         change.paused
     ])?;
     registry::count(connection)?;
-    if change.paused == Some(false) {
-        connection.prepare_cached(DUE)?.execute(params![blob(id.0), &**tenant, now_ms()])?;
-    }
     webhook(connection, tenant, id)
 }
 
 pub(super) fn remove(connection: &Connection, tenant: &TenantName, id: WebhookId) -> Result<bool, Error> {
     registry::count(connection)?;
     Ok(connection.prepare_cached(REMOVE)?.execute(params![blob(id.0), &**tenant])? > 0)
+}
+
+pub(super) fn remove_gone(
+    connection: &Connection,
+    tenant: &TenantName,
+    id: WebhookId,
+    endpoint: &Endpoint,
+) -> Result<bool, Error> {
+    registry::count(connection)?;
+    let parameters = params![blob(id.0), &**tenant, endpoint.as_str()];
+    Ok(connection.prepare_cached(REMOVE_GONE)?.execute(parameters)? > 0)
 }
 
 pub(super) fn rotate(

@@ -45,7 +45,7 @@ async fn ask(client: &AskingClient, hook: &Hook) -> Result<Asked> {
         },
         _ => Question::Connect { user: &user },
     };
-    Ok(client.ask(hook, &Secret::parse(SECRET)?, question.write(hook)).await)
+    Ok(client.ask(hook, &[Secret::parse(SECRET)?], question.write(hook)).await)
 }
 
 fn asking_client(limits: AskingLimits) -> AskingClient {

@@ -21,13 +21,14 @@ async fn activity_of(place: &Place, webhook: WebhookId, attempts: u16) -> Result
 async fn attempt(place: &Place, webhook: WebhookId, event: EventId, status: Option<u16>) -> Result<()> {
     let delivered = status == Some(200);
     let end = AttemptEnd {
+        claimed_until_ms: 0,
         state: if delivered { DeliveryState::Delivered } else { DeliveryState::Waiting },
         status,
         reason: (!delivered).then(|| "it failed".into()),
         answer: "an answer".into(),
         again_after: DAY,
     };
-    place.store().note_attempt(&"t".into(), webhook, event, &end, DAY).await?;
+    place.note(webhook, event, &end, DAY).await?;
     // The order is that of whole milliseconds.
     tokio::time::sleep(Duration::from_millis(2)).await;
     Ok(())

@@ -12,7 +12,8 @@ use starling_testkit::postgres::{PgBouncer, Postgres};
 use starling_webhooks::postgres::PostgresWebhooks;
 use starling_webhooks::sqlite::SqliteWebhooks;
 use starling_webhooks::{
-    Endpoint, EventType, Events, NewEvent, NewWebhook, Secret, Webhook, WebhookId, WebhookStore,
+    AttemptEnd, Endpoint, EventId, EventType, Events, NewEvent, NewWebhook, Noted, Secret, Webhook,
+    WebhookId, WebhookStore,
 };
 use starling_wire::protocol::Timestamp;
 use tokio_postgres::NoTls;
@@ -73,7 +74,7 @@ impl Place {
     }
 
     /// Runs a statement of the database's own, for what the store does not offer. Returns the first column of the first row.
-    pub async fn run(&self, postgres: &str, sqlite: &'static str) -> Result<i64> {
+    pub async fn run(&self, postgres: &str, sqlite: &str) -> Result<i64> {
         match &self.database {
             Database::Postgres(server) => {
                 let (client, connection) = tokio_postgres::connect(server, NoTls).await?;
@@ -82,8 +83,9 @@ impl Place {
                 Ok(client.query_one(postgres, &[]).await?.try_get(0)?)
             }
             Database::Sqlite(database) => {
-                let first =
-                    database.write(|connection| Ok(connection.query_row(sqlite, [], |row| row.get(0))?));
+                let sqlite = sqlite.to_owned();
+                let first = database
+                    .write(move |connection| Ok(connection.query_row(&sqlite, [], |row| row.get(0))?));
                 Ok(first.await?)
             }
         }
@@ -98,6 +100,34 @@ impl Place {
         let sqlite =
             "UPDATE webhook_secrets SET signs_until_ms = 1 WHERE signs_until_ms IS NOT NULL RETURNING 1";
         self.run(postgres, sqlite).await.map(drop)
+    }
+
+    /// Notes the end of an attempt of tenant `t`, as whoever has the delivery at present.
+    pub async fn note(
+        &self,
+        webhook: WebhookId,
+        event: EventId,
+        end: &AttemptEnd,
+        pause_after: Duration,
+    ) -> Result<Noted> {
+        let claimed_until_ms = self.claimed_until_ms(webhook, event).await?;
+        let end = AttemptEnd { claimed_until_ms, ..end.clone() };
+        Ok(self.store.note_attempt(&"t".into(), webhook, event, &end, pause_after).await?)
+    }
+
+    /// Returns until when a delivery is claimed, or when it is due.
+    pub async fn claimed_until_ms(&self, webhook: WebhookId, event: EventId) -> Result<i64> {
+        let bytes = |id: String| format!("x'{}'", id.replace('-', ""));
+        let postgres = format!(
+            "SELECT (extract(epoch FROM due_at) * 1000)::bigint FROM webhook_deliveries
+             WHERE webhook = '{webhook}' AND event = '{event}'"
+        );
+        let sqlite = format!(
+            "SELECT due_at_ms FROM webhook_deliveries WHERE webhook = {} AND event = {}",
+            bytes(webhook.to_string()),
+            bytes(event.to_string())
+        );
+        self.run(&postgres, &sqlite).await
     }
 
     /// Adds a webhook of tenant `t`.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use starling_webhooks::{
     AttemptEnd, DeliveryState, Endpoint, EventType, Events, NewWebhook, Noted, Retention, Rotated, Secret,
-    WebhookChange, WebhookId,
+    Trimmed, WebhookChange, WebhookId,
 };
 
 use crate::place::{Place, message, new_webhook};
@@ -95,6 +95,7 @@ pub async fn nothing_of_another_tenant_is_reached(place: &Place) -> Result<()> {
     let (id, event) = (webhook.id, message()?);
     store.record(std::slice::from_ref(&event)).await?;
     let failed = AttemptEnd {
+        claimed_until_ms: 0,
         state: DeliveryState::Failed,
         status: None,
         reason: Some("no".into()),
@@ -115,14 +116,16 @@ pub async fn nothing_of_another_tenant_is_reached(place: &Place) -> Result<()> {
     ensure!(store.waiting(&other, id, None, 10).await?.is_empty());
     ensure!(store.delivery(&other, id, event.id).await?.is_none());
     ensure!(store.first_in_order(&other, id, "c").await?.is_none());
-    ensure!(store.note_attempt(&other, id, event.id, &failed, zero).await? == Noted::NotWaiting);
-    ensure!(store.trim(&other, id, Retention { ended: 0, waiting: 0 }).await? == 0);
+    let claimed_until_ms = place.claimed_until_ms(id, event.id).await?;
+    let foreign = AttemptEnd { claimed_until_ms, ..failed.clone() };
+    ensure!(store.note_attempt(&other, id, event.id, &foreign, zero).await? == Noted::NotClaimed);
+    ensure!(store.trim(&other, id, Retention { ended: 0, waiting: 0 }).await? == Trimmed::default());
     ensure!(!store.remove(&other, id).await?);
     // Nothing has changed, and its own tenant reaches all of it.
     let own = webhook.tenant.clone();
     ensure!(store.webhook(&own, id).await? == Some(webhook) && store.secrets(&own, id).await?.len() == 1);
     ensure!(store.first_in_order(&own, id, "c").await? == Some(event.id));
-    ensure!(store.note_attempt(&own, id, event.id, &failed, zero).await? == Noted::Paused);
+    ensure!(place.note(id, event.id, &failed, zero).await? == Noted::Paused);
     ensure!(!store.resend(&other, id, event.id).await? && store.resend(&own, id, event.id).await?);
     Ok(())
 }
@@ -136,5 +139,26 @@ pub async fn a_webhook_that_is_removed_leaves_nothing(place: &Place) -> Result<(
         + (SELECT count(*) FROM webhook_deliveries)";
     ensure!(place.run(left, left).await? == 112, "one webhook, its secret and its two deliveries are left");
     ensure!(store.webhook(&tenant, kept.id).await? == Some(kept));
+    Ok(())
+}
+
+pub async fn a_backend_that_is_gone_loses_no_webhook_that_goes_elsewhere(place: &Place) -> Result<()> {
+    let (store, tenant) = (place.store(), "t".into());
+    let given = NewWebhook {
+        endpoint: Endpoint::parse("https://bücher.example:8443/a?b=c%20d")?,
+        ..new_webhook("t", Events::All)
+    };
+    let webhook = place.added(&given).await?;
+    store.record(&[message()?]).await?;
+    let next = Endpoint::parse("https://other.example/")?;
+    let change = WebhookChange { endpoint: Some(next.clone()), ..WebhookChange::default() };
+    store.change(&tenant, webhook.id, &change).await?;
+    ensure!(!store.remove_gone(&tenant, webhook.id, &webhook.endpoint).await?);
+    ensure!(store.deliveries(&tenant, webhook.id, None, 10).await?.len() == 1);
+    ensure!(!store.remove_gone(&"u".into(), webhook.id, &next).await?, "it is another tenant's");
+    let back = WebhookChange { endpoint: Some(given.endpoint), ..WebhookChange::default() };
+    store.change(&tenant, webhook.id, &back).await?;
+    ensure!(store.remove_gone(&tenant, webhook.id, &webhook.endpoint).await?);
+    ensure!(store.webhook(&tenant, webhook.id).await?.is_none());
     Ok(())
 }

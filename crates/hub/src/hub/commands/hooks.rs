@@ -6,7 +6,7 @@ use std::time::Duration;
 use starling_auth::Identity;
 use starling_model::TenantName;
 use starling_webhook_service::webhooks::{
-    Endpoint, HOOK_TIMEOUT_DEFAULT, Hook, HookPoint, OnFailure, Question, Rewrite, Secret, Verdict,
+    Endpoint, HOOK_TIMEOUT_DEFAULT, Hook, HookPoint, OnFailure, Question, Rewrite, Rotated, Secret, Verdict,
 };
 use starling_webhook_service::{Decider, WebhookService};
 use starling_wire::protocol::{self, ErrorCode};
@@ -62,6 +62,22 @@ impl Hub {
     /// Returns the hooks of the tenant, in the order of their points.
     pub async fn hooks(&self, identity: &Identity) -> Result<Vec<Hook>, CommandError> {
         Ok(self.webhook_service(identity)?.hooks(&identity.tenant).await?)
+    }
+
+    /// Gives the hook of a point a new secret, and returns it.
+    pub async fn rotate_hook_secret(&self, identity: &Identity, point: &str) -> Result<Secret, CommandError> {
+        let webhooks = self.webhook_service(identity)?;
+        let (rotated, secret) = webhooks.rotate_hook(&identity.tenant, point_of(point)?).await?;
+        match rotated {
+            Rotated::Rotated => {
+                self.tell_of_webhooks();
+                Ok(secret)
+            }
+            Rotated::TooMany => {
+                Err(CommandError::conflict("the secret before still signs; it does so for 24 h"))
+            }
+            Rotated::NotFound => Err(CommandError::new(ErrorCode::NotFound, "no such hook")),
+        }
     }
 
     /// Removes the hook of a point.

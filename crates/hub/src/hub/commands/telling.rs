@@ -60,7 +60,9 @@ impl Hub {
             // Somebody deleted it meanwhile, and that is told.
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(%error, kind = kind.as_str(), "an event is lost to webhooks");
+                if let Some(webhooks) = &self.webhooks {
+                    webhooks.note_lost(kind, &error);
+                }
             }
         }
     }
