@@ -118,10 +118,10 @@ pub async fn a_known_backlog_hides_no_job_that_is_committed_late(place: &Place) 
     backlogs.note(store.arrivals(mark).await?);
     let mut claimed_ids = BTreeSet::new();
     while !backlogs.is_empty() {
-        let plan = backlogs.plan(1, 0, |_, _| true);
+        let plan = backlogs.plan(backlogs.queues(), 1, 0, |_, _| true);
         let claimed = store.claim(&place::by(worker, None), &plan).await?;
         claimed_ids.extend(claimed.jobs.iter().map(|job| job.id));
-        backlogs.claimed(&plan, &claimed, 0);
+        backlogs.claimed(&plan, &claimed, 0, backlogs.moment());
     }
     ensure!(claimed_ids == [early.id, second.id].into(), "{claimed_ids:?}");
     Ok(())

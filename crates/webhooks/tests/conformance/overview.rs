@@ -92,7 +92,8 @@ pub async fn a_delivery_behind_another_in_its_order_is_not_due(place: &Place) ->
 /// A claim of so many deliveries of each webhook, for four hours.
 fn claim(of_each: u16) -> DeliveryClaim {
     let (except, except_tenants) = (Vec::new(), Vec::new());
-    DeliveryClaim { limit: 99, of_each, of_tenant: 99, except, except_tenants, lasts: 4 * HOUR }
+    let (failing_in_order, lasts) = (99, 4 * HOUR);
+    DeliveryClaim { limit: 99, of_each, of_tenant: 99, except, except_tenants, failing_in_order, lasts }
 }
 
 pub async fn what_waits_for_its_own_backend_is_not_due(place: &Place) -> Result<()> {
