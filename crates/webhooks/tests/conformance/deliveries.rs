@@ -471,7 +471,7 @@ pub async fn a_claim_looks_at_as_many_failing_webhooks_with_an_order_as_it_may(p
     store.record(&[first.clone(), other.clone()]).await?;
     for id in [failing[0], failing[1], failing_without_order] {
         let again = AttemptEnd { again_after: DAY, ..failed(DeliveryState::Waiting) };
-        store.note_attempt(&tenant, id, first.id, &again, DAY).await?;
+        place.note(id, first.id, &again, DAY).await?;
     }
     let claim = |failing_in_order| DeliveryClaim { failing_in_order, ..all(DAY) };
     let mut expected = [(well, first.id), (well, other.id), (failing_without_order, other.id)];
@@ -483,7 +483,7 @@ pub async fn a_claim_looks_at_as_many_failing_webhooks_with_an_order_as_it_may(p
     both.sort_unstable();
     let one = claimed(place, &DeliveryClaim { limit: 1, ..claim(2) }).await?;
     ensure!(one.len() == 1 && both.contains(&one[0]), "{one:?}");
-    store.note_attempt(&tenant, one[0].0, other.id, &delivered(), DAY).await?;
+    place.note(one[0].0, other.id, &delivered(), DAY).await?;
     // One of the two has recovered.
     store.record(std::slice::from_ref(&later)).await?;
     let found = claimed(place, &claim(0)).await?;
