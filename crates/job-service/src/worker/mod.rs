@@ -202,7 +202,7 @@ impl NodeWorker {
             while let Some(ended) = running.try_next() {
                 outcomes.add(ended);
             }
-            self.count_all(outcomes.try_next());
+            self.count_all(&outcomes.try_next());
             outcomes.write();
             let is_idle = running.len() == 0 && outcomes.is_empty();
             if self.notices.is_draining() {
@@ -229,7 +229,7 @@ impl NodeWorker {
             }
             tokio::select! {
                 Some(ended) = running.next() => outcomes.add(ended),
-                written = outcomes.next() => self.count_all(written),
+                written = outcomes.next() => self.count_all(&written),
                 () = self.notices.work_wanted() => {}
                 () = sleep(PAUSE), if !is_certain => {}
             }
@@ -264,7 +264,7 @@ impl NodeWorker {
         }
     }
 
-    fn count_all(&self, written: Vec<Written>) {
+    fn count_all(&self, written: &[Written]) {
         written.iter().for_each(|written| self.count(written));
     }
 

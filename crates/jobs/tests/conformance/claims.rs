@@ -199,7 +199,7 @@ pub async fn arrivals_of_many_jobs_name_each_backlog_with_its_first_job(place: &
     let of = |number: usize| NewJob {
         tenant: ["t", "u", "v"][number % 3].into(),
         queue: ["p", "q"][number % 2].into(),
-        priority: i16::from(number % 5 == 0),
+        priority: i16::from(number.is_multiple_of(5)),
         ..job(number)
     };
     let jobs: Vec<NewJob> = (0..2400).map(of).collect();
