@@ -22,7 +22,7 @@
 //! jobs, so the limits hold over all nodes. Jobs whose key has no place are set aside, so that those behind them go on.
 //!
 //! **Dead workers.** A worker inside a node beats each second ([`JobStore::beat`]), and has a lock that goes with its process ([`JobStore::lock`]).
-//! Without beats it is buried after some seconds ([`JobStore::bury`]), without its lock at once ([`JobStore::bury_unlocked`]). A worker outside has
+//! Without beats it is buried after some seconds ([`JobStore::bury_silent`]), without its lock at once ([`JobStore::bury_unlocked`]). A worker outside has
 //! leases instead ([`Claimant::lease`]).
 
 mod backlogs;
