@@ -97,18 +97,9 @@ impl Ready {
         Ok(())
     }
 
-    /// Claims at most `jobs` jobs of a queue, from what is known to be ready. `wanted`: the tenants.
-    pub async fn claim_of(
-        &self,
-        claimant: &Claimant,
-        queue: &str,
-        wanted: impl Fn(&TenantName) -> bool,
-        jobs: u16,
-    ) -> Claims {
-        let plan = |backlogs: &Backlogs, jobs: u16| {
-            backlogs.plan([queue], jobs, now_ms(), |_, tenant: &TenantName| wanted(tenant))
-        };
-        self.claim(claimant, plan, jobs).await
+    /// Claims at most `jobs` jobs of a tenant's queue, from what is known to be ready.
+    pub async fn claim_of(&self, claimant: &Claimant, tenant: &TenantName, queue: &str, jobs: u16) -> Claims {
+        self.claim_any(claimant, &[queue], |_, of| of == tenant, jobs).await
     }
 
     /// Claims at most `jobs` jobs of these queues, from what is known to be ready. `wanted`: which queues and tenants among them.

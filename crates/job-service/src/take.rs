@@ -139,14 +139,13 @@ impl Takes {
     async fn claim_shared(&self, takes: Batch<Take, Vec<ClaimedJob>>) {
         let Some((Take { tenant, queue, lease, worker, .. }, _)) = takes.first() else { return };
         let claimant = Claimant { worker: self.claimer, name: worker.clone(), lease: Some(*lease) };
-        let wanted = |of: &TenantName| *of == *tenant;
         let limits: Vec<u16> = takes.iter().map(|(take, _)| take.jobs_max).collect();
         let all = limits.iter().fold(0_u16, |sum, limit| sum.saturating_add(*limit)).min(CLAIM_MAX);
         let is_limited = self.notices.limits().has(queue);
         let places = if is_limited { &self.limited_places } else { &self.places };
         // Nobody closes the semaphore.
         let place = places.acquire().await;
-        let claimed = self.ready.claim_of(&claimant, queue, wanted, all).await;
+        let claimed = self.ready.claim_of(&claimant, tenant, queue, all).await;
         drop(place);
         // Jobs without an answer of the database wait for the end of their lease.
         let answers: Vec<Answer<Vec<ClaimedJob>>> = match claimed.error {

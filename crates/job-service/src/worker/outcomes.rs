@@ -100,8 +100,12 @@ impl Outcomes {
 
     fn take(&mut self, joined: Result<Answer, JoinError>) -> Vec<Written> {
         self.again_at = None;
-        // A panic ends the worker, as if it had happened in its own code.
-        match joined.unwrap_or_else(|error| resume_unwind(error.into_panic())) {
+        let answer = joined.unwrap_or_else(|error| match error.try_into_panic() {
+            // It ends the worker, as if it had happened in its own code.
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => Err(Error::Unavailable("the node is stopping".into())),
+        });
+        match answer {
             Ok(states) => self.under_way.drain(..).zip(states).collect(),
             Err(error) if error.is_transient() => {
                 tracing::debug!(%error, "job outcomes could not be written; trying again");
